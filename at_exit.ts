@@ -1,0 +1,30 @@
+import process from "node:process";
+
+/** Something that Qt's destructors would let go of when the program ends. */
+export interface Resource {
+  /** Lets go at once, without waiting for anybody, and without throwing. */
+  closeAtExit(): void;
+}
+
+const resources = new Set<Resource>();
+let installed = false;
+
+/** Closes `resource` when the program ends normally, unless it is forgotten before. */
+export function rememberAtExit(resource: Resource): void {
+  resources.add(resource);
+  if (installed) return;
+  installed = true;
+  process.on("exit", closeAll);
+  // Deno.exit() and the end of a Deno worker raise only this event.
+  if (process.versions["deno"] !== undefined) globalThis.addEventListener("unload", closeAll);
+}
+
+/** The opposite of {@linkcode rememberAtExit}. */
+export function forgetAtExit(resource: Resource): void {
+  resources.delete(resource);
+}
+
+function closeAll(): void {
+  for (const resource of resources) resource.closeAtExit();
+  resources.clear();
+}

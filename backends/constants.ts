@@ -1,0 +1,52 @@
+/** Numbers under their C names, for Linux on the architectures that share asm-generic's values. */
+
+// <fcntl.h>, <sys/file.h>
+export const O_RDONLY = 0;
+export const O_RDWR = 2;
+export const O_CREAT = 0o100;
+export const O_EXCL = 0o200;
+export const O_CLOEXEC = 0o2000000;
+/** Keeps `open` from waiting for the other end where a FIFO lies under the name. */
+export const O_NONBLOCK = 0o4000;
+export const LOCK_SH = 1;
+export const LOCK_EX = 2;
+export const LOCK_NB = 4;
+export const LOCK_UN = 8;
+
+// <sys/ipc.h>
+export const IPC_CREAT = 0o1000;
+export const IPC_EXCL = 0o2000;
+export const IPC_NOWAIT = 0o4000;
+export const IPC_RMID = 0;
+export const IPC_STAT = 2;
+
+// <sys/shm.h>
+export const SHM_RDONLY = 0o10000;
+/** In `shm_perm.mode`: removed, and goes with the last detach. */
+export const SHM_DEST = 0o1000;
+
+/** `struct shmid_ds` of 64-bit Linux: glibc and musl, x86-64 and arm64 lay it out alike. */
+export const SHMID_DS = { bytes: 112, mode: 20, segsz: 48, nattch: 88 } as const;
+
+// <sys/sem.h>
+export const GETVAL = 12;
+export const SETVAL = 16;
+export const SEM_UNDO = 0o10000;
+
+// <sys/mman.h>
+export const PROT_READ = 1;
+export const PROT_WRITE = 2;
+export const MAP_PRIVATE = 0x02;
+export const MAP_FIXED = 0x10;
+export const MAP_ANONYMOUS = 0x20;
+export const MAP_NORESERVE = 0x4000;
+
+// <unistd.h>
+export const _SC_PAGESIZE = 30;
+
+// <limits.h>
+export const PATH_MAX = 4096;
+export const NAME_MAX = 255;
+
+/** `(void *) -1`, which `shmat` and `mmap` return on failure. */
+export const FAILED_ADDRESS = 0xffff_ffff_ffff_ffffn;

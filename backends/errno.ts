@@ -1,0 +1,83 @@
+import type { ErrorCode } from "../errors.ts";
+
+/** The error numbers of Linux that the backends tell apart. */
+export const EPERM = 1;
+export const ENOENT = 2;
+export const EINTR = 4;
+export const EAGAIN = 11;
+export const ENOMEM = 12;
+export const EACCES = 13;
+export const EEXIST = 17;
+export const ENOTDIR = 20;
+export const EINVAL = 22;
+export const ENFILE = 23;
+export const EMFILE = 24;
+export const ENOSPC = 28;
+export const EROFS = 30;
+export const ERANGE = 34;
+export const ENAMETOOLONG = 36;
+export const ELOOP = 40;
+export const EIDRM = 43;
+
+const NAMES: Readonly<Record<number, string>> = {
+  [EPERM]: "EPERM",
+  [ENOENT]: "ENOENT",
+  [EINTR]: "EINTR",
+  [EAGAIN]: "EAGAIN",
+  [ENOMEM]: "ENOMEM",
+  [EACCES]: "EACCES",
+  [EEXIST]: "EEXIST",
+  [ENOTDIR]: "ENOTDIR",
+  [EINVAL]: "EINVAL",
+  [ENFILE]: "ENFILE",
+  [EMFILE]: "EMFILE",
+  [ENOSPC]: "ENOSPC",
+  [EROFS]: "EROFS",
+  [ERANGE]: "ERANGE",
+  [ENAMETOOLONG]: "ENAMETOOLONG",
+  [ELOOP]: "ELOOP",
+  [EIDRM]: "EIDRM",
+};
+
+/**
+ * Why an operation failed, in terms both classes share. The message says what and what to do; the
+ * class that reports it puts the operation and the key in front.
+ */
+export class Failure extends Error {
+  readonly code: ErrorCode;
+  readonly syscall: string | undefined;
+  readonly errno: number | undefined;
+
+  constructor(code: ErrorCode, message: string, syscall?: string, errno?: number) {
+    super(message);
+    this.code = code;
+    this.syscall = syscall;
+    this.errno = errno;
+  }
+}
+
+/** What an error number means at one operation: `[code, words and advice]`. */
+export type ErrnoTable = Readonly<Record<number, readonly [ErrorCode, string]>>;
+
+const COMMON: ErrnoTable = {
+  [EACCES]: ["PermissionDenied", "permission denied"],
+  [EPERM]: ["PermissionDenied", "permission denied"],
+  [ENOENT]: ["NotFound", "doesn't exist"],
+  [EEXIST]: ["AlreadyExists", "already exists"],
+  [ENAMETOOLONG]: ["KeyError", "the name is too long for the file system; use a shorter key"],
+  [ENOTDIR]: ["KeyError", "a part of the path is not a folder"],
+  [ELOOP]: ["KeyError", "the path has a loop of symbolic links"],
+  [EROFS]: ["PermissionDenied", "the file system is read-only; set TMPDIR to a writable folder"],
+  [ENOMEM]: ["OutOfResources", "out of memory"],
+  [ENOSPC]: ["OutOfResources", "no space left"],
+  [EMFILE]: ["OutOfResources", "this process has too many open files or segments (ulimit -n)"],
+  [ENFILE]: ["OutOfResources", "the system has too many open files (fs.file-max)"],
+};
+
+/** The {@linkcode Failure} of a system call: from `table`, else from what the number always means. */
+export function failure(syscall: string, errno: number, table: ErrnoTable = {}, on = ""): Failure {
+  const [code, words] = table[errno] ?? COMMON[errno] ?? ["UnknownError", "unknown error"];
+  const call = on === "" ? syscall : `${syscall} ${on}`;
+  const name = NAMES[errno] ?? "errno";
+  return new Failure(code, `${words} [${call}: ${name} ${errno}]`, syscall, errno);
+}

@@ -1,0 +1,107 @@
+import { NAME_MAX, O_CLOEXEC, O_CREAT, O_EXCL, O_NONBLOCK, O_RDONLY, O_RDWR } from "./constants.ts";
+import { EACCES, EEXIST, ENOENT, Failure, failure } from "./errno.ts";
+import { cString, type Libc } from "./libc.ts";
+
+/** Qt's `ftok` project id. */
+const PROJECT_ID = "Q".charCodeAt(0);
+const NO_KEY = -1;
+
+/**
+ * The empty file whose inode `ftok` turns into a System V key. It is kept open: as long as somebody
+ * uses the key, the inode of a deleted file is not given to the file of another key.
+ */
+export class KeyFile {
+  readonly key: number;
+  /** Whether this call made it. */
+  readonly created: boolean;
+  readonly #libc: Libc;
+  readonly #path: Uint8Array;
+  readonly #fd: number;
+
+  private constructor(libc: Libc, path: Uint8Array, fd: number, key: number, created: boolean) {
+    this.#libc = libc;
+    this.#path = path;
+    this.#fd = fd;
+    this.key = key;
+    this.created = created;
+  }
+
+  /** The key file at `path`, or `null` if there is none. */
+  static open(libc: Libc, path: string): KeyFile | null {
+    const bytes = pathBytes(path);
+    const fd = libc.open(bytes, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd === -ENOENT) return null;
+    // ftok needs no permission for the file; what else the user may not do shows where it matters.
+    if (fd < 0 && fd !== -EACCES) throw failure("open", -fd, {}, path);
+    return KeyFile.#withKey(libc, bytes, fd, false);
+  }
+
+  /** The key file at `path`, made if it was not there. */
+  static create(libc: Libc, path: string): KeyFile {
+    const bytes = pathBytes(path);
+    for (;;) {
+      const fd = libc.open(bytes, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o640);
+      if (fd >= 0) {
+        const file = KeyFile.#withKey(libc, bytes, fd, true);
+        if (file !== null) return file;
+      } else if (fd === -EEXIST) {
+        const file = KeyFile.open(libc, path);
+        if (file !== null) return file;
+      } else if (fd === -ENOENT) {
+        throw new Failure(
+          "KeyError",
+          `the folder of the key file ${path} doesn't exist [open: ENOENT ${ENOENT}]`,
+          "open",
+          ENOENT,
+        );
+      } else {
+        throw failure("open", -fd, {}, path);
+      }
+    }
+  }
+
+  static #withKey(libc: Libc, path: Uint8Array, fd: number, created: boolean): KeyFile | null {
+    const key = libc.c.ftok(path, PROJECT_ID);
+    if (key !== NO_KEY) return new KeyFile(libc, path, fd, key, created);
+    const errno = libc.errno();
+    if (fd >= 0) libc.c.close(fd);
+    if (errno === ENOENT) return null; // removed since
+    throw failure("ftok", errno);
+  }
+
+  /** Whether the path still leads to this key, and so newcomers find what we use. */
+  isCurrent(): boolean {
+    return this.#libc.c.ftok(this.#path, PROJECT_ID) === this.key;
+  }
+
+  /** Deletes the file, unless another one has taken its place. */
+  unlink(): void {
+    if (this.isCurrent()) this.#libc.c.unlink(this.#path);
+  }
+
+  /** `flock`; `false` if it cannot be had at once. */
+  flock(operation: number): boolean {
+    return this.#fd >= 0 && this.#libc.c.flock(this.#fd, operation) === 0;
+  }
+
+  close(): void {
+    if (this.#fd >= 0) this.#libc.c.close(this.#fd);
+  }
+}
+
+function pathBytes(path: string): Uint8Array {
+  const bytes = cString(path);
+  if (bytes.indexOf(0) !== bytes.length - 1) {
+    throw new Failure("KeyError", "the native key contains a NUL character");
+  }
+  const name = path.slice(path.lastIndexOf("/") + 1);
+  const excess = new TextEncoder().encode(name).length - NAME_MAX;
+  if (excess > 0) {
+    throw new Failure(
+      "KeyError",
+      `the key is too long: its key file's name is ${excess} bytes over the ${NAME_MAX} that a ` +
+        "file name may have; use fewer ASCII letters (digits and other characters cost nothing)",
+    );
+  }
+  return bytes;
+}

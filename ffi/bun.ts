@@ -1,0 +1,46 @@
+import process from "node:process";
+import type { CFunctions, CSignatures, CType, Ffi } from "./types.ts";
+
+interface BunFfi {
+  dlopen(
+    library: string,
+    symbols: Record<string, { args: string[]; returns: string }>,
+  ): { symbols: unknown };
+  toArrayBuffer(pointer: number, byteOffset: number, byteLength: number): ArrayBuffer;
+}
+
+const TYPES: Readonly<Record<CType, string>> = {
+  i32: "i32",
+  u32: "u32",
+  u64: "u64",
+  buffer: "ptr",
+  void: "void",
+};
+
+/** Bun's FFI. `import "bun:ffi"` would keep Deno from loading the module, so it is looked up here. */
+export function bunFfi(): Ffi {
+  const ffi = process.getBuiltinModule("bun:ffi") as unknown as BunFfi;
+  return {
+    runtime: "Bun",
+    maxBufferBytes: 2 ** 32, // JavaScriptCore's MAX_ARRAY_BUFFER_SIZE
+
+    load<const S extends CSignatures>(libraries: readonly string[], signatures: S): CFunctions<S> {
+      const symbols: Record<string, { args: string[]; returns: string }> = {};
+      for (const [name, { args, returns }] of Object.entries(signatures)) {
+        symbols[name] = { args: args.map((type) => TYPES[type]), returns: TYPES[returns] };
+      }
+      let cause: unknown;
+      for (const library of libraries) {
+        try {
+          return ffi.dlopen(library, symbols).symbols as CFunctions<S>;
+        } catch (error) {
+          cause ??= error;
+        }
+      }
+      throw cause;
+    },
+
+    // User-space addresses are below 2^53 on every supported platform, so the number is exact.
+    arrayBuffer: (address, byteLength) => ffi.toArrayBuffer(Number(address), 0, byteLength),
+  };
+}

@@ -1,0 +1,41 @@
+import type { CFunctions, CSignatures, CType, Ffi } from "./types.ts";
+
+const TYPES: Readonly<Record<CType, Deno.NativeType | "void">> = {
+  i32: "i32",
+  u32: "u32",
+  u64: "u64",
+  buffer: "buffer",
+  void: "void",
+};
+
+/** Deno's FFI. Without `--allow-ffi` Deno's own `NotCapable` passes through untouched. */
+export const denoFfi: Ffi = {
+  runtime: "Deno",
+  maxBufferBytes: Number.MAX_SAFE_INTEGER,
+
+  load<const S extends CSignatures>(libraries: readonly string[], signatures: S): CFunctions<S> {
+    const symbols: Record<string, Deno.ForeignFunction> = {};
+    for (const [name, { args, returns }] of Object.entries(signatures)) {
+      symbols[name] = {
+        parameters: args.map((type) => TYPES[type] as Deno.NativeType),
+        result: TYPES[returns] as Deno.NativeResultType,
+      };
+    }
+    let cause: unknown;
+    for (const library of libraries) {
+      try {
+        return Deno.dlopen(library, symbols).symbols as unknown as CFunctions<S>;
+      } catch (error) {
+        if (error instanceof Deno.errors.NotCapable) throw error;
+        cause ??= error;
+      }
+    }
+    throw cause;
+  },
+
+  arrayBuffer(address: bigint, byteLength: number): ArrayBuffer {
+    const pointer = Deno.UnsafePointer.create(address);
+    if (pointer === null) throw new RangeError("cannot wrap memory at address 0");
+    return Deno.UnsafePointerView.getArrayBuffer(pointer, byteLength);
+  },
+};

@@ -1,0 +1,53 @@
+import process from "node:process";
+import type { CFunctions, CSignatures, CType, Ffi } from "./types.ts";
+
+interface NodeLibrary {
+  getFunction(name: string, signature: { arguments: string[]; return: string }): unknown;
+}
+
+interface NodeFfi {
+  DynamicLibrary: new (path: string) => NodeLibrary;
+  toArrayBuffer(pointer: bigint, byteLength: number, copy: boolean): ArrayBuffer;
+}
+
+const TYPES: Readonly<Record<CType, string>> = {
+  i32: "i32",
+  u32: "u32",
+  u64: "u64",
+  buffer: "pointer", // "buffer" is slower: it accepts only some kinds of view
+  void: "void",
+};
+
+/** Node's FFI: `undefined` before Node 26.9 unless it was started with `--experimental-ffi`. */
+export function nodeFfi(): Ffi | undefined {
+  const ffi = process.getBuiltinModule("node:ffi") as unknown as NodeFfi | undefined;
+  if (ffi === undefined) return undefined;
+  return {
+    runtime: "Node",
+    maxBufferBytes: Number.MAX_SAFE_INTEGER,
+
+    load<const S extends CSignatures>(libraries: readonly string[], signatures: S): CFunctions<S> {
+      let cause: unknown;
+      for (const path of libraries) {
+        let library: NodeLibrary;
+        try {
+          library = new ffi.DynamicLibrary(path);
+        } catch (error) {
+          cause ??= error;
+          continue;
+        }
+        const functions: Record<string, unknown> = {};
+        for (const [name, { args, returns }] of Object.entries(signatures)) {
+          functions[name] = library.getFunction(name, {
+            arguments: args.map((type) => TYPES[type]),
+            return: TYPES[returns],
+          });
+        }
+        return functions as CFunctions<S>;
+      }
+      throw cause;
+    },
+
+    arrayBuffer: (address, byteLength) => ffi.toArrayBuffer(address, byteLength, false),
+  };
+}

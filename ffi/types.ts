@@ -1,0 +1,41 @@
+/**
+ * The contract between a runtime's FFI and everything above it. C signatures are written once in this
+ * vocabulary; each adapter translates the type names and nothing else.
+ *
+ * `i32` and `u32` are numbers, `u64` is a bigint (addresses, `size_t`, `long`), `buffer` is a typed
+ * array whose bytes the callee may use only until it returns.
+ */
+export type CType = "i32" | "u32" | "u64" | "buffer" | "void";
+
+export interface CSignature {
+  readonly args: readonly Exclude<CType, "void">[];
+  readonly returns: Exclude<CType, "buffer">;
+}
+
+export type CSignatures = Readonly<Record<string, CSignature>>;
+
+interface JsTypes {
+  i32: number;
+  u32: number;
+  u64: bigint;
+  buffer: Uint8Array;
+  void: void;
+}
+
+type JsArguments<A extends readonly CType[]> = { -readonly [I in keyof A]: JsTypes[A[I]] };
+
+export type CFunctions<S extends CSignatures> = {
+  readonly [Name in keyof S]: (
+    ...args: JsArguments<S[Name]["args"]>
+  ) => JsTypes[S[Name]["returns"]];
+};
+
+export interface Ffi {
+  readonly runtime: "Deno" | "Bun" | "Node";
+  /** The largest number of bytes of foreign memory that one `ArrayBuffer` can wrap here. */
+  readonly maxBufferBytes: number;
+  /** Binds the functions from the first of `libraries` that can be loaded. */
+  load<const S extends CSignatures>(libraries: readonly string[], signatures: S): CFunctions<S>;
+  /** An `ArrayBuffer` over foreign memory, which it neither copies nor ever frees. */
+  arrayBuffer(address: bigint, byteLength: number): ArrayBuffer;
+}

@@ -1,0 +1,34 @@
+/**
+ * Named shared memory and semaphores between processes, with the semantics and on the wire protocol of
+ * Qt's `QSharedMemory` and `QSystemSemaphore`, for Deno, Bun and Node.
+ *
+ * @example
+ * ```ts
+ * import { SharedMemory } from "./mod.ts";
+ *
+ * using memory = new SharedMemory("greeting");
+ * if (!memory.create(100) && !memory.attach()) throw new Error(memory.errorString());
+ * memory.lock();
+ * new TextEncoder().encodeInto("hello", memory.data()!);
+ * memory.unlock();
+ * ```
+ *
+ * @module
+ */
+export {
+  AccessMode,
+  type ErrorCode,
+  type FailureDetails,
+  SharedMemoryError,
+  SharedMemoryException,
+  SystemSemaphoreError,
+  SystemSemaphoreMode,
+  UnsupportedError,
+} from "./errors.ts";
+export {
+  type Parent,
+  type ReadonlyUint8Array,
+  SharedMemory,
+  type ViewConstructor,
+} from "./shared_memory.ts";
+export { SystemSemaphore } from "./system_semaphore.ts";

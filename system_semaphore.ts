@@ -1,0 +1,195 @@
+import { forgetAtExit, rememberAtExit, type Resource } from "./at_exit.ts";
+import { Failure } from "./backends/errno.ts";
+import { defaultBackend } from "./backends/mod.ts";
+import type { Semaphore } from "./backends/types.ts";
+import { SystemSemaphoreError, SystemSemaphoreMode } from "./errors.ts";
+import { checkKey, ErrorState, nativeKeyOf } from "./keyed_object.ts";
+import { SYSTEM_SEMAPHORE_PREFIX } from "./native_ipc_key.ts";
+
+/** An open semaphore, which must be closed when its object is collected or the program ends. */
+class OpenSemaphore implements Resource {
+  readonly semaphore: Semaphore;
+
+  constructor(semaphore: Semaphore) {
+    this.semaphore = semaphore;
+    rememberAtExit(this);
+  }
+
+  close(): void {
+    forgetAtExit(this);
+    this.semaphore.close();
+  }
+
+  closeAtExit(): void {
+    this.close();
+  }
+}
+
+const objects = new FinalizationRegistry<OpenSemaphore>((open) => open.close());
+
+/**
+ * A named counting semaphore that processes share, with the semantics and the wire protocol of Qt's
+ * `QSystemSemaphore`.
+ *
+ * What a process has acquired and not released the kernel releases when the process ends, however it
+ * ends; likewise it takes back what the process released and did not acquire.
+ *
+ * The semaphore is removed by the object that made it (or opened it with `Create`), unless other
+ * processes still use it through this module. As in Qt, whoever uses a removed semaphore makes it
+ * again, with its own initial value.
+ *
+ * In Deno it needs `--allow-ffi` and nothing else.
+ *
+ * @example
+ * ```ts
+ * import { SystemSemaphore } from "./mod.ts";
+ *
+ * using slots = new SystemSemaphore("download slots", 3);
+ * if (!slots.acquire()) throw new Error(slots.errorString());
+ * // at most three processes are here at a time
+ * slots.release();
+ * ```
+ */
+export class SystemSemaphore implements Disposable {
+  #key: string | null = null;
+  #initialValue = 0;
+  #open: OpenSemaphore | null = null;
+  readonly #errors = new ErrorState("SystemSemaphore");
+
+  /**
+   * Opens the semaphore, or makes it; {@linkcode SystemSemaphore.error} says whether that succeeded.
+   *
+   * @param key which semaphore; the same text is the same semaphore as in Qt
+   * @param initialValue of a semaphore that is made, from 0 to 32767
+   * @param mode with `Create`, one that exists is set to `initialValue` too, and belongs to this object
+   * @throws {TypeError} if an argument has a wrong type
+   * @throws {RangeError} if `initialValue` is not a whole number from 0 to 32767
+   */
+  constructor(
+    key?: string | null,
+    initialValue = 0,
+    mode: SystemSemaphoreMode = SystemSemaphoreMode.Open,
+  ) {
+    this.setKey(key ?? null, initialValue, mode);
+  }
+
+  /** The key, or `null` if there is none. */
+  key(): string | null {
+    return this.#key;
+  }
+
+  /**
+   * Lets go of the semaphore and opens that of another key, as the constructor does. With the same key
+   * and `Open` it does nothing.
+   *
+   * @throws {TypeError} if an argument has a wrong type
+   * @throws {RangeError} if `initialValue` is not a whole number from 0 to 32767
+   */
+  setKey(
+    key: string | null,
+    initialValue = 0,
+    mode: SystemSemaphoreMode = SystemSemaphoreMode.Open,
+  ): void {
+    checkKey("SystemSemaphore.setKey", key);
+    checkCount("SystemSemaphore.setKey", "initialValue", initialValue);
+    if (mode !== SystemSemaphoreMode.Open && mode !== SystemSemaphoreMode.Create) {
+      throw new TypeError(
+        `SystemSemaphore.setKey: mode must be a SystemSemaphoreMode, not ${mode}`,
+      );
+    }
+    if (key === this.#key && mode === SystemSemaphoreMode.Open) return;
+    this.#close();
+    this.#key = key;
+    this.#initialValue = initialValue;
+    this.#errors.clear();
+    if (key === null || key === "") return; // Qt: an error only when it is used
+    try {
+      this.#opened(mode);
+    } catch (error) {
+      this.#errors.fail("setKey", key, error);
+    }
+  }
+
+  /**
+   * Takes one from the semaphore's value, and waits as long as it is 0. It blocks the thread, and so
+   * the event loop, as long as that takes.
+   *
+   * @returns `false` with `KeyError`, `PermissionDenied`, `OutOfResources` or `UnknownError`
+   */
+  acquire(): boolean {
+    return this.#use("acquire", (semaphore) => semaphore.acquire());
+  }
+
+  /**
+   * Adds `n` to the semaphore's value at once, which lets up to `n` waiting processes go on.
+   *
+   * @param n from 0 to 32767
+   * @returns `false` with `OutOfResources` if the value would pass 32767, else as
+   * {@linkcode SystemSemaphore.acquire}
+   * @throws {TypeError} if `n` is not a number
+   * @throws {RangeError} if `n` is not a whole number from 0 to 32767
+   */
+  release(n = 1): boolean {
+    checkCount("SystemSemaphore.release", "n", n);
+    return this.#use("release", (semaphore) => n > 0 && semaphore.release(n));
+  }
+
+  /** The number of the last operation's error, `NoError` if it succeeded. */
+  error(): SystemSemaphoreError {
+    const { code } = this.#errors;
+    return code === "InvalidSize" || code === "LockError"
+      ? SystemSemaphoreError.UnknownError
+      : SystemSemaphoreError[code];
+  }
+
+  /** The last operation's error as text: operation, key, system call and advice. `""` if it succeeded. */
+  errorString(): string {
+    return this.#errors.text;
+  }
+
+  /** Lets go of the semaphore. It may be called any number of times, and never throws. */
+  [Symbol.dispose](): void {
+    this.#close();
+  }
+
+  #use(operation: string, action: (semaphore: Semaphore) => unknown): boolean {
+    try {
+      action(this.#opened(SystemSemaphoreMode.Open));
+    } catch (error) {
+      return this.#errors.fail(operation, this.#key, error);
+    }
+    return this.#errors.clear();
+  }
+
+  #opened(mode: SystemSemaphoreMode): Semaphore {
+    if (this.#open !== null) return this.#open.semaphore;
+    const backend = defaultBackend();
+    const nativeKey = nativeKeyOf(this.#key, SYSTEM_SEMAPHORE_PREFIX, backend);
+    if (nativeKey === null) throw new Failure("KeyError", "the key is empty; set one");
+    this.#open = new OpenSemaphore(
+      backend.semaphores.open(nativeKey, this.#initialValue, mode),
+    );
+    objects.register(this, this.#open, this.#open);
+    return this.#open.semaphore;
+  }
+
+  #close(): void {
+    if (this.#open === null) return;
+    objects.unregister(this.#open);
+    this.#open.close();
+    this.#open = null;
+  }
+}
+
+const VALUE_MAX = 32767;
+
+function checkCount(call: string, name: string, count: unknown): void {
+  if (typeof count !== "number") {
+    throw new TypeError(`${call}: ${name} must be a number, not ${typeof count}`);
+  }
+  if (!Number.isInteger(count) || count < 0 || count > VALUE_MAX) {
+    throw new RangeError(
+      `${call}: ${name} must be a whole number from 0 to ${VALUE_MAX}, not ${count}`,
+    );
+  }
+}
