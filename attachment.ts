@@ -36,14 +36,7 @@ export class Attachment implements Resource {
 
   lock(): void {
     if (this.#lock === null) throw new Failure("LockError", "a native key has no lock");
-    for (const holder of lockHolders) {
-      if (holder.#nativeKey === this.#nativeKey) {
-        throw new Failure(
-          "LockError",
-          "another object of this thread holds the lock, and so could never release it",
-        );
-      }
-    }
+    if (lockHolders.size > 0) this.#refuseDeadlock();
     this.#lock.acquire();
     lockHolders.add(this);
   }
@@ -51,6 +44,16 @@ export class Attachment implements Resource {
   unlock(): void {
     lockHolders.delete(this);
     this.#lock?.release();
+  }
+
+  #refuseDeadlock(): void {
+    for (const holder of lockHolders) {
+      if (holder.#nativeKey !== this.#nativeKey) continue;
+      throw new Failure(
+        "LockError",
+        "another object of this thread holds the lock, and so could never release it",
+      );
+    }
   }
 
   /** Detaches every view, then the mapping, then removes the segment if nobody uses it. */

@@ -114,7 +114,8 @@ export class SharedMemory implements Disposable {
 
   /**
    * Sets what the operating system knows the segment by, after detaching; `key()` is `null` then.
-   * Such a segment has no lock: `lock()` fails, and nothing guards its creation and removal.
+   * Such a segment has no lock: `lock()` fails, and nothing guards its creation and removal. On Linux
+   * it is the path of a file, which the last one out deletes only if the segment's creation made it.
    *
    * @throws {TypeError} if `nativeKey` is neither a string nor `null`
    */
@@ -244,16 +245,20 @@ export class SharedMemory implements Disposable {
     }
     const element = Type.BYTES_PER_ELEMENT ?? 1;
     const count = length ?? Math.max(0, Math.floor((this.size() - byteOffset) / element));
-    try {
-      return new Type(buffer, byteOffset, count);
-    } catch (cause) {
-      if (!(cause instanceof RangeError)) throw cause;
+    const end = byteOffset + count * element;
+    if (
+      !Number.isSafeInteger(byteOffset) || !Number.isSafeInteger(count) || byteOffset < 0 ||
+      count < 0 || end > this.size() || byteOffset % element !== 0
+    ) {
       throw new RangeError(
-        `SharedMemory.view(${this.#shownKey()}): ${count} elements of ${element} bytes at byte ` +
-          `${byteOffset} do not fit a segment of ${this.size()} bytes: ${cause.message}`,
-        { cause },
+        `SharedMemory.view (${
+          JSON.stringify(this.#shownKey())
+        }): ${count} elements of ${element} ` +
+          `bytes at byte ${byteOffset} do not fit a segment of ${this.size()} bytes; the offset must ` +
+          `be a multiple of ${element}`,
       );
     }
+    return new Type(buffer, byteOffset, count);
   }
 
   /**

@@ -74,6 +74,12 @@ export class KeyFile {
     return this.#libc.c.ftok(this.#path, PROJECT_ID) === this.key;
   }
 
+  /** Whether the path leads to another key, and so newcomers use that. */
+  isReplaced(): boolean {
+    const key = this.#libc.c.ftok(this.#path, PROJECT_ID);
+    return key !== NO_KEY && key !== this.key;
+  }
+
   /** Deletes the file, unless another one has taken its place. */
   unlink(): void {
     if (this.isCurrent()) this.#libc.c.unlink(this.#path);

@@ -114,20 +114,14 @@ class SystemVSegment implements Segment {
 
   leave(held: boolean, wait: boolean): void {
     const lock = this.#lock;
+    let locked = held;
     try {
-      const unused = () => {
-        const status = this.#system.status(this.#id);
-        return status !== null && status.attached === 0 && !status.removed;
-      };
-      let locked = held;
-      if (unused()) {
+      if (this.#isUnused()) {
         // Whoever holds the lock may be about to attach, so what counts is what is true under it.
         locked ||= lock !== null &&
-          (wait ? this.#system.enter(lock, () => !unused()) : lock.acquire(0));
-        if ((locked || lock === null) && unused()) {
-          this.#file.unlink();
-          this.#system.remove(this.#id);
-          lock?.remove();
+          (wait ? this.#system.enter(lock, () => !this.#isUnused()) : lock.acquire(0));
+        if ((locked || lock === null) && this.#isUnused()) {
+          this.#remove();
           return;
         }
       }
@@ -136,6 +130,20 @@ class SystemVSegment implements Segment {
       lock?.close();
       this.#file.close();
     }
+  }
+
+  #isUnused(): boolean {
+    const status = this.#system.status(this.#id);
+    return status === null ? !this.#system.exists(this.#file) : status.attached === 0;
+  }
+
+  /** Removes what belongs to the segment. Qt also deletes a file that only lent its inode. */
+  #remove(): void {
+    const successor = this.#file.isReplaced();
+    if (this.#lock !== null || this.#file.created) this.#file.unlink();
+    this.#system.remove(this.#id);
+    if (successor) this.#lock?.release(); // another segment has the key now, and the same lock
+    else this.#lock?.remove();
   }
 }
 
@@ -261,12 +269,13 @@ export class SystemVSegments implements SegmentBackend {
 
   /** Gives up under the lock. Where there is no segment there is no use for its lock either. */
   #abandon(path: string, lock: Lock | null): void {
-    if (this.#exists(path)) lock?.release();
+    if (this.#lookUp(path) !== null) lock?.release();
     else lock?.remove();
   }
 
-  #exists(path: string): boolean {
-    return this.#lookUp(path) !== null;
+  /** Whether the key of a key file has a segment. */
+  exists(file: KeyFile): boolean {
+    return this.#libc.c.shmget(file.key, 0n, 0) !== -1;
   }
 
   #isUsed(path: string): boolean {

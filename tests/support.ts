@@ -1,0 +1,225 @@
+/** What the tests share: real processes with deadlines, unique keys, and looking at what is left. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import process from "node:process";
+import { createInterface } from "node:readline";
+import { after, afterEach, beforeEach } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { Libc } from "../backends/libc.ts";
+import { selectFfi } from "../ffi/mod.ts";
+import { platformSafeName } from "../native_ipc_key.ts";
+import { findRuntime, type Runtime } from "../scripts/runtimes.ts";
+
+/** For anything a process is asked to do, in ms; a test that meets it fails. */
+export const DEADLINE_MS = 30_000;
+
+const fixtures = fileURLToPath(new URL("./fixtures/", import.meta.url));
+
+function found(runtime: ReturnType<typeof findRuntime>): runtime is Runtime {
+  return !("missing" in runtime);
+}
+
+/** The installed runtimes, each of which the tests start agents in. */
+export const runtimes: readonly Runtime[] = (["deno", "bun", "node"] as const).map(findRuntime)
+  .filter(found);
+
+/** Real Qt: the PyQt versions that can be imported. */
+const python = "/usr/bin/python3";
+
+async function hasPyQt(version: number): Promise<boolean> {
+  if (!existsSync(python)) return false;
+  const child = spawn(python, ["-c", `import PyQt${version}.QtCore`], { stdio: "ignore" });
+  return await new Promise((resolve) => child.on("close", (code) => resolve(code === 0)));
+}
+
+export const qtVersions: readonly (5 | 6)[] = [
+  ...(await hasPyQt(5) ? [5 as const] : []),
+  ...(await hasPyQt(6) ? [6 as const] : []),
+];
+
+/** `{ skip: reason }` where real Qt is not installed, unless the environment requires it. */
+export function needsQt(version: 5 | 6): { skip?: string } {
+  const required = (process.env["REQUIRE_PEERS"] ?? "").split(",").includes("qt");
+  return qtVersions.includes(version) || required
+    ? {}
+    : { skip: `PyQt${version} is not installed (Debian: python3-pyqt${version})` };
+}
+
+let count = 0;
+
+/** A key that no other test, run or process uses. */
+export function uniqueKey(text = "test"): string {
+  return `${text} ${process.pid} ${Date.now()} ${count++}`;
+}
+
+/** The folder of the key files, with a slash at the end. */
+export const keyFolder = `${tmpdir()}/`;
+
+export function segmentFile(key: string): string {
+  return keyFolder + platformSafeName(key, "qipc_sharedmemory_");
+}
+
+export function semaphoreFile(key: string): string {
+  return keyFolder + platformSafeName(key, "qipc_systemsem_");
+}
+
+export interface Thrown {
+  name: string;
+  message: string;
+  code?: string;
+}
+
+const running = new Set<Agent>();
+
+/** A process of another runtime, or of real Qt, that does what the test says. */
+export class Agent {
+  readonly name: string;
+  readonly child: ChildProcess;
+  /** The exit code or the signal's name. */
+  readonly ended: Promise<number | string>;
+  stderr = "";
+  readonly #waiting: ((line: string) => void)[] = [];
+
+  constructor(name: string, command: string, args: readonly string[], env?: NodeJS.ProcessEnv) {
+    this.name = name;
+    this.child = spawn(command, args, { env: { ...process.env, ...env } });
+    this.child.stderr!.on("data", (data) => this.stderr += data);
+    createInterface({ input: this.child.stdout! })
+      .on("line", (line) => this.#waiting.shift()?.(line));
+    this.ended = new Promise((resolve, reject) => {
+      this.child.on("error", reject);
+      this.child.on("close", (code, signal) => {
+        running.delete(this);
+        resolve(signal ?? code!);
+      });
+    });
+    running.add(this);
+  }
+
+  /** Sends a request; what it answers comes later. */
+  // deno-lint-ignore no-explicit-any
+  async request(operation: string, ...args: unknown[]): Promise<any> {
+    const line = new Promise<string>((resolve) => this.#waiting.push(resolve));
+    this.child.stdin!.write(JSON.stringify([operation, ...args]) + "\n");
+    const gone = this.ended.then((how) => {
+      throw new Error(`${this.name} ended (${how}) in ${operation}: ${this.stderr}`);
+    });
+    const answer = JSON.parse(
+      await withDeadline(Promise.race([line, gone]), `${this.name} ${operation} ${args}`),
+    );
+    if (answer.thrown) throw Object.assign(new Error(answer.thrown.message), answer.thrown);
+    return answer.value;
+  }
+
+  /** Calls a method of one of its objects. */
+  // deno-lint-ignore no-explicit-any
+  call(object: string, method: string, ...args: unknown[]): Promise<any> {
+    return this.request("call", object, method, ...args);
+  }
+
+  /** Runs TypeScript's erased subset in a JavaScript agent: the body of an async function. */
+  // deno-lint-ignore no-explicit-any
+  run(source: string): Promise<any> {
+    return this.request("run", source);
+  }
+
+  /** Lets the program end normally, and waits for that. */
+  async end(): Promise<number | string> {
+    this.child.stdin!.write('["end"]\n');
+    this.child.stdin!.end();
+    return await withDeadline(this.ended, `the end of ${this.name}`);
+  }
+
+  async kill(): Promise<void> {
+    this.child.kill("SIGKILL");
+    await withDeadline(this.ended, `the death of ${this.name}`);
+  }
+}
+
+/** An agent in a runtime: with the only permission Deno needs. */
+export function startAgent(runtime: Runtime, env?: NodeJS.ProcessEnv): Agent {
+  const args = [...runtime.args, fixtures + "agent.ts"];
+  return new Agent(runtime.name, runtime.command, args, env);
+}
+
+/** An agent that is real Qt. */
+export function startQt(version: 5 | 6, env?: NodeJS.ProcessEnv): Agent {
+  return new Agent(`Qt ${version}`, python, [fixtures + "agent.py", String(version)], env);
+}
+
+export async function withDeadline<T>(promise: Promise<T>, what: string): Promise<T> {
+  const timer = new AbortController();
+  const late = delay(DEADLINE_MS, undefined, { signal: timer.signal }).then(() => {
+    throw new Error(`not within ${DEADLINE_MS} ms: ${what}`);
+  });
+  late.catch(() => {});
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    timer.abort();
+  }
+}
+
+/** Waits until `condition` holds, for what cannot announce itself. */
+export async function until(condition: () => boolean, what: string): Promise<void> {
+  const deadline = Date.now() + DEADLINE_MS;
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error(`not within ${DEADLINE_MS} ms: ${what}`);
+    await delay(5);
+  }
+}
+
+const GETVAL = 12;
+const GETNCNT = 14;
+let libc: Libc | undefined;
+
+/** The C library, for tests that look behind the scenes. */
+export function systemLibrary(): Libc {
+  return libc ??= new Libc(selectFfi());
+}
+
+function semctl(key: string, command: number): number {
+  const { c } = systemLibrary();
+  const path = new TextEncoder().encode(semaphoreFile(key) + "\0");
+  return c.semctl(c.semget(c.ftok(path, 0x51), 0, 0), 0, command, 0n);
+}
+
+/** The value of the semaphore of a key, or -1 if there is none. */
+export function semaphoreValue(key: string): number {
+  return semctl(key, GETVAL);
+}
+
+/** Waits until `count` processes or threads are blocked on the semaphore of a key. */
+export async function untilBlocked(key: string, count = 1): Promise<void> {
+  await until(() => semctl(key, GETNCNT) === count, `${count} waiting for ${key}`);
+}
+
+/** What there is of System V objects and of Qt's key files. */
+export function ipcObjects(): string[] {
+  const table = (name: string, column: number) =>
+    readFileSync(`/proc/sysvipc/${name}`, "utf8").trim().split("\n").slice(1)
+      .map((line) => `${name} ${line.trim().split(/\s+/)[column]}`);
+  const files = readdirSync(keyFolder).filter((name) => name.startsWith("qipc_"));
+  return [...table("shm", 1), ...table("sem", 1), ...files];
+}
+
+/** After each test of the file: no process runs on, and nothing is left that was not there before. */
+export function leaveNothingBehind(): void {
+  let before: string[] = [];
+  beforeEach(() => {
+    before = ipcObjects();
+  });
+  afterEach(async () => {
+    for (const agent of running) await agent.kill();
+    // An object may still be on its way out: the kernel detaches a little after a process's end.
+    const left = () => ipcObjects().filter((object) => !before.includes(object));
+    const deadline = Date.now() + 5000;
+    while (left().length > 0 && Date.now() < deadline) await delay(10);
+    if (left().length > 0) throw new Error(`left behind: ${left().join(", ")}`);
+  });
+  after(() => {
+    for (const agent of running) agent.child.kill("SIGKILL");
+  });
+}
