@@ -1,0 +1,53 @@
+/**
+ * Checks everything that needs no run: format, lint, types, documentation, the package as JSR would
+ * take it, and the examples in the documentation. `npm run check`.
+ */
+
+import { spawnSync } from "node:child_process";
+import { readdirSync } from "node:fs";
+import path from "node:path";
+import process from "node:process";
+import { findRuntime } from "./runtimes.ts";
+
+const root = path.dirname(import.meta.dirname!);
+
+function publicModules(): string[] {
+  return readdirSync(root).filter((name) => name.endsWith(".ts")).sort();
+}
+
+const steps: [name: string, args: string[]][] = [
+  ["format", ["fmt", "--check"]],
+  ["lint", ["lint"]],
+  ["types", ["check"]],
+  ["documentation", ["doc", "--lint", "mod.ts"]],
+  ["package", ["publish", "--dry-run", "--allow-dirty"]],
+  // Only the permission that the documentation promises is enough.
+  ["examples", ["test", "--doc", "--allow-ffi", "--no-prompt", ...publicModules()]],
+];
+
+const deno = findRuntime("deno");
+if ("missing" in deno) {
+  console.error(`The checks need deno: ${deno.missing}`);
+  process.exit(1);
+}
+
+let failed = 0;
+for (const [name, args] of steps) {
+  const started = performance.now();
+  const result = spawnSync(deno.command, args, {
+    cwd: root,
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "pipe"],
+    maxBuffer: 64 * 2 ** 20,
+  });
+  const seconds = ((performance.now() - started) / 1000).toFixed(1).padStart(6);
+  const ok = result.status === 0;
+  console.log(
+    `${ok ? "ok    " : "FAILED"} ${name.padEnd(14)} ${seconds} s  deno ${args.join(" ")}`,
+  );
+  if (ok) continue;
+  failed++;
+  console.log(`${result.stdout}${result.stderr}${result.error?.message ?? ""}`.trimEnd());
+}
+if (failed > 0) console.log(`${failed} of ${steps.length} checks failed`);
+process.exitCode = failed > 0 ? 1 : 0;

@@ -1,0 +1,198 @@
+/**
+ * Runs the tests in each installed runtime, one after the other, and adds the results up. `npm test`,
+ * `deno run -A scripts/test.ts` or `bun scripts/test.ts`.
+ */
+
+import { spawn, type StdioOptions } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import process from "node:process";
+import { setTimeout as delay } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { findRuntime, type Runtime } from "./runtimes.ts";
+
+const usage = `Usage: npm test -- [options] [file...]
+
+Runs tests/*_test.ts, or the files whose name contains one of the given texts.
+
+  --runtime <name>      deno, bun or node; may be given more than once (default: all installed)
+  --filter <text>       only suites and top-level tests whose name contains the text
+  --deadline <seconds>  for all the tests of one runtime (default: 600)
+  --help
+
+REQUIRE_RUNTIMES=deno,bun,node  a missing runtime is a failure instead of a skip
+REQUIRE_PEERS=qt,python         a missing peer is a failure instead of a skip`;
+
+type Counts = Record<"passed" | "failed" | "skipped", number>;
+
+interface Outcome extends Counts {
+  runtime: string;
+  version: string;
+  seconds: string;
+}
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    runtime: { type: "string", multiple: true },
+    filter: { type: "string" },
+    deadline: { type: "string", default: "600" },
+    help: { type: "boolean" },
+  },
+});
+if (options.help) {
+  console.log(usage);
+  process.exit();
+}
+
+const names = ["deno", "bun", "node"] as const;
+type Name = typeof names[number];
+
+const root = path.dirname(import.meta.dirname!);
+const windows = process.platform === "win32";
+/** For one test, in milliseconds; bun's default of 5 s is too short to start processes. */
+const testTimeout = 60_000;
+
+/** The arguments before the files; all three can leave a JUnit report. */
+const runners: Record<Name, (report: string) => string[]> = {
+  deno: (report) => ["test", "--allow-all", "--no-check", `--junit-path=${report}`],
+  bun: (report) => [
+    ...["test", `--timeout=${testTimeout}`],
+    ...["--reporter=junit", `--reporter-outfile=${report}`],
+  ],
+  node: (report) => [
+    ...["--disable-warning=ExperimentalWarning", "--test", `--test-timeout=${testTimeout}`],
+    "--test-concurrency=1", // one file at a time, as in the others
+    ...["--test-reporter=spec", "--test-reporter-destination=stdout"],
+    ...["--test-reporter=junit", `--test-reporter-destination=${report}`],
+  ],
+};
+
+function filterArguments(name: Name): string[] {
+  const text = options.filter;
+  if (text === undefined) return [];
+  if (name === "deno") return [`--filter=${text}`];
+  return [`--test-name-pattern=${text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&")}`];
+}
+
+/** Runs a command and kills its process group; returns what went wrong. */
+function run(command: string, args: string[], seconds: number): Promise<string | undefined> {
+  const { promise, resolve } = Promise.withResolvers<string | undefined>();
+  const stdio: StdioOptions = ["ignore", "inherit", "inherit"];
+  const env = process.stdout.isTTY ? process.env : { NO_COLOR: "1", ...process.env };
+  const child = spawn(command, args, { cwd: root, env, stdio, detached: !windows });
+  const kill = () => {
+    try {
+      if (windows) child.kill();
+      else if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
+    } catch {
+      // Nobody is left.
+    }
+  };
+  let problem: string | undefined;
+  const timer = setTimeout(() => {
+    problem = `not finished after ${seconds} s`;
+    kill();
+  }, seconds * 1000);
+  process.once("SIGINT", () => {
+    kill();
+    process.exit(130);
+  });
+  const finish = (ending: string | undefined) => {
+    clearTimeout(timer);
+    kill();
+    resolve(problem ?? ending);
+  };
+  child.once("error", (error) => finish(error.message));
+  child.once("exit", (code, signal) => finish(signal ?? (code ? `exit code ${code}` : undefined)));
+  return promise;
+}
+
+/** Counts the tests of a JUnit report. */
+function count(report: string): Counts {
+  const element = /<testcase((?:\s+[\w-]+="[^"]*")*)\s*(?:\/>|>([^]*?)<\/testcase>)/g;
+  const cases = [...report.matchAll(element)].map(([, attributes = "", content = ""]) => ({
+    name: / name="([^"]*)"/.exec(attributes)?.[1] ?? "",
+    failed: /<(failure|error)\b/.test(content),
+    skipped: content.includes("<skipped"),
+  }));
+  // Deno also lists the suites, "suite" before "suite > test".
+  const isSuite = (name: string) => cases.some((other) => other.name.startsWith(`${name} &gt; `));
+  const tests = cases.filter(({ name }) => !isSuite(name));
+  const failed = tests.filter((test) => test.failed).length;
+  const skipped = tests.filter((test) => test.skipped).length;
+  return { passed: tests.length - failed - skipped, failed, skipped };
+}
+
+/** Node lists a file as a passed test if none of its own ended: all left out, or it has exited. */
+const emptyFile = /<testcase name="([^"]*_test\.ts)"[^>]*\/>/g;
+
+/** What a process can leave behind in the system, each named so that it can be found. */
+function traces(): string[] {
+  if (process.platform !== "linux") return [];
+  const list = (folder: string) => readdirSync(folder).map((name) => path.join(folder, name));
+  const ids = (kind: "shm" | "sem") =>
+    readFileSync(`/proc/sysvipc/${kind}`, "utf8").trim().split("\n").slice(1)
+      .map((row) => `System V ${kind} ${row.trim().split(/\s+/)[1]}`);
+  const keyFiles = list(process.env.TMPDIR || "/tmp").filter((file) => file.includes("/qipc_"));
+  return [...ids("shm"), ...ids("sem"), ...list("/dev/shm"), ...keyFiles];
+}
+
+/** What was not there `before`, and stays: other programs' segments come and go meanwhile. */
+async function leftBehind(before: string[]): Promise<string[]> {
+  let left = traces().filter((trace) => !before.includes(trace));
+  for (let looks = 0; looks < 20 && left.length > 0; looks++) {
+    await delay(250);
+    const now = traces();
+    left = left.filter((trace) => now.includes(trace));
+  }
+  return left;
+}
+
+async function test(name: Name, { command, version }: Runtime): Promise<Outcome> {
+  console.log(`\n=== ${name} ${version}`);
+  const folder = mkdtempSync(path.join(os.tmpdir(), "shared-memory-test-"));
+  const report = path.join(folder, "report.xml");
+  const before = traces();
+  const started = performance.now();
+  const args = [...runners[name](report), ...filterArguments(name), ...files];
+  const problem = await run(command, args, Number(options.deadline));
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  const results = existsSync(report) ? readFileSync(report, "utf8") : "";
+  rmSync(folder, { recursive: true });
+  const counts = count(results.replaceAll(emptyFile, ""));
+  const problems = (await leftBehind(before)).map((trace) => `left behind: ${trace}`);
+  if (problem !== undefined && counts.failed === 0) problems.push(problem);
+  else if (counts.passed + counts.failed === 0) problems.push("no test was executed");
+  if (options.filter === undefined) {
+    for (const [, file] of results.matchAll(emptyFile)) problems.push(`no test ended in ${file}`);
+  }
+  for (const text of problems) console.log(`\n${name} FAILED: ${text}`);
+  return { runtime: name, version, ...counts, failed: counts.failed + problems.length, seconds };
+}
+
+const files = readdirSync(path.join(root, "tests"))
+  .filter((name) => name.endsWith("_test.ts")).sort().map((name) => `./tests/${name}`)
+  .filter((file) => positionals.length === 0 || positionals.some((text) => file.includes(text)));
+if (files.length === 0) throw new Error(`no test file is named ${positionals.join(", ")}`);
+const required = options.runtime ?? process.env.REQUIRE_RUNTIMES?.split(",") ?? [];
+const outcomes: Outcome[] = [];
+for (const name of names.filter((name) => options.runtime?.includes(name) ?? true)) {
+  const runtime = findRuntime(name);
+  if (!("missing" in runtime)) {
+    outcomes.push(await test(name, runtime));
+    continue;
+  }
+  const failed = required.includes(name) ? 1 : 0;
+  console.log(`\n=== ${name} ${failed ? "FAILED" : "left out"}: ${runtime.missing}`);
+  outcomes.push({ runtime: name, version: "missing", ...count(""), failed, seconds: "-" });
+}
+const row = (cells: unknown[]) =>
+  console.log(cells.map((cell) => String(cell).padStart(9)).join(""));
+console.log();
+row(["runtime", "version", "passed", "failed", "skipped", "seconds"]);
+for (const o of outcomes) row([o.runtime, o.version, o.passed, o.failed, o.skipped, o.seconds]);
+const sum = (key: keyof Counts) => outcomes.reduce((total, outcome) => total + outcome[key], 0);
+console.log(`\n${sum("passed")} passed, ${sum("failed")} failed, ${sum("skipped")} skipped`);
+process.exitCode = sum("failed") === 0 && sum("passed") > 0 ? 0 : 1;
