@@ -138,12 +138,12 @@ async function main(): Promise<number> {
         problems.push("the segment is not in /proc/sysvipc, where leftovers would be looked for");
       }
       if (opened) await watch(workers, words, seconds);
-      else await allEnded(workers, STOP_TIMEOUT_MS);
-      if (!opened && signal === undefined) problems.push("not every worker became ready");
-      traces.note();
+      else if (signal === undefined) problems.push("not every worker became ready");
     } finally {
-      killAll(workers, "the demonstration failed");
+      Atomics.store(words, PHASE_WORD, Phase.Stopping);
+      await allEnded(workers, STOP_TIMEOUT_MS);
     }
+    traces.note();
     if (signal !== undefined) console.log(`Stopped by ${signal}.`);
     problems.push(...verify(workers, words));
     if (!memory.detach()) problems.push(memory.errorString());
