@@ -2,8 +2,17 @@ import { forgetAtExit, rememberAtExit, type Resource } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
 import type { Lock, Segment } from "./backends/types.ts";
 
-/** The attachments of this thread that hold their lock. */
-const lockHolders = new Set<Attachment>();
+/** The attachments of this thread, and how many of them hold their lock. */
+const attachments = new Set<Attachment>();
+let locksHeld = 0;
+
+/**
+ * Detached address ranges are given back when their buffers are collected. A thread that attaches and
+ * detaches without a pause for the collector gives the oldest back beyond this many bytes.
+ */
+const RETIRED_MAX = 2 ** 37;
+const retired = new Set<Attachment>();
+let retiredBytes = 0;
 
 /**
  * One attach of a segment, from attach to detach. It outlives its `SharedMemory` object: it ends when
@@ -19,6 +28,7 @@ export class Attachment implements Resource {
   readonly #buffer: WeakRef<ArrayBuffer>;
   #ended = false;
   #freeable = false;
+  #isLocked = false;
 
   constructor(segment: Segment, lock: Lock | null, nativeKey: string, buffer: ArrayBuffer) {
     this.size = segment.size;
@@ -27,28 +37,38 @@ export class Attachment implements Resource {
     this.#nativeKey = nativeKey;
     this.#buffer = new WeakRef(buffer);
     buffers.register(buffer, this);
+    attachments.add(this);
     rememberAtExit(this);
   }
 
   get isLocked(): boolean {
-    return lockHolders.has(this);
+    return this.#isLocked;
   }
 
   lock(): void {
     if (this.#lock === null) throw new Failure("LockError", "a native key has no lock");
-    if (lockHolders.size > 0) this.#refuseDeadlock();
+    if (locksHeld > 0) this.#refuseDeadlock();
     this.#lock.acquire();
-    lockHolders.add(this);
+    this.#isLocked = true;
+    locksHeld++;
   }
 
   unlock(): void {
-    lockHolders.delete(this);
+    this.#forgetLock();
     this.#lock?.release();
   }
 
+  /** Returns whether it was locked. */
+  #forgetLock(): boolean {
+    if (!this.#isLocked) return false;
+    this.#isLocked = false;
+    locksHeld--;
+    return true;
+  }
+
   #refuseDeadlock(): void {
-    for (const holder of lockHolders) {
-      if (holder.#nativeKey !== this.#nativeKey) continue;
+    for (const other of attachments) {
+      if (!other.#isLocked || other.#nativeKey !== this.#nativeKey) continue;
       throw new Failure(
         "LockError",
         "another object of this thread holds the lock, and so could never release it",
@@ -60,6 +80,7 @@ export class Attachment implements Resource {
   end(wait: boolean): void {
     if (this.#ended) return;
     this.#ended = true;
+    attachments.delete(this);
     forgetAtExit(this);
     const buffer = this.#buffer.deref();
     // Whoever transferred the buffer has another one on the same memory, which we cannot find; of a
@@ -68,7 +89,23 @@ export class Attachment implements Resource {
     if (known) buffer.transfer(0);
     this.#freeable = known && buffer.byteLength === 0; // JavaScriptCore copies a pinned buffer
     this.#segment.unmap(!this.#freeable);
-    this.#segment.leave(lockHolders.delete(this), wait);
+    if (this.#freeable) this.#retire();
+    this.#segment.leave(this.#forgetLock(), wait);
+  }
+
+  #retire(): void {
+    retired.add(this);
+    retiredBytes += this.size;
+    for (const oldest of retired) {
+      if (retiredBytes <= RETIRED_MAX) break;
+      oldest.#free();
+    }
+  }
+
+  #free(): void {
+    if (!retired.delete(this)) return;
+    retiredBytes -= this.size;
+    this.#segment.free();
   }
 
   closeAtExit(): void {
@@ -82,7 +119,7 @@ export class Attachment implements Resource {
   bufferCollected(): void {
     // The detached buffer was the last way to the address range, unless a native call that is not
     // over has it; but such a call keeps the buffer alive.
-    if (this.#freeable) this.#segment.free();
+    if (this.#freeable) this.#free();
     else this.closeAtExit();
   }
 }

@@ -74,15 +74,13 @@ export class KeyFile {
     return this.#libc.c.ftok(this.#path, PROJECT_ID) === this.key;
   }
 
-  /** Whether the path leads to another key, and so newcomers use that. */
-  isReplaced(): boolean {
+  /** Deletes the file, unless another one has taken its place, which is what it returns. */
+  unlink(): "unlinked" | "missing" | "replaced" {
     const key = this.#libc.c.ftok(this.#path, PROJECT_ID);
-    return key !== NO_KEY && key !== this.key;
-  }
-
-  /** Deletes the file, unless another one has taken its place. */
-  unlink(): void {
-    if (this.isCurrent()) this.#libc.c.unlink(this.#path);
+    if (key === NO_KEY) return "missing";
+    if (key !== this.key) return "replaced";
+    this.#libc.c.unlink(this.#path);
+    return "unlinked";
   }
 
   /** `flock`; `false` if it cannot be had at once. */
@@ -95,7 +93,21 @@ export class KeyFile {
   }
 }
 
+/** The paths of late as C strings: an object that attaches again and again uses the same two. */
+const encoded = new Map<string, Uint8Array>();
+const ENCODED_MAX = 100;
+
 function pathBytes(path: string): Uint8Array {
+  let bytes = encoded.get(path);
+  if (bytes === undefined) {
+    bytes = checkedPath(path);
+    if (encoded.size >= ENCODED_MAX) encoded.clear();
+    encoded.set(path, bytes);
+  }
+  return bytes;
+}
+
+function checkedPath(path: string): Uint8Array {
   const bytes = cString(path);
   if (bytes.indexOf(0) !== bytes.length - 1) {
     throw new Failure("KeyError", "the native key contains a NUL character");

@@ -139,10 +139,10 @@ class SystemVSegment implements Segment {
 
   /** Removes what belongs to the segment. Qt also deletes a file that only lent its inode. */
   #remove(): void {
-    const successor = this.#file.isReplaced();
-    if (this.#lock !== null || this.#file.created) this.#file.unlink();
+    const mayUnlink = this.#lock !== null || this.#file.created;
+    const replaced = mayUnlink && this.#file.unlink() === "replaced";
     this.#system.remove(this.#id);
-    if (successor) this.#lock?.release(); // another segment has the key now, and the same lock
+    if (replaced) this.#lock?.release(); // another segment has the name now, and the same lock
     else this.#lock?.remove();
   }
 }
@@ -228,7 +228,7 @@ export class SystemVSegments implements SegmentBackend {
       if (address === null) return null;
       const status = this.status(id);
       const oversize = status !== null && status.size > this.#maxBytes;
-      attached = !oversize && status !== null && !status.removed && file.isCurrent() &&
+      attached = !oversize && status !== null && !status.removed &&
         // The last user removes under the lock. Without it, that somebody else is attached shows
         // that its holder is a user, and not the last one about to remove what we just attached.
         (lock === null || locked || status.attached > 1);

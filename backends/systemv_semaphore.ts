@@ -151,9 +151,9 @@ class SystemVSemaphore implements Lock {
       if (make) c.semctl(id, 0, IPC_RMID, 0n);
       throw failure("semctl", errno, ERRORS, this.#path);
     }
-    if (!file.isCurrent()) {
+    if (make && !file.isCurrent()) {
       // The last user deleted the key file after we looked it up: nobody else will find this one.
-      if (make) c.semctl(id, 0, IPC_RMID, 0n);
+      c.semctl(id, 0, IPC_RMID, 0n);
       return false;
     }
     this.#file = file;
