@@ -46,7 +46,9 @@ export class Attachment implements Resource {
   }
 
   lock(): void {
-    if (this.#lock === null) throw new Failure("LockError", "a native key has no lock");
+    if (this.#lock === null) {
+      throw new Failure("LockError", "a native key has no lock; use setKey() to have one");
+    }
     if (locksHeld > 0) this.#refuseDeadlock();
     this.#lock.acquire();
     this.#isLocked = true;
@@ -71,7 +73,8 @@ export class Attachment implements Resource {
       if (!other.#isLocked || other.#nativeKey !== this.#nativeKey) continue;
       throw new Failure(
         "LockError",
-        "another object of this thread holds the lock, and so could never release it",
+        "another object of this thread holds the lock, and could never release it while this one " +
+          "waits; unlock() that one first",
       );
     }
   }

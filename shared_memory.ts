@@ -115,7 +115,7 @@ export class SharedMemory implements Disposable {
   /**
    * Sets what the operating system knows the segment by, after detaching; `key()` is `null` then.
    * Such a segment has no lock: `lock()` fails, and nothing guards its creation and removal. On Linux
-   * it is the path of a file, which the last one out deletes only if the segment's creation made it.
+   * it is the path of a file, which is deleted only if this object's `create()` made it and it is the last one out.
    *
    * @throws {TypeError} if `nativeKey` is neither a string nor `null`
    */
@@ -240,7 +240,7 @@ export class SharedMemory implements Disposable {
       throw this.#errors.exception(
         "view",
         this.#shownKey(),
-        new Failure("NotFound", "this object is not attached"),
+        new Failure("NotFound", "this object is not attached; create() or attach() first"),
       );
     }
     const element = Type.BYTES_PER_ELEMENT ?? 1;
@@ -295,7 +295,7 @@ export class SharedMemory implements Disposable {
     if (attachment === null) return this.#notAttached("unlock", "LockError");
     try {
       if (!attachment.isLocked) {
-        throw new Failure("LockError", "this object does not hold the lock");
+        throw new Failure("LockError", "this object does not hold the lock; lock() first");
       }
       attachment.unlock();
     } catch (error) {
@@ -381,7 +381,7 @@ export class SharedMemory implements Disposable {
   }
 
   #notAttached(operation: string, code: "NotFound" | "LockError" = "NotFound"): false {
-    const failure = new Failure(code, "this object is not attached to a segment");
+    const failure = new Failure(code, "this object is not attached; create() or attach() first");
     return this.#errors.fail(operation, this.#shownKey(), failure);
   }
 

@@ -147,7 +147,10 @@ export class SystemSemaphore implements Disposable {
     return this.#errors.text;
   }
 
-  /** Lets go of the semaphore. It may be called any number of times, and never throws. */
+  /**
+   * Lets go of the semaphore. It may be called any number of times, and never throws; to use the object
+   * again opens the semaphore again.
+   */
   [Symbol.dispose](): void {
     this.#close();
   }

@@ -18,6 +18,7 @@ export const IPC_CREAT = 0o1000;
 export const IPC_EXCL = 0o2000;
 export const IPC_NOWAIT = 0o4000;
 export const IPC_RMID = 0;
+export const IPC_SET = 1;
 export const IPC_STAT = 2;
 
 // <sys/shm.h>
@@ -32,6 +33,8 @@ export const SHMID_DS = { bytes: 112, mode: 20, segsz: 48, nattch: 88 } as const
 export const GETVAL = 12;
 export const SETVAL = 16;
 export const SEM_UNDO = 0o10000;
+/** `struct semid_ds` of 64-bit Linux, whose `sem_perm` is laid out as `shm_perm`. */
+export const SEMID_DS = { bytes: 104, mode: 20 } as const;
 
 // <sys/mman.h>
 export const PROT_READ = 1;

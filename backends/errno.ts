@@ -65,8 +65,8 @@ const COMMON: ErrnoTable = {
   [ENOENT]: ["NotFound", "doesn't exist"],
   [EEXIST]: ["AlreadyExists", "already exists"],
   [ENAMETOOLONG]: ["KeyError", "the name is too long for the file system; use a shorter key"],
-  [ENOTDIR]: ["KeyError", "a part of the path is not a folder"],
-  [ELOOP]: ["KeyError", "the path has a loop of symbolic links"],
+  [ENOTDIR]: ["KeyError", "a part of the path is not a folder; use another path"],
+  [ELOOP]: ["KeyError", "the path has a loop of symbolic links; remove it or use another path"],
   [EROFS]: ["PermissionDenied", "the file system is read-only; set TMPDIR to a writable folder"],
   [ENOMEM]: ["OutOfResources", "out of memory"],
   [ENOSPC]: ["OutOfResources", "no space left"],
@@ -74,10 +74,14 @@ const COMMON: ErrnoTable = {
   [ENFILE]: ["OutOfResources", "the system has too many open files (fs.file-max)"],
 };
 
+/** An error number as the texts show it: `ENOENT 2`. */
+export function errnoText(errno: number): string {
+  return `${NAMES[errno] ?? "errno"} ${errno}`;
+}
+
 /** The {@linkcode Failure} of a system call: from `table`, else from what the number always means. */
 export function failure(syscall: string, errno: number, table: ErrnoTable = {}, on = ""): Failure {
   const [code, words] = table[errno] ?? COMMON[errno] ?? ["UnknownError", "unknown error"];
   const call = on === "" ? syscall : `${syscall} ${on}`;
-  const name = NAMES[errno] ?? "errno";
-  return new Failure(code, `${words} [${call}: ${name} ${errno}]`, syscall, errno);
+  return new Failure(code, `${words} [${call}: ${errnoText(errno)}]`, syscall, errno);
 }

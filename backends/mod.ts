@@ -3,7 +3,7 @@ import { UnsupportedError } from "../errors.ts";
 import { selectFfi } from "../ffi/mod.ts";
 import type { Ffi } from "../ffi/types.ts";
 import { _SC_PAGESIZE } from "./constants.ts";
-import { Failure } from "./errno.ts";
+import { errnoText, Failure } from "./errno.ts";
 import { Libc } from "./libc.ts";
 import { SystemVSegments } from "./systemv_segment.ts";
 import { SystemVSemaphores } from "./systemv_semaphore.ts";
@@ -38,7 +38,7 @@ function temporaryFolder(libc: Libc): string {
   throw new Failure(
     "KeyError",
     `the folder of the key files, ${folder}, cannot be used; create it or set TMPDIR to another ` +
-      `[realpath: errno ${resolved}]`,
+      `[realpath: ${errnoText(resolved)}]`,
     "realpath",
     resolved,
   );

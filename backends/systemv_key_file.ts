@@ -1,10 +1,17 @@
 import { NAME_MAX, O_CLOEXEC, O_CREAT, O_EXCL, O_NONBLOCK, O_RDONLY, O_RDWR } from "./constants.ts";
-import { EACCES, EEXIST, ENOENT, Failure, failure } from "./errno.ts";
+import { EACCES, EEXIST, ENOENT, type ErrnoTable, Failure, failure } from "./errno.ts";
 import { cString, type Libc } from "./libc.ts";
 
 /** Qt's `ftok` project id. */
 const PROJECT_ID = "Q".charCodeAt(0);
 const NO_KEY = -1;
+
+const ERRORS: ErrnoTable = {
+  [EACCES]: [
+    "PermissionDenied",
+    "permission denied: this user may not make or look up files there; use a TMPDIR of your own",
+  ],
+};
 
 /**
  * The empty file whose inode `ftok` turns into a System V key. It is kept open: as long as somebody
@@ -50,12 +57,12 @@ export class KeyFile {
       } else if (fd === -ENOENT) {
         throw new Failure(
           "KeyError",
-          `the folder of the key file ${path} doesn't exist [open: ENOENT ${ENOENT}]`,
+          `the folder of the key file ${path} doesn't exist; create the folder [open: ENOENT ${ENOENT}]`,
           "open",
           ENOENT,
         );
       } else {
-        throw failure("open", -fd, {}, path);
+        throw failure("open", -fd, ERRORS, path);
       }
     }
   }
@@ -66,7 +73,7 @@ export class KeyFile {
     const errno = libc.errno();
     if (fd >= 0) libc.c.close(fd);
     if (errno === ENOENT) return null; // removed since
-    throw failure("ftok", errno);
+    throw failure("ftok", errno, ERRORS);
   }
 
   /** Whether the path still leads to this key, and so newcomers find what we use. */
@@ -110,7 +117,10 @@ function pathBytes(path: string): Uint8Array {
 function checkedPath(path: string): Uint8Array {
   const bytes = cString(path);
   if (bytes.indexOf(0) !== bytes.length - 1) {
-    throw new Failure("KeyError", "the native key contains a NUL character");
+    throw new Failure(
+      "KeyError",
+      "the native key contains a NUL character, which no path can have; leave it out",
+    );
   }
   const name = path.slice(path.lastIndexOf("/") + 1);
   const excess = new TextEncoder().encode(name).length - NAME_MAX;

@@ -4,11 +4,14 @@ import {
   IPC_EXCL,
   IPC_NOWAIT,
   IPC_RMID,
+  IPC_SET,
+  IPC_STAT,
   LOCK_EX,
   LOCK_NB,
   LOCK_SH,
   LOCK_UN,
   SEM_UNDO,
+  SEMID_DS,
   SETVAL,
 } from "./constants.ts";
 import {
@@ -33,6 +36,8 @@ import type { Lock, Semaphore, SemaphoreBackend } from "./types.ts";
 export const SEMAPHORE_VALUE_MAX = 32767;
 
 const MODE = 0o600;
+/** A mode bit that means nothing to the kernel: whoever is the last of us removes the semaphore. */
+const INHERITED = 0o100;
 /** A race with somebody who removes and makes the semaphore is lost only so often in a row. */
 const OPEN_ATTEMPTS = 1000;
 /** How long a lock that nobody can hold is waited for before it is taken over. */
@@ -54,17 +59,21 @@ const ERRORS: ErrnoTable = {
   ],
 };
 
-/** The `struct sembuf`s and the `timespec` that calls point to: C memory, as that is the fastest. */
+const TIMESPEC_OFFSET = 40;
+const STATUS_OFFSET = 56;
+
+/** The structures that calls point to, in C memory, as that is the fastest. */
 class Operations {
   readonly down: bigint;
   readonly up: bigint;
   readonly takeOver: bigint;
   readonly timespec: bigint;
+  readonly status: bigint;
   readonly #step: bigint;
   readonly #view: DataView;
 
   constructor(libc: Libc) {
-    const { address, view } = libc.allocate(64);
+    const { address, view } = libc.allocate(STATUS_OFFSET + SEMID_DS.bytes);
     this.#view = view;
     this.down = this.#sembuf(address, 0, -1, SEM_UNDO);
     this.up = this.#sembuf(address, 6, 1, SEM_UNDO);
@@ -73,7 +82,8 @@ class Operations {
     this.takeOver = this.#sembuf(address, 18, 0, IPC_NOWAIT);
     this.#sembuf(address, 24, 1, 0);
     this.#sembuf(address, 30, -1, SEM_UNDO);
-    this.timespec = address + 40n;
+    this.timespec = address + BigInt(TIMESPEC_OFFSET);
+    this.status = address + BigInt(STATUS_OFFSET);
   }
 
   /** A step that is not the usual one. */
@@ -83,8 +93,21 @@ class Operations {
 
   setTimeout(ms: number): void {
     const seconds = Math.trunc(ms / 1000);
-    this.#view.setBigInt64(40, BigInt(seconds), true);
-    this.#view.setBigInt64(48, BigInt(Math.trunc((ms - seconds * 1000) * 1e6)), true);
+    this.#view.setBigInt64(TIMESPEC_OFFSET, BigInt(seconds), true);
+    this.#view.setBigInt64(
+      TIMESPEC_OFFSET + 8,
+      BigInt(Math.trunc((ms - seconds * 1000) * 1e6)),
+      true,
+    );
+  }
+
+  /** `sem_perm.mode` of what IPC_STAT wrote to `status`. */
+  get mode(): number {
+    return this.#view.getUint16(STATUS_OFFSET + SEMID_DS.mode, true);
+  }
+
+  set mode(mode: number) {
+    this.#view.setUint16(STATUS_OFFSET + SEMID_DS.mode, mode, true);
   }
 
   /** `{ sem_num: 0, sem_op, sem_flg }` at `offset`. */
@@ -231,10 +254,27 @@ class SystemVSemaphore implements Lock {
     this.#drop();
   }
 
+  /**
+   * Qt's owner removes it whoever uses it. Ours leaves that to the last of us: a failed try for LOCK_EX
+   * gives LOCK_SH up, so of several that close at once one is the last.
+   */
   close(): void {
-    // Qt's owner removes it whoever uses it; ours leaves it as long as another of us is there.
-    if (!this.#guard && this.#owner && this.#file?.flock(LOCK_EX | LOCK_NB)) this.remove();
-    else this.#drop();
+    if (!this.#guard) {
+      if (this.#owner) this.#bequeath();
+      if (this.#file?.flock(LOCK_EX | LOCK_NB) && this.#isInherited()) return this.remove();
+    }
+    this.#drop();
+  }
+
+  #bequeath(): void {
+    if (this.#isInherited()) return;
+    this.#operations.mode |= INHERITED;
+    this.#libc.c.semctl(this.#id, 0, IPC_SET, this.#operations.status);
+  }
+
+  #isInherited(): boolean {
+    if (this.#libc.c.semctl(this.#id, 0, IPC_STAT, this.#operations.status) === -1) return false;
+    return (this.#operations.mode & INHERITED) !== 0;
   }
 
   #drop(): void {

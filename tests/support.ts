@@ -1,4 +1,5 @@
 /** What the tests share: real processes with deadlines, unique keys, and looking at what is left. */
+import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,6 +10,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Libc } from "../backends/libc.ts";
 import { selectFfi } from "../ffi/mod.ts";
+import { type SharedMemory, SharedMemoryError } from "../mod.ts";
 import { platformSafeName } from "../native_ipc_key.ts";
 import { findRuntime, type Runtime } from "../scripts/runtimes.ts";
 
@@ -24,6 +26,11 @@ function found(runtime: ReturnType<typeof findRuntime>): runtime is Runtime {
 /** The installed runtimes, each of which the tests start agents in. */
 export const runtimes: readonly Runtime[] = (["deno", "bun", "node"] as const).map(findRuntime)
   .filter(found);
+
+/** The runtime that this test runs in. */
+export const ownRuntime: Runtime = runtimes.find(({ name }) =>
+  name === (process.versions["deno"] ? "deno" : process.versions["bun"] ? "bun" : "node")
+)!;
 
 /** Real Qt: the PyQt versions that can be imported. */
 const python = "/usr/bin/python3";
@@ -82,9 +89,15 @@ export class Agent {
   stderr = "";
   readonly #waiting: ((line: string) => void)[] = [];
 
-  constructor(name: string, command: string, args: readonly string[], env?: NodeJS.ProcessEnv) {
+  constructor(
+    name: string,
+    command: string,
+    args: readonly string[],
+    env?: NodeJS.ProcessEnv,
+    user?: { uid: number; gid: number },
+  ) {
     this.name = name;
-    this.child = spawn(command, args, { env: { ...process.env, ...env } });
+    this.child = spawn(command, args, { env: { ...process.env, ...env }, ...user });
     this.child.stderr!.on("data", (data) => this.stderr += data);
     createInterface({ input: this.child.stdout! })
       .on("line", (line) => this.#waiting.shift()?.(line));
@@ -133,20 +146,41 @@ export class Agent {
   }
 
   async kill(): Promise<void> {
-    this.child.kill("SIGKILL");
+    // Not child.kill(): Deno's closes the pipes first, and Qt may still end normally.
+    try {
+      process.kill(this.child.pid!, "SIGKILL");
+    } catch {
+      // It has ended by itself.
+    }
     await withDeadline(this.ended, `the death of ${this.name}`);
   }
 }
 
 /** An agent in a runtime: with the only permission Deno needs. */
-export function startAgent(runtime: Runtime, env?: NodeJS.ProcessEnv): Agent {
-  const args = [...runtime.args, fixtures + "agent.ts"];
+export function startAgent(
+  runtime: Runtime,
+  env?: NodeJS.ProcessEnv,
+  flags: readonly string[] = [],
+): Agent {
+  const args = [...runtime.args, ...flags, fixtures + "agent.ts"];
   return new Agent(runtime.name, runtime.command, args, env);
+}
+
+/** An agent that a command starts (`unshare --ipc`, …), or that another user is. */
+export function startAgentThrough(
+  runtime: Runtime,
+  command: readonly string[],
+  env?: NodeJS.ProcessEnv,
+  user?: { uid: number; gid: number },
+): Agent {
+  const [first, ...rest] = [...command, runtime.command, ...runtime.args, fixtures + "agent.ts"];
+  return new Agent(runtime.name, first!, rest, env, user);
 }
 
 /** An agent that is real Qt. */
 export function startQt(version: 5 | 6, env?: NodeJS.ProcessEnv): Agent {
-  return new Agent(`Qt ${version}`, python, [fixtures + "agent.py", String(version)], env);
+  const utf8 = { PYTHONUTF8: "1", ...env }; // for the lines, whatever the locale is
+  return new Agent(`Qt ${version}`, python, [fixtures + "agent.py", String(version)], utf8);
 }
 
 export async function withDeadline<T>(promise: Promise<T>, what: string): Promise<T> {
@@ -222,4 +256,21 @@ export function leaveNothingBehind(): void {
   after(() => {
     for (const agent of running) agent.child.kill("SIGKILL");
   });
+}
+
+/** Asserts that an operation failed and that its error says which one, for which key, and why. */
+export function assertFailed(
+  memory: SharedMemory,
+  operation: "create" | "attach" | "detach" | "lock" | "unlock",
+  result: boolean,
+  code: keyof typeof SharedMemoryError,
+  ...texts: string[]
+): void {
+  assert.equal(result, false);
+  assert.equal(memory.error(), SharedMemoryError[code], memory.errorString());
+  const key = memory.key() ?? memory.nativeKey();
+  const shown = key === null ? "no key" : JSON.stringify(key);
+  for (const text of [`SharedMemory.${operation} (${shown}): `, ...texts]) {
+    assert.ok(memory.errorString().includes(text), `${memory.errorString()} says: ${text}`);
+  }
 }

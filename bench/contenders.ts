@@ -1,0 +1,135 @@
+/** Who takes part: plain C, Qt and each runtime, as far as this machine has them. */
+import { execFile, execFileSync } from "node:child_process";
+import { existsSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+
+/** The nanoseconds of one operation, by measure. */
+export type Sample = Record<string, number>;
+
+export interface Contender {
+  name: string;
+  version: string;
+  command: string;
+  /** The arguments for a run that keeps to `key` and to files in `directory`. */
+  args(key: string, directory: string): string[];
+}
+
+export interface Absent {
+  name: string;
+  reason: string;
+}
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+const build = join(here, "build");
+
+/** Thrown while looking for a contender that cannot take part. */
+class Unavailable extends Error {}
+
+function output(command: string, args: string[]): string | null {
+  try {
+    return execFileSync(command, args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] })
+      .trim();
+  } catch {
+    return null;
+  }
+}
+
+function compile(compiler: string, args: string[], program: string): string {
+  mkdirSync(build, { recursive: true });
+  const target = join(build, program);
+  try {
+    execFileSync(compiler, ["-O2", "-o", target, ...args], { stdio: ["ignore", "ignore", "pipe"] });
+  } catch (cause) {
+    throw new Unavailable(`${compiler} failed: ${cause instanceof Error ? cause.message : cause}`);
+  }
+  return target;
+}
+
+function bareC(): Contender {
+  const name = "bare C";
+  const version = output("cc", ["-dumpfullversion", "-dumpversion"]);
+  if (version === null) throw new Unavailable("no C compiler (cc)");
+  const command = compile("cc", [join(here, "bare.c")], "bare");
+  return {
+    name,
+    version: `cc ${version} -O2`,
+    command,
+    args: (key, directory) => [join(directory, key)],
+  };
+}
+
+function cppQt(): Contender {
+  const flags = output("pkg-config", ["--cflags", "--libs", "Qt6Core"]);
+  if (flags === null) throw new Unavailable("no Qt (pkg-config Qt6Core, package qt6-base-dev)");
+  if (output("c++", ["--version"]) === null) throw new Unavailable("no C++ compiler (c++)");
+  const args = ["-fPIC", join(here, "qt.cpp"), ...flags.split(/\s+/)];
+  const command = compile("c++", args, "qt");
+  const version = output(command, ["--version"]);
+  if (version === null) throw new Unavailable("the compiled program does not start");
+  return { name: "C++ Qt", version: `Qt ${version}`, command, args: (key) => [key] };
+}
+
+// node:ffi is on by default since 26.9.
+const oldestNode = [26, 9] as const;
+
+function runtime(name: string, args: string[]): Contender {
+  const local = join(here, "..", "node_modules", ".bin", name);
+  let reason = `${name} is not installed`;
+  for (const command of existsSync(local) ? [local, name] : [name]) {
+    const version = output(command, ["--version"])?.match(/(\d+)\.(\d+)\.\d+\S*/);
+    if (!version) continue;
+    const [major, minor] = [Number(version[1]), Number(version[2])];
+    if (
+      name === "node" && (major < oldestNode[0] || major === oldestNode[0] && minor < oldestNode[1])
+    ) {
+      reason = `node ${version[0]} is older than ${oldestNode.join(".")}`;
+      continue;
+    }
+    const program = [...args, join(here, "contender.ts")];
+    return { name, version: version[0], command, args: (key) => [...program, key] };
+  }
+  throw new Unavailable(reason);
+}
+
+export function findContenders(): { present: Contender[]; absent: Absent[] } {
+  const present: Contender[] = [];
+  const absent: Absent[] = [];
+  const candidates: [string, () => Contender][] = [
+    ["bare C", bareC],
+    ["C++ Qt", cppQt],
+    ["deno", () => runtime("deno", ["run", "--quiet", "--allow-ffi"])],
+    ["bun", () => runtime("bun", [])],
+    ["node", () => runtime("node", [])],
+  ];
+  for (const [name, find] of candidates) {
+    try {
+      present.push(find());
+    } catch (error) {
+      if (!(error instanceof Unavailable)) throw error;
+      absent.push({ name, reason: error.message });
+    }
+  }
+  return { present, absent };
+}
+
+/** Runs a contender once. Its key files go into `directory`, so that none can be missed. */
+export async function run(
+  contender: Contender,
+  key: string,
+  directory: string,
+  signal: AbortSignal,
+): Promise<Sample> {
+  const { stdout } = await promisify(execFile)(
+    contender.command,
+    contender.args(key, directory),
+    { env: { ...process.env, TMPDIR: directory, NO_COLOR: "1" }, signal, timeout: 120_000 },
+  );
+  const sample: Sample = JSON.parse(stdout);
+  for (const [measure, ns] of Object.entries(sample)) {
+    if (!(ns > 0)) throw new Error(`${contender.name}: ${measure} took ${ns} ns`);
+  }
+  return sample;
+}

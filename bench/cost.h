@@ -1,0 +1,45 @@
+/* How the C and C++ contenders measure: the same as timing.ts. */
+#include <stdlib.h>
+#include <time.h>
+
+#define MEASURE_NS 150e6
+#define MAX_BATCHES 10000
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * 1e9 + t.tv_nsec;
+}
+
+static int compare(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+/* The mean without the batches during which the machine did something else. */
+static double undisturbed_mean(double *batches, int count) {
+  double sum = 0;
+  int used = 0;
+  qsort(batches, count, sizeof *batches, compare);
+  while (used < count && batches[used] <= 2 * batches[count / 2]) sum += batches[used++];
+  return sum / used;
+}
+
+static double cost_once(void (*operation)(void), int batch) {
+  static double batches[MAX_BATCHES];
+  int count = 0;
+  double begin = now(), end = begin;
+  while (end - begin < MEASURE_NS && count < MAX_BATCHES) {
+    double start = end;
+    for (int i = 0; i < batch; i++) operation();
+    end = now();
+    batches[count++] = end - start;
+  }
+  return undisturbed_mean(batches, count) / batch;
+}
+
+/* The nanoseconds that one call of `operation` takes; the first time through is the warm-up. */
+static double cost(void (*operation)(void), int batch) {
+  cost_once(operation, batch);
+  return cost_once(operation, batch);
+}

@@ -1,0 +1,124 @@
+/** What the samples of all rounds say. */
+import type { Sample } from "./contenders.ts";
+
+/** The samples of each contender that went through all rounds, in order of the rounds. */
+export type Samples = Map<string, Sample[]>;
+
+interface Row {
+  contender: string;
+  measure: string;
+  ns: number;
+  min: number;
+  max: number;
+  ratios: Record<string, number | undefined>;
+}
+
+export interface Goal {
+  contender: string;
+  measure: string;
+  against: string;
+  limit: number;
+  ratio: number | undefined;
+}
+
+const operations = ["lock+unlock", "create+detach", "attach+detach"];
+const elements = ["sum of Uint8", "increment Int32", "sum of Float64"];
+const buffer = "ordinary buffer";
+
+function median(values: number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+// The ratio of each round first, then their median: what slows the machine down for a while slows
+// both sides of a round down.
+function ratio(samples: Samples, contender: string, measure: string, against: string) {
+  const own = samples.get(contender);
+  const other = against === buffer ? own : samples.get(against);
+  const otherMeasure = against === buffer ? `${measure} (buffer)` : measure;
+  if (!own || !other) return undefined;
+  const ratios = own.map((sample, round) => sample[measure]! / other[round]![otherMeasure]!);
+  return ratios.some(Number.isNaN) ? undefined : median(ratios);
+}
+
+export function rowsOf(samples: Samples): Row[] {
+  const rows: Row[] = [];
+  for (const measure of [...operations, ...elements]) {
+    const against = ["bare C", operations.includes(measure) ? "C++ Qt" : buffer];
+    for (const [contender, own] of samples) {
+      const values = own.map((sample) => sample[measure]).filter((ns) => ns !== undefined);
+      if (values.length === 0) continue;
+      const ratios = against.map((name) => [name, ratio(samples, contender, measure, name)]);
+      rows.push({
+        contender,
+        measure,
+        ns: median(values),
+        min: Math.min(...values),
+        max: Math.max(...values),
+        ratios: Object.fromEntries(ratios),
+      });
+    }
+  }
+  return rows;
+}
+
+export function goalsOf(samples: Samples): Goal[] {
+  const limits: [string, string, number][] = [
+    ["lock+unlock", "bare C", 1.25],
+    ["lock+unlock", "C++ Qt", 1],
+    ["create+detach", "C++ Qt", 1],
+    ["attach+detach", "C++ Qt", 1],
+    ...elements.map((measure): [string, string, number] => [measure, buffer, 1.1]),
+  ];
+  return ["deno", "bun"].flatMap((contender) =>
+    limits.map(([measure, against, limit]) => (
+      { contender, measure, against, limit, ratio: ratio(samples, contender, measure, against) }
+    ))
+  );
+}
+
+function number(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value.toFixed(value >= 10 ? 1 : 2);
+}
+
+function times(value: number | undefined): string {
+  return value === undefined ? "" : `${value.toFixed(2)}x`;
+}
+
+export function tableOf(rows: Row[]): string {
+  const lines: string[][] = [];
+  let last = "";
+  for (const { measure, contender, ns, min, max, ratios } of rows) {
+    const isOperation = operations.includes(measure);
+    if (measure === operations[0] && last === "") {
+      lines.push(["ns per operation", "", "median", "range", "/ bare C", "/ C++ Qt"]);
+    } else if (measure === elements[0] && last !== measure) {
+      lines.push([], ["ns per element", "", "median", "range", "/ bare C", `/ ${buffer}`]);
+    }
+    lines.push([
+      measure === last ? "" : measure,
+      contender,
+      number(ns),
+      `${number(min)} - ${number(max)}`,
+      times(ratios["bare C"]),
+      times(ratios[isOperation ? "C++ Qt" : buffer]),
+    ]);
+    last = measure;
+  }
+  const widths = [0, 1, 2, 3, 4, 5].map((column) =>
+    Math.max(...lines.map((line) => line[column]?.length ?? 0))
+  );
+  return lines.map((line) =>
+    line.map((cell, column) =>
+      column < 2 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)
+    ).join("  ").trimEnd()
+  ).join("\n");
+}
+
+export function goalLine({ contender, measure, against, limit, ratio }: Goal): string {
+  const verdict = ratio === undefined ? "unmeasured" : ratio <= limit ? "met" : "not met";
+  const found = ratio === undefined ? "" : `: ${ratio.toFixed(3)}x`;
+  const goal = `${contender} ${measure} <= ${limit.toFixed(2)}x ${against}`;
+  return `${verdict.padEnd(10)}  ${goal}${found}`;
+}

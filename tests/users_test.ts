@@ -1,0 +1,223 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import process from "node:process";
+import { afterEach, beforeEach, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { SharedMemoryError, SystemSemaphoreError } from "../mod.ts";
+import { platformSafeName } from "../native_ipc_key.ts";
+import { type Agent, keyFolder, leaveNothingBehind } from "./support.ts";
+import { ownRuntime, startAgentThrough, uniqueKey } from "./support.ts";
+
+const { KeyError, NotFound, NoError, PermissionDenied } = SharedMemoryError;
+
+const nobody = { uid: 65534, gid: 65534 };
+const somebody = { uid: 65533, gid: 65533 };
+
+/** Why the tests cannot be another user here, if they cannot. */
+function cannotBeNobody(): string | undefined {
+  if (process.getuid?.() !== 0) return "only root can start processes of other users";
+  const files = [fileURLToPath(new URL("./fixtures/agent.ts", import.meta.url))];
+  const read = spawnSync("cat", files, { ...nobody, stdio: "ignore" });
+  const started = spawnSync(ownRuntime.command, ["--version"], { ...nobody, stdio: "ignore" });
+  if (read.status === 0 && started.status === 0) return undefined;
+  return "user nobody may not read this repository or not run its runtime";
+}
+
+let folder: string;
+
+function inFolderOfItsOwn(): void {
+  leaveNothingBehind();
+  beforeEach(() => {
+    folder = mkdtempSync(keyFolder + "users-");
+    chmodSync(folder, 0o1777);
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+}
+
+/** An agent of a user, whose `TMPDIR` the folder is. */
+function startAs(user?: typeof nobody, TMPDIR = folder): Agent {
+  return startAgentThrough(ownRuntime, [], { TMPDIR }, user);
+}
+
+/** Asserts that a call on the agent's object fails so. */
+async function assertFails(agent: Agent, call: [string, ...unknown[]], code: number, says: RegExp) {
+  const [method, ...args] = call;
+  assert.equal(await agent.call("m", method, ...args), false);
+  assert.match(await agent.call("m", "errorString"), says);
+  assert.equal(await agent.call("m", "error"), code);
+}
+
+async function assertTrue(agent: Agent, method: string, ...args: unknown[]): Promise<void> {
+  const result = await agent.call("m", method, ...args);
+  assert.equal(result, true, await agent.call("m", "errorString"));
+  assert.equal(await agent.call("m", "error"), NoError);
+}
+
+const reason = cannotBeNobody();
+const options = reason ? { skip: reason } : {};
+
+describe("what belongs to another user", options, () => {
+  inFolderOfItsOwn();
+
+  for (
+    const [name, owner, stranger] of [
+      ["root's segment and nobody", undefined, nobody],
+      ["nobody's segment and another user", nobody, somebody],
+    ] as const
+  ) {
+    test(`${name}: create() and attach() are PermissionDenied and say whose it is`, async () => {
+      const key = uniqueKey();
+      const [first, second] = [startAs(owner), startAs(stranger)];
+      for (const agent of [first, second]) await agent.request("memory", "m", key);
+      await assertTrue(first, "create", 16);
+      const says = (operation: string) =>
+        new RegExp(
+          `^SharedMemory\\.${operation} \\("${key}"\\): permission denied: the segment belongs to ` +
+            "another user; use a key or a TMPDIR of your own \\[shmget: EACCES 13\\]$",
+        );
+      await assertFails(second, ["create", 16], PermissionDenied, says("create"));
+      await assertFails(second, ["attach"], PermissionDenied, says("attach"));
+      await assertFails(second, ["attach", 0], PermissionDenied, says("attach"));
+      assert.equal(readdirSync(folder).length, 2); // the owner's files, still there
+      await assertTrue(first, "lock");
+      await assertTrue(first, "unlock");
+      await assertTrue(first, "detach");
+      await assertTrue(second, "create", 16); // now the key is free
+      assert.equal(await second.end(), 0);
+      assert.equal(await first.end(), 0);
+      assert.deepEqual(readdirSync(folder), []);
+    });
+  }
+
+  test("nobody's segment and root: root may attach, lock and remove it", async () => {
+    const key = uniqueKey();
+    const [owner, root] = [startAs(nobody), startAs()];
+    for (const agent of [owner, root]) await agent.request("memory", "m", key);
+    await assertTrue(owner, "create", 16);
+    await assertTrue(root, "attach");
+    await assertTrue(root, "lock");
+    await assertTrue(owner, "detach");
+    await assertTrue(root, "detach");
+    assert.deepEqual(readdirSync(folder), []);
+    assert.equal(await owner.end(), 0);
+    assert.equal(await root.end(), 0);
+  });
+
+  test("another user's semaphore is PermissionDenied and says so", async () => {
+    const key = uniqueKey();
+    const [owner, stranger] = [startAs(), startAs(nobody)];
+    await owner.request("semaphore", "m", key, 1);
+    assert.equal(await owner.call("m", "error"), SystemSemaphoreError.NoError);
+    await stranger.request("semaphore", "m", key, 1);
+    const says = (operation: string) =>
+      new RegExp(`^SystemSemaphore\\.${operation} \\("${key}"\\): .*another user.*EACCES 13\\]$`);
+    assert.match(await stranger.call("m", "errorString"), says("setKey"));
+    const code = SystemSemaphoreError.PermissionDenied;
+    await assertFails(stranger, ["acquire"], code, says("acquire"));
+    await assertFails(stranger, ["release"], code, says("release"));
+    assert.equal(await stranger.end(), 0);
+    assert.equal(await owner.call("m", "acquire"), true);
+    assert.equal(await owner.end(), 0);
+    assert.deepEqual(readdirSync(folder), []);
+  });
+
+  test("a key file of another user is no obstacle where there is no segment", async () => {
+    const key = uniqueKey();
+    const file = `${folder}/${platformSafeName(key, "qipc_sharedmemory_")}`;
+    writeFileSync(file, "", { mode: 0o640 });
+    const agent = startAs(nobody);
+    await agent.request("memory", "m", key);
+    await assertFails(agent, ["attach"], NotFound, /create\(\) it first \[shmget: ENOENT 2\]$/);
+    await assertTrue(agent, "create", 16);
+    await assertTrue(agent, "lock");
+    await assertTrue(agent, "detach");
+    assert.equal(await agent.end(), 0);
+    assert.equal(readdirSync(folder).length, 1); // the file is not ours to delete
+  });
+});
+
+describe("the folder of the key files", () => {
+  inFolderOfItsOwn();
+
+  test("that is missing is a KeyError which names it; made meanwhile, it is used", async () => {
+    const missing = `${folder}/missing`;
+    const agent = startAs(undefined, missing);
+    await agent.request("memory", "m", "key");
+    const text = `the folder of the key files, ${missing}, cannot be used; ` +
+      "create it or set TMPDIR to another [realpath: ENOENT 2]";
+    const says = (operation: string) => `SharedMemory.${operation} ("key"): ${text}`;
+    for (const [operation, ...args] of [["create", 16], ["attach"]] as [string, number?][]) {
+      assert.equal(await agent.call("m", operation, ...args), false);
+      assert.equal(await agent.call("m", "error"), KeyError);
+      assert.equal(await agent.call("m", "errorString"), says(operation));
+    }
+    await assert.rejects(agent.call("m", "nativeKey"), {
+      name: "SharedMemoryException",
+      message: says("nativeKey"),
+      code: "KeyError",
+      error: KeyError,
+      syscall: "realpath",
+      errno: 2,
+      key: "key",
+    });
+    mkdirSync(missing);
+    await assertTrue(agent, "create", 16);
+    assert.equal(readdirSync(missing).length, 2);
+    assert.equal(await agent.end(), 0);
+    assert.deepEqual(readdirSync(missing), []);
+  });
+
+  test(
+    "in which this user may not make files: PermissionDenied, and what to set",
+    options,
+    async () => {
+      chmodSync(folder, 0o755);
+      const agent = startAs(nobody);
+      await agent.request("memory", "m", "key");
+      const says =
+        /^SharedMemory\.create \("key"\): permission denied: .*a TMPDIR of your own \[open .*: EACCES 13\]$/;
+      await assertFails(agent, ["create", 16], PermissionDenied, says);
+      await assertFails(agent, ["attach"], NotFound, /ENOENT 2\]$/);
+      await agent.request("semaphore", "m", "key", 1);
+      const semaphoreSays =
+        /^SystemSemaphore\.acquire \("key"\): .*a TMPDIR of your own \[open .*: EACCES 13\]$/;
+      const code = SystemSemaphoreError.PermissionDenied;
+      await assertFails(agent, ["acquire"], code, semaphoreSays);
+      assert.equal(await agent.end(), 0);
+      assert.deepEqual(readdirSync(folder), []);
+    },
+  );
+
+  test("that this user may not search: PermissionDenied, and what to set", options, async () => {
+    mkdirSync(`${folder}/below`);
+    chmodSync(folder, 0o700);
+    const agent = startAs(nobody);
+    const below = startAs(nobody, `${folder}/below`);
+    const says = /: permission denied: .*a TMPDIR of your own \[ftok: EACCES 13\]$/;
+    const saysBelow = /below, cannot be used; .*set TMPDIR to another \[realpath: EACCES 13\]$/;
+    for (const call of [["create", 16], ["attach"]] as [string, number?][]) {
+      await agent.request("memory", "m", "key");
+      await assertFails(agent, call, PermissionDenied, says);
+      await below.request("memory", "m", "key");
+      await assertFails(below, call, KeyError, saysBelow);
+    }
+    assert.equal(await agent.end(), 0);
+    assert.equal(await below.end(), 0);
+  });
+
+  const mount = `mount -t tmpfs -o ro none "$TMPDIR"`;
+  const mounted = spawnSync("unshare", ["--mount", "sh", "-c", mount], {
+    env: { ...process.env, TMPDIR: "/mnt" },
+  });
+  const needsMount = mounted.status === 0 ? {} : { skip: "file systems cannot be mounted here" };
+  test("on a read-only file system: PermissionDenied, and what to set", needsMount, async () => {
+    const command = ["unshare", "--mount", "sh", "-c", `${mount} && exec "$@"`, "sh"];
+    const agent = startAgentThrough(ownRuntime, command, { TMPDIR: folder });
+    await agent.request("memory", "m", "key");
+    const says = /^SharedMemory\.create .*read-only; set TMPDIR .*\[open .*: EROFS 30\]$/;
+    await assertFails(agent, ["create", 16], PermissionDenied, says);
+    await assertFails(agent, ["attach"], NotFound, /ENOENT 2\]$/);
+    assert.equal(await agent.end(), 0);
+  });
+});
