@@ -17,6 +17,9 @@ import { findRuntime, type Runtime } from "../scripts/runtimes.ts";
 /** For anything a process is asked to do, in ms; a test that meets it fails. */
 export const DEADLINE_MS = 30_000;
 
+/** For a test that starts many processes: bun gives it 5 s otherwise, too little on a busy machine. */
+export const slow = { timeout: 2 * DEADLINE_MS };
+
 const fixtures = fileURLToPath(new URL("./fixtures/", import.meta.url));
 
 function found(runtime: ReturnType<typeof findRuntime>): runtime is Runtime {
