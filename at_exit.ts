@@ -15,7 +15,7 @@ export function rememberAtExit(resource: Resource): void {
   if (installed) return;
   installed = true;
   process.on("exit", closeAll);
-  // Deno.exit() and the end of a Deno worker raise only this event.
+  // Deno.exit() raises only this event.
   if (process.versions["deno"] !== undefined) globalThis.addEventListener("unload", closeAll);
 }
 

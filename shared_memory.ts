@@ -174,6 +174,10 @@ export class SharedMemory implements Disposable {
    * Detaches: every view of the segment has length 0 from now on, and the lock is released if this
    * object holds it. The last one to detach removes the segment.
    *
+   * A buffer that cannot be emptied, because it was transferred or because Bun is using it in an
+   * unfinished native call, becomes private zero-filled memory instead, whose address range stays
+   * reserved.
+   *
    * @returns `false` with `NotFound` if this object is not attached
    */
   detach(): boolean {

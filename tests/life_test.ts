@@ -1,0 +1,222 @@
+/** From the creation of a segment to its removal by the last one out, however that one leaves. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { SharedMemory, SharedMemoryError } from "../mod.ts";
+import { type Agent, ipcObjects, leaveNothingBehind, runtimes, startAgent } from "./support.ts";
+import { slow, uniqueKey, untilBlocked, withDeadline } from "./support.ts";
+import { segmentRow } from "./systemv_tables.ts";
+
+const { AlreadyExists, NotFound } = SharedMemoryError;
+
+async function attachAgent(agent: Agent, name: string, key: string): Promise<void> {
+  await agent.request("memory", name, key);
+  assert.equal(await agent.call(name, "attach"), true);
+}
+
+async function createAgent(agent: Agent, name: string, key: string): Promise<void> {
+  await agent.request("memory", name, key);
+  assert.equal(await agent.call(name, "create", 100), true);
+}
+
+/** Runs what ends the agent's process, and waits for that. */
+async function endBy(agent: Agent, source: string): Promise<number | string> {
+  agent.run(source).catch(() => {}); // it ends instead of answering
+  return await withDeadline(agent.ended, `the end of ${agent.name}`);
+}
+
+/** How a process can leave its segments; each answers how the process ended, if it did. */
+interface Way {
+  readonly name: string;
+  readonly only?: readonly string[];
+  readonly leave: (agent: Agent) => Promise<unknown>;
+  readonly ending?: number;
+}
+
+const ways: readonly Way[] = [
+  {
+    name: "detach()",
+    leave: async (agent) => {
+      assert.equal(await agent.call("held", "detach"), true);
+      assert.equal(await agent.call("free", "detach"), true);
+    },
+  },
+  {
+    name: "disposal",
+    leave: async (agent) => {
+      await agent.request("dispose", "held");
+      await agent.request("dispose", "free");
+    },
+  },
+  { name: "the end of the program", leave: (agent) => agent.end(), ending: 0 },
+  { name: "process.exit()", leave: (agent) => endBy(agent, "process.exit(3)"), ending: 3 },
+  { name: "Deno.exit()", only: ["deno"], leave: (a) => endBy(a, "Deno.exit(4)"), ending: 4 },
+  {
+    name: "an uncaught error",
+    only: ["bun", "node"],
+    leave: (agent) => endBy(agent, "setTimeout(() => { throw new Error('boom'); }, 0);"),
+    ending: 1,
+  },
+  {
+    name: "an unhandled rejection",
+    only: ["bun", "node"],
+    leave: (agent) => endBy(agent, "Promise.reject(new Error('boom'));"),
+    ending: 1,
+  },
+];
+
+describe("the last one out", () => {
+  leaveNothingBehind();
+
+  for (const runtime of runtimes) {
+    for (const { name, only, leave, ending } of ways) {
+      if (only?.includes(runtime.name) === false) continue;
+      test(`in ${runtime.name} removes everything by ${name}, locked or not`, async () => {
+        const before = ipcObjects();
+        const agent = startAgent(runtime);
+        await createAgent(agent, "held", uniqueKey("held"));
+        await createAgent(agent, "free", uniqueKey("free"));
+        assert.equal(await agent.call("held", "lock"), true);
+        assert.equal(ipcObjects().length, before.length + 8);
+        const how = await leave(agent);
+        assert.deepEqual(ipcObjects(), before);
+        if (ending !== undefined) assert.equal(how, ending);
+      });
+    }
+
+    test(`is not a ${runtime.name} process that ends while another is attached`, slow, async () => {
+      const key = uniqueKey();
+      using memory = new SharedMemory(key);
+      assert.equal(memory.create(100), true, memory.errorString());
+      for (const end of ["end", "process.exit()"]) {
+        const agent = startAgent(runtime);
+        await attachAgent(agent, "m", key);
+        await agent.request("write", "m", 5, [1, 2, 3]);
+        assert.equal(await agent.call("m", "lock"), true);
+        if (end === "end") await agent.end();
+        else await endBy(agent, end);
+        assert.equal(segmentRow(key)["nattch"], "1");
+        assert.deepEqual([...memory.data()!.subarray(4, 9)], [0, 1, 2, 3, 0]);
+        assert.equal(memory.lock(), true, memory.errorString()); // the other's ended with it
+        assert.equal(memory.unlock(), true);
+        memory.data()!.fill(0);
+      }
+    });
+
+    test(`in ${runtime.name} hands the lock over by its end to a process that waits`, async () => {
+      const key = uniqueKey();
+      const [holder, waiter] = [startAgent(runtime), startAgent(runtime)];
+      await createAgent(holder, "m", key);
+      await attachAgent(waiter, "m", key);
+      assert.equal(await holder.call("m", "lock"), true);
+      const locked = waiter.call("m", "lock");
+      await untilBlocked(key);
+      assert.equal(await holder.end(), 0);
+      assert.equal(await locked, true);
+      assert.equal(await waiter.end(), 0);
+    });
+
+    test(`killed in ${runtime.name} leaves the bytes, and the next detach() removes all`, async () => {
+      const before = ipcObjects();
+      const key = uniqueKey();
+      const agent = startAgent(runtime);
+      await createAgent(agent, "m", key);
+      await agent.request("write", "m", 98, [8, 9]);
+      assert.equal(await agent.call("m", "lock"), true);
+      await agent.kill();
+      using memory = new SharedMemory(key);
+      // As in Qt, create() cannot know that these bytes are nobody's.
+      assert.equal(memory.create(100), false);
+      assert.equal(memory.error(), AlreadyExists);
+      assert.match(memory.errorString(), /attach\(\) and detach\(\) removes it/);
+      assert.equal(memory.attach(), true, memory.errorString());
+      assert.deepEqual([...memory.data()!.subarray(97)], [0, 8, 9]);
+      assert.equal(memory.lock(), true, memory.errorString());
+      assert.equal(memory.detach(), true, memory.errorString());
+      assert.deepEqual(ipcObjects(), before);
+    });
+  }
+
+  const deno = runtimes.find(({ name }) => name === "deno");
+  const options = deno ? {} : { skip: "Deno is not installed" };
+  for (const error of ["setTimeout(() => { throw new Error(); }, 0);", "Promise.reject(0);"]) {
+    // Deno runs no hook then. What is left is the same as after a kill, and so is what to do.
+    test(`in Deno leaves the segment if ended by ${error}`, options, async () => {
+      const before = ipcObjects();
+      const key = uniqueKey();
+      const agent = startAgent(deno!);
+      await createAgent(agent, "m", key);
+      await agent.request("write", "m", 0, [5]);
+      assert.equal(await agent.call("m", "lock"), true);
+      assert.equal(await endBy(agent, error), 1);
+      assert.equal(segmentRow(key)["nattch"], "0");
+      using memory = new SharedMemory(key);
+      assert.equal(memory.attach(), true, memory.errorString());
+      assert.equal(memory.data()![0], 5);
+      assert.equal(memory.detach(), true, memory.errorString());
+      assert.deepEqual(ipcObjects(), before);
+    });
+  }
+
+  for (let first = 0; first < runtimes.length; first++) {
+    const pair = [runtimes[first]!, runtimes[(first + 1) % runtimes.length]!];
+    const names = pair.map(({ name }) => name).join(" and ");
+    test(`is one of ${names} processes that end at the same moment`, slow, async () => {
+      const before = ipcObjects();
+      for (let round = 0; round < 4; round++) {
+        const keys = Array.from({ length: 5 }, () => uniqueKey());
+        const agents = pair.map((runtime) => startAgent(runtime));
+        for (const [index, key] of keys.entries()) {
+          await createAgent(agents[index % 2]!, key, key);
+          await attachAgent(agents[(index + 1) % 2]!, key, key);
+        }
+        assert.deepEqual(await Promise.all(agents.map((agent) => agent.end())), [0, 0]);
+        assert.deepEqual(ipcObjects(), before);
+      }
+    });
+  }
+});
+
+describe("one object", () => {
+  leaveNothingBehind();
+
+  test("can create, detach and create again, each time a segment of zeros", () => {
+    using memory = new SharedMemory(uniqueKey());
+    for (const size of [2 ** 20, 5000, 2 ** 20, 1, 2 ** 21]) {
+      assert.equal(memory.create(size), true, memory.errorString());
+      assert.equal(memory.size(), size);
+      assert.equal(memory.data()!.findIndex((byte) => byte !== 0), -1);
+      memory.data()!.fill(0xff);
+      assert.equal(memory.detach(), true, memory.errorString());
+      assert.equal(memory.attach(), false);
+      assert.equal(memory.error(), NotFound);
+    }
+  });
+
+  test("moves to another segment by setKey(), and leaves the first to others or removes it", () => {
+    const before = ipcObjects();
+    const [first, second] = [uniqueKey(), uniqueKey()];
+    using memory = new SharedMemory(first);
+    using other = new SharedMemory(first);
+    assert.equal(memory.create(10), true, memory.errorString());
+    memory.data()![0] = 1;
+    assert.equal(other.attach(), true, other.errorString());
+    assert.equal(memory.lock(), true);
+
+    memory.setKey(second);
+    assert.deepEqual([memory.key(), memory.isAttached(), memory.error()], [second, false, 0]);
+    assert.equal(other.lock(), true, other.errorString()); // released by the move
+    assert.equal(memory.create(20), true, memory.errorString());
+    memory.data()![0] = 2;
+    assert.deepEqual([other.data()![0], memory.data()![0]], [1, 2]);
+
+    memory.setKey(first);
+    assert.equal(memory.attach(), true, memory.errorString());
+    assert.equal(memory.data()![0], 1);
+    assert.equal(other.unlock(), true);
+    using third = new SharedMemory(second);
+    assert.equal(third.attach(), false); // the second segment had nobody else
+    assert.equal(third.error(), NotFound);
+    assert.equal(memory.detach() && other.detach(), true);
+    assert.deepEqual(ipcObjects(), before);
+  });
+});
