@@ -34,8 +34,8 @@ const objects = new FinalizationRegistry<OpenSemaphore>((open) => open.close());
  * What a process has acquired and not released the kernel releases when the process ends, however it
  * ends; likewise it takes back what the process released and did not acquire.
  *
- * The semaphore is removed by the object that made it (or opened it with `Create`), unless other
- * processes still use it through this module. As in Qt, whoever uses a removed semaphore makes it
+ * The semaphore is removed by the object that made it (or opened it with `Create`); if others still use
+ * it through this module, by the last of them. As in Qt, whoever uses a removed semaphore makes it
  * again, with its own initial value.
  *
  * In Deno it needs `--allow-ffi` and nothing else.

@@ -255,26 +255,34 @@ class SystemVSemaphore implements Lock {
   }
 
   /**
-   * Qt's owner removes it whoever uses it. Ours leaves that to the last of us: a failed try for LOCK_EX
-   * gives LOCK_SH up, so of several that close at once one is the last.
+   * Qt's owner removes it whoever uses it. Ours leaves that to the last of us: whoever lets go of LOCK_SH
+   * after the mark was made, and then gets LOCK_EX. Nobody takes LOCK_EX but to remove: who opens it
+   * at that moment would be without LOCK_SH.
    */
   close(): void {
-    if (!this.#guard) {
+    if (!this.#guard && this.#file !== null) {
       if (this.#owner) this.#bequeath();
-      if (this.#file?.flock(LOCK_EX | LOCK_NB) && this.#isInherited()) return this.remove();
+      else this.#file.flock(LOCK_UN);
+      if ((this.#owner || this.#isInherited()) && this.#file.flock(LOCK_EX | LOCK_NB)) {
+        return this.remove();
+      }
     }
     this.#drop();
   }
 
   #bequeath(): void {
-    if (this.#isInherited()) return;
+    if (!this.#readMode() || (this.#operations.mode & INHERITED) !== 0) return;
     this.#operations.mode |= INHERITED;
     this.#libc.c.semctl(this.#id, 0, IPC_SET, this.#operations.status);
   }
 
   #isInherited(): boolean {
-    if (this.#libc.c.semctl(this.#id, 0, IPC_STAT, this.#operations.status) === -1) return false;
-    return (this.#operations.mode & INHERITED) !== 0;
+    return this.#readMode() && (this.#operations.mode & INHERITED) !== 0;
+  }
+
+  /** `false` if there is no such semaphore any more. */
+  #readMode(): boolean {
+    return this.#libc.c.semctl(this.#id, 0, IPC_STAT, this.#operations.status) === 0;
   }
 
   #drop(): void {
