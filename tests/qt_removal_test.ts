@@ -1,0 +1,53 @@
+/** The last one out removes a segment, whoever that is: real Qt or one of ours. */
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { describe, test } from "node:test";
+import { SharedMemory } from "../mod.ts";
+import { pairs, startAttached } from "./qt_pairs.ts";
+import {
+  leaveNothingBehind,
+  segmentFile,
+  semaphoreFile,
+  semaphoreValue,
+  uniqueKey,
+} from "./support.ts";
+import { segmentRow, watchObjects } from "./systemv_tables.ts";
+
+describe("the last one out of Qt and ours", () => {
+  leaveNothingBehind();
+
+  for (const pair of pairs) {
+    const { first, second, options } = pair;
+
+    for (const last of first.isQt ? [first, second] : [second, first]) {
+      const leaver = last === first ? second : first;
+      const name =
+        `${last.name} leaves a segment of ${first.name} after ${leaver.name} and removes it`;
+      test(name, options, async () => {
+        const key = uniqueKey();
+        const [creator, joiner] = await startAttached(pair, key);
+        const [early, late] = last === first ? [joiner, creator] : [creator, joiner];
+        const left = watchObjects(key);
+        await creator.request("write", "m", 0, [5]);
+        assert.equal(await early.end(), 0);
+        assert.equal(segmentRow(key)["nattch"], "1");
+        assert.deepEqual(await late.request("read", "m", 0, 1), [5]);
+        assert.equal(await late.end(), 0);
+        assert.equal(existsSync(segmentFile(key)), false);
+        if (first.isQt || !last.isQt) {
+          assert.deepEqual(left(), []);
+          assert.equal(existsSync(semaphoreFile(key)), false);
+        } else {
+          // Qt does not remove a semaphore that it has not made. It is free, and the next users of
+          // the key use and remove it.
+          assert.equal(left().some((object) => object.startsWith("shm")), false);
+          assert.ok([1, -1].includes(semaphoreValue(key)), `value ${semaphoreValue(key)}`);
+          using next = new SharedMemory(key);
+          assert.equal(next.create(1), true, next.errorString());
+          assert.equal(next.detach(), true, next.errorString());
+          assert.deepEqual(left(), []);
+        }
+      });
+    }
+  }
+});
