@@ -125,7 +125,7 @@ class SystemVSegment implements Segment {
           return;
         }
       }
-      if (locked) lock?.release();
+      lock?.bequeath(locked);
     } finally {
       lock?.close();
       this.#file.close();

@@ -59,13 +59,14 @@ const ERRORS: ErrnoTable = {
   ],
 };
 
-const TIMESPEC_OFFSET = 40;
-const STATUS_OFFSET = 56;
+const STEP_OFFSET = 6;
+const TIMESPEC_OFFSET = 48;
+const STATUS_OFFSET = 64;
 
 /** The structures that calls point to, in C memory, as that is the fastest. */
 class Operations {
   readonly down: bigint;
-  readonly up: bigint;
+  readonly unlock: bigint;
   readonly takeOver: bigint;
   readonly timespec: bigint;
   readonly status: bigint;
@@ -76,19 +77,22 @@ class Operations {
     const { address, view } = libc.allocate(STATUS_OFFSET + SEMID_DS.bytes);
     this.#view = view;
     this.down = this.#sembuf(address, 0, -1, SEM_UNDO);
-    this.up = this.#sembuf(address, 6, 1, SEM_UNDO);
-    this.#step = address + 12n;
+    this.#step = address + BigInt(STEP_OFFSET);
+    // As one atomic call: if the value is 0 still, add 1.
+    this.unlock = this.#sembuf(address, 12, 0, IPC_NOWAIT);
+    this.#sembuf(address, 18, 1, SEM_UNDO);
     // As one atomic call: if the value is 0, be the one for whom it is 0, with the kernel's undo.
-    this.takeOver = this.#sembuf(address, 18, 0, IPC_NOWAIT);
-    this.#sembuf(address, 24, 1, 0);
-    this.#sembuf(address, 30, -1, SEM_UNDO);
+    this.takeOver = this.#sembuf(address, 24, 0, IPC_NOWAIT);
+    this.#sembuf(address, 30, 1, 0);
+    this.#sembuf(address, 36, -1, SEM_UNDO);
     this.timespec = address + BigInt(TIMESPEC_OFFSET);
     this.status = address + BigInt(STATUS_OFFSET);
   }
 
   /** A step that is not the usual one. */
   step(count: number, flags: number): bigint {
-    return this.#sembuf(this.#step - 12n, 12, count, flags);
+    this.#sembuf(0n, STEP_OFFSET, count, flags);
+    return this.#step;
   }
 
   setTimeout(ms: number): void {
@@ -191,26 +195,30 @@ class SystemVSemaphore implements Lock {
     if (timeoutMs === undefined && this.#libc.c.semop(this.#id, this.#operations.down, 1n) === 0) {
       return true;
     }
-    return this.#modify(-1, true, timeoutMs);
+    return this.#modify(-1, timeoutMs);
   }
 
   release(count = 1): void {
     if (count > SEMAPHORE_VALUE_MAX) throw failure("semop", ERANGE, ERRORS, this.#path);
-    if (count === 1 && this.#libc.c.semop(this.#id, this.#operations.up, 1n) === 0) return;
-    // A lock that was removed is no longer held; adding 1 to a new one would let two in.
-    this.#modify(count, !this.#guard);
+    if (this.#guard) this.#unlock();
+    else this.#modify(count);
+  }
+
+  /** A lock that somebody reset or removed is not ours any more: adding 1 would let two in. */
+  #unlock(): void {
+    if (this.#libc.c.semop(this.#id, this.#operations.unlock, 2n) === 0) return;
+    const errno = this.#libc.errno();
+    if (errno === EAGAIN || errno === EINVAL || errno === EIDRM) return;
+    throw failure("semop", errno, ERRORS, this.#path);
   }
 
   /** `semop` with everything that can happen to it; `false` after the timeout. */
-  #modify(step: number, reopen: boolean, timeoutMs = Infinity): boolean {
+  #modify(step: number, timeoutMs = Infinity): boolean {
     const { c } = this.#libc;
     const deadline = performance.now() + timeoutMs;
     let flags = SEM_UNDO;
     for (;;) {
-      if (this.#id === -1) {
-        if (!reopen) return true;
-        this.open(SystemSemaphoreMode.Open);
-      }
+      if (this.#id === -1) this.open(SystemSemaphoreMode.Open);
       const operation = this.#operations.step(step, flags);
       let result: number;
       if (deadline === Infinity) {
@@ -247,6 +255,11 @@ class SystemVSemaphore implements Lock {
     }
   }
 
+  bequeath(held: boolean): void {
+    if (this.#owner && (held || this.acquire(0))) this.remove();
+    else if (held) this.#unlock();
+  }
+
   remove(): void {
     // In this order: whoever still finds the file finds the semaphore, and learns that it is gone.
     this.#file?.unlink();
@@ -261,7 +274,7 @@ class SystemVSemaphore implements Lock {
    */
   close(): void {
     if (!this.#guard && this.#file !== null) {
-      if (this.#owner) this.#bequeath();
+      if (this.#owner) this.#markInherited();
       else this.#file.flock(LOCK_UN);
       if ((this.#owner || this.#isInherited()) && this.#file.flock(LOCK_EX | LOCK_NB)) {
         return this.remove();
@@ -270,7 +283,7 @@ class SystemVSemaphore implements Lock {
     this.#drop();
   }
 
-  #bequeath(): void {
+  #markInherited(): void {
     if (!this.#readMode() || (this.#operations.mode & INHERITED) !== 0) return;
     this.#operations.mode |= INHERITED;
     this.#libc.c.semctl(this.#id, 0, IPC_SET, this.#operations.status);

@@ -19,6 +19,12 @@ export interface Lock extends Semaphore {
    * `false` as soon as `stale()` is no longer true.
    */
   recover(stale: () => boolean): boolean;
+  /**
+   * Leaves it to those who stay, unlocked if it is `held`. Its maker removes it if nobody holds it, as
+   * Qt does: whoever needs it next makes it again and owns it. Otherwise it would stay for ever if the
+   * last one out is Qt, which removes only what it made.
+   */
+  bequeath(held: boolean): void;
 }
 
 /** An attached segment. */
