@@ -22,7 +22,7 @@ const FIND = `open("/q/seg", O_NONBLOCK|O_CLOEXEC) = 4
   ftok("/q/seg", 'Q') = 0x51000001
   shmget(0x51000001, 0, 0600) = 9`;
 const TRY_LOCK = "semtimedop(7, [-1 SEM_UNDO], 10 ms)";
-const RELEASE = "semop(7, [1 SEM_UNDO]) = 0";
+const RELEASE = "semop(7, [0 IPC_NOWAIT, 1 SEM_UNDO]) = 0";
 const ATTACHED = `shmat(9, 0, 0) = 0x7f0000000000
   shmctl(9, IPC_STAT) = { size 100, attached 2 }`;
 const NEW_FILE = `open("/q/seg", O_RDWR|O_CREAT|O_EXCL|O_CLOEXEC, 0640) = 4

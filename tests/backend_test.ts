@@ -40,7 +40,7 @@ for (const arch of ["x64", "arm64"]) {
           semtimedop(7, [-1 SEM_UNDO], 10 ms) = 0
           shmat(9, 0, ${flag}) = 0x7f0000000000
           shmctl(9, IPC_STAT) = { size 5000, attached 2 }
-          semop(7, [1 SEM_UNDO]) = 0`;
+          semop(7, [0 IPC_NOWAIT, 1 SEM_UNDO]) = 0`;
         const segment = ffi.play(script, () => backend.segments.attach("/q/seg", mode, lock));
         assert.equal(segment.size, 5000);
       });
@@ -67,16 +67,28 @@ for (const arch of ["x64", "arm64"]) {
       ffi.play(last, () => segment.leave(false, true));
     });
 
-    test("detach() of one of several touches neither the lock nor the segment", () => {
+    test("detach() of one of several leaves the segment; the lock's maker removes a free lock", () => {
       const setup = setUp(arch);
       const segment = created(setup);
       setup.ffi.play(fake.BURY, () => segment.unmap(false));
       const script = `
         shmctl(9, IPC_STAT) = { size 100, attached 1 }
-        close(3) = 0
+        semtimedop(7, [-1 SEM_UNDO], 0 ms) = 0
+        ${fake.REMOVE_LOCK}
         close(4) = 0`;
       setup.ffi.play(script, () => segment.leave(false, true));
       setup.ffi.play("munmap(0x7f0000000000, 4096) = 0", () => segment.free());
+    });
+
+    test("detach() of one of several leaves a lock that somebody holds", () => {
+      const setup = setUp(arch);
+      const segment = created(setup);
+      const script = `
+        shmctl(9, IPC_STAT) = { size 100, attached 1 }
+        semtimedop(7, [-1 SEM_UNDO], 0 ms) = EAGAIN
+        close(3) = 0
+        close(4) = 0`;
+      setup.ffi.play(script, () => segment.leave(false, true));
     });
 
     for (
@@ -109,7 +121,7 @@ for (const arch of ["x64", "arm64"]) {
         shmctl(9, IPC_STAT) = { size 100, attached 0 }
         ftok("/q/seg", 'Q') = 0x51000003
         shmctl(9, IPC_RMID) = 0
-        semop(7, [1 SEM_UNDO]) = 0
+        semop(7, [0 IPC_NOWAIT, 1 SEM_UNDO]) = 0
         close(3) = 0
         close(4) = 0`;
       setup.ffi.play(script, () => segment.leave(false, true));
@@ -120,6 +132,7 @@ for (const arch of ["x64", "arm64"]) {
       const segment = created(setup);
       const script = `
         shmctl(9, IPC_STAT) = { size 100, attached 0 }
+        semtimedop(7, [-1 SEM_UNDO], 0 ms) = EAGAIN
         semtimedop(7, [-1 SEM_UNDO], 0 ms) = EAGAIN
         close(3) = 0
         close(4) = 0`;
@@ -138,7 +151,7 @@ for (const arch of ["x64", "arm64"]) {
       const setup = setUp(arch);
       created(setup);
       setup.ffi.play("semop(7, [-1 SEM_UNDO]) = 0", () => setup.lock.acquire());
-      setup.ffi.play("semop(7, [1 SEM_UNDO]) = 0", () => setup.lock.release());
+      setup.ffi.play("semop(7, [0 IPC_NOWAIT, 1 SEM_UNDO]) = 0", () => setup.lock.release());
       setup.ffi.play("semtimedop(7, [-1 SEM_UNDO], 1500 ms) = EAGAIN", () => {
         assert.equal(setup.lock.acquire(1500), false);
       });
