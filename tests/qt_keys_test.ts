@@ -17,7 +17,7 @@ import {
   uniqueKey,
 } from "./support.ts";
 
-/** PROTOCOL.md, section 2: the letters and the hash that real Qt made of these keys. */
+/** The letters and the hash that real Qt made of these keys. */
 const vectors: readonly (readonly [key: string, name: string])[] = [
   ["TestKey1", "TestKey40f8c56cfb3d001fd0aae44600b4ae0ee5510f50"],
   ["StraceKey", "StraceKey1c4026d5d7a043245091e0d50ec02c2344568de4"],

@@ -15,7 +15,7 @@ import {
 } from "./support.ts";
 import { semaphoreRow } from "./systemv_tables.ts";
 
-/** This process as one more user, the last one out: it removes what Qt does not (PROTOCOL.md 0.6). */
+/** This process as one more user, the last one out: it removes what Qt does not. */
 function attached(key: string): SharedMemory {
   const memory = new SharedMemory(key);
   assert.equal(memory.attach(), true, memory.errorString());
@@ -130,6 +130,24 @@ describe("the lock between Qt and ours", () => {
         },
       );
     }
+
+    test(
+      `a failing create() of Qt ${version} frees our lock, and unlock() does not let two in`,
+      withQt(version),
+      async () => {
+        const key = uniqueKey();
+        const qt = startQt(version);
+        await qt.request("memory", "m", key);
+        using memory = new SharedMemory(key);
+        assert.equal(memory.create(16), true, memory.errorString());
+        assert.equal(memory.lock(), true);
+        assert.equal(await qt.call("m", "create", 16), false);
+        assert.equal(semaphoreValue(key), 1); // Qt resets the lock before it looks for the segment
+        assert.equal(memory.unlock(), true);
+        assert.equal(semaphoreValue(key), 1); // and Qt itself would make it 2
+        assert.equal(await qt.end(), 0);
+      },
+    );
 
     test(`Qt ${version} waits for this process's lock`, withQt(version), async () => {
       const key = uniqueKey();
