@@ -8,6 +8,12 @@ export interface Resource {
 
 const resources = new Set<Resource>();
 let installed = false;
+let closed = false;
+
+/** Whether the end of the program has closed everything; nothing may be opened any more. */
+export function isClosed(): boolean {
+  return closed;
+}
 
 /** Closes `resource` when the program ends normally, unless it is forgotten before. */
 export function rememberAtExit(resource: Resource): void {
@@ -25,6 +31,7 @@ export function forgetAtExit(resource: Resource): void {
 }
 
 function closeAll(): void {
+  closed = true;
   for (const resource of resources) resource.closeAtExit();
   resources.clear();
 }

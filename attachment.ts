@@ -6,13 +6,9 @@ import type { Lock, Segment } from "./backends/types.ts";
 const attachments = new Set<Attachment>();
 let locksHeld = 0;
 
-/**
- * Detached address ranges are given back when their buffers are collected. A thread that attaches and
- * detaches without a pause for the collector gives the oldest back beyond this many bytes.
- */
-const RETIRED_MAX = 2 ** 37;
-const retired = new Set<Attachment>();
-let retiredBytes = 0;
+/** The buffer's own methods, whatever a user has done to it. */
+const { transfer } = ArrayBuffer.prototype;
+const { get: byteLength } = Object.getOwnPropertyDescriptor(ArrayBuffer.prototype, "byteLength")!;
 
 /**
  * One attach of a segment, from attach to detach. It outlives its `SharedMemory` object: it ends when
@@ -26,9 +22,11 @@ export class Attachment implements Resource {
   readonly #lock: Lock | null;
   readonly #nativeKey: string;
   readonly #buffer: WeakRef<ArrayBuffer>;
-  #ended = false;
-  #freeable = false;
+  #isEnded = false;
+  #isFreeable = false;
   #isLocked = false;
+  /** A lock is held until it is released: as long as it is, the buffer is not collected. */
+  #held: ArrayBuffer | undefined;
 
   constructor(segment: Segment, lock: Lock | null, nativeKey: string, buffer: ArrayBuffer) {
     this.size = segment.size;
@@ -39,6 +37,10 @@ export class Attachment implements Resource {
     buffers.register(buffer, this);
     attachments.add(this);
     rememberAtExit(this);
+  }
+
+  get isEnded(): boolean {
+    return this.#isEnded;
   }
 
   get isLocked(): boolean {
@@ -52,6 +54,7 @@ export class Attachment implements Resource {
     if (locksHeld > 0) this.#refuseDeadlock();
     this.#lock.acquire();
     this.#isLocked = true;
+    this.#held = this.#buffer.deref();
     locksHeld++;
   }
 
@@ -64,6 +67,7 @@ export class Attachment implements Resource {
   #forgetLock(): boolean {
     if (!this.#isLocked) return false;
     this.#isLocked = false;
+    this.#held = undefined;
     locksHeld--;
     return true;
   }
@@ -81,34 +85,27 @@ export class Attachment implements Resource {
 
   /** Detaches every view, then the mapping, then removes the segment if nobody uses it. */
   end(wait: boolean): void {
-    if (this.#ended) return;
-    this.#ended = true;
+    if (this.#isEnded) return;
+    this.#isEnded = true;
     attachments.delete(this);
     forgetAtExit(this);
-    const buffer = this.#buffer.deref();
-    // Whoever transferred the buffer has another one on the same memory, which we cannot find; of a
-    // collected buffer we do not know. Then the address range must stay what it becomes: ours.
-    const known = buffer !== undefined && buffer.byteLength > 0;
-    if (known) buffer.transfer(0);
-    this.#freeable = known && buffer.byteLength === 0; // JavaScriptCore copies a pinned buffer
-    this.#segment.unmap(!this.#freeable);
-    if (this.#freeable) this.#retire();
-    this.#segment.leave(this.#forgetLock(), wait);
-  }
-
-  #retire(): void {
-    retired.add(this);
-    retiredBytes += this.size;
-    for (const oldest of retired) {
-      if (retiredBytes <= RETIRED_MAX) break;
-      oldest.#free();
+    try {
+      this.#unmap();
+    } finally {
+      this.#segment.leave(this.#forgetLock(), wait);
     }
   }
 
-  #free(): void {
-    if (!retired.delete(this)) return;
-    retiredBytes -= this.size;
-    this.#segment.free();
+  #unmap(): void {
+    const isUnmapped = this.#segment.unmap(); // first: JavaScriptCore copies what it cannot detach
+    const buffer = this.#buffer.deref();
+    // Whoever transferred the buffer has another one on the same memory, which we cannot find; of a
+    // collected buffer we do not know. Then the address range must stay what it has become.
+    if (buffer === undefined || byteLength!.call(buffer) === 0) return;
+    transfer.call(buffer, 0);
+    const isDetached = byteLength!.call(buffer) === 0;
+    if (isDetached && !isUnmapped) this.#segment.free();
+    this.#isFreeable = isDetached && isUnmapped;
   }
 
   closeAtExit(): void {
@@ -122,7 +119,7 @@ export class Attachment implements Resource {
   bufferCollected(): void {
     // The detached buffer was the last way to the address range, unless a native call that is not
     // over has it; but such a call keeps the buffer alive.
-    if (this.#freeable) this.#free();
+    if (this.#isFreeable) this.#segment.free();
     else this.closeAtExit();
   }
 }

@@ -5,6 +5,9 @@ import { platformSafeName } from "./native_ipc_key.ts";
 
 /** What `SharedMemory` and `SystemSemaphore` have in common: keys, and Qt's way to report errors. */
 
+/** Why nothing is opened any more once the exit hook has run. */
+export const ENDING = "the program is ending, and everything is detached; do it before that";
+
 /** @throws {TypeError} if `key` is not what a key may be */
 export function checkKey(call: string, key: unknown): asserts key is string | null {
   if (key === null || typeof key === "string") return;

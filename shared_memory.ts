@@ -1,15 +1,19 @@
 import process from "node:process";
+import { isClosed } from "./at_exit.ts";
 import { Attachment } from "./attachment.ts";
 import { Failure } from "./backends/errno.ts";
 import { defaultBackend } from "./backends/mod.ts";
 import type { Backend, Lock, Segment } from "./backends/types.ts";
 import { AccessMode, SharedMemoryError } from "./errors.ts";
-import { checkKey, ErrorState, nativeKeyOf } from "./keyed_object.ts";
+import { checkKey, ENDING, ErrorState, nativeKeyOf } from "./keyed_object.ts";
 import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "./native_ipc_key.ts";
 
 /** A `Uint8Array` without the methods that change it. */
 export interface ReadonlyUint8Array
-  extends Omit<Uint8Array, "copyWithin" | "fill" | "reverse" | "set" | "sort"> {
+  extends
+    Omit<Uint8Array, "buffer" | "copyWithin" | "fill" | "reverse" | "set" | "sort" | "subarray"> {
+  /** A part of the bytes, from `begin` to before `end`; negative numbers count from the end. */
+  subarray(begin?: number, end?: number): ReadonlyUint8Array;
   /** A byte. */
   readonly [index: number]: number;
 }
@@ -44,6 +48,10 @@ const NO_NAMES: Names = { segment: null, lock: null };
  * detached; ending a program normally detaches. Methods that can fail return `false` and say why in
  * {@linkcode SharedMemory.error} and {@linkcode SharedMemory.errorString}; a wrong type of argument is
  * a `TypeError`, a number that is no size a `RangeError`.
+ *
+ * Keep the object, or a view, as long as you want to be attached: what nothing refers to any more is
+ * collected, and that detaches, unless the object holds the lock. A variable that the rest of the
+ * program does not mention refers to nothing.
  *
  * In Deno it needs `--allow-ffi` and nothing else.
  *
@@ -181,7 +189,7 @@ export class SharedMemory implements Disposable {
    * @returns `false` with `NotFound` if this object is not attached
    */
   detach(): boolean {
-    const attachment = this.#attachment;
+    const attachment = this.#current;
     if (attachment === null) return this.#notAttached("detach");
     this.#attachment = null;
     this.#buffer = null;
@@ -196,12 +204,12 @@ export class SharedMemory implements Disposable {
 
   /** Whether this object is attached to a segment. */
   isAttached(): boolean {
-    return this.#attachment !== null;
+    return this.#current !== null;
   }
 
   /** The size of the segment in bytes, 0 if this object is not attached. */
   size(): number {
-    return this.#attachment?.size ?? 0;
+    return this.#current?.size ?? 0;
   }
 
   /**
@@ -210,12 +218,12 @@ export class SharedMemory implements Disposable {
    * it has no elements.
    */
   data(): Uint8Array | null {
-    return this.#data;
+    return this.#current && this.#data;
   }
 
   /** What {@linkcode SharedMemory.data} returns, typed as read-only. */
   constData(): ReadonlyUint8Array | null {
-    return this.#data;
+    return this.#current && this.#data;
   }
 
   /**
@@ -240,7 +248,7 @@ export class SharedMemory implements Disposable {
    */
   view<View>(Type: ViewConstructor<View>, byteOffset = 0, length?: number): View {
     const buffer = this.#buffer;
-    if (buffer === null) {
+    if (this.#current === null || buffer === null) {
       throw this.#errors.exception(
         "view",
         this.#shownKey(),
@@ -275,7 +283,7 @@ export class SharedMemory implements Disposable {
    * for ever
    */
   lock(): boolean {
-    const attachment = this.#attachment;
+    const attachment = this.#current;
     if (attachment === null) return this.#notAttached("lock", "LockError");
     if (attachment.isLocked) {
       process.emitWarning("SharedMemory.lock: already locked");
@@ -295,7 +303,7 @@ export class SharedMemory implements Disposable {
    * @returns `false` with `LockError` if this object does not hold the lock
    */
   unlock(): boolean {
-    const attachment = this.#attachment;
+    const attachment = this.#current;
     if (attachment === null) return this.#notAttached("unlock", "LockError");
     try {
       if (!attachment.isLocked) {
@@ -320,7 +328,7 @@ export class SharedMemory implements Disposable {
 
   /** Detaches if attached. It may be called any number of times, and never throws. */
   [Symbol.dispose](): void {
-    if (this.#attachment !== null) this.detach();
+    if (this.#current !== null) this.detach();
   }
 
   #attach(
@@ -329,10 +337,13 @@ export class SharedMemory implements Disposable {
     open: (backend: Backend, nativeKey: string, lock: Lock | null) => Segment,
   ): boolean {
     if (mode !== AccessMode.ReadOnly && mode !== AccessMode.ReadWrite) {
-      throw new TypeError(`SharedMemory.${operation}: mode must be an AccessMode, not ${mode}`);
+      throw new TypeError(
+        `SharedMemory.${operation}: mode must be an AccessMode, not ${String(mode)}`,
+      );
     }
     try {
-      if (this.#attachment !== null) {
+      if (isClosed()) throw new Failure("UnknownError", ENDING);
+      if (this.#current !== null) {
         throw new Failure("AlreadyExists", "this object is attached already; detach() first");
       }
       const names = this.#resolve();
@@ -351,7 +362,7 @@ export class SharedMemory implements Disposable {
         this.#data = new Uint8Array(buffer);
         this.#buffer = buffer;
       } catch (error) {
-        segment.unmap(false);
+        segment.unmap();
         segment.free();
         segment.leave(false, true);
         if (!(error instanceof RangeError)) throw error;
@@ -382,6 +393,11 @@ export class SharedMemory implements Disposable {
     this.#key = key;
     this.#names = names;
     this.#errors.clear();
+  }
+
+  /** `null` also once the end of the program has ended it. */
+  get #current(): Attachment | null {
+    return this.#attachment?.isEnded === false ? this.#attachment : null;
   }
 
   #notAttached(operation: string, code: "NotFound" | "LockError" = "NotFound"): false {

@@ -1,14 +1,16 @@
-import { forgetAtExit, rememberAtExit, type Resource } from "./at_exit.ts";
+import { forgetAtExit, isClosed, rememberAtExit, type Resource } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
 import { defaultBackend } from "./backends/mod.ts";
 import type { Semaphore } from "./backends/types.ts";
 import { SystemSemaphoreError, SystemSemaphoreMode } from "./errors.ts";
-import { checkKey, ErrorState, nativeKeyOf } from "./keyed_object.ts";
+import { checkKey, ENDING, ErrorState, nativeKeyOf } from "./keyed_object.ts";
 import { SYSTEM_SEMAPHORE_PREFIX } from "./native_ipc_key.ts";
 
 /** An open semaphore, which must be closed when its object is collected or the program ends. */
 class OpenSemaphore implements Resource {
   readonly semaphore: Semaphore;
+  /** How many were acquired and not released. */
+  balance = 0;
 
   constructor(semaphore: Semaphore) {
     this.semaphore = semaphore;
@@ -25,7 +27,10 @@ class OpenSemaphore implements Resource {
   }
 }
 
-const objects = new FinalizationRegistry<OpenSemaphore>((open) => open.close());
+// What a lost object holds or has given is not undone before the program ends.
+const objects = new FinalizationRegistry<OpenSemaphore>((open) => {
+  if (open.balance === 0) open.close();
+});
 
 /**
  * A named counting semaphore that processes share, with the semantics and the wire protocol of Qt's
@@ -37,6 +42,9 @@ const objects = new FinalizationRegistry<OpenSemaphore>((open) => open.close());
  * The semaphore is removed by the object that made it (or opened it with `Create`); if others still use
  * it through this module, by the last of them. As in Qt, whoever uses a removed semaphore makes it
  * again, with its own initial value.
+ *
+ * Keep the object as long as you want to use it; collecting it is letting go, except of what it has
+ * acquired or released on balance, which lasts as long as the process.
  *
  * In Deno it needs `--allow-ffi` and nothing else.
  *
@@ -94,7 +102,7 @@ export class SystemSemaphore implements Disposable {
     checkCount("SystemSemaphore.setKey", "initialValue", initialValue);
     if (mode !== SystemSemaphoreMode.Open && mode !== SystemSemaphoreMode.Create) {
       throw new TypeError(
-        `SystemSemaphore.setKey: mode must be a SystemSemaphoreMode, not ${mode}`,
+        `SystemSemaphore.setKey: mode must be a SystemSemaphoreMode, not ${String(mode)}`,
       );
     }
     if (key === this.#key && mode === SystemSemaphoreMode.Open) return;
@@ -117,7 +125,10 @@ export class SystemSemaphore implements Disposable {
    * @returns `false` with `KeyError`, `PermissionDenied`, `OutOfResources` or `UnknownError`
    */
   acquire(): boolean {
-    return this.#use("acquire", (semaphore) => semaphore.acquire());
+    return this.#use("acquire", (open) => {
+      open.semaphore.acquire();
+      open.balance++;
+    });
   }
 
   /**
@@ -131,7 +142,10 @@ export class SystemSemaphore implements Disposable {
    */
   release(n = 1): boolean {
     checkCount("SystemSemaphore.release", "n", n);
-    return this.#use("release", (semaphore) => n > 0 && semaphore.release(n));
+    return this.#use("release", (open) => {
+      if (n > 0) open.semaphore.release(n);
+      open.balance -= n;
+    });
   }
 
   /** The number of the last operation's error, `NoError` if it succeeded. */
@@ -155,7 +169,7 @@ export class SystemSemaphore implements Disposable {
     this.#close();
   }
 
-  #use(operation: string, action: (semaphore: Semaphore) => unknown): boolean {
+  #use(operation: string, action: (open: OpenSemaphore) => void): boolean {
     try {
       action(this.#opened(SystemSemaphoreMode.Open));
     } catch (error) {
@@ -164,8 +178,9 @@ export class SystemSemaphore implements Disposable {
     return this.#errors.clear();
   }
 
-  #opened(mode: SystemSemaphoreMode): Semaphore {
-    if (this.#open !== null) return this.#open.semaphore;
+  #opened(mode: SystemSemaphoreMode): OpenSemaphore {
+    if (isClosed()) throw new Failure("UnknownError", ENDING);
+    if (this.#open !== null) return this.#open;
     const backend = defaultBackend();
     const nativeKey = nativeKeyOf(this.#key, SYSTEM_SEMAPHORE_PREFIX, backend);
     if (nativeKey === null) throw new Failure("KeyError", "the key is empty; set one");
@@ -173,7 +188,7 @@ export class SystemSemaphore implements Disposable {
       backend.semaphores.open(nativeKey, this.#initialValue, mode),
     );
     objects.register(this, this.#open, this.#open);
-    return this.#open.semaphore;
+    return this.#open;
   }
 
   #close(): void {

@@ -30,7 +30,6 @@ export const SHM_DEST = 0o1000;
 export const SHMID_DS = { bytes: 112, mode: 20, segsz: 48, nattch: 88 } as const;
 
 // <sys/sem.h>
-export const GETVAL = 12;
 export const SETVAL = 16;
 export const SEM_UNDO = 0o10000;
 /** `struct semid_ds` of 64-bit Linux, whose `sem_perm` is laid out as `shm_perm`. */

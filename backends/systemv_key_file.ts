@@ -5,6 +5,8 @@ import { cString, type Libc } from "./libc.ts";
 /** Qt's `ftok` project id. */
 const PROJECT_ID = "Q".charCodeAt(0);
 const NO_KEY = -1;
+/** A race with somebody who makes and removes the file is lost only so often in a row. */
+const CREATE_ATTEMPTS = 1000;
 
 const ERRORS: ErrnoTable = {
   [EACCES]: [
@@ -46,7 +48,7 @@ export class KeyFile {
   /** The key file at `path`, made if it was not there. */
   static create(libc: Libc, path: string): KeyFile {
     const bytes = pathBytes(path);
-    for (;;) {
+    for (let attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
       const fd = libc.open(bytes, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o640);
       if (fd >= 0) {
         const file = KeyFile.#withKey(libc, bytes, fd, true);
@@ -65,6 +67,11 @@ export class KeyFile {
         throw failure("open", -fd, ERRORS, path);
       }
     }
+    throw new Failure(
+      "KeyError",
+      `the key file ${path} can be neither made nor opened: it is removed again and again, or it is ` +
+        "a symbolic link that leads nowhere; remove it",
+    );
   }
 
   static #withKey(libc: Libc, path: Uint8Array, fd: number, created: boolean): KeyFile | null {

@@ -5,6 +5,9 @@ import {
   IPC_EXCL,
   IPC_RMID,
   IPC_STAT,
+  LOCK_EX,
+  LOCK_NB,
+  LOCK_UN,
   MAP_ANONYMOUS,
   MAP_FIXED,
   MAP_NORESERVE,
@@ -65,7 +68,11 @@ const CREATE_ERRORS: ErrnoTable = {
 const ATTACH_ERRORS: ErrnoTable = {
   [ENOENT]: ["NotFound", "doesn't exist: some process must create() it first"],
   [EACCES]: ["PermissionDenied", OTHER_USER],
-  [ENOMEM]: ["OutOfResources", "out of memory or address space"],
+  [ENOMEM]: [
+    "OutOfResources",
+    "out of memory or address space; detached segments give theirs back when the garbage collector " +
+    "has run, so let the event loop turn",
+  ],
   [EMFILE]: ["OutOfResources", "this process has too many segments attached"],
 };
 
@@ -84,7 +91,7 @@ class SystemVSegment implements Segment {
   readonly #id: number;
   readonly #file: KeyFile;
   readonly #lock: Lock | null;
-  #buried = false;
+  #isBuried = false;
 
   constructor(
     system: SystemVSegments,
@@ -102,14 +109,13 @@ class SystemVSegment implements Segment {
     this.#lock = lock;
   }
 
-  unmap(inUse: boolean): void {
-    this.#buried = this.#system.bury(this.address, this.size);
-    if (!this.#buried && !inUse) this.#system.detach(this.address);
+  unmap(): boolean {
+    return this.#isBuried = this.#system.bury(this.address, this.size);
   }
 
   free(): void {
-    if (this.#buried) this.#system.unbury(this.address, this.size);
-    this.#buried = false;
+    if (this.#isBuried) this.#system.unbury(this.address, this.size);
+    else this.#system.detach(this.address);
   }
 
   leave(held: boolean, wait: boolean): void {
@@ -162,7 +168,7 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   create(path: string, size: number, mode: AccessMode, lock: Lock | null): Segment {
-    if (size > this.#maxBytes) throw this.#oversize(size);
+    if (size > this.#maxBytes) throw this.#oversize("the size is", size);
     // Looked up before the lock is waited for: a segment that exists is an answer at any time.
     const existing = KeyFile.open(this.#libc, path);
     if (existing !== null) {
@@ -222,6 +228,9 @@ export class SystemVSegments implements SegmentBackend {
     const id = c.shmget(file.key, 0n, mode === AccessMode.ReadOnly ? 0o400 : 0o600);
     if (id === -1) throw failure("shmget", this.#libc.errno(), ATTACH_ERRORS);
     const locked = lock !== null && this.enter(lock, () => this.#isUsed(path));
+    // Only one at a time attaches without the lock, so that the others it sees are users.
+    const unguarded = lock !== null && !locked;
+    if (unguarded && !file.flock(LOCK_EX | LOCK_NB)) return null;
     let attached = false;
     try {
       const address = this.#map(id, mode);
@@ -231,12 +240,13 @@ export class SystemVSegments implements SegmentBackend {
       attached = !oversize && status !== null && !status.removed &&
         // The last user removes under the lock. Without it, that somebody else is attached shows
         // that its holder is a user, and not the last one about to remove what we just attached.
-        (lock === null || locked || status.attached > 1);
+        (!unguarded || status.attached > 1);
       if (attached) return new SystemVSegment(this, id, address, status!.size, file, lock);
       c.shmdt(address);
-      if (oversize) throw this.#oversize(status.size);
+      if (oversize) throw this.#oversize("the segment has", status.size);
       return null;
     } finally {
+      if (unguarded) file.flock(LOCK_UN);
       if (locked) {
         if (attached) lock.release();
         else this.#abandon(path, lock);
@@ -244,10 +254,10 @@ export class SystemVSegments implements SegmentBackend {
     }
   }
 
-  #oversize(size: number): Failure {
+  #oversize(what: string, size: number): Failure {
     return new Failure(
       "InvalidSize",
-      `the segment has ${size} bytes; this runtime can make a view of at most ${this.#maxBytes}`,
+      `${what} ${size} bytes; this runtime can make a view of at most ${this.#maxBytes}`,
     );
   }
 

@@ -273,23 +273,25 @@ class SystemVSemaphore implements Lock {
    * at that moment would be without LOCK_SH.
    */
   close(): void {
-    if (!this.#guard && this.#file !== null) {
-      if (this.#owner) this.#markInherited();
-      else this.#file.flock(LOCK_UN);
-      if ((this.#owner || this.#isInherited()) && this.#file.flock(LOCK_EX | LOCK_NB)) {
-        return this.remove();
-      }
+    const file = this.#guard ? null : this.#file;
+    const isToRemove = file !== null && (this.#owner ? this.#offer(file) : this.#isOffered(file));
+    if (isToRemove && file.flock(LOCK_EX | LOCK_NB)) this.remove();
+    else this.#drop();
+  }
+
+  /** Marks it, for the last of us to remove. */
+  #offer(file: KeyFile): boolean {
+    // Somebody else removed it: then the file is to go, unless it has got another semaphore since.
+    if (!this.#readMode()) return this.#libc.c.semget(file.key, 0, 0) === -1;
+    if ((this.#operations.mode & INHERITED) === 0) {
+      this.#operations.mode |= INHERITED;
+      this.#libc.c.semctl(this.#id, 0, IPC_SET, this.#operations.status);
     }
-    this.#drop();
+    return true;
   }
 
-  #markInherited(): void {
-    if (!this.#readMode() || (this.#operations.mode & INHERITED) !== 0) return;
-    this.#operations.mode |= INHERITED;
-    this.#libc.c.semctl(this.#id, 0, IPC_SET, this.#operations.status);
-  }
-
-  #isInherited(): boolean {
+  #isOffered(file: KeyFile): boolean {
+    file.flock(LOCK_UN);
     return this.#readMode() && (this.#operations.mode & INHERITED) !== 0;
   }
 

@@ -34,11 +34,11 @@ export interface Segment {
   readonly size: number;
   /**
    * Detaches, leaving private zero-filled memory at the address, so that a stray access by somebody
-   * who still has the address (an unfinished native call, a transferred buffer) harms nobody. If the
-   * system has no memory for that, it really unmaps, but stays attached if the memory is `inUse`.
+   * who still has the address (an unfinished native call, a transferred buffer) harms nobody. `false`
+   * if the system has no memory for that, and the segment is attached still.
    */
-  unmap(inUse: boolean): void;
-  /** Gives the address range back; nobody may know it any more. */
+  unmap(): boolean;
+  /** Gives the address range back, attached or not; nobody may know it any more. */
   free(): void;
   /**
    * After `unmap`: removes the segment and its lock if nobody is attached. With `wait` false it gives

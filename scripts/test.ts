@@ -22,7 +22,7 @@ Runs tests/*_test.ts, or the files whose name contains one of the given texts.
   --help
 
 REQUIRE_RUNTIMES=deno,bun,node  a missing runtime is a failure instead of a skip
-REQUIRE_PEERS=qt,python         a missing peer is a failure instead of a skip`;
+REQUIRE_PEERS=qt                a missing peer is a failure instead of a skip`;
 
 type Counts = Record<"passed" | "failed" | "skipped", number>;
 

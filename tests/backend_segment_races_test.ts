@@ -57,7 +57,24 @@ describe("attach() and create() among other processes", () => {
       ${FIND}\n${OPEN_LOCK}
       ${TRY_LOCK} = EAGAIN
       ${LOOK("{ size 100, attached 1 }")}
-      ${ATTACHED}`;
+      flock(4, LOCK_EX|LOCK_NB) = 0
+      ${ATTACHED}
+      flock(4, LOCK_UN) = 0`;
+    ffi.play(script, () => backend.segments.attach("/q/seg", ReadWrite, lock));
+  });
+
+  test("attach() without the lock is for one at a time: two would take each other for users", () => {
+    const { ffi, backend, lock } = setUp();
+    const script = `
+      ${FIND}\n${OPEN_LOCK}
+      ${TRY_LOCK} = EAGAIN
+      ${LOOK("{ size 100, attached 1 }")}
+      flock(4, LOCK_EX|LOCK_NB) = EAGAIN
+      close(4) = 0
+      ${FIND}
+      ${TRY_LOCK} = 0
+      ${ATTACHED}
+      ${RELEASE}`;
     ffi.play(script, () => backend.segments.attach("/q/seg", ReadWrite, lock));
   });
 
@@ -67,8 +84,10 @@ describe("attach() and create() among other processes", () => {
       ${FIND}\n${OPEN_LOCK}
       ${TRY_LOCK} = EAGAIN
       ${LOOK("{ size 100, attached 1 }")}
+      flock(4, LOCK_EX|LOCK_NB) = 0
       ${ATTACHED.replace("attached 2", "attached 1")}
       shmdt(0x7f0000000000) = 0
+      flock(4, LOCK_UN) = 0
       close(4) = 0
       ${FIND}
       ${TRY_LOCK} = 0

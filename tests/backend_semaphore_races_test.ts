@@ -180,7 +180,13 @@ describe("of those who use a semaphore the last removes it once an owner has lef
     [
       "an owner whose semaphore was removed meanwhile deletes its key file",
       owner,
-      `${GONE}\n${TRY_ALONE} = 0\n${REMOVE_LOCK.replace("IPC_RMID) = 0", "IPC_RMID) = EINVAL")}`,
+      `${GONE}\nsemget(0x51000002, 0, 0) = ENOENT\n${TRY_ALONE} = 0\n` +
+      REMOVE_LOCK.replace("IPC_RMID) = 0", "IPC_RMID) = EINVAL"),
+    ],
+    [
+      "an owner leaves the key file if somebody has made another semaphore with it",
+      owner,
+      `${GONE}\nsemget(0x51000002, 0, 0) = 8`,
     ],
     [
       "who is not the last leaves a marked one",

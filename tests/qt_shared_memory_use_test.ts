@@ -92,7 +92,7 @@ describe("Qt's tests of QSharedMemory: the lock and the data", () => {
       assert.equal(consumer.attach(AccessMode[mode]), true, consumer.errorString());
       const put = producer.data()!;
       const get = consumer.constData()!;
-      assert.notEqual(put.buffer, get.buffer); // two mappings of the same memory
+      assert.notEqual(put, get); // two mappings of the same memory
       const letter = "Q".charCodeAt(0);
       for (let i = 0; i < put.length; i++) {
         assert.equal(get[i], 0);
