@@ -25,7 +25,6 @@ export class Attachment implements Resource {
   #isEnded = false;
   #isFreeable = false;
   #isLocked = false;
-  /** A lock is held until it is released: as long as it is, the buffer is not collected. */
   #held: ArrayBuffer | undefined;
 
   constructor(segment: Segment, lock: Lock | null, nativeKey: string, buffer: ArrayBuffer) {
@@ -47,14 +46,15 @@ export class Attachment implements Resource {
     return this.#isLocked;
   }
 
-  lock(): void {
+  /** Takes the lock, and keeps `buffer`, its own, alive until it is released. */
+  lock(buffer: ArrayBuffer): void {
     if (this.#lock === null) {
       throw new Failure("LockError", "a native key has no lock; use setKey() to have one");
     }
     if (locksHeld > 0) this.#refuseDeadlock();
     this.#lock.acquire();
     this.#isLocked = true;
-    this.#held = this.#buffer.deref();
+    this.#held = buffer;
     locksHeld++;
   }
 

@@ -290,7 +290,7 @@ export class SharedMemory implements Disposable {
       return this.#errors.clear();
     }
     try {
-      attachment.lock();
+      attachment.lock(this.#buffer!);
     } catch (error) {
       return this.#errors.fail("lock", this.#shownKey(), error, "LockError");
     }
