@@ -26,6 +26,7 @@ export class KeyFile {
   readonly #libc: Libc;
   readonly #path: Uint8Array;
   readonly #fd: number;
+  #isKeepable = true;
 
   private constructor(libc: Libc, path: Uint8Array, fd: number, key: number, created: boolean) {
     this.#libc = libc;
@@ -38,6 +39,8 @@ export class KeyFile {
   /** The key file at `path`, or `null` if there is none. */
   static open(libc: Libc, path: string): KeyFile | null {
     const bytes = pathBytes(path);
+    const file = KeyFile.#takeKept(libc, bytes);
+    if (file !== null) return file;
     const fd = libc.open(bytes, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd === -ENOENT) return null;
     // ftok needs no permission for the file; what else the user may not do shows where it matters.
@@ -74,6 +77,17 @@ export class KeyFile {
     );
   }
 
+  /** The file that was closed last with this path, if the path still leads to it. */
+  static #takeKept(libc: Libc, path: Uint8Array): KeyFile | null {
+    const kept = keptFiles(libc);
+    const file = kept.get(path);
+    if (file === undefined) return null;
+    kept.delete(path);
+    if (file.isCurrent()) return file;
+    libc.c.close(file.#fd);
+    return null;
+  }
+
   static #withKey(libc: Libc, path: Uint8Array, fd: number, created: boolean): KeyFile | null {
     const key = libc.c.ftok(path, PROJECT_ID);
     if (key !== NO_KEY) return new KeyFile(libc, path, fd, key, created);
@@ -94,17 +108,40 @@ export class KeyFile {
     if (key === NO_KEY) return "missing";
     if (key !== this.key) return "replaced";
     this.#libc.c.unlink(this.#path);
+    this.#isKeepable = false;
     return "unlinked";
   }
 
   /** `flock`; `false` if it cannot be had at once. */
   flock(operation: number): boolean {
+    this.#isKeepable = false; // only closing it surely ends the lock
     return this.#fd >= 0 && this.#libc.c.flock(this.#fd, operation) === 0;
   }
 
+  /** Closes it, sooner or later: whoever used it often uses it again. */
   close(): void {
-    if (this.#fd >= 0) this.#libc.c.close(this.#fd);
+    if (this.#fd < 0) return;
+    const kept = keptFiles(this.#libc);
+    if (!this.#isKeepable || this.created || kept.has(this.#path)) {
+      this.#libc.c.close(this.#fd);
+      return;
+    }
+    kept.set(this.#path, this);
+    const [oldest] = kept.values();
+    if (kept.size <= KEPT_MAX || oldest === undefined) return;
+    kept.delete(oldest.#path);
+    this.#libc.c.close(oldest.#fd);
   }
+}
+
+/** Files that were closed but are kept open for the next use, by path: at most so many. */
+const kept = new WeakMap<Libc, Map<Uint8Array, KeyFile>>();
+const KEPT_MAX = 16;
+
+function keptFiles(libc: Libc): Map<Uint8Array, KeyFile> {
+  let files = kept.get(libc);
+  if (files === undefined) kept.set(libc, files = new Map());
+  return files;
 }
 
 /** The paths of late as C strings: an object that attaches again and again uses the same two. */
