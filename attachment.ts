@@ -1,3 +1,10 @@
+import {
+  acquireAsync,
+  ENDING_MS,
+  failWaits,
+  type WaitOptions,
+  waitState,
+} from "./acquire_queue.ts";
 import { forgetAtExit, rememberAtExit, type Resource } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
 import type { Lock, Segment } from "./backends/types.ts";
@@ -5,6 +12,7 @@ import type { Lock, Segment } from "./backends/types.ts";
 /** The attachments of this thread, and how many of them hold their lock. */
 const attachments = new Set<Attachment>();
 let locksHeld = 0;
+const LEAVE_AGAIN_MS = 5;
 
 /** The buffer's own methods, whatever a user has done to it. */
 const { transfer } = ArrayBuffer.prototype;
@@ -23,8 +31,11 @@ export class Attachment implements Resource {
   readonly #nativeKey: string;
   readonly #buffer: WeakRef<ArrayBuffer>;
   #isEnded = false;
+  /** Whether `leave` is over, which may come later than the end. */
+  #isLeft = false;
   #isFreeable = false;
   #isLocked = false;
+  #holds = 0;
   #held: ArrayBuffer | undefined;
 
   constructor(segment: Segment, lock: Lock | null, nativeKey: string, buffer: ArrayBuffer) {
@@ -46,16 +57,89 @@ export class Attachment implements Resource {
     return this.#isLocked;
   }
 
-  /** Takes the lock, and keeps `buffer`, its own, alive until it is released. */
-  lock(buffer: ArrayBuffer): void {
-    if (this.#lock === null) {
-      throw new Failure("LockError", "a native key has no lock; use setKey() to have one");
+  /** Takes the lock, and keeps `buffer`, its own, alive until it is released. `false` after `timeoutMs`. */
+  lock(buffer: ArrayBuffer, timeoutMs?: number): boolean {
+    const lock = this.#existingLock();
+    if (timeoutMs === undefined) {
+      if (locksHeld > 0) this.#refuseDeadlock();
+      this.#acquire(lock);
+    } else if (!lock.acquire(timeoutMs)) {
+      return false;
     }
-    if (locksHeld > 0) this.#refuseDeadlock();
-    this.#lock.acquire();
+    this.#hold(buffer);
+    return true;
+  }
+
+  /** Waits as long as it takes, unless that would be to wait for this thread itself. */
+  #acquire(lock: Lock): void {
+    const state = waitState(lock.nativeKey);
+    if (state === "waiting") {
+      throw new Failure(
+        "LockError",
+        "lockAsync() waits for it in this thread, may have it first, and could never release it while " +
+          "this one waits; use lockAsync() or tryLock()",
+      );
+    }
+    if (state === "ending") {
+      if (lock.acquire(ENDING_MS)) return;
+      if (lock.adopt()) {
+        throw new Failure(
+          "LockError",
+          "it was just taken for a lockAsync() of this thread that has been given up, and is free " +
+            "when the event loop has turned; use lockAsync()",
+        );
+      }
+    }
+    lock.acquire();
+  }
+
+  /** The same without blocking the thread. `onTaken` gets what {@linkcode Attachment.endHold} takes. */
+  lockAsync(
+    buffer: ArrayBuffer,
+    options: WaitOptions,
+    onTaken: (hold: number) => void = () => {},
+  ): Promise<boolean> {
+    return acquireAsync(this.#existingLock(), options, () => onTaken(this.#hold(buffer)));
+  }
+
+  /** The process that holds the lock, if that is known. */
+  holder(): number | null {
+    return this.#lock?.holder() ?? null;
+  }
+
+  #existingLock(): Lock {
+    if (this.#lock !== null) return this.#lock;
+    throw new Failure("LockError", "a native key has no lock; use setKey() to have one");
+  }
+
+  /** The lock is taken, by whatever way. */
+  #hold(buffer: ArrayBuffer): number {
     this.#isLocked = true;
     this.#held = buffer;
     locksHeld++;
+    return ++this.#holds;
+  }
+
+  /** How often the lock was taken: tells one time from another. */
+  get lastHold(): number {
+    return this.#holds;
+  }
+
+  /** Unlocks, unless that has been done since, and perhaps the lock taken again. */
+  endHold(hold: number): void {
+    if (this.#isLocked && this.#holds === hold) this.unlock();
+  }
+
+  /** Fills a new segment, with the lock held by the section that makes it; if that fails, it ends. */
+  initialize(fill: () => void): void {
+    this.#hold(this.#buffer.deref()!);
+    try {
+      fill();
+      this.#forgetLock();
+    } catch (error) {
+      this.end();
+      throw error;
+    }
   }
 
   unlock(): void {
@@ -84,15 +168,46 @@ export class Attachment implements Resource {
   }
 
   /** Detaches every view, then the mapping, then removes the segment if nobody uses it. */
-  end(wait: boolean): void {
+  end(atExit = false): void {
     if (this.#isEnded) return;
     this.#isEnded = true;
     attachments.delete(this);
-    forgetAtExit(this);
     try {
       this.#unmap();
     } finally {
-      this.#segment.leave(this.#forgetLock(), wait);
+      const lock = this.#lock;
+      if (lock !== null) failWaits(lock, new Failure("LockError", "detached while it waited"));
+      if (!atExit && lock !== null && !this.#isLocked && waitState(lock.nativeKey) !== null) {
+        void this.#leaveLater(lock);
+      } else {
+        this.#leave(atExit ? "exit" : "wait");
+      }
+    }
+  }
+
+  /** `false` if it has to be called again. */
+  #leave(wait: "wait" | "now" | "exit"): boolean {
+    if (this.#isLeft) return true;
+    this.#isLeft = true;
+    try {
+      this.#isLeft = this.#segment.leave(this.#forgetLock(), wait);
+    } finally {
+      if (this.#isLeft) forgetAtExit(this);
+    }
+    return this.#isLeft;
+  }
+
+  /**
+   * A wait of this thread's on another thread may just have taken the lock, and this thread has to
+   * give it back first: to wait for it here would be to wait for oneself.
+   */
+  async #leaveLater(lock: Lock): Promise<void> {
+    try {
+      while (!this.#leave(waitState(lock.nativeKey) !== null ? "now" : "wait")) {
+        await new Promise((resolve) => setTimeout(resolve, LEAVE_AGAIN_MS));
+      }
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error; // detach() has returned; nobody is left to tell
     }
   }
 
@@ -110,7 +225,8 @@ export class Attachment implements Resource {
 
   closeAtExit(): void {
     try {
-      this.end(false);
+      if (this.#isEnded) this.#leave("exit");
+      else this.end(true);
     } catch {
       // Nobody is left to tell. The kernel detaches and unlocks in any case.
     }

@@ -31,6 +31,7 @@ export function nativeKeyOf(key: string | null, prefix: string, backend: Backend
 export class ErrorState {
   code: ErrorCode | "NoError" = "NoError";
   text = "";
+  #failure: Failure | null = null;
   readonly #className: string;
 
   constructor(className: string) {
@@ -41,6 +42,7 @@ export class ErrorState {
   clear(): true {
     this.code = "NoError";
     this.text = "";
+    this.#failure = null;
     return true;
   }
 
@@ -52,13 +54,21 @@ export class ErrorState {
     if (!(error instanceof Failure)) throw error;
     this.code = code ?? error.code;
     this.text = this.#describe(operation, key, error);
+    this.#failure = error;
     return false;
   }
 
+  /** What the last {@linkcode ErrorState.fail} reported, to be thrown. */
+  lastException(key: string | null): SharedMemoryException {
+    const { syscall, errno } = this.#failure ?? {};
+    const code = this.code === "NoError" ? "UnknownError" : this.code;
+    return new SharedMemoryException(code, this.text, { syscall, errno, key });
+  }
+
   /** The same as an exception, for operations that cannot return `false`. */
-  exception(operation: string, key: string | null, error: unknown): unknown {
+  exception(operation: string, key: string | null, error: unknown, code?: ErrorCode): unknown {
     if (!(error instanceof Failure)) return error;
-    return new SharedMemoryException(error.code, this.#describe(operation, key, error), {
+    return new SharedMemoryException(code ?? error.code, this.#describe(operation, key, error), {
       syscall: error.syscall,
       errno: error.errno,
       key,

@@ -25,7 +25,9 @@ export {
   SystemSemaphoreMode,
   UnsupportedError,
 } from "./errors.ts";
+export type { WaitOptions } from "./acquire_queue.ts";
 export {
+  type OpenOptions,
   type Parent,
   type ReadonlyUint8Array,
   SharedMemory,

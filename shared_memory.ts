@@ -1,9 +1,10 @@
 import process from "node:process";
+import { checkTimeout, type WaitOptions } from "./acquire_queue.ts";
 import { isClosed } from "./at_exit.ts";
 import { Attachment } from "./attachment.ts";
 import { Failure } from "./backends/errno.ts";
 import { defaultBackend } from "./backends/mod.ts";
-import type { Backend, Lock, Segment } from "./backends/types.ts";
+import { type Backend, type Lock, PRIVATE, type Segment } from "./backends/types.ts";
 import { AccessMode, SharedMemoryError } from "./errors.ts";
 import { checkKey, ENDING, ErrorState, nativeKeyOf } from "./keyed_object.ts";
 import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "./native_ipc_key.ts";
@@ -37,6 +38,40 @@ interface Names {
   readonly segment: string | null;
   readonly lock: string | null;
 }
+
+/** How {@linkcode SharedMemory.open} opens a segment. */
+export interface OpenOptions {
+  /** In bytes: of a new segment, and at least of one that exists. Without it none is made. */
+  readonly size?: number | undefined;
+  /** `ReadWrite` if left out. */
+  readonly mode?: AccessMode | undefined;
+  /**
+   * Whether to make the segment, to attach to one that exists, or whichever is needed, which is what is
+   * done if it is left out and there is a `size`.
+   */
+  readonly disposition?: "create" | "attach" | "createOrAttach" | undefined;
+  /** What to do with a segment that nobody is attached to, left from a crash: `"replace"` if left out. */
+  readonly stale?: "replace" | "keep" | undefined;
+  /** How long to wait for a process that is making the segment, in ms; 5000 if left out. */
+  readonly timeout?: number | undefined;
+  /**
+   * Fills a new segment, which others find only when it has returned. Not called when attaching. If it
+   * throws, there is no segment.
+   */
+  readonly initialize?: ((bytes: Uint8Array) => void) | undefined;
+  /**
+   * Who may use the segment, as in `chmod`: `0o600` if left out, this user alone, as Qt does it, and
+   * what belongs to others is refused. `0o660` or `0o666` shares with other users on purpose: theirs is
+   * attached to, and what they may use, they may change and remove as well. Each of them has to pass it.
+   * Only its owner can remove a segment, so it stays when another user is the last one out.
+   */
+  readonly permissions?: number | undefined;
+}
+
+/** How long `createOrAttach` waits for a process that is making the segment. */
+const OPEN_TIMEOUT_MS = 5000;
+
+const NOT_ATTACHED = "this object is not attached; create() or attach() first";
 
 const NO_NAMES: Names = { segment: null, lock: null };
 
@@ -145,18 +180,9 @@ export class SharedMemory implements Disposable {
    * @throws {RangeError} if `size` is not an integer or beyond 2^53 - 1
    */
   create(size: number, mode: AccessMode = AccessMode.ReadWrite): boolean {
-    if (typeof size !== "number") {
-      throw new TypeError(`SharedMemory.create: size must be a number, not ${typeof size}`);
-    }
-    if (!Number.isSafeInteger(size)) {
-      throw new RangeError(
-        `SharedMemory.create: size must be a whole number of bytes below 2^53, not ${size}`,
-      );
-    }
+    checkSize("create", size);
     return this.#attach("create", mode, ({ segments }, nativeKey, lock) => {
-      if (size < 1) {
-        throw new Failure("InvalidSize", `the size must be at least 1 byte, not ${size}`);
-      }
+      requirePositive(size);
       return segments.create(nativeKey, size, mode, lock);
     });
   }
@@ -179,6 +205,67 @@ export class SharedMemory implements Disposable {
   }
 
   /**
+   * Makes the segment, or attaches to the one that exists; of any number of processes that do this at
+   * once one makes it. A segment that nobody is attached to is left from a crash, and replaced by a
+   * new one. {@linkcode SharedMemory.open} does the same with more options.
+   *
+   * It waits up to 5000 ms for a process that is making the segment; a user who holds the lock is not
+   * waited for.
+   *
+   * @param size in bytes, at least 1; a segment that exists must have at least as many
+   * @param mode with `ReadOnly`, this object's views may only be read
+   * @returns `false` with `InvalidSize` if the segment that exists is smaller; other errors as
+   * {@linkcode SharedMemory.create} and {@linkcode SharedMemory.attach}
+   * @throws {TypeError} if `size` is not a number or `mode` is not an access mode
+   * @throws {RangeError} if `size` is not an integer or beyond 2^53 - 1
+   */
+  createOrAttach(size: number, mode: AccessMode = AccessMode.ReadWrite): boolean {
+    checkSize("createOrAttach", size);
+    return this.#openOrCreate("createOrAttach", { size, mode });
+  }
+
+  /**
+   * Makes the segment of `key`, or attaches to it, as the options say, and throws if that fails.
+   *
+   * With `size`, of any number of processes that do this at once one makes the segment, and the others
+   * get it when `initialize` has filled it. If that one is killed before, the next one begins anew. A
+   * segment that nobody is attached to is left from a crash, and replaced by a new one, unless `stale`
+   * is `"keep"`. Without `size` it only attaches.
+   *
+   * @param key which segment; the same text is the same segment as in Qt
+   * @throws {SharedMemoryException} with the errors of {@linkcode SharedMemory.createOrAttach}, or
+   * `LockError` after `timeout`
+   * @throws {TypeError | RangeError} if an argument or option is not what it should be
+   * @throws whatever `initialize` throws; the segment is gone then
+   *
+   * @example
+   * ```ts
+   * import { SharedMemory } from "./mod.ts";
+   *
+   * using memory = SharedMemory.open("settings", {
+   *   size: 1024,
+   *   initialize: (bytes) => bytes.fill(255),
+   * });
+   * console.log(memory.data()![0]); // 255, whichever process made it
+   * ```
+   */
+  static open(key: string, options: OpenOptions = {}): SharedMemory {
+    checkOpenOptions(options);
+    const memory = new SharedMemory(key);
+    const { size, mode = AccessMode.ReadWrite, disposition, permissions = PRIVATE } = options;
+    const opened = size === undefined || disposition === "attach"
+      ? memory.#attach(
+        "open",
+        mode,
+        ({ segments }, nativeKey, lock) => segments.attach(nativeKey, mode, lock, permissions),
+        permissions,
+      )
+      : memory.#openOrCreate("open", { ...options, size, mode });
+    if (opened) return memory;
+    throw memory.#errors.lastException(key);
+  }
+
+  /**
    * Detaches: every view of the segment has length 0 from now on, and the lock is released if this
    * object holds it. The last one to detach removes the segment.
    *
@@ -195,7 +282,7 @@ export class SharedMemory implements Disposable {
     this.#buffer = null;
     this.#data = null;
     try {
-      attachment.end(true);
+      attachment.end();
     } catch (error) {
       return this.#errors.fail("detach", this.#shownKey(), error);
     }
@@ -252,7 +339,7 @@ export class SharedMemory implements Disposable {
       throw this.#errors.exception(
         "view",
         this.#shownKey(),
-        new Failure("NotFound", "this object is not attached; create() or attach() first"),
+        new Failure("NotFound", NOT_ATTACHED),
       );
     }
     const element = Type.BYTES_PER_ELEMENT ?? 1;
@@ -283,18 +370,133 @@ export class SharedMemory implements Disposable {
    * for ever
    */
   lock(): boolean {
-    const attachment = this.#current;
-    if (attachment === null) return this.#notAttached("lock", "LockError");
-    if (attachment.isLocked) {
-      process.emitWarning("SharedMemory.lock: already locked");
-      return this.#errors.clear();
-    }
+    return this.#lock("lock");
+  }
+
+  /**
+   * The same, but waits no longer than `timeoutMs`, and blocks the thread, and so the event loop, as
+   * long; without an argument it only tries.
+   *
+   * @returns `false` with `LockError` also if the lock could not be had in that time
+   * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms
+   */
+  tryLock(timeoutMs = 0): boolean {
+    checkTimeout("SharedMemory.tryLock", timeoutMs);
+    return this.#lock("tryLock", timeoutMs);
+  }
+
+  /**
+   * Locks the segment for this object without blocking the event loop. Those who wait in one thread
+   * are served in their order, also if they share one object: then each gets the lock when the one
+   * before has called {@linkcode SharedMemory.unlock}.
+   *
+   * @returns `false` with `LockError` if the lock could not be had within `timeout`, if this object is
+   * not attached or is detached meanwhile, or if the segment has a native key and so no lock. Rejects
+   * with the reason of `signal` if that is aborted first; then the lock is not taken
+   * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
+   *
+   * @example
+   * ```ts
+   * import { SharedMemory } from "./mod.ts";
+   *
+   * using memory = new SharedMemory("jobs");
+   * if (!memory.createOrAttach(64)) throw new Error(memory.errorString());
+   * if (await memory.lockAsync({ timeout: 500, signal: AbortSignal.timeout(10_000) })) {
+   *   memory.unlock();
+   * }
+   * ```
+   */
+  async lockAsync(options: WaitOptions = {}): Promise<boolean> {
     try {
-      attachment.lock(this.#buffer!);
+      await this.#lockAsync("lockAsync", options);
     } catch (error) {
-      return this.#errors.fail("lock", this.#shownKey(), error, "LockError");
+      return this.#errors.fail("lockAsync", this.#shownKey(), error, "LockError");
     }
     return this.#errors.clear();
+  }
+
+  /**
+   * Calls `fn` with the lock held, and unlocks whatever happens. It waits, and blocks the thread, as
+   * {@linkcode SharedMemory.lock} does.
+   *
+   * @param fn must be done when it returns; use {@linkcode SharedMemory.withLockAsync} otherwise
+   * @returns what `fn` returns
+   * @throws {SharedMemoryException} `LockError` if the lock cannot be had, or if this object holds it
+   * @throws {TypeError} if `fn` returns a promise
+   *
+   * @example
+   * ```ts
+   * import { SharedMemory } from "./mod.ts";
+   *
+   * using memory = new SharedMemory("visits");
+   * if (!memory.createOrAttach(4)) throw new Error(memory.errorString());
+   * const count = memory.view(Uint32Array);
+   * const visits = memory.withLock(() => count[0]! += 1);
+   * console.log(visits);
+   * ```
+   */
+  withLock<Result>(fn: () => Result): Result {
+    if (this.#current?.isLocked) {
+      throw this.#errors.exception(
+        "withLock",
+        this.#shownKey(),
+        new Failure("LockError", "this object holds the lock already, and there is no count"),
+      );
+    }
+    if (!this.#lock("withLock")) throw this.#errors.lastException(this.#shownKey());
+    const attachment = this.#attachment!;
+    const hold = attachment.lastHold;
+    try {
+      const result = fn();
+      if (isThenable(result)) {
+        throw new TypeError(
+          "SharedMemory.withLock: fn returned a promise, for which the lock does not wait; " +
+            "use withLockAsync()",
+        );
+      }
+      return result;
+    } finally {
+      attachment.endHold(hold);
+    }
+  }
+
+  /**
+   * Calls `fn` with the lock held, waits for its promise, and unlocks whatever happens. It never blocks
+   * the event loop. Calls on one object follow each other.
+   *
+   * @returns what `fn` returns
+   * @throws {SharedMemoryException} (rejects) `LockError` if the lock cannot be had, as after `timeout`
+   * @throws (rejects) the reason of `signal` if that is aborted before `fn` is called
+   *
+   * @example
+   * ```ts
+   * import { SharedMemory } from "./mod.ts";
+   *
+   * using memory = new SharedMemory("visits");
+   * if (!memory.createOrAttach(4)) throw new Error(memory.errorString());
+   * const count = memory.view(Uint32Array);
+   * await memory.withLockAsync(async () => {
+   *   const before = count[0]!;
+   *   await Promise.resolve(); // nobody else changes it meanwhile
+   *   count[0] = before + 1;
+   * });
+   * ```
+   */
+  async withLockAsync<Result>(
+    fn: () => Result | PromiseLike<Result>,
+    options: WaitOptions = {},
+  ): Promise<Result> {
+    let unlock: () => void;
+    try {
+      unlock = await this.#lockAsync("withLockAsync", options);
+    } catch (error) {
+      throw this.#errors.exception("withLockAsync", this.#shownKey(), error, "LockError");
+    }
+    try {
+      return await fn();
+    } finally {
+      unlock();
+    }
   }
 
   /**
@@ -331,10 +533,71 @@ export class SharedMemory implements Disposable {
     if (this.#current !== null) this.detach();
   }
 
+  #lock(operation: string, timeoutMs?: number): boolean {
+    const attachment = this.#current;
+    if (attachment === null) return this.#notAttached(operation, "LockError");
+    if (attachment.isLocked) {
+      process.emitWarning(`SharedMemory.${operation}: already locked`);
+      return this.#errors.clear();
+    }
+    try {
+      if (attachment.lock(this.#buffer!, timeoutMs)) return this.#errors.clear();
+      throw timedOut(timeoutMs, attachment.holder());
+    } catch (error) {
+      return this.#errors.fail(operation, this.#shownKey(), error, "LockError");
+    }
+  }
+
+  /** Returns what unlocks it again, unless that has been done since. */
+  async #lockAsync(operation: string, options: WaitOptions): Promise<() => void> {
+    const { timeout = Infinity, signal } = options;
+    checkTimeout(`SharedMemory.${operation}`, timeout);
+    signal?.throwIfAborted();
+    const attachment = this.#current;
+    if (attachment === null) throw new Failure("LockError", NOT_ATTACHED);
+    let hold = 0;
+    if (await attachment.lockAsync(this.#buffer!, options, (taken) => hold = taken)) {
+      return () => attachment.endHold(hold);
+    }
+    throw timedOut(timeout, attachment.holder());
+  }
+
+  #openOrCreate(operation: string, options: OpenOptions & { size: number }): boolean {
+    const { size, mode = AccessMode.ReadWrite, permissions = PRIVATE, initialize } = options;
+    return this.#attach(
+      operation,
+      mode,
+      ({ segments }, nativeKey, lock, adopt) => {
+        requirePositive(size);
+        if (lock === null) {
+          throw new Failure("LockError", "a native key has no lock; use setKey() to have one");
+        }
+        const request = {
+          size,
+          mode,
+          existing: options.disposition === "create" ? "refuse" : "attach",
+          stale: options.stale ?? "replace",
+          timeoutMs: options.timeout ?? OPEN_TIMEOUT_MS,
+          initialize: initialize === undefined ? null : (segment: Segment) => {
+            adopt(segment).initialize(() => initialize(this.#data!));
+          },
+        } as const;
+        return segments.open(nativeKey, request, lock, permissions);
+      },
+      permissions,
+    );
+  }
+
   #attach(
     operation: string,
     mode: AccessMode,
-    open: (backend: Backend, nativeKey: string, lock: Lock | null) => Segment,
+    open: (
+      backend: Backend,
+      nativeKey: string,
+      lock: Lock | null,
+      adopt: (segment: Segment) => Attachment,
+    ) => Segment,
+    permissions: number = PRIVATE,
   ): boolean {
     if (mode !== AccessMode.ReadOnly && mode !== AccessMode.ReadWrite) {
       throw new TypeError(
@@ -349,33 +612,42 @@ export class SharedMemory implements Disposable {
       const names = this.#resolve();
       if (!names.segment) throw new Failure("KeyError", "the key is empty; set one");
       const backend = defaultBackend();
-      const lock = names.lock === null ? null : backend.semaphores.lock(names.lock);
+      const lock = names.lock === null ? null : backend.semaphores.lock(names.lock, permissions);
+      const nativeKey = names.segment;
+      const adopt = (segment: Segment) => this.#adopt(segment, backend, lock, nativeKey);
       let segment: Segment;
       try {
-        segment = open(backend, names.segment, lock);
+        segment = open(backend, nativeKey, lock, adopt);
       } catch (error) {
+        this.#attachment?.end(); // it may have come as far as that
+        this.#attachment = null;
         lock?.close();
         throw error;
       }
-      try {
-        const buffer = backend.arrayBuffer(segment.address, segment.size);
-        this.#data = new Uint8Array(buffer);
-        this.#buffer = buffer;
-      } catch (error) {
-        segment.unmap();
-        segment.free();
-        segment.leave(false, true);
-        if (!(error instanceof RangeError)) throw error;
-        throw new Failure(
-          "InvalidSize",
-          `this runtime cannot make a view of ${segment.size} bytes: ${error.message}`,
-        );
-      }
-      this.#attachment = new Attachment(segment, lock, names.segment, this.#buffer);
+      if (this.#attachment === null) adopt(segment);
     } catch (error) {
       return this.#errors.fail(operation, this.#shownKey(), error);
     }
     return this.#errors.clear();
+  }
+
+  /** Makes the attached segment this object's. */
+  #adopt(segment: Segment, backend: Backend, lock: Lock | null, nativeKey: string): Attachment {
+    try {
+      const buffer = backend.arrayBuffer(segment.address, segment.size);
+      this.#data = new Uint8Array(buffer);
+      this.#buffer = buffer;
+    } catch (error) {
+      segment.unmap();
+      segment.free();
+      segment.leave(false, "wait");
+      if (!(error instanceof RangeError)) throw error;
+      throw new Failure(
+        "InvalidSize",
+        `this runtime cannot make a view of ${segment.size} bytes: ${error.message}`,
+      );
+    }
+    return this.#attachment = new Attachment(segment, lock, nativeKey, this.#buffer);
   }
 
   /** The names that belong to the key, found when they are first needed. */
@@ -401,11 +673,60 @@ export class SharedMemory implements Disposable {
   }
 
   #notAttached(operation: string, code: "NotFound" | "LockError" = "NotFound"): false {
-    const failure = new Failure(code, "this object is not attached; create() or attach() first");
-    return this.#errors.fail(operation, this.#shownKey(), failure);
+    return this.#errors.fail(operation, this.#shownKey(), new Failure(code, NOT_ATTACHED));
   }
 
   #shownKey(): string | null {
     return this.#key ?? this.#names?.segment ?? null;
   }
+}
+
+function checkSize(operation: string, size: unknown): void {
+  if (typeof size !== "number") {
+    throw new TypeError(`SharedMemory.${operation}: size must be a number, not ${typeof size}`);
+  }
+  if (!Number.isSafeInteger(size)) {
+    throw new RangeError(
+      `SharedMemory.${operation}: size must be a whole number of bytes below 2^53, not ${size}`,
+    );
+  }
+}
+
+function requirePositive(size: number): void {
+  if (size >= 1) return;
+  throw new Failure("InvalidSize", `the size must be at least 1 byte, not ${size}`);
+}
+
+function checkOpenOptions(options: OpenOptions): void {
+  const { size, disposition, stale, timeout, initialize, permissions } = options;
+  if (size !== undefined) checkSize("open", size);
+  if (timeout !== undefined) checkTimeout("SharedMemory.open", timeout);
+  const refuse = (option: string, what: string, value: unknown): never => {
+    throw new TypeError(`SharedMemory.open: ${option} must be ${what}, not ${String(value)}`);
+  };
+  if (disposition !== undefined && !["create", "attach", "createOrAttach"].includes(disposition)) {
+    refuse("disposition", '"create", "attach" or "createOrAttach"', disposition);
+  }
+  if (size === undefined && disposition !== undefined && disposition !== "attach") {
+    refuse("size", `given with the disposition "${disposition}"`, size);
+  }
+  if (stale !== undefined && stale !== "replace" && stale !== "keep") {
+    refuse("stale", '"replace" or "keep"', stale);
+  }
+  if (initialize !== undefined && typeof initialize !== "function") {
+    refuse("initialize", "a function", initialize);
+  }
+  if (permissions !== undefined && (permissions & 0o666) !== permissions) {
+    refuse("permissions", "a number like 0o600, 0o660 or 0o666", permissions);
+  }
+}
+
+function timedOut(timeoutMs: number | undefined, holder: number | null): Failure {
+  const who = holder === null ? "the lock is held by another" : `process ${holder} holds the lock`;
+  return new Failure("LockError", `timed out after ${timeoutMs} ms: ${who}`);
+}
+
+function isThenable(value: unknown): boolean {
+  return typeof value === "object" && value !== null && "then" in value &&
+    typeof value.then === "function";
 }

@@ -1,3 +1,4 @@
+import { acquireAsync, checkTimeout, failWaits, type WaitOptions } from "./acquire_queue.ts";
 import { forgetAtExit, isClosed, rememberAtExit, type Resource } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
 import { defaultBackend } from "./backends/mod.ts";
@@ -19,6 +20,7 @@ class OpenSemaphore implements Resource {
 
   close(): void {
     forgetAtExit(this);
+    failWaits(this.semaphore, new Failure("UnknownError", "closed while it waited"));
     this.semaphore.close();
   }
 
@@ -132,6 +134,54 @@ export class SystemSemaphore implements Disposable {
   }
 
   /**
+   * The same, but waits no longer than `timeoutMs`, and blocks the thread, and so the event loop, as
+   * long; without an argument it only tries.
+   *
+   * @returns `false` also if there was none to take in that time, with `UnknownError` and a text that
+   * says so
+   * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms
+   */
+  tryAcquire(timeoutMs = 0): boolean {
+    checkTimeout("SystemSemaphore.tryAcquire", timeoutMs);
+    return this.#use("tryAcquire", (open) => {
+      if (!open.semaphore.acquire(timeoutMs)) throw timedOut(timeoutMs);
+      open.balance++;
+    });
+  }
+
+  /**
+   * The same without blocking the event loop. Those who wait in one thread are served in their order.
+   *
+   * @returns `false` also if there was none to take within `timeout`, or if this object was disposed
+   * meanwhile. Rejects with the reason of `signal` if that is aborted first; then none is taken
+   * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
+   *
+   * @example
+   * ```ts
+   * import { SystemSemaphore } from "./mod.ts";
+   *
+   * using slots = new SystemSemaphore("upload slots", 3);
+   * if (await slots.acquireAsync({ timeout: 1000 })) {
+   *   slots.release();
+   * }
+   * ```
+   */
+  async acquireAsync(options: WaitOptions = {}): Promise<boolean> {
+    const { timeout = Infinity } = options;
+    checkTimeout("SystemSemaphore.acquireAsync", timeout);
+    options.signal?.throwIfAborted();
+    try {
+      const open = this.#opened(SystemSemaphoreMode.Open);
+      if (await acquireAsync(open.semaphore, options, () => open.balance++)) {
+        return this.#errors.clear();
+      }
+      throw timedOut(timeout);
+    } catch (error) {
+      return this.#errors.fail("acquireAsync", this.#key, error);
+    }
+  }
+
+  /**
    * Adds `n` to the semaphore's value at once, which lets up to `n` waiting processes go on.
    *
    * @param n from 0 to 32767
@@ -200,6 +250,10 @@ export class SystemSemaphore implements Disposable {
 }
 
 const VALUE_MAX = 32767;
+
+function timedOut(timeoutMs: number): Failure {
+  return new Failure("UnknownError", `timed out after ${timeoutMs} ms: the value is 0`);
+}
 
 function checkCount(call: string, name: string, count: unknown): void {
   if (typeof count !== "number") {

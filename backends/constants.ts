@@ -8,6 +8,10 @@ export const O_EXCL = 0o200;
 export const O_CLOEXEC = 0o2000000;
 /** Keeps `open` from waiting for the other end where a FIFO lies under the name. */
 export const O_NONBLOCK = 0o4000;
+/** Fails where a symbolic link lies under the name. */
+export const O_NOFOLLOW: Record<string, number> = { x64: 0o400000, arm64: 0o100000 };
+/** A descriptor that only names the file, which needs no permission for it. */
+export const O_PATH = 0o10000000;
 export const LOCK_SH = 1;
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;
@@ -27,13 +31,24 @@ export const SHM_RDONLY = 0o10000;
 export const SHM_DEST = 0o1000;
 
 /** `struct shmid_ds` of 64-bit Linux: glibc and musl, x86-64 and arm64 lay it out alike. */
-export const SHMID_DS = { bytes: 112, mode: 20, segsz: 48, nattch: 88 } as const;
+export const SHMID_DS = {
+  bytes: 112,
+  uid: 4,
+  cuid: 12,
+  mode: 20,
+  segsz: 48,
+  nattch: 88,
+} as const;
 
 // <sys/sem.h>
+export const GETPID = 11;
+export const GETVAL = 12;
+export const GETNCNT = 14;
+export const GETZCNT = 15;
 export const SETVAL = 16;
 export const SEM_UNDO = 0o10000;
 /** `struct semid_ds` of 64-bit Linux, whose `sem_perm` is laid out as `shm_perm`. */
-export const SEMID_DS = { bytes: 104, mode: 20 } as const;
+export const SEMID_DS = { bytes: 104, uid: 4, cuid: 12, mode: 20, otime: 48 } as const;
 
 // <sys/mman.h>
 export const PROT_READ = 1;
@@ -45,6 +60,31 @@ export const MAP_NORESERVE = 0x4000;
 
 // <unistd.h>
 export const _SC_PAGESIZE = 30;
+
+// <sys/syscall.h>
+export const SYS_STATX: Record<string, number> = { x64: 332, arm64: 291 };
+
+// <linux/stat.h>, <fcntl.h>
+export const AT_FDCWD = -100;
+export const AT_SYMLINK_NOFOLLOW = 0x100;
+/** Asks about the descriptor itself. */
+export const AT_EMPTY_PATH = 0x1000;
+export const STATX_BASIC_STATS = 0x7ff;
+/** `struct statx`, the same on every processor. */
+export const STATX = {
+  bytes: 256,
+  nlink: 16,
+  uid: 20,
+  mode: 28,
+  ino: 32,
+  ctime: 96,
+  devMinor: 140,
+} as const;
+
+// <dirent.h>: `struct dirent` of 64-bit Linux
+export const DIRENT = { name: 19 } as const;
+
+// <pwd.h>: `pw_name` is the first member of `struct passwd`
 
 // <limits.h>
 export const PATH_MAX = 4096;

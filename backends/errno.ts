@@ -3,6 +3,7 @@ import type { ErrorCode } from "../errors.ts";
 /** The error numbers of Linux that the backends tell apart. */
 export const EPERM = 1;
 export const ENOENT = 2;
+export const ESRCH = 3;
 export const EINTR = 4;
 export const EAGAIN = 11;
 export const ENOMEM = 12;
@@ -22,6 +23,7 @@ export const EIDRM = 43;
 const NAMES: Readonly<Record<number, string>> = {
   [EPERM]: "EPERM",
   [ENOENT]: "ENOENT",
+  [ESRCH]: "ESRCH",
   [EINTR]: "EINTR",
   [EAGAIN]: "EAGAIN",
   [ENOMEM]: "ENOMEM",

@@ -1,13 +1,24 @@
-import type { CFunctions, CSignatures, Ffi } from "../ffi/types.ts";
-import { PATH_MAX } from "./constants.ts";
-import { EINTR, failure } from "./errno.ts";
+import type { AsyncCFunctions, CFunctions, CSignatures, Ffi } from "../ffi/types.ts";
+import {
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  AT_SYMLINK_NOFOLLOW,
+  DIRENT,
+  O_CLOEXEC,
+  O_RDONLY,
+  PATH_MAX,
+  STATX,
+  STATX_BASIC_STATS,
+  SYS_STATX,
+} from "./constants.ts";
+import { EINTR, ESRCH, failure } from "./errno.ts";
 
 /** glibc has the first name; musl answers to it as well, and to the second. */
 const LIBRARIES = ["libc.so.6", "libc.so"];
 
 /**
- * The C functions we call, each once. `open` and `semctl` are variadic, which passing the arguments
- * as if they were fixed gets right on x86-64 and on arm64 Linux.
+ * The C functions we call, each once. `open`, `semctl` and `syscall` are variadic, which passing the
+ * arguments as if they were fixed gets right on x86-64 and on arm64 Linux.
  */
 const SIGNATURES = {
   __errno_location: { args: [], returns: "u64" },
@@ -17,15 +28,27 @@ const SIGNATURES = {
   realpath: { args: ["buffer", "buffer"], returns: "u64" }, // (path, resolved[PATH_MAX]) -> char *
   sysconf: { args: ["i32"], returns: "u64" },
 
+  getpid: { args: [], returns: "i32" },
+  geteuid: { args: [], returns: "u32" },
+  getpwuid: { args: ["u32"], returns: "u64" }, // (uid) -> struct passwd *
+  kill: { args: ["i32", "i32"], returns: "i32" }, // (pid, signal)
+
   open: { args: ["buffer", "i32", "u32"], returns: "i32" }, // (path, flags, mode)
+  read: { args: ["i32", "buffer", "u64"], returns: "u64" }, // (fd, buf, count) -> ssize_t
   close: { args: ["i32"], returns: "i32" },
   unlink: { args: ["buffer"], returns: "i32" },
+  rename: { args: ["buffer", "buffer"], returns: "i32" }, // (old path, new path)
+  // glibc before 2.33 has no `fstat`, musl has no `statx`; both have this:
+  // (SYS_statx, fd, path, flags, mask, struct statx *)
+  syscall: { args: ["u64", "i32", "buffer", "i32", "u32", "buffer"], returns: "u64" },
+  opendir: { args: ["buffer"], returns: "u64" }, // (path) -> DIR *
+  readdir: { args: ["u64"], returns: "u64" }, // (DIR *) -> struct dirent *
+  closedir: { args: ["u64"], returns: "i32" },
   flock: { args: ["i32", "i32"], returns: "i32" },
 
   mmap: { args: ["u64", "u64", "i32", "i32", "i32", "u64"], returns: "u64" }, // (addr, length, prot, flags, fd, offset)
   munmap: { args: ["u64", "u64"], returns: "i32" },
 
-  ftok: { args: ["buffer", "i32"], returns: "i32" }, // (path, project id) -> key_t
   shmget: { args: ["i32", "u64", "i32"], returns: "i32" }, // (key, size, flags)
   shmat: { args: ["i32", "u64", "i32"], returns: "u64" }, // (id, addr, flags) -> void *
   shmdt: { args: ["u64"], returns: "i32" },
@@ -35,6 +58,25 @@ const SIGNATURES = {
   semop: { args: ["i32", "u64", "u64"], returns: "i32" }, // (id, sembuf *, count)
   semtimedop: { args: ["i32", "u64", "u64", "u64"], returns: "i32" }, // (id, sembuf *, count, timespec *)
 } as const satisfies CSignatures;
+
+/** What may block and is called on another thread, which keeps its `errno` to itself. */
+const BACKGROUND = { semtimedop: SIGNATURES.semtimedop } as const satisfies CSignatures;
+
+/** What we ask about a file. */
+export interface FileStatus {
+  /** The low byte of `st_dev`. */
+  readonly device: number;
+  /** The low bytes of `st_ino`. */
+  readonly inode: number;
+  readonly uid: number;
+  /** 0 once the file is deleted. */
+  readonly links: number;
+  /** `st_ctime`, when it was made, renamed or linked last, in seconds since 1970. */
+  readonly changed: number;
+}
+
+const FAILED = 0xffff_ffff_ffff_ffffn;
+const NO_PATH = new Uint8Array(1);
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -48,12 +90,25 @@ export function cString(text: string): Uint8Array {
 export class Libc {
   readonly c: CFunctions<typeof SIGNATURES>;
   readonly ffi: Ffi;
+  /** The processor, as `process.arch` names it. */
+  readonly arch: string;
+  #background: AsyncCFunctions<typeof BACKGROUND> | undefined;
   #errnoAddress = 0n;
   #errnoCell = new Int32Array(1);
+  readonly #statx = new Uint8Array(STATX.bytes);
+  readonly #statxView = new DataView(this.#statx.buffer);
+  readonly #statxNumber: bigint;
 
-  constructor(ffi: Ffi) {
+  constructor(ffi: Ffi, arch: string) {
     this.ffi = ffi;
+    this.arch = arch;
+    this.#statxNumber = BigInt(SYS_STATX[arch]!);
     this.c = ffi.load(LIBRARIES, SIGNATURES);
+  }
+
+  /** The functions that may block, to be called without blocking this thread. */
+  get background(): AsyncCFunctions<typeof BACKGROUND> {
+    return this.#background ??= this.ffi.background(LIBRARIES, BACKGROUND);
   }
 
   /** `errno` of this thread; to be read right after the call that failed. */
@@ -76,7 +131,11 @@ export class Libc {
   /** An environment variable as C programs see it; Deno's own API would ask for `--allow-env`. */
   getenv(name: string): string | undefined {
     const address = this.c.getenv(cString(name));
-    if (address === 0n) return undefined;
+    return address === 0n ? undefined : this.#text(address);
+  }
+
+  /** The C string at `address`. */
+  #text(address: bigint): string {
     const length = Number(this.c.strlen(address));
     if (length === 0) return "";
     return decoder.decode(new Uint8Array(this.ffi.arrayBuffer(address, length)).slice());
@@ -97,5 +156,86 @@ export class Libc {
       const errno = this.errno();
       if (errno !== EINTR) return -errno;
     }
+  }
+
+  /** About the file of a descriptor, or the errno. */
+  fileStatus(fd: number): FileStatus | number {
+    return this.#statusOf(fd, NO_PATH, AT_EMPTY_PATH);
+  }
+
+  /** About the file at `path`, or the errno. */
+  pathStatus(path: Uint8Array, followLinks: boolean): FileStatus | number {
+    return this.#statusOf(AT_FDCWD, path, followLinks ? 0 : AT_SYMLINK_NOFOLLOW);
+  }
+
+  #statusOf(fd: number, path: Uint8Array, flags: number): FileStatus | number {
+    const { syscall } = this.c;
+    if (syscall(this.#statxNumber, fd, path, flags, STATX_BASIC_STATS, this.#statx) === FAILED) {
+      return this.errno();
+    }
+    const view = this.#statxView;
+    return {
+      device: view.getUint32(STATX.devMinor, true) & 0xff,
+      inode: view.getUint32(STATX.ino, true),
+      uid: view.getUint32(STATX.uid, true),
+      links: view.getUint32(STATX.nlink, true),
+      changed: Number(view.getBigInt64(STATX.ctime, true)),
+    };
+  }
+
+  /** The text of a file, of `/proc` too, or the errno. */
+  readFile(path: string): string | number {
+    const fd = this.open(cString(path), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return -fd;
+    try {
+      const text = new TextDecoder();
+      const chunk = new Uint8Array(65536);
+      let result = "";
+      for (;;) {
+        const count = this.c.read(fd, chunk, BigInt(chunk.length));
+        if (count === FAILED) {
+          const errno = this.errno();
+          if (errno === EINTR) continue;
+          return errno;
+        }
+        if (count === 0n) return result + text.decode();
+        result += text.decode(chunk.subarray(0, Number(count)), { stream: true });
+      }
+    } finally {
+      this.c.close(fd);
+    }
+  }
+
+  /** The names in a folder, or the errno. */
+  readFolder(path: string): string[] | number {
+    const folder = this.c.opendir(cString(path));
+    if (folder === 0n) return this.errno();
+    const names: string[] = [];
+    for (;;) {
+      const entry = this.c.readdir(folder);
+      if (entry === 0n) break;
+      const name = this.#text(entry + BigInt(DIRENT.name));
+      if (name !== "." && name !== "..") names.push(name);
+    }
+    this.c.closedir(folder);
+    return names;
+  }
+
+  /** Whether there is a process `pid`, whosever it is. */
+  isAlive(pid: number): boolean {
+    return this.c.kill(pid, 0) === 0 || this.errno() !== ESRCH;
+  }
+
+  /** The name of a user, `null` if the system knows none. */
+  loginName(uid: number): string | null {
+    const entry = this.c.getpwuid(uid);
+    if (entry === 0n) return null;
+    return this.#text(new DataView(this.ffi.arrayBuffer(entry, 8)).getBigUint64(0, true));
+  }
+
+  /** A user as texts show him: the name if the system knows one, and the number. */
+  userName(uid: number): string {
+    const name = this.loginName(uid);
+    return name === null ? `uid ${uid}` : `${name} (uid ${uid})`;
   }
 }

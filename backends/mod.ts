@@ -15,13 +15,8 @@ export interface Platform {
 }
 
 /** System V, which Qt's string keys mean on Unix. */
-export function systemV(ffi: Ffi, { os, arch }: Platform): Backend {
-  if (os !== "linux" || (arch !== "x64" && arch !== "arm64")) {
-    throw new UnsupportedError(
-      `shared memory is not supported on ${os} ${arch} yet: only on Linux x64 and arm64`,
-    );
-  }
-  const libc = new Libc(ffi);
+export function systemV(ffi: Ffi, platform: Platform): Backend {
+  const libc = libraryOf(ffi, platform);
   return {
     arrayBuffer: (address, byteLength) => ffi.arrayBuffer(address, byteLength),
     segments: new SystemVSegments(libc, ffi.maxBufferBytes, Number(libc.c.sysconf(_SC_PAGESIZE))),
@@ -30,8 +25,18 @@ export function systemV(ffi: Ffi, { os, arch }: Platform): Backend {
   };
 }
 
+/** @throws {UnsupportedError} where there is no backend */
+export function libraryOf(ffi: Ffi, { os, arch }: Platform): Libc {
+  if (os !== "linux" || (arch !== "x64" && arch !== "arm64")) {
+    throw new UnsupportedError(
+      `shared memory is not supported on ${os} ${arch} yet: only on Linux x64 and arm64`,
+    );
+  }
+  return new Libc(ffi, arch);
+}
+
 /** Where Qt puts key files: `TMPDIR`, else `/tmp`, without symbolic links. */
-function temporaryFolder(libc: Libc): string {
+export function temporaryFolder(libc: Libc): string {
   const folder = libc.getenv("TMPDIR") || "/tmp";
   const resolved = libc.realpath(folder);
   if (typeof resolved === "string") return resolved === "/" ? "" : resolved;

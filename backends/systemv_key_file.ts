@@ -1,10 +1,29 @@
-import { NAME_MAX, O_CLOEXEC, O_CREAT, O_EXCL, O_NONBLOCK, O_RDONLY, O_RDWR } from "./constants.ts";
-import { EACCES, EEXIST, ENOENT, type ErrnoTable, Failure, failure } from "./errno.ts";
-import { cString, type Libc } from "./libc.ts";
+import {
+  NAME_MAX,
+  O_CLOEXEC,
+  O_CREAT,
+  O_EXCL,
+  O_NOFOLLOW,
+  O_NONBLOCK,
+  O_PATH,
+  O_RDONLY,
+  O_RDWR,
+} from "./constants.ts";
+import {
+  EACCES,
+  EEXIST,
+  ELOOP,
+  ENOENT,
+  type ErrnoTable,
+  errnoText,
+  Failure,
+  failure,
+} from "./errno.ts";
+import { cString, type FileStatus, type Libc } from "./libc.ts";
+import { isShared } from "./types.ts";
 
 /** Qt's `ftok` project id. */
 const PROJECT_ID = "Q".charCodeAt(0);
-const NO_KEY = -1;
 /** A race with somebody who makes and removes the file is lost only so often in a row. */
 const CREATE_ATTEMPTS = 1000;
 
@@ -15,49 +34,102 @@ const ERRORS: ErrnoTable = {
   ],
 };
 
+/** Which key file, and whom it may belong to. */
+export interface KeyPath {
+  readonly path: string;
+  /** Of what is made: 0o600, or more for users who share on purpose. */
+  readonly permissions: number;
+  /**
+   * Named by the user, who answers for it. Otherwise it lies in a folder where everybody may make
+   * files, and must be a plain file of this user's.
+   */
+  readonly isNative: boolean;
+}
+
+/** What `ftok` makes of a file. */
+function keyOf({ device, inode }: FileStatus): number {
+  return PROJECT_ID << 24 | device << 16 | inode & 0xffff;
+}
+
 /**
- * The empty file whose inode `ftok` turns into a System V key. It is kept open: as long as somebody
- * uses the key, the inode of a deleted file is not given to the file of another key.
+ * The empty file whose inode is the System V key. It is kept open: as long as somebody uses the key,
+ * the inode of a deleted file is not given to the file of another key.
  */
 export class KeyFile {
   readonly key: number;
   /** Whether this call made it. */
   readonly created: boolean;
+  /** The semaphore that was found to be this user's, so that it is not looked at again. */
+  checkedId = -1;
   readonly #libc: Libc;
-  readonly #path: Uint8Array;
+  #path: Uint8Array;
   readonly #fd: number;
-  #isKeepable = true;
+  readonly #isNative: boolean;
+  #isKeepable: boolean;
 
-  private constructor(libc: Libc, path: Uint8Array, fd: number, key: number, created: boolean) {
+  private constructor(
+    libc: Libc,
+    path: Uint8Array,
+    fd: number,
+    key: number,
+    created: boolean,
+    { isNative, permissions }: KeyPath,
+  ) {
     this.#libc = libc;
     this.#path = path;
     this.#fd = fd;
     this.key = key;
     this.created = created;
+    this.#isNative = isNative;
+    this.#isKeepable = !created && !isShared(permissions);
+  }
+
+  /** The key of the file at `path` for a look at what has it, or `null` if there is no file. */
+  static keyAt(libc: Libc, { path, isNative }: KeyPath): number | null {
+    const status = libc.pathStatus(pathBytes(path), isNative);
+    if (typeof status === "object") return keyOf(status);
+    if (status === ENOENT) return null;
+    throw failure("statx", status, ERRORS, path);
   }
 
   /** The key file at `path`, or `null` if there is none. */
-  static open(libc: Libc, path: string): KeyFile | null {
-    const bytes = pathBytes(path);
-    const file = KeyFile.#takeKept(libc, bytes);
-    if (file !== null) return file;
-    const fd = libc.open(bytes, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  static open(libc: Libc, path: KeyPath): KeyFile | null {
+    const bytes = pathBytes(path.path);
+    return KeyFile.#takeKept(libc, bytes) ?? KeyFile.#open(libc, path, bytes);
+  }
+
+  static #open(libc: Libc, keyPath: KeyPath, bytes: Uint8Array): KeyFile | null {
+    const { path, isNative } = keyPath;
+    const follow = isNative ? 0 : O_NOFOLLOW[libc.arch]!;
+    let fd = libc.open(bytes, O_RDONLY | O_CLOEXEC | O_NONBLOCK | follow);
+    // The key needs no permission for the file; what else the user may not do shows where it matters.
+    if (fd === -EACCES) fd = libc.open(bytes, O_PATH | O_CLOEXEC | follow);
     if (fd === -ENOENT) return null;
-    // ftok needs no permission for the file; what else the user may not do shows where it matters.
-    if (fd < 0 && fd !== -EACCES) throw failure("open", -fd, {}, path);
-    return KeyFile.#withKey(libc, bytes, fd, false);
+    if (fd === -ELOOP && !isNative) {
+      throw new Failure(
+        "PermissionDenied",
+        `the key file ${path} is a symbolic link, which a program that looks for harm may have put ` +
+          `there; remove it, or use a TMPDIR of your own [open: ${errnoText(ELOOP)}]`,
+        "open",
+        ELOOP,
+      );
+    }
+    if (fd < 0) throw failure("open", -fd, {}, path);
+    return KeyFile.#checked(libc, keyPath, bytes, fd, false);
   }
 
   /** The key file at `path`, made if it was not there. */
-  static create(libc: Libc, path: string): KeyFile {
+  static create(libc: Libc, keyPath: KeyPath): KeyFile {
+    const { path, permissions } = keyPath;
     const bytes = pathBytes(path);
+    const kept = KeyFile.#takeKept(libc, bytes);
+    if (kept !== null) return kept;
+    const mode = 0o640 | permissions & 0o044;
     for (let attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
-      const fd = libc.open(bytes, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o640);
-      if (fd >= 0) {
-        const file = KeyFile.#withKey(libc, bytes, fd, true);
-        if (file !== null) return file;
-      } else if (fd === -EEXIST) {
-        const file = KeyFile.open(libc, path);
+      const fd = libc.open(bytes, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+      if (fd >= 0) return KeyFile.#checked(libc, keyPath, bytes, fd, true);
+      if (fd === -EEXIST) {
+        const file = KeyFile.#open(libc, keyPath, bytes);
         if (file !== null) return file;
       } else if (fd === -ENOENT) {
         throw new Failure(
@@ -88,41 +160,75 @@ export class KeyFile {
     return null;
   }
 
-  static #withKey(libc: Libc, path: Uint8Array, fd: number, created: boolean): KeyFile | null {
-    const key = libc.c.ftok(path, PROJECT_ID);
-    if (key !== NO_KEY) return new KeyFile(libc, path, fd, key, created);
-    const errno = libc.errno();
-    if (fd >= 0) libc.c.close(fd);
-    if (errno === ENOENT) return null; // removed since
-    throw failure("ftok", errno, ERRORS);
+  static #checked(
+    libc: Libc,
+    keyPath: KeyPath,
+    bytes: Uint8Array,
+    fd: number,
+    created: boolean,
+  ): KeyFile {
+    const { path, permissions, isNative } = keyPath;
+    const status = libc.fileStatus(fd);
+    if (typeof status === "number") {
+      libc.c.close(fd);
+      throw failure("statx", status, ERRORS, path);
+    }
+    if (!isNative && !isShared(permissions) && status.uid !== libc.c.geteuid()) {
+      libc.c.close(fd);
+      throw new Failure(
+        "PermissionDenied",
+        `the key file ${path} belongs to ${
+          libc.userName(status.uid)
+        }, another user; use a key or ` +
+          "a TMPDIR of your own, or share with others on purpose (the option permissions)",
+      );
+    }
+    return new KeyFile(libc, bytes, fd, keyOf(status), created, keyPath);
   }
 
   /** Whether the path still leads to this key, and so newcomers find what we use. */
   isCurrent(): boolean {
-    return this.#libc.c.ftok(this.#path, PROJECT_ID) === this.key;
+    // Nobody else may rename a file of this user's, but anybody may have deleted it for him.
+    if (!this.#isNative) return this.#isLinked();
+    const status = this.#libc.pathStatus(this.#path, true);
+    return typeof status === "object" && keyOf(status) === this.key;
+  }
+
+  #isLinked(): boolean {
+    const status = this.#libc.fileStatus(this.#fd);
+    return typeof status === "object" && status.links > 0;
   }
 
   /** Deletes the file, unless another one has taken its place, which is what it returns. */
   unlink(): "unlinked" | "missing" | "replaced" {
-    const key = this.#libc.c.ftok(this.#path, PROJECT_ID);
-    if (key === NO_KEY) return "missing";
-    if (key !== this.key) return "replaced";
+    if (!this.isCurrent()) {
+      const status = this.#libc.pathStatus(this.#path, this.#isNative);
+      return typeof status === "object" ? "replaced" : "missing";
+    }
     this.#libc.c.unlink(this.#path);
     this.#isKeepable = false;
     return "unlinked";
   }
 
+  /** Gives the file another name in the same folder. */
+  rename(path: string): void {
+    const bytes = pathBytes(path);
+    if (this.#libc.c.rename(this.#path, bytes) !== 0) {
+      throw failure("rename", this.#libc.errno(), ERRORS, path);
+    }
+    this.#path = bytes;
+  }
+
   /** `flock`; `false` if it cannot be had at once. */
   flock(operation: number): boolean {
     this.#isKeepable = false; // only closing it surely ends the lock
-    return this.#fd >= 0 && this.#libc.c.flock(this.#fd, operation) === 0;
+    return this.#libc.c.flock(this.#fd, operation) === 0;
   }
 
   /** Closes it, sooner or later: whoever used it often uses it again. */
   close(): void {
-    if (this.#fd < 0) return;
     const kept = keptFiles(this.#libc);
-    if (!this.#isKeepable || this.created || kept.has(this.#path)) {
+    if (!this.#isKeepable || kept.has(this.#path)) {
       this.#libc.c.close(this.#fd);
       return;
     }

@@ -28,12 +28,21 @@ import {
   ENOMEM,
   ENOSPC,
   type ErrnoTable,
+  errnoText,
   Failure,
   failure,
 } from "./errno.ts";
 import type { Libc } from "./libc.ts";
-import { KeyFile } from "./systemv_key_file.ts";
-import type { Lock, Segment, SegmentBackend } from "./types.ts";
+import { KeyFile, type KeyPath } from "./systemv_key_file.ts";
+import { othersText, ownerOf } from "./systemv_owner.ts";
+import {
+  isShared,
+  type Lock,
+  type OpenRequest,
+  PRIVATE,
+  type Segment,
+  type SegmentBackend,
+} from "./types.ts";
 
 /**
  * How long attach() waits for the lock: the sections of create, attach and detach are far shorter, so
@@ -41,18 +50,14 @@ import type { Lock, Segment, SegmentBackend } from "./types.ts";
  */
 const SECTION_MS = 10;
 const ATTACH_ATTEMPTS = 1000;
-/** How often a lock that seems to be nobody's is tried to be taken over. */
-const ENTER_ATTEMPTS = 5;
-
-const OTHER_USER =
-  "permission denied: the segment belongs to another user; use a key or a TMPDIR of your own";
+/** How long a lock is waited for that is held by somebody who is not attached. */
+const ENTER_MS = 5000;
 
 const CREATE_ERRORS: ErrnoTable = {
   [EEXIST]: [
     "AlreadyExists",
     "already exists: attach() to it; if it is left from a crash, attach() and detach() removes it",
   ],
-  [EACCES]: ["PermissionDenied", OTHER_USER],
   [EINVAL]: [
     "InvalidSize",
     "the system allows no segment of this size; raise kernel.shmmax (see `ipcs -lm`)",
@@ -67,7 +72,6 @@ const CREATE_ERRORS: ErrnoTable = {
 
 const ATTACH_ERRORS: ErrnoTable = {
   [ENOENT]: ["NotFound", "doesn't exist: some process must create() it first"],
-  [EACCES]: ["PermissionDenied", OTHER_USER],
   [ENOMEM]: [
     "OutOfResources",
     "out of memory or address space; detached segments give theirs back when the garbage collector " +
@@ -81,6 +85,16 @@ interface Status {
   readonly attached: number;
   /** Removed already; it goes with its last user. */
   readonly removed: boolean;
+  readonly users: readonly [uid: number, cuid: number];
+}
+
+/** To read and write, whichever class of user this one is. */
+const ACCESS = 0o600;
+
+/** The key file of a segment that its creator is still filling; Qt's names end with a SHA-1 in hex. */
+function unfinishedPath(path: string): string {
+  const folder = path.slice(0, path.lastIndexOf("/") + 1);
+  return `${folder}qipc_creating_${path.slice(-40)}`;
 }
 
 /** A segment of System V, attached. */
@@ -109,6 +123,11 @@ class SystemVSegment implements Segment {
     this.#lock = lock;
   }
 
+  /** Lets others find it under `path`. */
+  publish(path: string): void {
+    this.#file.rename(path);
+  }
+
   unmap(): boolean {
     return this.#isBuried = this.#system.bury(this.address, this.size);
   }
@@ -118,24 +137,29 @@ class SystemVSegment implements Segment {
     else this.#system.detach(this.address);
   }
 
-  leave(held: boolean, wait: boolean): void {
+  leave(held: boolean, wait: "wait" | "now" | "exit"): boolean {
     const lock = this.#lock;
     let locked = held;
+    let done = true;
     try {
-      if (this.#isUnused()) {
-        // Whoever holds the lock may be about to attach, so what counts is what is true under it.
-        locked ||= lock !== null &&
-          (wait ? this.#system.enter(lock, () => !this.#isUnused()) : lock.acquire(0));
-        if ((locked || lock === null) && this.#isUnused()) {
-          this.#remove();
-          return;
-        }
+      locked ||= lock?.isOwner === true && lock.acquire(0); // it asks for it in any case, below
+      if (!locked && lock !== null && this.#isUnused()) {
+        locked = wait === "wait"
+          ? this.#system.enter(lock, () => !this.#isUnused())
+          : lock.acquire(0) || wait === "exit" && lock.adopt();
+        done = locked || wait === "exit" || !this.#isUnused();
+        if (!done) return false;
       }
-      lock?.bequeath(locked);
+      // Whoever holds the lock may be about to attach, so what counts is what is true under it.
+      if ((locked || lock === null) && this.#isUnused()) this.#remove();
+      else lock?.bequeath(locked);
     } finally {
-      lock?.close();
-      this.#file.close();
+      if (done) {
+        lock?.close();
+        this.#file.close();
+      }
     }
+    return true;
   }
 
   #isUnused(): boolean {
@@ -147,7 +171,7 @@ class SystemVSegment implements Segment {
   #remove(): void {
     const mayUnlink = this.#lock !== null || this.#file.created;
     const replaced = mayUnlink && this.#file.unlink() === "replaced";
-    this.#system.remove(this.#id);
+    this.#system.remove(this.#id); // another user's can only be left
     if (replaced) this.#lock?.release(); // another segment has the name now, and the same lock
     else this.#lock?.remove();
   }
@@ -169,33 +193,38 @@ export class SystemVSegments implements SegmentBackend {
 
   create(path: string, size: number, mode: AccessMode, lock: Lock | null): Segment {
     if (size > this.#maxBytes) throw this.#oversize("the size is", size);
+    const keyPath = { path, permissions: PRIVATE, isNative: lock === null };
     // Looked up before the lock is waited for: a segment that exists is an answer at any time.
-    const existing = KeyFile.open(this.#libc, path);
-    if (existing !== null) {
-      const found = this.#libc.c.shmget(existing.key, 0n, 0o600) !== -1;
+    const key = KeyFile.keyAt(this.#libc, keyPath);
+    if (key !== null) {
+      const found = this.#libc.c.shmget(key, 0n, ACCESS) !== -1;
       const errno = found ? EEXIST : this.#libc.errno();
-      existing.close();
-      if (errno !== ENOENT) throw failure("shmget", errno, CREATE_ERRORS);
+      if (errno !== ENOENT) throw this.#failure(errno, CREATE_ERRORS, key);
     }
-    if (lock !== null && !this.enter(lock, () => this.#isUsed(path))) {
+    if (lock !== null && !this.enter(lock, () => this.#isUsed(keyPath))) {
       throw failure("shmget", EEXIST, CREATE_ERRORS);
     }
     let segment: Segment | undefined;
     try {
-      return segment = this.#createLocked(path, size, mode, lock);
+      return segment = this.#createLocked(keyPath, size, mode, lock);
     } finally {
       if (segment !== undefined) lock?.release();
-      else this.#abandon(path, lock);
+      else this.#abandon(keyPath, lock);
     }
   }
 
-  #createLocked(path: string, size: number, mode: AccessMode, lock: Lock | null): Segment {
+  #createLocked(
+    path: KeyPath,
+    size: number,
+    mode: AccessMode,
+    lock: Lock | null,
+  ): SystemVSegment {
     const { c } = this.#libc;
     const file = KeyFile.create(this.#libc, path);
-    const id = c.shmget(file.key, BigInt(size), 0o600 | IPC_CREAT | IPC_EXCL);
+    const id = c.shmget(file.key, BigInt(size), path.permissions | IPC_CREAT | IPC_EXCL);
     const errno = id === -1 ? this.#libc.errno() : 0;
     try {
-      if (errno !== 0) throw failure("shmget", errno, CREATE_ERRORS);
+      if (errno !== 0) throw this.#failure(errno, CREATE_ERRORS, file.key);
       const address = this.#map(id, mode);
       if (address === null) throw failure("shmat", EIDRM);
       return new SystemVSegment(this, id, address, size, file, lock);
@@ -207,13 +236,17 @@ export class SystemVSegments implements SegmentBackend {
     }
   }
 
-  attach(path: string, mode: AccessMode, lock: Lock | null): Segment {
+  attach(path: string, mode: AccessMode, lock: Lock | null, permissions = PRIVATE): Segment {
+    return this.#attach({ path, permissions, isNative: lock === null }, mode, lock);
+  }
+
+  #attach(path: KeyPath, mode: AccessMode, lock: Lock | null, minBytes = 0): Segment {
     for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
       const file = KeyFile.open(this.#libc, path);
-      if (file === null) throw failure("open", ENOENT, ATTACH_ERRORS, path);
+      if (file === null) throw failure("open", ENOENT, ATTACH_ERRORS, path.path);
       let segment: Segment | null = null;
       try {
-        segment = this.#tryAttach(file, path, mode, lock);
+        segment = this.#tryAttach(file, path, mode, lock, minBytes);
       } finally {
         if (segment === null) file.close();
       }
@@ -223,35 +256,156 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   /** `null` if the segment was removed while we attached. */
-  #tryAttach(file: KeyFile, path: string, mode: AccessMode, lock: Lock | null): Segment | null {
-    const { c } = this.#libc;
-    const id = c.shmget(file.key, 0n, mode === AccessMode.ReadOnly ? 0o400 : 0o600);
-    if (id === -1) throw failure("shmget", this.#libc.errno(), ATTACH_ERRORS);
+  #tryAttach(
+    file: KeyFile,
+    path: KeyPath,
+    mode: AccessMode,
+    lock: Lock | null,
+    minBytes: number,
+  ): Segment | null {
+    const id = this.#get(file, mode);
+    if (id === null) throw failure("shmget", ENOENT, ATTACH_ERRORS);
+    if (minBytes > 0) this.#checkSize(id, minBytes);
     const locked = lock !== null && this.enter(lock, () => this.#isUsed(path));
     // Only one at a time attaches without the lock, so that the others it sees are users.
     const unguarded = lock !== null && !locked;
     if (unguarded && !file.flock(LOCK_EX | LOCK_NB)) return null;
-    let attached = false;
+    let segment: Segment | null = null;
     try {
-      const address = this.#map(id, mode);
-      if (address === null) return null;
-      const status = this.status(id);
-      const oversize = status !== null && status.size > this.#maxBytes;
-      attached = !oversize && status !== null && !status.removed &&
-        // The last user removes under the lock. Without it, that somebody else is attached shows
-        // that its holder is a user, and not the last one about to remove what we just attached.
-        (!unguarded || status.attached > 1);
-      if (attached) return new SystemVSegment(this, id, address, status!.size, file, lock);
-      c.shmdt(address);
-      if (oversize) throw this.#oversize("the segment has", status.size);
-      return null;
+      // The last user removes under the lock. Without it, that somebody else is attached shows that
+      // its holder is a user, and not the last one about to remove what we just attached.
+      return segment = this.#mapFound(id, file, path, mode, lock, unguarded ? 2 : 1);
     } finally {
       if (unguarded) file.flock(LOCK_UN);
       if (locked) {
-        if (attached) lock.release();
+        if (segment !== null) lock.release();
         else this.#abandon(path, lock);
       }
     }
+  }
+
+  /** The id of the segment of a key file, `null` if there is none. */
+  #get(file: KeyFile, mode: AccessMode): number | null {
+    const id = this.#libc.c.shmget(file.key, 0n, mode === AccessMode.ReadOnly ? 0o400 : ACCESS);
+    if (id !== -1) return id;
+    const errno = this.#libc.errno();
+    if (errno === ENOENT) return null;
+    throw this.#failure(errno, ATTACH_ERRORS, file.key);
+  }
+
+  /** Attaches; `null` if it was removed, or fewer than `users` are attached then, us included. */
+  #mapFound(
+    id: number,
+    file: KeyFile,
+    path: KeyPath,
+    mode: AccessMode,
+    lock: Lock | null,
+    users: number,
+  ): Segment | null {
+    const address = this.#map(id, mode);
+    if (address === null) return null;
+    let isKept = false;
+    try {
+      const status = this.status(id);
+      if (status === null || status.removed || status.attached < users) return null;
+      const user = this.#libc.c.geteuid();
+      const other = status.users.find((uid) => uid !== user);
+      if (other !== undefined && !isShared(path.permissions)) {
+        throw new Failure(
+          "PermissionDenied",
+          othersText("segment", this.#libc.userName(other)),
+          "shmctl",
+        );
+      }
+      if (status.size > this.#maxBytes) throw this.#oversize("the segment has", status.size);
+      isKept = true;
+      return new SystemVSegment(this, id, address, status.size, file, lock);
+    } finally {
+      if (!isKept) this.#libc.c.shmdt(address);
+    }
+  }
+
+  open(path: string, request: OpenRequest, lock: Lock, permissions = PRIVATE): Segment {
+    if (request.size > this.#maxBytes) throw this.#oversize("the size is", request.size);
+    const keyPath = { path, permissions, isNative: false };
+    const deadline = performance.now() + request.timeoutMs;
+    for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
+      if (this.enter(lock, () => this.#isUsed(keyPath), deadline)) {
+        return this.#openLocked(keyPath, request, lock);
+      }
+      if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);
+      try {
+        return this.#attach(keyPath, request.mode, lock, request.size);
+      } catch (error) {
+        if (!(error instanceof Failure) || error.code !== "NotFound") throw error;
+      }
+    }
+    throw new Failure("UnknownError", "the segment is made and removed again and again");
+  }
+
+  #openLocked(path: KeyPath, request: OpenRequest, lock: Lock): Segment {
+    let segment: Segment | null = null;
+    let isLeft = false;
+    try {
+      segment = this.#attachLocked(path, request, lock);
+      if (segment !== null) return segment;
+      const { size, mode, initialize } = request;
+      if (initialize === null) return segment = this.#createLocked(path, size, mode, lock);
+      // Where nobody finds it until it is complete.
+      const unfinished = { ...path, path: unfinishedPath(path.path) };
+      this.#removeUnfinished(unfinished);
+      const made = this.#createLocked(unfinished, size, mode, lock);
+      isLeft = true;
+      initialize(made);
+      isLeft = false;
+      made.publish(path.path);
+      return segment = made;
+    } finally {
+      if (segment !== null) lock.release();
+      else if (!isLeft) this.#abandon(path, lock);
+    }
+  }
+
+  /** Attaches to the segment that there is; `null` if there is none or none that is to be kept. */
+  #attachLocked(path: KeyPath, request: OpenRequest, lock: Lock): Segment | null {
+    const file = KeyFile.open(this.#libc, path);
+    if (file === null) return null;
+    let segment: Segment | null = null;
+    try {
+      const id = this.#get(file, request.mode);
+      const status = id === null ? null : this.status(id);
+      if (id === null || status === null) return null;
+      if (status.attached === 0 && request.stale === "replace") {
+        if (file.unlink() === "replaced") return null;
+        this.remove(id);
+        return null;
+      }
+      if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);
+      this.#checkSize(id, request.size);
+      return segment = this.#mapFound(id, file, path, request.mode, lock, 1);
+    } finally {
+      if (segment === null) file.close();
+    }
+  }
+
+  /** That the segment is not too small; before it is attached to, which would make us a user. */
+  #checkSize(id: number, minBytes: number): void {
+    const size = this.status(id)?.size ?? minBytes;
+    if (size >= minBytes) return;
+    throw new Failure(
+      "InvalidSize",
+      `the segment has ${size} bytes, fewer than the ${minBytes} that were asked for`,
+    );
+  }
+
+  /** What a creator left that was killed before it was complete. */
+  #removeUnfinished(path: KeyPath): void {
+    const file = KeyFile.open(this.#libc, path);
+    if (file === null) return;
+    const id = this.#libc.c.shmget(file.key, 0n, 0);
+    if (id !== -1 && this.status(id)?.attached === 0) this.remove(id);
+    file.unlink();
+    file.close();
   }
 
   #oversize(what: string, size: number): Failure {
@@ -265,21 +419,26 @@ export class SystemVSegments implements SegmentBackend {
    * Takes the lock for a section of create, attach or detach. `false` if a user of the segment holds
    * it, who may do so for as long as he likes; a lock that nobody can hold is taken over.
    */
-  enter(lock: Lock, isUsed: () => boolean): boolean {
-    for (let attempt = 0; attempt < ENTER_ATTEMPTS; attempt++) {
+  enter(lock: Lock, isUsed: () => boolean, deadline = performance.now() + ENTER_MS): boolean {
+    for (;;) {
       if (lock.acquire(SECTION_MS)) return true;
       if (isUsed()) return false;
-      if (lock.recover(() => !isUsed())) return true;
+      if (performance.now() >= deadline) break;
+      if (lock.recover(() => !isUsed(), Math.max(0, deadline - performance.now()))) return true;
     }
+    const holder = lock.holder();
     throw new Failure(
       "LockError",
-      "the lock is held by a process that is not attached to the segment",
+      `timed out: the lock is held by ${
+        holder === null ? "a process" : `process ${holder}`
+      } that is ` +
+        "not attached to the segment",
     );
   }
 
   /** Gives up under the lock. Where there is no segment there is no use for its lock either. */
-  #abandon(path: string, lock: Lock | null): void {
-    if (this.#lookUp(path) !== null) lock?.release();
+  #abandon(path: KeyPath, lock: Lock | null): void {
+    if (this.#lookUp(path) !== null) lock?.bequeath(true);
     else lock?.remove();
   }
 
@@ -288,15 +447,14 @@ export class SystemVSegments implements SegmentBackend {
     return this.#libc.c.shmget(file.key, 0n, 0) !== -1;
   }
 
-  #isUsed(path: string): boolean {
+  #isUsed(path: KeyPath): boolean {
     return (this.#lookUp(path)?.attached ?? 0) > 0;
   }
 
-  #lookUp(path: string): Status | null {
-    const file = KeyFile.open(this.#libc, path);
-    if (file === null) return null;
-    const id = this.#libc.c.shmget(file.key, 0n, 0);
-    file.close();
+  #lookUp(path: KeyPath): Status | null {
+    const key = KeyFile.keyAt(this.#libc, path);
+    if (key === null) return null;
+    const id = this.#libc.c.shmget(key, 0n, 0);
     return id === -1 ? null : this.status(id);
   }
 
@@ -317,7 +475,19 @@ export class SystemVSegments implements SegmentBackend {
       size: Number(view.getBigUint64(SHMID_DS.segsz, true)),
       attached: Number(view.getBigUint64(SHMID_DS.nattch, true)),
       removed: (view.getUint16(SHMID_DS.mode, true) & SHM_DEST) !== 0,
+      users: [view.getUint32(SHMID_DS.uid, true), view.getUint32(SHMID_DS.cuid, true)],
     };
+  }
+
+  #failure(errno: number, errors: ErrnoTable, key: number): Failure {
+    if (errno !== EACCES) return failure("shmget", errno, errors);
+    const text = othersText("segment", ownerOf(this.#libc, "shm", key));
+    return new Failure(
+      "PermissionDenied",
+      `${text} [shmget: ${errnoText(errno)}]`,
+      "shmget",
+      errno,
+    );
   }
 
   remove(id: number): void {

@@ -1,8 +1,9 @@
 import { SystemSemaphoreMode } from "../errors.ts";
 import {
+  GETPID,
+  GETVAL,
   IPC_CREAT,
   IPC_EXCL,
-  IPC_NOWAIT,
   IPC_RMID,
   IPC_SET,
   IPC_STAT,
@@ -11,7 +12,6 @@ import {
   LOCK_SH,
   LOCK_UN,
   SEM_UNDO,
-  SEMID_DS,
   SETVAL,
 } from "./constants.ts";
 import {
@@ -25,29 +25,38 @@ import {
   ENOSPC,
   ERANGE,
   type ErrnoTable,
+  errnoText,
   Failure,
   failure,
 } from "./errno.ts";
 import type { Libc } from "./libc.ts";
-import { KeyFile } from "./systemv_key_file.ts";
-import type { Lock, Semaphore, SemaphoreBackend } from "./types.ts";
+import { KeyFile, type KeyPath } from "./systemv_key_file.ts";
+import { Operations } from "./systemv_operations.ts";
+import { othersText, ownerOf } from "./systemv_owner.ts";
+import { isShared, type Lock, PRIVATE, type Semaphore, type SemaphoreBackend } from "./types.ts";
 
 /** SEMVMX: the largest value, and the largest step, of a System V semaphore. */
 export const SEMAPHORE_VALUE_MAX = 32767;
 
-const MODE = 0o600;
+/** To open, read and change, whichever class of user this one is. */
+const ACCESS = 0o600;
 /** A mode bit that means nothing to the kernel: whoever is the last of us removes the semaphore. */
 const INHERITED = 0o100;
 /** A race with somebody who removes and makes the semaphore is lost only so often in a row. */
 const OPEN_ATTEMPTS = 1000;
-/** How long a lock that nobody can hold is waited for before it is taken over. */
-const RECOVERY_MS = 1000;
+/**
+ * How long a call into the kernel waits at most. Each time it is over the wait loses its place in the
+ * queue, but a lock that nobody holds is found, and a worker can be ended.
+ */
+const SLICE_MS = 1000;
+/** The same on another thread, for which the end of a Node program waits. */
+const BACKGROUND_SLICE_MS = 200;
+/** How long a lock is nobody's before it is taken over. */
+const ABANDONED_MS = 1000;
+/** Long enough to find that out. */
+const RECOVERY_MS = 2 * SLICE_MS + 100;
 
 const ERRORS: ErrnoTable = {
-  [EACCES]: [
-    "PermissionDenied",
-    "permission denied: the semaphore belongs to another user; use a key or a TMPDIR of your own",
-  ],
   [ENOSPC]: [
     "OutOfResources",
     "the system's limit of semaphores is reached; raise kernel.sem (its 4th and 2nd number), or " +
@@ -59,83 +68,21 @@ const ERRORS: ErrnoTable = {
   ],
 };
 
-const STEP_OFFSET = 6;
-const TIMESPEC_OFFSET = 48;
-const STATUS_OFFSET = 64;
-
-/** The structures that calls point to, in C memory, as that is the fastest. */
-class Operations {
-  readonly down: bigint;
-  readonly unlock: bigint;
-  readonly takeOver: bigint;
-  readonly timespec: bigint;
-  readonly status: bigint;
-  readonly #step: bigint;
-  readonly #view: DataView;
-
-  constructor(libc: Libc) {
-    const { address, view } = libc.allocate(STATUS_OFFSET + SEMID_DS.bytes);
-    this.#view = view;
-    this.down = this.#sembuf(address, 0, -1, SEM_UNDO);
-    this.#step = address + BigInt(STEP_OFFSET);
-    // As one atomic call: if the value is 0 still, add 1.
-    this.unlock = this.#sembuf(address, 12, 0, IPC_NOWAIT);
-    this.#sembuf(address, 18, 1, SEM_UNDO);
-    // As one atomic call: if the value is 0, be the one for whom it is 0, with the kernel's undo.
-    this.takeOver = this.#sembuf(address, 24, 0, IPC_NOWAIT);
-    this.#sembuf(address, 30, 1, 0);
-    this.#sembuf(address, 36, -1, SEM_UNDO);
-    this.timespec = address + BigInt(TIMESPEC_OFFSET);
-    this.status = address + BigInt(STATUS_OFFSET);
-  }
-
-  /** A step that is not the usual one. */
-  step(count: number, flags: number): bigint {
-    this.#sembuf(0n, STEP_OFFSET, count, flags);
-    return this.#step;
-  }
-
-  setTimeout(ms: number): void {
-    const seconds = Math.trunc(ms / 1000);
-    this.#view.setBigInt64(TIMESPEC_OFFSET, BigInt(seconds), true);
-    this.#view.setBigInt64(
-      TIMESPEC_OFFSET + 8,
-      BigInt(Math.trunc((ms - seconds * 1000) * 1e6)),
-      true,
-    );
-  }
-
-  /** `sem_perm.mode` of what IPC_STAT wrote to `status`. */
-  get mode(): number {
-    return this.#view.getUint16(STATUS_OFFSET + SEMID_DS.mode, true);
-  }
-
-  set mode(mode: number) {
-    this.#view.setUint16(STATUS_OFFSET + SEMID_DS.mode, mode, true);
-  }
-
-  /** `{ sem_num: 0, sem_op, sem_flg }` at `offset`. */
-  #sembuf(base: bigint, offset: number, op: number, flags: number): bigint {
-    this.#view.setUint16(offset, 0, true);
-    this.#view.setInt16(offset + 2, op, true);
-    this.#view.setInt16(offset + 4, flags, true);
-    return base + BigInt(offset);
-  }
-}
-
 /** A set of one semaphore, found by Qt's rules through its key file. */
 class SystemVSemaphore implements Lock {
   readonly #libc: Libc;
   readonly #operations: Operations;
-  readonly #path: string;
+  readonly #path: KeyPath;
   readonly #initialValue: number;
   /** The lock of a segment: removed together with the segment, not by its owner. */
   readonly #guard: boolean;
   #file: KeyFile | null = null;
   #id = -1;
-  #owner = false;
+  isOwner = false;
+  /** The process that last changed a lock which seems to be nobody's, and since when it does. */
+  #suspect = { id: -1, pid: 0, since: 0 };
 
-  constructor(libc: Libc, operations: Operations, path: string, value: number, guard: boolean) {
+  constructor(libc: Libc, operations: Operations, path: KeyPath, value: number, guard: boolean) {
     this.#libc = libc;
     this.#operations = operations;
     this.#path = path;
@@ -143,11 +90,17 @@ class SystemVSemaphore implements Lock {
     this.#guard = guard;
   }
 
-  open(mode: SystemSemaphoreMode): void {
+  get nativeKey(): string {
+    return this.#path.path;
+  }
+
+  /** Returns whether it is taken too: a lock that did not exist is made so. */
+  open(mode: SystemSemaphoreMode): boolean {
     for (let attempt = 0; attempt < OPEN_ATTEMPTS; attempt++) {
-      const file = KeyFile.open(this.#libc, this.#path) ?? KeyFile.create(this.#libc, this.#path);
+      const file = KeyFile.create(this.#libc, this.#path);
       try {
-        if (this.#tryOpen(file, mode)) return;
+        const result = this.#tryOpen(file, mode);
+        if (result !== null) return result === "taken";
       } catch (error) {
         if (file.created) file.unlink();
         throw error;
@@ -155,51 +108,105 @@ class SystemVSemaphore implements Lock {
         if (this.#file !== file) file.close();
       }
     }
-    throw new Failure("UnknownError", `the semaphore of ${this.#path} is removed again and again`);
+    throw new Failure(
+      "UnknownError",
+      `the semaphore of ${this.nativeKey} is removed again and again`,
+    );
   }
 
-  /** `false` if somebody made or removed the semaphore at the same time. */
-  #tryOpen(file: KeyFile, mode: SystemSemaphoreMode): boolean {
+  /** `null` if somebody made or removed the semaphore at the same time. */
+  #tryOpen(file: KeyFile, mode: SystemSemaphoreMode): "open" | "taken" | null {
     const { c } = this.#libc;
-    let id = c.semget(file.key, 1, MODE);
-    let errno = id === -1 ? this.#libc.errno() : 0;
+    // A file that was just made has none, unless it was found between these two steps.
+    let id = file.created ? -1 : c.semget(file.key, 1, ACCESS);
+    let errno = file.created ? ENOENT : id === -1 ? this.#libc.errno() : 0;
     const make = errno === ENOENT;
     if (make) {
-      id = c.semget(file.key, 1, MODE | IPC_CREAT | IPC_EXCL);
+      id = c.semget(file.key, 1, this.#path.permissions | IPC_CREAT | IPC_EXCL);
       errno = id === -1 ? this.#libc.errno() : 0;
-      if (errno === EEXIST) return false;
+      if (errno === EEXIST) return null;
     }
-    if (errno !== 0) throw failure("semget", errno, ERRORS, this.#path);
+    if (errno === EACCES) throw this.#othersFailure(ownerOf(this.#libc, "sem", file.key), errno);
+    if (errno !== 0) throw failure("semget", errno, ERRORS, this.nativeKey);
+    if (!make && file.checkedId !== id && !this.#check(id, file)) return null;
     const owner = make || mode === SystemSemaphoreMode.Create;
-    // Until it is set the value of a new one is 0, and whoever comes in between waits for it.
-    if (owner && c.semctl(id, 0, SETVAL, BigInt(this.#initialValue)) === -1) {
-      errno = this.#libc.errno();
-      if (errno === EINVAL || errno === EIDRM) return false;
-      if (make) c.semctl(id, 0, IPC_RMID, 0n);
-      throw failure("semctl", errno, ERRORS, this.#path);
-    }
+    const result = owner ? this.#initialize(id, make) : "open";
+    if (result === null) return null;
     if (make && !file.isCurrent()) {
       // The last user deleted the key file after we looked it up: nobody else will find this one.
       c.semctl(id, 0, IPC_RMID, 0n);
-      return false;
+      return null;
     }
     this.#file = file;
     this.#id = id;
-    this.#owner = owner;
+    this.isOwner = owner;
     // The flock tells the others of us that it is in use, and ends with the process at the latest.
     if (!this.#guard) file.flock(LOCK_SH | LOCK_NB);
+    return result;
+  }
+
+  /** Sets the value. Until then that of a new one is 0, and whoever comes in between waits for it. */
+  #initialize(id: number, isNew: boolean): "open" | "taken" | null {
+    const { c } = this.#libc;
+    const take = isNew && this.#guard;
+    const result = take
+      ? c.semop(id, this.#operations.takeOver, 3n)
+      : c.semctl(id, 0, SETVAL, BigInt(this.#initialValue));
+    if (result === 0) return take ? "taken" : "open";
+    const errno = this.#libc.errno();
+    if (errno === EAGAIN) return "open"; // somebody set it since
+    if (errno === EINVAL || errno === EIDRM) return null;
+    if (isNew) c.semctl(id, 0, IPC_RMID, 0n);
+    throw failure(take ? "semop" : "semctl", errno, ERRORS, this.nativeKey);
+  }
+
+  /** That nobody else may change it; `false` if it is gone. */
+  #check(id: number, file: KeyFile): boolean {
+    if (isShared(this.#path.permissions)) return true;
+    if (this.#libc.c.semctl(id, 0, IPC_STAT, this.#operations.status) === -1) {
+      const errno = this.#libc.errno();
+      if (errno === EINVAL || errno === EIDRM) return false;
+      throw failure("semctl", errno, ERRORS, this.nativeKey);
+    }
+    const user = this.#libc.c.geteuid();
+    const other = this.#operations.users.find((uid) => uid !== user);
+    if (other !== undefined) throw this.#othersFailure(this.#libc.userName(other));
+    file.checkedId = id;
     return true;
   }
 
-  acquire(timeoutMs?: number): boolean {
-    if (timeoutMs === undefined && this.#libc.c.semop(this.#id, this.#operations.down, 1n) === 0) {
+  #othersFailure(owner: string, errno?: number): Failure {
+    const call = errno === undefined ? "" : ` [semget ${this.nativeKey}: ${errnoText(errno)}]`;
+    return new Failure("PermissionDenied", othersText("semaphore", owner) + call, "semget", errno);
+  }
+
+  acquire(timeoutMs = Infinity): boolean {
+    const { tryDown } = this.#operations;
+    if (this.#id !== -1 && this.#libc.c.semop(this.#id, tryDown, this.#downCount) === 0) {
       return true;
     }
     return this.#modify(-1, timeoutMs);
   }
 
+  /** How many steps of `down` there are to take it. */
+  get #downCount(): bigint {
+    return this.#guard ? 2n : 1n;
+  }
+
+  async acquireInBackground(): Promise<boolean> {
+    if (this.acquire(0)) return true;
+    const id = this.#id;
+    const { down, slice } = this.#operations;
+    const { semtimedop } = this.#libc.background;
+    const result = await semtimedop(id, down, this.#downCount, slice);
+    if (this.#id === id) return result === 0 || this.acquire(0); // which meets what went wrong
+    // Closed or made again meanwhile: what was taken is given back.
+    if (result === 0) this.#libc.c.semop(id, this.#operations.step(1, SEM_UNDO), 1n);
+    return false;
+  }
+
   release(count = 1): void {
-    if (count > SEMAPHORE_VALUE_MAX) throw failure("semop", ERANGE, ERRORS, this.#path);
+    if (count > SEMAPHORE_VALUE_MAX) throw failure("semop", ERANGE, ERRORS, this.nativeKey);
     if (this.#guard) this.#unlock();
     else this.#modify(count);
   }
@@ -209,61 +216,123 @@ class SystemVSemaphore implements Lock {
     if (this.#libc.c.semop(this.#id, this.#operations.unlock, 2n) === 0) return;
     const errno = this.#libc.errno();
     if (errno === EAGAIN || errno === EINVAL || errno === EIDRM) return;
-    throw failure("semop", errno, ERRORS, this.#path);
+    throw failure("semop", errno, ERRORS, this.nativeKey);
   }
 
   /** `semop` with everything that can happen to it; `false` after the timeout. */
   #modify(step: number, timeoutMs = Infinity): boolean {
-    const { c } = this.#libc;
     const deadline = performance.now() + timeoutMs;
     let flags = SEM_UNDO;
     for (;;) {
-      if (this.#id === -1) this.open(SystemSemaphoreMode.Open);
-      const operation = this.#operations.step(step, flags);
-      let result: number;
-      if (deadline === Infinity) {
-        result = c.semop(this.#id, operation, 1n);
-      } else {
-        this.#operations.setTimeout(Math.max(0, deadline - performance.now()));
-        result = c.semtimedop(this.#id, operation, 1n, this.#operations.timespec);
-      }
-      if (result === 0) return true;
-      const errno = this.#libc.errno();
-      if (errno === EAGAIN) return false;
-      if (errno === EINVAL || errno === EIDRM) {
+      if (this.#id === -1 && this.open(SystemSemaphoreMode.Open)) return true;
+      const left = deadline - performance.now();
+      const errno = this.#modifyOnce(step, flags, Math.min(Math.max(0, left), SLICE_MS));
+      if (errno === 0) return true;
+      if (errno === EAGAIN) {
+        const state = this.#guard ? this.#mend() : "held";
+        if (state === "taken") return true;
+        if (state === "held" && left <= SLICE_MS) return false;
+      } else if (errno === EINVAL || errno === EIDRM) {
         this.#drop(); // removed: Qt's answer, and ours, is to make it again
       } else if (errno === ERANGE && flags === SEM_UNDO) {
         // The kernel counts only so many unmatched steps of a process; past that the semaphore goes
         // on without undoing them. If the value itself is at its end, the next try says so again.
         flags = 0;
       } else if (errno !== EINTR) {
-        throw failure("semop", errno, ERRORS, this.#path);
+        throw failure("semop", errno, ERRORS, this.nativeKey);
       }
     }
   }
 
-  recover(stale: () => boolean): boolean {
-    if (this.#id === -1) this.open(SystemSemaphoreMode.Open);
-    // Of several that find the lock stale only one may take it over; the others wait for that one.
-    const alone = this.#file!.flock(LOCK_EX | LOCK_NB);
+  /** The errno of one `semtimedop`. */
+  #modifyOnce(step: number, flags: number, ms: number): number {
+    const operations = this.#operations;
+    const exact = this.#guard && flags === SEM_UNDO;
+    const operation = exact ? operations.down : operations.step(step, flags);
+    operations.setTimeout(ms);
+    const { semtimedop } = this.#libc.c;
+    const result = semtimedop(this.#id, operation, exact ? 2n : 1n, operations.timespec);
+    return result === 0 ? 0 : this.#libc.errno();
+  }
+
+  /** Puts a lock right whose value peers or crashes have wrecked. */
+  #mend(): "held" | "mended" | "taken" {
+    const { c } = this.#libc;
+    const value = c.semctl(this.#id, 0, GETVAL, 0n);
+    if (value > 1) {
+      // Qt's create() sets 1 while somebody holds the lock, who then adds 1.
+      c.semop(this.#id, this.#operations.settle(value), 3n);
+      return "mended";
+    }
+    if (value < 0) return "mended"; // removed, as the next call will see
+    const abandoned = () => this.#isAbandoned();
+    return value === 0 && abandoned() && this.#takeOver(abandoned) ? "taken" : "held";
+  }
+
+  /**
+   * Whether the value has been 0 for a while though nobody can hold the lock: it was never taken since
+   * it was made, or whoever changed it last is dead, which gives back what he held; unless another's
+   * reset made the kernel forget.
+   */
+  #isAbandoned(): boolean {
+    const pid = this.#lastUser();
+    const alive = pid === 0 ? !this.#isUnused() : this.#libc.isAlive(pid);
+    const { id, pid: suspect, since } = this.#suspect;
+    if (!alive && id === this.#id && suspect === pid) {
+      return performance.now() - since >= ABANDONED_MS;
+    }
+    this.#suspect = { id: alive ? -1 : this.#id, pid, since: performance.now() };
+    return false;
+  }
+
+  /** The process that changed the value last; 0 if nobody did or he is of another pid namespace. */
+  #lastUser(): number {
+    return Math.max(0, this.#libc.c.semctl(this.#id, 0, GETPID, 0n));
+  }
+
+  #isUnused(): boolean {
+    return this.#readStatus() && !this.#operations.wasUsed;
+  }
+
+  /** Of several that find the lock nobody's only one takes it. */
+  #takeOver(mayTake: () => boolean): boolean {
+    const file = this.#file;
+    if (file === null || !file.flock(LOCK_EX | LOCK_NB)) return false;
     try {
-      if (this.acquire(RECOVERY_MS)) return true;
-      if (!alone || !stale()) return false;
-      return this.#libc.c.semop(this.#id, this.#operations.takeOver, 3n) === 0 || this.acquire(0);
+      return mayTake() && this.#libc.c.semop(this.#id, this.#operations.takeOver, 3n) === 0;
     } finally {
-      if (alone) this.#file?.flock(LOCK_UN);
+      file.flock(LOCK_UN);
     }
   }
 
+  recover(stale: () => boolean, timeoutMs: number): boolean {
+    if (this.acquire(Math.min(RECOVERY_MS, timeoutMs))) return true;
+    if (timeoutMs < RECOVERY_MS) return false;
+    // Of a process in another pid namespace it is not known whether it lives.
+    return this.#takeOver(() => this.#lastUser() === 0 && stale());
+  }
+
+  holder(): number | null {
+    if (this.#id === -1 || this.#libc.c.semctl(this.#id, 0, GETVAL, 0n) !== 0) return null;
+    return this.#lastUser() || null;
+  }
+
+  adopt(): boolean {
+    return this.holder() === this.#libc.c.getpid();
+  }
+
   bequeath(held: boolean): void {
-    if (this.#owner && (held || this.acquire(0))) this.remove();
+    if (this.isOwner && (held || this.acquire(0))) this.remove();
     else if (held) this.#unlock();
   }
 
   remove(): void {
     // In this order: whoever still finds the file finds the semaphore, and learns that it is gone.
     this.#file?.unlink();
-    if (this.#id !== -1) this.#libc.c.semctl(this.#id, 0, IPC_RMID, 0n);
+    // Another user's can only be left as it is, but not locked.
+    if (this.#id !== -1 && this.#libc.c.semctl(this.#id, 0, IPC_RMID, 0n) === -1 && this.#guard) {
+      this.#unlock();
+    }
     this.#drop();
   }
 
@@ -274,7 +343,7 @@ class SystemVSemaphore implements Lock {
    */
   close(): void {
     const file = this.#guard ? null : this.#file;
-    const isToRemove = file !== null && (this.#owner ? this.#offer(file) : this.#isOffered(file));
+    const isToRemove = file !== null && (this.isOwner ? this.#offer(file) : this.#isOffered(file));
     if (isToRemove && file.flock(LOCK_EX | LOCK_NB)) this.remove();
     else this.#drop();
   }
@@ -282,7 +351,7 @@ class SystemVSemaphore implements Lock {
   /** Marks it, for the last of us to remove. */
   #offer(file: KeyFile): boolean {
     // Somebody else removed it: then the file is to go, unless it has got another semaphore since.
-    if (!this.#readMode()) return this.#libc.c.semget(file.key, 0, 0) === -1;
+    if (!this.#readStatus()) return this.#libc.c.semget(file.key, 0, 0) === -1;
     if ((this.#operations.mode & INHERITED) === 0) {
       this.#operations.mode |= INHERITED;
       this.#libc.c.semctl(this.#id, 0, IPC_SET, this.#operations.status);
@@ -292,11 +361,11 @@ class SystemVSemaphore implements Lock {
 
   #isOffered(file: KeyFile): boolean {
     file.flock(LOCK_UN);
-    return this.#readMode() && (this.#operations.mode & INHERITED) !== 0;
+    return this.#readStatus() && (this.#operations.mode & INHERITED) !== 0;
   }
 
   /** `false` if there is no such semaphore any more. */
-  #readMode(): boolean {
+  #readStatus(): boolean {
     return this.#libc.c.semctl(this.#id, 0, IPC_STAT, this.#operations.status) === 0;
   }
 
@@ -313,22 +382,21 @@ export class SystemVSemaphores implements SemaphoreBackend {
 
   constructor(libc: Libc) {
     this.#libc = libc;
-    this.#operations = new Operations(libc);
+    this.#operations = new Operations(libc, BACKGROUND_SLICE_MS);
   }
 
   open(nativeKey: string, initialValue: number, mode: SystemSemaphoreMode): Semaphore {
-    const semaphore = new SystemVSemaphore(
-      this.#libc,
-      this.#operations,
-      nativeKey,
-      initialValue,
-      false,
-    );
+    const semaphore = this.#semaphore(nativeKey, PRIVATE, initialValue, false);
     semaphore.open(mode);
     return semaphore;
   }
 
-  lock(nativeKey: string): Lock {
-    return new SystemVSemaphore(this.#libc, this.#operations, nativeKey, 1, true);
+  lock(nativeKey: string, permissions = PRIVATE): Lock {
+    return this.#semaphore(nativeKey, permissions, 1, true);
+  }
+
+  #semaphore(path: string, permissions: number, value: number, guard: boolean): SystemVSemaphore {
+    const keyPath = { path, permissions, isNative: false };
+    return new SystemVSemaphore(this.#libc, this.#operations, keyPath, value, guard);
   }
 }

@@ -2,23 +2,33 @@ import type { AccessMode, SystemSemaphoreMode } from "../errors.ts";
 
 /** A named counting semaphore of the operating system, open. Every method throws `Failure`. */
 export interface Semaphore {
+  /** What the system knows it by; objects of the same semaphore have the same. */
+  readonly nativeKey: string;
   /** Takes one; blocks without a timeout. `false` after `timeoutMs` (0 tries once). */
   acquire(timeoutMs?: number): boolean;
+  /** Takes one without blocking this thread; `false` if it took too long, to be called again. */
+  acquireInBackground(): Promise<boolean>;
   /** Gives `count` back at once. */
   release(count?: number): void;
   /** Removes it for everybody: whoever waits makes a new one. */
   remove(): void;
   /** Lets go of it without touching it for others. */
   close(): void;
+  /** The process that took the last one, if it is known; for texts. */
+  holder(): number | null;
 }
 
 /** The semaphore of value 1 that Qt guards a segment with. */
 export interface Lock extends Semaphore {
+  /** Whether this object made it. */
+  readonly isOwner: boolean;
   /**
-   * Takes a lock that nobody alive can hold: waits for it for a bounded time, then takes it over.
-   * `false` as soon as `stale()` is no longer true.
+   * Takes a lock that nobody alive can hold: waits for it for a bounded time, at most `timeoutMs`,
+   * then takes it over if `stale()` is still true.
    */
-  recover(stale: () => boolean): boolean;
+  recover(stale: () => boolean, timeoutMs: number): boolean;
+  /** At the end of the program: whether this process holds it, which then is this call's. */
+  adopt(): boolean;
   /**
    * Leaves it to those who stay, unlocked if it is `held`. Its maker removes it if nobody holds it, as
    * Qt does: whoever needs it next makes it again and owns it. Otherwise it would stay for ever if the
@@ -41,24 +51,46 @@ export interface Segment {
   /** Gives the address range back, attached or not; nobody may know it any more. */
   free(): void;
   /**
-   * After `unmap`: removes the segment and its lock if nobody is attached. With `wait` false it gives
-   * up when somebody holds the lock. Returns with the lock released if `held` says it was taken.
+   * After `unmap`: removes the segment and its lock if nobody is attached, and closes both. Returns
+   * with the lock released if `held` says it was taken. `"now"` never waits for somebody who holds the
+   * lock: `false` if that kept it from looking, to be called again. `"exit"` does not wait either, and
+   * is not called again.
    */
-  leave(held: boolean, wait: boolean): void;
+  leave(held: boolean, wait: "wait" | "now" | "exit"): boolean;
+}
+
+/** What `SegmentBackend.open` is to do. */
+export interface OpenRequest {
+  /** In bytes: of a new segment, and at least of one that exists. */
+  readonly size: number;
+  readonly mode: AccessMode;
+  /** One that is in use: is it an error, or to be attached to? */
+  readonly existing: "refuse" | "attach";
+  /** One that nobody is attached to, left from a crash. */
+  readonly stale: "replace" | "keep";
+  /** How long to wait for somebody who is making the segment, in ms. */
+  readonly timeoutMs: number;
+  /**
+   * Fills a new segment before others can find it. If it throws it has left the segment, with the lock
+   * held.
+   */
+  readonly initialize: ((segment: Segment) => void) | null;
 }
 
 /** Named segments. Without a lock (native keys) nothing guards their creation and removal, as in Qt. */
 export interface SegmentBackend {
   /** Makes and attaches a segment of `size` bytes. */
   create(nativeKey: string, size: number, mode: AccessMode, lock: Lock | null): Segment;
-  attach(nativeKey: string, mode: AccessMode, lock: Lock | null): Segment;
+  attach(nativeKey: string, mode: AccessMode, lock: Lock | null, permissions?: number): Segment;
+  /** Makes the segment or attaches to it: of several at once, one makes it. */
+  open(nativeKey: string, request: OpenRequest, lock: Lock, permissions?: number): Segment;
 }
 
 export interface SemaphoreBackend {
   /** Opens, or makes with `initialValue`. In mode Create one that exists is set to `initialValue`. */
   open(nativeKey: string, initialValue: number, mode: SystemSemaphoreMode): Semaphore;
   /** The lock of a segment; the system is not asked before its first use. */
-  lock(nativeKey: string): Lock;
+  lock(nativeKey: string, permissions?: number): Lock;
 }
 
 /** What an operating system offers for a kind of key. */
@@ -69,4 +101,12 @@ export interface Backend {
   readonly semaphores: SemaphoreBackend;
   /** The native key of a platform-safe name, for the system's legacy kind of key. */
   nativeKey(name: string): string;
+}
+
+/** What only its user may use: the permissions of everything that Qt makes. */
+export const PRIVATE = 0o600;
+
+/** Whether others than the owner may use what has these permissions. */
+export function isShared(permissions: number): boolean {
+  return (permissions & 0o077) !== 0;
 }

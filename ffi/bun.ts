@@ -1,4 +1,5 @@
 import process from "node:process";
+import { threadCalls } from "./threads.ts";
 import type { CFunctions, CSignatures, CType, Ffi } from "./types.ts";
 
 interface BunFfi {
@@ -16,6 +17,11 @@ const TYPES: Readonly<Record<CType, string>> = {
   buffer: "ptr",
   void: "void",
 };
+
+/** Binds the functions, on a thread that loads nothing of ours. */
+const BIND = `
+  const { dlopen } = process.getBuiltinModule("bun:ffi");
+  const bind = (path, symbols) => dlopen(path, symbols).symbols;`;
 
 /** Bun's FFI. `import "bun:ffi"` would keep Deno from loading the module, so it is looked up here. */
 export function bunFfi(): Ffi {
@@ -39,6 +45,8 @@ export function bunFfi(): Ffi {
       }
       throw cause;
     },
+
+    background: (libraries, signatures) => threadCalls(BIND, TYPES, libraries, signatures),
 
     // User-space addresses are below 2^53 on every supported platform, so the number is exact.
     arrayBuffer: (address, byteLength) => ffi.toArrayBuffer(Number(address), 0, byteLength),

@@ -1,4 +1,4 @@
-import type { CFunctions, CSignatures, CType, Ffi } from "./types.ts";
+import type { AsyncCFunctions, CFunctions, CSignatures, CType, Ffi } from "./types.ts";
 
 const TYPES: Readonly<Record<CType, Deno.NativeType | "void">> = {
   i32: "i32",
@@ -14,23 +14,14 @@ export const denoFfi: Ffi = {
   maxBufferBytes: Number.MAX_SAFE_INTEGER,
 
   load<const S extends CSignatures>(libraries: readonly string[], signatures: S): CFunctions<S> {
-    const symbols: Record<string, Deno.ForeignFunction> = {};
-    for (const [name, { args, returns }] of Object.entries(signatures)) {
-      symbols[name] = {
-        parameters: args.map((type) => TYPES[type] as Deno.NativeType),
-        result: TYPES[returns] as Deno.NativeResultType,
-      };
-    }
-    let cause: unknown;
-    for (const library of libraries) {
-      try {
-        return Deno.dlopen(library, symbols).symbols as unknown as CFunctions<S>;
-      } catch (error) {
-        if (error instanceof Deno.errors.NotCapable) throw error;
-        cause ??= error;
-      }
-    }
-    throw cause;
+    return dlopen(libraries, signatures, false) as CFunctions<S>;
+  },
+
+  background<const S extends CSignatures>(
+    libraries: readonly string[],
+    signatures: S,
+  ): AsyncCFunctions<S> {
+    return dlopen(libraries, signatures, true) as AsyncCFunctions<S>;
   },
 
   arrayBuffer(address: bigint, byteLength: number): ArrayBuffer {
@@ -39,3 +30,28 @@ export const denoFfi: Ffi = {
     return Deno.UnsafePointerView.getArrayBuffer(pointer, byteLength);
   },
 };
+
+function dlopen(
+  libraries: readonly string[],
+  signatures: CSignatures,
+  nonblocking: boolean,
+): unknown {
+  const symbols: Record<string, Deno.ForeignFunction> = {};
+  for (const [name, { args, returns }] of Object.entries(signatures)) {
+    symbols[name] = {
+      parameters: args.map((type) => TYPES[type] as Deno.NativeType),
+      result: TYPES[returns] as Deno.NativeResultType,
+      nonblocking,
+    };
+  }
+  let cause: unknown;
+  for (const library of libraries) {
+    try {
+      return Deno.dlopen(library, symbols).symbols;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotCapable) throw error;
+      cause ??= error;
+    }
+  }
+  throw cause;
+}

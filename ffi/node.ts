@@ -1,4 +1,5 @@
 import process from "node:process";
+import { threadCalls } from "./threads.ts";
 import type { CFunctions, CSignatures, CType, Ffi } from "./types.ts";
 
 interface NodeLibrary {
@@ -17,6 +18,17 @@ const TYPES: Readonly<Record<CType, string>> = {
   buffer: "pointer", // "buffer" is slower: it accepts only some kinds of view
   void: "void",
 };
+
+/** Binds the functions, on a thread that loads nothing of ours. */
+const BIND = `
+  process.removeAllListeners("warning"); // that node:ffi is experimental has been said
+  const { DynamicLibrary } = process.getBuiltinModule("node:ffi");
+  const bind = (path, symbols) => {
+    const library = new DynamicLibrary(path);
+    const functions = Object.entries(symbols).map(([name, { args, returns }]) =>
+      [name, library.getFunction(name, { arguments: args, return: returns })]);
+    return Object.fromEntries(functions);
+  };`;
 
 /** Node's FFI: `undefined` before Node 26.9 unless it was started with `--experimental-ffi`. */
 export function nodeFfi(): Ffi | undefined {
@@ -47,6 +59,8 @@ export function nodeFfi(): Ffi | undefined {
       }
       throw cause;
     },
+
+    background: (libraries, signatures) => threadCalls(BIND, TYPES, libraries, signatures),
 
     arrayBuffer: (address, byteLength) => ffi.toArrayBuffer(address, byteLength, false),
   };

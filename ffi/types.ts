@@ -30,12 +30,26 @@ export type CFunctions<S extends CSignatures> = {
   ) => JsTypes[S[Name]["returns"]];
 };
 
+export type AsyncCFunctions<S extends CSignatures> = {
+  readonly [Name in keyof S]: (
+    ...args: JsArguments<S[Name]["args"]>
+  ) => Promise<JsTypes[S[Name]["returns"]]>;
+};
+
 export interface Ffi {
   readonly runtime: "Deno" | "Bun" | "Node";
   /** The largest number of bytes of foreign memory that one `ArrayBuffer` can wrap here. */
   readonly maxBufferBytes: number;
   /** Binds the functions from the first of `libraries` that can be loaded. */
   load<const S extends CSignatures>(libraries: readonly string[], signatures: S): CFunctions<S>;
+  /**
+   * The same for functions that may block: each call runs on another thread, and keeps the event loop
+   * running and the program alive until it returns. No buffers, and no `errno`.
+   */
+  background<const S extends CSignatures>(
+    libraries: readonly string[],
+    signatures: S,
+  ): AsyncCFunctions<S>;
   /** An `ArrayBuffer` over foreign memory, which it neither copies nor ever frees. */
   arrayBuffer(address: bigint, byteLength: number): ArrayBuffer;
 }

@@ -4,18 +4,18 @@ import { writeFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { SharedMemory, SharedMemoryError } from "../mod.ts";
 import { type Agent, ipcObjects, leaveNothingBehind, runtimes, semaphoreFile } from "./support.ts";
-import { semaphoreValue, slow, startAgent, systemLibrary, uniqueKey } from "./support.ts";
+import { ftok, semaphoreValue, slow, startAgent, systemLibrary, uniqueKey } from "./support.ts";
 
 const IPC_CREAT = 0o1000;
-const SETVAL = 16;
+const IPC_RMID = 0;
 
-/** Makes the lock of a key one that is taken by nobody, as a crash inside of Qt can leave it. */
+/** Makes the lock of a key one that is taken by nobody: who made it was killed before he set it. */
 function stick(key: string): void {
   const { c } = systemLibrary();
   const path = semaphoreFile(key);
   writeFileSync(path, "", { flag: "a" });
-  const id = c.semget(c.ftok(new TextEncoder().encode(path + "\0"), 0x51), 1, IPC_CREAT | 0o600);
-  assert.equal(c.semctl(id, 0, SETVAL, 0n), 0);
+  c.semctl(c.semget(ftok(path), 1, 0o600), 0, IPC_RMID, 0n);
+  assert.notEqual(c.semget(ftok(path), 1, IPC_CREAT | 0o600), -1);
   assert.equal(semaphoreValue(key), 0);
 }
 

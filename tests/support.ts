@@ -1,7 +1,7 @@
 /** What the tests share: real processes with deadlines, unique keys, and looking at what is left. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import process from "node:process";
 import { createInterface } from "node:readline";
@@ -214,13 +214,18 @@ let libc: Libc | undefined;
 
 /** The C library, for tests that look behind the scenes. */
 export function systemLibrary(): Libc {
-  return libc ??= new Libc(selectFfi());
+  return libc ??= new Libc(selectFfi(), process.arch);
+}
+
+/** What `ftok(path, 'Q')` returns; it fails as that does if there is no such file. */
+export function ftok(path: string): number {
+  const status = statSync(path, { throwIfNoEntry: false });
+  return status === undefined ? -1 : 0x51 << 24 | (status.dev & 0xff) << 16 | status.ino & 0xffff;
 }
 
 function semctl(key: string, command: number): number {
   const { c } = systemLibrary();
-  const path = new TextEncoder().encode(semaphoreFile(key) + "\0");
-  return c.semctl(c.semget(c.ftok(path, 0x51), 0, 0), 0, command, 0n);
+  return c.semctl(c.semget(ftok(semaphoreFile(key)), 0, 0), 0, command, 0n);
 }
 
 /** The value of the semaphore of a key, or -1 if there is none. */

@@ -1,0 +1,149 @@
+import { Failure } from "./backends/errno.ts";
+import type { Semaphore } from "./backends/types.ts";
+
+/** How to wait for a lock or a semaphore without blocking the event loop. */
+export interface WaitOptions {
+  /** How long to wait at most, in ms; for ever if left out. 0 tries once. */
+  readonly timeout?: number | undefined;
+  /** Ends the wait: the promise rejects with its `reason`. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+interface Waiter {
+  readonly semaphore: Semaphore;
+  /** It is the waiter's now. */
+  take(): void;
+  fail(error: unknown): void;
+}
+
+/** Who waits in this thread, by native key; the first of each list has a thread that waits for it. */
+const queues = new Map<string, Waiter[]>();
+
+/** A longer timer fires at once. */
+const TIMER_MAX = 2 ** 31 - 1;
+
+/** @throws {TypeError | RangeError} if `timeout` is not a number of ms */
+export function checkTimeout(call: string, timeout: unknown): void {
+  if (typeof timeout !== "number") {
+    throw new TypeError(`${call}: the timeout must be a number of ms, not ${typeof timeout}`);
+  }
+  if (!(timeout >= 0)) {
+    throw new RangeError(`${call}: the timeout must be 0 ms or more, not ${timeout}`);
+  }
+}
+
+/**
+ * Whether this thread waits for the semaphore of `nativeKey`; `"ending"` if all have given up, but a
+ * call on another thread goes on for a moment, and what it may take is given back afterwards.
+ */
+export function waitState(nativeKey: string): "waiting" | "ending" | null {
+  const queue = queues.get(nativeKey);
+  if (queue === undefined) return null;
+  return queue.length > 0 ? "waiting" : "ending";
+}
+
+/** How long {@linkcode waitState} can be `"ending"`, in ms, unless the event loop is blocked. */
+export const ENDING_MS = 300;
+
+/**
+ * Takes one from `semaphore` when it can be had, and calls `onTaken` in that same turn; `false` after
+ * the timeout. Those who wait in one thread are served in their order.
+ */
+export function acquireAsync(
+  semaphore: Semaphore,
+  { timeout = Infinity, signal }: WaitOptions,
+  onTaken: () => void,
+): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
+    const key = semaphore.nativeKey;
+    const queue = queues.get(key);
+    if (queue === undefined && semaphore.acquire(0)) {
+      onTaken();
+      resolve(true);
+      return;
+    }
+    if (timeout === 0) {
+      resolve(false);
+      return;
+    }
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const finish = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+    };
+    const waiter: Waiter = {
+      semaphore,
+      take() {
+        finish();
+        onTaken();
+        resolve(true);
+      },
+      fail(error) {
+        finish();
+        reject(error);
+      },
+    };
+    const onAbort = () => {
+      if (remove(key, waiter)) waiter.fail(signal?.reason);
+    };
+    signal?.addEventListener("abort", onAbort);
+    if (timeout <= TIMER_MAX) {
+      timer = setTimeout(() => {
+        if (!remove(key, waiter)) return;
+        finish();
+        resolve(false);
+      }, timeout);
+    }
+    if (queue !== undefined) {
+      queue.push(waiter);
+    } else {
+      const first = [waiter];
+      queues.set(key, first);
+      void serve(key, first);
+    }
+  });
+}
+
+/** Ends the waits for `semaphore`, which is about to be closed. */
+export function failWaits(semaphore: Semaphore, error: Failure): void {
+  const { nativeKey } = semaphore;
+  for (const waiter of [...queues.get(nativeKey) ?? []]) {
+    if (waiter.semaphore === semaphore && remove(nativeKey, waiter)) waiter.fail(error);
+  }
+}
+
+/** `false` if it had its turn already. */
+function remove(key: string, waiter: Waiter): boolean {
+  const queue = queues.get(key);
+  const at = queue?.indexOf(waiter) ?? -1;
+  if (at >= 0) queue!.splice(at, 1);
+  return at >= 0;
+}
+
+/** Waits for the semaphore until nobody is in the queue. */
+async function serve(key: string, queue: Waiter[]): Promise<void> {
+  for (;;) {
+    const [first] = queue;
+    if (first === undefined) break;
+    const { semaphore } = first;
+    try {
+      if (!await semaphore.acquireInBackground()) continue;
+    } catch (error) {
+      if (queue[0] === first) queue.shift()!.fail(error);
+      continue;
+    }
+    // Whoever waited for it may have given up; who uses the same object may have it instead.
+    if (queue[0]?.semaphore === semaphore) queue.shift()!.take();
+    else giveBack(semaphore);
+  }
+  queues.delete(key);
+}
+
+function giveBack(semaphore: Semaphore): void {
+  try {
+    semaphore.release();
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error; // of a removed one there is nothing to give back
+  }
+}
