@@ -114,7 +114,7 @@ export class KeyFile {
         ELOOP,
       );
     }
-    if (fd < 0) throw failure("open", -fd, {}, path);
+    if (fd < 0) throw failure("open", -fd, ERRORS, path);
     return KeyFile.#checked(libc, keyPath, bytes, fd, false);
   }
 

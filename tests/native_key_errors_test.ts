@@ -32,10 +32,10 @@ describe("a native key", () => {
       const deep = folder + `/${"d".repeat(200)}`.repeat(25);
       const cases: [path: string, why: string, advice: string][] = [
         [`${folder}/a\0b`, "NUL character", "leave it out"],
-        [`${folder}/loop`, "[open", "another path"],
+        [`${folder}/loop`, "a loop", "another path"],
         [`${folder}/loop`, `${folder}/loop: ELOOP 40]`, "loop of symbolic links"],
         [`${folder}/file/below`, "not a folder", "another path"],
-        [`${folder}/file/below`, "ENOTDIR 20]", "[open"],
+        [`${folder}/file/below`, `${folder}/file/below: ENOTDIR 20]`, "not a folder"],
         [long, "1 bytes over the 255", "use fewer"],
         [deep, "ENAMETOOLONG 36]", "use a shorter key"],
       ];
