@@ -34,6 +34,7 @@ export const SHM_DEST = 0o1000;
 export const SHMID_DS = {
   bytes: 112,
   uid: 4,
+  gid: 8,
   cuid: 12,
   mode: 20,
   segsz: 48,

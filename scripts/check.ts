@@ -19,7 +19,7 @@ const steps: [name: string, args: string[]][] = [
   ["format", ["fmt", "--check"]],
   ["lint", ["lint"]],
   ["types", ["check"]],
-  ["documentation", ["doc", "--lint", "mod.ts"]],
+  ["documentation", ["doc", "--lint", "mod.ts", "inspect.ts"]],
   ["package", ["publish", "--dry-run", "--allow-dirty"]],
   // Only the permission that the documentation promises is enough.
   ["examples", ["test", "--doc", "--allow-ffi", "--no-prompt", ...publicModules()]],

@@ -1,0 +1,189 @@
+import { AccessMode } from "../errors.ts";
+import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "../native_ipc_key.ts";
+import {
+  _SC_PAGESIZE,
+  IPC_CREAT,
+  IPC_EXCL,
+  IPC_RMID,
+  IPC_SET,
+  LOCK_EX,
+  LOCK_NB,
+  SHMID_DS,
+} from "./constants.ts";
+import { EACCES, EEXIST, failure } from "./errno.ts";
+import type { KeyFileInfo, SegmentInfo, SemaphoreInfo } from "./inventory.ts";
+import type { Libc } from "./libc.ts";
+import { KeyFile } from "./systemv_key_file.ts";
+import { SystemVSegments } from "./systemv_segment.ts";
+import { SystemVSemaphores } from "./systemv_semaphore.ts";
+import { readTable, semaphoreState } from "./systemv_tables.ts";
+import { PRIVATE } from "./types.ts";
+
+const CAME_INTO_USE = "came into use meanwhile";
+
+/** Removes what is stale, in ways that harm nobody who comes to use it at the same moment. */
+export class SystemVCleanup {
+  readonly #libc: Libc;
+  readonly #segments: SystemVSegments;
+  readonly #semaphores: SystemVSemaphores;
+
+  constructor(libc: Libc) {
+    this.#libc = libc;
+    // No view is made of what is attached here, so that no size is too large.
+    const pageBytes = Number(libc.c.sysconf(_SC_PAGESIZE));
+    this.#segments = new SystemVSegments(libc, Number.MAX_SAFE_INTEGER, pageBytes);
+    this.#semaphores = new SystemVSemaphores(libc);
+  }
+
+  /** Returns why not, if it came into use; throws `Failure`. */
+  remove(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): string | null {
+    const { kind, keyFile } = thing;
+    if (kind === "segment") {
+      if (keyFile === null) return this.#removeUnnamed(thing);
+      return thing.unfinished
+        ? this.#removeUnfinished(keyFile, thing)
+        : this.#removeSegment(keyFile, thing);
+    }
+    if (kind === "semaphore") return this.#removeSemaphore(keyFile!, thing.id);
+    return keyFile!.includes("/qipc_systemsem_")
+      ? this.#removeSemaphore(keyFile!, null)
+      : this.#removeSegmentFile(keyFile!);
+  }
+
+  /** As everybody does: attaches and detaches, and the last one out removes it. */
+  #removeSegment(path: string, { id, mode }: SegmentInfo): string | null {
+    const lock = this.#semaphores.lock(lockPath(path), mode);
+    try {
+      const segment = this.#segments.attach(path, AccessMode.ReadOnly, lock, mode);
+      segment.free();
+      segment.leave(false, "wait");
+    } catch (error) {
+      lock.close();
+      if (this.#isThere(id)) throw error;
+    }
+    return this.#isThere(id) ? CAME_INTO_USE : null;
+  }
+
+  /** Its creator is dead, and whoever makes the segment next would remove it, under the lock. */
+  #removeUnfinished(path: string, { id, mode, lock }: SegmentInfo): string | null {
+    const remove = () => {
+      if (this.#segments.status(id)?.attached !== 0) return CAME_INTO_USE;
+      this.#withFile(path, (file) => void file.unlink());
+      this.#segments.remove(id);
+      return null;
+    };
+    return lock === null ? remove() : this.#locked(lock.keyFile, mode, remove);
+  }
+
+  /**
+   * One whose key file, and so its lock, is not known. Without permissions nobody but root can attach
+   * any more, which is as good as the lock.
+   */
+  #removeUnnamed({ id, mode }: SegmentInfo): string | null {
+    // Not IPC_STAT, which needs permissions as well.
+    const look = () => readTable(this.#libc, "shm").find(({ shmid }) => shmid === id);
+    const row = look();
+    if (row === undefined) return null; // somebody else removed it
+    const status = new Uint8Array(SHMID_DS.bytes);
+    const view = new DataView(status.buffer);
+    view.setUint32(SHMID_DS.uid, row["uid"]!, true);
+    view.setUint32(SHMID_DS.gid, row["gid"]!, true);
+    if (this.#libc.c.shmctl(id, IPC_SET, status) === -1) {
+      throw failure("shmctl", this.#libc.errno());
+    }
+    if (look()?.["nattch"] === 0) this.#segments.remove(id);
+    if (!this.#isThere(id)) return null;
+    view.setUint16(SHMID_DS.mode, mode, true);
+    this.#libc.c.shmctl(id, IPC_SET, status);
+    return CAME_INTO_USE;
+  }
+
+  /** A segment's key file that leads to nothing. */
+  #removeSegmentFile(path: string): string | null {
+    const remove = () =>
+      this.#withFile(path, (file) => {
+        if (this.#segments.exists(file)) return CAME_INTO_USE;
+        file.unlink();
+        return null;
+      });
+    if (path.includes("/qipc_creating_")) return remove();
+    // Segments are made under the lock. There is none now: a stale one was removed before this.
+    const lock = lockPath(path);
+    const isLocked = this.#withFile(lock, (file) => this.#libc.c.semget(file.key, 0, 0) !== -1);
+    return isLocked ? CAME_INTO_USE : this.#locked(lock, PRIVATE, remove);
+  }
+
+  /** A semaphore with its key file, or with `id` null a file that leads to none. */
+  #removeSemaphore(path: string, id: number | null): string | null {
+    return this.#withFile(path, (file) => {
+      // Whoever of us opens it at this moment finds it removed, and makes it again as Qt does.
+      if (!file.flock(LOCK_EX | LOCK_NB)) return CAME_INTO_USE;
+      const { c } = this.#libc;
+      // Where there is none it is made, so that who looked its key up before finds it removed too.
+      const flags = id === null ? PRIVATE | IPC_CREAT | IPC_EXCL : 0;
+      const found = c.semget(file.key, 1, flags);
+      if (found === -1) {
+        const errno = this.#libc.errno();
+        if (errno === EEXIST) return CAME_INTO_USE;
+        throw failure("semget", errno, {}, path);
+      }
+      if (id !== null && !(found === id && this.#isUnused(id))) return CAME_INTO_USE;
+      file.unlink();
+      c.semctl(found, 0, IPC_RMID, 0n);
+      return null;
+    });
+  }
+
+  #isUnused(id: number): boolean {
+    const { waiting, last } = semaphoreState(this.#libc, id);
+    return waiting === 0 && last?.alive === false;
+  }
+
+  /** Calls `action` under the lock of a key, which is removed if there is no segment then. */
+  #locked(path: string, mode: number, action: () => string | null): string | null {
+    const lock = this.#semaphores.lock(path, mode);
+    const segment = segmentPath(path);
+    const exists = () => this.#withFile(segment, (file) => this.#segments.exists(file)) === true;
+    try {
+      if (!this.#segments.enter(lock, exists)) return CAME_INTO_USE;
+      try {
+        return action();
+      } finally {
+        if (exists()) lock.bequeath(true);
+        else lock.remove();
+      }
+    } finally {
+      lock.close();
+    }
+  }
+
+  /** What `action` makes of a key file, `null` if there is none any more. */
+  #withFile<T>(path: string, action: (file: KeyFile) => T): T | null {
+    const file = KeyFile.open(this.#libc, { path, permissions: PRIVATE, isNative: false });
+    if (file === null) return null;
+    try {
+      return action(file);
+    } finally {
+      file.close();
+    }
+  }
+
+  #isThere(id: number): boolean {
+    return this.#segments.status(id) !== null || this.#libc.errno() === EACCES;
+  }
+}
+
+/** The key file of a segment's lock; they differ in the prefix of the name. */
+function lockPath(path: string): string {
+  return path.replace(
+    /[^/]*$/,
+    (name) => name.replace(SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX),
+  );
+}
+
+function segmentPath(path: string): string {
+  return path.replace(
+    /[^/]*$/,
+    (name) => name.replace(SYSTEM_SEMAPHORE_PREFIX, SHARED_MEMORY_PREFIX),
+  );
+}

@@ -1,0 +1,105 @@
+import { GETNCNT, GETPID, GETVAL, GETZCNT } from "./constants.ts";
+import { failure } from "./errno.ts";
+import type { ProcessInfo } from "./inventory.ts";
+import { cString, type FileStatus, type Libc } from "./libc.ts";
+import { KeyFile } from "./systemv_key_file.ts";
+import { PRIVATE } from "./types.ts";
+
+/** A row of `/proc/sysvipc/shm` or `sem`: the number under each heading. */
+export type Row = Readonly<Record<string, number>>;
+
+/** The segments or semaphore sets of the system, whosever they are. */
+export function readTable(libc: Libc, table: "shm" | "sem"): Row[] {
+  const [header, ...lines] = read(libc, `/proc/sysvipc/${table}`).trim().split("\n")
+    .map((line) => line.trim().split(/\s+/));
+  return lines.map((fields) =>
+    // The permissions are octal, all else is decimal.
+    Object.fromEntries(header!.map((name, column) => {
+      return [name, parseInt(fields[column]!, name === "perms" ? 8 : 10)];
+    }))
+  );
+}
+
+/** Whether a key can be one that Qt made from a file: 0x51DDIIII. */
+export function isQtKey(key: number): boolean {
+  return key >>> 24 === "Q".charCodeAt(0);
+}
+
+export interface KeyFileEntry {
+  readonly path: string;
+  /** What it is a file of: a segment, a lock or semaphore, or a segment that is being filled. */
+  readonly kind: "sharedmemory" | "systemsem" | "creating";
+  /** The SHA-1 of the user's key, which a segment and its lock have in common. */
+  readonly hash: string;
+  /** The System V key that it leads to. */
+  readonly key: number;
+  readonly status: FileStatus;
+}
+
+const NAME = /^qipc_(sharedmemory|systemsem|creating)_[A-Za-z]*?([0-9a-f]{40})$/;
+
+/** The key files of a folder. */
+export function readKeyFiles(libc: Libc, folder: string): KeyFileEntry[] {
+  const names = libc.readFolder(folder || "/");
+  if (typeof names === "number") throw failure("opendir", names, {}, folder);
+  const entries: KeyFileEntry[] = [];
+  for (const name of names.sort()) {
+    const [, kind, hash] = NAME.exec(name) ?? [];
+    if (hash === undefined) continue;
+    const path = `${folder}/${name}`;
+    const key = KeyFile.keyAt(libc, { path, permissions: PRIVATE, isNative: false });
+    const status = libc.pathStatus(cString(path), false);
+    if (key === null || typeof status === "number") continue; // deleted since
+    entries.push({ path, kind: kind as KeyFileEntry["kind"], hash, key, status });
+  }
+  return entries;
+}
+
+/** Who has an inode under `flock(LOCK_SH)`, which is how we say that a semaphore is in use. */
+export function readSharedLocks(libc: Libc): Map<number, number[]> {
+  const holders = new Map<number, number[]>();
+  // 1: FLOCK  ADVISORY  READ 5571 fe:00:2179096 0 EOF
+  const lock = /^\d+: FLOCK +\S+ +READ +(\d+) \w+:\w+:(\d+) /gm;
+  const text = libc.readFile("/proc/locks");
+  if (typeof text === "number") return holders; // who removes it asks the file itself
+  for (const [, pid, inode] of text.matchAll(lock)) {
+    const low = Number(BigInt.asUintN(32, BigInt(inode!))); // what FileStatus has of it
+    holders.set(low, [...holders.get(low) ?? [], Number(pid)]);
+  }
+  return holders;
+}
+
+/** What a semaphore of this user's is like; `null` stands for what is not known. */
+export function semaphoreState(
+  libc: Libc,
+  id: number,
+): { value: number | null; waiting: number | null; last: ProcessInfo | null } {
+  const get = (command: number) => {
+    const value = libc.c.semctl(id, 0, command, 0n);
+    return value === -1 ? null : value; // another user's, or removed since
+  };
+  const [value, down, zero] = [get(GETVAL), get(GETNCNT), get(GETZCNT)];
+  const waiting = down === null || zero === null ? null : down + zero;
+  return { value, waiting, last: processOf(libc, get(GETPID) ?? 0) };
+}
+
+/** `null` for 0: a process of another pid namespace, or none at all. */
+export function processOf(libc: Libc, pid: number): ProcessInfo | null {
+  return pid === 0 ? null : { pid, alive: isRunning(libc, pid) };
+}
+
+/** Whether a process runs. One that ended and whose parent has not asked how, does not. */
+function isRunning(libc: Libc, pid: number): boolean {
+  if (!libc.isAlive(pid)) return false;
+  const stat = libc.readFile(`/proc/${pid}/stat`);
+  if (typeof stat === "number") return true; // hidden from this user
+  // proc(5): what follows the name, in parentheses, starts with the state; num_threads is the 18th.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return fields[0] !== "Z" || Number(fields[17]) > 1;
+}
+
+function read(libc: Libc, path: string): string {
+  const text = libc.readFile(path);
+  if (typeof text === "number") throw failure("open", text, {}, path);
+  return text;
+}

@@ -1,0 +1,153 @@
+#!/usr/bin/env node
+/**
+ * The command `shared-memory`: lists segments, semaphores and key files, and removes stale ones. In
+ * Deno: `deno run --allow-ffi cli.ts`.
+ *
+ * @module
+ */
+import process from "node:process";
+import { parseArgs } from "node:util";
+import { Libc } from "./backends/libc.ts";
+import { details, listing, paint, type Style } from "./cli_table.ts";
+import { selectFfi } from "./ffi/mod.ts";
+import { cleanup, type CleanupResult, inspect, type Inventory, type Removal } from "./inspect.ts";
+import { platformSafeName } from "./native_ipc_key.ts";
+
+const HELP = `Shows and tidies up the shared memory of this module and of Qt.
+
+Usage: shared-memory list                  what there is
+       shared-memory show KEY              all about one: KEY is as a program gives it to SharedMemory
+                                           or SystemSemaphore, or a key file
+       shared-memory cleanup [--dry-run] [--orphans]
+                                           removes what is stale and yours, and only that
+
+Options:
+  --json      for programs: sizes in bytes, everything that is known
+  --dry-run   only say what cleanup would remove
+  --orphans   let cleanup also remove stale segments that no key file leads to; programs with another
+              TMPDIR may have theirs elsewhere
+  -h, --help  this text
+
+It looks at the key files in TMPDIR or else /tmp, as the programs do. Stale is a segment that nobody
+is attached to, a semaphore that nobody waits for and whose last user has ended, and a key file
+that leads to nothing. NO_COLOR turns the colors off.
+
+Exit code: 0 fine; 1 something failed, or show found nothing; 2 wrong arguments.`;
+
+class UsageError extends Error {}
+
+interface Command {
+  readonly name: "list" | "show" | "cleanup";
+  readonly key: string;
+  readonly dryRun: boolean;
+  readonly orphans: boolean;
+  readonly json: boolean;
+}
+
+/** `null` for help. */
+function parse(args: string[]): Command | null {
+  const { values, positionals } = parsed(args);
+  if (values.help) return null;
+  const [name, key, ...more] = positionals;
+  if (name === undefined) throw new UsageError("Give a command: list, show KEY or cleanup");
+  if (name !== "list" && name !== "show" && name !== "cleanup") {
+    throw new UsageError(`There is no command "${name}"`);
+  }
+  if (name === "show" && !key) throw new UsageError("show takes a KEY");
+  const [extra] = name === "show" ? more : key === undefined ? [] : [key];
+  if (extra !== undefined) throw new UsageError(`Unexpected "${extra}"; quote a key with spaces`);
+  const dryRun = values["dry-run"] ?? false;
+  if (dryRun && name !== "cleanup") throw new UsageError("--dry-run is for cleanup");
+  const orphans = values.orphans ?? false;
+  if (orphans && name !== "cleanup") throw new UsageError("--orphans is for cleanup");
+  return { name, key: key ?? "", dryRun, orphans, json: values.json ?? false };
+}
+
+function parsed(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        json: { type: "boolean" },
+        "dry-run": { type: "boolean" },
+        orphans: { type: "boolean" },
+        help: { type: "boolean", short: "h" },
+      },
+    });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+/** Returns the exit code. */
+function run({ name, key, dryRun, orphans, json }: Command): number {
+  if (name === "cleanup") {
+    const result = cleanup({ dryRun, orphans });
+    if (json) printJson(result);
+    else report(result, dryRun);
+    return result.failed.length > 0 ? 1 : 0;
+  }
+  const all = inspect();
+  const inventory = name === "show" ? only(all, key) : all;
+  const { segments, semaphores, keyFiles } = inventory;
+  const isEmpty = segments.length + semaphores.length + keyFiles.length === 0;
+  if (json) printJson(inventory);
+  else if (name === "list") console.log(listing(inventory, style()));
+  else if (!isEmpty) console.log(details(inventory, style()));
+  if (name === "list" || !isEmpty) return 0;
+  console.error(`There is nothing of the key "${key}" in ${all.folder}`);
+  return 1;
+}
+
+/** What belongs to a key, or to a key file that is named with or without its folder. */
+function only({ folder, segments, semaphores, keyFiles }: Inventory, key: string): Inventory {
+  const hash = platformSafeName(key, "").slice(-40);
+  const isWanted = ({ keyFile }: { keyFile: string | null }) =>
+    keyFile !== null &&
+    (keyFile.endsWith(hash) || keyFile === key || keyFile.endsWith(`/${key}`));
+  return {
+    folder,
+    segments: segments.filter((one) => isWanted(one) || one.lock !== null && isWanted(one.lock)),
+    semaphores: semaphores.filter(isWanted),
+    keyFiles: keyFiles.filter(isWanted),
+  };
+}
+
+function report({ removed, failed }: CleanupResult, dryRun: boolean): void {
+  const name = ({ kind, id, keyFile }: Removal) =>
+    [kind, id, keyFile].filter((part) => part !== null).join(" ");
+  const done = paint(dryRun ? "would remove" : "removed", "yellow", style());
+  for (const one of removed) console.log(`${done} ${name(one)}: ${one.reason}`);
+  for (const one of failed) console.error(`could not remove ${name(one)}: ${one.reason}`);
+  if (removed.length + failed.length === 0) console.log("Nothing is stale.");
+}
+
+function printJson(value: unknown): void {
+  console.log(JSON.stringify(value, null, 2));
+}
+
+function style(): Style {
+  const { isTTY, columns } = process.stdout;
+  // Through C, since Deno would ask for the permission to read the environment.
+  const libc = new Libc(selectFfi(), process.arch);
+  return { color: isTTY && !libc.getenv("NO_COLOR"), width: columns || Infinity };
+}
+
+function main(args: string[]): number {
+  try {
+    const command = parse(args);
+    if (command !== null) return run(command);
+    console.log(HELP);
+    return 0;
+  } catch (error) {
+    const isUsage = error instanceof UsageError;
+    console.error(`shared-memory: ${error instanceof Error ? error.message : error}`);
+    if (isUsage) console.error("Try --help.");
+    return isUsage ? 2 : 1;
+  }
+}
+
+// Node's warning that its FFI is experimental is nothing to whoever reads a table.
+process.removeAllListeners("warning");
+process.exitCode = main(process.argv.slice(2));

@@ -1,0 +1,149 @@
+/**
+ * What segments, semaphores and key files there are, of this module and of Qt, and the removal of what
+ * crashed programs left. The command `shared-memory` of `cli.ts` is made of it.
+ *
+ * @example
+ * ```ts
+ * import { cleanup, inspect } from "./inspect.ts";
+ *
+ * for (const { keyFile, size, attached, lock } of inspect().segments) {
+ *   console.log(keyFile, size, attached, lock?.holder?.pid);
+ * }
+ * for (const { keyFile, reason } of cleanup({ dryRun: true }).removed) {
+ *   console.log(keyFile, reason);
+ * }
+ * ```
+ *
+ * @module
+ */
+import { Failure } from "./backends/errno.ts";
+import { defaultInspection } from "./backends/inspection.ts";
+import type { Inventory, KeyFileInfo, SegmentInfo, SemaphoreInfo } from "./backends/inventory.ts";
+import { SharedMemoryException } from "./errors.ts";
+
+export type {
+  Inventory,
+  KeyFileInfo,
+  LockInfo,
+  ProcessInfo,
+  SegmentInfo,
+  SemaphoreInfo,
+  ThingInfo,
+  UserInfo,
+} from "./backends/inventory.ts";
+
+/** Something that was removed, or that could not be. */
+export interface Removal {
+  /** What it is. */
+  readonly kind: "segment" | "semaphore" | "key file";
+  /** Its number, `null` for a key file. */
+  readonly id: number | null;
+  /** The file that leads to it, or led, `null` if there was none. */
+  readonly keyFile: string | null;
+  /** Why it was removed, or why it could not be. */
+  readonly reason: string;
+}
+
+/** What {@linkcode cleanup} did. */
+export interface CleanupResult {
+  /** What was removed, with `dryRun` what would be. A segment's lock and key files go with it. */
+  readonly removed: readonly Removal[];
+  /** What was stale but is still there. */
+  readonly failed: readonly Removal[];
+}
+
+/** How {@linkcode cleanup} is to go about it. */
+export interface CleanupOptions {
+  /** Only say what would be removed. */
+  readonly dryRun?: boolean;
+  /**
+   * Also remove stale segments that no key file leads to: its file was deleted, and the memory is lost;
+   * or it lies in another folder, where programs with another `TMPDIR` may yet look for the segment.
+   */
+  readonly orphans?: boolean;
+}
+
+/**
+ * Looks at what there is: the segments of all users with a key file in `TMPDIR` or else `/tmp`, this
+ * user's that have none but may be Qt's, and what is left of others. It changes nothing, and takes no lock.
+ *
+ * What is being made or removed at this moment may be listed incompletely. On Linux, to be called as
+ * often as you like: it reads `/proc` and the folder.
+ *
+ * @throws {SharedMemoryException} `KeyError` if there is no such folder, `PermissionDenied` or another
+ * error if the folder or `/proc` cannot be read
+ * @throws {UnsupportedError} on other systems than Linux
+ *
+ * @example
+ * ```ts
+ * import { inspect } from "./inspect.ts";
+ *
+ * const stale = inspect().segments.filter((segment) => segment.stale);
+ * console.log(stale.map(({ size, creator }) => `${size} bytes of process ${creator?.pid}`));
+ * ```
+ */
+export function inspect(): Inventory {
+  try {
+    return defaultInspection().inventory();
+  } catch (error) {
+    throw exception("inspect", error);
+  }
+}
+
+/**
+ * Removes what is stale and this user's, and nothing else:
+ *
+ * - a segment that nobody is attached to, under its lock and with it, as the last one to detach would;
+ * - a semaphore that no process has open through this module or waits for, and that a process changed
+ *   last which has ended. A Qt program that has it open all the same makes it again, as Qt does;
+ * - a key file that leads to nothing, after a few seconds.
+ *
+ * It may wait some seconds for the lock of a segment.
+ *
+ * @param options with `dryRun`, nothing is changed; with `orphans`, segments without a key file are removed too
+ * @returns what was removed and what could not be, for instance because a process came to use it
+ * @throws {SharedMemoryException} as {@linkcode inspect} does
+ * @throws {UnsupportedError} on other systems than Linux
+ *
+ * @example
+ * ```ts
+ * import { cleanup } from "./inspect.ts";
+ *
+ * const { removed, failed } = cleanup({ dryRun: true });
+ * console.log(removed.length, failed.length);
+ * ```
+ */
+export function cleanup({ dryRun = false, orphans = false }: CleanupOptions = {}): CleanupResult {
+  const { segments, semaphores, keyFiles } = inspect();
+  const removed: Removal[] = [];
+  const failed: Removal[] = [];
+  // In this order: a key file may be that of a segment whose lock is a stale semaphore here.
+  for (const thing of [...segments, ...semaphores, ...keyFiles]) {
+    if (!thing.stale || !thing.isOwn || thing.keyFile === null && !orphans) continue;
+    const problem = dryRun ? null : remove(thing);
+    if (problem === null) removed.push(removal(thing, thing.reason));
+    else failed.push(removal(thing, problem));
+  }
+  return { removed, failed };
+}
+
+/** Returns what prevented it. */
+function remove(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): string | null {
+  try {
+    return defaultInspection().remove(thing);
+  } catch (error) {
+    if (error instanceof Failure) return error.message;
+    throw error;
+  }
+}
+
+function removal(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo, reason: string): Removal {
+  const { kind, keyFile } = thing;
+  return { kind, id: kind === "key file" ? null : thing.id, keyFile, reason };
+}
+
+function exception(operation: string, error: unknown): unknown {
+  if (!(error instanceof Failure)) return error;
+  const { code, message, syscall, errno } = error;
+  return new SharedMemoryException(code, `${operation}: ${message}`, { syscall, errno });
+}

@@ -1,0 +1,244 @@
+/** The command in each runtime: what it prints, and its exit codes. */
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, realpathSync, rmSync } from "node:fs";
+import process from "node:process";
+import { afterEach, beforeEach, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { bytes, details, listing } from "../cli_table.ts";
+import type { Inventory, SegmentInfo } from "../inspect.ts";
+import { platformSafeName } from "../native_ipc_key.ts";
+import { type Agent, keyFolder, leaveNothingBehind, ownRuntime, runtimes } from "./support.ts";
+import { slow, startAgent, uniqueKey, withDeadline } from "./support.ts";
+
+const cli = fileURLToPath(new URL("../cli.ts", import.meta.url));
+const username = spawnSync("id", ["-un"], { encoding: "utf8" }).stdout.trim();
+
+let folder: string;
+
+interface Output {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs the command, with the one permission that Deno needs. */
+async function run(runtime: typeof ownRuntime, ...args: string[]): Promise<Output> {
+  const flags = runtime.name === "deno" ? [...runtime.args, "--no-prompt"] : [];
+  const child = spawn(runtime.command, [...flags, cli, ...args], {
+    env: { ...process.env, TMPDIR: folder },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let [stdout, stderr] = ["", ""];
+  child.stdout.on("data", (data) => stdout += data);
+  child.stderr.on("data", (data) => stderr += data);
+  const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
+  const code = await withDeadline(ended, `${runtime.name} cli.ts ${args.join(" ")}`);
+  return { code, stdout, stderr };
+}
+
+/** Runs it where it is to succeed without a warning. */
+async function output(runtime: typeof ownRuntime, ...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await run(runtime, ...args);
+  assert.deepEqual([code, stderr], [0, ""], stdout);
+  return stdout;
+}
+
+const start = () => startAgent(ownRuntime, { TMPDIR: folder });
+
+async function create(agent: Agent, key: string): Promise<void> {
+  await agent.request("memory", key, key);
+  assert.equal(await agent.call(key, "create", 5000), true);
+}
+
+describe("the command", () => {
+  leaveNothingBehind();
+  beforeEach(() => folder = realpathSync(mkdtempSync(keyFolder + "cli-")));
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  for (const runtime of runtimes) {
+    test(`lists, shows and cleans up in ${runtime.name}`, slow, async () => {
+      const [used, lost, slots] = [uniqueKey("used"), uniqueKey("lost"), uniqueKey("slots")];
+      const path = (key: string, kind = "sharedmemory") =>
+        `${folder}/${platformSafeName(key, `qipc_${kind}_`)}`;
+      const [user, victim] = [start(), start()];
+      await create(user, used);
+      assert.equal(await user.call(used, "lock"), true);
+      await create(victim, lost);
+      await victim.request("semaphore", "s", slots, 3);
+      await victim.kill();
+      const [userPid, victimPid] = [user.child.pid!, victim.child.pid!];
+
+      const list = await output(runtime, "list");
+      const line = (key: string, kind?: string) =>
+        list.split("\n").find((line) => line.includes(path(key, kind)))!.trim().split(/ {2,}/);
+      const { id, lock }: SegmentInfo = (await inventory("show", used)).segments[0]!;
+      const locked = `held by ${userPid}`;
+      assert.deepEqual(line(used), [
+        ...[path(used), `${id}`, "4.9 KiB", username, "0600", "1", `${userPid}`, `${userPid}`],
+        ...[locked, "in use"],
+      ]);
+      assert.deepEqual(line(lost).slice(5), [
+        ...["0", `${victimPid} ended`, `${victimPid} ended`, "free", "stale: nobody is attached"],
+      ]);
+      const ended = `process ${victimPid}, which used it last, has ended`;
+      assert.deepEqual(line(slots, "systemsem").slice(2), [
+        ...["3", "0", username, "0600", `${victimPid} ended`, `stale: ${ended}`],
+      ]);
+      assert.match(list, /^\d+ segments$/m);
+      assert.ok(!list.includes("\x1b"));
+
+      // A key, its key file with and without the folder, and the file of its lock.
+      const shown = await output(runtime, "show", used);
+      const text = (name: string) => new RegExp(`^  ${name} +(.*)$`, "m").exec(shown)?.[1];
+      assert.equal(shown.split("\n")[0], `segment ${id}`);
+      assert.equal(text("key file"), path(used));
+      assert.equal(text("size"), "5000 bytes (4.9 KiB)");
+      assert.equal(text("lock"), locked);
+      assert.equal(text("lock file"), path(used, "systemsem"));
+      for (const name of [path(used), path(used).slice(folder.length + 1), lock!.keyFile]) {
+        assert.equal(await output(runtime, "show", name), shown);
+      }
+
+      async function inventory(...args: string[]): Promise<Inventory> {
+        return JSON.parse(await output(runtime, ...args, "--json"));
+      }
+      const all = await inventory("list");
+      assert.deepEqual(
+        all.segments.filter(({ keyFile }) => keyFile === path(used)),
+        (await inventory("show", used)).segments,
+      );
+      const semaphore = all.semaphores.find(({ keyFile }) => keyFile === path(slots, "systemsem"))!;
+      assert.deepEqual((await inventory("show", slots)).semaphores, [semaphore]);
+
+      const stale = [
+        `segment ${all.segments.find(({ keyFile }) => keyFile === path(lost))!.id} ${path(lost)}` +
+        ": nobody is attached",
+        `semaphore ${semaphore.id} ${path(slots, "systemsem")}: ${ended}`,
+      ];
+      const files = readdirSync(folder);
+      const here = (text: string) => text.split("\n").filter((line) => line.includes(folder));
+      const would = await output(runtime, "cleanup", "--dry-run");
+      assert.deepEqual(here(would), stale.map((text) => `would remove ${text}`));
+      assert.deepEqual(readdirSync(folder), files);
+      const did = await output(runtime, "cleanup");
+      assert.deepEqual(here(did), stale.map((text) => `removed ${text}`));
+      assert.deepEqual(JSON.parse(await output(runtime, "cleanup", "--json")), {
+        removed: [],
+        failed: [],
+      });
+      assert.equal(await output(runtime, "cleanup"), "Nothing is stale.\n");
+      assert.deepEqual((await inventory("show", used)).segments[0]!.lock, lock);
+      assert.equal(await user.end(), 0);
+      assert.deepEqual(readdirSync(folder), []);
+
+      assert.deepEqual(await run(runtime, "show", used), {
+        code: 1,
+        stdout: "",
+        stderr: `There is nothing of the key "${used}" in ${folder}\n`,
+      });
+    });
+
+    test(`says what is wrong with its arguments in ${runtime.name}`, slow, async () => {
+      assert.match(await output(runtime, "--help"), /^Usage: shared-memory list /m);
+      assert.match(await output(runtime, "show", "-h"), /Exit code: 0 fine; 1 .*; 2 /);
+      for (
+        const [says, ...args] of [
+          ["Give a command: list, show KEY or cleanup"],
+          [`There is no command "remove"`, "remove"],
+          ["show takes a KEY", "show"],
+          ["show takes a KEY", "show", ""],
+          [`Unexpected "key"; quote a key with spaces`, "show", "my", "key"],
+          [`Unexpected "all"; quote a key with spaces`, "cleanup", "all"],
+          ["--dry-run is for cleanup", "list", "--dry-run"],
+          ["'--force'", "cleanup", "--force"],
+        ] as const
+      ) {
+        const { code, stdout, stderr } = await run(runtime, ...args);
+        assert.deepEqual([code, stdout], [2, ""]);
+        const [first, ...rest] = stderr.split("\n");
+        assert.ok(first!.startsWith("shared-memory: ") && first!.includes(says), stderr);
+        assert.deepEqual(rest, ["Try --help.", ""]);
+      }
+    });
+  }
+
+  test("fails where it cannot look, and says why", slow, async () => {
+    rmSync(folder, { recursive: true });
+    const { code, stdout, stderr } = await run(ownRuntime, "list");
+    assert.deepEqual([code, stdout], [1, ""]);
+    assert.match(stderr, /^shared-memory: inspect: the folder of the key files, .*\n$/);
+    folder = mkdtempSync(keyFolder + "cli-");
+  });
+});
+
+describe("its tables", () => {
+  const process = { pid: 4711, alive: true };
+  const segment: SegmentInfo = {
+    kind: "segment",
+    nativeKey: "/tmp/qipc_sharedmemory_visits40f8c56cfb3d001fd0aae44600b4ae0ee5510f50",
+    keyFile: "/tmp/qipc_sharedmemory_visits40f8c56cfb3d001fd0aae44600b4ae0ee5510f50",
+    id: 3,
+    size: 4096,
+    owner: { uid: 1000, name: "ada" },
+    isOwn: true,
+    mode: 0o600,
+    attached: 2,
+    creator: process,
+    last: { pid: 12, alive: false },
+    unfinished: false,
+    lock: { id: 1, keyFile: "/tmp/x", value: 0, holder: process, waiting: 1 },
+    stale: false,
+    reason: "in use",
+  };
+  const lost: SegmentInfo = {
+    ...segment,
+    keyFile: null,
+    id: 65536,
+    owner: { uid: 1001, name: null },
+    creator: null,
+    attached: 0,
+    lock: null,
+    stale: true,
+    reason: "left",
+  };
+  const inventory = { folder: "/tmp", segments: [segment, lost], semaphores: [], keyFiles: [] };
+
+  test("are aligned, and shorten names where the terminal is narrow", () => {
+    const lines = [
+      "2 segments",
+      "  KEY FILE             ID   SIZE  OWNER  MODE  ATTACHED  CREATOR  LAST      LOCK          STATE",
+      "  visits 40f8c56c…      3  4 KiB  ada    0600         2  4711     12 ended  held by 4711  in use",
+      "  (none)            65536  4 KiB  1001   0600         0  ?        12 ended  none          stale: left",
+      "",
+      "1 stale: cleanup removes that.",
+    ];
+    assert.deepEqual(listing(inventory, { color: false, width: 110 }).split("\n"), lines);
+    const wide = listing(inventory, { color: false, width: Infinity });
+    assert.ok(wide.includes(`  ${segment.keyFile}      3  4 KiB  ada`), wide);
+  });
+
+  test("have colors on request only, which change nothing else", () => {
+    for (const table of [listing, details]) {
+      const painted = table(inventory, { color: true, width: 110 });
+      assert.ok(painted.includes("\x1b[33mstale: left\x1b[0m"), painted);
+      assert.ok(painted.includes("\x1b[32min use\x1b[0m"), painted);
+      // deno-lint-ignore no-control-regex
+      const plain = painted.replaceAll(/\x1b\[\d+m/g, "");
+      assert.equal(plain, table(inventory, { color: false, width: 110 }));
+    }
+  });
+
+  test("have sizes that people can read", () => {
+    const sizes = [0, 1, 1023, 1024, 1536, 2 ** 20, 12345678, 5 * 2 ** 30, 2 ** 53];
+    assert.deepEqual(sizes.map(bytes), [
+      ...["0 B", "1 B", "1023 B", "1 KiB", "1.5 KiB", "1 MiB", "11.8 MiB", "5 GiB", "8192 TiB"],
+    ]);
+  });
+
+  test("say so when nothing is there", () => {
+    const nothing: Inventory = { folder: "/tmp", segments: [], semaphores: [], keyFiles: [] };
+    const text = listing(nothing, { color: true, width: 80 });
+    assert.equal(text, "Nothing is there; the folder of the key files is /tmp.");
+  });
+});
