@@ -12,6 +12,7 @@ import {
 import {
   EACCES,
   EEXIST,
+  EINTR,
   ELOOP,
   ENOENT,
   type ErrnoTable,
@@ -219,10 +220,13 @@ export class KeyFile {
     this.#path = bytes;
   }
 
-  /** `flock`; `false` if it cannot be had at once. */
+  /** `flock`; `false` if it cannot be had. */
   flock(operation: number): boolean {
     this.#isKeepable = false; // only closing it surely ends the lock
-    return this.#libc.c.flock(this.#fd, operation) === 0;
+    for (;;) {
+      if (this.#libc.c.flock(this.#fd, operation) === 0) return true;
+      if (this.#libc.errno() !== EINTR) return false;
+    }
   }
 
   /** Closes it, sooner or later: whoever used it often uses it again. */

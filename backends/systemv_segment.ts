@@ -138,28 +138,38 @@ class SystemVSegment implements Segment {
   }
 
   leave(held: boolean, wait: "wait" | "now" | "exit"): boolean {
-    const lock = this.#lock;
-    let locked = held;
-    let done = true;
+    let state: "done" | "again" | "later" = "done";
     try {
-      locked ||= lock?.isOwner === true && lock.acquire(0); // it asks for it in any case, below
-      if (!locked && lock !== null && this.#isUnused()) {
-        locked = wait === "wait"
-          ? this.#system.enter(lock, () => !this.#isUnused())
-          : lock.acquire(0) || wait === "exit" && lock.adopt();
-        done = locked || wait === "exit" || !this.#isUnused();
-        if (!done) return false;
-      }
-      // Whoever holds the lock may be about to attach, so what counts is what is true under it.
-      if ((locked || lock === null) && this.#isUnused()) this.#remove();
-      else lock?.bequeath(locked);
+      do {
+        state = this.#leaveOnce(held && state === "done", wait);
+      } while (state === "again");
     } finally {
-      if (done) {
-        lock?.close();
+      if (state !== "later") {
+        this.#lock?.close();
         this.#file.close();
       }
     }
-    return true;
+    return state === "done";
+  }
+
+  #leaveOnce(held: boolean, wait: "wait" | "now" | "exit"): "done" | "again" | "later" {
+    const lock = this.#lock;
+    let locked = held || lock?.isOwner === true && lock.acquire(0); // its maker removes it
+    if (!locked && lock !== null) {
+      if (!this.#isUnused()) return "done";
+      locked = wait === "wait"
+        ? this.#system.enter(lock, () => !this.#isUnused())
+        : lock.acquire(wait === "exit" ? SECTION_MS : 0) || wait === "exit" && lock.adopt();
+      if (!locked) return wait === "now" && this.#isUnused() ? "later" : "done";
+    }
+    // Whoever holds the lock may be about to attach, so what counts is what is true under it.
+    if (this.#isUnused()) this.#remove();
+    else if (lock !== null) {
+      lock.bequeath(true);
+      // Who left meanwhile could not have the lock, and relies on us.
+      if (this.#isUnused()) return "again";
+    }
+    return "done";
   }
 
   #isUnused(): boolean {
@@ -167,11 +177,14 @@ class SystemVSegment implements Segment {
     return status === null ? !this.#system.exists(this.#file) : status.attached === 0;
   }
 
-  /** Removes what belongs to the segment. Qt also deletes a file that only lent its inode. */
+  /**
+   * Removes what belongs to the segment; the file last, so that who is killed in between leaves nothing
+   * that is not found. Qt also deletes a file that only lent its inode.
+   */
   #remove(): void {
+    this.#system.remove(this.#id); // another user's can only be left
     const mayUnlink = this.#lock !== null || this.#file.created;
     const replaced = mayUnlink && this.#file.unlink() === "replaced";
-    this.#system.remove(this.#id); // another user's can only be left
     if (replaced) this.#lock?.release(); // another segment has the name now, and the same lock
     else this.#lock?.remove();
   }
@@ -376,8 +389,8 @@ export class SystemVSegments implements SegmentBackend {
       const status = id === null ? null : this.status(id);
       if (id === null || status === null) return null;
       if (status.attached === 0 && request.stale === "replace") {
-        if (file.unlink() === "replaced") return null;
         this.remove(id);
+        file.unlink();
         return null;
       }
       if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);

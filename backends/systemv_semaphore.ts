@@ -33,6 +33,7 @@ import type { Libc } from "./libc.ts";
 import { KeyFile, type KeyPath } from "./systemv_key_file.ts";
 import { Operations } from "./systemv_operations.ts";
 import { othersText, ownerOf } from "./systemv_owner.ts";
+import { REMOVING, sweepOnce } from "./systemv_sweep.ts";
 import { isShared, type Lock, PRIVATE, type Semaphore, type SemaphoreBackend } from "./types.ts";
 
 /** SEMVMX: the largest value, and the largest step, of a System V semaphore. */
@@ -122,6 +123,7 @@ class SystemVSemaphore implements Lock {
     let errno = file.created ? ENOENT : id === -1 ? this.#libc.errno() : 0;
     const make = errno === ENOENT;
     if (make) {
+      sweepOnce(this.#libc);
       id = c.semget(file.key, 1, this.#path.permissions | IPC_CREAT | IPC_EXCL);
       errno = id === -1 ? this.#libc.errno() : 0;
       if (errno === EEXIST) return null;
@@ -133,7 +135,7 @@ class SystemVSemaphore implements Lock {
     const result = owner ? this.#initialize(id, make) : "open";
     if (result === null) return null;
     if (make && !file.isCurrent()) {
-      // The last user deleted the key file after we looked it up: nobody else will find this one.
+      // Somebody deleted the key file after we looked it up: nobody else will find this one.
       c.semctl(id, 0, IPC_RMID, 0n);
       return null;
     }
@@ -326,13 +328,15 @@ class SystemVSemaphore implements Lock {
     else if (held) this.#unlock();
   }
 
+  /**
+   * In this order: whoever still finds the file finds the semaphore, and learns that it is gone. Who is
+   * killed in between leaves a semaphore that nobody finds, but marked.
+   */
   remove(): void {
-    // In this order: whoever still finds the file finds the semaphore, and learns that it is gone.
+    if (this.#readStatus()) this.#mark(REMOVING);
     this.#file?.unlink();
     // Another user's can only be left as it is, but not locked.
-    if (this.#id !== -1 && this.#libc.c.semctl(this.#id, 0, IPC_RMID, 0n) === -1 && this.#guard) {
-      this.#unlock();
-    }
+    if (this.#libc.c.semctl(this.#id, 0, IPC_RMID, 0n) === -1 && this.#guard) this.#unlock();
     this.#drop();
   }
 
@@ -352,11 +356,15 @@ class SystemVSemaphore implements Lock {
   #offer(file: KeyFile): boolean {
     // Somebody else removed it: then the file is to go, unless it has got another semaphore since.
     if (!this.#readStatus()) return this.#libc.c.semget(file.key, 0, 0) === -1;
-    if ((this.#operations.mode & INHERITED) === 0) {
-      this.#operations.mode |= INHERITED;
-      this.#libc.c.semctl(this.#id, 0, IPC_SET, this.#operations.status);
-    }
+    this.#mark(INHERITED);
     return true;
+  }
+
+  /** Sets a mode bit that the status that was just read does not have. */
+  #mark(bit: number): void {
+    if ((this.#operations.mode & bit) !== 0) return;
+    this.#operations.mode |= bit;
+    this.#libc.c.semctl(this.#id, 0, IPC_SET, this.#operations.status);
   }
 
   #isOffered(file: KeyFile): boolean {

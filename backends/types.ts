@@ -53,8 +53,8 @@ export interface Segment {
   /**
    * After `unmap`: removes the segment and its lock if nobody is attached, and closes both. Returns
    * with the lock released if `held` says it was taken. `"now"` never waits for somebody who holds the
-   * lock: `false` if that kept it from looking, to be called again. `"exit"` does not wait either, and
-   * is not called again.
+   * lock: `false` if that kept it from looking, to be called again. `"exit"` waits only as long as a
+   * create, attach or detach takes, and is not called again.
    */
   leave(held: boolean, wait: "wait" | "now" | "exit"): boolean;
 }
