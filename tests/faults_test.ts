@@ -1,0 +1,121 @@
+/** What the system does to processes that share: storms of them, full disks, signals, clocks. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import process from "node:process";
+import { describe, test } from "node:test";
+import { SharedMemory } from "../mod.ts";
+import { ipcObjects, keyFolder, leaveNothingBehind, ownRuntime, runtimes } from "./support.ts";
+import { slow, startAgent, startAgentThrough, uniqueKey, untilBlocked } from "./support.ts";
+
+describe("a storm", () => {
+  leaveNothingBehind();
+
+  test("of 64 processes has one creator, counts right, and leaves nothing", slow, async () => {
+    const before = ipcObjects();
+    const key = uniqueKey();
+    const source = `
+      let made = 0;
+      using memory = library.SharedMemory.open(${JSON.stringify(key)}, {
+        size: 8,
+        timeout: 60_000,
+        initialize: () => made++,
+      });
+      objects.m = memory;
+      const view = memory.view(Int32Array);
+      const open = view[1];
+      for (let i = 0; i < 100; i++) {
+        if (!memory.lock()) throw new Error(memory.errorString());
+        view[0]++;
+        if (!memory.unlock()) throw new Error(memory.errorString());
+      }
+      if (!memory.lock()) throw new Error(memory.errorString());
+      view[1]++;
+      memory.unlock();
+      while (view[1] < 64) await new Promise((done) => setTimeout(done, 10));
+      return [made, view[0]];`.replace("using memory", "const memory");
+    const agents = Array.from({ length: 64 }, (_, i) => startAgent(runtimes[i % runtimes.length]!));
+    const results: [number, number][] = await Promise.all(agents.map((agent) => agent.run(source)));
+    assert.equal(results.reduce((sum, [made]) => sum + made, 0), 1);
+    assert.deepEqual(results.map(([, count]) => count), results.map(() => 6400));
+    assert.deepEqual(await Promise.all(agents.map((agent) => agent.end())), agents.map(() => 0));
+    assert.deepEqual(ipcObjects(), before);
+  });
+});
+
+describe("a wait for the lock", () => {
+  leaveNothingBehind();
+
+  for (const runtime of runtimes) {
+    test(`in ${runtime.name} goes on after a signal, and after SIGSTOP`, slow, async () => {
+      const key = uniqueKey();
+      using memory = new SharedMemory(key);
+      assert.equal(memory.create(16) && memory.lock(), true, memory.errorString());
+      const agent = startAgent(runtime);
+      await agent.request("memory", "m", key);
+      assert.equal(await agent.call("m", "attach"), true);
+      await agent.run(`process.on("SIGUSR2", () => objects.signalled = true);`);
+      const locked = agent.call("m", "lock");
+      await untilBlocked(key);
+      for (const signal of ["SIGUSR2", "SIGSTOP", "SIGCONT", "SIGUSR2"] as const) {
+        process.kill(agent.child.pid!, signal);
+      }
+      await untilBlocked(key);
+      assert.equal(memory.unlock(), true);
+      assert.equal(await locked, true);
+      await agent.run("while (!objects.signalled) await new Promise((r) => setTimeout(r, 5));");
+      assert.equal(await agent.end(), 0);
+    });
+  }
+
+  test("does not look at the time of day", async () => {
+    const key = uniqueKey();
+    using holder = new SharedMemory(key);
+    using memory = new SharedMemory(key);
+    assert.equal(holder.create(16) && holder.lock(), true, holder.errorString());
+    assert.equal(memory.attach(), true, memory.errorString());
+    const { now } = Date;
+    const started = performance.now();
+    try {
+      Date.now = () => 0;
+      assert.equal(memory.tryLock(100), false);
+      Date.now = () => 2 ** 52;
+      assert.equal(memory.tryLock(100), false);
+      assert.equal(await memory.lockAsync({ timeout: 100 }), false);
+    } finally {
+      Date.now = now;
+    }
+    const waited = performance.now() - started;
+    assert.ok(waited > 290 && waited < 10_000, `${waited} ms`);
+  });
+});
+
+const mount = (options: string) => `mount -t tmpfs -o ${options} none "$TMPDIR"`;
+const isMountable = spawnSync("unshare", ["--mount", "sh", "-c", mount("size=4k")], {
+  env: { ...process.env, TMPDIR: "/mnt" },
+}).status === 0;
+
+describe("a full file system", isMountable ? {} : { skip: "cannot mount here" }, () => {
+  leaveNothingBehind();
+
+  // The folder itself is the first inode: no file, or one of the two that a segment takes.
+  for (const inodes of [1, 2]) {
+    test(`with room for ${inodes - 1} key files is an error that says so`, async () => {
+      const folder = mkdtempSync(keyFolder + "full-");
+      const script = `${mount(`nr_inodes=${inodes}`)} && exec "$@"`;
+      const command = ["unshare", "--mount", "sh", "-c", script, "sh"];
+      const agent = startAgentThrough(ownRuntime, command, { TMPDIR: folder });
+      await agent.request("memory", "m", "key");
+      for (const operation of ["create", "createOrAttach", "create"]) {
+        assert.equal(await agent.call("m", operation, 16), false);
+        const text: string = await agent.call("m", "errorString");
+        assert.match(
+          text,
+          /^SharedMemory\.\w+ \("key"\): .*no space left.*\[open .*: ENOSPC 28\]$/,
+        );
+      }
+      assert.equal(await agent.end(), 0);
+      rmSync(folder, { recursive: true });
+    });
+  }
+});
