@@ -36,6 +36,7 @@ const SIGNATURES = {
   open: { args: ["buffer", "i32", "u32"], returns: "i32" }, // (path, flags, mode)
   read: { args: ["i32", "buffer", "u64"], returns: "u64" }, // (fd, buf, count) -> ssize_t
   close: { args: ["i32"], returns: "i32" },
+  fchmod: { args: ["i32", "u32"], returns: "i32" }, // (fd, mode)
   unlink: { args: ["buffer"], returns: "i32" },
   rename: { args: ["buffer", "buffer"], returns: "i32" }, // (old path, new path)
   // glibc before 2.33 has no `fstat`, musl has no `statx`; both have this:

@@ -128,7 +128,10 @@ export class KeyFile {
     const mode = 0o640 | permissions & 0o044;
     for (let attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
       const fd = libc.open(bytes, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-      if (fd >= 0) return KeyFile.#checked(libc, keyPath, bytes, fd, true);
+      if (fd >= 0) {
+        if (isShared(permissions)) libc.c.fchmod(fd, mode); // others flock it, whatever the umask
+        return KeyFile.#checked(libc, keyPath, bytes, fd, true);
+      }
       if (fd === -EEXIST) {
         const file = KeyFile.#open(libc, keyPath, bytes);
         if (file !== null) return file;

@@ -10,8 +10,9 @@ const TRY_DOWN = 2;
 const UNLOCK = 4;
 const TAKE_OVER = 6;
 const SETTLE = 9;
-const STEP = 12;
-const TIMESPEC = 13 * SEMBUF_BYTES + 2; // aligned to 8
+const TOUCH = 12;
+const STEP = 14;
+const TIMESPEC = 15 * SEMBUF_BYTES + 6; // aligned to 8
 const SLICE = TIMESPEC + TIMESPEC_BYTES;
 const STATUS = SLICE + TIMESPEC_BYTES;
 
@@ -28,6 +29,8 @@ export class Operations {
   readonly unlock: bigint;
   /** As one atomic call: if the value is 0, be the one for whom it is 0, with the kernel's undo. */
   readonly takeOver: bigint;
+  /** As one atomic call: nothing, but the kernel notes that this process did it. */
+  readonly touch: bigint;
   readonly timespec: bigint;
   /** The time that a wait on another thread lasts at most. */
   readonly slice: bigint;
@@ -48,6 +51,8 @@ export class Operations {
     this.takeOver = this.#sembuf(TAKE_OVER, 0, IPC_NOWAIT);
     this.#sembuf(TAKE_OVER + 1, 1, 0);
     this.#sembuf(TAKE_OVER + 2, -1, SEM_UNDO);
+    this.touch = this.#sembuf(TOUCH, 1, 0);
+    this.#sembuf(TOUCH + 1, -1, 0);
     this.timespec = address + BigInt(TIMESPEC);
     this.slice = this.#time(SLICE, sliceMs);
     this.status = address + BigInt(STATUS);

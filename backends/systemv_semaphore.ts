@@ -173,6 +173,7 @@ class SystemVSemaphore implements Lock {
     const user = this.#libc.c.geteuid();
     const other = this.#operations.users.find((uid) => uid !== user);
     if (other !== undefined) throw this.#othersFailure(this.#libc.userName(other));
+    if ((this.#operations.mode & REMOVING) !== 0) this.#unmark(id); // he was killed before he could
     file.checkedId = id;
     return true;
   }
@@ -266,7 +267,7 @@ class SystemVSemaphore implements Lock {
       c.semop(this.#id, this.#operations.settle(value), 3n);
       return "mended";
     }
-    if (value < 0) return "mended"; // removed, as the next call will see
+    if (value < 0) return this.#libc.errno() === EACCES ? "held" : "mended"; // else it is removed
     const abandoned = () => this.#isAbandoned();
     return value === 0 && abandoned() && this.#takeOver(abandoned) ? "taken" : "held";
   }
@@ -333,6 +334,7 @@ class SystemVSemaphore implements Lock {
    * killed in between leaves a semaphore that nobody finds, but marked.
    */
   remove(): void {
+    if (!this.#guard) this.#libc.c.semop(this.#id, this.#operations.touch, 2n);
     if (this.#readStatus()) this.#mark(REMOVING);
     this.#file?.unlink();
     // Another user's can only be left as it is, but not locked.
@@ -358,6 +360,11 @@ class SystemVSemaphore implements Lock {
     if (!this.#readStatus()) return this.#libc.c.semget(file.key, 0, 0) === -1;
     this.#mark(INHERITED);
     return true;
+  }
+
+  #unmark(id: number): void {
+    this.#operations.mode &= ~REMOVING;
+    this.#libc.c.semctl(id, 0, IPC_SET, this.#operations.status);
   }
 
   /** Sets a mode bit that the status that was just read does not have. */

@@ -1,8 +1,12 @@
 import { GETPID, IPC_RMID } from "./constants.ts";
+import { Failure } from "./errno.ts";
 import type { Libc } from "./libc.ts";
-import { isQtKey, readTable } from "./systemv_tables.ts";
+import { isQtKey, readTable, type Row } from "./systemv_tables.ts";
 
-/** A mode bit that means nothing to the kernel: whoever set it deletes the key file, then the semaphore. */
+/**
+ * A mode bit that means nothing to the kernel: whoever used the semaphore last deletes the key file, then
+ * the semaphore.
+ */
 export const REMOVING = 0o010;
 
 const swept = new WeakSet<Libc>();
@@ -15,10 +19,19 @@ export function sweepOnce(libc: Libc): void {
   if (swept.has(libc)) return;
   swept.add(libc);
   const user = libc.c.geteuid();
-  for (const { key, semid, perms, uid, cuid } of readTable(libc, "sem")) {
+  for (const { key, semid, perms, uid, cuid } of semaphores(libc)) {
     const isOurs = isQtKey(key!) && uid === user && cuid === user;
     if (!isOurs || (perms! & REMOVING) === 0) continue;
     const remover = libc.c.semctl(semid!, 0, GETPID, 0n);
     if (remover > 0 && !libc.isAlive(remover)) libc.c.semctl(semid!, 0, IPC_RMID, 0n);
+  }
+}
+
+function semaphores(libc: Libc): Row[] {
+  try {
+    return readTable(libc, "sem");
+  } catch (error) {
+    if (error instanceof Failure) return []; // there need not be a /proc
+    throw error;
   }
 }

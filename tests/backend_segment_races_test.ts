@@ -1,175 +1,234 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { AccessMode } from "../mod.ts";
-import {
-  assertFails,
-  OPEN_LOCK,
-  OPEN_NEW_LOCK,
-  REMOVE_LOCK,
-  setUp,
-} from "./fixtures/fake_system.ts";
+import * as fake from "./fixtures/fake_system.ts";
+import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
 
 const { ReadWrite } = AccessMode;
+const { ATTACHED, DOWN, FIND, HOLDER, LOOK, NEW_FILE, OPEN, OPEN_LOCK, OPEN_NEW_LOCK } = fake;
+const { REMOVE_LOCK, SHMGET_NEW, STATUS, STATX, TRY_DOWN, UNLOCK, WAIT_IN_VAIN } = fake;
 
-/** Steps of the scripts: a look at the segment through its key file, and the section's lock. */
-const LOOK = (status: string) =>
-  `open("/q/seg", O_NONBLOCK|O_CLOEXEC) = 5
-  ftok("/q/seg", 'Q') = 0x51000001
-  shmget(0x51000001, 0, 0) = 9
-  shmctl(9, IPC_STAT) = ${status}`;
-/** The same with the key file that is kept open from the last time. */
-const LOOK_AGAIN = (status: string) => LOOK(status).replace(/.*O_CLOEXEC\) = 5\n/, "");
-const FIND = `open("/q/seg", O_NONBLOCK|O_CLOEXEC) = 4
-  ftok("/q/seg", 'Q') = 0x51000001
-  shmget(0x51000001, 0, 0600) = 9`;
-const FIND_AGAIN = FIND.replace(/.*O_CLOEXEC\) = 4\n/, "");
-const TRY_LOCK = "semtimedop(7, [-1 SEM_UNDO], 10 ms)";
-const RELEASE = "semop(7, [0 IPC_NOWAIT, 1 SEM_UNDO]) = 0";
-const ATTACHED = `shmat(9, 0, 0) = 0x7f0000000000
-  shmctl(9, IPC_STAT) = { size 100, attached 2 }`;
-const NEW_FILE = `open("/q/seg", O_RDWR|O_CREAT|O_EXCL|O_CLOEXEC, 0640) = 4
-  ftok("/q/seg", 'Q') = 0x51000001`;
+/** The same as FIND with the key file that is kept open from the last time. */
+const FIND_AGAIN = script("statx(4) = { inode 1, links 1 }", "shmget(0x51000001, 0, 0600) = 9");
+/** The first try for the lock, and another one. */
+const BUSY = script(OPEN_LOCK, `${DOWN(10)} = EAGAIN`, HOLDER());
+const BUSY_AGAIN = WAIT_IN_VAIN(10);
+/** A look at the segment that finds no key file. */
+const NONE = `${STATX("/q/seg")} = ENOENT`;
 
-describe("attach() and create() among other processes", () => {
+describe("attach() among other processes", () => {
+  const NATIVE = FIND.replace("|O_NOFOLLOW", "");
+  const NATIVE_AGAIN = FIND_AGAIN.replace("statx(4)", `statx("/q/seg")`);
   const attachments: [name: string, script: string][] = [
     [
-      "attach() looks again if the segment is removed before shmat",
-      `${FIND}\nshmat(9, 0, 0) = EIDRM\n${FIND_AGAIN}\n${ATTACHED}`,
+      "looks again if the segment is removed before shmat",
+      script(NATIVE, "shmat(9, 0, 0) = EIDRM", NATIVE_AGAIN, ATTACHED),
     ],
     [
-      "attach() looks again if the segment is removed during shmat",
-      `${FIND}
+      "looks again if the segment is removed during shmat",
+      `${NATIVE}
       shmat(9, 0, 0) = 0x7f0000000000
-      shmctl(9, IPC_STAT) = { size 100, attached 1, removed }
+      ${STATUS("size 100, attached 1, removed")}
       shmdt(0x7f0000000000) = 0
-      ${FIND_AGAIN}\n${ATTACHED}`,
+      ${NATIVE_AGAIN}\n${ATTACHED}`,
+    ],
+    [
+      "opens the key file that is there if the one that was kept open is not",
+      `${NATIVE}
+      shmat(9, 0, 0) = EINVAL
+      statx("/q/seg") = { inode 3 }
+      close(4) = 0
+      ${NATIVE.replace("inode 1", "inode 3").replace("0x51000001", "0x51000003")}
+      ${ATTACHED}`,
     ],
   ];
-  for (const [name, script] of attachments) {
+  for (const [name, steps] of attachments) {
     test(name, () => {
       const { ffi, backend } = setUp();
-      ffi.play(script, () => backend.segments.attach("/q/seg", ReadWrite, null));
+      ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, null));
     });
   }
 
-  test("attach() does without the lock that a user of the segment holds", () => {
+  test("removes the lock that it opened if there is no segment any more", () => {
     const { ffi, backend, lock } = setUp();
-    const script = `
-      ${FIND}\n${OPEN_LOCK}
-      ${TRY_LOCK} = EAGAIN
-      ${LOOK("{ size 100, attached 1 }")}
+    const steps = script(
+      ...[FIND, OPEN_LOCK, `${DOWN(10)} = 0`],
+      ...["shmat(9, 0, 0) = EIDRM", NONE, REMOVE_LOCK],
+      ...["statx(4) = { inode 1, links 0 }", "close(4) = 0", `${OPEN("/q/seg")} = ENOENT`],
+    );
+    const attach = () => backend.segments.attach("/q/seg", ReadWrite, lock);
+    assertFails(() => ffi.play(steps, attach), "NotFound", "open", 2);
+  });
+
+  test("does without the lock that a user of the segment holds", () => {
+    const { ffi, backend, lock } = setUp();
+    const steps = `
+      ${FIND}\n${BUSY}
+      ${LOOK("size 100, attached 1")}
       flock(4, LOCK_EX|LOCK_NB) = 0
       ${ATTACHED}
       flock(4, LOCK_UN) = 0`;
-    ffi.play(script, () => backend.segments.attach("/q/seg", ReadWrite, lock));
+    ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, lock));
   });
 
-  test("attach() without the lock is for one at a time: two would take each other for users", () => {
+  test("without the lock is for one at a time: two would take each other for users", () => {
     const { ffi, backend, lock } = setUp();
-    const script = `
-      ${FIND}\n${OPEN_LOCK}
-      ${TRY_LOCK} = EAGAIN
-      ${LOOK("{ size 100, attached 1 }")}
+    const steps = `
+      ${FIND}\n${BUSY}
+      ${LOOK("size 100, attached 1")}
       flock(4, LOCK_EX|LOCK_NB) = EAGAIN
       close(4) = 0
-      ${FIND_AGAIN}
-      ${TRY_LOCK} = 0
+      ${FIND}
+      ${TRY_DOWN} = 0
       ${ATTACHED}
-      ${RELEASE}`;
-    ffi.play(script, () => backend.segments.attach("/q/seg", ReadWrite, lock));
+      ${UNLOCK}`;
+    ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, lock));
   });
 
-  test("attach() without the lock looks again if it is alone: the holder may be removing", () => {
+  test("without the lock looks again if it is alone: the holder may be removing", () => {
     const { ffi, backend, lock } = setUp();
-    const script = `
-      ${FIND}\n${OPEN_LOCK}
-      ${TRY_LOCK} = EAGAIN
-      ${LOOK("{ size 100, attached 1 }")}
+    const steps = `
+      ${FIND}\n${BUSY}
+      ${LOOK("size 100, attached 1")}
       flock(4, LOCK_EX|LOCK_NB) = 0
       ${ATTACHED.replace("attached 2", "attached 1")}
       shmdt(0x7f0000000000) = 0
       flock(4, LOCK_UN) = 0
       close(4) = 0
-      ${FIND_AGAIN}
-      ${TRY_LOCK} = 0
+      ${FIND}
+      ${TRY_DOWN} = 0
       ${ATTACHED}
-      ${RELEASE}`;
-    ffi.play(script, () => backend.segments.attach("/q/seg", ReadWrite, lock));
+      ${UNLOCK}`;
+    ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, lock));
   });
 
-  test("attach() takes over a lock that nobody can hold, as the only one, after a wait", () => {
+  test("takes over a lock that nobody can hold, as the only one, after a second", () => {
     const { ffi, backend, lock } = setUp();
-    const script = `
-      ${FIND}\n${OPEN_LOCK}
-      ${TRY_LOCK} = EAGAIN
-      ${LOOK("{ size 100, attached 0 }")}
+    const dead = HOLDER().replace("kill(77, 0) = 0", "kill(77, 0) = ESRCH");
+    const steps = `
+      ${FIND}
+      ${OPEN_LOCK}
+      ${DOWN(10)} = EAGAIN
+      ${dead}
+      ${LOOK("size 100, attached 0")}
+      ${TRY_DOWN} = EAGAIN
+      ${DOWN(1000)} = EAGAIN
+      ${dead}
       flock(3, LOCK_EX|LOCK_NB) = 0
-      semtimedop(7, [-1 SEM_UNDO], 1000 ms) = EAGAIN
-      ${LOOK_AGAIN("{ size 100, attached 0 }")}
-      semop(7, [0 IPC_NOWAIT, 1, -1 SEM_UNDO]) = 0
+      ${dead.split("\n").slice(1).join("\n")}
+      ${fake.TAKE_OVER} = 0
       flock(3, LOCK_UN) = 0
       ${ATTACHED}
-      ${RELEASE}`;
-    ffi.play(script, () => backend.segments.attach("/q/seg", ReadWrite, lock));
+      ${UNLOCK}`;
+    ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, lock));
   });
 
-  test("create() of a segment that exists does not touch its lock", () => {
+  test("names the holder of a lock if it waited five seconds for one who is not attached", () => {
+    const { ffi, backend, lock } = setUp();
+    const recover = (...slices: number[]) =>
+      script(`${TRY_DOWN} = EAGAIN`, ...slices.map((ms) => `${DOWN(ms)} = EAGAIN\n${HOLDER()}`));
+    const look = LOOK("size 100, attached 0");
+    const isForeign = `flock(3, LOCK_EX|LOCK_NB) = 0
+      semctl(7, 0, GETPID) = 77
+      flock(3, LOCK_UN) = 0`;
+    const steps = script(
+      ...[FIND, BUSY, look, recover(1000, 1000, 100), isForeign],
+      ...[BUSY_AGAIN, look, recover(1000, 1000, 100), isForeign],
+      ...[BUSY_AGAIN, look, recover(770), BUSY_AGAIN, look],
+      ...HOLDER().split("\n").slice(0, 2),
+    );
+    const attach = () => backend.segments.attach("/q/seg", ReadWrite, lock);
+    const failing = () => ffi.play(steps, attach);
+    assertFails(failing, "LockError", undefined, undefined, /timed out.*held by process 77 /);
+  });
+
+  test("to more than the runtime can view detaches and gives the lock back", () => {
+    const { ffi, backend, lock } = setUp("x64", 99);
+    const steps = `
+      ${FIND}\n${OPEN_LOCK}
+      ${DOWN(10)} = 0
+      ${ATTACHED}
+      shmdt(0x7f0000000000) = 0
+      ${LOOK("size 100, attached 1")}
+      ${UNLOCK}`;
+    const { segments } = backend;
+    const attach = () => ffi.play(steps, () => segments.attach("/q/seg", ReadWrite, lock));
+    assert.throws(attach, { code: "InvalidSize", message: /100 bytes.*at most 99/ });
+  });
+});
+
+describe("create() among other processes", () => {
+  test("of a segment that exists does not touch its lock", () => {
     // Qt sets the lock to free before it knows, even if somebody holds it.
     const { ffi, backend, lock } = setUp();
-    const create = () =>
-      ffi.play(
-        `${FIND}\nclose(4) = 0`,
-        () => backend.segments.create("/q/seg", 100, ReadWrite, lock),
-      );
-    assertFails(create, "AlreadyExists", "shmget", 17);
+    const steps = `${STATX("/q/seg")} = { inode 1 }\nshmget(0x51000001, 0, 0600) = 9`;
+    const create = () => backend.segments.create("/q/seg", 100, ReadWrite, lock);
+    assertFails(() => ffi.play(steps, create), "AlreadyExists", "shmget", 17);
   });
 
-  const missing = `open("/q/seg", O_NONBLOCK|O_CLOEXEC) = ENOENT`;
-  const undone = `ftok("/q/seg", 'Q') = 0x51000001\nunlink("/q/seg") = 0\nclose(4) = 0`;
-  const start = `${missing}\n${OPEN_NEW_LOCK}\n${TRY_LOCK} = 0\n${NEW_FILE}`;
-  const shmget = "shmget(0x51000001, 100, IPC_CREAT|IPC_EXCL|0600)";
+  test("does not wait for the lock of a segment that has got a user since", () => {
+    const { ffi, backend, lock } = setUp();
+    const steps = script(NONE, BUSY, LOOK("size 100, attached 1"));
+    const create = () => backend.segments.create("/q/seg", 100, ReadWrite, lock);
+    assertFails(() => ffi.play(steps, create), "AlreadyExists", "shmget", 17);
+  });
+
+  test("uses a key file that has no segment", () => {
+    const { ffi, backend, lock } = setUp();
+    const steps = `
+      ${STATX("/q/seg")} = { inode 1 }
+      shmget(0x51000001, 0, 0600) = ENOENT
+      ${OPEN_LOCK}
+      ${DOWN(10)} = 0
+      ${fake.MAKE("/q/seg")} = EEXIST
+      ${OPEN("/q/seg")} = 4
+      statx(4) = { inode 1 }
+      ${SHMGET_NEW} = 9
+      shmat(9, 0, 0) = 0x7f0000000000
+      ${UNLOCK}`;
+    ffi.play(steps, () => backend.segments.create("/q/seg", 100, ReadWrite, lock));
+  });
+
+  const undone = script("statx(4) = { inode 1, links 1 }", `unlink("/q/seg") = 0`, "close(4) = 0");
+  const start = script(NONE, OPEN_NEW_LOCK, NEW_FILE);
   for (
-    const [name, code, syscall, errno, script] of [
+    const [name, code, syscall, errno, steps] of [
       [
-        "create() that loses against another one only gives the lock back",
+        "that loses against another one leaves it its file, and removes its own lock",
         ...["AlreadyExists", "shmget", 17] as const,
-        `${start}\n${shmget} = EEXIST\nclose(4) = 0
-      ${LOOK("{ size 100, attached 1 }")}\n${RELEASE}`,
+        script(
+          ...[start, `${SHMGET_NEW} = EEXIST`, "close(4) = 0"],
+          ...[LOOK("size 100, attached 1"), REMOVE_LOCK],
+        ),
       ],
       [
-        "create() without room for a segment removes the key files and the lock",
+        "that loses against another one only gives a lock of theirs back",
+        ...["AlreadyExists", "shmget", 17] as const,
+        script(
+          ...[NONE, OPEN_LOCK, `${DOWN(10)} = 0`, NEW_FILE, `${SHMGET_NEW} = EEXIST`],
+          ...["close(4) = 0", LOOK("size 100, attached 1"), UNLOCK],
+        ),
+      ],
+      [
+        "without room for a segment removes the key files and the lock",
         ...["OutOfResources", "shmget", 28] as const,
-        `${start}\n${shmget} = ENOSPC\n${undone}\n${missing}\n${REMOVE_LOCK}`,
+        script(start, `${SHMGET_NEW} = ENOSPC`, undone, NONE, REMOVE_LOCK),
       ],
       [
-        "create() that cannot map its segment removes all of it",
+        "that cannot map its segment removes all of it",
         ...["OutOfResources", "shmat", 12] as const,
-        `${start}\n${shmget} = 9\nshmat(9, 0, 0) = ENOMEM
-      shmctl(9, IPC_RMID) = 0\n${undone}\n${missing}\n${REMOVE_LOCK}`,
+        script(
+          ...[start, `${SHMGET_NEW} = 9`, "shmat(9, 0, 0) = ENOMEM"],
+          ...["shmctl(9, IPC_RMID) = 0", undone, NONE, REMOVE_LOCK],
+        ),
       ],
     ] as const
   ) {
     test(name, () => {
       const { ffi, backend, lock } = setUp();
       const { segments } = backend;
-      const create = () => ffi.play(script, () => segments.create("/q/seg", 100, ReadWrite, lock));
+      const create = () => ffi.play(steps, () => segments.create("/q/seg", 100, ReadWrite, lock));
       assertFails(create, code, syscall, errno);
     });
   }
-
-  test("attach() to more than the runtime can view detaches and gives the lock back", () => {
-    const { ffi, backend, lock } = setUp("x64", 99);
-    const script = `
-      ${FIND}\n${OPEN_LOCK}
-      ${TRY_LOCK} = 0
-      shmat(9, 0, 0) = 0x7f0000000000
-      shmctl(9, IPC_STAT) = { size 100, attached 2 }
-      shmdt(0x7f0000000000) = 0
-      ${LOOK("{ size 100, attached 1 }")}
-      ${RELEASE}
-      close(4) = 0`;
-    const { segments } = backend;
-    const attach = () => ffi.play(script, () => segments.attach("/q/seg", ReadWrite, lock));
-    assert.throws(attach, { code: "InvalidSize", message: /100 bytes.*at most 99/ });
-  });
 });

@@ -2,13 +2,11 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { SystemSemaphoreMode } from "../mod.ts";
 import * as fake from "./fixtures/fake_system.ts";
-import { assertFails, created, setUp } from "./fixtures/fake_system.ts";
+import { assertFails, created, script, setUp } from "./fixtures/fake_system.ts";
 
 const { Create, Open } = SystemSemaphoreMode;
-const { JOIN, LEAVE, MARK, MARKED, OPEN_LOCK, OPEN_NEW_LOCK, REMOVE_LOCK, TRY_ALONE, UNMARKED } =
-  fake;
-
-const TRY_LOCK = "semtimedop(7, [-1 SEM_UNDO], 10 ms)";
+const { DOWN, HOLDER, JOIN, LEAVE, MARK, MARKED, OPEN_LOCK, OPEN_NEW_LOCK } = fake;
+const { OPEN_NEW_SEMAPHORE, REMOVE_MARKED, STATX, TRY_ALONE, TRY_DOWN, UNLOCK, UNMARKED } = fake;
 
 describe("the lock in use", () => {
   function setUpLocked() {
@@ -17,23 +15,51 @@ describe("the lock in use", () => {
     return setup;
   }
 
-  test("is waited for again after EINTR", () => {
+  test("is waited for in slices, for as long as it takes", () => {
     const { ffi, lock } = setUpLocked();
-    const down = "semop(7, [-1 SEM_UNDO])";
-    ffi.play(`${down} = EINTR\n${down} = EINTR\n${down} = 0`, () => lock.acquire());
-    ffi.play(`${TRY_LOCK} = EINTR\n${TRY_LOCK} = 0`, () => assert.equal(lock.acquire(10), true));
+    const slice = `${DOWN(1000)} = EAGAIN\n${HOLDER()}`;
+    const steps = script(`${TRY_DOWN} = EAGAIN`, slice, slice, slice, `${DOWN(1000)} = 0`);
+    ffi.play(steps, () => assert.equal(lock.acquire(), true));
+  });
+
+  test("is waited for until the timeout is over", () => {
+    const { ffi, lock } = setUpLocked();
+    const slices = [1000, 500].map((ms) => `${DOWN(ms)} = EAGAIN\n${HOLDER()}`);
+    const steps = script(`${TRY_DOWN} = EAGAIN`, ...slices);
+    ffi.play(steps, () => assert.equal(lock.acquire(1500), false));
+  });
+
+  test("is waited for again after EINTR, for what is left of the time", () => {
+    const { ffi, lock } = setUpLocked();
+    const steps = `
+      ${TRY_DOWN} = EINTR
+      ${DOWN(10)} = EINTR <4 ms>
+      ${DOWN(6)} = EINTR <7 ms>
+      ${DOWN(0)} = 0`;
+    ffi.play(steps, () => assert.equal(lock.acquire(10), true));
   });
 
   for (const errno of ["EIDRM", "EINVAL"]) {
-    test(`is made again and then taken if a peer removed it (${errno})`, () => {
+    test(`is made again, and so taken, if a peer removed it (${errno})`, () => {
       const { ffi, lock } = setUpLocked();
-      const script = `
-        semop(7, [-1 SEM_UNDO]) = ${errno}
-        semop(7, [-1 SEM_UNDO]) = ${errno}
+      const steps = `
+        ${TRY_DOWN} = ${errno}
+        ${DOWN(1000)} = ${errno}
         close(3) = 0
-        ${OPEN_NEW_LOCK.replace(" = 7", " = 8").replace("semctl(7", "semctl(8")}
-        semop(8, [-1 SEM_UNDO]) = 0`;
-      ffi.play(script, () => assert.equal(lock.acquire(), true));
+        ${OPEN_NEW_LOCK.replace(" = 7", " = 8").replace("semop(7", "semop(8")}`;
+      ffi.play(steps, () => assert.equal(lock.acquire(), true));
+      ffi.play(UNLOCK.replace("7", "8"), () => lock.release());
+    });
+
+    test(`is opened and waited for if a peer removed it and made it again (${errno})`, () => {
+      const { ffi, lock } = setUpLocked();
+      const steps = `
+        ${TRY_DOWN} = ${errno}
+        ${DOWN(1000)} = ${errno}
+        close(3) = 0
+        ${OPEN_LOCK.replace(" = 7", " = 8").replace("semctl(7", "semctl(8")}
+        ${DOWN(1000).replace("7", "8")} = 0`;
+      ffi.play(steps, () => assert.equal(lock.acquire(), true));
     });
   }
 
@@ -42,114 +68,46 @@ describe("the lock in use", () => {
     test(`is not released again if a peer ${cause} meanwhile (${errno})`, () => {
       // Qt adds 1 to the 1 of a new or reset one, which lets two in at a time.
       const { ffi, lock } = setUpLocked();
-      const script = `semop(7, [0 IPC_NOWAIT, 1 SEM_UNDO]) = ${errno}`;
-      ffi.play(script, () => lock.release());
+      ffi.play(UNLOCK.replace(/0$/, errno), () => lock.release());
     });
   }
 
   test("goes on without the kernel's undo where its count is full (ERANGE)", () => {
     const { ffi, lock } = setUpLocked();
-    const undone = "semop(7, [-1 SEM_UNDO]) = ERANGE";
-    ffi.play(`${undone}\n${undone}\nsemop(7, [-1]) = 0`, () => lock.acquire());
+    const steps = `
+      ${TRY_DOWN} = ERANGE
+      ${DOWN(1000)} = ERANGE
+      semtimedop(7, [-1], 1000 ms) = 0`;
+    ffi.play(steps, () => assert.equal(lock.acquire(), true));
   });
 });
 
 describe("a semaphore in use", () => {
   function opened() {
     const { ffi, backend } = setUp();
-    const script = `${OPEN_LOCK}\n${JOIN}`;
-    const semaphore = ffi.play(script, () => backend.semaphores.open("/q/sem", 4, Open));
+    const steps = script(OPEN_LOCK, JOIN);
+    const semaphore = ffi.play(steps, () => backend.semaphores.open("/q/sem", 4, Open));
     return { ffi, semaphore };
   }
 
   test("is made again with its initial value before a release if a peer removed it", () => {
     const { ffi, semaphore } = opened();
-    const script = `
-      semop(7, [2 SEM_UNDO]) = EIDRM
+    const steps = `
+      semtimedop(7, [2 SEM_UNDO], 1000 ms) = EIDRM
       close(3) = 0
-      ${OPEN_NEW_LOCK.replace("SETVAL, 1", "SETVAL, 4")}
+      ${OPEN_NEW_SEMAPHORE(4)}
       ${JOIN}
-      semop(7, [2 SEM_UNDO]) = 0`;
-    ffi.play(script, () => semaphore.release(2));
+      semtimedop(7, [2 SEM_UNDO], 1000 ms) = 0`;
+    ffi.play(steps, () => semaphore.release(2));
   });
 
   test("is OutOfResources if its value is at its end, with and without undo", () => {
     const { ffi, semaphore } = opened();
-    const script = "semop(7, [2 SEM_UNDO]) = ERANGE\nsemop(7, [2]) = ERANGE";
-    const release = () => ffi.play(script, () => semaphore.release(2));
+    const steps = `
+      semtimedop(7, [2 SEM_UNDO], 1000 ms) = ERANGE
+      semtimedop(7, [2], 1000 ms) = ERANGE`;
+    const release = () => ffi.play(steps, () => semaphore.release(2));
     assertFails(release, "OutOfResources", "semop", 34);
-  });
-});
-
-describe("opening a semaphore", () => {
-  const cases: [name: string, mode: SystemSemaphoreMode, script: string][] = [
-    [
-      "starts again if another process makes it first",
-      Open,
-      `open("/q/sem", O_NONBLOCK|O_CLOEXEC) = 3
-      ftok("/q/sem", 'Q') = 0x51000002
-      semget(0x51000002, 1, 0600) = ENOENT
-      semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0600) = EEXIST
-      ${OPEN_LOCK.replace(/.*O_CLOEXEC\) = 3\n/, "")}`,
-    ],
-    [
-      "makes the key file if it vanishes between open and ftok",
-      Open,
-      `open("/q/sem", O_NONBLOCK|O_CLOEXEC) = 3
-      ftok("/q/sem", 'Q') = ENOENT
-      close(3) = 0
-      open("/q/sem", O_RDWR|O_CREAT|O_EXCL|O_CLOEXEC, 0640) = EEXIST
-      ${OPEN_LOCK}`,
-    ],
-    ...["ENOENT", "0x51000003"].map((key): [string, SystemSemaphoreMode, string] => [
-      `takes back what it made if the key file is ${key === "ENOENT" ? "gone" : "new"} by then`,
-      Open,
-      `${OPEN_NEW_LOCK.replace(/0x51000002$/, key)}
-      semctl(7, 0, IPC_RMID) = 0
-      close(3) = 0
-      ${OPEN_NEW_LOCK}`,
-    ]),
-    [
-      "starts again if it is removed before its value is set",
-      Create,
-      `open("/q/sem", O_NONBLOCK|O_CLOEXEC) = 3
-      ftok("/q/sem", 'Q') = 0x51000002
-      semget(0x51000002, 1, 0600) = 7
-      semctl(7, 0, SETVAL, 1) = EIDRM
-      ftok("/q/sem", 'Q') = ENOENT
-      close(3) = 0
-      ${OPEN_NEW_LOCK}`,
-    ],
-    [
-      "opens the file again after EINTR",
-      Open,
-      `open("/q/sem", O_NONBLOCK|O_CLOEXEC) = EINTR\n${OPEN_LOCK}`,
-    ],
-    [
-      "needs no permission to read the key file",
-      Open,
-      OPEN_LOCK.replace(" = 3", " = EACCES"),
-    ],
-  ];
-  for (const [name, mode, script] of cases) {
-    test(name, () => {
-      const { ffi, backend } = setUp();
-      // A file that cannot be opened cannot be locked either.
-      const steps = script.includes("EACCES") ? script : `${script}\n${JOIN}`;
-      ffi.play(steps, () => backend.semaphores.open("/q/sem", 1, mode));
-    });
-  }
-
-  test("leaves no key file behind if the system has no more semaphores", () => {
-    const { ffi, backend } = setUp();
-    const script = `
-      ${OPEN_NEW_LOCK.split("\n").slice(0, 4).join("\n")}
-      semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0600) = ENOSPC
-      ftok("/q/sem", 'Q') = 0x51000002
-      unlink("/q/sem") = 0
-      close(3) = 0`;
-    const open = () => ffi.play(script, () => backend.semaphores.open("/q/sem", 1, Open));
-    assertFails(open, "OutOfResources", "semget", 28);
   });
 });
 
@@ -175,13 +133,16 @@ describe("of those who use a semaphore the last removes it once an owner has lef
     [
       "an owner that is the last removes it, whether marked before or not",
       owner,
-      `${MARKED}\n${TRY_ALONE} = 0\n${REMOVE_LOCK}`,
+      `${MARKED}\n${TRY_ALONE} = 0\n${REMOVE_MARKED}`,
     ],
     [
       "an owner whose semaphore was removed meanwhile deletes its key file",
       owner,
       `${GONE}\nsemget(0x51000002, 0, 0) = ENOENT\n${TRY_ALONE} = 0\n` +
-      REMOVE_LOCK.replace("IPC_RMID) = 0", "IPC_RMID) = EINVAL"),
+      REMOVE_MARKED.replace(/^.*\n.*\n.*\n/, `${fake.TOUCH} = EINVAL\n${GONE}\n`).replace(
+        "IPC_RMID) = 0",
+        "IPC_RMID) = EINVAL",
+      ),
     ],
     [
       "an owner leaves the key file if somebody has made another semaphore with it",
@@ -196,13 +157,18 @@ describe("of those who use a semaphore the last removes it once an owner has lef
     [
       "who is the last removes a marked one",
       other,
-      `${LEAVE}\n${MARKED}\n${TRY_ALONE} = 0\n${REMOVE_LOCK}`,
+      `${LEAVE}\n${MARKED}\n${TRY_ALONE} = 0\n${REMOVE_MARKED}`,
     ],
     [
       "who is the last leaves the key file to a new semaphore of the key",
       other,
       `${LEAVE}\n${MARKED}\n${TRY_ALONE} = 0
-      ${REMOVE_LOCK.replace("= 0x51000002", "= 0x51000003").replace(/unlink.* = 0\n/, "")}`,
+      ${
+        REMOVE_MARKED.replace("links 1", "links 0").replace(
+          /unlink.* = 0\n/,
+          `${STATX("/q/sem")} = { inode 3 }\n`,
+        )
+      }`,
     ],
     [
       // LOCK_EX would keep somebody who opens it at that moment from LOCK_SH.

@@ -1,0 +1,167 @@
+/** How a segment is left: who removes what, and who waits for whom. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import * as fake from "./fixtures/fake_system.ts";
+import { attached, created, script, setUp } from "./fixtures/fake_system.ts";
+import { PID } from "./fixtures/fake_ffi.ts";
+
+const { HOLDER, REMOVE_ALL, REMOVE_LOCK, STATUS, STATX, TRY_DOWN, UNLOCK, WAIT_IN_VAIN } = fake;
+
+const USED = STATUS("attached 1");
+const UNUSED = STATUS("attached 0");
+const CLOSE = script("close(3) = 0", "close(4) = 0");
+
+describe("the maker of the lock", () => {
+  function setUpCreated() {
+    const setup = setUp();
+    return { ...setup, segment: created(setup) };
+  }
+
+  test("who is not the last leaves the segment, and removes a free lock", () => {
+    const { ffi, segment } = setUpCreated();
+    ffi.play(fake.BURY, () => assert.equal(segment.unmap(), true));
+    const steps = script(`${TRY_DOWN} = 0`, USED, REMOVE_LOCK, USED, "close(4) = 0");
+    ffi.play(steps, () => assert.equal(segment.leave(false, "wait"), true));
+    ffi.play("munmap(0x7f0000000000, 4096) = 0", () => segment.free());
+  });
+
+  test("who is not the last leaves a lock that somebody holds", () => {
+    const { ffi, segment } = setUpCreated();
+    const steps = script(WAIT_IN_VAIN(0), USED, CLOSE);
+    ffi.play(steps, () => assert.equal(segment.leave(false, "wait"), true));
+  });
+
+  for (
+    const [file, found] of [
+      ["", `statx(4) = { inode 1, links 1 }\nunlink("/q/seg") = 0`],
+      [
+        ", also without the key file,",
+        `statx(4) = { inode 1, links 0 }\n${STATX("/q/seg")} = ENOENT`,
+      ],
+    ] as const
+  ) {
+    test(`who is the last${file} removes files, segment and lock, under the lock`, () => {
+      const { ffi, segment } = setUpCreated();
+      const steps = `
+        ${TRY_DOWN} = 0
+        ${UNUSED}
+        shmctl(9, IPC_RMID) = 0
+        ${found}
+        ${REMOVE_LOCK}
+        close(4) = 0`;
+      ffi.play(steps, () => assert.equal(segment.leave(false, "wait"), true));
+    });
+  }
+
+  test("who is the last removes all of it with the lock that it holds already", () => {
+    const { ffi, segment } = setUpCreated();
+    ffi.play(REMOVE_ALL, () => assert.equal(segment.leave(true, "exit"), true));
+  });
+
+  test("removes all, with a lock made again, if the others leave while it gives it up", () => {
+    const { ffi, segment } = setUpCreated();
+    const givenUp = script(`${TRY_DOWN} = 0`, USED, REMOVE_LOCK, UNUSED);
+    const steps = script(givenUp, fake.OPEN_NEW_LOCK, REMOVE_ALL);
+    ffi.play(steps, () => assert.equal(segment.leave(false, "wait"), true));
+  });
+
+  test("who is the last leaves the file, and so the lock, to a later segment of the key", () => {
+    const { ffi, segment } = setUpCreated();
+    const steps = `
+      ${TRY_DOWN} = 0
+      ${UNUSED}
+      shmctl(9, IPC_RMID) = 0
+      statx(4) = { inode 1, links 0 }
+      ${STATX("/q/seg")} = { inode 3 }
+      ${UNLOCK}
+      ${CLOSE}`;
+    ffi.play(steps, () => assert.equal(segment.leave(false, "wait"), true));
+  });
+
+  test("waits at exit only as long as others take to come and go", () => {
+    const { ffi, segment } = setUpCreated();
+    const notMine = HOLDER().split("\n").slice(0, 2).join("\n");
+    const steps = script(WAIT_IN_VAIN(0), UNUSED, WAIT_IN_VAIN(10), notMine, CLOSE);
+    ffi.play(steps, () => assert.equal(segment.leave(false, "exit"), true));
+  });
+
+  test("leaves a mapping, without memory to put over it, until nobody can know its address", () => {
+    const { ffi, segment } = setUpCreated();
+    const failing = fake.BURY.replace(/ = 0x7f0000000000$/, " = ENOMEM");
+    ffi.play(failing, () => assert.equal(segment.unmap(), false));
+    ffi.play("shmdt(0x7f0000000000) = 0", () => segment.free());
+  });
+});
+
+describe("who has only attached", () => {
+  function setUpAttached() {
+    const setup = setUp();
+    return { ...setup, segment: attached(setup) };
+  }
+
+  // Both key files are kept open for the next time.
+  test("and is not the last does not ask for the lock", () => {
+    const { ffi, segment } = setUpAttached();
+    ffi.play(USED, () => assert.equal(segment.leave(false, "wait"), true));
+  });
+
+  test("and is not the last only releases a lock that it holds", () => {
+    const { ffi, segment } = setUpAttached();
+    ffi.play(script(USED, UNLOCK, USED), () => assert.equal(segment.leave(true, "wait"), true));
+  });
+
+  test("and holds the lock removes all if the others, who could not have it, leave", () => {
+    const { ffi, segment } = setUpAttached();
+    const steps = script(USED, UNLOCK, UNUSED, UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL);
+    ffi.play(steps, () => assert.equal(segment.leave(true, "exit"), true));
+  });
+
+  test("and is the last removes all, under the lock", () => {
+    const { ffi, segment } = setUpAttached();
+    const steps = script(UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL);
+    ffi.play(steps, () => assert.equal(segment.leave(false, "wait"), true));
+  });
+
+  test("leaves all to somebody who attaches while it waits for the lock", () => {
+    const { ffi, segment } = setUpAttached();
+    const steps = script(UNUSED, WAIT_IN_VAIN(10), USED);
+    ffi.play(steps, () => assert.equal(segment.leave(false, "wait"), true));
+  });
+
+  test("leaves all to somebody who attached before it had the lock", () => {
+    const { ffi, segment } = setUpAttached();
+    const steps = script(UNUSED, `${TRY_DOWN} = 0`, USED, UNLOCK, USED);
+    ffi.play(steps, () => assert.equal(segment.leave(false, "wait"), true));
+  });
+
+  test("is told to come again, with all still open, if it may not wait for the lock", () => {
+    const { ffi, segment } = setUpAttached();
+    const vain = script(UNUSED, WAIT_IN_VAIN(0), UNUSED);
+    ffi.play(vain, () => assert.equal(segment.leave(false, "now"), false));
+    const steps = script(UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL);
+    ffi.play(steps, () => assert.equal(segment.leave(false, "now"), true));
+  });
+
+  test("is done without the lock if somebody attaches meanwhile", () => {
+    const { ffi, segment } = setUpAttached();
+    const steps = script(UNUSED, WAIT_IN_VAIN(0), USED);
+    ffi.play(steps, () => assert.equal(segment.leave(false, "now"), true));
+  });
+
+  test("removes all at exit under a lock that another thread of this process holds", () => {
+    // Which is one that waited on another thread for a program that has ended.
+    const { ffi, segment } = setUpAttached();
+    const mine = HOLDER(PID).split("\n").slice(0, 2).join("\n");
+    const steps = script(UNUSED, WAIT_IN_VAIN(10, PID), mine, REMOVE_ALL);
+    ffi.play(steps, () => assert.equal(segment.leave(false, "exit"), true));
+  });
+
+  test("is told apart from a segment that was removed meanwhile", () => {
+    const { ffi, segment } = setUpAttached();
+    const gone = "shmctl(9, IPC_STAT) = EINVAL\nshmget(0x51000001, 0, 0) = ENOENT";
+    const rest = REMOVE_ALL.replace(/^.*/, gone)
+      .replace("shmctl(9, IPC_RMID) = 0", "shmctl(9, IPC_RMID) = EINVAL");
+    const steps = script(gone, `${TRY_DOWN} = 0`, rest);
+    ffi.play(steps, () => assert.equal(segment.leave(false, "wait"), true));
+  });
+});

@@ -1,0 +1,204 @@
+/** What becomes of a lock whose value peers or crashes have wrecked. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import * as fake from "./fixtures/fake_system.ts";
+import { created, script, setUp } from "./fixtures/fake_system.ts";
+
+const { DOWN, HOLDER, OPEN_NEW_LOCK, TAKE_OVER, TRY_DOWN } = fake;
+
+const VALUE = (value: number | string) => `semctl(7, 0, GETVAL) = ${value}`;
+const LAST = (pid: number) => `semctl(7, 0, GETPID) = ${pid}`;
+const ALIVE = (pid: number) => `${LAST(pid)}\nkill(${pid}, 0) = 0`;
+const DEAD = (pid: number) => `${LAST(pid)}\nkill(${pid}, 0) = ESRCH`;
+/** It may be of another pid namespace, or there was none since the lock was made. */
+const NOBODY = (otime: number) => `${LAST(0)}\nsemctl(7, 0, IPC_STAT) = { otime ${otime} }`;
+/** A try, and who has the lock at that time. */
+const TRY = (who: string) => script(`${TRY_DOWN} = EAGAIN`, `${DOWN(0)} = EAGAIN`, VALUE(0), who);
+const GUARDED = (...steps: string[]) =>
+  script("flock(3, LOCK_EX|LOCK_NB) = 0", ...steps, "flock(3, LOCK_UN) = 0");
+
+function setUpLocked() {
+  const setup = setUp();
+  created(setup);
+  const { ffi, lock } = setup;
+  const tries = (steps: string, taken: boolean) =>
+    ffi.play(steps, () => assert.equal(lock.acquire(0), taken));
+  /** Some time later. */
+  const later = (ms: number, steps: string, taken: boolean) =>
+    tries(steps.replace("EAGAIN", `EAGAIN <${ms} ms>`), taken);
+  return { ffi, lock, tries, later };
+}
+
+describe("a lock whose value is above 1, which lets two in", () => {
+  // The kernel says so at once: the second step, that it be 0 then, does not wait.
+  const REFUSED = `${DOWN(1000)} = EAGAIN <0 ms>`;
+
+  for (const value of [2, 3]) {
+    test(`is set to 1 in one step if it is still ${value}, and then taken`, () => {
+      const { ffi, lock } = setUpLocked();
+      const steps = `
+        ${TRY_DOWN} = EAGAIN
+        ${REFUSED}
+        ${VALUE(value)}
+        semop(7, [-${value} IPC_NOWAIT, 0 IPC_NOWAIT, 1]) = 0
+        ${DOWN(1000)} = 0`;
+      ffi.play(steps, () => assert.equal(lock.acquire(1500), true));
+    });
+  }
+
+  test("is set to 1 also for who only tries", () => {
+    const steps = `
+      ${TRY_DOWN} = EAGAIN
+      ${DOWN(0)} = EAGAIN
+      ${VALUE(2)}
+      semop(7, [-2 IPC_NOWAIT, 0 IPC_NOWAIT, 1]) = 0
+      ${DOWN(0)} = 0`;
+    setUpLocked().tries(steps, true);
+  });
+
+  test("is left to somebody who was faster", () => {
+    const { ffi, lock } = setUpLocked();
+    const steps = script(
+      ...[`${TRY_DOWN} = EAGAIN`, REFUSED, VALUE(2)],
+      ...["semop(7, [-2 IPC_NOWAIT, 0 IPC_NOWAIT, 1]) = EAGAIN", `${DOWN(1000)} = EAGAIN`],
+      ...[HOLDER(), `${DOWN(500)} = 0`],
+    );
+    ffi.play(steps, () => assert.equal(lock.acquire(1500), true));
+  });
+
+  test("is made again if it is removed before it is looked at", () => {
+    const steps = `
+      ${TRY_DOWN} = EAGAIN
+      ${DOWN(0)} = EAGAIN
+      ${VALUE("EIDRM")}
+      ${DOWN(0)} = EINVAL
+      close(3) = 0
+      ${OPEN_NEW_LOCK}`;
+    setUpLocked().tries(steps, true);
+  });
+});
+
+describe("a lock that is taken, though whoever took it last is dead", () => {
+  const TAKEN = (who: string) => script(TRY(who), GUARDED(who, `${TAKE_OVER} = 0`));
+
+  test("is taken over after a second, by one who waits", () => {
+    const { ffi, lock } = setUpLocked();
+    const look = script(`${DOWN(1000)} = EAGAIN`, VALUE(0), DEAD(77));
+    const steps = script(`${TRY_DOWN} = EAGAIN`, look, look, GUARDED(DEAD(77), `${TAKE_OVER} = 0`));
+    ffi.play(steps, () => assert.equal(lock.acquire(), true));
+  });
+
+  test("is taken over after a second, and not before, by one who tries again and again", () => {
+    const { tries, later } = setUpLocked();
+    tries(TRY(DEAD(77)), false);
+    later(999, TRY(DEAD(77)), false);
+    later(1, TAKEN(DEAD(77)), true);
+  });
+
+  test("is taken over so too if nobody ever took it: its maker was killed", () => {
+    const { tries, later } = setUpLocked();
+    tries(TRY(NOBODY(0)), false);
+    later(999, TRY(NOBODY(0)), false);
+    later(1, TAKEN(NOBODY(0)), true);
+  });
+
+  test("is taken over only by the one who gets the flock", () => {
+    const { tries, later } = setUpLocked();
+    tries(TRY(DEAD(77)), false);
+    later(1000, script(TRY(DEAD(77)), "flock(3, LOCK_EX|LOCK_NB) = EAGAIN"), false);
+  });
+
+  test("is not taken over if another one has done so before the flock", () => {
+    const { tries, later } = setUpLocked();
+    tries(TRY(DEAD(77)), false);
+    later(1000, script(TRY(DEAD(77)), GUARDED(ALIVE(78))), false);
+  });
+
+  test("is not taken over if it is released at that moment", () => {
+    const { tries, later } = setUpLocked();
+    tries(TRY(DEAD(77)), false);
+    later(1000, script(TRY(DEAD(77)), GUARDED(DEAD(77), `${TAKE_OVER} = EAGAIN`)), false);
+  });
+
+  test("is not taken over while that process lives, also if it is another user's", () => {
+    const { tries, later } = setUpLocked();
+    tries(TRY(ALIVE(77)), false);
+    later(5000, TRY(ALIVE(77)), false);
+    later(5000, TRY(ALIVE(77).replace(/0$/, "EPERM")), false);
+  });
+
+  test("is not taken over while processes use it, though each is dead by then", () => {
+    const { tries, later } = setUpLocked();
+    tries(TRY(DEAD(77)), false);
+    later(600, TRY(DEAD(78)), false);
+    later(600, TRY(DEAD(79)), false);
+    later(999, TRY(DEAD(79)), false);
+    later(1, TAKEN(DEAD(79)), true);
+  });
+
+  test("is not taken over for what was seen before a living one had it", () => {
+    const { tries, later } = setUpLocked();
+    tries(TRY(DEAD(77)), false);
+    later(1000, TRY(ALIVE(77)), false); // a new process has the number
+    later(1000, TRY(DEAD(77)), false);
+    later(1000, TAKEN(DEAD(77)), true);
+  });
+});
+
+describe("a lock whose holder may be of another pid namespace", () => {
+  /** What a bounded wait for it looks like. */
+  const FOREIGN = script(
+    `${TRY_DOWN} = EAGAIN`,
+    ...[1000, 1000, 100].map((ms) => script(`${DOWN(ms)} = EAGAIN`, VALUE(0), NOBODY(5))),
+  );
+
+  test("is not taken over by who waits for it", () => {
+    const { tries, later } = setUpLocked();
+    tries(TRY(NOBODY(5)), false);
+    later(5000, TRY(NOBODY(5)), false);
+  });
+
+  test("is taken over by recover() if nobody is attached who could be the holder", () => {
+    const { ffi, lock } = setUpLocked();
+    const steps = script(FOREIGN, GUARDED(LAST(0), `${TAKE_OVER} = 0`));
+    ffi.play(steps, () => assert.equal(lock.recover(() => true, 5000), true));
+  });
+
+  for (
+    const [name, stale, steps] of [
+      ["somebody is attached by then", false, GUARDED(LAST(0))],
+      ["another one has taken it over by then", true, GUARDED(LAST(78))],
+      ["it is released by then", true, GUARDED(LAST(0), `${TAKE_OVER} = EAGAIN`)],
+      ["another one has the flock", true, "flock(3, LOCK_EX|LOCK_NB) = EAGAIN"],
+    ] as const
+  ) {
+    test(`is not taken over by recover() if ${name}`, () => {
+      const { ffi, lock } = setUpLocked();
+      ffi.play(script(FOREIGN, steps), () => {
+        assert.equal(lock.recover(() => stale, 5000), false);
+      });
+    });
+  }
+
+  test("is not taken over by recover() in less time than it takes to find out", () => {
+    const { ffi, lock } = setUpLocked();
+    ffi.play(script(...FOREIGN.split("\n").slice(0, 5)).replace("1000", "900"), () => {
+      assert.equal(lock.recover(() => true, 900), false);
+    });
+  });
+});
+
+describe("recover()", () => {
+  test("takes a lock that is released meanwhile, as everybody does", () => {
+    const { ffi, lock } = setUpLocked();
+    const steps = script(`${TRY_DOWN} = EAGAIN`, `${DOWN(1000)} = 0`);
+    ffi.play(steps, () => assert.equal(lock.recover(() => true, 5000), true));
+  });
+
+  test("leaves the lock of a process that lives", () => {
+    const { ffi, lock } = setUpLocked();
+    const slices = [1000, 1000, 100].map((ms) => `${DOWN(ms)} = EAGAIN\n${HOLDER()}`);
+    const steps = script(`${TRY_DOWN} = EAGAIN`, ...slices, GUARDED(LAST(77)));
+    ffi.play(steps, () => assert.equal(lock.recover(() => true, 5000), false));
+  });
+});

@@ -1,0 +1,152 @@
+/** `SegmentBackend.open`: the segment is made or attached to, under the lock. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { OpenRequest } from "../backends/types.ts";
+import { AccessMode } from "../mod.ts";
+import * as fake from "./fixtures/fake_system.ts";
+import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
+
+const { ATTACHED, DOWN, FIND, HOLDER, LOOK, NEW_FILE, OPEN, OPEN_LOCK, OPEN_NEW_LOCK } = fake;
+const { REMOVE_LOCK, SHMGET_NEW, STATUS, STATX, TRY_DOWN, UNLOCK, WAIT_IN_VAIN } = fake;
+
+const REQUEST: OpenRequest = {
+  size: 100,
+  mode: AccessMode.ReadWrite,
+  existing: "attach",
+  stale: "replace",
+  timeoutMs: 5000,
+  initialize: null,
+};
+
+const ENTER = script(OPEN_LOCK, `${DOWN(10)} = 0`);
+const BUSY = script(OPEN_LOCK, `${DOWN(10)} = EAGAIN`, HOLDER());
+const NONE = `${OPEN("/q/seg")} = ENOENT`;
+const MAP_NEW = script(`${SHMGET_NEW} = 9`, "shmat(9, 0, 0) = 0x7f0000000000");
+const USED = STATUS("size 100, attached 1");
+const STALE = STATUS("size 100, attached 0");
+
+function open(steps: string, request: Partial<OpenRequest> = {}, permissions?: number) {
+  const { ffi, backend, lock } = setUp("x64", undefined, permissions);
+  const { segments } = backend;
+  return ffi.play(
+    steps,
+    () => segments.open("/q/seg", { ...REQUEST, ...request }, lock, permissions),
+  );
+}
+
+describe("open()", () => {
+  test("makes lock, key file and segment where there are none", () => {
+    const segment = open(script(OPEN_NEW_LOCK, NONE, NEW_FILE, MAP_NEW, UNLOCK));
+    assert.deepEqual([segment.address, segment.size], [0x7f0000000000n, 100]);
+  });
+
+  test("makes what others may use with these permissions, whatever is private otherwise", () => {
+    const shared = script(OPEN_NEW_LOCK, NONE, NEW_FILE, MAP_NEW, UNLOCK)
+      .replaceAll(/0640(\) = (\d)\n)/g, "0644$1fchmod($2, 0644) = 0\n")
+      .replaceAll("IPC_EXCL|0600", "IPC_EXCL|0666");
+    open(shared, {}, 0o666);
+  });
+
+  test("makes what only a group may use with its permissions", () => {
+    const shared = script(OPEN_NEW_LOCK, NONE, NEW_FILE, MAP_NEW, UNLOCK)
+      .replaceAll(/0640(\) = (\d)\n)/g, "0640$1fchmod($2, 0640) = 0\n")
+      .replaceAll("IPC_EXCL|0600", "IPC_EXCL|0660");
+    open(shared, {}, 0o660);
+  });
+
+  test("attaches to a segment that is used", () => {
+    const segment = open(script(ENTER, FIND, USED, USED, ATTACHED, UNLOCK), { size: 99 });
+    assert.equal(segment.size, 100);
+  });
+
+  test("attaches without the lock if a user of the segment holds it", () => {
+    const steps = script(
+      ...[BUSY, LOOK("size 100, attached 1"), FIND, USED],
+      ...[WAIT_IN_VAIN(10), LOOK("size 100, attached 1")],
+      ...["flock(4, LOCK_EX|LOCK_NB) = 0", ATTACHED, "flock(4, LOCK_UN) = 0"],
+    );
+    open(steps);
+  });
+
+  test("makes the segment if the user who held the lock is gone by then", () => {
+    const steps = script(
+      ...[BUSY, LOOK("size 100, attached 1"), NONE],
+      ...[`${TRY_DOWN} = 0`, NONE, NEW_FILE, MAP_NEW, UNLOCK],
+    );
+    open(steps);
+  });
+
+  test("refuses one that is used if it is to be new, with or without the lock", () => {
+    const request = { existing: "refuse" } as const;
+    const locked = script(ENTER, FIND, USED, LOOK("size 100, attached 1"), UNLOCK);
+    const unlocked = script(BUSY, LOOK("size 100, attached 1"));
+    for (const steps of [locked, unlocked]) {
+      assertFails(() => open(steps, request), "AlreadyExists", "shmget", 17);
+    }
+  });
+
+  const REPLACE = script(
+    ...["shmctl(9, IPC_RMID) = 0", "statx(4) = { inode 1, links 1 }", `unlink("/q/seg") = 0`],
+    ...["close(4) = 0", `${fake.MAKE("/q/seg")} = 5`, "statx(5) = { inode 3 }"],
+    "shmget(0x51000003, 100, IPC_CREAT|IPC_EXCL|0600) = 10",
+    "shmat(10, 0, 0) = 0x7f0000000000",
+  );
+
+  for (const existing of ["attach", "refuse"] as const) {
+    test(`replaces one that nobody is attached to (${existing})`, () => {
+      open(script(ENTER, FIND, STALE, REPLACE, UNLOCK), { existing });
+    });
+  }
+
+  test("keeps one that nobody is attached to if that is asked for, and attaches to it", () => {
+    const attachedOnce = ATTACHED.replace("attached 2", "attached 1");
+    open(script(ENTER, FIND, STALE, STALE, attachedOnce, UNLOCK), { stale: "keep" });
+  });
+
+  test("keeps one that nobody is attached to, and refuses it if it is to be new", () => {
+    const steps = script(ENTER, FIND, STALE, LOOK("size 100, attached 0"), UNLOCK);
+    const request = { stale: "keep", existing: "refuse" } as const;
+    assertFails(() => open(steps, request), "AlreadyExists", "shmget", 17);
+  });
+
+  test("uses a key file that leads to no segment", () => {
+    const steps = script(
+      ...[ENTER, FIND.replace(/= 9$/, "= ENOENT")],
+      // It is kept open, and looked at again.
+      ...["statx(4) = { inode 1, links 1 }", MAP_NEW, UNLOCK],
+    );
+    open(steps);
+  });
+
+  const SMALL = STATUS("size 50, attached 1");
+  const tooSmall = /the segment has 50 bytes, fewer than the 100 that were asked for/;
+
+  test("refuses a smaller one, naming both sizes, and does not attach to it", () => {
+    const steps = script(ENTER, FIND, SMALL, SMALL, LOOK("size 50, attached 1"), UNLOCK);
+    assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
+  });
+
+  test("refuses a smaller one, and does not attach to it, without the lock too", () => {
+    const steps = script(BUSY, LOOK("size 50, attached 1"), FIND, SMALL);
+    assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
+  });
+
+  test("leaves nothing behind without room for a segment", () => {
+    const steps = script(
+      ...[OPEN_NEW_LOCK, NONE, NEW_FILE, `${SHMGET_NEW} = ENOSPC`],
+      ...["statx(4) = { inode 1, links 1 }", `unlink("/q/seg") = 0`, "close(4) = 0"],
+      ...[`${STATX("/q/seg")} = ENOENT`, REMOVE_LOCK],
+    );
+    assertFails(() => open(steps), "OutOfResources", "shmget", 28);
+  });
+
+  test("gives up after its timeout, and names who holds the lock and is not attached", () => {
+    const look = `${STATX("/q/seg")} = ENOENT`;
+    const steps = script(
+      ...[BUSY, look, WAIT_IN_VAIN(490), WAIT_IN_VAIN(10), look],
+      ...HOLDER().split("\n").slice(0, 2),
+    );
+    const failing = () => open(steps, { timeoutMs: 500 });
+    assertFails(failing, "LockError", undefined, undefined, /timed out.*by process 77 /);
+  });
+});

@@ -1,0 +1,225 @@
+/** What belongs to another user is refused, and what was taken until then given back. */
+import { describe, test } from "node:test";
+import { AccessMode, SystemSemaphoreMode } from "../mod.ts";
+import * as fake from "./fixtures/fake_system.ts";
+import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
+
+const { ReadWrite } = AccessMode;
+const { ATTACHED, DOWN, FIND, LOOK, MAKE, OPEN, OPEN_LOCK, OPEN_NEW_LOCK, REMOVE_LOCK } = fake;
+const { STATUS, STATX, UNLOCK } = fake;
+
+const DENIED = "PermissionDenied";
+const ALL = 0o666;
+const EVE = `getpwuid(1001) = "eve"`;
+/** The tables of all segments and semaphores, whosever they are. */
+function setUpTables(uid: number) {
+  const setup = setUp();
+  for (const [name, key] of [["shm", 0x51000001], ["sem", 0x51000002]] as const) {
+    const rows = ["       key        id perms   uid", "       111         0   600     0"];
+    setup.ffi.files.set(`/proc/sysvipc/${name}`, `${rows.join("\n")}\n ${key} 9 600 ${uid}\n`);
+  }
+  return setup;
+}
+
+function attach(steps: string, permissions?: number, setup = setUp("x64", Infinity, permissions)) {
+  const { ffi, backend, lock } = setup;
+  return ffi.play(
+    steps,
+    () => backend.segments.attach("/q/seg", ReadWrite, lock, permissions),
+  );
+}
+
+function create(steps: string, { ffi, backend, lock } = setUp()) {
+  return ffi.play(steps, () => backend.segments.create("/q/seg", 100, ReadWrite, lock));
+}
+
+function openSemaphore(steps: string, { ffi, backend } = setUp()) {
+  return ffi.play(
+    steps,
+    () => backend.semaphores.open("/q/sem", 1, SystemSemaphoreMode.Open),
+  );
+}
+
+describe("another user's key file", () => {
+  const THEIRS = (path: string, fd: number) =>
+    `${OPEN(path)} = ${fd}
+    statx(${fd}) = { inode ${fd === 4 ? 1 : 2}, uid 1001 }
+    close(${fd}) = 0
+    ${EVE}`;
+  const text = /key file \/q\/se[gm] belongs to eve \(uid 1001\), another user/;
+
+  test("is no segment to attach to", () => {
+    assertFails(() => attach(THEIRS("/q/seg", 4)), DENIED, undefined, undefined, text);
+  });
+
+  test("is named by the number of a user who has no name", () => {
+    const steps = THEIRS("/q/seg", 4).replace('"eve"', "NULL");
+    const number = /belongs to uid 1001, another user/;
+    assertFails(() => attach(steps), DENIED, undefined, undefined, number);
+  });
+
+  test("is no file to create a segment with: the lock made for that is removed", () => {
+    const steps = script(
+      ...[`${STATX("/q/seg")} = { inode 1, uid 1001 }`, "shmget(0x51000001, 0, 0600) = ENOENT"],
+      ...[OPEN_NEW_LOCK, `${MAKE("/q/seg")} = EEXIST`, THEIRS("/q/seg", 4)],
+      ...[`${STATX("/q/seg")} = { inode 1, uid 1001 }`, "shmget(0x51000001, 0, 0) = ENOENT"],
+      REMOVE_LOCK,
+    );
+    assertFails(() => create(steps), DENIED, undefined, undefined, text);
+  });
+
+  test("is no lock: what was found by then is closed", () => {
+    // The segment's own key file is kept open for the next time.
+    const steps = script(FIND, `${MAKE("/q/sem")} = EEXIST`, THEIRS("/q/sem", 3));
+    assertFails(() => attach(steps), DENIED, undefined, undefined, text);
+  });
+
+  test("is no semaphore", () => {
+    const steps = script(`${MAKE("/q/sem")} = EEXIST`, THEIRS("/q/sem", 3));
+    assertFails(() => openSemaphore(steps), DENIED, undefined, undefined, text);
+  });
+});
+
+describe("another user's semaphore", () => {
+  const text = /the semaphore belongs to eve \(uid 1001\), another user/;
+  const THEIRS = OPEN_LOCK.split("\n").slice(0, -1).join("\n");
+  const OF = (users: string) => script(THEIRS, `semctl(7, 0, IPC_STAT) = { ${users} }`, EVE);
+
+  for (const users of ["uid 1001, cuid 1001", "uid 1001, cuid 1000", "uid 1000, cuid 1001"]) {
+    test(`is refused (${users}): either may change it`, () => {
+      const open = () => openSemaphore(OF(users));
+      assertFails(open, DENIED, "semget", undefined, text);
+    });
+
+    test(`is refused as a lock (${users}) before anything is attached`, () => {
+      const steps = script(FIND, OF(users));
+      assertFails(() => attach(steps), DENIED, "semget", undefined, text);
+    });
+  }
+
+  test("is refused, with the user's name, also if it cannot be looked at", () => {
+    const steps = script(THEIRS.replace(/= 7$/, "= EACCES"), EVE);
+    const open = () => openSemaphore(steps, setUpTables(1001));
+    assertFails(open, DENIED, "semget", 13, text);
+  });
+
+  test("is refused as nobody's if the system does not say whose it is", () => {
+    const setup = setUp();
+    setup.ffi.files.clear();
+    const open = () => openSemaphore(THEIRS.replace(/= 7$/, "= EACCES"), setup);
+    assertFails(open, DENIED, "semget", 13, /the semaphore belongs to another user;/);
+  });
+});
+
+describe("another user's segment", () => {
+  const text = /the segment belongs to eve \(uid 1001\), another user/;
+
+  for (const users of ["uid 1001, cuid 1001", "uid 1001, cuid 1000", "uid 1000, cuid 1001"]) {
+    test(`is detached from (${users}), and the lock released`, () => {
+      const steps = script(
+        ...[FIND, OPEN_LOCK, `${DOWN(10)} = 0`],
+        ...["shmat(9, 0, 0) = 0x7f0000000000", STATUS(`size 100, attached 2, ${users}`), EVE],
+        ...["shmdt(0x7f0000000000) = 0", LOOK(`size 100, attached 1, ${users}`), UNLOCK],
+      );
+      assertFails(() => attach(steps), DENIED, "shmctl", undefined, text);
+    });
+  }
+
+  test("is refused by attach(), with the user's name, if it cannot be looked at", () => {
+    const found = FIND.replace(/= 9$/, "= EACCES");
+    const failing = () => attach(script(found, EVE), undefined, setUpTables(1001));
+    assertFails(failing, DENIED, "shmget", 13, text);
+  });
+
+  test("is refused by create(), with the user's name, before the lock is asked for", () => {
+    const steps = script(
+      ...[`${STATX("/q/seg")} = { inode 1 }`, "shmget(0x51000001, 0, 0600) = EACCES"],
+      EVE,
+    );
+    assertFails(() => create(steps, setUpTables(1001)), DENIED, "shmget", 13, text);
+  });
+});
+
+describe("a symbolic link as a key file", () => {
+  const text = /symbolic link.*ELOOP/;
+
+  test("is no segment to attach to", () => {
+    assertFails(() => attach(`${OPEN("/q/seg")} = ELOOP`), DENIED, "open", 40, text);
+  });
+
+  test("is no file to create a segment with: the lock made for that is removed", () => {
+    const none = script(`${STATX("/q/seg")} = { inode 1 }`, "shmget(0x51000001, 0, 0) = ENOENT");
+    const steps = script(
+      ...[none.replace(", 0)", ", 0600)"), OPEN_NEW_LOCK],
+      ...[`${MAKE("/q/seg")} = EEXIST`, `${OPEN("/q/seg")} = ELOOP`, none, REMOVE_LOCK],
+    );
+    assertFails(() => create(steps), DENIED, "open", 40, text);
+  });
+
+  test("is no semaphore", () => {
+    const steps = script(`${MAKE("/q/sem")} = EEXIST`, `${OPEN("/q/sem")} = ELOOP`);
+    assertFails(() => openSemaphore(steps), DENIED, "open", 40, text);
+  });
+
+  test("is followed for a native key, unless it leads in a circle", () => {
+    const { ffi, backend } = setUp();
+    const steps = `open("/q/seg", O_NONBLOCK|O_CLOEXEC) = ELOOP`;
+    const open = () => ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, null));
+    assertFails(open, "KeyError", "open", 40);
+  });
+});
+
+describe("a key file that may not be read", () => {
+  test("is named by a descriptor that needs no permission", () => {
+    const path = `open("/q/seg", O_PATH|O_NOFOLLOW|O_CLOEXEC)`;
+    const found = FIND.replace(OPEN("/q/seg"), `${OPEN("/q/seg")} = EACCES\n${path}`);
+    attach(script(found, OPEN_LOCK, `${DOWN(10)} = 0`, ATTACHED, UNLOCK));
+  });
+
+  test("is refused by such a descriptor too if it is another user's", () => {
+    const steps = `${OPEN("/q/seg")} = EACCES
+      open("/q/seg", O_PATH|O_NOFOLLOW|O_CLOEXEC) = 4
+      statx(4) = { inode 1, uid 1001 }
+      close(4) = 0
+      ${EVE}`;
+    assertFails(() => attach(steps), DENIED, undefined, undefined);
+  });
+
+  test("is followed there for a native key", () => {
+    const { ffi, backend } = setUp();
+    const steps = `open("/q/seg", O_NONBLOCK|O_CLOEXEC) = EACCES
+      open("/q/seg", O_PATH|O_CLOEXEC) = 4
+      statx(4) = { inode 1, uid 1001 }
+      shmget(0x51000001, 0, 0600) = 9
+      ${ATTACHED}`;
+    ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, null));
+  });
+
+  test("is an error where its folder may not be searched", () => {
+    const steps = `${OPEN("/q/seg")} = EACCES
+      open("/q/seg", O_PATH|O_NOFOLLOW|O_CLOEXEC) = EACCES`;
+    assertFails(() => attach(steps), DENIED, "open", 13);
+  });
+});
+
+describe("permissions to share", () => {
+  test("accept another user's key files, lock and segment, and keep no file open", () => {
+    const { ffi, backend, lock } = setUp("x64", undefined, ALL);
+    const steps = script(
+      FIND.replace("uid 1000", "uid 1001"),
+      OPEN_LOCK.replace("0640", "0644").replace("uid 1000", "uid 1001").split("\n").slice(0, -1)
+        .join("\n"),
+      `${DOWN(10)} = 0`,
+      ATTACHED.replace("attached 2", "attached 2, uid 1001, cuid 1001, mode 0666"),
+      UNLOCK,
+    );
+    const { segments } = backend;
+    const segment = ffi.play(steps, () => segments.attach("/q/seg", ReadWrite, lock, ALL));
+    const leaving = script(STATUS("attached 1"), "close(3) = 0", "close(4) = 0");
+    ffi.play(leaving, () => segment.leave(false, "wait"));
+  });
+
+  test("do not accept a symbolic link", () => {
+    assertFails(() => attach(`${OPEN("/q/seg")} = ELOOP`, ALL), DENIED, "open", 40);
+  });
+});
