@@ -42,8 +42,35 @@ export function waitState(nativeKey: string): "waiting" | "ending" | null {
   return queue.length > 0 ? "waiting" : "ending";
 }
 
-/** How long {@linkcode waitState} can be `"ending"`, in ms, unless the event loop is blocked. */
-export const ENDING_MS = 300;
+/** How long a wait lasts at a time while a call on another thread may be about to take it. */
+const ENDING_MS = 100;
+
+/**
+ * Takes one from `semaphore`, and blocks this thread as long as it takes, unless that would be to wait
+ * for this thread itself: what another thread takes for it, only the event loop can hand out.
+ */
+export function acquireBlocking(semaphore: Semaphore): void {
+  const { nativeKey } = semaphore;
+  if (waitState(nativeKey) === "waiting") {
+    throw new Failure(
+      "LockError",
+      "an asynchronous call waits for it in this thread, may have it first, and could never release it " +
+        "while this one waits; use the asynchronous call here too",
+    );
+  }
+  if (waitState(nativeKey) === null) {
+    semaphore.acquire();
+    return;
+  }
+  while (!semaphore.acquire(ENDING_MS)) {
+    if (!semaphore.mayBePending()) continue;
+    throw new Failure(
+      "LockError",
+      "it was just taken for an asynchronous call of this thread that has been given up, and is free " +
+        "when the event loop has turned; use the asynchronous call here too",
+    );
+  }
+}
 
 /**
  * Takes one from `semaphore` when it can be had, and calls `onTaken` in that same turn; `false` after
@@ -58,7 +85,7 @@ export function acquireAsync(
     signal?.throwIfAborted();
     const key = semaphore.nativeKey;
     const queue = queues.get(key);
-    if (queue === undefined && semaphore.acquire(0)) {
+    if (!queue?.length && semaphore.acquire(0)) {
       onTaken();
       resolve(true);
       return;

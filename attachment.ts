@@ -1,6 +1,6 @@
 import {
   acquireAsync,
-  ENDING_MS,
+  acquireBlocking,
   failWaits,
   type WaitOptions,
   waitState,
@@ -8,6 +8,11 @@ import {
 import { forgetAtExit, rememberAtExit, type Resource } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
 import type { Lock, Segment } from "./backends/types.ts";
+
+/** @throws {Failure} if this thread is in `initialize` of the segment, and would wait for itself */
+export function refuseNested(nativeKey: string): void {
+  for (const attachment of attachments) attachment.refuseNested(nativeKey);
+}
 
 /** The attachments of this thread, and how many of them hold their lock. */
 const attachments = new Set<Attachment>();
@@ -35,6 +40,8 @@ export class Attachment implements Resource {
   #isLeft = false;
   #isFreeable = false;
   #isLocked = false;
+  #isLockedAsync = false;
+  #isInitializing = false;
   #holds = 0;
   #held: ArrayBuffer | undefined;
 
@@ -62,7 +69,7 @@ export class Attachment implements Resource {
     const lock = this.#existingLock();
     if (timeoutMs === undefined) {
       if (locksHeld > 0) this.#refuseDeadlock();
-      this.#acquire(lock);
+      acquireBlocking(lock);
     } else if (!lock.acquire(timeoutMs)) {
       return false;
     }
@@ -70,36 +77,21 @@ export class Attachment implements Resource {
     return true;
   }
 
-  /** Waits as long as it takes, unless that would be to wait for this thread itself. */
-  #acquire(lock: Lock): void {
-    const state = waitState(lock.nativeKey);
-    if (state === "waiting") {
-      throw new Failure(
-        "LockError",
-        "lockAsync() waits for it in this thread, may have it first, and could never release it while " +
-          "this one waits; use lockAsync() or tryLock()",
-      );
-    }
-    if (state === "ending") {
-      if (lock.acquire(ENDING_MS)) return;
-      if (lock.adopt()) {
-        throw new Failure(
-          "LockError",
-          "it was just taken for a lockAsync() of this thread that has been given up, and is free " +
-            "when the event loop has turned; use lockAsync()",
-        );
-      }
-    }
-    lock.acquire();
-  }
-
   /** The same without blocking the thread. `onTaken` gets what {@linkcode Attachment.endHold} takes. */
   lockAsync(
     buffer: ArrayBuffer,
     options: WaitOptions,
-    onTaken: (hold: number) => void = () => {},
+    onTaken: (hold: number) => void,
   ): Promise<boolean> {
-    return acquireAsync(this.#existingLock(), options, () => onTaken(this.#hold(buffer)));
+    return acquireAsync(this.#existingLock(), options, () => {
+      onTaken(this.#hold(buffer));
+      this.#isLockedAsync = true;
+    });
+  }
+
+  /** Whether it holds the lock for an asynchronous call, beside which others run. */
+  get isLockedAsync(): boolean {
+    return this.#isLocked && this.#isLockedAsync;
   }
 
   /** The process that holds the lock, if that is known. */
@@ -115,6 +107,7 @@ export class Attachment implements Resource {
   /** The lock is taken, by whatever way. */
   #hold(buffer: ArrayBuffer): number {
     this.#isLocked = true;
+    this.#isLockedAsync = false;
     this.#held = buffer;
     locksHeld++;
     return ++this.#holds;
@@ -125,16 +118,23 @@ export class Attachment implements Resource {
     return this.#holds;
   }
 
+  /** Whether it is locked still since that time. */
+  isHeld(hold: number): boolean {
+    return this.#isLocked && this.#holds === hold;
+  }
+
   /** Unlocks, unless that has been done since, and perhaps the lock taken again. */
   endHold(hold: number): void {
-    if (this.#isLocked && this.#holds === hold) this.unlock();
+    if (this.isHeld(hold)) this.unlock();
   }
 
   /** Fills a new segment, with the lock held by the section that makes it; if that fails, it ends. */
   initialize(fill: () => void): void {
     this.#hold(this.#buffer.deref()!);
+    this.#isInitializing = true;
     try {
       fill();
+      this.#isInitializing = false;
       this.#forgetLock();
     } catch (error) {
       this.end();
@@ -154,6 +154,11 @@ export class Attachment implements Resource {
     this.#held = undefined;
     locksHeld--;
     return true;
+  }
+
+  refuseNested(nativeKey: string): void {
+    if (!this.#isInitializing || this.#nativeKey !== nativeKey) return;
+    throw new Failure("LockError", "initialize of the same segment is running in this thread");
   }
 
   #refuseDeadlock(): void {
@@ -185,27 +190,24 @@ export class Attachment implements Resource {
     }
   }
 
-  /** `false` if it has to be called again. */
-  #leave(wait: "wait" | "now" | "exit"): boolean {
-    if (this.#isLeft) return true;
+  #leave(wait: "wait" | "exit"): void {
+    if (this.#isLeft) return;
     this.#isLeft = true;
-    try {
-      this.#isLeft = this.#segment.leave(this.#forgetLock(), wait);
-    } finally {
-      if (this.#isLeft) forgetAtExit(this);
-    }
-    return this.#isLeft;
+    forgetAtExit(this);
+    this.#segment.leave(this.#forgetLock(), wait === "wait");
   }
 
   /**
    * A wait of this thread's on another thread may just have taken the lock, and this thread has to
-   * give it back first: to wait for it here would be to wait for oneself.
+   * give it back first: to wait for it here would be to wait for oneself, and others who leave meanwhile
+   * cannot have it, and rely on us.
    */
   async #leaveLater(lock: Lock): Promise<void> {
+    while (waitState(lock.nativeKey) !== null && !this.#isLeft) {
+      await new Promise((resolve) => setTimeout(resolve, LEAVE_AGAIN_MS));
+    }
     try {
-      while (!this.#leave(waitState(lock.nativeKey) !== null ? "now" : "wait")) {
-        await new Promise((resolve) => setTimeout(resolve, LEAVE_AGAIN_MS));
-      }
+      this.#leave("wait");
     } catch (error) {
       if (!(error instanceof Failure)) throw error; // detach() has returned; nobody is left to tell
     }

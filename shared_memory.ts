@@ -1,7 +1,7 @@
 import process from "node:process";
 import { checkTimeout, type WaitOptions } from "./acquire_queue.ts";
 import { isClosed } from "./at_exit.ts";
-import { Attachment } from "./attachment.ts";
+import { Attachment, refuseNested } from "./attachment.ts";
 import { Failure } from "./backends/errno.ts";
 import { defaultBackend } from "./backends/mod.ts";
 import { type Backend, type Lock, PRIVATE, type Segment } from "./backends/types.ts";
@@ -52,7 +52,7 @@ export interface OpenOptions {
   readonly disposition?: "create" | "attach" | "createOrAttach" | undefined;
   /** What to do with a segment that nobody is attached to, left from a crash: `"replace"` if left out. */
   readonly stale?: "replace" | "keep" | undefined;
-  /** How long to wait for a process that is making the segment, in ms; 5000 if left out. */
+  /** How long to wait for a process that is making the segment, in ms; 5000 if left out. Not for attaching alone. */
   readonly timeout?: number | undefined;
   /**
    * Fills a new segment, which others find only when it has returned. Not called when attaching. If it
@@ -257,7 +257,8 @@ export class SharedMemory implements Disposable {
       ? memory.#attach(
         "open",
         mode,
-        ({ segments }, nativeKey, lock) => segments.attach(nativeKey, mode, lock, permissions),
+        ({ segments }, nativeKey, lock) =>
+          segments.attach(nativeKey, mode, lock, permissions, size),
         permissions,
       )
       : memory.#openOrCreate("open", { ...options, size, mode });
@@ -377,7 +378,8 @@ export class SharedMemory implements Disposable {
    * The same, but waits no longer than `timeoutMs`, and blocks the thread, and so the event loop, as
    * long; without an argument it only tries.
    *
-   * @returns `false` with `LockError` also if the lock could not be had in that time
+   * @returns `false` with `LockError` also if the lock could not be had in that time, or if this object
+   * holds it already
    * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms
    */
   tryLock(timeoutMs = 0): boolean {
@@ -448,12 +450,7 @@ export class SharedMemory implements Disposable {
     const hold = attachment.lastHold;
     try {
       const result = fn();
-      if (isThenable(result)) {
-        throw new TypeError(
-          "SharedMemory.withLock: fn returned a promise, for which the lock does not wait; " +
-            "use withLockAsync()",
-        );
-      }
+      refuseThenable(result, "withLock: fn");
       return result;
     } finally {
       attachment.endHold(hold);
@@ -536,11 +533,12 @@ export class SharedMemory implements Disposable {
   #lock(operation: string, timeoutMs?: number): boolean {
     const attachment = this.#current;
     if (attachment === null) return this.#notAttached(operation, "LockError");
-    if (attachment.isLocked) {
+    if (attachment.isLocked && timeoutMs === undefined && !attachment.isLockedAsync) {
       process.emitWarning(`SharedMemory.${operation}: already locked`);
       return this.#errors.clear();
     }
     try {
+      if (attachment.isLocked) throw new Failure("LockError", "this object holds the lock already");
       if (attachment.lock(this.#buffer!, timeoutMs)) return this.#errors.clear();
       throw timedOut(timeoutMs, attachment.holder());
     } catch (error) {
@@ -556,10 +554,17 @@ export class SharedMemory implements Disposable {
     const attachment = this.#current;
     if (attachment === null) throw new Failure("LockError", NOT_ATTACHED);
     let hold = 0;
-    if (await attachment.lockAsync(this.#buffer!, options, (taken) => hold = taken)) {
-      return () => attachment.endHold(hold);
+    if (!await attachment.lockAsync(this.#buffer!, options, (taken) => hold = taken)) {
+      throw timedOut(timeout, attachment.holder());
     }
-    throw timedOut(timeout, attachment.holder());
+    if (signal?.aborted) {
+      attachment.endHold(hold);
+      throw signal.reason;
+    }
+    if (attachment.isEnded || !attachment.isHeld(hold)) {
+      throw new Failure("LockError", "it was released again before this call could return");
+    }
+    return () => attachment.endHold(hold);
   }
 
   #openOrCreate(operation: string, options: OpenOptions & { size: number }): boolean {
@@ -572,6 +577,7 @@ export class SharedMemory implements Disposable {
         if (lock === null) {
           throw new Failure("LockError", "a native key has no lock; use setKey() to have one");
         }
+        refuseNested(nativeKey);
         const request = {
           size,
           mode,
@@ -579,7 +585,9 @@ export class SharedMemory implements Disposable {
           stale: options.stale ?? "replace",
           timeoutMs: options.timeout ?? OPEN_TIMEOUT_MS,
           initialize: initialize === undefined ? null : (segment: Segment) => {
-            adopt(segment).initialize(() => initialize(this.#data!));
+            adopt(segment, true).initialize(() => {
+              refuseThenable(initialize(this.#data!), "open: initialize");
+            });
           },
         } as const;
         return segments.open(nativeKey, request, lock, permissions);
@@ -595,7 +603,7 @@ export class SharedMemory implements Disposable {
       backend: Backend,
       nativeKey: string,
       lock: Lock | null,
-      adopt: (segment: Segment) => Attachment,
+      adopt: (segment: Segment, held?: boolean) => Attachment,
     ) => Segment,
     permissions: number = PRIVATE,
   ): boolean {
@@ -614,7 +622,8 @@ export class SharedMemory implements Disposable {
       const backend = defaultBackend();
       const lock = names.lock === null ? null : backend.semaphores.lock(names.lock, permissions);
       const nativeKey = names.segment;
-      const adopt = (segment: Segment) => this.#adopt(segment, backend, lock, nativeKey);
+      const adopt = (segment: Segment, held = false) =>
+        this.#adopt(segment, held, backend, lock, nativeKey);
       let segment: Segment;
       try {
         segment = open(backend, nativeKey, lock, adopt);
@@ -632,7 +641,13 @@ export class SharedMemory implements Disposable {
   }
 
   /** Makes the attached segment this object's. */
-  #adopt(segment: Segment, backend: Backend, lock: Lock | null, nativeKey: string): Attachment {
+  #adopt(
+    segment: Segment,
+    held: boolean,
+    backend: Backend,
+    lock: Lock | null,
+    nativeKey: string,
+  ): Attachment {
     try {
       const buffer = backend.arrayBuffer(segment.address, segment.size);
       this.#data = new Uint8Array(buffer);
@@ -640,7 +655,7 @@ export class SharedMemory implements Disposable {
     } catch (error) {
       segment.unmap();
       segment.free();
-      segment.leave(false, "wait");
+      segment.leave(held, true);
       if (!(error instanceof RangeError)) throw error;
       throw new Failure(
         "InvalidSize",
@@ -716,17 +731,28 @@ function checkOpenOptions(options: OpenOptions): void {
   if (initialize !== undefined && typeof initialize !== "function") {
     refuse("initialize", "a function", initialize);
   }
+  if (initialize !== undefined && options.mode === AccessMode.ReadOnly) {
+    refuse("mode", "ReadWrite for initialize to fill the segment", options.mode);
+  }
   if (permissions !== undefined && (permissions & 0o666) !== permissions) {
     refuse("permissions", "a number like 0o600, 0o660 or 0o666", permissions);
   }
 }
 
 function timedOut(timeoutMs: number | undefined, holder: number | null): Failure {
-  const who = holder === null ? "the lock is held by another" : `process ${holder} holds the lock`;
+  const holding = holder === process.pid ? "this process" : `process ${holder}`;
+  const who = holder === null ? "the lock is held by another" : `${holding} holds the lock`;
   return new Failure("LockError", `timed out after ${timeoutMs} ms: ${who}`);
 }
 
-function isThenable(value: unknown): boolean {
-  return typeof value === "object" && value !== null && "then" in value &&
+/** @throws {TypeError} if `value` is a promise, for which nothing here can wait */
+function refuseThenable(value: unknown, what: string): void {
+  const isThenable = typeof value === "object" && value !== null && "then" in value &&
     typeof value.then === "function";
+  if (!isThenable) return;
+  Promise.resolve(value).catch(() => {}); // what it may reject with comes too late
+  throw new TypeError(
+    `SharedMemory.${what} returned a promise, for which the lock does not wait` +
+      (what.startsWith("withLock") ? "; use withLockAsync()" : ""),
+  );
 }

@@ -1,4 +1,10 @@
-import { acquireAsync, checkTimeout, failWaits, type WaitOptions } from "./acquire_queue.ts";
+import {
+  acquireAsync,
+  acquireBlocking,
+  checkTimeout,
+  failWaits,
+  type WaitOptions,
+} from "./acquire_queue.ts";
 import { forgetAtExit, isClosed, rememberAtExit, type Resource } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
 import { defaultBackend } from "./backends/mod.ts";
@@ -128,7 +134,7 @@ export class SystemSemaphore implements Disposable {
    */
   acquire(): boolean {
     return this.#use("acquire", (open) => {
-      open.semaphore.acquire();
+      acquireBlocking(open.semaphore);
       open.balance++;
     });
   }

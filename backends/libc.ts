@@ -38,7 +38,7 @@ const SIGNATURES = {
   close: { args: ["i32"], returns: "i32" },
   fchmod: { args: ["i32", "u32"], returns: "i32" }, // (fd, mode)
   unlink: { args: ["buffer"], returns: "i32" },
-  rename: { args: ["buffer", "buffer"], returns: "i32" }, // (old path, new path)
+  link: { args: ["buffer", "buffer"], returns: "i32" }, // (old path, new path)
   // glibc before 2.33 has no `fstat`, musl has no `statx`; both have this:
   // (SYS_statx, fd, path, flags, mask, struct statx *)
   syscall: { args: ["u64", "i32", "buffer", "i32", "u32", "buffer"], returns: "u64" },
@@ -222,9 +222,14 @@ export class Libc {
     return names;
   }
 
-  /** Whether there is a process `pid`, whosever it is. */
-  isAlive(pid: number): boolean {
-    return this.c.kill(pid, 0) === 0 || this.errno() !== ESRCH;
+  /** Whether a process runs, whosever it is. One that ended and whose parent has not asked how, does not. */
+  isRunning(pid: number): boolean {
+    if (this.c.kill(pid, 0) !== 0 && this.errno() === ESRCH) return false;
+    const stat = this.readFile(`/proc/${pid}/stat`);
+    if (typeof stat === "number") return true; // hidden from this user
+    // proc(5): what follows the name, in parentheses, starts with the state; num_threads is the 18th.
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return fields[0] !== "Z" || Number(fields[17]) > 1;
   }
 
   /** The name of a user, `null` if the system knows none. */

@@ -35,6 +35,13 @@ const ERRORS: ErrnoTable = {
   ],
 };
 
+const RENAME_ERRORS: ErrnoTable = {
+  [EEXIST]: [
+    "AlreadyExists",
+    "another program, as Qt may, has made the segment while it was initialized here; open() again",
+  ],
+};
+
 /** Which key file, and whom it may belong to. */
 export interface KeyPath {
   readonly path: string;
@@ -96,7 +103,7 @@ export class KeyFile {
   /** The key file at `path`, or `null` if there is none. */
   static open(libc: Libc, path: KeyPath): KeyFile | null {
     const bytes = pathBytes(path.path);
-    return KeyFile.#takeKept(libc, bytes) ?? KeyFile.#open(libc, path, bytes);
+    return KeyFile.#takeKept(libc, bytes, path.isNative) ?? KeyFile.#open(libc, path, bytes);
   }
 
   static #open(libc: Libc, keyPath: KeyPath, bytes: Uint8Array): KeyFile | null {
@@ -123,7 +130,7 @@ export class KeyFile {
   static create(libc: Libc, keyPath: KeyPath): KeyFile {
     const { path, permissions } = keyPath;
     const bytes = pathBytes(path);
-    const kept = KeyFile.#takeKept(libc, bytes);
+    const kept = KeyFile.#takeKept(libc, bytes, keyPath.isNative);
     if (kept !== null) return kept;
     const mode = 0o640 | permissions & 0o044;
     for (let attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
@@ -154,12 +161,12 @@ export class KeyFile {
   }
 
   /** The file that was closed last with this path, if the path still leads to it. */
-  static #takeKept(libc: Libc, path: Uint8Array): KeyFile | null {
+  static #takeKept(libc: Libc, path: Uint8Array, isNative: boolean): KeyFile | null {
     const kept = keptFiles(libc);
     const file = kept.get(path);
     if (file === undefined) return null;
     kept.delete(path);
-    if (file.isCurrent()) return file;
+    if (file.#isNative === isNative && file.isCurrent()) return file;
     libc.c.close(file.#fd);
     return null;
   }
@@ -214,12 +221,14 @@ export class KeyFile {
     return "unlinked";
   }
 
-  /** Gives the file another name in the same folder. */
+  /** Gives the file another name in the same folder, which no file has yet. */
   rename(path: string): void {
     const bytes = pathBytes(path);
-    if (this.#libc.c.rename(this.#path, bytes) !== 0) {
-      throw failure("rename", this.#libc.errno(), ERRORS, path);
+    if (this.#libc.c.link(this.#path, bytes) !== 0) {
+      const errno = this.#libc.errno();
+      throw failure("link", errno, errno === EEXIST ? RENAME_ERRORS : ERRORS, path);
     }
+    this.#libc.c.unlink(this.#path);
     this.#path = bytes;
   }
 

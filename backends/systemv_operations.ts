@@ -10,9 +10,9 @@ const TRY_DOWN = 2;
 const UNLOCK = 4;
 const TAKE_OVER = 6;
 const SETTLE = 9;
-const TOUCH = 12;
-const STEP = 14;
-const TIMESPEC = 15 * SEMBUF_BYTES + 6; // aligned to 8
+const TOUCH = 11;
+const STEP = 13;
+const TIMESPEC = 14 * SEMBUF_BYTES + 4; // aligned to 8
 const SLICE = TIMESPEC + TIMESPEC_BYTES;
 const STATUS = SLICE + TIMESPEC_BYTES;
 
@@ -63,10 +63,9 @@ export class Operations {
     return this.#sembuf(STEP, count, flags);
   }
 
-  /** As one atomic call: if the value is exactly `value`, make it 1. */
+  /** As one atomic call: if the value is exactly `value`, make it 0. */
   settle(value: number): bigint {
     this.#sembuf(SETTLE + 1, 0, IPC_NOWAIT);
-    this.#sembuf(SETTLE + 2, 1, 0);
     return this.#sembuf(SETTLE, -value, IPC_NOWAIT);
   }
 

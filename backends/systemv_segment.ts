@@ -27,6 +27,7 @@ import {
   ENOENT,
   ENOMEM,
   ENOSPC,
+  EPERM,
   type ErrnoTable,
   errnoText,
   Failure,
@@ -56,7 +57,8 @@ const ENTER_MS = 5000;
 const CREATE_ERRORS: ErrnoTable = {
   [EEXIST]: [
     "AlreadyExists",
-    "already exists: attach() to it; if it is left from a crash, attach() and detach() removes it",
+    "already exists: attach() to it; if it is left from a crash of this user's, attach() and detach() " +
+    "removes it",
   ],
   [EINVAL]: [
     "InvalidSize",
@@ -92,9 +94,15 @@ interface Status {
 const ACCESS = 0o600;
 
 /** The key file of a segment that its creator is still filling; Qt's names end with a SHA-1 in hex. */
-function unfinishedPath(path: string): string {
+function unfinishedPath(keyPath: KeyPath): KeyPath {
+  const { path } = keyPath;
   const folder = path.slice(0, path.lastIndexOf("/") + 1);
-  return `${folder}qipc_creating_${path.slice(-40)}`;
+  return { ...keyPath, path: `${folder}qipc_creating_${path.slice(-40)}` };
+}
+
+/** A process for texts. */
+function processText(pid: number | null): string {
+  return pid === null ? "a process" : `process ${pid}`;
 }
 
 /** A segment of System V, attached. */
@@ -137,39 +145,33 @@ class SystemVSegment implements Segment {
     else this.#system.detach(this.address);
   }
 
-  leave(held: boolean, wait: "wait" | "now" | "exit"): boolean {
-    let state: "done" | "again" | "later" = "done";
+  leave(held: boolean, wait: boolean): void {
     try {
-      do {
-        state = this.#leaveOnce(held && state === "done", wait);
-      } while (state === "again");
+      for (let locked = held; !this.#leaveOnce(locked, wait); locked = false);
     } finally {
-      if (state !== "later") {
-        this.#lock?.close();
-        this.#file.close();
-      }
+      this.#lock?.close();
+      this.#file.close();
     }
-    return state === "done";
   }
 
-  #leaveOnce(held: boolean, wait: "wait" | "now" | "exit"): "done" | "again" | "later" {
+  /** `false` if it has to look again: who left meanwhile could not have the lock, and relies on us. */
+  #leaveOnce(held: boolean, wait: boolean): boolean {
     const lock = this.#lock;
     let locked = held || lock?.isOwner === true && lock.acquire(0); // its maker removes it
     if (!locked && lock !== null) {
-      if (!this.#isUnused()) return "done";
-      locked = wait === "wait"
+      if (!this.#isUnused()) return true;
+      locked = wait
         ? this.#system.enter(lock, () => !this.#isUnused())
-        : lock.acquire(wait === "exit" ? SECTION_MS : 0) || wait === "exit" && lock.adopt();
-      if (!locked) return wait === "now" && this.#isUnused() ? "later" : "done";
+        : lock.acquire(SECTION_MS) || lock.isHeldHere();
+      if (!locked) return true;
     }
     // Whoever holds the lock may be about to attach, so what counts is what is true under it.
-    if (this.#isUnused()) this.#remove();
-    else if (lock !== null) {
-      lock.bequeath(true);
-      // Who left meanwhile could not have the lock, and relies on us.
-      if (this.#isUnused()) return "again";
+    if (this.#isUnused()) {
+      this.#remove();
+      return true;
     }
-    return "done";
+    lock?.bequeath(true);
+    return lock === null || !this.#isUnused();
   }
 
   #isUnused(): boolean {
@@ -182,11 +184,12 @@ class SystemVSegment implements Segment {
    * that is not found. Qt also deletes a file that only lent its inode.
    */
   #remove(): void {
-    this.#system.remove(this.#id); // another user's can only be left
-    const mayUnlink = this.#lock !== null || this.#file.created;
+    const removed = this.#system.remove(this.#id); // another user's can only be left
+    const mayUnlink = removed && (this.#lock !== null || this.#file.created);
     const replaced = mayUnlink && this.#file.unlink() === "replaced";
-    if (replaced) this.#lock?.release(); // another segment has the name now, and the same lock
-    else this.#lock?.remove();
+    // Or else another segment has the name now, and the same lock.
+    if (removed && !replaced) this.#lock?.remove();
+    else this.#lock?.release();
   }
 }
 
@@ -214,7 +217,7 @@ export class SystemVSegments implements SegmentBackend {
       const errno = found ? EEXIST : this.#libc.errno();
       if (errno !== ENOENT) throw this.#failure(errno, CREATE_ERRORS, key);
     }
-    if (lock !== null && !this.enter(lock, () => this.#isUsed(keyPath))) {
+    if (lock !== null && !this.#enterAt(keyPath, lock)) {
       throw failure("shmget", EEXIST, CREATE_ERRORS);
     }
     let segment: Segment | undefined;
@@ -249,11 +252,17 @@ export class SystemVSegments implements SegmentBackend {
     }
   }
 
-  attach(path: string, mode: AccessMode, lock: Lock | null, permissions = PRIVATE): Segment {
-    return this.#attach({ path, permissions, isNative: lock === null }, mode, lock);
+  attach(
+    path: string,
+    mode: AccessMode,
+    lock: Lock | null,
+    permissions = PRIVATE,
+    minBytes = 0,
+  ): Segment {
+    return this.#attach({ path, permissions, isNative: lock === null }, mode, lock, minBytes);
   }
 
-  #attach(path: KeyPath, mode: AccessMode, lock: Lock | null, minBytes = 0): Segment {
+  #attach(path: KeyPath, mode: AccessMode, lock: Lock | null, minBytes: number): Segment {
     for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
       const file = KeyFile.open(this.#libc, path);
       if (file === null) throw failure("open", ENOENT, ATTACH_ERRORS, path.path);
@@ -279,7 +288,7 @@ export class SystemVSegments implements SegmentBackend {
     const id = this.#get(file, mode);
     if (id === null) throw failure("shmget", ENOENT, ATTACH_ERRORS);
     if (minBytes > 0) this.#checkSize(id, minBytes);
-    const locked = lock !== null && this.enter(lock, () => this.#isUsed(path));
+    const locked = lock !== null && this.#enterAt(path, lock);
     // Only one at a time attaches without the lock, so that the others it sees are users.
     const unguarded = lock !== null && !locked;
     if (unguarded && !file.flock(LOCK_EX | LOCK_NB)) return null;
@@ -321,15 +330,7 @@ export class SystemVSegments implements SegmentBackend {
     try {
       const status = this.status(id);
       if (status === null || status.removed || status.attached < users) return null;
-      const user = this.#libc.c.geteuid();
-      const other = status.users.find((uid) => uid !== user);
-      if (other !== undefined && !isShared(path.permissions)) {
-        throw new Failure(
-          "PermissionDenied",
-          othersText("segment", this.#libc.userName(other)),
-          "shmctl",
-        );
-      }
+      this.#checkUsers(status, path);
       if (status.size > this.#maxBytes) throw this.#oversize("the segment has", status.size);
       isKept = true;
       return new SystemVSegment(this, id, address, status.size, file, lock);
@@ -343,7 +344,7 @@ export class SystemVSegments implements SegmentBackend {
     const keyPath = { path, permissions, isNative: false };
     const deadline = performance.now() + request.timeoutMs;
     for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
-      if (this.enter(lock, () => this.#isUsed(keyPath), deadline)) {
+      if (this.#enterAt(keyPath, lock, deadline)) {
         return this.#openLocked(keyPath, request, lock);
       }
       if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);
@@ -363,10 +364,10 @@ export class SystemVSegments implements SegmentBackend {
       segment = this.#attachLocked(path, request, lock);
       if (segment !== null) return segment;
       const { size, mode, initialize } = request;
+      const unfinished = unfinishedPath(path);
+      this.#removeUnfinished(unfinished);
       if (initialize === null) return segment = this.#createLocked(path, size, mode, lock);
       // Where nobody finds it until it is complete.
-      const unfinished = { ...path, path: unfinishedPath(path.path) };
-      this.#removeUnfinished(unfinished);
       const made = this.#createLocked(unfinished, size, mode, lock);
       isLeft = true;
       initialize(made);
@@ -388,8 +389,9 @@ export class SystemVSegments implements SegmentBackend {
       const id = this.#get(file, request.mode);
       const status = id === null ? null : this.status(id);
       if (id === null || status === null) return null;
-      if (status.attached === 0 && request.stale === "replace") {
-        this.remove(id);
+      this.#checkUsers(status, path);
+      // Another user's cannot be replaced, so it is kept.
+      if (status.attached === 0 && request.stale === "replace" && this.remove(id)) {
         file.unlink();
         return null;
       }
@@ -411,12 +413,26 @@ export class SystemVSegments implements SegmentBackend {
     );
   }
 
+  #isOwn({ users }: Status): boolean {
+    const user = this.#libc.c.geteuid();
+    return users.every((uid) => uid === user);
+  }
+
+  #checkUsers(status: Status, { permissions }: KeyPath): void {
+    if (isShared(permissions) || this.#isOwn(status)) return;
+    const user = this.#libc.c.geteuid();
+    const other = status.users.find((uid) => uid !== user)!;
+    const text = othersText("segment", this.#libc.userName(other));
+    throw new Failure("PermissionDenied", text, "shmctl");
+  }
+
   /** What a creator left that was killed before it was complete. */
   #removeUnfinished(path: KeyPath): void {
     const file = KeyFile.open(this.#libc, path);
     if (file === null) return;
     const id = this.#libc.c.shmget(file.key, 0n, 0);
-    if (id !== -1 && this.status(id)?.attached === 0) this.remove(id);
+    const status = id === -1 ? null : this.status(id);
+    if (status?.attached === 0 && this.#isOwn(status)) this.remove(id);
     file.unlink();
     file.close();
   }
@@ -428,31 +444,54 @@ export class SystemVSegments implements SegmentBackend {
     );
   }
 
+  /** {@linkcode SystemVSegments.enter} for a path, at which a segment may be in the making too. */
+  #enterAt(path: KeyPath, lock: Lock, deadline?: number): boolean {
+    const isUsed = () => this.#isUsed(path);
+    return this.enter(lock, isUsed, deadline, () => isUsed() || this.#isUsed(unfinishedPath(path)));
+  }
+
   /**
    * Takes the lock for a section of create, attach or detach. `false` if a user of the segment holds
-   * it, who may do so for as long as he likes; a lock that nobody can hold is taken over.
+   * it, who may do so for as long as he likes; a lock that nobody can hold is taken over, unless it
+   * `mayBeHeld`.
    */
-  enter(lock: Lock, isUsed: () => boolean, deadline = performance.now() + ENTER_MS): boolean {
+  enter(
+    lock: Lock,
+    isUsed: () => boolean,
+    deadline = performance.now() + ENTER_MS,
+    mayBeHeld = isUsed,
+  ): boolean {
     for (;;) {
       if (lock.acquire(SECTION_MS)) return true;
       if (isUsed()) return false;
-      if (performance.now() >= deadline) break;
-      if (lock.recover(() => !isUsed(), Math.max(0, deadline - performance.now()))) return true;
+      if (lock.mayBePending()) {
+        throw new Failure(
+          "LockError",
+          "the lock was just taken for a lockAsync() of this thread that has been given up, and is " +
+            "free when the event loop has turned; await something, and try again",
+        );
+      }
+      const left = deadline - performance.now();
+      if (left <= 0) break;
+      if (lock.recover(() => !mayBeHeld(), left)) return true;
     }
-    const holder = lock.holder();
+    const holder = lock.isHeldHere() ? "this process, which" : `${processText(lock.holder())} that`;
     throw new Failure(
       "LockError",
-      `timed out: the lock is held by ${
-        holder === null ? "a process" : `process ${holder}`
-      } that is ` +
-        "not attached to the segment",
+      `timed out: the lock is held by ${holder} is not attached to the segment`,
     );
   }
 
   /** Gives up under the lock. Where there is no segment there is no use for its lock either. */
   #abandon(path: KeyPath, lock: Lock | null): void {
-    if (this.#lookUp(path) !== null) lock?.bequeath(true);
-    else lock?.remove();
+    if (lock === null) return;
+    let exists = true;
+    try {
+      exists = this.#lookUp(path) !== null;
+    } finally {
+      if (exists) lock.bequeath(true);
+      else lock.remove();
+    }
   }
 
   /** Whether the key of a key file has a segment. */
@@ -503,8 +542,10 @@ export class SystemVSegments implements SegmentBackend {
     );
   }
 
-  remove(id: number): void {
-    this.#libc.c.shmctl(id, IPC_RMID, this.#statusBuffer);
+  /** `false` if this user may not. */
+  remove(id: number): boolean {
+    return this.#libc.c.shmctl(id, IPC_RMID, this.#statusBuffer) === 0 ||
+      this.#libc.errno() !== EPERM;
   }
 
   detach(address: bigint): void {

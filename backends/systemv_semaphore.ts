@@ -23,6 +23,7 @@ import {
   EINVAL,
   ENOENT,
   ENOSPC,
+  EPERM,
   ERANGE,
   type ErrnoTable,
   errnoText,
@@ -77,14 +78,24 @@ class SystemVSemaphore implements Lock {
   readonly #initialValue: number;
   /** The lock of a segment: removed together with the segment, not by its owner. */
   readonly #guard: boolean;
+  /** How many calls on other threads wait, by native key. */
+  readonly #inFlight: Map<string, number>;
   #file: KeyFile | null = null;
   #id = -1;
   isOwner = false;
   /** The process that last changed a lock which seems to be nobody's, and since when it does. */
   #suspect = { id: -1, pid: 0, since: 0 };
 
-  constructor(libc: Libc, operations: Operations, path: KeyPath, value: number, guard: boolean) {
+  constructor(
+    libc: Libc,
+    operations: Operations,
+    inFlight: Map<string, number>,
+    path: KeyPath,
+    value: number,
+    guard: boolean,
+  ) {
     this.#libc = libc;
+    this.#inFlight = inFlight;
     this.#operations = operations;
     this.#path = path;
     this.#initialValue = value;
@@ -201,10 +212,18 @@ class SystemVSemaphore implements Lock {
     const id = this.#id;
     const { down, slice } = this.#operations;
     const { semtimedop } = this.#libc.background;
-    const result = await semtimedop(id, down, this.#downCount, slice);
+    const inFlight = this.#inFlight;
+    inFlight.set(this.nativeKey, (inFlight.get(this.nativeKey) ?? 0) + 1);
+    let result: number;
+    try {
+      result = await semtimedop(id, down, this.#downCount, slice);
+    } finally {
+      inFlight.set(this.nativeKey, inFlight.get(this.nativeKey)! - 1);
+    }
     if (this.#id === id) return result === 0 || this.acquire(0); // which meets what went wrong
     // Closed or made again meanwhile: what was taken is given back.
-    if (result === 0) this.#libc.c.semop(id, this.#operations.step(1, SEM_UNDO), 1n);
+    if (result === 0 && this.#guard) this.#libc.c.semop(id, this.#operations.unlock, 2n);
+    else if (result === 0) this.#libc.c.semop(id, this.#operations.step(1, SEM_UNDO), 1n);
     return false;
   }
 
@@ -218,8 +237,23 @@ class SystemVSemaphore implements Lock {
   #unlock(): void {
     if (this.#libc.c.semop(this.#id, this.#operations.unlock, 2n) === 0) return;
     const errno = this.#libc.errno();
-    if (errno === EAGAIN || errno === EINVAL || errno === EIDRM) return;
-    throw failure("semop", errno, ERRORS, this.nativeKey);
+    if (errno === EINVAL || errno === EIDRM) return;
+    if (errno !== EAGAIN) throw failure("semop", errno, ERRORS, this.nativeKey);
+    const value = this.#libc.c.semctl(this.#id, 0, GETVAL, 0n);
+    if (value > 0 && this.#settle(value)) {
+      this.#libc.c.semop(this.#id, this.#operations.unlock, 2n);
+    }
+  }
+
+  /**
+   * Takes a lock whose value a peer has reset, and makes the kernel forget whatever the processes did to
+   * it: what it would take back from them, when they end, would be taken from another holder.
+   */
+  #settle(value: number): boolean {
+    const { c } = this.#libc;
+    if (c.semop(this.#id, this.#operations.settle(value), 2n) !== 0) return false;
+    c.semctl(this.#id, 0, SETVAL, 0n);
+    return c.semop(this.#id, this.#operations.takeOver, 3n) === 0;
   }
 
   /** `semop` with everything that can happen to it; `false` after the timeout. */
@@ -264,8 +298,7 @@ class SystemVSemaphore implements Lock {
     const value = c.semctl(this.#id, 0, GETVAL, 0n);
     if (value > 1) {
       // Qt's create() sets 1 while somebody holds the lock, who then adds 1.
-      c.semop(this.#id, this.#operations.settle(value), 3n);
-      return "mended";
+      return this.#settle(value) ? "taken" : "mended";
     }
     if (value < 0) return this.#libc.errno() === EACCES ? "held" : "mended"; // else it is removed
     const abandoned = () => this.#isAbandoned();
@@ -279,7 +312,7 @@ class SystemVSemaphore implements Lock {
    */
   #isAbandoned(): boolean {
     const pid = this.#lastUser();
-    const alive = pid === 0 ? !this.#isUnused() : this.#libc.isAlive(pid);
+    const alive = pid === 0 ? !this.#isUnused() : this.#libc.isRunning(pid);
     const { id, pid: suspect, since } = this.#suspect;
     if (!alive && id === this.#id && suspect === pid) {
       return performance.now() - since >= ABANDONED_MS;
@@ -320,8 +353,12 @@ class SystemVSemaphore implements Lock {
     return this.#lastUser() || null;
   }
 
-  adopt(): boolean {
+  isHeldHere(): boolean {
     return this.holder() === this.#libc.c.getpid();
+  }
+
+  mayBePending(): boolean {
+    return (this.#inFlight.get(this.nativeKey) ?? 0) > 0 && this.isHeldHere();
   }
 
   bequeath(held: boolean): void {
@@ -335,10 +372,12 @@ class SystemVSemaphore implements Lock {
    */
   remove(): void {
     if (!this.#guard) this.#libc.c.semop(this.#id, this.#operations.touch, 2n);
-    if (this.#readStatus()) this.#mark(REMOVING);
-    this.#file?.unlink();
-    // Another user's can only be left as it is, but not locked.
-    if (this.#libc.c.semctl(this.#id, 0, IPC_RMID, 0n) === -1 && this.#guard) this.#unlock();
+    if (this.#readStatus() && !this.#mark(REMOVING)) {
+      if (this.#guard) this.#unlock(); // another user's can only be left
+    } else {
+      this.#file?.unlink();
+      this.#libc.c.semctl(this.#id, 0, IPC_RMID, 0n);
+    }
     this.#drop();
   }
 
@@ -367,11 +406,12 @@ class SystemVSemaphore implements Lock {
     this.#libc.c.semctl(id, 0, IPC_SET, this.#operations.status);
   }
 
-  /** Sets a mode bit that the status that was just read does not have. */
-  #mark(bit: number): void {
-    if ((this.#operations.mode & bit) !== 0) return;
+  /** Sets a mode bit in the status that was just read; `false` if this user may not. */
+  #mark(bit: number): boolean {
+    if ((this.#operations.mode & bit) !== 0) return true;
     this.#operations.mode |= bit;
-    this.#libc.c.semctl(this.#id, 0, IPC_SET, this.#operations.status);
+    if (this.#libc.c.semctl(this.#id, 0, IPC_SET, this.#operations.status) === 0) return true;
+    return this.#libc.errno() !== EPERM;
   }
 
   #isOffered(file: KeyFile): boolean {
@@ -394,6 +434,7 @@ class SystemVSemaphore implements Lock {
 export class SystemVSemaphores implements SemaphoreBackend {
   readonly #libc: Libc;
   readonly #operations: Operations;
+  readonly #inFlight = new Map<string, number>();
 
   constructor(libc: Libc) {
     this.#libc = libc;
@@ -412,6 +453,13 @@ export class SystemVSemaphores implements SemaphoreBackend {
 
   #semaphore(path: string, permissions: number, value: number, guard: boolean): SystemVSemaphore {
     const keyPath = { path, permissions, isNative: false };
-    return new SystemVSemaphore(this.#libc, this.#operations, keyPath, value, guard);
+    return new SystemVSemaphore(
+      this.#libc,
+      this.#operations,
+      this.#inFlight,
+      keyPath,
+      value,
+      guard,
+    );
   }
 }

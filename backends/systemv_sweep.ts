@@ -23,7 +23,7 @@ export function sweepOnce(libc: Libc): void {
     const isOurs = isQtKey(key!) && uid === user && cuid === user;
     if (!isOurs || (perms! & REMOVING) === 0) continue;
     const remover = libc.c.semctl(semid!, 0, GETPID, 0n);
-    if (remover > 0 && !libc.isAlive(remover)) libc.c.semctl(semid!, 0, IPC_RMID, 0n);
+    if (remover > 0 && !libc.isRunning(remover)) libc.c.semctl(semid!, 0, IPC_RMID, 0n);
   }
 }
 

@@ -85,17 +85,7 @@ export function semaphoreState(
 
 /** `null` for 0: a process of another pid namespace, or none at all. */
 export function processOf(libc: Libc, pid: number): ProcessInfo | null {
-  return pid === 0 ? null : { pid, alive: isRunning(libc, pid) };
-}
-
-/** Whether a process runs. One that ended and whose parent has not asked how, does not. */
-function isRunning(libc: Libc, pid: number): boolean {
-  if (!libc.isAlive(pid)) return false;
-  const stat = libc.readFile(`/proc/${pid}/stat`);
-  if (typeof stat === "number") return true; // hidden from this user
-  // proc(5): what follows the name, in parentheses, starts with the state; num_threads is the 18th.
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return fields[0] !== "Z" || Number(fields[17]) > 1;
+  return pid === 0 ? null : { pid, alive: libc.isRunning(pid) };
 }
 
 function read(libc: Libc, path: string): string {

@@ -14,8 +14,12 @@ export interface Semaphore {
   remove(): void;
   /** Lets go of it without touching it for others. */
   close(): void;
-  /** The process that took the last one, if it is known; for texts. */
+  /** The process that took the last one, if there is none left and it is known. */
   holder(): number | null;
+  /** Whether that is this process. */
+  isHeldHere(): boolean;
+  /** Whether it may be a call of `acquireInBackground` that has just taken it, which this thread waits for. */
+  mayBePending(): boolean;
 }
 
 /** The semaphore of value 1 that Qt guards a segment with. */
@@ -27,8 +31,6 @@ export interface Lock extends Semaphore {
    * then takes it over if `stale()` is still true.
    */
   recover(stale: () => boolean, timeoutMs: number): boolean;
-  /** At the end of the program: whether this process holds it, which then is this call's. */
-  adopt(): boolean;
   /**
    * Leaves it to those who stay, unlocked if it is `held`. Its maker removes it if nobody holds it, as
    * Qt does: whoever needs it next makes it again and owns it. Otherwise it would stay for ever if the
@@ -51,12 +53,11 @@ export interface Segment {
   /** Gives the address range back, attached or not; nobody may know it any more. */
   free(): void;
   /**
-   * After `unmap`: removes the segment and its lock if nobody is attached, and closes both. Returns
-   * with the lock released if `held` says it was taken. `"now"` never waits for somebody who holds the
-   * lock: `false` if that kept it from looking, to be called again. `"exit"` waits only as long as a
-   * create, attach or detach takes, and is not called again.
+   * After `unmap`: removes the segment and its lock if nobody is attached, and closes both. With `wait`
+   * false it waits only as long as a create, attach or detach takes. Returns with the lock released if
+   * `held` says it was taken.
    */
-  leave(held: boolean, wait: "wait" | "now" | "exit"): boolean;
+  leave(held: boolean, wait: boolean): void;
 }
 
 /** What `SegmentBackend.open` is to do. */
@@ -81,7 +82,13 @@ export interface OpenRequest {
 export interface SegmentBackend {
   /** Makes and attaches a segment of `size` bytes. */
   create(nativeKey: string, size: number, mode: AccessMode, lock: Lock | null): Segment;
-  attach(nativeKey: string, mode: AccessMode, lock: Lock | null, permissions?: number): Segment;
+  attach(
+    nativeKey: string,
+    mode: AccessMode,
+    lock: Lock | null,
+    permissions?: number,
+    minBytes?: number,
+  ): Segment;
   /** Makes the segment or attaches to it: of several at once, one makes it. */
   open(nativeKey: string, request: OpenRequest, lock: Lock, permissions?: number): Segment;
 }
