@@ -539,7 +539,8 @@ export class SharedMemory implements Disposable {
     }
     try {
       if (attachment.isLocked) throw new Failure("LockError", "this object holds the lock already");
-      if (attachment.lock(this.#buffer!, timeoutMs)) return this.#errors.clear();
+      const limit = timeoutMs === Infinity ? undefined : timeoutMs;
+      if (attachment.lock(this.#buffer!, limit)) return this.#errors.clear();
       throw timedOut(timeoutMs, attachment.holder());
     } catch (error) {
       return this.#errors.fail(operation, this.#shownKey(), error, "LockError");

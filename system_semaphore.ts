@@ -150,7 +150,8 @@ export class SystemSemaphore implements Disposable {
   tryAcquire(timeoutMs = 0): boolean {
     checkTimeout("SystemSemaphore.tryAcquire", timeoutMs);
     return this.#use("tryAcquire", (open) => {
-      if (!open.semaphore.acquire(timeoutMs)) throw timedOut(timeoutMs);
+      if (timeoutMs === Infinity) acquireBlocking(open.semaphore);
+      else if (!open.semaphore.acquire(timeoutMs)) throw timedOut(timeoutMs);
       open.balance++;
     });
   }

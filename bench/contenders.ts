@@ -13,8 +13,8 @@ export interface Contender {
   name: string;
   version: string;
   command: string;
-  /** The arguments for a run that keeps to `key` and to files in `directory`. */
-  args(key: string, directory: string): string[];
+  /** The arguments of each part of a run that keeps to `key` and to files in `directory`. */
+  parts(key: string, directory: string): string[][];
 }
 
 export interface Absent {
@@ -57,7 +57,7 @@ function bareC(): Contender {
     name,
     version: `cc ${version} -O2`,
     command,
-    args: (key, directory) => [join(directory, key)],
+    parts: (key, directory) => [[join(directory, key)]],
   };
 }
 
@@ -69,13 +69,13 @@ function cppQt(): Contender {
   const command = compile("c++", args, "qt");
   const version = output(command, ["--version"]);
   if (version === null) throw new Unavailable("the compiled program does not start");
-  return { name: "C++ Qt", version: `Qt ${version}`, command, args: (key) => [key] };
+  return { name: "C++ Qt", version: `Qt ${version}`, command, parts: (key) => [[key]] };
 }
 
 // node:ffi is on by default since 26.9.
 const oldestNode = [26, 9] as const;
 
-function runtime(name: string, args: string[]): Contender {
+function runtime(name: string, args: string[], handOffArgs = args): Contender {
   const local = join(here, "..", "node_modules", ".bin", name);
   let reason = `${name} is not installed`;
   for (const command of existsSync(local) ? [local, name] : [name]) {
@@ -88,8 +88,11 @@ function runtime(name: string, args: string[]): Contender {
       reason = `node ${version[0]} is older than ${oldestNode.join(".")}`;
       continue;
     }
-    const program = [...args, join(here, "contender.ts")];
-    return { name, version: version[0], command, args: (key) => [...program, key] };
+    const parts = (key: string, directory: string) => [
+      [...args, join(here, "contender.ts"), key],
+      [...handOffArgs, join(here, "hand_off.ts"), key, directory],
+    ];
+    return { name, version: version[0], command, parts };
   }
   throw new Unavailable(reason);
 }
@@ -100,7 +103,15 @@ export function findContenders(): { present: Contender[]; absent: Absent[] } {
   const candidates: [string, () => Contender][] = [
     ["bare C", bareC],
     ["C++ Qt", cppQt],
-    ["deno", () => runtime("deno", ["run", "--quiet", "--allow-ffi"])],
+    [
+      "deno",
+      () =>
+        runtime(
+          "deno",
+          ["run", "--quiet", "--allow-ffi"],
+          ["run", "--quiet", "--allow-all"], // for the other process, and for the socket
+        ),
+    ],
     ["bun", () => runtime("bun", [])],
     ["node", () => runtime("node", [])],
   ];
@@ -122,12 +133,15 @@ export async function run(
   directory: string,
   signal: AbortSignal,
 ): Promise<Sample> {
-  const { stdout } = await promisify(execFile)(
-    contender.command,
-    contender.args(key, directory),
-    { env: { ...process.env, TMPDIR: directory, NO_COLOR: "1" }, signal, timeout: 120_000 },
-  );
-  const sample: Sample = JSON.parse(stdout);
+  const sample: Sample = {};
+  for (const args of contender.parts(key, directory)) {
+    const { stdout } = await promisify(execFile)(
+      contender.command,
+      args,
+      { env: { ...process.env, TMPDIR: directory, NO_COLOR: "1" }, signal, timeout: 120_000 },
+    );
+    Object.assign(sample, JSON.parse(stdout));
+  }
   for (const [measure, ns] of Object.entries(sample)) {
     if (!(ns > 0)) throw new Error(`${contender.name}: ${measure} took ${ns} ns`);
   }

@@ -1,5 +1,6 @@
 /** What the samples of all rounds say. */
 import type { Sample } from "./contenders.ts";
+import { median } from "./timing.ts";
 
 /** The samples of each contender that went through all rounds, in order of the rounds. */
 export type Samples = Map<string, Sample[]>;
@@ -23,29 +24,39 @@ export interface Goal {
 
 const operations = ["lock+unlock", "create+detach", "attach+detach"];
 const elements = ["sum of Uint8", "increment Int32", "sum of Float64"];
+const handOffs = ["hand-off", "hand-off to sleeper"];
 const buffer = "ordinary buffer";
+const socket = "Unix socket";
 
-function median(values: number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
-}
+/** What is measured in the contender itself, and how that measure's name ends. */
+const suffixes: Record<string, string> = { [buffer]: " (buffer)", [socket]: " (socket)" };
+
+/** The groups of measures, as the table shows them, each with what it is compared with. */
+const groups = [
+  { heading: "ns per operation", measures: operations, against: ["bare C", "C++ Qt"] },
+  { heading: "ns per element", measures: elements, against: ["bare C", buffer] },
+  { heading: "ns per hand-off", measures: handOffs, against: [socket] },
+];
 
 // The ratio of each round first, then their median: what slows the machine down for a while slows
 // both sides of a round down.
 function ratio(samples: Samples, contender: string, measure: string, against: string) {
   const own = samples.get(contender);
-  const other = against === buffer ? own : samples.get(against);
-  const otherMeasure = against === buffer ? `${measure} (buffer)` : measure;
+  const suffix = suffixes[against];
+  const other = suffix === undefined ? samples.get(against) : own;
+  const otherMeasure = measure + (suffix ?? "");
   if (!own || !other) return undefined;
   const ratios = own.map((sample, round) => sample[measure]! / other[round]![otherMeasure]!);
   return ratios.some(Number.isNaN) ? undefined : median(ratios);
 }
 
+function measuresOf({ measures, against }: typeof groups[number]) {
+  return measures.map((measure) => ({ measure, against }));
+}
+
 export function rowsOf(samples: Samples): Row[] {
   const rows: Row[] = [];
-  for (const measure of [...operations, ...elements]) {
-    const against = ["bare C", operations.includes(measure) ? "C++ Qt" : buffer];
+  for (const { measure, against } of groups.flatMap(measuresOf)) {
     for (const [contender, own] of samples) {
       const values = own.map((sample) => sample[measure]).filter((ns) => ns !== undefined);
       if (values.length === 0) continue;
@@ -71,11 +82,14 @@ export function goalsOf(samples: Samples): Goal[] {
     ["attach+detach", "C++ Qt", 1],
     ...elements.map((measure): [string, string, number] => [measure, buffer, 1.1]),
   ];
-  return ["deno", "bun"].flatMap((contender) =>
-    limits.map(([measure, against, limit]) => (
-      { contender, measure, against, limit, ratio: ratio(samples, contender, measure, against) }
-    ))
-  );
+  const goals = (contenders: string[], own: [string, string, number][]): Goal[] =>
+    contenders.flatMap((contender) =>
+      own.map(([measure, against, limit]) => (
+        { contender, measure, against, limit, ratio: ratio(samples, contender, measure, against) }
+      ))
+    );
+  const waits = handOffs.map((measure): [string, string, number] => [measure, socket, 3]);
+  return [...goals(["deno", "bun"], limits), ...goals(["deno", "bun", "node"], waits)];
 }
 
 function number(value: number): string {
@@ -88,23 +102,22 @@ function times(value: number | undefined): string {
 
 export function tableOf(rows: Row[]): string {
   const lines: string[][] = [];
-  let last = "";
-  for (const { measure, contender, ns, min, max, ratios } of rows) {
-    const isOperation = operations.includes(measure);
-    if (measure === operations[0] && last === "") {
-      lines.push(["ns per operation", "", "median", "range", "/ bare C", "/ C++ Qt"]);
-    } else if (measure === elements[0] && last !== measure) {
-      lines.push([], ["ns per element", "", "median", "range", "/ bare C", `/ ${buffer}`]);
+  for (const { heading, measures, against } of groups) {
+    const own = rows.filter(({ measure }) => measures.includes(measure));
+    if (own.length === 0) continue;
+    if (lines.length > 0) lines.push([]);
+    lines.push([heading, "", "median", "range", ...against.map((name) => `/ ${name}`)]);
+    let last = "";
+    for (const { measure, contender, ns, min, max, ratios } of own) {
+      lines.push([
+        measure === last ? "" : measure,
+        contender,
+        number(ns),
+        `${number(min)} - ${number(max)}`,
+        ...against.map((name) => times(ratios[name])),
+      ]);
+      last = measure;
     }
-    lines.push([
-      measure === last ? "" : measure,
-      contender,
-      number(ns),
-      `${number(min)} - ${number(max)}`,
-      times(ratios["bare C"]),
-      times(ratios[isOperation ? "C++ Qt" : buffer]),
-    ]);
-    last = measure;
   }
   const widths = [0, 1, 2, 3, 4, 5].map((column) =>
     Math.max(...lines.map((line) => line[column]?.length ?? 0))

@@ -8,6 +8,12 @@ export function now(): number {
   return Number(process.hrtime.bigint());
 }
 
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
 /** The mean without the batches during which the machine did something else. */
 export function undisturbedMean(batches: number[]): number {
   const sorted = batches.toSorted((a, b) => a - b);

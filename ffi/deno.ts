@@ -8,6 +8,23 @@ const TYPES: Readonly<Record<CType, Deno.NativeType | "void">> = {
   void: "void",
 };
 
+/** More calls at a time wait: Deno has some 32 threads for all that may block, reading files included. */
+const CALLS_MAX = 16;
+let running = 0;
+const waiting: (() => void)[] = [];
+
+async function limited<Result>(call: () => Result): Promise<Awaited<Result>> {
+  if (running >= CALLS_MAX) await new Promise<void>((resolve) => waiting.push(resolve));
+  else running++;
+  try {
+    return await call();
+  } finally {
+    const next = waiting.shift();
+    if (next === undefined) running--;
+    else next();
+  }
+}
+
 /** Deno's FFI. Without `--allow-ffi` Deno's own `NotCapable` passes through untouched. */
 export const denoFfi: Ffi = {
   runtime: "Deno",
@@ -21,7 +38,12 @@ export const denoFfi: Ffi = {
     libraries: readonly string[],
     signatures: S,
   ): AsyncCFunctions<S> {
-    return dlopen(libraries, signatures, true) as AsyncCFunctions<S>;
+    const functions = dlopen(libraries, signatures, true) as AsyncCFunctions<S>;
+    const calls = Object.entries(functions).map(([name, call]) => [
+      name,
+      (...args: unknown[]) => limited(() => (call as (...args: unknown[]) => unknown)(...args)),
+    ]);
+    return Object.fromEntries(calls) as AsyncCFunctions<S>;
   },
 
   arrayBuffer(address: bigint, byteLength: number): ArrayBuffer {

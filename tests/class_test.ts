@@ -6,7 +6,7 @@ import { leaveNothingBehind, uniqueKey } from "./support.ts";
 describe("the class", () => {
   leaveNothingBehind();
 
-  test("has methods that throw a TypeError for anything that is no SharedMemory", () => {
+  test("has methods that fail with a TypeError for anything that is no SharedMemory", async () => {
     const methods = Reflect.ownKeys(SharedMemory.prototype).filter((name) =>
       name !== "constructor"
     );
@@ -16,7 +16,12 @@ describe("the class", () => {
       for (const foreign of [{}, undefined, 1, Object.create(SharedMemory.prototype)]) {
         const args: unknown[] = /^set/.test(String(name)) ? ["key"] : [];
         if (name === "view" || name === "create") args.push(name === "view" ? Uint8Array : 1);
-        assert.throws(() => method.apply(foreign, args), TypeError, String(name));
+        const act = () => method.apply(foreign, args);
+        if (/Async$/.test(String(name))) {
+          await assert.rejects(act as () => Promise<unknown>, TypeError, String(name));
+        } else {
+          assert.throws(act, TypeError, String(name));
+        }
       }
     }
   });

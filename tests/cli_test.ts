@@ -211,7 +211,7 @@ describe("its tables", () => {
       "  visits 40f8c56c…      3  4 KiB  ada    0600         2  4711     12 ended  held by 4711  in use",
       "  (none)            65536  4 KiB  1001   0600         0  ?        12 ended  none          stale: left",
       "",
-      "1 stale: cleanup removes that.",
+      "1 stale without a key file: cleanup --orphans removes that.",
     ];
     assert.deepEqual(listing(inventory, { color: false, width: 110 }).split("\n"), lines);
     const wide = listing(inventory, { color: false, width: Infinity });
