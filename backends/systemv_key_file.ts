@@ -199,15 +199,15 @@ export class KeyFile {
 
   /** Whether the path still leads to this key, and so newcomers find what we use. */
   isCurrent(): boolean {
-    // Nobody else may rename a file of this user's, but anybody may have deleted it for him.
-    if (!this.#isNative) return this.#isLinked();
-    const status = this.#libc.pathStatus(this.#path, true);
+    // Nobody else may rename a file of this user's, but anybody may have deleted it for him. A second
+    // name is one that somebody was killed before he could delete it.
+    if (!this.#isNative) {
+      const status = this.#libc.fileStatus(this.#fd);
+      const links = typeof status === "object" ? status.links : 0;
+      if (links < 2) return links === 1;
+    }
+    const status = this.#libc.pathStatus(this.#path, this.#isNative);
     return typeof status === "object" && keyOf(status) === this.key;
-  }
-
-  #isLinked(): boolean {
-    const status = this.#libc.fileStatus(this.#fd);
-    return typeof status === "object" && status.links > 0;
   }
 
   /** Deletes the file, unless another one has taken its place, which is what it returns. */

@@ -162,7 +162,7 @@ class SystemVSegment implements Segment {
       if (!this.#isUnused()) return true;
       locked = wait
         ? this.#system.enter(lock, () => !this.#isUnused())
-        : lock.acquire(SECTION_MS) || lock.isHeldHere();
+        : lock.acquire(SECTION_MS) || lock.mayBePending();
       if (!locked) return true;
     }
     // Whoever holds the lock may be about to attach, so what counts is what is true under it.

@@ -218,7 +218,9 @@ class SystemVSemaphore implements Lock {
     try {
       result = await semtimedop(id, down, this.#downCount, slice);
     } finally {
-      inFlight.set(this.nativeKey, inFlight.get(this.nativeKey)! - 1);
+      const others = inFlight.get(this.nativeKey)! - 1;
+      if (others > 0) inFlight.set(this.nativeKey, others);
+      else inFlight.delete(this.nativeKey);
     }
     if (this.#id === id) return result === 0 || this.acquire(0); // which meets what went wrong
     // Closed or made again meanwhile: what was taken is given back.
@@ -376,7 +378,7 @@ class SystemVSemaphore implements Lock {
       if (this.#guard) this.#unlock(); // another user's can only be left
     } else {
       this.#file?.unlink();
-      this.#libc.c.semctl(this.#id, 0, IPC_RMID, 0n);
+      if (this.#libc.c.semctl(this.#id, 0, IPC_RMID, 0n) === -1 && this.#guard) this.#unlock();
     }
     this.#drop();
   }

@@ -5,7 +5,8 @@ import { SystemSemaphoreMode } from "../mod.ts";
 import * as fake from "./fixtures/fake_system.ts";
 import { created, script, setUp } from "./fixtures/fake_system.ts";
 
-const { DOWN, JOIN, OPEN_LOCK, OPEN_NEW_LOCK, OPEN_NEW_SEMAPHORE, TRY_DOWN, WAIT_IN_VAIN } = fake;
+const { DOWN, JOIN, OPEN_LOCK, OPEN_NEW_LOCK, OPEN_NEW_SEMAPHORE, TRY_DOWN, UNLOCK, WAIT_IN_VAIN } =
+  fake;
 
 const WAIT = `background ${DOWN(200)}`;
 const BUSY = WAIT_IN_VAIN(0);
@@ -66,7 +67,19 @@ describe("what was taken in the background is given back", () => {
     const { ffi, lock } = setUp();
     ffi.play(script(OPEN_LOCK, `${DOWN(0)} = 0`), () => lock.acquire(0));
     // Its key file is kept open.
-    const taken = ffi.play(script(BUSY, `${WAIT} = 0`, `${GIVE_BACK} = 0`), () => {
+    const taken = ffi.play(script(BUSY, `${WAIT} = 0`, UNLOCK), () => {
+      const waiting = lock.acquireInBackground();
+      lock.close();
+      return waiting;
+    });
+    assert.equal(await taken, false);
+  });
+
+  test("not if a peer reset the lock meanwhile, which is free then", async () => {
+    const { ffi, lock } = setUp();
+    ffi.play(script(OPEN_LOCK, `${DOWN(0)} = 0`), () => lock.acquire(0));
+    const steps = script(BUSY, `${WAIT} = 0`, UNLOCK.replace(/0$/, "EAGAIN"));
+    const taken = ffi.play(steps, () => {
       const waiting = lock.acquireInBackground();
       lock.close();
       return waiting;

@@ -23,7 +23,8 @@ const MADE = `${MAKE(UNFINISHED)} = 4
   statx(4) = { inode 1 }
   ${SHMGET_NEW} = 9
   shmat(9, 0, 0) = 0x7f0000000000`;
-const PUBLISH = `rename("${UNFINISHED}", "/q/seg") = 0`;
+const LINK = `link("${UNFINISHED}", "/q/seg")`;
+const PUBLISH = `${LINK} = 0\nunlink("${UNFINISHED}") = 0`;
 /** The unfinished file of somebody who was killed. */
 const FOUND = `${OPEN(UNFINISHED)} = 5
   statx(5) = { inode 4 }
@@ -45,7 +46,7 @@ function setUpOpen() {
   const publish = (steps: string) => {
     let filled: Segment | undefined;
     const segment = open(steps, (segment) => {
-      assert.match(ffi.next, /^rename/, "what follows");
+      assert.match(ffi.next, /^link/, "what follows");
       filled = segment;
     });
     assert.equal(segment, filled);
@@ -102,7 +103,7 @@ describe("open() with initialize", () => {
     const { ffi, publish } = setUpOpen();
     const segment = publish(script(OPEN_NEW_LOCK, NONE, NO_UNFINISHED, MADE, PUBLISH, UNLOCK));
     const steps = longNamed(script(`${fake.TRY_DOWN} = 0`, fake.REMOVE_ALL));
-    ffi.play(steps, () => segment.leave(false, "wait"));
+    ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("that throws has left the segment, of which nothing remains; the error is its own", () => {
@@ -114,7 +115,7 @@ describe("open() with initialize", () => {
     const mine = new RangeError("mine");
     const failing = (segment: Segment) => {
       segment.unmap();
-      segment.leave(true, "wait");
+      segment.leave(true, true);
       throw mine;
     };
     assert.throws(() => open(steps, failing), (error) => error === mine);
@@ -131,15 +132,22 @@ describe("open() with initialize", () => {
     assertFails(failing, "OutOfResources", "shmget", 28);
   });
 
-  test("that cannot be named fails, and is gone when it is left", () => {
-    const { ffi, open } = setUpOpen();
-    const steps = script(
-      ...[OPEN_NEW_LOCK, NONE, NO_UNFINISHED, MADE, PUBLISH.replace(/0$/, "EPERM")],
-      ...[`${STATX("/q/seg")} = ENOENT`, REMOVE_LOCK],
-    );
-    let made: Segment | undefined;
-    assertFails(() => open(steps, (segment) => made = segment), "PermissionDenied", "rename", 1);
-    const leaving = script(OPEN_NEW_LOCK, fake.REMOVE_ALL.replace("/q/seg", UNFINISHED));
-    ffi.play(leaving, () => made!.leave(false, "wait"));
-  });
+  for (
+    const [errno, code, number, text] of [
+      ["EPERM", "PermissionDenied", 1, /permission denied/],
+      ["EEXIST", "AlreadyExists", 17, /another program.*made the segment.*open\(\) again/],
+    ] as const
+  ) {
+    test(`that cannot be named (${errno}) fails, and is gone when it is left`, () => {
+      const { ffi, open } = setUpOpen();
+      const steps = script(
+        ...[OPEN_NEW_LOCK, NONE, NO_UNFINISHED, MADE, `${LINK} = ${errno}`],
+        ...[`${STATX("/q/seg")} = ENOENT`, REMOVE_LOCK],
+      );
+      let made: Segment | undefined;
+      assertFails(() => open(steps, (segment) => made = segment), code, "link", number, text);
+      const leaving = script(OPEN_NEW_LOCK, fake.REMOVE_ALL.replace("/q/seg", UNFINISHED));
+      ffi.play(leaving, () => made!.leave(false, true));
+    });
+  }
 });

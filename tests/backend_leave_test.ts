@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import * as fake from "./fixtures/fake_system.ts";
-import { attached, created, script, setUp } from "./fixtures/fake_system.ts";
+import { assertFails, attached, created, script, setUp } from "./fixtures/fake_system.ts";
 import { PID } from "./fixtures/fake_ffi.ts";
 
-const { HOLDER, REMOVE_ALL, REMOVE_LOCK, STATUS, STATX, TRY_DOWN, UNLOCK, WAIT_IN_VAIN } = fake;
+const { HOLDS, REMOVE_ALL, REMOVE_LOCK, STATUS, STATX, TRY_DOWN, UNLOCK, WAIT_IN_VAIN } = fake;
 
 const USED = STATUS("attached 1");
 const UNUSED = STATUS("attached 0");
@@ -21,14 +21,14 @@ describe("the maker of the lock", () => {
     const { ffi, segment } = setUpCreated();
     ffi.play(fake.BURY, () => assert.equal(segment.unmap(), true));
     const steps = script(`${TRY_DOWN} = 0`, USED, REMOVE_LOCK, USED, "close(4) = 0");
-    ffi.play(steps, () => assert.equal(segment.leave(false, "wait"), true));
+    ffi.play(steps, () => segment.leave(false, true));
     ffi.play("munmap(0x7f0000000000, 4096) = 0", () => segment.free());
   });
 
   test("who is not the last leaves a lock that somebody holds", () => {
     const { ffi, segment } = setUpCreated();
     const steps = script(WAIT_IN_VAIN(0), USED, CLOSE);
-    ffi.play(steps, () => assert.equal(segment.leave(false, "wait"), true));
+    ffi.play(steps, () => segment.leave(false, true));
   });
 
   for (
@@ -49,20 +49,20 @@ describe("the maker of the lock", () => {
         ${found}
         ${REMOVE_LOCK}
         close(4) = 0`;
-      ffi.play(steps, () => assert.equal(segment.leave(false, "wait"), true));
+      ffi.play(steps, () => segment.leave(false, true));
     });
   }
 
   test("who is the last removes all of it with the lock that it holds already", () => {
     const { ffi, segment } = setUpCreated();
-    ffi.play(REMOVE_ALL, () => assert.equal(segment.leave(true, "exit"), true));
+    ffi.play(REMOVE_ALL, () => segment.leave(true, false));
   });
 
   test("removes all, with a lock made again, if the others leave while it gives it up", () => {
     const { ffi, segment } = setUpCreated();
     const givenUp = script(`${TRY_DOWN} = 0`, USED, REMOVE_LOCK, UNUSED);
     const steps = script(givenUp, fake.OPEN_NEW_LOCK, REMOVE_ALL);
-    ffi.play(steps, () => assert.equal(segment.leave(false, "wait"), true));
+    ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("who is the last leaves the file, and so the lock, to a later segment of the key", () => {
@@ -75,14 +75,13 @@ describe("the maker of the lock", () => {
       ${STATX("/q/seg")} = { inode 3 }
       ${UNLOCK}
       ${CLOSE}`;
-    ffi.play(steps, () => assert.equal(segment.leave(false, "wait"), true));
+    ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("waits at exit only as long as others take to come and go", () => {
     const { ffi, segment } = setUpCreated();
-    const notMine = HOLDER().split("\n").slice(0, 2).join("\n");
-    const steps = script(WAIT_IN_VAIN(0), UNUSED, WAIT_IN_VAIN(10), notMine, CLOSE);
-    ffi.play(steps, () => assert.equal(segment.leave(false, "exit"), true));
+    const steps = script(WAIT_IN_VAIN(0), UNUSED, WAIT_IN_VAIN(10), CLOSE);
+    ffi.play(steps, () => segment.leave(false, false));
   });
 
   test("leaves a mapping, without memory to put over it, until nobody can know its address", () => {
@@ -102,58 +101,53 @@ describe("who has only attached", () => {
   // Both key files are kept open for the next time.
   test("and is not the last does not ask for the lock", () => {
     const { ffi, segment } = setUpAttached();
-    ffi.play(USED, () => assert.equal(segment.leave(false, "wait"), true));
+    ffi.play(USED, () => segment.leave(false, true));
   });
 
   test("and is not the last only releases a lock that it holds", () => {
     const { ffi, segment } = setUpAttached();
-    ffi.play(script(USED, UNLOCK, USED), () => assert.equal(segment.leave(true, "wait"), true));
+    ffi.play(script(USED, UNLOCK, USED), () => segment.leave(true, true));
   });
 
   test("and holds the lock removes all if the others, who could not have it, leave", () => {
     const { ffi, segment } = setUpAttached();
     const steps = script(USED, UNLOCK, UNUSED, UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL);
-    ffi.play(steps, () => assert.equal(segment.leave(true, "exit"), true));
+    ffi.play(steps, () => segment.leave(true, false));
   });
 
   test("and is the last removes all, under the lock", () => {
     const { ffi, segment } = setUpAttached();
     const steps = script(UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL);
-    ffi.play(steps, () => assert.equal(segment.leave(false, "wait"), true));
+    ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("leaves all to somebody who attaches while it waits for the lock", () => {
     const { ffi, segment } = setUpAttached();
     const steps = script(UNUSED, WAIT_IN_VAIN(10), USED);
-    ffi.play(steps, () => assert.equal(segment.leave(false, "wait"), true));
+    ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("leaves all to somebody who attached before it had the lock", () => {
     const { ffi, segment } = setUpAttached();
     const steps = script(UNUSED, `${TRY_DOWN} = 0`, USED, UNLOCK, USED);
-    ffi.play(steps, () => assert.equal(segment.leave(false, "wait"), true));
+    ffi.play(steps, () => segment.leave(false, true));
   });
 
-  test("is told to come again, with all still open, if it may not wait for the lock", () => {
+  test("leaves all at exit to who holds the lock, who removes it if nobody stays", () => {
     const { ffi, segment } = setUpAttached();
-    const vain = script(UNUSED, WAIT_IN_VAIN(0), UNUSED);
-    ffi.play(vain, () => assert.equal(segment.leave(false, "now"), false));
-    const steps = script(UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL);
-    ffi.play(steps, () => assert.equal(segment.leave(false, "now"), true));
+    const steps = script(UNUSED, WAIT_IN_VAIN(10));
+    ffi.play(steps, () => segment.leave(false, false));
   });
 
-  test("is done without the lock if somebody attaches meanwhile", () => {
+  test("takes a lock at exit that gets free in the time others take to come and go", () => {
     const { ffi, segment } = setUpAttached();
-    const steps = script(UNUSED, WAIT_IN_VAIN(0), USED);
-    ffi.play(steps, () => assert.equal(segment.leave(false, "now"), true));
+    const steps = script(UNUSED, `${TRY_DOWN} = EAGAIN`, `${fake.DOWN(10)} = 0`, REMOVE_ALL);
+    ffi.play(steps, () => segment.leave(false, false));
   });
 
-  test("removes all at exit under a lock that another thread of this process holds", () => {
-    // Which is one that waited on another thread for a program that has ended.
+  test("leaves all at exit to another thread of this process that holds the lock", () => {
     const { ffi, segment } = setUpAttached();
-    const mine = HOLDER(PID).split("\n").slice(0, 2).join("\n");
-    const steps = script(UNUSED, WAIT_IN_VAIN(10, PID), mine, REMOVE_ALL);
-    ffi.play(steps, () => assert.equal(segment.leave(false, "exit"), true));
+    ffi.play(script(UNUSED, WAIT_IN_VAIN(10, PID)), () => segment.leave(false, false));
   });
 
   test("is told apart from a segment that was removed meanwhile", () => {
@@ -162,6 +156,36 @@ describe("who has only attached", () => {
     const rest = REMOVE_ALL.replace(/^.*/, gone)
       .replace("shmctl(9, IPC_RMID) = 0", "shmctl(9, IPC_RMID) = EINVAL");
     const steps = script(gone, `${TRY_DOWN} = 0`, rest);
-    ffi.play(steps, () => assert.equal(segment.leave(false, "wait"), true));
+    ffi.play(steps, () => segment.leave(false, true));
+  });
+
+  test("leaves another user's segment with its files, and only releases the lock", () => {
+    const { ffi, segment } = setUpAttached();
+    const steps = script(UNUSED, `${TRY_DOWN} = 0`, UNUSED, "shmctl(9, IPC_RMID) = EPERM", UNLOCK);
+    ffi.play(steps, () => segment.leave(false, true));
+  });
+
+  test("removes its segment, and only releases another user's lock", () => {
+    const { ffi, segment } = setUpAttached();
+    const marking = REMOVE_LOCK.split("\n").slice(0, 2).join("\n").replace(/0$/, "EPERM");
+    const rest = script(marking, UNLOCK, "close(4) = 0");
+    const steps = script(UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL.replace(REMOVE_LOCK, "LOCK"));
+    ffi.play(steps.replace(/LOCK\n[^]*$/, rest), () => segment.leave(false, true));
+  });
+
+  test("does not wait for a lock that a call of this thread in the background may have taken", async () => {
+    const { ffi, lock, segment } = setUpAttached();
+    const busy = WAIT_IN_VAIN(0);
+    const steps = script(
+      ...[busy, `background ${fake.DOWN(200)} = 0`],
+      ...[UNUSED, WAIT_IN_VAIN(10, PID), UNUSED, HOLDS(PID), UNLOCK],
+    );
+    const waiting = ffi.play(steps, () => {
+      const waiting = lock.acquireInBackground();
+      const leave = () => segment.leave(false, true);
+      assertFails(leave, "LockError", undefined, undefined, /lockAsync\(\).*has been given up/);
+      return waiting;
+    });
+    assert.equal(await waiting, false);
   });
 });

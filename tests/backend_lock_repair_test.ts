@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import * as fake from "./fixtures/fake_system.ts";
 import { created, script, setUp } from "./fixtures/fake_system.ts";
 
-const { DOWN, HOLDER, OPEN_NEW_LOCK, TAKE_OVER, TRY_DOWN } = fake;
+const { DOWN, HOLDER, OPEN_NEW_LOCK, SETTLE, TAKE_OVER, TRY_DOWN, UNLOCK } = fake;
 
 const VALUE = (value: number | string) => `semctl(7, 0, GETVAL) = ${value}`;
 const LAST = (pid: number) => `semctl(7, 0, GETPID) = ${pid}`;
@@ -34,37 +34,33 @@ describe("a lock whose value is above 1, which lets two in", () => {
   const REFUSED = `${DOWN(1000)} = EAGAIN <0 ms>`;
 
   for (const value of [2, 3]) {
-    test(`is set to 1 in one step if it is still ${value}, and then taken`, () => {
+    test(`is taken if it is still ${value}, after the kernel has forgotten who is to undo what`, () => {
       const { ffi, lock } = setUpLocked();
-      const steps = `
-        ${TRY_DOWN} = EAGAIN
-        ${REFUSED}
-        ${VALUE(value)}
-        semop(7, [-${value} IPC_NOWAIT, 0 IPC_NOWAIT, 1]) = 0
-        ${DOWN(1000)} = 0`;
+      const steps = script(`${TRY_DOWN} = EAGAIN`, REFUSED, VALUE(value), SETTLE(value));
       ffi.play(steps, () => assert.equal(lock.acquire(1500), true));
     });
   }
 
-  test("is set to 1 also for who only tries", () => {
-    const steps = `
-      ${TRY_DOWN} = EAGAIN
-      ${DOWN(0)} = EAGAIN
-      ${VALUE(2)}
-      semop(7, [-2 IPC_NOWAIT, 0 IPC_NOWAIT, 1]) = 0
-      ${DOWN(0)} = 0`;
+  test("is taken so also by who only tries", () => {
+    const steps = script(`${TRY_DOWN} = EAGAIN`, `${DOWN(0)} = EAGAIN`, VALUE(2), SETTLE(2));
     setUpLocked().tries(steps, true);
   });
 
-  test("is left to somebody who was faster", () => {
-    const { ffi, lock } = setUpLocked();
-    const steps = script(
-      ...[`${TRY_DOWN} = EAGAIN`, REFUSED, VALUE(2)],
-      ...["semop(7, [-2 IPC_NOWAIT, 0 IPC_NOWAIT, 1]) = EAGAIN", `${DOWN(1000)} = EAGAIN`],
-      ...[HOLDER(), `${DOWN(500)} = 0`],
-    );
-    ffi.play(steps, () => assert.equal(lock.acquire(1500), true));
-  });
+  for (
+    const [name, settling] of [
+      ["was faster", SETTLE(2).replace(/0\n[^]*/, "EAGAIN")],
+      ["set it before it was taken", SETTLE(2).replace(/0$/, "EAGAIN")],
+    ] as const
+  ) {
+    test(`is left to somebody who ${name}`, () => {
+      const { ffi, lock } = setUpLocked();
+      const steps = script(
+        ...[`${TRY_DOWN} = EAGAIN`, REFUSED, VALUE(2), settling],
+        ...[`${DOWN(1000)} = EAGAIN`, HOLDER(), `${DOWN(500)} = 0`],
+      );
+      ffi.play(steps, () => assert.equal(lock.acquire(1500), true));
+    });
+  }
 
   test("is made again if it is removed before it is looked at", () => {
     const steps = `
@@ -75,6 +71,26 @@ describe("a lock whose value is above 1, which lets two in", () => {
       close(3) = 0
       ${OPEN_NEW_LOCK}`;
     setUpLocked().tries(steps, true);
+  });
+});
+
+describe("a lock that a peer reset while it was held here", () => {
+  const RESET = UNLOCK.replace(/0$/, "EAGAIN");
+  const cases: [name: string, steps: string][] = [
+    ["is taken again, with nothing left to undo, and then released", script(SETTLE(1), UNLOCK)],
+    ["is left to somebody who has taken it since", SETTLE(1).replace(/0\n[^]*/, "EAGAIN")],
+    ["is left to somebody who sets it again", SETTLE(1).replace(/0$/, "EAGAIN")],
+  ];
+  for (const [name, steps] of cases) {
+    test(name, () => {
+      const { ffi, lock } = setUpLocked();
+      ffi.play(script(RESET, VALUE(1), steps), () => lock.release());
+    });
+  }
+
+  test("is not set by who finds it taken again", () => {
+    const { ffi, lock } = setUpLocked();
+    ffi.play(script(RESET, VALUE(0)), () => lock.release());
   });
 });
 
@@ -94,6 +110,31 @@ describe("a lock that is taken, though whoever took it last is dead", () => {
     later(999, TRY(DEAD(77)), false);
     later(1, TAKEN(DEAD(77)), true);
   });
+
+  /** The process has ended but is there; what the kernel says of it as proc(5) has it. */
+  const stat = (state: string, threads: number) =>
+    `77 (a) S b) ${state}${" 0".repeat(16)} ${threads} 0 0\n`;
+
+  test("is taken over so too if that is a zombie, which kill() finds", () => {
+    const { ffi, tries, later } = setUpLocked();
+    ffi.files.set("/proc/77/stat", stat("Z", 1));
+    tries(TRY(ALIVE(77)), false);
+    later(1000, TAKEN(ALIVE(77)), true);
+  });
+
+  for (
+    const [name, state, threads] of [
+      ["that process runs", "R", 1],
+      ["other threads than the first of that process run", "Z", 2],
+    ] as const
+  ) {
+    test(`is not taken over while ${name}`, () => {
+      const { ffi, tries, later } = setUpLocked();
+      ffi.files.set("/proc/77/stat", stat(state, threads));
+      tries(TRY(ALIVE(77)), false);
+      later(5000, TRY(ALIVE(77)), false);
+    });
+  }
 
   test("is taken over so too if nobody ever took it: its maker was killed", () => {
     const { tries, later } = setUpLocked();

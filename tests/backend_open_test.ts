@@ -3,11 +3,14 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { OpenRequest } from "../backends/types.ts";
 import { AccessMode } from "../mod.ts";
+import { PID } from "./fixtures/fake_ffi.ts";
 import * as fake from "./fixtures/fake_system.ts";
 import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
 
-const { ATTACHED, DOWN, FIND, HOLDER, LOOK, NEW_FILE, OPEN, OPEN_LOCK, OPEN_NEW_LOCK } = fake;
-const { REMOVE_LOCK, SHMGET_NEW, STATUS, STATX, TRY_DOWN, UNLOCK, WAIT_IN_VAIN } = fake;
+const { ATTACHED, DOWN, FIND, HOLDER, HOLDS, LOOK, NEW_FILE, OPEN, OPEN_LOCK, OPEN_NEW_LOCK } =
+  fake;
+const { NO_UNFINISHED, REMOVE_LOCK, SHMGET_NEW, STATUS, STATX, TRY_DOWN, UNLOCK, WAIT_IN_VAIN } =
+  fake;
 
 const REQUEST: OpenRequest = {
   size: 100,
@@ -36,19 +39,19 @@ function open(steps: string, request: Partial<OpenRequest> = {}, permissions?: n
 
 describe("open()", () => {
   test("makes lock, key file and segment where there are none", () => {
-    const segment = open(script(OPEN_NEW_LOCK, NONE, NEW_FILE, MAP_NEW, UNLOCK));
+    const segment = open(script(OPEN_NEW_LOCK, NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK));
     assert.deepEqual([segment.address, segment.size], [0x7f0000000000n, 100]);
   });
 
   test("makes what others may use with these permissions, whatever is private otherwise", () => {
-    const shared = script(OPEN_NEW_LOCK, NONE, NEW_FILE, MAP_NEW, UNLOCK)
+    const shared = script(OPEN_NEW_LOCK, NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK)
       .replaceAll(/0640(\) = (\d)\n)/g, "0644$1fchmod($2, 0644) = 0\n")
       .replaceAll("IPC_EXCL|0600", "IPC_EXCL|0666");
     open(shared, {}, 0o666);
   });
 
   test("makes what only a group may use with its permissions", () => {
-    const shared = script(OPEN_NEW_LOCK, NONE, NEW_FILE, MAP_NEW, UNLOCK)
+    const shared = script(OPEN_NEW_LOCK, NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK)
       .replaceAll(/0640(\) = (\d)\n)/g, "0640$1fchmod($2, 0640) = 0\n")
       .replaceAll("IPC_EXCL|0600", "IPC_EXCL|0660");
     open(shared, {}, 0o660);
@@ -71,7 +74,7 @@ describe("open()", () => {
   test("makes the segment if the user who held the lock is gone by then", () => {
     const steps = script(
       ...[BUSY, LOOK("size 100, attached 1"), NONE],
-      ...[`${TRY_DOWN} = 0`, NONE, NEW_FILE, MAP_NEW, UNLOCK],
+      ...[`${TRY_DOWN} = 0`, NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK],
     );
     open(steps);
   });
@@ -87,7 +90,7 @@ describe("open()", () => {
 
   const REPLACE = script(
     ...["shmctl(9, IPC_RMID) = 0", "statx(4) = { inode 1, links 1 }", `unlink("/q/seg") = 0`],
-    ...["close(4) = 0", `${fake.MAKE("/q/seg")} = 5`, "statx(5) = { inode 3 }"],
+    ...["close(4) = 0", NO_UNFINISHED, `${fake.MAKE("/q/seg")} = 5`, "statx(5) = { inode 3 }"],
     "shmget(0x51000003, 100, IPC_CREAT|IPC_EXCL|0600) = 10",
     "shmat(10, 0, 0) = 0x7f0000000000",
   );
@@ -97,6 +100,33 @@ describe("open()", () => {
       open(script(ENTER, FIND, STALE, REPLACE, UNLOCK), { existing });
     });
   }
+
+  const SHARED_LOCK = OPEN_LOCK.replace("0640", "0644").split("\n").slice(0, -1).join("\n");
+  const THEIRS = script(
+    ...[SHARED_LOCK, `${DOWN(10)} = 0`, FIND],
+    ...[STATUS("size 100, attached 0, uid 1001, cuid 1001"), "shmctl(9, IPC_RMID) = EPERM"],
+  );
+
+  test("keeps another user's that nobody is attached to, with its file, and attaches to it", () => {
+    const attachedOnce = ATTACHED.replace("attached 2", "attached 1, uid 1001, cuid 1001");
+    open(script(THEIRS, STALE, attachedOnce, UNLOCK), {}, 0o666);
+  });
+
+  test("keeps another user's that nobody is attached to, and refuses it if it is to be new", () => {
+    const steps = script(THEIRS, "close(4) = 0", LOOK("size 100, attached 0"), UNLOCK);
+    const failing = () => open(steps, { existing: "refuse" }, 0o666);
+    assertFails(failing, "AlreadyExists", "shmget", 17);
+  });
+
+  test("refuses another user's before it would remove it, unless it is shared", () => {
+    const others = "size 100, attached 0, uid 1001, cuid 1001";
+    const steps = script(
+      ...[ENTER, FIND, STATUS(others), 'getpwuid(1001) = "eve"'],
+      ...[LOOK(others), UNLOCK],
+    );
+    const text = /belongs to eve \(uid 1001\)/;
+    assertFails(() => open(steps), "PermissionDenied", "shmctl", undefined, text);
+  });
 
   test("keeps one that nobody is attached to if that is asked for, and attaches to it", () => {
     const attachedOnce = ATTACHED.replace("attached 2", "attached 1");
@@ -113,7 +143,7 @@ describe("open()", () => {
     const steps = script(
       ...[ENTER, FIND.replace(/= 9$/, "= ENOENT")],
       // It is kept open, and looked at again.
-      ...["statx(4) = { inode 1, links 1 }", MAP_NEW, UNLOCK],
+      ...[NO_UNFINISHED, "statx(4) = { inode 1, links 1 }", MAP_NEW, UNLOCK],
     );
     open(steps);
   });
@@ -133,7 +163,7 @@ describe("open()", () => {
 
   test("leaves nothing behind without room for a segment", () => {
     const steps = script(
-      ...[OPEN_NEW_LOCK, NONE, NEW_FILE, `${SHMGET_NEW} = ENOSPC`],
+      ...[OPEN_NEW_LOCK, NONE, NO_UNFINISHED, NEW_FILE, `${SHMGET_NEW} = ENOSPC`],
       ...["statx(4) = { inode 1, links 1 }", `unlink("/q/seg") = 0`, "close(4) = 0"],
       ...[`${STATX("/q/seg")} = ENOENT`, REMOVE_LOCK],
     );
@@ -144,9 +174,46 @@ describe("open()", () => {
     const look = `${STATX("/q/seg")} = ENOENT`;
     const steps = script(
       ...[BUSY, look, WAIT_IN_VAIN(490), WAIT_IN_VAIN(10), look],
-      ...HOLDER().split("\n").slice(0, 2),
+      ...[HOLDS(), HOLDS()],
     );
     const failing = () => open(steps, { timeoutMs: 500 });
     assertFails(failing, "LockError", undefined, undefined, /timed out.*by process 77 /);
   });
+
+  test("gives up so too if it is another thread of this process, which it names as this one", () => {
+    const look = `${STATX("/q/seg")} = ENOENT`;
+    const [busy, wait] = [BUSY.replaceAll("77", `${PID}`), (ms: number) => WAIT_IN_VAIN(ms, PID)];
+    const steps = script(busy, look, wait(490), wait(10), look, HOLDS(PID));
+    const failing = () => open(steps, { timeoutMs: 500 });
+    assertFails(failing, "LockError", undefined, undefined, /timed out.*by this process, which /);
+  });
+
+  for (
+    const [name, unfinished, taken] of [
+      ["leaves a lock that may be held by who fills a segment, in another pid namespace", 1, false],
+      ["takes over a lock of another pid namespace where nobody fills a segment", 0, true],
+    ] as const
+  ) {
+    test(name, () => {
+      const look = `${STATX("/q/seg")} = ENOENT`;
+      const foreign = "semctl(7, 0, GETVAL) = 0\nsemctl(7, 0, GETPID) = 0\n" +
+        "semctl(7, 0, IPC_STAT) = { otime 5 }";
+      const wait = (...slices: number[]) =>
+        slices.map((ms) => `${DOWN(ms)} = EAGAIN\n${foreign}`).join("\n");
+      const steps = script(
+        ...[OPEN_LOCK, wait(10), look, `${TRY_DOWN} = EAGAIN`, wait(1000, 1000, 100)],
+        ...["flock(3, LOCK_EX|LOCK_NB) = 0", "semctl(7, 0, GETPID) = 0", look],
+        ...[`${STATX("/q/qipc_creating_/q/seg")} = { inode 4 }`, "shmget(0x51000004, 0, 0) = 10"],
+        `shmctl(10, IPC_STAT) = { attached ${unfinished} }`,
+        ...(taken ? [`${fake.TAKE_OVER} = 0`] : []),
+        "flock(3, LOCK_UN) = 0",
+        ...(taken
+          ? [NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK]
+          : [`${TRY_DOWN} = EAGAIN`, wait(10), look, ...Array(2).fill(HOLDS(0))]),
+      );
+      const opening = () => open(steps, { timeoutMs: 2120 });
+      if (taken) return void opening();
+      assertFails(opening, "LockError", undefined, undefined, /timed out.*by a process that /);
+    });
+  }
 });

@@ -5,7 +5,8 @@ import * as fake from "./fixtures/fake_system.ts";
 import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
 
 const { ReadWrite } = AccessMode;
-const { ATTACHED, DOWN, FIND, HOLDER, LOOK, NEW_FILE, OPEN, OPEN_LOCK, OPEN_NEW_LOCK } = fake;
+const { ATTACHED, DOWN, FIND, HOLDER, HOLDS, LOOK, NEW_FILE, OPEN, OPEN_LOCK, OPEN_NEW_LOCK } =
+  fake;
 const { REMOVE_LOCK, SHMGET_NEW, STATUS, STATX, TRY_DOWN, UNLOCK, WAIT_IN_VAIN } = fake;
 
 /** The same as FIND with the key file that is kept open from the last time. */
@@ -135,7 +136,7 @@ describe("attach() among other processes", () => {
       ...[FIND, BUSY, look, recover(1000, 1000, 100), isForeign],
       ...[BUSY_AGAIN, look, recover(1000, 1000, 100), isForeign],
       ...[BUSY_AGAIN, look, recover(770), BUSY_AGAIN, look],
-      ...HOLDER().split("\n").slice(0, 2),
+      ...[HOLDS(), HOLDS()],
     );
     const attach = () => backend.segments.attach("/q/seg", ReadWrite, lock);
     const failing = () => ffi.play(steps, attach);
