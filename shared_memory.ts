@@ -489,6 +489,7 @@ export class SharedMemory implements Disposable {
     } catch (error) {
       throw this.#errors.exception("withLockAsync", this.#shownKey(), error, "LockError");
     }
+    this.#errors.clear();
     try {
       return await fn();
     } finally {

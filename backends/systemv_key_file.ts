@@ -221,11 +221,19 @@ export class KeyFile {
     return "unlinked";
   }
 
-  /** Gives the file another name in the same folder, which no file has yet. */
-  rename(path: string): void {
+  /**
+   * Gives the file another name in the same folder. A file that has it already is deleted if it leads to
+   * nothing, which is what `isUsed` says.
+   */
+  rename(path: string, isUsed: () => boolean): void {
     const bytes = pathBytes(path);
-    if (this.#libc.c.link(this.#path, bytes) !== 0) {
-      const errno = this.#libc.errno();
+    const link = () => this.#libc.c.link(this.#path, bytes) === 0 ? 0 : this.#libc.errno();
+    let errno = link();
+    if (errno === EEXIST && !isUsed()) {
+      this.#libc.c.unlink(bytes);
+      errno = link();
+    }
+    if (errno !== 0) {
       throw failure("link", errno, errno === EEXIST ? RENAME_ERRORS : ERRORS, path);
     }
     this.#libc.c.unlink(this.#path);

@@ -132,8 +132,8 @@ class SystemVSegment implements Segment {
   }
 
   /** Lets others find it under `path`. */
-  publish(path: string): void {
-    this.#file.rename(path);
+  publish(path: KeyPath): void {
+    this.#file.rename(path.path, () => this.#system.isThere(path));
   }
 
   unmap(): boolean {
@@ -372,7 +372,7 @@ export class SystemVSegments implements SegmentBackend {
       isLeft = true;
       initialize(made);
       isLeft = false;
-      made.publish(path.path);
+      made.publish(path);
       return segment = made;
     } finally {
       if (segment !== null) lock.release();
@@ -497,6 +497,11 @@ export class SystemVSegments implements SegmentBackend {
   /** Whether the key of a key file has a segment. */
   exists(file: KeyFile): boolean {
     return this.#libc.c.shmget(file.key, 0n, 0) !== -1;
+  }
+
+  /** Whether a path leads to a segment. */
+  isThere(path: KeyPath): boolean {
+    return this.#lookUp(path) !== null;
   }
 
   #isUsed(path: KeyPath): boolean {

@@ -132,17 +132,28 @@ describe("open() with initialize", () => {
     assertFails(failing, "OutOfResources", "shmget", 28);
   });
 
+  test("takes the name of a file that leads to no segment", () => {
+    const { publish } = setUpOpen();
+    publish(script(
+      ...[OPEN_NEW_LOCK, NONE, NO_UNFINISHED, MADE, `${LINK} = EEXIST`],
+      ...[`${STATX("/q/seg")} = { inode 7 }`, "shmget(0x51000007, 0, 0) = ENOENT"],
+      ...[`unlink("/q/seg") = 0`, PUBLISH, UNLOCK],
+    ));
+  });
+
+  const nothing = [`${STATX("/q/seg")} = ENOENT`];
+  const another = [fake.LOOK("attached 1"), fake.LOOK("attached 1")];
   for (
-    const [errno, code, number, text] of [
-      ["EPERM", "PermissionDenied", 1, /permission denied/],
-      ["EEXIST", "AlreadyExists", 17, /another program.*made the segment.*open\(\) again/],
+    const [errno, code, number, text, looks] of [
+      ["EPERM", "PermissionDenied", 1, /permission denied/, nothing],
+      ["EEXIST", "AlreadyExists", 17, /another program.*made the segment.*open\(\) again/, another],
     ] as const
   ) {
     test(`that cannot be named (${errno}) fails, and is gone when it is left`, () => {
       const { ffi, open } = setUpOpen();
       const steps = script(
         ...[OPEN_NEW_LOCK, NONE, NO_UNFINISHED, MADE, `${LINK} = ${errno}`],
-        ...[`${STATX("/q/seg")} = ENOENT`, REMOVE_LOCK],
+        ...[...looks, REMOVE_LOCK],
       );
       let made: Segment | undefined;
       assertFails(() => open(steps, (segment) => made = segment), code, "link", number, text);

@@ -1,0 +1,55 @@
+/** What the processes of a soak have left in the system, however they have ended. */
+import { readFileSync } from "node:fs";
+import process from "node:process";
+import { GETPID, IPC_RMID } from "../../backends/constants.ts";
+import { Libc } from "../../backends/libc.ts";
+import { selectFfi } from "../../ffi/mod.ts";
+
+export interface Leftover {
+  readonly kind: "segment" | "semaphore";
+  readonly id: number;
+  /** The System V key. */
+  readonly key: number;
+  readonly text: string;
+}
+
+const TABLES = { segment: "/proc/sysvipc/shm", semaphore: "/proc/sysvipc/sem" } as const;
+
+function rows(kind: Leftover["kind"]): number[][] {
+  return readFileSync(TABLES[kind], "utf8").trim().split("\n").slice(1)
+    .map((row) => row.trim().split(/\s+/).map(Number));
+}
+
+/** The System V keys of all that there is. */
+export function systemKeys(): number[] {
+  return [...rows("segment"), ...rows("semaphore")].map(([key]) => key!);
+}
+
+const libc = new Libc(selectFfi(), process.arch);
+
+/** The process that used it last, or made it. */
+function users(kind: Leftover["kind"], row: number[]): number[] {
+  // key shmid perms size cpid lpid …
+  return kind === "segment" ? [row[4]!, row[5]!] : [libc.c.semctl(row[1]!, 0, GETPID, 0n)];
+}
+
+export class Leftovers {
+  readonly #before = new Set(this.#all().map(({ text }) => text));
+
+  #all(isOurs: (pid: number) => boolean = () => true): Leftover[] {
+    return (["segment", "semaphore"] as const).flatMap((kind) =>
+      rows(kind).filter((row) => users(kind, row).some(isOurs))
+        .map((row) => ({ kind, key: row[0]!, id: row[1]!, text: `${kind} ${row[1]}` }))
+    );
+  }
+
+  /** What was not there before, and one of these processes used. */
+  find(pids: ReadonlySet<number>): Leftover[] {
+    return this.#all((pid) => pids.has(pid)).filter(({ text }) => !this.#before.has(text));
+  }
+
+  remove({ kind, id }: Leftover): void {
+    if (kind === "segment") libc.c.shmctl(id, IPC_RMID, new Uint8Array(112));
+    else libc.c.semctl(id, 0, IPC_RMID, 0n);
+  }
+}
