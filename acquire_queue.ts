@@ -19,6 +19,9 @@ interface Waiter {
 /** Who waits in this thread, by native key; the first of each list has a thread that waits for it. */
 const queues = new Map<string, Waiter[]>();
 
+/** What a call on another thread waits for now, by native key. */
+const pending = new Map<string, Semaphore>();
+
 /** A longer timer fires at once. */
 const TIMER_MAX = 2 ** 31 - 1;
 
@@ -58,18 +61,26 @@ export function acquireBlocking(semaphore: Semaphore): void {
         "while this one waits; use the asynchronous call here too",
     );
   }
-  if (waitState(nativeKey) === null) {
+  if (pending.size === 0) {
     semaphore.acquire();
     return;
   }
   while (!semaphore.acquire(ENDING_MS)) {
-    if (!semaphore.mayBePending()) continue;
+    if (!isTakenForNobody()) continue;
     throw new Failure(
       "LockError",
-      "it was just taken for an asynchronous call of this thread that has been given up, and is free " +
-        "when the event loop has turned; use the asynchronous call here too",
+      "a lock was just taken for an asynchronous call of this thread that has been given up, and is " +
+        "free when the event loop has turned; use the asynchronous call here too",
     );
   }
+}
+
+/** Whether a call that nobody waits for any more may have taken what others wait for meanwhile. */
+function isTakenForNobody(): boolean {
+  for (const [nativeKey, semaphore] of pending) {
+    if (waitState(nativeKey) === "ending" && semaphore.mayBePending()) return true;
+  }
+  return false;
 }
 
 /**
@@ -154,6 +165,7 @@ async function serve(key: string, queue: Waiter[]): Promise<void> {
     const [first] = queue;
     if (first === undefined) break;
     const { semaphore } = first;
+    pending.set(key, semaphore);
     try {
       if (!await semaphore.acquireInBackground()) continue;
     } catch (error) {
@@ -165,6 +177,7 @@ async function serve(key: string, queue: Waiter[]): Promise<void> {
     else giveBack(semaphore);
   }
   queues.delete(key);
+  pending.delete(key);
 }
 
 function giveBack(semaphore: Semaphore): void {

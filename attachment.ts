@@ -5,7 +5,7 @@ import {
   type WaitOptions,
   waitState,
 } from "./acquire_queue.ts";
-import { forgetAtExit, rememberAtExit, type Resource } from "./at_exit.ts";
+import { forgetAtExit, isClosed, rememberAtExit, type Resource } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
 import type { Lock, Segment } from "./backends/types.ts";
 
@@ -194,7 +194,7 @@ export class Attachment implements Resource {
     if (this.#isLeft) return;
     this.#isLeft = true;
     forgetAtExit(this);
-    this.#segment.leave(this.#forgetLock(), wait === "wait");
+    this.#segment.leave(this.#forgetLock(), wait === "wait", isClosed());
   }
 
   /**

@@ -367,8 +367,8 @@ export class SharedMemory implements Disposable {
    * To lock again what this object has locked warns and returns `true`; there is no count.
    *
    * @returns `false` with `LockError` if this object is not attached, if the segment has a native key
-   * and so no lock, or if another object of the same thread holds the lock, for whom to wait would be
-   * for ever
+   * and so no lock, or if this thread would wait for itself: another object of it holds the lock, or
+   * `lockAsync()` waits for it, has got it for this object, or has been given up a moment ago
    */
   lock(): boolean {
     return this.#lock("lock");

@@ -145,9 +145,9 @@ class SystemVSegment implements Segment {
     else this.#system.detach(this.address);
   }
 
-  leave(held: boolean, wait: boolean): void {
+  leave(held: boolean, wait: boolean, ending = false): void {
     try {
-      for (let locked = held; !this.#leaveOnce(locked, wait); locked = false);
+      for (let locked = held; !this.#leaveOnce(locked, wait, ending); locked = false);
     } finally {
       this.#lock?.close();
       this.#file.close();
@@ -155,14 +155,14 @@ class SystemVSegment implements Segment {
   }
 
   /** `false` if it has to look again: who left meanwhile could not have the lock, and relies on us. */
-  #leaveOnce(held: boolean, wait: boolean): boolean {
+  #leaveOnce(held: boolean, wait: boolean, ending: boolean): boolean {
     const lock = this.#lock;
     let locked = held || lock?.isOwner === true && lock.acquire(0); // its maker removes it
     if (!locked && lock !== null) {
       if (!this.#isUnused()) return true;
       locked = wait
         ? this.#system.enter(lock, () => !this.#isUnused())
-        : lock.acquire(SECTION_MS) || lock.mayBePending();
+        : lock.acquire(SECTION_MS) || ending && lock.isHeldHere();
       if (!locked) return true;
     }
     // Whoever holds the lock may be about to attach, so what counts is what is true under it.

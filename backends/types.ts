@@ -55,9 +55,10 @@ export interface Segment {
   /**
    * After `unmap`: removes the segment and its lock if nobody is attached, and closes both. With `wait`
    * false it waits only as long as a create, attach or detach takes. Returns with the lock released if
-   * `held` says it was taken.
+   * `held` says it was taken. At the end of the program (`ending`) a lock that this process holds is
+   * taken for this call's.
    */
-  leave(held: boolean, wait: boolean): void;
+  leave(held: boolean, wait: boolean, ending?: boolean): void;
 }
 
 /** What `SegmentBackend.open` is to do. */
