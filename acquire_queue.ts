@@ -16,11 +16,14 @@ interface Waiter {
   fail(error: unknown): void;
 }
 
-/** Who waits in this thread, by native key; the first of each list has a thread that waits for it. */
-const queues = new Map<string, Waiter[]>();
+interface Queue {
+  readonly waiters: Waiter[];
+  /** What a call on another thread waits for, for the first of them. */
+  current: Semaphore;
+}
 
-/** What a call on another thread waits for now, by native key. */
-const pending = new Map<string, Semaphore>();
+/** Who waits in this thread, by native key. */
+const queues = new Map<string, Queue>();
 
 /** A longer timer fires at once. */
 const TIMER_MAX = 2 ** 31 - 1;
@@ -42,7 +45,7 @@ export function checkTimeout(call: string, timeout: unknown): void {
 export function waitState(nativeKey: string): "waiting" | "ending" | null {
   const queue = queues.get(nativeKey);
   if (queue === undefined) return null;
-  return queue.length > 0 ? "waiting" : "ending";
+  return queue.waiters.length > 0 ? "waiting" : "ending";
 }
 
 /** How long a wait lasts at a time while a call on another thread may be about to take it. */
@@ -61,7 +64,7 @@ export function acquireBlocking(semaphore: Semaphore): void {
         "while this one waits; use the asynchronous call here too",
     );
   }
-  if (pending.size === 0) {
+  if (queues.size === 0) {
     semaphore.acquire();
     return;
   }
@@ -77,8 +80,8 @@ export function acquireBlocking(semaphore: Semaphore): void {
 
 /** Whether a call that nobody waits for any more may have taken what others wait for meanwhile. */
 function isTakenForNobody(): boolean {
-  for (const [nativeKey, semaphore] of pending) {
-    if (waitState(nativeKey) === "ending" && semaphore.mayBePending()) return true;
+  for (const { waiters, current } of queues.values()) {
+    if (waiters.length === 0 && current.mayBePending()) return true;
   }
   return false;
 }
@@ -96,7 +99,7 @@ export function acquireAsync(
     signal?.throwIfAborted();
     const key = semaphore.nativeKey;
     const queue = queues.get(key);
-    if (!queue?.length && semaphore.acquire(0)) {
+    if (!queue?.waiters.length && semaphore.acquire(0)) {
       onTaken();
       resolve(true);
       return;
@@ -134,11 +137,11 @@ export function acquireAsync(
       }, timeout);
     }
     if (queue !== undefined) {
-      queue.push(waiter);
+      queue.waiters.push(waiter);
     } else {
-      const first = [waiter];
-      queues.set(key, first);
-      void serve(key, first);
+      const made = { waiters: [waiter], current: semaphore };
+      queues.set(key, made);
+      void serve(key, made);
     }
   });
 }
@@ -146,38 +149,38 @@ export function acquireAsync(
 /** Ends the waits for `semaphore`, which is about to be closed. */
 export function failWaits(semaphore: Semaphore, error: Failure): void {
   const { nativeKey } = semaphore;
-  for (const waiter of [...queues.get(nativeKey) ?? []]) {
+  for (const waiter of [...queues.get(nativeKey)?.waiters ?? []]) {
     if (waiter.semaphore === semaphore && remove(nativeKey, waiter)) waiter.fail(error);
   }
 }
 
 /** `false` if it had its turn already. */
 function remove(key: string, waiter: Waiter): boolean {
-  const queue = queues.get(key);
-  const at = queue?.indexOf(waiter) ?? -1;
-  if (at >= 0) queue!.splice(at, 1);
+  const { waiters = [] } = queues.get(key) ?? {};
+  const at = waiters.indexOf(waiter);
+  if (at >= 0) waiters.splice(at, 1);
   return at >= 0;
 }
 
 /** Waits for the semaphore until nobody is in the queue. */
-async function serve(key: string, queue: Waiter[]): Promise<void> {
+async function serve(key: string, queue: Queue): Promise<void> {
+  const { waiters } = queue;
   for (;;) {
-    const [first] = queue;
+    const [first] = waiters;
     if (first === undefined) break;
     const { semaphore } = first;
-    pending.set(key, semaphore);
+    queue.current = semaphore;
     try {
       if (!await semaphore.acquireInBackground()) continue;
     } catch (error) {
-      if (queue[0] === first) queue.shift()!.fail(error);
+      if (waiters[0] === first) waiters.shift()!.fail(error);
       continue;
     }
     // Whoever waited for it may have given up; who uses the same object may have it instead.
-    if (queue[0]?.semaphore === semaphore) queue.shift()!.take();
+    if (waiters[0]?.semaphore === semaphore) waiters.shift()!.take();
     else giveBack(semaphore);
   }
   queues.delete(key);
-  pending.delete(key);
 }
 
 function giveBack(semaphore: Semaphore): void {

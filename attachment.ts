@@ -185,16 +185,16 @@ export class Attachment implements Resource {
       if (!atExit && lock !== null && !this.#isLocked && waitState(lock.nativeKey) !== null) {
         void this.#leaveLater(lock);
       } else {
-        this.#leave(atExit ? "exit" : "wait");
+        this.#leave(atExit);
       }
     }
   }
 
-  #leave(wait: "wait" | "exit"): void {
+  #leave(atExit: boolean): void {
     if (this.#isLeft) return;
     this.#isLeft = true;
     forgetAtExit(this);
-    this.#segment.leave(this.#forgetLock(), wait === "wait", isClosed());
+    this.#segment.leave(this.#forgetLock(), !atExit, isClosed());
   }
 
   /**
@@ -207,7 +207,7 @@ export class Attachment implements Resource {
       await new Promise((resolve) => setTimeout(resolve, LEAVE_AGAIN_MS));
     }
     try {
-      this.#leave("wait");
+      this.#leave(false);
     } catch (error) {
       if (!(error instanceof Failure)) throw error; // detach() has returned; nobody is left to tell
     }
@@ -227,7 +227,7 @@ export class Attachment implements Resource {
 
   closeAtExit(): void {
     try {
-      if (this.#isEnded) this.#leave("exit");
+      if (this.#isEnded) this.#leave(true);
       else this.end(true);
     } catch {
       // Nobody is left to tell. The kernel detaches and unlocks in any case.

@@ -55,7 +55,7 @@ export interface KeyPath {
 }
 
 /** What `ftok` makes of a file. */
-function keyOf({ device, inode }: FileStatus): number {
+export function keyOf({ device, inode }: FileStatus): number {
   return PROJECT_ID << 24 | device << 16 | inode & 0xffff;
 }
 
@@ -93,9 +93,15 @@ export class KeyFile {
   }
 
   /** The key of the file at `path` for a look at what has it, or `null` if there is no file. */
-  static keyAt(libc: Libc, { path, isNative }: KeyPath): number | null {
+  static keyAt(libc: Libc, path: KeyPath): number | null {
+    const status = KeyFile.statusAt(libc, path);
+    return status && keyOf(status);
+  }
+
+  /** About the file at `path`, or `null` if there is none. */
+  static statusAt(libc: Libc, { path, isNative }: KeyPath): FileStatus | null {
     const status = libc.pathStatus(pathBytes(path), isNative);
-    if (typeof status === "object") return keyOf(status);
+    if (typeof status === "object") return status;
     if (status === ENOENT) return null;
     throw failure("statx", status, ERRORS, path);
   }

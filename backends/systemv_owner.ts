@@ -1,16 +1,10 @@
 import type { Libc } from "./libc.ts";
+import { readTableIfAny } from "./systemv_tables.ts";
 
 /** Whose the segment or semaphore set of a key is, for the text of a refusal; "" if unknown. */
 export function ownerOf(libc: Libc, table: "shm" | "sem", key: number): string {
-  const text = libc.readFile(`/proc/sysvipc/${table}`);
-  if (typeof text === "number") return "";
-  const [header = "", ...lines] = text.trim().split("\n");
-  const column = header.trim().split(/\s+/).indexOf("uid");
-  for (const line of lines) {
-    const fields = line.trim().split(/\s+/);
-    if (Number(fields[0]) === key) return libc.userName(Number(fields[column]));
-  }
-  return "";
+  const row = readTableIfAny(libc, table).find((row) => row["key"] === key);
+  return row === undefined ? "" : libc.userName(row["uid"]!);
 }
 
 /** The text of a refusal to use what another user could change or remove at will. */

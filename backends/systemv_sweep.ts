@@ -1,7 +1,6 @@
 import { GETPID, IPC_RMID } from "./constants.ts";
-import { Failure } from "./errno.ts";
 import type { Libc } from "./libc.ts";
-import { isQtKey, readTable, type Row } from "./systemv_tables.ts";
+import { isQtKey, readTableIfAny } from "./systemv_tables.ts";
 
 /**
  * A mode bit that means nothing to the kernel: whoever used the semaphore last deletes the key file, then
@@ -19,19 +18,10 @@ export function sweepOnce(libc: Libc): void {
   if (swept.has(libc)) return;
   swept.add(libc);
   const user = libc.c.geteuid();
-  for (const { key, semid, perms, uid, cuid } of semaphores(libc)) {
+  for (const { key, semid, perms, uid, cuid } of readTableIfAny(libc, "sem")) {
     const isOurs = isQtKey(key!) && uid === user && cuid === user;
     if (!isOurs || (perms! & REMOVING) === 0) continue;
     const remover = libc.c.semctl(semid!, 0, GETPID, 0n);
     if (remover > 0 && !libc.isRunning(remover)) libc.c.semctl(semid!, 0, IPC_RMID, 0n);
-  }
-}
-
-function semaphores(libc: Libc): Row[] {
-  try {
-    return readTable(libc, "sem");
-  } catch (error) {
-    if (error instanceof Failure) return []; // there need not be a /proc
-    throw error;
   }
 }

@@ -1,8 +1,8 @@
 import { GETNCNT, GETPID, GETVAL, GETZCNT } from "./constants.ts";
-import { failure } from "./errno.ts";
+import { Failure, failure } from "./errno.ts";
 import type { ProcessInfo } from "./inventory.ts";
-import { cString, type FileStatus, type Libc } from "./libc.ts";
-import { KeyFile } from "./systemv_key_file.ts";
+import type { FileStatus, Libc } from "./libc.ts";
+import { KeyFile, keyOf } from "./systemv_key_file.ts";
 import { PRIVATE } from "./types.ts";
 
 /** A row of `/proc/sysvipc/shm` or `sem`: the number under each heading. */
@@ -18,6 +18,16 @@ export function readTable(libc: Libc, table: "shm" | "sem"): Row[] {
       return [name, parseInt(fields[column]!, name === "perms" ? 8 : 10)];
     }))
   );
+}
+
+/** The same; none where it cannot be read, as there need not be a `/proc`. */
+export function readTableIfAny(libc: Libc, table: "shm" | "sem"): Row[] {
+  try {
+    return readTable(libc, table);
+  } catch (error) {
+    if (error instanceof Failure) return [];
+    throw error;
+  }
 }
 
 /** Whether a key can be one that Qt made from a file: 0x51DDIIII. */
@@ -47,10 +57,9 @@ export function readKeyFiles(libc: Libc, folder: string): KeyFileEntry[] {
     const [, kind, hash] = NAME.exec(name) ?? [];
     if (hash === undefined) continue;
     const path = `${folder}/${name}`;
-    const key = KeyFile.keyAt(libc, { path, permissions: PRIVATE, isNative: false });
-    const status = libc.pathStatus(cString(path), false);
-    if (key === null || typeof status === "number") continue; // deleted since
-    entries.push({ path, kind: kind as KeyFileEntry["kind"], hash, key, status });
+    const status = KeyFile.statusAt(libc, { path, permissions: PRIVATE, isNative: false });
+    if (status === null) continue; // deleted since
+    entries.push({ path, kind: kind as KeyFileEntry["kind"], hash, key: keyOf(status), status });
   }
   return entries;
 }

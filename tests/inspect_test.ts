@@ -18,8 +18,8 @@ import type { CleanupResult, Inventory, Removal, SegmentInfo, SemaphoreInfo } fr
 import { platformSafeName } from "../native_ipc_key.ts";
 import { type Agent, keyFolder, leaveNothingBehind, needsQt, ownRuntime } from "./support.ts";
 import { runtimes, slow, startAgent, startAgentThrough, startQt } from "./support.ts";
-import { systemLibrary, uniqueKey, until } from "./support.ts";
-import { type Row, systemVKey, systemVRow } from "./systemv_tables.ts";
+import { ftok, systemLibrary, uniqueKey, until } from "./support.ts";
+import { type Row, systemVRow } from "./systemv_tables.ts";
 
 const IPC_CREAT = 0o1000;
 const IPC_RMID = 0;
@@ -41,7 +41,7 @@ const unfinishedFile = (key: string) => `${folder}/qipc_creating_${segmentFile(k
 const pidOf = (agent: Agent) => agent.child.pid!;
 
 function row(table: "shm" | "sem", path: string): Row | undefined {
-  return systemVRow(table, systemVKey(path));
+  return systemVRow(table, ftok(path));
 }
 
 /** What the inspector sees, without the things of others that have no key file. */
@@ -428,7 +428,7 @@ describe("a semaphore", () => {
     const path = semaphoreFile(uniqueKey());
     writeFileSync(path, "");
     const { c } = systemLibrary();
-    const id = c.semget(systemVKey(path), 1, IPC_CREAT | 0o600);
+    const id = c.semget(ftok(path), 1, IPC_CREAT | 0o600);
     assert.equal((await onlySemaphore()).reason, "who used it last is not known");
     await assertNothingIsStale();
     c.semctl(id, 0, SETVAL, 1n);

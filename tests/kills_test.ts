@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { SharedMemory } from "../mod.ts";
+import { Random } from "../scripts/random.ts";
 import { type Agent, ipcObjects, leaveNothingBehind, runtimes, startAgent } from "./support.ts";
 import { ownRuntime, uniqueKey, withDeadline } from "./support.ts";
 
@@ -9,16 +10,6 @@ import { ownRuntime, uniqueKey, withDeadline } from "./support.ts";
 const KILLS = 334;
 const AT_ONCE = 3;
 const options = { timeout: 240_000 };
-
-/** Seeded, so that a failure can be told again by its moments. */
-function random(seed: number): () => number {
-  return () => {
-    seed = seed + 0x6d2b79f5 | 0;
-    let mixed = Math.imul(seed ^ seed >>> 15, 1 | seed);
-    mixed = mixed + Math.imul(mixed ^ mixed >>> 7, 61 | mixed) ^ mixed;
-    return ((mixed ^ mixed >>> 14) >>> 0) / 2 ** 32;
-  };
-}
 
 /** What they do until they are killed: `count` is attached all the time, `m` comes and goes. */
 const LOOP = `
@@ -64,7 +55,7 @@ describe("processes that are killed in the middle", () => {
     async () => {
       const before = ipcObjects();
       const seed = Date.now() | 0;
-      const next = random(seed);
+      const random = new Random(seed);
       const key = uniqueKey();
       const counter = new SharedMemory(uniqueKey("counter"));
       assert.equal(counter.create(8), true, counter.errorString());
@@ -75,7 +66,7 @@ describe("processes that are killed in the middle", () => {
       async function killSome(): Promise<void> {
         while (started < KILLS) {
           const victim = await startOne(started++, key, counter.key()!);
-          await new Promise((resolve) => setTimeout(resolve, next() * 10));
+          await new Promise((resolve) => setTimeout(resolve, random.number() * 10));
           await victim.kill();
           assert.equal(await victim.ended, "SIGKILL", `seed ${seed}: ${victim.stderr}`);
           killed++;

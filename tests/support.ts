@@ -219,8 +219,10 @@ export function systemLibrary(): Libc {
 
 /** What `ftok(path, 'Q')` returns; it fails as that does if there is no such file. */
 export function ftok(path: string): number {
-  const status = statSync(path, { throwIfNoEntry: false });
-  return status === undefined ? -1 : 0x51 << 24 | (status.dev & 0xff) << 16 | status.ino & 0xffff;
+  const status = statSync(path, { bigint: true, throwIfNoEntry: false });
+  if (status === undefined) return -1;
+  const { dev, ino } = status;
+  return Number(BigInt.asIntN(32, 0x51n << 24n | (dev & 0xffn) << 16n | ino & 0xffffn));
 }
 
 function semctl(key: string, command: number): number {

@@ -1,16 +1,10 @@
 /** What the kernel says about System V objects, for tests of what Qt and other peers find there. */
-import { readFileSync, statSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { basename } from "node:path";
-import { ipcObjects, segmentFile, semaphoreFile } from "./support.ts";
+import { ftok, ipcObjects, segmentFile, semaphoreFile } from "./support.ts";
 
 /** A row of `/proc/sysvipc/shm` or `sem`: the text of each column under its heading. */
 export type Row = Readonly<Record<string, string>>;
-
-/** `0x51DDIIII`: Qt's letter Q, 8 bits of the file's device and 16 bits of its inode. */
-export function systemVKey(path: string): number {
-  const { dev, ino } = statSync(path, { bigint: true });
-  return Number(BigInt.asIntN(32, 0x51n << 24n | (dev & 0xffn) << 16n | ino & 0xffffn));
-}
 
 /** The object of a System V key, if there is one. */
 export function systemVRow(table: "shm" | "sem", key: number): Row | undefined {
@@ -31,7 +25,7 @@ export function semaphoreRow(key: string): Row {
 }
 
 function existing(table: "shm" | "sem", path: string): Row {
-  const row = systemVRow(table, systemVKey(path));
+  const row = systemVRow(table, ftok(path));
   if (row === undefined) throw new Error(`no ${table} object belongs to ${path}`);
   return row;
 }

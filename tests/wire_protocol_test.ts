@@ -15,6 +15,7 @@ import { describe, test } from "node:test";
 import { AccessMode, SharedMemory, SharedMemoryError, SystemSemaphore } from "../mod.ts";
 import { expectTrue } from "./qt_pairs.ts";
 import {
+  ftok,
   ipcObjects,
   keyFolder,
   leaveNothingBehind,
@@ -28,7 +29,7 @@ import {
   uniqueKey,
   untilBlocked,
 } from "./support.ts";
-import { segmentRow, semaphoreRow, systemVKey, watchObjects } from "./systemv_tables.ts";
+import { segmentRow, semaphoreRow, watchObjects } from "./systemv_tables.ts";
 
 function created(key: string, size = 16): SharedMemory {
   const memory = new SharedMemory(key);
@@ -214,7 +215,7 @@ describe("the wire protocol of segments", () => {
     const key = uniqueKey();
     using semaphore = new SystemSemaphore(key, 7);
     const row = semaphoreRow(key);
-    assert.equal(Number(row["key"]), systemVKey(semaphoreFile(key)));
+    assert.equal(Number(row["key"]), ftok(semaphoreFile(key)));
     assert.equal(row["perms"], "600");
     assert.equal(row["nsems"], "1");
     assert.equal(statSync(semaphoreFile(key)).size, 0);

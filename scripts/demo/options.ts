@@ -1,5 +1,5 @@
-import process from "node:process";
 import { parseArgs } from "node:util";
+import { parseOrExit } from "../options.ts";
 import type { RuntimeName } from "../runtimes.ts";
 
 export interface Options {
@@ -83,13 +83,5 @@ function parse(args: string[]): Options | "help" {
 
 /** Ends the process for `--help` and for wrong arguments. */
 export function parseOptions(args: string[]): Options {
-  try {
-    const options = parse(args);
-    if (options !== "help") return options;
-    console.log(HELP.trimEnd());
-    process.exit(0);
-  } catch (error) {
-    console.error(`${error instanceof Error ? error.message : error}\nTry --help.`);
-    process.exit(2);
-  }
+  return parseOrExit(HELP, () => parse(args));
 }
