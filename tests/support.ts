@@ -249,6 +249,11 @@ export function ipcObjects(): string[] {
   return [...table("shm", 1), ...table("sem", 1), ...files];
 }
 
+/** What is there that was not `before`: what was may be on its way out, left by who ended just then. */
+export function ipcObjectsSince(before: readonly string[]): string[] {
+  return ipcObjects().filter((object) => !before.includes(object));
+}
+
 /** After each test of the file: no process runs on, and nothing is left that was not there before. */
 export function leaveNothingBehind(): void {
   let before: string[] = [];
@@ -258,7 +263,7 @@ export function leaveNothingBehind(): void {
   afterEach(async () => {
     for (const agent of running) await agent.kill();
     // An object may still be on its way out: the kernel detaches a little after a process's end.
-    const left = () => ipcObjects().filter((object) => !before.includes(object));
+    const left = () => ipcObjectsSince(before);
     const deadline = Date.now() + 5000;
     while (left().length > 0 && Date.now() < deadline) await delay(10);
     if (left().length > 0) throw new Error(`left behind: ${left().join(", ")}`);
