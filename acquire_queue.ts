@@ -22,7 +22,7 @@ interface Queue {
   current: Semaphore;
 }
 
-/** Who waits in this thread, by native key. */
+/** Who waits in this thread, by the identity of the semaphore. */
 const queues = new Map<string, Queue>();
 
 /** A longer timer fires at once. */
@@ -39,11 +39,11 @@ export function checkTimeout(call: string, timeout: unknown): void {
 }
 
 /**
- * Whether this thread waits for the semaphore of `nativeKey`; `"ending"` if all have given up, but a
+ * Whether this thread waits for the semaphore of `identity`; `"ending"` if all have given up, but a
  * call on another thread goes on for a moment, and what it may take is given back afterwards.
  */
-export function waitState(nativeKey: string): "waiting" | "ending" | null {
-  const queue = queues.get(nativeKey);
+export function waitState(identity: string): "waiting" | "ending" | null {
+  const queue = queues.get(identity);
   if (queue === undefined) return null;
   return queue.waiters.length > 0 ? "waiting" : "ending";
 }
@@ -56,8 +56,8 @@ const ENDING_MS = 100;
  * for this thread itself: what another thread takes for it, only the event loop can hand out.
  */
 export function acquireBlocking(semaphore: Semaphore): void {
-  const { nativeKey } = semaphore;
-  if (waitState(nativeKey) === "waiting") {
+  const { identity } = semaphore;
+  if (waitState(identity) === "waiting") {
     throw new Failure(
       "LockError",
       "an asynchronous call waits for it in this thread, may have it first, and could never release it " +
@@ -97,7 +97,7 @@ export function acquireAsync(
 ): Promise<boolean> {
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted();
-    const key = semaphore.nativeKey;
+    const key = semaphore.identity;
     const queue = queues.get(key);
     if (!queue?.waiters.length && semaphore.acquire(0)) {
       onTaken();
@@ -148,9 +148,9 @@ export function acquireAsync(
 
 /** Ends the waits for `semaphore`, which is about to be closed. */
 export function failWaits(semaphore: Semaphore, error: Failure): void {
-  const { nativeKey } = semaphore;
-  for (const waiter of [...queues.get(nativeKey)?.waiters ?? []]) {
-    if (waiter.semaphore === semaphore && remove(nativeKey, waiter)) waiter.fail(error);
+  const { identity } = semaphore;
+  for (const waiter of [...queues.get(identity)?.waiters ?? []]) {
+    if (waiter.semaphore === semaphore && remove(identity, waiter)) waiter.fail(error);
   }
 }
 

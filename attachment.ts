@@ -10,8 +10,8 @@ import { Failure } from "./backends/errno.ts";
 import type { Lock, Segment } from "./backends/types.ts";
 
 /** @throws {Failure} if this thread is in `initialize` of the segment, and would wait for itself */
-export function refuseNested(nativeKey: string): void {
-  for (const attachment of attachments) attachment.refuseNested(nativeKey);
+export function refuseNested(lock: Lock): void {
+  for (const attachment of attachments) attachment.refuseNested(lock);
 }
 
 /** The attachments of this thread, and how many of them hold their lock. */
@@ -33,7 +33,6 @@ export class Attachment implements Resource {
   readonly size: number;
   readonly #segment: Segment;
   readonly #lock: Lock | null;
-  readonly #nativeKey: string;
   readonly #buffer: WeakRef<ArrayBuffer>;
   #isEnded = false;
   /** Whether `leave` is over, which may come later than the end. */
@@ -45,11 +44,10 @@ export class Attachment implements Resource {
   #holds = 0;
   #held: ArrayBuffer | undefined;
 
-  constructor(segment: Segment, lock: Lock | null, nativeKey: string, buffer: ArrayBuffer) {
+  constructor(segment: Segment, lock: Lock | null, buffer: ArrayBuffer) {
     this.size = segment.size;
     this.#segment = segment;
     this.#lock = lock;
-    this.#nativeKey = nativeKey;
     this.#buffer = new WeakRef(buffer);
     buffers.register(buffer, this);
     attachments.add(this);
@@ -156,14 +154,14 @@ export class Attachment implements Resource {
     return true;
   }
 
-  refuseNested(nativeKey: string): void {
-    if (!this.#isInitializing || this.#nativeKey !== nativeKey) return;
+  refuseNested(lock: Lock): void {
+    if (!this.#isInitializing || this.#lock?.identity !== lock.identity) return;
     throw new Failure("LockError", "initialize of the same segment is running in this thread");
   }
 
   #refuseDeadlock(): void {
     for (const other of attachments) {
-      if (!other.#isLocked || other.#nativeKey !== this.#nativeKey) continue;
+      if (!other.#isLocked || other.#lock?.identity !== this.#lock?.identity) continue;
       throw new Failure(
         "LockError",
         "another object of this thread holds the lock, and could never release it while this one " +
@@ -182,7 +180,7 @@ export class Attachment implements Resource {
     } finally {
       const lock = this.#lock;
       if (lock !== null) failWaits(lock, new Failure("LockError", "detached while it waited"));
-      if (!atExit && lock !== null && !this.#isLocked && waitState(lock.nativeKey) !== null) {
+      if (!atExit && lock !== null && !this.#isLocked && waitState(lock.identity) !== null) {
         void this.#leaveLater(lock);
       } else {
         this.#leave(atExit);
@@ -203,7 +201,7 @@ export class Attachment implements Resource {
    * cannot have it, and rely on us.
    */
   async #leaveLater(lock: Lock): Promise<void> {
-    while (waitState(lock.nativeKey) !== null && !this.#isLeft) {
+    while (waitState(lock.identity) !== null && !this.#isLeft) {
       await new Promise((resolve) => setTimeout(resolve, LEAVE_AGAIN_MS));
     }
     try {

@@ -1,7 +1,14 @@
+import process from "node:process";
 import { Failure } from "./backends/errno.ts";
-import type { Backend } from "./backends/types.ts";
+import { backendOf } from "./backends/mod.ts";
 import { type ErrorCode, SharedMemoryException } from "./errors.ts";
-import { platformSafeName } from "./native_ipc_key.ts";
+import {
+  isSupported,
+  legacyNativeKey,
+  NativeIpcKey,
+  type NativeIpcKeyPlace,
+  NativeIpcKeyType,
+} from "./native_ipc_key.ts";
 
 /** What `SharedMemory` and `SystemSemaphore` have in common: keys, and Qt's way to report errors. */
 
@@ -9,13 +16,49 @@ import { platformSafeName } from "./native_ipc_key.ts";
 export const ENDING = "the program is ending, and everything is detached; do it before that";
 
 /** @throws {TypeError} if `key` is not what a key may be */
-export function checkKey(call: string, key: unknown): asserts key is string | null {
-  if (key === null || typeof key === "string") return;
-  throw new TypeError(`${call}: the key must be a string or null, not ${typeof key}`);
+export function checkKey(call: string, key: unknown): asserts key is string | NativeIpcKey | null {
+  if (key === null || typeof key === "string" || key instanceof NativeIpcKey) return;
+  throw new TypeError(
+    `${call}: the key must be a string, a NativeIpcKey or null, not ${typeof key}`,
+  );
 }
 
-/** Qt's native key of a key, `null` if there is no key. */
-export function nativeKeyOf(key: string | null, prefix: string, backend: Backend): string | null {
+/** What the operating system knows a segment or a semaphore by. */
+export interface NativeName {
+  readonly type: NativeIpcKeyType;
+  readonly nativeKey: string;
+  /** The key it was made from, `""` if it was not. */
+  readonly legacyKey: string;
+  /** Whether the user has chosen it; otherwise it is what every Qt makes of `legacyKey`. */
+  readonly isChosen: boolean;
+}
+
+/** What knows an object by its name. */
+export type ObjectKind = NativeIpcKeyPlace["object"];
+
+/** The type of keys that are mere strings. */
+export function legacyType(): NativeIpcKeyType {
+  return NativeIpcKey.legacyDefaultTypeForOs(process.platform);
+}
+
+/** Where the native keys of a type are to be used. */
+export function placeOf(type: NativeIpcKeyType, object: ObjectKind): NativeIpcKeyPlace {
+  const { platform: os } = process;
+  return { os, object, folder: isSupported(type, os) ? backendOf(type).folder() : "" };
+}
+
+/** The same for `platformSafeKey()`, which uses another folder. */
+export function safePlaceOf(type: NativeIpcKeyType, object: ObjectKind): NativeIpcKeyPlace {
+  const { platform: os } = process;
+  return { os, object, folder: isSupported(type, os) ? backendOf(type).runtimeFolder() : "" };
+}
+
+/** The name that Qt makes of a key, `null` if there is no key. */
+export function nameOf(
+  key: string | null,
+  object: ObjectKind,
+  type: NativeIpcKeyType = legacyType(),
+): NativeName | null {
   if (key === null || key === "") return null;
   if (!key.isWellFormed()) {
     throw new Failure(
@@ -24,8 +67,31 @@ export function nativeKeyOf(key: string | null, prefix: string, backend: Backend
         "differently; use well-formed text (String.prototype.toWellFormed)",
     );
   }
-  return backend.nativeKey(platformSafeName(key, prefix));
+  const { nativeKey } = legacyNativeKey(key, type, placeOf(type, object));
+  return { type, nativeKey, legacyKey: key, isChosen: false };
 }
+
+/** The name that a native key is, `null` if it is empty. A string has the type of keys that are strings. */
+export function chosenName(key: NativeIpcKey | string, object: ObjectKind): NativeName | null {
+  const type = typeof key === "string" ? legacyType() : key.type;
+  const legacyKey = typeof key === "string" ? "" : key.legacyKey;
+  const nativeKey = typeof key === "string" ? key : key.nativeKey;
+  if (nativeKey === "") return null;
+  const made = nameOf(legacyKey, object, type);
+  return made?.nativeKey === nativeKey ? made : { type, nativeKey, legacyKey, isChosen: true };
+}
+
+/** The name of the lock of a segment, as Qt 6.6 makes it. */
+export function lockNameOf({ type, nativeKey, legacyKey }: NativeName): NativeName {
+  const made = nameOf(legacyKey, "SystemSemaphore", type);
+  if (made !== null) return made;
+  const isWindows = type === NativeIpcKeyType.Windows;
+  const name = isWindows ? nativeKey.slice(0, WINDOWS_LOCK_LENGTH) + "_sem" : nativeKey;
+  return { type, nativeKey: name, legacyKey, isChosen: true };
+}
+
+/** Where Qt cuts the native key of a segment for that of its lock, in UTF-16 units. */
+const WINDOWS_LOCK_LENGTH = 255;
 
 /** The error of an object's last operation. */
 export class ErrorState {

@@ -33,4 +33,5 @@ export {
   SharedMemory,
   type ViewConstructor,
 } from "./shared_memory.ts";
+export { NativeIpcKey, NativeIpcKeyType } from "./native_ipc_key.ts";
 export { SystemSemaphore } from "./system_semaphore.ts";

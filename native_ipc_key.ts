@@ -187,72 +187,72 @@ export class NativeIpcKey {
   static legacyDefaultTypeForOs(os: string): NativeIpcKeyType {
     return os === "win32" ? NativeIpcKeyType.Windows : NativeIpcKeyType.SystemV;
   }
+}
 
-  /**
-   * A native key that shows `key`, as `platformSafeKey()` of Qt 6.6 makes it: `/key` for POSIX, `shm_key` or
-   * `sem_key` for Windows (after `Local\` or `Global\`, if it starts so), and for System V `folder/key`,
-   * or the key itself if it is an absolute path. Windows gets at most 260, macOS 30 UTF-16 units of it.
-   * It is not what `setKey()` uses, which is {@linkcode NativeIpcKey.legacyNativeKey}.
-   *
-   * @param key any text
-   * @param type the kind of object
-   * @param place where it is to be used; the folder is Qt's `RuntimeLocation`, `XDG_RUNTIME_DIR`
-   * @returns an empty one if `key` is empty, or the operating system has no objects of this type
-   * @throws {TypeError} as the constructor does; also if a character would be cut in halves
-   */
-  static platformSafeKey(
-    key: string,
-    type: NativeIpcKeyType,
-    place: NativeIpcKeyPlace,
-  ): NativeIpcKey {
-    const { os, object, folder } = place;
-    const empty = new NativeIpcKey("", type);
-    if (key === "" || !isSupported(type, os)) return empty;
-    if (type === NativeIpcKeyType.PosixRealtime) {
-      return new NativeIpcKey(`/${os === "darwin" ? shortened(key) : key}`, type);
-    }
-    if (type === NativeIpcKeyType.Windows) {
-      const [namespace] = /^(?:Local\\|Global\\)?/.exec(key)!;
-      const kind = object === "SharedMemory" ? "shm_" : "sem_";
-      const name = namespace + kind + key.slice(namespace.length);
-      return new NativeIpcKey(name.slice(0, WINDOWS_NAME_LENGTH), type);
-    }
-    return new NativeIpcKey(key.startsWith("/") ? key : `${folder}/${key}`, type);
+/**
+ * A native key that shows `key`, as `platformSafeKey()` of Qt 6.6 makes it: `/key` for POSIX, `shm_key` or
+ * `sem_key` for Windows (after `Local\` or `Global\`, if it starts so), and for System V `folder/key`,
+ * or the key itself if it is an absolute path. Windows gets at most 260, macOS 30 UTF-16 units of it.
+ * It is not what `setKey()` uses, which is {@linkcode legacyNativeKey}.
+ *
+ * @param key any text
+ * @param type the kind of object
+ * @param place where it is to be used; the folder is Qt's `RuntimeLocation`, `XDG_RUNTIME_DIR`
+ * @returns an empty one if `key` is empty, or the operating system has no objects of this type
+ * @throws {TypeError} as the constructor does; also if a character would be cut in halves
+ */
+export function platformSafeKey(
+  key: string,
+  type: NativeIpcKeyType,
+  place: NativeIpcKeyPlace,
+): NativeIpcKey {
+  const { os, object, folder } = place;
+  const empty = new NativeIpcKey("", type);
+  if (key === "" || !isSupported(type, os)) return empty;
+  if (type === NativeIpcKeyType.PosixRealtime) {
+    return new NativeIpcKey(`/${os === "darwin" ? shortened(key) : key}`, type);
   }
+  if (type === NativeIpcKeyType.Windows) {
+    const [namespace] = /^(?:Local\\|Global\\)?/.exec(key)!;
+    const kind = object === "SharedMemory" ? "shm_" : "sem_";
+    const name = namespace + kind + key.slice(namespace.length);
+    return new NativeIpcKey(name.slice(0, WINDOWS_NAME_LENGTH), type);
+  }
+  return new NativeIpcKey(key.startsWith("/") ? key : `${folder}/${key}`, type);
+}
 
-  /**
-   * The native key that every version of Qt makes of a key given to `setKey()`, with that key as its legacy
-   * key: its platform-safe name in `folder` for System V, after a slash for POSIX (on macOS 29 digits of
-   * its hash; what Qt has in a sandbox is not supported), and as it is for Windows.
-   *
-   * @param key any text
-   * @param type the kind of object
-   * @param place where it is to be used; the folder is the one of temporary files
-   * @returns an empty one if `key` is empty, or the operating system has no objects of this type
-   * @throws {TypeError} as the constructor does
-   */
-  static legacyNativeKey(
-    key: string,
-    type: NativeIpcKeyType,
-    place: NativeIpcKeyPlace,
-  ): NativeIpcKey {
-    const { os, object, folder } = place;
-    const empty = new NativeIpcKey("", type);
-    if (key === "" || !isSupported(type, os)) return empty;
-    const prefix = object === "SharedMemory" ? SHARED_MEMORY_PREFIX : SYSTEM_SEMAPHORE_PREFIX;
-    const name = platformSafeName(key, prefix);
-    let nativeKey = `${folder}/${name}`;
-    if (type === NativeIpcKeyType.Windows) nativeKey = name;
-    if (type === NativeIpcKeyType.PosixRealtime) {
-      const hash = name.slice(-40); // all there is room for on macOS
-      nativeKey = `/${os === "darwin" ? shortened(hash) : name}`;
-    }
-    return new NativeIpcKey(nativeKey, type, key);
+/**
+ * The native key that every version of Qt makes of a key given to `setKey()`, with that key as its legacy
+ * key: its platform-safe name in `folder` for System V, after a slash for POSIX (on macOS 29 digits of
+ * its hash; what Qt has in a sandbox is not supported), and as it is for Windows.
+ *
+ * @param key any text
+ * @param type the kind of object
+ * @param place where it is to be used; the folder is the one of temporary files
+ * @returns an empty one if `key` is empty, or the operating system has no objects of this type
+ * @throws {TypeError} as the constructor does
+ */
+export function legacyNativeKey(
+  key: string,
+  type: NativeIpcKeyType,
+  place: NativeIpcKeyPlace,
+): NativeIpcKey {
+  const { os, object, folder } = place;
+  const empty = new NativeIpcKey("", type);
+  if (key === "" || !isSupported(type, os)) return empty;
+  const prefix = object === "SharedMemory" ? SHARED_MEMORY_PREFIX : SYSTEM_SEMAPHORE_PREFIX;
+  const name = platformSafeName(key, prefix);
+  let nativeKey = `${folder}/${name}`;
+  if (type === NativeIpcKeyType.Windows) nativeKey = name;
+  if (type === NativeIpcKeyType.PosixRealtime) {
+    const hash = name.slice(-40); // all there is room for on macOS
+    nativeKey = `/${os === "darwin" ? shortened(hash) : name}`;
   }
+  return new NativeIpcKey(nativeKey, type, key);
 }
 
 /** What stands before the colon; `""` of no type. */
-function schemeOf(type: NativeIpcKeyType): string {
+export function schemeOf(type: NativeIpcKeyType): string {
   if (type === NativeIpcKeyType.PosixRealtime) return "posix";
   if (type === NativeIpcKeyType.Windows) return "windows";
   if (type === NativeIpcKeyType.SystemV) return "systemv";
@@ -268,8 +268,8 @@ function typeOf(scheme: string): NativeIpcKeyType {
   return id >= 1 && id <= 0xff ? id : 0;
 }
 
-/** Windows has its own kind of objects only, and nobody else has those. */
-function isSupported(type: NativeIpcKeyType, os: string): boolean {
+/** Whether an operating system has such objects: Windows its own kind only, and nobody else has those. */
+export function isSupported(type: NativeIpcKeyType, os: string): boolean {
   return type !== 0 && (type === NativeIpcKeyType.Windows) === (os === "win32");
 }
 

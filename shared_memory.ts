@@ -3,11 +3,28 @@ import { checkTimeout, type WaitOptions } from "./acquire_queue.ts";
 import { isClosed } from "./at_exit.ts";
 import { Attachment, refuseNested } from "./attachment.ts";
 import { Failure } from "./backends/errno.ts";
-import { defaultBackend } from "./backends/mod.ts";
+import { backendOf } from "./backends/mod.ts";
 import { type Backend, type Lock, PRIVATE, type Segment } from "./backends/types.ts";
 import { AccessMode, SharedMemoryError } from "./errors.ts";
-import { checkKey, ENDING, ErrorState, nativeKeyOf } from "./keyed_object.ts";
-import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "./native_ipc_key.ts";
+import {
+  checkKey,
+  chosenName,
+  ENDING,
+  ErrorState,
+  legacyType,
+  lockNameOf,
+  nameOf,
+  type NativeName,
+  placeOf,
+  safePlaceOf,
+} from "./keyed_object.ts";
+import {
+  isSupported,
+  legacyNativeKey,
+  NativeIpcKey,
+  type NativeIpcKeyType,
+  platformSafeKey,
+} from "./native_ipc_key.ts";
 
 /** A `Uint8Array` without the methods that change it. */
 export interface ReadonlyUint8Array
@@ -35,8 +52,8 @@ export interface Parent {
 
 /** What the operating system knows a segment and its lock by. */
 interface Names {
-  readonly segment: string | null;
-  readonly lock: string | null;
+  readonly segment: NativeName | null;
+  readonly lock: NativeName | null;
 }
 
 /** How {@linkcode SharedMemory.open} opens a segment. */
@@ -104,6 +121,8 @@ const NO_NAMES: Names = { segment: null, lock: null };
  */
 export class SharedMemory implements Disposable {
   #key: string | null = null;
+  /** What the user has chosen instead of a key. */
+  #chosen: NativeIpcKey | string | null = null;
   #names: Names | null = NO_NAMES;
   #attachment: Attachment | null = null;
   #buffer: ArrayBuffer | null = null;
@@ -115,14 +134,14 @@ export class SharedMemory implements Disposable {
    *
    * @param key which segment; the same text is the same segment as in Qt
    * @param parent disposes this object when it is disposed
-   * @throws {TypeError} if `key` is not a string, `null` or left out
+   * @throws {TypeError} if `key` is not a string, a `NativeIpcKey`, `null` or left out
    */
-  constructor(key?: string | null, parent?: Parent | null) {
+  constructor(key?: string | NativeIpcKey | null, parent?: Parent | null) {
     this.setKey(key ?? null);
     parent?.use(this);
   }
 
-  /** The key, or `null` if there is none or a native key was set. */
+  /** The key, or `null` if there is none; of a native key its legacy key, if it has one. */
   key(): string | null {
     return this.#key;
   }
@@ -130,14 +149,15 @@ export class SharedMemory implements Disposable {
   /**
    * Sets the key, after detaching from the segment of the old one. The same key again does nothing.
    *
-   * @throws {TypeError} if `key` is neither a string nor `null`
+   * @throws {TypeError} if `key` is neither a string, a `NativeIpcKey` nor `null`
    */
-  setKey(key: string | null): void {
+  setKey(key: string | NativeIpcKey | null): void {
     checkKey("SharedMemory.setKey", key);
-    const native = this.#key === null && this.#names?.segment;
+    if (key instanceof NativeIpcKey) return this.setNativeKey(key);
     // Qt: the empty key after none changes nothing.
-    if (!native && (key === this.#key || (!key && this.#key === null))) return;
-    this.#reset(key, key === null ? NO_NAMES : null);
+    const isSame = key === this.#key || (!key && this.#key === null);
+    if (isSame && this.#chosen === null) return;
+    this.#reset(key, null);
   }
 
   /**
@@ -149,23 +169,76 @@ export class SharedMemory implements Disposable {
    */
   nativeKey(): string | null {
     try {
-      return this.#resolve().segment;
+      return this.#nativeKey();
     } catch (error) {
       throw this.#errors.exception("nativeKey", this.#shownKey(), error);
     }
   }
 
   /**
-   * Sets what the operating system knows the segment by, after detaching; `key()` is `null` then.
-   * Such a segment has no lock: `lock()` fails, and nothing guards its creation and removal. On Linux
-   * it is the path of a file, which is deleted only if this object's `create()` made it and it is the last one out.
+   * The native key with its type, to be told to another process, or `null` without a key.
    *
-   * @throws {TypeError} if `nativeKey` is neither a string nor `null`
+   * @throws {SharedMemoryException} as {@linkcode SharedMemory.nativeKey} does
+   * @throws {TypeError} if the native key contains a lone surrogate
    */
-  setNativeKey(nativeKey: string | null): void {
+  nativeIpcKey(): NativeIpcKey | null {
+    if (this.#chosen instanceof NativeIpcKey) return this.#chosen;
+    const nativeKey = this.nativeKey();
+    if (nativeKey === null) return null;
+    return new NativeIpcKey(nativeKey, legacyType(), this.#key ?? "");
+  }
+
+  /**
+   * Sets what the operating system knows the segment by, after detaching. The same again does nothing.
+   *
+   * A {@linkcode NativeIpcKey} has a lock, as in Qt 6.6. A string has the type of keys that are strings
+   * (on Unix the path of a System V key file), and no lock, as in Qt before 6.6: `lock()` fails, and
+   * nothing guards the creation and removal of the segment; the key file is deleted only if this object's
+   * `create()` made it and it is the last one out.
+   *
+   * @throws {TypeError} if `nativeKey` is neither a string, a `NativeIpcKey` nor `null`
+   */
+  setNativeKey(nativeKey: string | NativeIpcKey | null): void {
     checkKey("SharedMemory.setNativeKey", nativeKey);
-    if (this.#key === null && nativeKey === this.#names?.segment) return;
-    this.#reset(null, { segment: nativeKey, lock: null });
+    const isSame = nativeKey instanceof NativeIpcKey && this.#chosen instanceof NativeIpcKey
+      ? nativeKey.equals(this.#chosen)
+      : nativeKey === this.#chosen && this.#key === null;
+    if (isSame) return;
+    const legacyKey = nativeKey instanceof NativeIpcKey ? nativeKey.legacyKey : "";
+    this.#reset(legacyKey === "" ? null : legacyKey, nativeKey);
+  }
+
+  /** Whether this system has segments of a type of keys. */
+  static isKeyTypeSupported(type: NativeIpcKeyType): boolean {
+    return isSupported(type, process.platform);
+  }
+
+  /**
+   * A native key that shows `key`: `/key` for POSIX, `shm_key` for Windows, and for System V the path
+   * `key`, in `XDG_RUNTIME_DIR` if it is not absolute. It is not what `setKey()` uses.
+   *
+   * @param key any text
+   * @param type the type of Qt where none is said, if left out
+   * @returns an empty one if `key` is empty, or this system has no objects of this type
+   * @throws {TypeError} if `key` contains a lone surrogate or `type` is no type
+   */
+  static platformSafeKey(
+    key: string,
+    type: NativeIpcKeyType = NativeIpcKey.defaultTypeForOs(process.platform),
+  ): NativeIpcKey {
+    return platformSafeKey(key, type, safePlaceOf(type, "SharedMemory"));
+  }
+
+  /**
+   * The native key that `setKey(key)` uses, or that it would use if strings had the type `type`.
+   *
+   * @param key any text
+   * @param type that of keys that are strings, if left out
+   * @returns an empty one if `key` is empty, or this system has no objects of this type
+   * @throws {TypeError} if `key` contains a lone surrogate or `type` is no type
+   */
+  static legacyNativeKey(key: string, type: NativeIpcKeyType = legacyType()): NativeIpcKey {
+    return legacyNativeKey(key, type, placeOf(type, "SharedMemory"));
   }
 
   /**
@@ -249,7 +322,7 @@ export class SharedMemory implements Disposable {
    * console.log(memory.data()![0]); // 255, whichever process made it
    * ```
    */
-  static open(key: string, options: OpenOptions = {}): SharedMemory {
+  static open(key: string | NativeIpcKey, options: OpenOptions = {}): SharedMemory {
     checkOpenOptions(options);
     const memory = new SharedMemory(key);
     const { size, mode = AccessMode.ReadWrite, disposition, permissions = PRIVATE } = options;
@@ -263,7 +336,7 @@ export class SharedMemory implements Disposable {
       )
       : memory.#openOrCreate("open", { ...options, size, mode });
     if (opened) return memory;
-    throw memory.#errors.lastException(key);
+    throw memory.#errors.lastException(memory.#shownKey());
   }
 
   /**
@@ -579,7 +652,7 @@ export class SharedMemory implements Disposable {
         if (lock === null) {
           throw new Failure("LockError", "a native key has no lock; use setKey() to have one");
         }
-        refuseNested(nativeKey);
+        refuseNested(lock);
         const request = {
           size,
           mode,
@@ -619,13 +692,13 @@ export class SharedMemory implements Disposable {
       if (this.#current !== null) {
         throw new Failure("AlreadyExists", "this object is attached already; detach() first");
       }
-      const names = this.#resolve();
-      if (!names.segment) throw new Failure("KeyError", "the key is empty; set one");
-      const backend = defaultBackend();
-      const lock = names.lock === null ? null : backend.semaphores.lock(names.lock, permissions);
-      const nativeKey = names.segment;
-      const adopt = (segment: Segment, held = false) =>
-        this.#adopt(segment, held, backend, lock, nativeKey);
+      const { segment: name, lock: lockName } = this.#resolve();
+      if (name === null) throw new Failure("KeyError", "the key is empty; set one");
+      const backend = backendOf(name.type);
+      const lock = lockName &&
+        backend.semaphores.lock(lockName.nativeKey, permissions, lockName.isChosen);
+      const { nativeKey } = name;
+      const adopt = (segment: Segment, held = false) => this.#adopt(segment, held, backend, lock);
       let segment: Segment;
       try {
         segment = open(backend, nativeKey, lock, adopt);
@@ -648,7 +721,6 @@ export class SharedMemory implements Disposable {
     held: boolean,
     backend: Backend,
     lock: Lock | null,
-    nativeKey: string,
   ): Attachment {
     try {
       const buffer = backend.arrayBuffer(segment.address, segment.size);
@@ -664,24 +736,31 @@ export class SharedMemory implements Disposable {
         `this runtime cannot make a view of ${segment.size} bytes: ${error.message}`,
       );
     }
-    return this.#attachment = new Attachment(segment, lock, nativeKey, this.#buffer);
+    return this.#attachment = new Attachment(segment, lock, this.#buffer);
   }
 
   /** The names that belong to the key, found when they are first needed. */
   #resolve(): Names {
     if (this.#names !== null) return this.#names;
-    const backend = this.#key === "" ? null : defaultBackend();
-    return this.#names = backend === null ? NO_NAMES : {
-      segment: nativeKeyOf(this.#key, SHARED_MEMORY_PREFIX, backend),
-      lock: nativeKeyOf(this.#key, SYSTEM_SEMAPHORE_PREFIX, backend),
-    };
+    const segment = this.#chosen === null
+      ? nameOf(this.#key, "SharedMemory")
+      : chosenName(this.#chosen, "SharedMemory");
+    if (segment === null) return this.#names = NO_NAMES;
+    const lock = typeof this.#chosen === "string" ? null : lockNameOf(segment);
+    return this.#names = { segment, lock };
   }
 
-  #reset(key: string | null, names: Names | null): void {
+  #reset(key: string | null, chosen: NativeIpcKey | string | null): void {
     this[Symbol.dispose]();
     this.#key = key;
-    this.#names = names;
+    this.#chosen = chosen;
+    this.#names = null;
     this.#errors.clear();
+  }
+
+  #nativeKey(): string | null {
+    if (this.#chosen === null) return this.#resolve().segment?.nativeKey ?? null;
+    return typeof this.#chosen === "string" ? this.#chosen : this.#chosen.nativeKey;
   }
 
   /** `null` also once the end of the program has ended it. */
@@ -694,7 +773,7 @@ export class SharedMemory implements Disposable {
   }
 
   #shownKey(): string | null {
-    return this.#key ?? this.#names?.segment ?? null;
+    return this.#key ?? (this.#chosen === null ? null : String(this.#chosen));
   }
 }
 

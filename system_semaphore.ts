@@ -1,3 +1,4 @@
+import process from "node:process";
 import {
   acquireAsync,
   acquireBlocking,
@@ -7,11 +8,26 @@ import {
 } from "./acquire_queue.ts";
 import { forgetAtExit, isClosed, rememberAtExit, type Resource } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
-import { defaultBackend } from "./backends/mod.ts";
+import { backendOf } from "./backends/mod.ts";
 import type { Semaphore } from "./backends/types.ts";
 import { SystemSemaphoreError, SystemSemaphoreMode } from "./errors.ts";
-import { checkKey, ENDING, ErrorState, nativeKeyOf } from "./keyed_object.ts";
-import { SYSTEM_SEMAPHORE_PREFIX } from "./native_ipc_key.ts";
+import {
+  checkKey,
+  chosenName,
+  ENDING,
+  ErrorState,
+  legacyType,
+  nameOf,
+  placeOf,
+  safePlaceOf,
+} from "./keyed_object.ts";
+import {
+  isSupported,
+  legacyNativeKey,
+  NativeIpcKey,
+  type NativeIpcKeyType,
+  platformSafeKey,
+} from "./native_ipc_key.ts";
 
 /** An open semaphore, which must be closed when its object is collected or the program ends. */
 class OpenSemaphore implements Resource {
@@ -68,6 +84,8 @@ const objects = new FinalizationRegistry<OpenSemaphore>((open) => {
  */
 export class SystemSemaphore implements Disposable {
   #key: string | null = null;
+  /** What the user has chosen instead of a key. */
+  #chosen: NativeIpcKey | string | null = null;
   #initialValue = 0;
   #open: OpenSemaphore | null = null;
   readonly #errors = new ErrorState("SystemSemaphore");
@@ -82,16 +100,47 @@ export class SystemSemaphore implements Disposable {
    * @throws {RangeError} if `initialValue` is not a whole number from 0 to 32767
    */
   constructor(
-    key?: string | null,
+    key?: string | NativeIpcKey | null,
     initialValue = 0,
     mode: SystemSemaphoreMode = SystemSemaphoreMode.Open,
   ) {
     this.setKey(key ?? null, initialValue, mode);
   }
 
-  /** The key, or `null` if there is none. */
+  /** The key, or `null` if there is none; of a native key its legacy key, if it has one. */
   key(): string | null {
     return this.#key;
+  }
+
+  /**
+   * What the operating system knows the semaphore by, or `null` without a key. On Unix it is the path
+   * of the key file, in the folder `TMPDIR` or else `/tmp`, unless a native key was set.
+   *
+   * @throws {SharedMemoryException} `KeyError` if there can be no native key: the key contains a
+   * lone surrogate, or the folder does not exist
+   */
+  nativeKey(): string | null {
+    if (this.#chosen !== null) {
+      return typeof this.#chosen === "string" ? this.#chosen : this.#chosen.nativeKey;
+    }
+    try {
+      return nameOf(this.#key, "SystemSemaphore")?.nativeKey ?? null;
+    } catch (error) {
+      throw this.#errors.exception("nativeKey", this.#shownKey(), error);
+    }
+  }
+
+  /**
+   * The native key with its type, to be told to another process, or `null` without a key.
+   *
+   * @throws {SharedMemoryException} as {@linkcode SystemSemaphore.nativeKey} does
+   * @throws {TypeError} if the native key contains a lone surrogate
+   */
+  nativeIpcKey(): NativeIpcKey | null {
+    if (this.#chosen instanceof NativeIpcKey) return this.#chosen;
+    const nativeKey = this.nativeKey();
+    if (nativeKey === null) return null;
+    return new NativeIpcKey(nativeKey, legacyType(), this.#key ?? "");
   }
 
   /**
@@ -102,28 +151,91 @@ export class SystemSemaphore implements Disposable {
    * @throws {RangeError} if `initialValue` is not a whole number from 0 to 32767
    */
   setKey(
-    key: string | null,
+    key: string | NativeIpcKey | null,
     initialValue = 0,
     mode: SystemSemaphoreMode = SystemSemaphoreMode.Open,
   ): void {
-    checkKey("SystemSemaphore.setKey", key);
-    checkCount("SystemSemaphore.setKey", "initialValue", initialValue);
+    if (key instanceof NativeIpcKey) this.#set("setKey", null, key, initialValue, mode);
+    else this.#set("setKey", key, null, initialValue, mode);
+  }
+
+  /**
+   * The same with what the operating system knows the semaphore by. A string has the type of keys that
+   * are strings: on Unix it is the path of a System V key file.
+   *
+   * @throws {TypeError} if an argument has a wrong type
+   * @throws {RangeError} if `initialValue` is not a whole number from 0 to 32767
+   */
+  setNativeKey(
+    nativeKey: string | NativeIpcKey | null,
+    initialValue = 0,
+    mode: SystemSemaphoreMode = SystemSemaphoreMode.Open,
+  ): void {
+    this.#set("setNativeKey", null, nativeKey, initialValue, mode);
+  }
+
+  #set(
+    operation: string,
+    key: string | null,
+    chosen: string | NativeIpcKey | null,
+    initialValue: number,
+    mode: SystemSemaphoreMode,
+  ): void {
+    const call = `SystemSemaphore.${operation}`;
+    checkKey(call, key);
+    checkKey(call, chosen);
+    checkCount(call, "initialValue", initialValue);
     if (mode !== SystemSemaphoreMode.Open && mode !== SystemSemaphoreMode.Create) {
-      throw new TypeError(
-        `SystemSemaphore.setKey: mode must be a SystemSemaphoreMode, not ${String(mode)}`,
-      );
+      throw new TypeError(`${call}: mode must be a SystemSemaphoreMode, not ${String(mode)}`);
     }
-    if (key === this.#key && mode === SystemSemaphoreMode.Open) return;
+    const legacyKey = chosen instanceof NativeIpcKey ? chosen.legacyKey || null : key;
+    const isSame = chosen instanceof NativeIpcKey && this.#chosen instanceof NativeIpcKey
+      ? chosen.equals(this.#chosen)
+      : chosen === this.#chosen && legacyKey === this.#key;
+    if (isSame && mode === SystemSemaphoreMode.Open) return;
     this.#close();
-    this.#key = key;
+    this.#key = legacyKey;
+    this.#chosen = chosen;
     this.#initialValue = initialValue;
     this.#errors.clear();
-    if (key === null || key === "") return; // Qt: an error only when it is used
     try {
-      this.#opened(mode);
+      if (this.#hasKey) this.#opened(mode); // Qt: none is an error only when it is used
     } catch (error) {
-      this.#errors.fail("setKey", key, error);
+      this.#errors.fail(operation, this.#shownKey(), error);
     }
+  }
+
+  /** Whether this system has semaphores of a type of keys. */
+  static isKeyTypeSupported(type: NativeIpcKeyType): boolean {
+    return isSupported(type, process.platform);
+  }
+
+  /**
+   * A native key that shows `key`: `/key` for POSIX, `sem_key` for Windows, and for System V the path
+   * `key`, in `XDG_RUNTIME_DIR` if it is not absolute. It is not what `setKey()` uses.
+   *
+   * @param key any text
+   * @param type the type of Qt where none is said, if left out
+   * @returns an empty one if `key` is empty, or this system has no objects of this type
+   * @throws {TypeError} if `key` contains a lone surrogate or `type` is no type
+   */
+  static platformSafeKey(
+    key: string,
+    type: NativeIpcKeyType = NativeIpcKey.defaultTypeForOs(process.platform),
+  ): NativeIpcKey {
+    return platformSafeKey(key, type, safePlaceOf(type, "SystemSemaphore"));
+  }
+
+  /**
+   * The native key that `setKey(key)` uses, or that it would use if strings had the type `type`.
+   *
+   * @param key any text
+   * @param type that of keys that are strings, if left out
+   * @returns an empty one if `key` is empty, or this system has no objects of this type
+   * @throws {TypeError} if `key` contains a lone surrogate or `type` is no type
+   */
+  static legacyNativeKey(key: string, type: NativeIpcKeyType = legacyType()): NativeIpcKey {
+    return legacyNativeKey(key, type, placeOf(type, "SystemSemaphore"));
   }
 
   /**
@@ -184,7 +296,7 @@ export class SystemSemaphore implements Disposable {
       }
       throw timedOut(timeout);
     } catch (error) {
-      return this.#errors.fail("acquireAsync", this.#key, error);
+      return this.#errors.fail("acquireAsync", this.#shownKey(), error);
     }
   }
 
@@ -230,7 +342,7 @@ export class SystemSemaphore implements Disposable {
     try {
       action(this.#opened(SystemSemaphoreMode.Open));
     } catch (error) {
-      return this.#errors.fail(operation, this.#key, error);
+      return this.#errors.fail(operation, this.#shownKey(), error);
     }
     return this.#errors.clear();
   }
@@ -238,14 +350,25 @@ export class SystemSemaphore implements Disposable {
   #opened(mode: SystemSemaphoreMode): OpenSemaphore {
     if (isClosed()) throw new Failure("UnknownError", ENDING);
     if (this.#open !== null) return this.#open;
-    const backend = defaultBackend();
-    const nativeKey = nativeKeyOf(this.#key, SYSTEM_SEMAPHORE_PREFIX, backend);
-    if (nativeKey === null) throw new Failure("KeyError", "the key is empty; set one");
+    const name = this.#chosen === null
+      ? nameOf(this.#key, "SystemSemaphore")
+      : chosenName(this.#chosen, "SystemSemaphore");
+    if (name === null) throw new Failure("KeyError", "the key is empty; set one");
+    const { nativeKey, isChosen } = name;
+    const { semaphores } = backendOf(name.type);
     this.#open = new OpenSemaphore(
-      backend.semaphores.open(nativeKey, this.#initialValue, mode),
+      semaphores.open(nativeKey, this.#initialValue, mode, isChosen),
     );
     objects.register(this, this.#open, this.#open);
     return this.#open;
+  }
+
+  get #hasKey(): boolean {
+    return String(this.#chosen ?? this.#key ?? "") !== "";
+  }
+
+  #shownKey(): string | null {
+    return this.#key ?? (this.#chosen === null ? null : String(this.#chosen));
   }
 
   #close(): void {

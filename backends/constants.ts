@@ -78,6 +78,7 @@ export const STATX = {
   uid: 20,
   mode: 28,
   ino: 32,
+  size: 40,
   ctime: 96,
   devMinor: 140,
 } as const;

@@ -72,6 +72,8 @@ export interface FileStatus {
   readonly uid: number;
   /** 0 once the file is deleted. */
   readonly links: number;
+  /** Its size. */
+  readonly bytes: number;
   /** `st_ctime`, when it was made, renamed or linked last, in seconds since 1970. */
   readonly changed: number;
 }
@@ -180,6 +182,7 @@ export class Libc {
       inode: view.getUint32(STATX.ino, true),
       uid: view.getUint32(STATX.uid, true),
       links: view.getUint32(STATX.nlink, true),
+      bytes: Number(view.getBigUint64(STATX.size, true)),
       changed: Number(view.getBigInt64(STATX.ctime, true)),
     };
   }

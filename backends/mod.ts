@@ -2,9 +2,11 @@ import process from "node:process";
 import { UnsupportedError } from "../errors.ts";
 import { selectFfi } from "../ffi/mod.ts";
 import type { Ffi } from "../ffi/types.ts";
+import { isSupported, type NativeIpcKeyType, schemeOf } from "../native_ipc_key.ts";
 import { _SC_PAGESIZE } from "./constants.ts";
 import { errnoText, Failure } from "./errno.ts";
 import { Libc } from "./libc.ts";
+import { PROJECT_ID } from "./systemv_key_file.ts";
 import { SystemVSegments } from "./systemv_segment.ts";
 import { SystemVSemaphores } from "./systemv_semaphore.ts";
 import type { Backend } from "./types.ts";
@@ -15,13 +17,19 @@ export interface Platform {
 }
 
 /** System V, which Qt's string keys mean on Unix. */
-export function systemV(ffi: Ffi, platform: Platform): Backend {
-  const libc = libraryOf(ffi, platform);
+export function systemV(
+  ffi: Ffi,
+  platform: Platform,
+  projectId = PROJECT_ID,
+  libc: Libc = libraryOf(ffi, platform),
+): Backend {
+  const pageBytes = Number(libc.c.sysconf(_SC_PAGESIZE));
   return {
     arrayBuffer: (address, byteLength) => ffi.arrayBuffer(address, byteLength),
-    segments: new SystemVSegments(libc, ffi.maxBufferBytes, Number(libc.c.sysconf(_SC_PAGESIZE))),
-    semaphores: new SystemVSemaphores(libc),
-    nativeKey: (name) => `${temporaryFolder(libc)}/${name}`,
+    segments: new SystemVSegments(libc, ffi.maxBufferBytes, pageBytes, projectId),
+    semaphores: new SystemVSemaphores(libc, projectId),
+    folder: () => temporaryFolder(libc),
+    runtimeFolder: () => runtimeFolder(libc),
   };
 }
 
@@ -49,9 +57,33 @@ export function temporaryFolder(libc: Libc): string {
   );
 }
 
-let backend: Backend | undefined;
+/** Qt's `RuntimeLocation`. */
+function runtimeFolder(libc: Libc): string {
+  const folder = libc.getenv("XDG_RUNTIME_DIR");
+  if (folder) return folder;
+  const uid = libc.c.geteuid();
+  return `${temporaryFolder(libc)}/runtime-${libc.loginName(uid) ?? uid}`;
+}
 
-/** The backend of this system, loaded on first use. */
-export function defaultBackend(): Backend {
-  return backend ??= systemV(selectFfi(), { os: process.platform, arch: process.arch });
+const backends = new Map<NativeIpcKeyType, Backend>();
+let libc: Libc | undefined;
+
+/** The backend of this system for a type of keys, loaded on first use. */
+export function backendOf(type: NativeIpcKeyType): Backend {
+  let backend = backends.get(type);
+  if (backend === undefined) backends.set(type, backend = load(type));
+  return backend;
+}
+
+function load(type: NativeIpcKeyType): Backend {
+  const { platform: os, arch } = process;
+  if (!isSupported(type, os)) {
+    const text = type === 0
+      ? "the key has no type"
+      : `${os} has no objects of type ${schemeOf(type)}`;
+    throw new Failure("KeyError", `${text}; see SharedMemory.isKeyTypeSupported()`);
+  }
+  const ffi = selectFfi();
+  libc ??= libraryOf(ffi, { os, arch });
+  return systemV(ffi, { os, arch }, type, libc);
 }

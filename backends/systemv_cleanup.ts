@@ -13,7 +13,7 @@ import {
 import { EACCES, EEXIST, failure } from "./errno.ts";
 import type { KeyFileInfo, SegmentInfo, SemaphoreInfo } from "./inventory.ts";
 import type { Libc } from "./libc.ts";
-import { KeyFile } from "./systemv_key_file.ts";
+import { KeyFile, keyFilePath } from "./systemv_key_file.ts";
 import { SystemVSegments } from "./systemv_segment.ts";
 import { SystemVSemaphores } from "./systemv_semaphore.ts";
 import { readTable, semaphoreState } from "./systemv_tables.ts";
@@ -159,7 +159,7 @@ export class SystemVCleanup {
 
   /** What `action` makes of a key file, `null` if there is none any more. */
   #withFile<T>(path: string, action: (file: KeyFile) => T): T | null {
-    const file = KeyFile.open(this.#libc, { path, permissions: PRIVATE, isNative: false });
+    const file = KeyFile.open(this.#libc, keyFilePath(path));
     if (file === null) return null;
     try {
       return action(file);

@@ -21,10 +21,10 @@ import {
   failure,
 } from "./errno.ts";
 import { cString, type FileStatus, type Libc } from "./libc.ts";
-import { isShared } from "./types.ts";
+import { isShared, PRIVATE } from "./types.ts";
 
-/** Qt's `ftok` project id. */
-const PROJECT_ID = "Q".charCodeAt(0);
+/** Qt's `ftok` project id, unless another one was chosen. */
+export const PROJECT_ID = "Q".charCodeAt(0);
 /** A race with somebody who makes and removes the file is lost only so often in a row. */
 const CREATE_ATTEMPTS = 1000;
 
@@ -52,11 +52,18 @@ export interface KeyPath {
    * files, and must be a plain file of this user's.
    */
   readonly isNative: boolean;
+  /** The number that `ftok` puts in front. */
+  readonly projectId: number;
+}
+
+/** A key file of the kind that keys without a choice of their own have. */
+export function keyFilePath(path: string): KeyPath {
+  return { path, permissions: PRIVATE, isNative: false, projectId: PROJECT_ID };
 }
 
 /** What `ftok` makes of a file. */
-export function keyOf({ device, inode }: FileStatus): number {
-  return PROJECT_ID << 24 | device << 16 | inode & 0xffff;
+export function keyOf({ device, inode }: FileStatus, projectId = PROJECT_ID): number {
+  return projectId << 24 | device << 16 | inode & 0xffff;
 }
 
 /**
@@ -73,6 +80,7 @@ export class KeyFile {
   #path: Uint8Array;
   readonly #fd: number;
   readonly #isNative: boolean;
+  readonly #projectId: number;
   #isKeepable: boolean;
 
   private constructor(
@@ -81,7 +89,7 @@ export class KeyFile {
     fd: number,
     key: number,
     created: boolean,
-    { isNative, permissions }: KeyPath,
+    { isNative, permissions, projectId }: KeyPath,
   ) {
     this.#libc = libc;
     this.#path = path;
@@ -89,13 +97,14 @@ export class KeyFile {
     this.key = key;
     this.created = created;
     this.#isNative = isNative;
+    this.#projectId = projectId;
     this.#isKeepable = !created && !isShared(permissions);
   }
 
   /** The key of the file at `path` for a look at what has it, or `null` if there is no file. */
   static keyAt(libc: Libc, path: KeyPath): number | null {
     const status = KeyFile.statusAt(libc, path);
-    return status && keyOf(status);
+    return status && keyOf(status, path.projectId);
   }
 
   /** About the file at `path`, or `null` if there is none. */
@@ -109,7 +118,7 @@ export class KeyFile {
   /** The key file at `path`, or `null` if there is none. */
   static open(libc: Libc, path: KeyPath): KeyFile | null {
     const bytes = pathBytes(path.path);
-    return KeyFile.#takeKept(libc, bytes, path.isNative) ?? KeyFile.#open(libc, path, bytes);
+    return KeyFile.#takeKept(libc, bytes, path) ?? KeyFile.#open(libc, path, bytes);
   }
 
   static #open(libc: Libc, keyPath: KeyPath, bytes: Uint8Array): KeyFile | null {
@@ -136,7 +145,7 @@ export class KeyFile {
   static create(libc: Libc, keyPath: KeyPath): KeyFile {
     const { path, permissions } = keyPath;
     const bytes = pathBytes(path);
-    const kept = KeyFile.#takeKept(libc, bytes, keyPath.isNative);
+    const kept = KeyFile.#takeKept(libc, bytes, keyPath);
     if (kept !== null) return kept;
     const mode = 0o640 | permissions & 0o044;
     for (let attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
@@ -167,12 +176,17 @@ export class KeyFile {
   }
 
   /** The file that was closed last with this path, if the path still leads to it. */
-  static #takeKept(libc: Libc, path: Uint8Array, isNative: boolean): KeyFile | null {
+  static #takeKept(
+    libc: Libc,
+    path: Uint8Array,
+    { isNative, projectId }: KeyPath,
+  ): KeyFile | null {
     const kept = keptFiles(libc);
     const file = kept.get(path);
     if (file === undefined) return null;
     kept.delete(path);
-    if (file.#isNative === isNative && file.isCurrent()) return file;
+    const isSame = file.#isNative === isNative && file.#projectId === projectId;
+    if (isSame && file.isCurrent()) return file;
     libc.c.close(file.#fd);
     return null;
   }
@@ -200,7 +214,7 @@ export class KeyFile {
           "a TMPDIR of your own, or share with others on purpose (the option permissions)",
       );
     }
-    return new KeyFile(libc, bytes, fd, keyOf(status), created, keyPath);
+    return new KeyFile(libc, bytes, fd, keyOf(status, keyPath.projectId), created, keyPath);
   }
 
   /** Whether the path still leads to this key, and so newcomers find what we use. */
@@ -213,15 +227,20 @@ export class KeyFile {
       if (links < 2) return links === 1;
     }
     const status = this.#libc.pathStatus(this.#path, this.#isNative);
-    return typeof status === "object" && keyOf(status) === this.key;
+    return typeof status === "object" && keyOf(status, this.#projectId) === this.key;
   }
 
-  /** Deletes the file, unless another one has taken its place, which is what it returns. */
+  /**
+   * Deletes the file, unless another one has taken its place, which is what it returns. A chosen file
+   * with content has a purpose of its own, and stays.
+   */
   unlink(): "unlinked" | "missing" | "replaced" {
     if (!this.isCurrent()) {
       const status = this.#libc.pathStatus(this.#path, this.#isNative);
       return typeof status === "object" ? "replaced" : "missing";
     }
+    const status = this.#isNative ? this.#libc.fileStatus(this.#fd) : null;
+    if (typeof status === "object" && status !== null && status.bytes > 0) return "unlinked";
     this.#libc.c.unlink(this.#path);
     this.#isKeepable = false;
     return "unlinked";

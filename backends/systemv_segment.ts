@@ -34,7 +34,7 @@ import {
   failure,
 } from "./errno.ts";
 import type { Libc } from "./libc.ts";
-import { KeyFile, type KeyPath } from "./systemv_key_file.ts";
+import { KeyFile, type KeyPath, PROJECT_ID } from "./systemv_key_file.ts";
 import { othersText, ownerOf } from "./systemv_owner.ts";
 import {
   isShared,
@@ -201,15 +201,23 @@ export class SystemVSegments implements SegmentBackend {
   readonly #statusBuffer = new Uint8Array(SHMID_DS.bytes);
   readonly #statusView = new DataView(this.#statusBuffer.buffer);
 
-  constructor(libc: Libc, maxBytes: number, pageBytes: number) {
+  readonly #projectId: number;
+
+  constructor(libc: Libc, maxBytes: number, pageBytes: number, projectId = PROJECT_ID) {
     this.#libc = libc;
+    this.#projectId = projectId;
     this.#maxBytes = maxBytes;
     this.#pageBytes = pageBytes;
   }
 
+  #keyPath(path: string, lock: Lock | null, permissions = PRIVATE): KeyPath {
+    const isNative = lock === null || lock.nativeKey === path;
+    return { path, permissions, isNative, projectId: this.#projectId };
+  }
+
   create(path: string, size: number, mode: AccessMode, lock: Lock | null): Segment {
     if (size > this.#maxBytes) throw this.#oversize("the size is", size);
-    const keyPath = { path, permissions: PRIVATE, isNative: lock === null };
+    const keyPath = this.#keyPath(path, lock);
     // Looked up before the lock is waited for: a segment that exists is an answer at any time.
     const key = KeyFile.keyAt(this.#libc, keyPath);
     if (key !== null) {
@@ -259,7 +267,7 @@ export class SystemVSegments implements SegmentBackend {
     permissions = PRIVATE,
     minBytes = 0,
   ): Segment {
-    return this.#attach({ path, permissions, isNative: lock === null }, mode, lock, minBytes);
+    return this.#attach(this.#keyPath(path, lock, permissions), mode, lock, minBytes);
   }
 
   #attach(path: KeyPath, mode: AccessMode, lock: Lock | null, minBytes: number): Segment {
@@ -341,7 +349,7 @@ export class SystemVSegments implements SegmentBackend {
 
   open(path: string, request: OpenRequest, lock: Lock, permissions = PRIVATE): Segment {
     if (request.size > this.#maxBytes) throw this.#oversize("the size is", request.size);
-    const keyPath = { path, permissions, isNative: false };
+    const keyPath = this.#keyPath(path, lock, permissions);
     const deadline = performance.now() + request.timeoutMs;
     for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
       if (this.#enterAt(keyPath, lock, deadline)) {

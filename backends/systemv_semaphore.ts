@@ -31,7 +31,7 @@ import {
   failure,
 } from "./errno.ts";
 import type { Libc } from "./libc.ts";
-import { KeyFile, type KeyPath } from "./systemv_key_file.ts";
+import { KeyFile, type KeyPath, PROJECT_ID } from "./systemv_key_file.ts";
 import { Operations } from "./systemv_operations.ts";
 import { othersText, ownerOf } from "./systemv_owner.ts";
 import { REMOVING, sweepOnce } from "./systemv_sweep.ts";
@@ -78,7 +78,7 @@ class SystemVSemaphore implements Lock {
   readonly #initialValue: number;
   /** The lock of a segment: removed together with the segment, not by its owner. */
   readonly #guard: boolean;
-  /** How many calls on other threads wait, by native key. */
+  /** How many calls on other threads wait, by identity. */
   readonly #inFlight: Map<string, number>;
   #file: KeyFile | null = null;
   #id = -1;
@@ -104,6 +104,10 @@ class SystemVSemaphore implements Lock {
 
   get nativeKey(): string {
     return this.#path.path;
+  }
+
+  get identity(): string {
+    return `${this.#path.projectId} ${this.#path.path}`;
   }
 
   /** Returns whether it is taken too: a lock that did not exist is made so. */
@@ -213,14 +217,14 @@ class SystemVSemaphore implements Lock {
     const { down, slice } = this.#operations;
     const { semtimedop } = this.#libc.background;
     const inFlight = this.#inFlight;
-    inFlight.set(this.nativeKey, (inFlight.get(this.nativeKey) ?? 0) + 1);
+    inFlight.set(this.identity, (inFlight.get(this.identity) ?? 0) + 1);
     let result: number;
     try {
       result = await semtimedop(id, down, this.#downCount, slice);
     } finally {
-      const others = inFlight.get(this.nativeKey)! - 1;
-      if (others > 0) inFlight.set(this.nativeKey, others);
-      else inFlight.delete(this.nativeKey);
+      const others = inFlight.get(this.identity)! - 1;
+      if (others > 0) inFlight.set(this.identity, others);
+      else inFlight.delete(this.identity);
     }
     if (this.#id === id) return result === 0 || this.acquire(0); // which meets what went wrong
     // Closed or made again meanwhile: what was taken is given back.
@@ -360,24 +364,29 @@ class SystemVSemaphore implements Lock {
   }
 
   mayBePending(): boolean {
-    return (this.#inFlight.get(this.nativeKey) ?? 0) > 0 && this.isHeldHere();
+    return (this.#inFlight.get(this.identity) ?? 0) > 0 && this.isHeldHere();
   }
 
   bequeath(held: boolean): void {
-    if (this.isOwner && (held || this.acquire(0))) this.remove();
+    // The key file of a chosen key is the segment's too.
+    if (this.isOwner && (held || this.acquire(0))) this.#remove(!this.#path.isNative);
     else if (held) this.#unlock();
+  }
+
+  remove(): void {
+    this.#remove(true);
   }
 
   /**
    * In this order: whoever still finds the file finds the semaphore, and learns that it is gone. Who is
    * killed in between leaves a semaphore that nobody finds, but marked.
    */
-  remove(): void {
+  #remove(withFile: boolean): void {
     if (!this.#guard) this.#libc.c.semop(this.#id, this.#operations.touch, 2n);
     if (this.#readStatus() && !this.#mark(REMOVING)) {
       if (this.#guard) this.#unlock(); // another user's can only be left
     } else {
-      this.#file?.unlink();
+      if (withFile) this.#file?.unlink();
       if (this.#libc.c.semctl(this.#id, 0, IPC_RMID, 0n) === -1 && this.#guard) this.#unlock();
     }
     this.#drop();
@@ -438,28 +447,36 @@ export class SystemVSemaphores implements SemaphoreBackend {
   readonly #operations: Operations;
   readonly #inFlight = new Map<string, number>();
 
-  constructor(libc: Libc) {
+  readonly #projectId: number;
+
+  constructor(libc: Libc, projectId = PROJECT_ID) {
     this.#libc = libc;
+    this.#projectId = projectId;
     this.#operations = new Operations(libc, BACKGROUND_SLICE_MS);
   }
 
-  open(nativeKey: string, initialValue: number, mode: SystemSemaphoreMode): Semaphore {
-    const semaphore = this.#semaphore(nativeKey, PRIVATE, initialValue, false);
+  open(
+    path: string,
+    initialValue: number,
+    mode: SystemSemaphoreMode,
+    isNative = false,
+  ): Semaphore {
+    const keyPath = { path, permissions: PRIVATE, isNative, projectId: this.#projectId };
+    const semaphore = this.#semaphore(keyPath, initialValue, false);
     semaphore.open(mode);
     return semaphore;
   }
 
-  lock(nativeKey: string, permissions = PRIVATE): Lock {
-    return this.#semaphore(nativeKey, permissions, 1, true);
+  lock(path: string, permissions = PRIVATE, isNative = false): Lock {
+    return this.#semaphore({ path, permissions, isNative, projectId: this.#projectId }, 1, true);
   }
 
-  #semaphore(path: string, permissions: number, value: number, guard: boolean): SystemVSemaphore {
-    const keyPath = { path, permissions, isNative: false };
+  #semaphore(path: KeyPath, value: number, guard: boolean): SystemVSemaphore {
     return new SystemVSemaphore(
       this.#libc,
       this.#operations,
       this.#inFlight,
-      keyPath,
+      path,
       value,
       guard,
     );

@@ -2,8 +2,7 @@ import { GETNCNT, GETPID, GETVAL, GETZCNT } from "./constants.ts";
 import { Failure, failure } from "./errno.ts";
 import type { ProcessInfo } from "./inventory.ts";
 import type { FileStatus, Libc } from "./libc.ts";
-import { KeyFile, keyOf } from "./systemv_key_file.ts";
-import { PRIVATE } from "./types.ts";
+import { KeyFile, keyFilePath, keyOf } from "./systemv_key_file.ts";
 
 /** A row of `/proc/sysvipc/shm` or `sem`: the number under each heading. */
 export type Row = Readonly<Record<string, number>>;
@@ -57,7 +56,7 @@ export function readKeyFiles(libc: Libc, folder: string): KeyFileEntry[] {
     const [, kind, hash] = NAME.exec(name) ?? [];
     if (hash === undefined) continue;
     const path = `${folder}/${name}`;
-    const status = KeyFile.statusAt(libc, { path, permissions: PRIVATE, isNative: false });
+    const status = KeyFile.statusAt(libc, keyFilePath(path));
     if (status === null) continue; // deleted since
     entries.push({ path, kind: kind as KeyFileEntry["kind"], hash, key: keyOf(status), status });
   }

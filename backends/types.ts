@@ -2,8 +2,10 @@ import type { AccessMode, SystemSemaphoreMode } from "../errors.ts";
 
 /** A named counting semaphore of the operating system, open. Every method throws `Failure`. */
 export interface Semaphore {
-  /** What the system knows it by; objects of the same semaphore have the same. */
+  /** What the system knows it by. */
   readonly nativeKey: string;
+  /** Objects of the same semaphore have the same, and those of others another one. */
+  readonly identity: string;
   /** Takes one; blocks without a timeout. `false` after `timeoutMs` (0 tries once). */
   acquire(timeoutMs?: number): boolean;
   /** Takes one without blocking this thread; `false` if it took too long, to be called again. */
@@ -79,7 +81,10 @@ export interface OpenRequest {
   readonly initialize: ((segment: Segment) => void) | null;
 }
 
-/** Named segments. Without a lock (native keys) nothing guards their creation and removal, as in Qt. */
+/**
+ * Named segments. Without a lock (native keys that are strings) nothing guards their creation and
+ * removal, as in Qt. A lock of the same native key is one that the user has chosen.
+ */
 export interface SegmentBackend {
   /** Makes and attaches a segment of `size` bytes. */
   create(nativeKey: string, size: number, mode: AccessMode, lock: Lock | null): Segment;
@@ -95,10 +100,18 @@ export interface SegmentBackend {
 }
 
 export interface SemaphoreBackend {
-  /** Opens, or makes with `initialValue`. In mode Create one that exists is set to `initialValue`. */
-  open(nativeKey: string, initialValue: number, mode: SystemSemaphoreMode): Semaphore;
-  /** The lock of a segment; the system is not asked before its first use. */
-  lock(nativeKey: string, permissions?: number): Lock;
+  /**
+   * Opens, or makes with `initialValue`. In mode Create one that exists is set to `initialValue`.
+   * `isChosen` says that the user has chosen the native key, and answers for what is there.
+   */
+  open(
+    nativeKey: string,
+    initialValue: number,
+    mode: SystemSemaphoreMode,
+    isChosen?: boolean,
+  ): Semaphore;
+  /** The lock of a segment; the system is not asked before its first use. `isChosen`: it has the segment's name. */
+  lock(nativeKey: string, permissions?: number, isChosen?: boolean): Lock;
 }
 
 /** What an operating system offers for a kind of key. */
@@ -107,8 +120,10 @@ export interface Backend {
   arrayBuffer(address: bigint, byteLength: number): ArrayBuffer;
   readonly segments: SegmentBackend;
   readonly semaphores: SemaphoreBackend;
-  /** The native key of a platform-safe name, for the system's legacy kind of key. */
-  nativeKey(name: string): string;
+  /** The folder of the keys that are paths, `""` where they are not; throws `Failure` if there is none. */
+  folder(): string;
+  /** The folder of such keys that are not made for all versions of Qt. */
+  runtimeFolder(): string;
 }
 
 /** What only its user may use: the permissions of everything that Qt makes. */

@@ -140,27 +140,27 @@ describe("the folder of the key files", () => {
       [
         "is TMPDIR without symbolic links",
         `getenv("TMPDIR") = "/link"\nrealpath("/link") = "/private/tmp"`,
-        "/private/tmp/name",
+        "/private/tmp",
       ],
-      ["is /tmp without TMPDIR", `getenv("TMPDIR") = NULL\nrealpath("/tmp") = "/tmp"`, "/tmp/name"],
+      ["is /tmp without TMPDIR", `getenv("TMPDIR") = NULL\nrealpath("/tmp") = "/tmp"`, "/tmp"],
       [
         "is /tmp if TMPDIR is empty",
         `getenv("TMPDIR") = ""\nrealpath("/tmp") = "/tmp"`,
-        "/tmp/name",
+        "/tmp",
       ],
-      ["may be the root", `getenv("TMPDIR") = "/"\nrealpath("/") = "/"`, "/name"],
+      ["may be the root", `getenv("TMPDIR") = "/"\nrealpath("/") = "/"`, ""],
     ] as const
   ) {
     test(name, () => {
       const { ffi, backend } = setUp();
-      assert.equal(ffi.play(script, () => backend.nativeKey("name")), expected);
+      assert.equal(ffi.play(script, () => backend.folder()), expected);
     });
   }
 
   test("must exist", () => {
     const { ffi, backend } = setUp();
     const script = `getenv("TMPDIR") = "/gone"\nrealpath("/gone") = ENOENT`;
-    const nativeKey = () => ffi.play(script, () => backend.nativeKey("name"));
+    const nativeKey = () => ffi.play(script, () => backend.folder());
     assert.throws(nativeKey, (error) => {
       assert.ok(error instanceof Failure);
       assert.deepEqual([error.code, error.syscall, error.errno], ["KeyError", "realpath", 2]);

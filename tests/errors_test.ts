@@ -137,7 +137,10 @@ describe("a SharedMemory that cannot do what it is asked", () => {
     const memory = new SharedMemory("key");
     for (const key of [1, 1n, true, {}, [], Symbol("key"), undefined, () => "key"]) {
       const wrong = key as string;
-      const says = { name: "TypeError", message: /the key must be a string or null/ };
+      const says = {
+        name: "TypeError",
+        message: /the key must be a string, a NativeIpcKey or null/,
+      };
       assert.throws(() => memory.setKey(wrong), says, typeof key);
       assert.throws(() => memory.setNativeKey(wrong), says, typeof key);
       if (key !== undefined) assert.throws(() => new SharedMemory(wrong), says, typeof key);

@@ -2,9 +2,11 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import {
+  legacyNativeKey,
   NativeIpcKey,
   type NativeIpcKeyPlace,
   NativeIpcKeyType,
+  platformSafeKey,
   platformSafeName,
   SHARED_MEMORY_PREFIX,
   SYSTEM_SEMAPHORE_PREFIX,
@@ -123,9 +125,9 @@ describe("Qt's cases of native keys", () => {
     assertDifferent(key, new NativeIpcKey("", 0));
     assertDifferent(key, new NativeIpcKey("key1", 0));
     assertSame(new NativeIpcKey("key1", PosixRealtime), key);
-    const legacy = NativeIpcKey.legacyNativeKey("key1", PosixRealtime, linux);
+    const legacy = legacyNativeKey("key1", PosixRealtime, linux);
     assertDifferent(legacy, key);
-    assertSame(NativeIpcKey.legacyNativeKey("key1", PosixRealtime, linux), legacy);
+    assertSame(legacyNativeKey("key1", PosixRealtime, linux), legacy);
     assertDifferent(legacy, new NativeIpcKey(legacy.nativeKey, legacy.type));
     assertSame(new NativeIpcKey(legacy.nativeKey, legacy.type, "key1"), legacy);
   });
@@ -137,7 +139,7 @@ describe("Qt's cases of native keys", () => {
   });
 
   test("C7: keys that are swapped keep their types and legacy keys", () => {
-    const one = NativeIpcKey.legacyNativeKey("key1", PosixRealtime, linux);
+    const one = legacyNativeKey("key1", PosixRealtime, linux);
     const two = new NativeIpcKey("key2", Windows);
     const [first, second] = [two, one];
     assert.deepEqual([first.type, first.nativeKey, first.legacyKey], [Windows, "key2", ""]);
@@ -218,7 +220,7 @@ describe("Qt's cases of native keys", () => {
       test(`C10: type ${type} legacy keys of ${os} come back from their text`, () => {
         const supported = (type === Windows) === (os === "win32");
         for (const [name, text, encoded] of texts) {
-          const key = NativeIpcKey.legacyNativeKey(text, type, place);
+          const key = legacyNativeKey(text, type, place);
           assert.equal(key.type, type, name);
           assert.equal(key.legacyKey, supported ? text : "", name);
           assertSame(NativeIpcKey.fromString(key.toString()), key);
@@ -357,8 +359,8 @@ describe("NativeIpcKey", () => {
       assert.throws(() => new NativeIpcKey(text, SystemV), surrogate);
       assert.throws(() => new NativeIpcKey("", SystemV, text), surrogate);
       for (const type of [SystemV, PosixRealtime]) {
-        assert.throws(() => NativeIpcKey.platformSafeKey(text, type, linux), surrogate);
-        assert.throws(() => NativeIpcKey.legacyNativeKey(text, type, linux), surrogate);
+        assert.throws(() => platformSafeKey(text, type, linux), surrogate);
+        assert.throws(() => legacyNativeKey(text, type, linux), surrogate);
       }
     }
   });
@@ -381,7 +383,7 @@ describe("NativeIpcKey", () => {
 describe("platformSafeKey()", () => {
   /** The native key, of a key without a legacy key. */
   function safe(text: string, type: NativeIpcKeyType, place: NativeIpcKeyPlace): string {
-    const key = NativeIpcKey.platformSafeKey(text, type, place);
+    const key = platformSafeKey(text, type, place);
     assert.deepEqual([key.type, key.legacyKey], [type, ""]);
     return key.nativeKey;
   }
@@ -396,7 +398,7 @@ describe("platformSafeKey()", () => {
     assert.equal(safe("k".repeat(29), PosixRealtime, macOs), "/" + "k".repeat(29));
     assert.equal(safe("k".repeat(29) + "rest", PosixRealtime, macOs), "/" + "k".repeat(29));
     const split = "k".repeat(28) + "\u{1F600}";
-    assert.throws(() => NativeIpcKey.platformSafeKey(split, PosixRealtime, macOs), TypeError);
+    assert.throws(() => platformSafeKey(split, PosixRealtime, macOs), TypeError);
   });
 
   test("puts System V key files into the folder, but leaves absolute paths", () => {
@@ -432,14 +434,13 @@ describe("platformSafeKey()", () => {
 
 describe("legacyNativeKey()", () => {
   test("makes the native keys and texts that real Qt made", () => {
-    const key = NativeIpcKey.legacyNativeKey("k", SystemV, linux);
+    const key = legacyNativeKey("k", SystemV, linux);
     const name = "qipc_sharedmemory_k13fbd79c3d390e5d6585a21e11ff5ec1970cff0c";
     assert.equal(key.toString(), `systemv:/tmp/${name}?legacyKey=k`);
     assertSame(NativeIpcKey.fromString(key.toString()), key);
 
     const hash = "StraceKey1c4026d5d7a043245091e0d50ec02c2344568de4";
-    const of = (place: NativeIpcKeyPlace) =>
-      NativeIpcKey.legacyNativeKey("StraceKey", SystemV, place).nativeKey;
+    const of = (place: NativeIpcKeyPlace) => legacyNativeKey("StraceKey", SystemV, place).nativeKey;
     assert.equal(of(linux), `/tmp/qipc_sharedmemory_${hash}`);
     assert.equal(of({ ...linux, ...semaphore }), `/tmp/qipc_systemsem_${hash}`);
   });
@@ -454,7 +455,7 @@ describe("legacyNativeKey()", () => {
       ) {
         const name = platformSafeName(text, prefix);
         const of = (type: NativeIpcKeyType, place: NativeIpcKeyPlace) => {
-          const key = NativeIpcKey.legacyNativeKey(text, type, { ...place, object });
+          const key = legacyNativeKey(text, type, { ...place, object });
           assert.deepEqual([key.type, key.legacyKey], [type, text]);
           return key.nativeKey;
         };
@@ -470,7 +471,7 @@ describe("legacyNativeKey()", () => {
 
   test("has room for 29 digits of the hash in a POSIX name of macOS", () => {
     for (const object of ["SharedMemory", "SystemSemaphore"] as const) {
-      const key = NativeIpcKey.legacyNativeKey("TestKey1", PosixRealtime, { ...macOs, object });
+      const key = legacyNativeKey("TestKey1", PosixRealtime, { ...macOs, object });
       assert.equal(key.nativeKey, "/40f8c56cfb3d001fd0aae44600b4a");
       assert.equal(key.nativeKey.length, 30);
       assert.equal(key.legacyKey, "TestKey1");
@@ -481,11 +482,11 @@ describe("legacyNativeKey()", () => {
     for (const place of [linux, macOs, windows]) {
       for (const [, type] of prefixes) {
         const none = new NativeIpcKey("", type);
-        assertSame(NativeIpcKey.legacyNativeKey("", type, place), none);
+        assertSame(legacyNativeKey("", type, place), none);
         if ((type === Windows) === (place.os === "win32")) continue;
-        assertSame(NativeIpcKey.legacyNativeKey("key", type, place), none);
+        assertSame(legacyNativeKey("key", type, place), none);
       }
-      const invalid = NativeIpcKey.legacyNativeKey("key", 0, place);
+      const invalid = legacyNativeKey("key", 0, place);
       assert.deepEqual([invalid.isValid, invalid.isEmpty], [false, true]);
     }
   });

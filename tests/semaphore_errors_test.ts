@@ -66,7 +66,10 @@ describe("a SystemSemaphore that cannot do what it is asked", () => {
       Reflect.apply(semaphore.setKey, semaphore, args) as undefined;
     for (const call of [construct, setKey]) {
       for (const wrong of [1, 1n, true, {}, Symbol("key")]) {
-        const says = { name: "TypeError", message: /key must be a string or null, not / };
+        const says = {
+          name: "TypeError",
+          message: /key must be a string, a NativeIpcKey or null, not /,
+        };
         assert.throws(call(wrong), says, typeof wrong);
       }
       for (const value of [-1, 1.5, NaN, Infinity, VALUE_MAX + 1]) {
