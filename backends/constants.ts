@@ -10,6 +10,8 @@ export const O_CLOEXEC = 0o2000000;
 export const O_NONBLOCK = 0o4000;
 /** Fails where a symbolic link lies under the name. */
 export const O_NOFOLLOW: Record<string, number> = { x64: 0o400000, arm64: 0o100000 };
+/** A file without a name in the folder that is opened, with O_DIRECTORY as the kernel wants it. */
+export const O_TMPFILE: Record<string, number> = { x64: 0o20200000, arm64: 0o20040000 };
 /** A descriptor that only names the file, which needs no permission for it. */
 export const O_PATH = 0o10000000;
 export const LOCK_SH = 1;
@@ -51,23 +53,42 @@ export const SEM_UNDO = 0o10000;
 /** `struct semid_ds` of 64-bit Linux, whose `sem_perm` is laid out as `shm_perm`. */
 export const SEMID_DS = { bytes: 104, uid: 4, cuid: 12, mode: 20, otime: 48 } as const;
 
+// <sys/stat.h>
+export const S_IFMT = 0o170000;
+export const S_IFREG = 0o100000;
+/** Means nothing to the kernel on what is no folder. */
+export const S_ISVTX = 0o1000;
+
 // <sys/mman.h>
 export const PROT_READ = 1;
 export const PROT_WRITE = 2;
+export const MAP_SHARED = 0x01;
 export const MAP_PRIVATE = 0x02;
 export const MAP_FIXED = 0x10;
 export const MAP_ANONYMOUS = 0x20;
 export const MAP_NORESERVE = 0x4000;
+/** Makes the pages present, and fails where a first access would raise SIGBUS. Linux 5.14. */
+export const MADV_POPULATE_READ = 22;
 
 // <unistd.h>
 export const _SC_PAGESIZE = 30;
 
 // <sys/syscall.h>
 export const SYS_STATX: Record<string, number> = { x64: 332, arm64: 291 };
+export const SYS_FUTEX: Record<string, number> = { x64: 202, arm64: 98 };
+
+// <linux/futex.h>
+export const FUTEX_WAIT = 0;
+export const FUTEX_WAKE = 1;
+
+// <time.h>
+export const CLOCK_REALTIME = 0;
+export const CLOCK_MONOTONIC = 1;
 
 // <linux/stat.h>, <fcntl.h>
 export const AT_FDCWD = -100;
 export const AT_SYMLINK_NOFOLLOW = 0x100;
+export const AT_SYMLINK_FOLLOW = 0x400;
 /** Asks about the descriptor itself. */
 export const AT_EMPTY_PATH = 0x1000;
 export const STATX_BASIC_STATS = 0x7ff;
@@ -79,6 +100,7 @@ export const STATX = {
   mode: 28,
   ino: 32,
   size: 40,
+  blocks: 48,
   ctime: 96,
   devMinor: 140,
 } as const;

@@ -8,17 +8,22 @@ export const EINTR = 4;
 export const EAGAIN = 11;
 export const ENOMEM = 12;
 export const EACCES = 13;
+export const EFAULT = 14;
 export const EEXIST = 17;
 export const ENOTDIR = 20;
 export const EINVAL = 22;
 export const ENFILE = 23;
 export const EMFILE = 24;
+export const EFBIG = 27;
 export const ENOSPC = 28;
 export const EROFS = 30;
 export const ERANGE = 34;
 export const ENAMETOOLONG = 36;
 export const ELOOP = 40;
 export const EIDRM = 43;
+export const EOVERFLOW = 75;
+export const EOPNOTSUPP = 95;
+export const ETIMEDOUT = 110;
 
 const NAMES: Readonly<Record<number, string>> = {
   [EPERM]: "EPERM",
@@ -28,17 +33,22 @@ const NAMES: Readonly<Record<number, string>> = {
   [EAGAIN]: "EAGAIN",
   [ENOMEM]: "ENOMEM",
   [EACCES]: "EACCES",
+  [EFAULT]: "EFAULT",
   [EEXIST]: "EEXIST",
   [ENOTDIR]: "ENOTDIR",
   [EINVAL]: "EINVAL",
   [ENFILE]: "ENFILE",
   [EMFILE]: "EMFILE",
+  [EFBIG]: "EFBIG",
   [ENOSPC]: "ENOSPC",
   [EROFS]: "EROFS",
   [ERANGE]: "ERANGE",
   [ENAMETOOLONG]: "ENAMETOOLONG",
   [ELOOP]: "ELOOP",
   [EIDRM]: "EIDRM",
+  [EOVERFLOW]: "EOVERFLOW",
+  [EOPNOTSUPP]: "EOPNOTSUPP",
+  [ETIMEDOUT]: "ETIMEDOUT",
 };
 
 /**
@@ -86,4 +96,11 @@ export function failure(syscall: string, errno: number, table: ErrnoTable = {}, 
   const [code, words] = table[errno] ?? COMMON[errno] ?? ["UnknownError", "unknown error"];
   const call = on === "" ? syscall : `${syscall} ${on}`;
   return new Failure(code, `${words} [${call}: ${errnoText(errno)}]`, syscall, errno);
+}
+
+/** The text of a refusal to use what another user could change or remove at will. */
+export function othersText(what: string, owner: string): string {
+  const whose = owner === "" ? "another user" : `${owner}, another user`;
+  return `permission denied: the ${what} belongs to ${whose}; use a key or a TMPDIR of your own, or ` +
+    "share with others on purpose (the option permissions)";
 }

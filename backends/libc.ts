@@ -42,6 +42,9 @@ const SIGNATURES = {
   // glibc before 2.33 has no `fstat`, musl has no `statx`; both have this:
   // (SYS_statx, fd, path, flags, mask, struct statx *)
   syscall: { args: ["u64", "i32", "buffer", "i32", "u32", "buffer"], returns: "u64" },
+  // (olddirfd, old path, newdirfd, new path, flags)
+  linkat: { args: ["i32", "buffer", "i32", "buffer", "i32"], returns: "i32" },
+  posix_fallocate: { args: ["i32", "u64", "u64"], returns: "i32" }, // (fd, offset, length) -> errno
   opendir: { args: ["buffer"], returns: "u64" }, // (path) -> DIR *
   readdir: { args: ["u64"], returns: "u64" }, // (DIR *) -> struct dirent *
   closedir: { args: ["u64"], returns: "i32" },
@@ -49,6 +52,7 @@ const SIGNATURES = {
 
   mmap: { args: ["u64", "u64", "i32", "i32", "i32", "u64"], returns: "u64" }, // (addr, length, prot, flags, fd, offset)
   munmap: { args: ["u64", "u64"], returns: "i32" },
+  madvise: { args: ["u64", "u64", "i32"], returns: "i32" }, // (addr, length, advice)
 
   shmget: { args: ["i32", "u64", "i32"], returns: "i32" }, // (key, size, flags)
   shmat: { args: ["i32", "u64", "i32"], returns: "u64" }, // (id, addr, flags) -> void *
@@ -74,6 +78,10 @@ export interface FileStatus {
   readonly links: number;
   /** Its size. */
   readonly bytes: number;
+  /** What of it the file system has room for already, in bytes. */
+  readonly reserved: number;
+  /** `st_mode`: what kind of file it is, and its permissions. */
+  readonly mode: number;
   /** `st_ctime`, when it was made, renamed or linked last, in seconds since 1970. */
   readonly changed: number;
 }
@@ -96,6 +104,7 @@ export class Libc {
   /** The processor, as `process.arch` names it. */
   readonly arch: string;
   #background: AsyncCFunctions<typeof BACKGROUND> | undefined;
+  #pidNamespace: number | undefined;
   #errnoAddress = 0n;
   #errnoCell = new Int32Array(1);
   readonly #statx = new Uint8Array(STATX.bytes);
@@ -183,6 +192,8 @@ export class Libc {
       uid: view.getUint32(STATX.uid, true),
       links: view.getUint32(STATX.nlink, true),
       bytes: Number(view.getBigUint64(STATX.size, true)),
+      reserved: Number(view.getBigUint64(STATX.blocks, true)) * 512,
+      mode: view.getUint16(STATX.mode, true),
       changed: Number(view.getBigInt64(STATX.ctime, true)),
     };
   }
@@ -225,14 +236,37 @@ export class Libc {
     return names;
   }
 
-  /** Whether a process runs, whosever it is. One that ended and whose parent has not asked how, does not. */
-  isRunning(pid: number): boolean {
+  /**
+   * Whether a process runs, whosever it is. One that ended and whose parent has not asked how, does not,
+   * nor one that has got the pid of another: which started at other 16 bits of `startTime`.
+   */
+  isRunning(pid: number, startTime?: number): boolean {
     if (this.c.kill(pid, 0) !== 0 && this.errno() === ESRCH) return false;
+    const stat = this.#processStatus(pid);
+    if (stat === null) return true;
+    if (startTime !== undefined && (Number(stat[19]) & 0xffff) !== startTime) return false;
+    return stat[0] !== "Z" || Number(stat[17]) > 1; // state, num_threads
+  }
+
+  /** When a process started, in clock ticks since the system did; `null` if that is not known. */
+  startTime(pid: number): number | null {
+    const stat = this.#processStatus(pid);
+    return stat && Number(stat[19]);
+  }
+
+  /** The number of the namespace that pids are of here; 0 if that is not known. */
+  pidNamespace(): number {
+    if (this.#pidNamespace === undefined) {
+      const status = this.pathStatus(cString("/proc/self/ns/pid"), true);
+      this.#pidNamespace = typeof status === "object" ? status.inode : 0;
+    }
+    return this.#pidNamespace;
+  }
+
+  /** proc(5): what follows the name, in parentheses, starting with the state. `null` if it is hidden. */
+  #processStatus(pid: number): string[] | null {
     const stat = this.readFile(`/proc/${pid}/stat`);
-    if (typeof stat === "number") return true; // hidden from this user
-    // proc(5): what follows the name, in parentheses, starts with the state; num_threads is the 18th.
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return fields[0] !== "Z" || Number(fields[17]) > 1;
+    return typeof stat === "number" ? null : stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   }
 
   /** The name of a user, `null` if the system knows none. */

@@ -2,10 +2,14 @@ import process from "node:process";
 import { UnsupportedError } from "../errors.ts";
 import { selectFfi } from "../ffi/mod.ts";
 import type { Ffi } from "../ffi/types.ts";
-import { isSupported, type NativeIpcKeyType, schemeOf } from "../native_ipc_key.ts";
+import { isSupported, NativeIpcKeyType, schemeOf } from "../native_ipc_key.ts";
 import { _SC_PAGESIZE } from "./constants.ts";
 import { errnoText, Failure } from "./errno.ts";
 import { Libc } from "./libc.ts";
+import { Mappings } from "./mapping.ts";
+import { PosixLibrary } from "./posix_library.ts";
+import { PosixSegments } from "./posix_segment.ts";
+import { PosixSemaphores } from "./posix_semaphore.ts";
 import { PROJECT_ID } from "./systemv_key_file.ts";
 import { SystemVSegments } from "./systemv_segment.ts";
 import { SystemVSemaphores } from "./systemv_semaphore.ts";
@@ -30,6 +34,18 @@ export function systemV(
     semaphores: new SystemVSemaphores(libc, projectId),
     folder: () => temporaryFolder(libc),
     runtimeFolder: () => runtimeFolder(libc),
+  };
+}
+
+/** POSIX, the other kind of key on Unix. */
+function posix(ffi: Ffi, libc: Libc): Backend {
+  const mappings = new Mappings(libc, Number(libc.c.sysconf(_SC_PAGESIZE)));
+  return {
+    arrayBuffer: (address, byteLength) => ffi.arrayBuffer(address, byteLength),
+    segments: new PosixSegments(libc, mappings, ffi.maxBufferBytes),
+    semaphores: new PosixSemaphores(new PosixLibrary(libc)),
+    folder: () => "",
+    runtimeFolder: () => "",
   };
 }
 
@@ -85,5 +101,6 @@ function load(type: NativeIpcKeyType): Backend {
   }
   const ffi = selectFfi();
   libc ??= libraryOf(ffi, { os, arch });
+  if (type === NativeIpcKeyType.PosixRealtime) return posix(ffi, libc);
   return systemV(ffi, { os, arch }, type, libc);
 }

@@ -8,12 +8,6 @@ import {
   LOCK_EX,
   LOCK_NB,
   LOCK_UN,
-  MAP_ANONYMOUS,
-  MAP_FIXED,
-  MAP_NORESERVE,
-  MAP_PRIVATE,
-  PROT_READ,
-  PROT_WRITE,
   SHM_DEST,
   SHM_RDONLY,
   SHMID_DS,
@@ -32,10 +26,12 @@ import {
   errnoText,
   Failure,
   failure,
+  othersText,
 } from "./errno.ts";
 import type { Libc } from "./libc.ts";
+import { Mappings } from "./mapping.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./systemv_key_file.ts";
-import { othersText, ownerOf } from "./systemv_owner.ts";
+import { ownerOf } from "./systemv_owner.ts";
 import {
   isShared,
   type Lock,
@@ -137,11 +133,11 @@ class SystemVSegment implements Segment {
   }
 
   unmap(): boolean {
-    return this.#isBuried = this.#system.bury(this.address, this.size);
+    return this.#isBuried = this.#system.mappings.bury(this.address, this.size);
   }
 
   free(): void {
-    if (this.#isBuried) this.#system.unbury(this.address, this.size);
+    if (this.#isBuried) this.#system.mappings.free(this.address, this.size);
     else this.#system.detach(this.address);
   }
 
@@ -197,7 +193,7 @@ class SystemVSegment implements Segment {
 export class SystemVSegments implements SegmentBackend {
   readonly #libc: Libc;
   readonly #maxBytes: number;
-  readonly #pageBytes: number;
+  readonly mappings: Mappings;
   readonly #statusBuffer = new Uint8Array(SHMID_DS.bytes);
   readonly #statusView = new DataView(this.#statusBuffer.buffer);
 
@@ -207,7 +203,7 @@ export class SystemVSegments implements SegmentBackend {
     this.#libc = libc;
     this.#projectId = projectId;
     this.#maxBytes = maxBytes;
-    this.#pageBytes = pageBytes;
+    this.mappings = new Mappings(libc, pageBytes);
   }
 
   #keyPath(path: string, lock: Lock | null, permissions = PRIVATE): KeyPath {
@@ -563,20 +559,5 @@ export class SystemVSegments implements SegmentBackend {
 
   detach(address: bigint): void {
     this.#libc.c.shmdt(address);
-  }
-
-  /** Puts private zero-filled memory over a mapping, which detaches it. */
-  bury(address: bigint, size: number): boolean {
-    const length = this.#mappedBytes(size);
-    const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
-    return this.#libc.c.mmap(address, length, PROT_READ | PROT_WRITE, flags, -1, 0n) === address;
-  }
-
-  unbury(address: bigint, size: number): void {
-    this.#libc.c.munmap(address, this.#mappedBytes(size));
-  }
-
-  #mappedBytes(size: number): bigint {
-    return BigInt(Math.ceil(size / this.#pageBytes) * this.#pageBytes);
   }
 }

@@ -29,11 +29,12 @@ import {
   errnoText,
   Failure,
   failure,
+  othersText,
 } from "./errno.ts";
 import type { Libc } from "./libc.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./systemv_key_file.ts";
 import { Operations } from "./systemv_operations.ts";
-import { othersText, ownerOf } from "./systemv_owner.ts";
+import { ownerOf } from "./systemv_owner.ts";
 import { REMOVING, sweepOnce } from "./systemv_sweep.ts";
 import { isShared, type Lock, PRIVATE, type Semaphore, type SemaphoreBackend } from "./types.ts";
 

@@ -41,21 +41,19 @@ export function nodeFfi(): Ffi | undefined {
     load<const S extends CSignatures>(libraries: readonly string[], signatures: S): CFunctions<S> {
       let cause: unknown;
       for (const path of libraries) {
-        let library: NodeLibrary;
         try {
-          library = new ffi.DynamicLibrary(path);
+          const library = new ffi.DynamicLibrary(path);
+          const functions: Record<string, unknown> = {};
+          for (const [name, { args, returns }] of Object.entries(signatures)) {
+            functions[name] = library.getFunction(name, {
+              arguments: args.map((type) => TYPES[type]),
+              return: TYPES[returns],
+            });
+          }
+          return functions as CFunctions<S>;
         } catch (error) {
           cause ??= error;
-          continue;
         }
-        const functions: Record<string, unknown> = {};
-        for (const [name, { args, returns }] of Object.entries(signatures)) {
-          functions[name] = library.getFunction(name, {
-            arguments: args.map((type) => TYPES[type]),
-            return: TYPES[returns],
-          });
-        }
-        return functions as CFunctions<S>;
       }
       throw cause;
     },

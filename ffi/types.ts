@@ -40,7 +40,7 @@ export interface Ffi {
   readonly runtime: "Deno" | "Bun" | "Node";
   /** The largest number of bytes of foreign memory that one `ArrayBuffer` can wrap here. */
   readonly maxBufferBytes: number;
-  /** Binds the functions from the first of `libraries` that can be loaded. */
+  /** Binds the functions from the first of `libraries` that has them all. */
   load<const S extends CSignatures>(libraries: readonly string[], signatures: S): CFunctions<S>;
   /**
    * The same for functions that may block: each call runs on another thread, and keeps the event loop

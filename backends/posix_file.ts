@@ -1,0 +1,285 @@
+import {
+  AT_FDCWD,
+  AT_SYMLINK_FOLLOW,
+  LOCK_EX,
+  LOCK_NB,
+  LOCK_SH,
+  NAME_MAX,
+  O_CLOEXEC,
+  O_NOFOLLOW,
+  O_NONBLOCK,
+  O_RDONLY,
+  O_RDWR,
+  O_TMPFILE,
+  S_IFMT,
+  S_IFREG,
+  S_ISVTX,
+} from "./constants.ts";
+import {
+  EACCES,
+  EEXIST,
+  EFBIG,
+  EINTR,
+  ELOOP,
+  ENOENT,
+  ENOSPC,
+  EOPNOTSUPP,
+  type ErrnoTable,
+  errnoText,
+  Failure,
+  failure,
+  othersText,
+} from "./errno.ts";
+import { cString, type FileStatus, type Libc } from "./libc.ts";
+import { isShared } from "./types.ts";
+
+/** Where `shm_open` and `sem_open` of every C library of Linux have their objects. */
+const FOLDER = "/dev/shm/";
+/** How long to wait for somebody who is removing an object of the name. */
+const OPEN_MS = 5000;
+
+const ERRORS: ErrnoTable = {
+  [ENOENT]: ["UnknownError", "there is no /dev/shm, where the system has POSIX objects; mount it"],
+  [EOPNOTSUPP]: ["UnknownError", "/dev/shm is no file system of the kind tmpfs; mount one there"],
+  [ENOSPC]: [
+    "OutOfResources",
+    "/dev/shm is full; remove what nobody uses, or mount it with a greater size",
+  ],
+  [ELOOP]: ["PermissionDenied", "the name is a symbolic link, which no POSIX object is; remove it"],
+};
+
+const RESERVE_ERRORS: ErrnoTable = {
+  ...ERRORS,
+  [EFBIG]: ["InvalidSize", "/dev/shm can have no file of this size"],
+};
+
+/** Which object, and whom it may belong to. */
+export interface PosixName {
+  /** `"segment"` or `"semaphore"`, for texts. */
+  readonly what: string;
+  readonly nativeKey: string;
+  /** Its path. */
+  readonly path: string;
+  /** Of what is made. */
+  readonly permissions: number;
+}
+
+/**
+ * The name of an object: `prefix` stands before it in the folder.
+ *
+ * @throws {Failure} `KeyError` if it can be none
+ */
+export function posixName(
+  what: string,
+  nativeKey: string,
+  prefix: string,
+  permissions: number,
+): PosixName {
+  const name = nativeKey.replace(/^\/+/, "");
+  const refuse = (why: string): never => {
+    throw new Failure("KeyError", `the native key ${JSON.stringify(nativeKey)} ${why}`);
+  };
+  if (name === "" || name === "." || name === "..") refuse('is no name; use one like "/name"');
+  if (name.includes("/")) refuse("has a slash inside, which no POSIX name can; leave it out");
+  if (name.includes("\0")) refuse("contains a NUL character, which no name can have; leave it out");
+  const excess = new TextEncoder().encode(prefix + name).length - NAME_MAX;
+  if (excess > 0) refuse(`is ${excess} bytes too long; use a shorter key`);
+  return { what, nativeKey, path: FOLDER + prefix + name, permissions };
+}
+
+/**
+ * A file that is a POSIX object, open. Each user of an object holds `flock(LOCK_SH)` on it, which ends
+ * with the process at the latest, so the last one is known. What this module made it marks, by a bit of
+ * the mode that means nothing to the kernel: only that goes with its last user, as other programs have
+ * their own rules.
+ */
+export class PosixFile {
+  readonly fd: number;
+  readonly #libc: Libc;
+  readonly #name: PosixName;
+  #status: FileStatus;
+
+  private constructor(libc: Libc, name: PosixName, fd: number, status: FileStatus) {
+    this.#libc = libc;
+    this.#name = name;
+    this.fd = fd;
+    this.#status = status;
+  }
+
+  /** In bytes. */
+  get size(): number {
+    return this.#status.bytes;
+  }
+
+  /** Whether the file system has room for all of it, so that no access to it can fail. */
+  get isReserved(): boolean {
+    return this.#status.reserved >= this.#status.bytes;
+  }
+
+  /** Whether this module made it. */
+  get isOurs(): boolean {
+    return isMarked(this.#status);
+  }
+
+  /** The object, `null` if there is none. */
+  static open(libc: Libc, name: PosixName, flags: number): PosixFile | null {
+    const path = cString(name.path);
+    const deadline = performance.now() + OPEN_MS;
+    for (;;) {
+      const fd = openPath(libc, path, flags);
+      if (fd === -ENOENT) return null;
+      if (fd < 0) throw openFailure(libc, name, path, -fd);
+      let isKept = false;
+      try {
+        const isUsed = flock(libc, fd, LOCK_SH | LOCK_NB);
+        const status = statusOf(libc, fd, name);
+        checkKind(libc, name, status);
+        isKept = isUsed && status.links > 0; // or else somebody has just removed it
+        if (isKept) return new PosixFile(libc, name, fd, status);
+      } finally {
+        if (!isKept) libc.c.close(fd);
+      }
+      if (performance.now() > deadline) {
+        throw new Failure("UnknownError", `the ${name.what} is removed again and again`);
+      }
+      pause();
+    }
+  }
+
+  /** Whether there is an object of the name, whosever it is. */
+  static exists(libc: Libc, { path }: PosixName): boolean {
+    return typeof libc.pathStatus(cString(path), false) === "object";
+  }
+
+  /**
+   * A new object that nobody finds before it is published: who is killed before that leaves nothing.
+   */
+  static make(libc: Libc, name: PosixName, bytes: number): PosixFile {
+    const { permissions } = name;
+    const flags = O_TMPFILE[libc.arch]! | O_RDWR | O_CLOEXEC;
+    const fd = libc.open(cString(FOLDER), flags, permissions);
+    if (fd < 0) throw failure("open", -fd, ERRORS, FOLDER);
+    let isKept = false;
+    try {
+      reserve(libc, fd, bytes);
+      flock(libc, fd, LOCK_SH | LOCK_NB);
+      libc.c.fchmod(fd, permissions | S_ISVTX); // whatever the umask
+      const file = new PosixFile(libc, name, fd, statusOf(libc, fd, name));
+      isKept = true;
+      return file;
+    } finally {
+      if (!isKept) libc.c.close(fd);
+    }
+  }
+
+  /** Gives it its name; `false` if another object has that. */
+  publish(): boolean {
+    const source = cString(`/proc/self/fd/${this.fd}`);
+    const path = cString(this.#name.path);
+    if (this.#libc.c.linkat(AT_FDCWD, source, AT_FDCWD, path, AT_SYMLINK_FOLLOW) === 0) return true;
+    const errno = this.#libc.errno();
+    if (errno === EEXIST) return false;
+    throw failure("linkat", errno, ERRORS, this.#name.path);
+  }
+
+  /** Has the file system make room for all of it, without which a full one would kill the process. */
+  reserve(): void {
+    reserve(this.#libc, this.fd, this.size);
+    this.#status = statusOf(this.#libc, this.fd, this.#name);
+  }
+
+  /** Looks again how large it is. */
+  refresh(): void {
+    this.#status = statusOf(this.#libc, this.fd, this.#name);
+  }
+
+  /** Lets go of it, and removes it if nobody else uses it and it is this module's. */
+  leave(): void {
+    if (flock(this.#libc, this.fd, LOCK_EX | LOCK_NB)) {
+      removeIfOurs(this.#libc, this.#name, this.fd);
+    }
+    this.#libc.c.close(this.fd);
+  }
+
+  /** Lets go of it without looking who else uses it. */
+  close(): void {
+    this.#libc.c.close(this.fd);
+  }
+
+  /** Removes an object of this module's that nobody uses; `false` if there is none. */
+  static removeUnused(libc: Libc, name: PosixName): boolean {
+    const fd = openPath(libc, cString(name.path), O_RDONLY);
+    if (fd < 0) return false;
+    try {
+      return flock(libc, fd, LOCK_EX | LOCK_NB) && removeIfOurs(libc, name, fd);
+    } finally {
+      libc.c.close(fd);
+    }
+  }
+}
+
+/** What glibc's `shm_open` does. */
+function openPath(libc: Libc, path: Uint8Array, flags: number): number {
+  return libc.open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW[libc.arch]!);
+}
+
+/** With LOCK_EX held, when nobody can come to use it. */
+function removeIfOurs(libc: Libc, name: PosixName, fd: number): boolean {
+  const status = libc.fileStatus(fd);
+  if (typeof status === "number" || status.links === 0 || !isMarked(status)) return false;
+  const path = cString(name.path);
+  const found = libc.pathStatus(path, false);
+  if (typeof found === "number" || found.inode !== status.inode) return false; // renamed
+  return libc.c.unlink(path) === 0;
+}
+
+function isMarked({ mode }: FileStatus): boolean {
+  return (mode & S_ISVTX) !== 0;
+}
+
+function statusOf(libc: Libc, fd: number, { path }: PosixName): FileStatus {
+  const status = libc.fileStatus(fd);
+  if (typeof status === "number") throw failure("statx", status, ERRORS, path);
+  return status;
+}
+
+function checkKind(libc: Libc, { what, path, permissions }: PosixName, status: FileStatus): void {
+  if ((status.mode & S_IFMT) !== S_IFREG) {
+    throw new Failure("KeyError", `${path} is no ${what}, but another kind of file; remove it`);
+  }
+  if (isShared(permissions) || status.uid === libc.c.geteuid()) return;
+  throw new Failure("PermissionDenied", othersText(what, libc.userName(status.uid)), "statx");
+}
+
+function openFailure(libc: Libc, name: PosixName, path: Uint8Array, errno: number): Failure {
+  if (errno !== EACCES) return failure("open", errno, ERRORS, name.path);
+  const status = libc.pathStatus(path, false);
+  const isOthers = typeof status === "object" && status.uid !== libc.c.geteuid();
+  const text = isOthers
+    ? othersText(name.what, libc.userName(status.uid))
+    : `permission denied: the permissions of ${name.path} do not allow this mode`;
+  const call = `open ${name.path}: ${errnoText(errno)}`;
+  return new Failure("PermissionDenied", `${text} [${call}]`, "open", errno);
+}
+
+function reserve(libc: Libc, fd: number, bytes: number): void {
+  for (;;) {
+    const errno = libc.c.posix_fallocate(fd, 0n, BigInt(bytes));
+    if (errno === 0) return;
+    if (errno !== EINTR) throw failure("posix_fallocate", errno, RESERVE_ERRORS);
+  }
+}
+
+function flock(libc: Libc, fd: number, operation: number): boolean {
+  for (;;) {
+    if (libc.c.flock(fd, operation) === 0) return true;
+    if (libc.errno() !== EINTR) return false;
+  }
+}
+
+const sleeper = new Int32Array(new SharedArrayBuffer(4));
+
+/** Whoever has LOCK_EX has it for some microseconds. */
+function pause(): void {
+  Atomics.wait(sleeper, 0, 0, 1);
+}

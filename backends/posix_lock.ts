@@ -1,0 +1,224 @@
+import type { Libc } from "./libc.ts";
+import type { PosixName } from "./posix_file.ts";
+import type { PosixLibrary } from "./posix_library.ts";
+import { BACKGROUND_SLICE_MS, MappedSemaphore, SLICE_MS } from "./posix_mapped_semaphore.ts";
+import type { Lock } from "./types.ts";
+
+/**
+ * Where in a `sem_t` the lock notes who has it: both glibc and musl leave the last 16 of its 32 bytes
+ * alone, so that other programs, which only know the semaphore, are none the worse.
+ */
+const NOTE_OFFSET = 16;
+
+/** The note: the process, what it is about, and whether others sleep until it changes. */
+const PID_BITS = 22;
+const PID = 2 ** PID_BITS - 1;
+const PHASE = 7 << PID_BITS;
+const SLEEPERS = 1 << 30;
+
+/** Is about to take the semaphore, or to give it back: if it dies, it had it if it is taken. */
+const TRYING = 1 << PID_BITS;
+/** Waits for another program, which has the semaphore. */
+const WAITING = 2 << PID_BITS;
+/** Has the semaphore. */
+const HOLDING = 3 << PID_BITS;
+
+/** The semaphore, and the note beside it: alone, and as one with what tells its process from others. */
+interface Opened {
+  readonly semaphore: MappedSemaphore;
+  readonly note: Int32Array;
+  readonly entry: BigInt64Array;
+  readonly noteAddress: bigint;
+}
+
+/**
+ * The lock of a POSIX segment: Qt's semaphore of value 1, which other programs take too. Nobody undoes
+ * what a killed process did to that, so those of this module first take a note beside it, which says
+ * who has the lock: they exclude each other by the note, and other programs by the semaphore.
+ */
+export class PosixLock implements Lock {
+  readonly nativeKey: string;
+  readonly identity: string;
+  readonly isOwner = false;
+  readonly #library: PosixLibrary;
+  readonly #name: PosixName;
+  #open: Opened | null = null;
+
+  constructor(library: PosixLibrary, name: PosixName, nativeKey: string) {
+    this.#library = library;
+    this.#name = name;
+    this.nativeKey = nativeKey;
+    this.identity = name.path;
+  }
+
+  acquire(timeoutMs = Infinity): boolean {
+    const open = this.#opened();
+    const deadline = performance.now() + timeoutMs;
+    for (let sleepers = 0;; sleepers = SLEEPERS) {
+      if (this.#takeNote(open, sleepers)) {
+        return this.#takeSemaphore(open, deadline) || this.#dropNote(open);
+      }
+      const left = Math.min(deadline - performance.now(), SLICE_MS);
+      if (left <= 0) {
+        if (sleepers !== 0) this.#library.wake(open.noteAddress); // it may have been for us
+        return false;
+      }
+      const value = announceSleep(open);
+      if (value !== 0) this.#library.sleep(open.noteAddress, value, left);
+    }
+  }
+
+  async acquireInBackground(): Promise<boolean> {
+    const open = this.#opened();
+    const { semaphore, noteAddress } = open;
+    if (!this.#takeNote(open, 0)) {
+      const value = announceSleep(open);
+      if (value !== 0) await semaphore.sleepInBackground(noteAddress, value, BACKGROUND_SLICE_MS);
+      if (semaphore.isClosed || !this.#takeNote(open, SLEEPERS)) return false;
+    }
+    if (this.#takeSemaphore(open, 0)) return true;
+    let isTaken = false;
+    await semaphore.takeInBackground(BACKGROUND_SLICE_MS, (taken) => {
+      isTaken = taken && !semaphore.isClosed;
+      if (isTaken) return setPhase(open, WAITING, HOLDING);
+      if (taken) semaphore.give();
+      this.#dropNote(open);
+    });
+    return isTaken;
+  }
+
+  /** Makes the note this process's, if it is nobody's who lives. */
+  #takeNote({ semaphore, entry: entries }: Opened, sleepers: number): boolean {
+    const { libc } = this.#library;
+    const own = ownEntry(libc);
+    for (;;) {
+      const entry = Atomics.load(entries, 0);
+      const value = Number(BigInt.asIntN(32, entry));
+      const isFree = (value & PID) === 0;
+      if (!isFree && (BigInt.asIntN(64, entry) >> 32n === own >> 32n || isAlive(libc, entry))) {
+        return false;
+      }
+      // The dead one had the semaphore if that is taken; unless it waited, as then another program has it.
+      const had = !isFree && (value & PHASE) !== WAITING && semaphore.value === 0;
+      const taken = own | BigInt(value & SLEEPERS | sleepers | (had ? HOLDING : TRYING));
+      if (Atomics.compareExchange(entries, 0, entry, taken) === entry) return true;
+    }
+  }
+
+  /** With the note; after the deadline it is `false`, and the note that of one who waits. */
+  #takeSemaphore(open: Opened, deadline: number): boolean {
+    const { semaphore, note } = open;
+    if ((Atomics.load(note, 0) & PHASE) === HOLDING) return true; // had by a dead one
+    if (semaphore.take(0)) {
+      while (semaphore.value > 0 && semaphore.take(0)); // a peer has raised it
+      setPhase(open, TRYING, HOLDING);
+      return true;
+    }
+    setPhase(open, TRYING, WAITING);
+    for (;;) {
+      const left = Math.min(deadline - performance.now(), SLICE_MS);
+      if (left <= 0) return false;
+      if (!semaphore.take(left)) continue;
+      setPhase(open, WAITING, HOLDING);
+      return true;
+    }
+  }
+
+  /** Makes it nobody's, and wakes somebody who sleeps until that. */
+  #dropNote({ note, noteAddress }: Opened): false {
+    if ((Atomics.exchange(note, 0, 0) & SLEEPERS) !== 0) this.#library.wake(noteAddress);
+    return false;
+  }
+
+  release(): void {
+    const open = this.#open;
+    if (open === null || !this.isHeldHere()) return;
+    setPhase(open, HOLDING, TRYING);
+    if (open.semaphore.value === 0) open.semaphore.give(); // unless a peer has done that
+    this.#dropNote(open);
+  }
+
+  #opened(): Opened {
+    if (this.#open !== null) return this.#open;
+    const semaphore = MappedSemaphore.open(this.#library, this.#name, 1);
+    const { buffer } = semaphore;
+    return this.#open = {
+      semaphore,
+      note: new Int32Array(buffer, NOTE_OFFSET, 1),
+      entry: new BigInt64Array(buffer, NOTE_OFFSET, 1),
+      noteAddress: semaphore.address + BigInt(NOTE_OFFSET),
+    };
+  }
+
+  holder(): number | null {
+    if (this.#open === null) return null;
+    const value = Atomics.load(this.#open.note, 0);
+    return (value & PHASE) === HOLDING ? value & PID : null;
+  }
+
+  isHeldHere(): boolean {
+    return this.holder() === Number(ownEntry(this.#library.libc) & BigInt(PID));
+  }
+
+  mayBePending(): boolean {
+    return this.#open?.semaphore.isTaking === true;
+  }
+
+  recover(_stale: () => boolean, timeoutMs: number): boolean {
+    return this.acquire(timeoutMs);
+  }
+
+  bequeath(held: boolean): void {
+    if (held) this.release();
+  }
+
+  remove(): void {
+    this.release();
+    this.close();
+  }
+
+  close(): void {
+    this.#open?.semaphore.close();
+    this.#open = null;
+  }
+}
+
+function setPhase({ note }: Opened, from: number, to: number): void {
+  Atomics.add(note, 0, to - from);
+}
+
+/** Says in the note that somebody sleeps, and returns it; 0 if it has become nobody's. */
+function announceSleep({ note }: Opened): number {
+  for (;;) {
+    const value = Atomics.load(note, 0);
+    if ((value & PID) === 0) return 0;
+    const announced = value | SLEEPERS;
+    if (Atomics.compareExchange(note, 0, value, announced) === value) return announced;
+  }
+}
+
+/** What this process notes of itself: its pid, and in the upper half what tells it from others of that pid. */
+const ownEntries = new WeakMap<Libc, bigint>();
+
+function ownEntry(libc: Libc): bigint {
+  let entry = ownEntries.get(libc);
+  if (entry === undefined) {
+    const pid = libc.c.getpid();
+    entry = BigInt.asIntN(64, identityOf(libc, pid) << 32n | BigInt(pid));
+    ownEntries.set(libc, entry);
+  }
+  return entry;
+}
+
+/** 16 bits of the namespace that pids are of here, and 16 of the time that the process started. */
+function identityOf(libc: Libc, pid: number): bigint {
+  return BigInt(libc.pidNamespace() & 0xffff) << 16n | BigInt((libc.startTime(pid) ?? 0) & 0xffff);
+}
+
+/** Of a process in another namespace it is not known: it counts as alive. */
+function isAlive(libc: Libc, entry: bigint): boolean {
+  const pid = Number(entry & BigInt(PID));
+  const identity = BigInt.asUintN(32, entry >> 32n);
+  if (identity >> 16n !== BigInt(libc.pidNamespace() & 0xffff)) return true;
+  return libc.isRunning(pid, Number(identity & 0xffffn));
+}

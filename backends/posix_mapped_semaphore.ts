@@ -1,0 +1,172 @@
+import { FAILED_ADDRESS, MAP_SHARED, O_RDWR, PROT_READ, PROT_WRITE } from "./constants.ts";
+import { EAGAIN, EINTR, EOVERFLOW, type ErrnoTable, ETIMEDOUT, Failure, failure } from "./errno.ts";
+import { PosixFile, type PosixName } from "./posix_file.ts";
+import type { PosixLibrary } from "./posix_library.ts";
+
+/** `sizeof(sem_t)` of glibc and musl on 64-bit processors. */
+export const SEM_BYTES = 32;
+/** How long a call into the C library waits at most, so that a worker can be ended. */
+export const SLICE_MS = 1000;
+/** The same on another thread, for which the end of a Node program waits. */
+export const BACKGROUND_SLICE_MS = 200;
+/** A race with somebody who removes and makes the semaphore is lost only so often in a row. */
+const OPEN_ATTEMPTS = 1000;
+
+const ERRORS: ErrnoTable = {
+  [EOVERFLOW]: ["OutOfResources", "the semaphore's value would pass its maximum of 2147483647"],
+};
+
+/** A `sem_t` in a file of its own, mapped: what `sem_open` gives a C program. */
+export class MappedSemaphore {
+  readonly address: bigint;
+  readonly #library: PosixLibrary;
+  readonly #file: PosixFile;
+  #buffer: ArrayBuffer | undefined;
+  #isClosed = false;
+  /** Calls on other threads that use the memory, and those of them that may take one. */
+  #users = 0;
+  #taking = 0;
+  readonly #value = new Uint8Array(4);
+  readonly #valueView = new DataView(this.#value.buffer);
+
+  private constructor(library: PosixLibrary, address: bigint, file: PosixFile) {
+    this.#library = library;
+    this.address = address;
+    this.#file = file;
+  }
+
+  /** Opens it, or makes it with `value`. */
+  static open(library: PosixLibrary, name: PosixName, value: number): MappedSemaphore {
+    for (let attempt = 0; attempt < OPEN_ATTEMPTS; attempt++) {
+      const file = PosixFile.open(library.libc, name, O_RDWR);
+      const opened = file === null
+        ? MappedSemaphore.#make(library, name, value)
+        : MappedSemaphore.#map(library, name, file);
+      if (opened !== null) return opened;
+    }
+    throw new Failure("UnknownError", "the semaphore is removed again and again");
+  }
+
+  /** `null` if somebody has made one meanwhile. */
+  static #make(library: PosixLibrary, name: PosixName, value: number): MappedSemaphore | null {
+    const made = MappedSemaphore.#map(
+      library,
+      name,
+      PosixFile.make(library.libc, name, SEM_BYTES),
+      value,
+    );
+    if (made.#file.publish()) return made;
+    made.close();
+    return null;
+  }
+
+  static #map(
+    library: PosixLibrary,
+    name: PosixName,
+    file: PosixFile,
+    value?: number,
+  ): MappedSemaphore {
+    const { libc } = library;
+    let isMapped = false;
+    try {
+      if (file.size < SEM_BYTES) {
+        throw new Failure("KeyError", `${name.path} is no semaphore: it is too small; remove it`);
+      }
+      if (!file.isReserved) file.reserve();
+      const access = PROT_READ | PROT_WRITE;
+      const bytes = BigInt(SEM_BYTES);
+      const address = libc.c.mmap(0n, bytes, access, MAP_SHARED, file.fd, 0n);
+      if (address === FAILED_ADDRESS) throw failure("mmap", libc.errno());
+      if (value !== undefined) library.c.sem_init(address, 1, value);
+      isMapped = true;
+      return new MappedSemaphore(library, address, file);
+    } finally {
+      if (!isMapped) file.leave();
+    }
+  }
+
+  /** How many there are to take. */
+  get value(): number {
+    this.#library.c.sem_getvalue(this.address, this.#value);
+    return this.#valueView.getInt32(0, true);
+  }
+
+  /** Takes one; `false` after `ms`. */
+  take(ms: number): boolean {
+    const { c, libc } = this.#library;
+    for (;;) {
+      if (c.sem_trywait(this.address) === 0) return true;
+      const errno = libc.errno();
+      if (errno === EAGAIN) break;
+      if (errno !== EINTR) throw failure("sem_trywait", errno, ERRORS);
+    }
+    if (ms <= 0) return false;
+    if (this.#library.wait(this.address, ms) === 0) return true;
+    const errno = libc.errno();
+    if (errno === ETIMEDOUT || errno === EINTR) return false;
+    throw failure("sem_wait", errno, ERRORS);
+  }
+
+  /**
+   * The same on another thread, and then `settle`, at once and before the memory can go, even if it has
+   * been closed meanwhile.
+   */
+  async takeInBackground(ms: number, settle: (isTaken: boolean) => void): Promise<void> {
+    await this.#use(async () => {
+      this.#taking++;
+      try {
+        settle(await this.#library.waitInBackground(this.address, ms) === 0);
+      } finally {
+        this.#taking--;
+      }
+    });
+  }
+
+  /** Whether a call on another thread may just have taken one. */
+  get isTaking(): boolean {
+    return this.#taking > 0;
+  }
+
+  /** Sleeps on another thread, until somebody wakes who sleeps at a word of its memory. */
+  async sleepInBackground(word: bigint, value: number, ms: number): Promise<void> {
+    await this.#use(() => this.#library.sleepInBackground(word, value, ms));
+  }
+
+  /** Keeps the memory until `call` is over. */
+  async #use(call: () => Promise<void>): Promise<void> {
+    this.#users++;
+    try {
+      await call();
+    } finally {
+      this.#users--;
+      if (this.#isClosed && this.#users === 0) this.#unmap();
+    }
+  }
+
+  give(): void {
+    const { c, libc } = this.#library;
+    if (c.sem_post(this.address) !== 0) throw failure("sem_post", libc.errno(), ERRORS);
+  }
+
+  /** Removes it if nobody else uses it and it is this module's. Nobody may use it here any more. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    if (this.#users === 0) this.#unmap();
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Its memory. */
+  get buffer(): ArrayBuffer {
+    return this.#buffer ??= this.#library.libc.ffi.arrayBuffer(this.address, SEM_BYTES);
+  }
+
+  #unmap(): void {
+    this.#buffer?.transfer(0); // no view of it works any more
+    this.#library.libc.c.munmap(this.address, BigInt(SEM_BYTES));
+    this.#file.leave();
+  }
+}

@@ -1,0 +1,106 @@
+import { SystemSemaphoreMode } from "../errors.ts";
+import { Failure } from "./errno.ts";
+import { type PosixName, posixName } from "./posix_file.ts";
+import type { PosixLibrary } from "./posix_library.ts";
+import { PosixLock } from "./posix_lock.ts";
+import { BACKGROUND_SLICE_MS, MappedSemaphore, SLICE_MS } from "./posix_mapped_semaphore.ts";
+import { type Lock, PRIVATE, type Semaphore, type SemaphoreBackend } from "./types.ts";
+
+const SEM_VALUE_MAX = 2 ** 31 - 1;
+
+/** A counting semaphore. Nothing is undone when a process ends: POSIX does not know who took what. */
+class PosixSemaphore implements Semaphore {
+  readonly nativeKey: string;
+  readonly identity: string;
+  readonly #semaphore: MappedSemaphore;
+
+  constructor(library: PosixLibrary, name: PosixName, value: number, mode: SystemSemaphoreMode) {
+    this.nativeKey = name.nativeKey;
+    this.identity = name.path;
+    this.#semaphore = MappedSemaphore.open(library, name, value);
+    if (mode === SystemSemaphoreMode.Create) this.#set(value);
+  }
+
+  /** It stays the semaphore that others use, where Qt makes another one of the same name. */
+  #set(value: number): void {
+    while (this.#semaphore.take(0));
+    this.release(value);
+  }
+
+  acquire(timeoutMs = Infinity): boolean {
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      const left = deadline - performance.now();
+      if (this.#semaphore.take(Math.min(left, SLICE_MS))) return true;
+      if (performance.now() >= deadline) return false;
+    }
+  }
+
+  async acquireInBackground(): Promise<boolean> {
+    const semaphore = this.#semaphore;
+    if (semaphore.take(0)) return true;
+    let isTaken = false;
+    await semaphore.takeInBackground(BACKGROUND_SLICE_MS, (taken) => {
+      isTaken = taken && !semaphore.isClosed;
+      if (taken && !isTaken) semaphore.give();
+    });
+    return isTaken;
+  }
+
+  release(count = 1): void {
+    if (this.#semaphore.value > SEM_VALUE_MAX - count) {
+      throw new Failure(
+        "OutOfResources",
+        `the semaphore's value would pass its maximum of ${SEM_VALUE_MAX}`,
+        "sem_post",
+      );
+    }
+    for (let given = 0; given < count; given++) this.#semaphore.give();
+  }
+
+  close(): void {
+    this.#semaphore.close();
+  }
+
+  /** There is no more to it than letting go: the last one removes it. */
+  remove(): void {
+    this.close();
+  }
+
+  holder(): number | null {
+    return null;
+  }
+
+  isHeldHere(): boolean {
+    return false;
+  }
+
+  mayBePending(): boolean {
+    return this.#semaphore.isTaking;
+  }
+}
+
+/** POSIX semaphores of a name. */
+export class PosixSemaphores implements SemaphoreBackend {
+  readonly #library: PosixLibrary;
+
+  constructor(library: PosixLibrary) {
+    this.#library = library;
+  }
+
+  open(nativeKey: string, initialValue: number, mode: SystemSemaphoreMode): Semaphore {
+    const name = this.#name("semaphore", nativeKey, PRIVATE);
+    return new PosixSemaphore(this.#library, name, initialValue, mode);
+  }
+
+  lock(nativeKey: string, permissions = PRIVATE, isChosen = false): Lock {
+    // Where semaphores are named like segments, a lock cannot have the name of its segment.
+    const isTaken = isChosen && this.#library.semaphorePrefix === "";
+    const name = isTaken ? `${nativeKey}_sem` : nativeKey;
+    return new PosixLock(this.#library, this.#name("lock", name, permissions), nativeKey);
+  }
+
+  #name(what: string, nativeKey: string, permissions: number): PosixName {
+    return posixName(what, nativeKey, this.#library.semaphorePrefix, permissions);
+  }
+}
