@@ -37,11 +37,15 @@ export function listing(
   ].filter((text) => text !== "");
   if (sections.length === 0) return `Nothing is there; the folder of the key files is ${folder}.`;
   const left = [...segments, ...semaphores, ...keyFiles].filter((one) => one.stale && one.isOwn);
-  const orphans = left.filter((one) => one.keyFile === null).length;
+  const orphans = left.filter((one) => one.orphan).length;
   const named = left.length - orphans;
   const advice = [
     ...named > 0 ? [`${named} stale: cleanup removes that.`] : [],
-    ...orphans > 0 ? [`${orphans} stale without a key file: cleanup --orphans removes that.`] : [],
+    ...orphans > 0
+      ? [
+        `${orphans} stale, without a key file or another program's: cleanup --orphans removes that.`,
+      ]
+      : [],
   ];
   return [...sections, ...advice].join("\n\n");
 }

@@ -119,7 +119,7 @@ export function cleanup({ dryRun = false, orphans = false }: CleanupOptions = {}
   const failed: Removal[] = [];
   // In this order: a key file may be that of a segment whose lock is a stale semaphore here.
   for (const thing of [...segments, ...semaphores, ...keyFiles]) {
-    if (!thing.stale || !thing.isOwn || thing.keyFile === null && !orphans) continue;
+    if (!thing.stale || !thing.isOwn || thing.orphan && !orphans) continue;
     const problem = dryRun ? null : remove(thing);
     if (problem === null) removed.push(removal(thing, thing.reason));
     else failed.push(removal(thing, problem));

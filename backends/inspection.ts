@@ -1,16 +1,54 @@
 import process from "node:process";
+import { UnsupportedError } from "../errors.ts";
 import { selectFfi } from "../ffi/mod.ts";
-import type { Inspection } from "./inventory.ts";
+import type {
+  Inspection,
+  Inventory,
+  KeyFileInfo,
+  SegmentInfo,
+  SemaphoreInfo,
+} from "./inventory.ts";
 import { libraryOf, temporaryFolder } from "./mod.ts";
+import { PosixInspection } from "./posix_inspection.ts";
+import { PosixLibrary } from "./posix_library.ts";
 import { SystemVInspection } from "./systemv_inspection.ts";
+
+/** What there is of all kinds of keys. */
+class AllInspection implements Inspection {
+  readonly #systemV: SystemVInspection;
+  readonly #posix: PosixInspection;
+
+  constructor() {
+    const libc = libraryOf(selectFfi(), { os: process.platform, arch: process.arch });
+    this.#systemV = new SystemVInspection(libc, () => temporaryFolder(libc));
+    this.#posix = new PosixInspection(libc, new PosixLibrary(libc).semaphorePrefix);
+  }
+
+  inventory(): Inventory {
+    const systemV = this.#systemV.inventory();
+    const posix = this.#posix.inventory();
+    return {
+      folder: systemV.folder,
+      segments: [...systemV.segments, ...posix.segments],
+      semaphores: [...systemV.semaphores, ...posix.semaphores],
+      keyFiles: systemV.keyFiles,
+    };
+  }
+
+  remove(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): string | null {
+    return (thing.type === "posix" ? this.#posix : this.#systemV).remove(thing);
+  }
+}
 
 let inspection: Inspection | undefined;
 
-/** The inspection of this system, loaded on first use. Apart from the backend, which needs none of it. */
+/** The inspection of this system, loaded on first use. Apart from the backends, which need none of it. */
 export function defaultInspection(): Inspection {
-  if (inspection === undefined) {
-    const libc = libraryOf(selectFfi(), { os: process.platform, arch: process.arch });
-    inspection = new SystemVInspection(libc, () => temporaryFolder(libc));
+  if (process.platform === "win32") {
+    throw new UnsupportedError(
+      "Windows has no list of its segments and semaphores; it removes each with its last user, so " +
+        "nothing stale can be left there",
+    );
   }
-  return inspection;
+  return inspection ??= new AllInspection();
 }

@@ -16,9 +16,14 @@ export interface ProcessInfo {
 
 /** What everything that is listed has. */
 export interface ThingInfo {
+  /** What kind of key it has: System V or POSIX, as in the text of a `NativeIpcKey`. */
+  readonly type: "systemv" | "posix";
   /** What the operating system knows it by, `null` if that is not known. */
   readonly nativeKey: string | null;
-  /** The file that leads to it, `null` if the folder of the key files has none that does. */
+  /**
+   * The file that leads to it, `null` if the folder of the key files has none that does. Of POSIX it is
+   * the file that it is.
+   */
   readonly keyFile: string | null;
   /** Whose it is. */
   readonly owner: UserInfo;
@@ -26,13 +31,15 @@ export interface ThingInfo {
   readonly isOwn: boolean;
   /** Whether it is left over: no process can be using it. */
   readonly stale: boolean;
+  /** Whether it is removed only on request: no key file leads to it, or another program made it. */
+  readonly orphan: boolean;
   /** Why it is stale, or why not, in words. */
   readonly reason: string;
 }
 
 /** The lock of a segment. */
 export interface LockInfo {
-  /** The number of the semaphore set. */
+  /** The number of the semaphore set, of POSIX the inode. */
   readonly id: number;
   /** The file that leads to it. */
   readonly keyFile: string;
@@ -48,13 +55,13 @@ export interface LockInfo {
 export interface SegmentInfo extends ThingInfo {
   /** Tells it from the other things that are listed. */
   readonly kind: "segment";
-  /** The number of the segment. */
+  /** The number of the segment, of POSIX the inode. */
   readonly id: number;
   /** In bytes. */
   readonly size: number;
   /** The permission bits: 0o600 if it was not shared with other users on purpose. */
   readonly mode: number;
-  /** How often it is attached; a process with several objects counts several times. */
+  /** How often it is attached; a process with several objects counts several times, of POSIX once. */
   readonly attached: number;
   /** The process that made it, `null` if that is not known. */
   readonly creator: ProcessInfo | null;
@@ -70,7 +77,7 @@ export interface SegmentInfo extends ThingInfo {
 export interface SemaphoreInfo extends ThingInfo {
   /** Tells it from the other things that are listed. */
   readonly kind: "semaphore";
-  /** The number of the semaphore set. */
+  /** The number of the semaphore set, of POSIX the inode. */
   readonly id: number;
   /** The permission bits: 0o600 if it was not shared with other users on purpose. */
   readonly mode: number;
@@ -80,7 +87,7 @@ export interface SemaphoreInfo extends ThingInfo {
   readonly waiting: number | null;
   /** The process that changed the value last, `null` if that is not known. */
   readonly last: ProcessInfo | null;
-  /** The processes that have it open through this module; those of Qt leave no trace. */
+  /** The processes that have it open through this module; those of Qt leave no trace, but of POSIX. */
   readonly users: readonly number[];
 }
 

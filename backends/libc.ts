@@ -86,6 +86,8 @@ export interface FileStatus {
   readonly changed: number;
 }
 
+/** For the first read of a file; files of `/proc` do not tell their size. */
+const READ_BYTES = 65536;
 const FAILED = 0xffff_ffff_ffff_ffffn;
 const NO_PATH = new Uint8Array(1);
 
@@ -200,21 +202,30 @@ export class Libc {
 
   /** The text of a file, of `/proc` too, or the errno. */
   readFile(path: string): string | number {
+    const bytes = this.readBytes(path);
+    return typeof bytes === "number" ? bytes : decoder.decode(bytes);
+  }
+
+  /** What is in a file, or the errno. */
+  readBytes(path: string): Uint8Array<ArrayBuffer> | number {
     const fd = this.open(cString(path), O_RDONLY | O_CLOEXEC);
     if (fd < 0) return -fd;
     try {
-      const text = new TextDecoder();
-      const chunk = new Uint8Array(65536);
-      let result = "";
-      for (;;) {
-        const count = this.c.read(fd, chunk, BigInt(chunk.length));
+      let bytes = new Uint8Array(READ_BYTES);
+      for (let length = 0;;) {
+        const count = this.c.read(fd, bytes.subarray(length), BigInt(bytes.length - length));
         if (count === FAILED) {
           const errno = this.errno();
           if (errno === EINTR) continue;
           return errno;
         }
-        if (count === 0n) return result + text.decode();
-        result += text.decode(chunk.subarray(0, Number(count)), { stream: true });
+        if (count === 0n) return bytes.slice(0, length);
+        length += Number(count);
+        if (length === bytes.length) {
+          const more = new Uint8Array(2 * length);
+          more.set(bytes);
+          bytes = more;
+        }
       }
     } finally {
       this.c.close(fd);

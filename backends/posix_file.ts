@@ -34,7 +34,7 @@ import { cString, type FileStatus, type Libc } from "./libc.ts";
 import { isShared } from "./types.ts";
 
 /** Where `shm_open` and `sem_open` of every C library of Linux have their objects. */
-const FOLDER = "/dev/shm/";
+export const FOLDER = "/dev/shm/";
 /** How long to wait for somebody who is removing an object of the name. */
 const OPEN_MS = 5000;
 
@@ -206,12 +206,12 @@ export class PosixFile {
     this.#libc.c.close(this.fd);
   }
 
-  /** Removes an object of this module's that nobody uses; `false` if there is none. */
-  static removeUnused(libc: Libc, name: PosixName): boolean {
+  /** Removes an object of this module's, or `anyones`, that nobody uses; `false` if there is none. */
+  static removeUnused(libc: Libc, name: PosixName, anyones = false): boolean {
     const fd = openPath(libc, cString(name.path), O_RDONLY);
     if (fd < 0) return false;
     try {
-      return flock(libc, fd, LOCK_EX | LOCK_NB) && removeIfOurs(libc, name, fd);
+      return flock(libc, fd, LOCK_EX | LOCK_NB) && removeIfOurs(libc, name, fd, anyones);
     } finally {
       libc.c.close(fd);
     }
@@ -224,16 +224,18 @@ function openPath(libc: Libc, path: Uint8Array, flags: number): number {
 }
 
 /** With LOCK_EX held, when nobody can come to use it. */
-function removeIfOurs(libc: Libc, name: PosixName, fd: number): boolean {
+function removeIfOurs(libc: Libc, name: PosixName, fd: number, anyones = false): boolean {
   const status = libc.fileStatus(fd);
-  if (typeof status === "number" || status.links === 0 || !isMarked(status)) return false;
+  if (typeof status === "number" || status.links === 0) return false;
+  if (!isMarked(status) && !anyones) return false;
   const path = cString(name.path);
   const found = libc.pathStatus(path, false);
   if (typeof found === "number" || found.inode !== status.inode) return false; // renamed
   return libc.c.unlink(path) === 0;
 }
 
-function isMarked({ mode }: FileStatus): boolean {
+/** Whether this module made it. */
+export function isMarked({ mode }: FileStatus): boolean {
   return (mode & S_ISVTX) !== 0;
 }
 

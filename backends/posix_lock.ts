@@ -197,6 +197,13 @@ function announceSleep({ note }: Opened): number {
   }
 }
 
+/** Who has the lock whose `sem_t` this is, and whether others sleep until he gives it back. */
+export function noteHolder(semaphore: DataView): { pid: number | null; areAsleep: boolean } {
+  const note = semaphore.getInt32(NOTE_OFFSET, true);
+  const isHeld = (note & PHASE) === HOLDING;
+  return { pid: isHeld ? note & PID : null, areAsleep: (note & SLEEPERS) !== 0 };
+}
+
 /** What this process notes of itself: its pid, and in the upper half what tells it from others of that pid. */
 const ownEntries = new WeakMap<Libc, bigint>();
 

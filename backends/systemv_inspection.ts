@@ -119,6 +119,8 @@ class Look {
     const unfinished = file?.kind === "creating";
     const info = {
       kind: "segment",
+      type: "systemv",
+      orphan: file === undefined,
       nativeKey: unfinished ? null : file?.path ?? null,
       keyFile: file?.path ?? null,
       id: row["shmid"]!,
@@ -173,6 +175,8 @@ class Look {
     const id = row["semid"]!;
     const info = {
       kind: "semaphore",
+      type: "systemv",
+      orphan: file === undefined,
       nativeKey: file?.path ?? null,
       keyFile: file?.path ?? null,
       id,
@@ -212,6 +216,8 @@ class Look {
     if (isUsed) return null;
     return {
       kind: "key file",
+      type: "systemv",
+      orphan: false,
       nativeKey: file.kind === "creating" ? null : file.path,
       keyFile: file.path,
       owner: this.#owner(file.status.uid),

@@ -176,6 +176,8 @@ describe("its tables", () => {
   const process = { pid: 4711, alive: true };
   const segment: SegmentInfo = {
     kind: "segment",
+    type: "systemv",
+    orphan: false,
     nativeKey: "/tmp/qipc_sharedmemory_visits40f8c56cfb3d001fd0aae44600b4ae0ee5510f50",
     keyFile: "/tmp/qipc_sharedmemory_visits40f8c56cfb3d001fd0aae44600b4ae0ee5510f50",
     id: 3,
@@ -200,6 +202,7 @@ describe("its tables", () => {
     attached: 0,
     lock: null,
     stale: true,
+    orphan: true,
     reason: "left",
   };
   const inventory = { folder: "/tmp", segments: [segment, lost], semaphores: [], keyFiles: [] };
@@ -211,7 +214,7 @@ describe("its tables", () => {
       "  visits 40f8c56c…      3  4 KiB  ada    0600         2  4711     12 ended  held by 4711  in use",
       "  (none)            65536  4 KiB  1001   0600         0  ?        12 ended  none          stale: left",
       "",
-      "1 stale without a key file: cleanup --orphans removes that.",
+      "1 stale, without a key file or another program's: cleanup --orphans removes that.",
     ];
     assert.deepEqual(listing(inventory, { color: false, width: 110 }).split("\n"), lines);
     const wide = listing(inventory, { color: false, width: Infinity });

@@ -147,6 +147,8 @@ describe("a segment", () => {
       assert.equal(await user.call("m", "lock"), true);
       const expected: SegmentInfo = {
         kind: "segment",
+        type: "systemv",
+        orphan: false,
         nativeKey: segmentFile(key),
         keyFile: segmentFile(key),
         id: Number(row("shm", segmentFile(key))!["shmid"]),
@@ -397,6 +399,8 @@ describe("a semaphore", () => {
       const seen = await onlySemaphore();
       assert.deepEqual({ ...seen, users: [...seen.users].sort(), reason: "" }, {
         kind: "semaphore",
+        type: "systemv",
+        orphan: false,
         nativeKey: semaphoreFile(key),
         keyFile: semaphoreFile(key),
         id,
