@@ -5,6 +5,7 @@ import os from "node:os";
 import path from "node:path";
 import process from "node:process";
 import { root } from "./common.ts";
+import { isolated } from "./isolated.ts";
 
 export const WINE = "/usr/lib/wine/wine64";
 /** `C:\shared-memory`. */
@@ -29,15 +30,6 @@ export const wineEnvironment = {
   WINEDEBUG: "-all",
   WINEDLLOVERRIDES: "mscoree=;mshtml=;winemenubuilder.exe=d",
 };
-
-/** A shell script whose mounts and processes are gone when it ends, or when we are killed. */
-export function isolated(script: string, ...args: string[]): [command: string, args: string[]] {
-  const namespaces = ["--mount", "--pid", "--ipc", "--propagation", "private"];
-  return ["setpriv", [
-    ...["--pdeathsig", "SIGKILL", "unshare", ...namespaces, "--fork", "--kill-child"],
-    ...["sh", "-euc", script, "sh", ...args],
-  ]];
-}
 
 export const MOUNT_SYSTEM = `
   mount -t proc proc "$system/proc"

@@ -1,8 +1,10 @@
 /** Makes what Wine needs: a Debian 13 of its own, and the runtimes' Windows versions from npm. */
 import { mkdirSync, renameSync } from "node:fs";
 import path from "node:path";
-import { aptInstall, buildFolder, cacheFolder, run, step, unpackNpm, versionOf } from "./common.ts";
-import { isolated, MOUNT_SYSTEM, REPOSITORY, WINE, wineEnvironment } from "./wine.ts";
+import { buildFolder, cacheFolder, run, step, unpackNpm, versionOf } from "./common.ts";
+import { installTools, unpackDebian13 } from "./debian13.ts";
+import { isolated } from "./isolated.ts";
+import { MOUNT_SYSTEM, REPOSITORY, WINE, wineEnvironment } from "./wine.ts";
 
 /** Without Z: a test cannot see Linux's files, as it cannot on Windows. */
 const BOOT = `
@@ -12,22 +14,10 @@ const BOOT = `
   chroot "$system" "\${wine%64}server" --wait
   rm "$system/prefix/dosdevices/z:"`;
 
-/** The mirror that this machine's own sources name. */
-function debianMirror(): string {
-  const targets = ["Created-By: Packages", "Origin: Debian", "--format", "$(REPO_URI)"];
-  const mirrors = run("apt-get", ["indextargets", ...targets]).split("\n");
-  return mirrors.find((uri) => uri !== "" && !uri.includes("security")) ??
-    "http://deb.debian.org/debian";
-}
-
 /** Wine 10, which Debian 12 does not have: its Wine 8 starts none of the runtimes. */
 function buildDebian(folder: string): void {
-  const options = ["--variant=minbase", '--aptopt=APT::Install-Recommends "false"'];
-  const args = [...options, "--include=wine64,wine", "trixie", folder, debianMirror()];
-  // It mounts within the folder; nothing of that may be left there when it is killed.
-  const unpack = isolated('mount -t proc proc /proc; mmdebstrap "$@"', ...args);
+  unpackDebian13(folder, ["wine64", "wine"], "unpacking Debian 13 with Wine, 2 GB");
   const boot = isolated(BOOT, folder, WINE);
-  step("unpacking Debian 13 with Wine, 2 GB", () => run(...unpack));
   step("starting Wine for the first time", () => run(...boot, { env: wineEnvironment }));
 }
 
@@ -39,7 +29,7 @@ export interface Wine {
 
 /** Makes what is not there yet. */
 export function setUpWine(): Wine {
-  aptInstall(["mmdebstrap", "debian-archive-keyring", "ca-certificates"]);
+  installTools();
   const cache = cacheFolder("windows");
   const debian = path.join(cache, "debian-13-wine-1"); // the number changes with the recipe
   buildFolder(debian, buildDebian);
