@@ -130,7 +130,7 @@ function printJson(value: unknown): void {
 function style(): Style {
   const { isTTY, columns } = process.stdout;
   // Through C, since Deno would ask for the permission to read the environment.
-  const libc = new Libc(selectFfi(), process.arch);
+  const libc = new Libc(selectFfi(), process.arch, process.platform);
   return { color: isTTY && !libc.getenv("NO_COLOR"), width: columns || Infinity };
 }
 

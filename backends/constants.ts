@@ -1,4 +1,7 @@
-/** Numbers under their C names, for Linux on the architectures that share asm-generic's values. */
+/**
+ * Numbers under their C names, for Linux on the architectures that share asm-generic's values. What
+ * differs on macOS is in darwin_constants.ts; the rest of what System V needs is the same there.
+ */
 
 // <fcntl.h>, <sys/file.h>
 export const O_RDONLY = 0;
@@ -41,6 +44,7 @@ export const SHMID_DS = {
   mode: 20,
   segsz: 48,
   nattch: 88,
+  nattchBytes: 8,
 } as const;
 
 // <sys/sem.h>

@@ -1,6 +1,7 @@
+import process from "node:process";
 import type { ErrorCode } from "../errors.ts";
 
-/** The error numbers of Linux that the backends tell apart. */
+/** The error numbers that the backends tell apart, with Linux's values on every Unix. */
 export const EPERM = 1;
 export const ENOENT = 2;
 export const ESRCH = 3;
@@ -24,6 +25,26 @@ export const EIDRM = 43;
 export const EOVERFLOW = 75;
 export const EOPNOTSUPP = 95;
 export const ETIMEDOUT = 110;
+
+/** Where macOS has another number for an error: Linux's and its own, <sys/errno.h>. */
+const DARWIN: readonly (readonly [linux: number, darwin: number])[] = [
+  [EAGAIN, 35],
+  [ENAMETOOLONG, 63],
+  [ELOOP, 62],
+  [EIDRM, 90],
+  [EOVERFLOW, 84],
+  [EOPNOTSUPP, 102],
+  [ETIMEDOUT, 60],
+];
+const SWAPPED = new Map(DARWIN.flatMap(([linux, darwin]) => [[linux, darwin], [darwin, linux]]));
+
+/**
+ * The number above for one of the system's, and the other way round: the two numbers of an error change
+ * places, so that no two errors become one.
+ */
+export function swapErrno(errno: number, os: string): number {
+  return os === "darwin" ? SWAPPED.get(errno) ?? errno : errno;
+}
 
 const NAMES: Readonly<Record<number, string>> = {
   [EPERM]: "EPERM",
@@ -58,13 +79,14 @@ const NAMES: Readonly<Record<number, string>> = {
 export class Failure extends Error {
   readonly code: ErrorCode;
   readonly syscall: string | undefined;
+  /** The system's own number. */
   readonly errno: number | undefined;
 
   constructor(code: ErrorCode, message: string, syscall?: string, errno?: number) {
     super(message);
     this.code = code;
     this.syscall = syscall;
-    this.errno = errno;
+    this.errno = errno === undefined ? undefined : swapErrno(errno, process.platform);
   }
 }
 
@@ -86,9 +108,9 @@ const COMMON: ErrnoTable = {
   [ENFILE]: ["OutOfResources", "the system has too many open files (fs.file-max)"],
 };
 
-/** An error number as the texts show it: `ENOENT 2`. */
+/** An error number as the texts show it, with the system's own number: `ENOENT 2`. */
 export function errnoText(errno: number): string {
-  return `${NAMES[errno] ?? "errno"} ${errno}`;
+  return `${NAMES[errno] ?? "errno"} ${swapErrno(errno, process.platform)}`;
 }
 
 /** The {@linkcode Failure} of a system call: from `table`, else from what the number always means. */

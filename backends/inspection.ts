@@ -50,5 +50,11 @@ export function defaultInspection(): Inspection {
         "nothing stale can be left there",
     );
   }
+  if (process.platform === "darwin") {
+    throw new UnsupportedError(
+      "on macOS, what there is cannot be inspected or cleaned up yet; `ipcs -mp` lists the segments, " +
+        "`ipcs -s` the semaphores, and `ipcrm` removes one",
+    );
+  }
   return inspection ??= new AllInspection();
 }

@@ -4,24 +4,22 @@ import {
   AT_FDCWD,
   AT_SYMLINK_NOFOLLOW,
   DIRENT,
-  O_CLOEXEC,
   O_RDONLY,
-  PATH_MAX,
   STATX,
   STATX_BASIC_STATS,
   SYS_STATX,
 } from "./constants.ts";
-import { EINTR, ESRCH, failure } from "./errno.ts";
+import { _CS_DARWIN_USER_TEMP_DIR, STAT } from "./darwin_constants.ts";
+import { EINTR, ESRCH, failure, swapErrno } from "./errno.ts";
+import { constantsOf, type SystemConstants } from "./system.ts";
+import { loadFunctions } from "./variadic.ts";
 
 /** glibc has the first name; musl answers to it as well, and to the second. */
-const LIBRARIES = ["libc.so.6", "libc.so"];
+const LINUX_LIBRARIES = ["libc.so.6", "libc.so"];
+export const DARWIN_LIBRARIES = ["/usr/lib/libSystem.B.dylib"];
 
-/**
- * The C functions we call, each once. `open`, `semctl` and `syscall` are variadic, which passing the
- * arguments as if they were fixed gets right on x86-64 and on arm64 Linux.
- */
+/** The C functions we call, each once: those of every system. */
 const SIGNATURES = {
-  __errno_location: { args: [], returns: "u64" },
   calloc: { args: ["u64", "u64"], returns: "u64" },
   getenv: { args: ["buffer"], returns: "u64" }, // (name) -> char *
   strlen: { args: ["u64"], returns: "u64" },
@@ -33,39 +31,56 @@ const SIGNATURES = {
   getpwuid: { args: ["u32"], returns: "u64" }, // (uid) -> struct passwd *
   kill: { args: ["i32", "i32"], returns: "i32" }, // (pid, signal)
 
-  open: { args: ["buffer", "i32", "u32"], returns: "i32" }, // (path, flags, mode)
+  open: { args: ["buffer", "i32", "u32"], returns: "i32", fixed: 2 }, // (path, flags, mode)
   read: { args: ["i32", "buffer", "u64"], returns: "u64" }, // (fd, buf, count) -> ssize_t
   close: { args: ["i32"], returns: "i32" },
   fchmod: { args: ["i32", "u32"], returns: "i32" }, // (fd, mode)
   unlink: { args: ["buffer"], returns: "i32" },
   link: { args: ["buffer", "buffer"], returns: "i32" }, // (old path, new path)
-  // glibc before 2.33 has no `fstat`, musl has no `statx`; both have this:
-  // (SYS_statx, fd, path, flags, mask, struct statx *)
-  syscall: { args: ["u64", "i32", "buffer", "i32", "u32", "buffer"], returns: "u64" },
-  // (olddirfd, old path, newdirfd, new path, flags)
-  linkat: { args: ["i32", "buffer", "i32", "buffer", "i32"], returns: "i32" },
-  posix_fallocate: { args: ["i32", "u64", "u64"], returns: "i32" }, // (fd, offset, length) -> errno
-  opendir: { args: ["buffer"], returns: "u64" }, // (path) -> DIR *
-  readdir: { args: ["u64"], returns: "u64" }, // (DIR *) -> struct dirent *
-  closedir: { args: ["u64"], returns: "i32" },
   flock: { args: ["i32", "i32"], returns: "i32" },
 
   mmap: { args: ["u64", "u64", "i32", "i32", "i32", "u64"], returns: "u64" }, // (addr, length, prot, flags, fd, offset)
   munmap: { args: ["u64", "u64"], returns: "i32" },
-  madvise: { args: ["u64", "u64", "i32"], returns: "i32" }, // (addr, length, advice)
 
   shmget: { args: ["i32", "u64", "i32"], returns: "i32" }, // (key, size, flags)
   shmat: { args: ["i32", "u64", "i32"], returns: "u64" }, // (id, addr, flags) -> void *
   shmdt: { args: ["u64"], returns: "i32" },
   shmctl: { args: ["i32", "i32", "buffer"], returns: "i32" }, // (id, cmd, shmid_ds *)
   semget: { args: ["i32", "i32", "i32"], returns: "i32" }, // (key, count, flags)
-  semctl: { args: ["i32", "i32", "i32", "u64"], returns: "i32" }, // (id, index, cmd, union semun)
+  // (id, index, cmd, union semun)
+  semctl: { args: ["i32", "i32", "i32", "u64"], returns: "i32", fixed: 3 },
   semop: { args: ["i32", "u64", "u64"], returns: "i32" }, // (id, sembuf *, count)
+} as const satisfies CSignatures;
+
+const LINUX_SIGNATURES = {
+  __errno_location: { args: [], returns: "u64" },
+  // glibc before 2.33 has no `fstat`, musl has no `statx`; both have this:
+  // (SYS_statx, fd, path, flags, mask, struct statx *)
+  syscall: { args: ["u64", "i32", "buffer", "i32", "u32", "buffer"], returns: "u64", fixed: 1 },
+  // (olddirfd, old path, newdirfd, new path, flags)
+  linkat: { args: ["i32", "buffer", "i32", "buffer", "i32"], returns: "i32" },
+  posix_fallocate: { args: ["i32", "u64", "u64"], returns: "i32" }, // (fd, offset, length) -> errno
+  opendir: { args: ["buffer"], returns: "u64" }, // (path) -> DIR *
+  readdir: { args: ["u64"], returns: "u64" }, // (DIR *) -> struct dirent *
+  closedir: { args: ["u64"], returns: "i32" },
+  madvise: { args: ["u64", "u64", "i32"], returns: "i32" }, // (addr, length, advice)
   semtimedop: { args: ["i32", "u64", "u64", "u64"], returns: "i32" }, // (id, sembuf *, count, timespec *)
 } as const satisfies CSignatures;
 
+const DARWIN_SIGNATURES = {
+  __error: { args: [], returns: "u64" },
+  confstr: { args: ["i32", "buffer", "u64"], returns: "u64" }, // (name, buf, length)
+} as const satisfies CSignatures;
+
+/** On Intel their names without a suffix are those of functions for inodes of 32 bits. */
+const DARWIN_STAT_SIGNATURES = {
+  fstat: { args: ["i32", "buffer"], returns: "i32" }, // (fd, struct stat *)
+  lstat: { args: ["buffer", "buffer"], returns: "i32" }, // (path, struct stat *)
+  stat: { args: ["buffer", "buffer"], returns: "i32" }, // (path, struct stat *)
+} as const satisfies CSignatures;
+
 /** What may block and is called on another thread, which keeps its `errno` to itself. */
-const BACKGROUND = { semtimedop: SIGNATURES.semtimedop } as const satisfies CSignatures;
+const BACKGROUND = { semtimedop: LINUX_SIGNATURES.semtimedop } as const satisfies CSignatures;
 
 /** What we ask about a file. */
 export interface FileStatus {
@@ -101,38 +116,63 @@ export function cString(text: string): Uint8Array {
 
 /** The C library, with what is needed to use it from JavaScript. */
 export class Libc {
-  readonly c: CFunctions<typeof SIGNATURES>;
+  /** Its functions; of those that only Linux has, none elsewhere. */
+  readonly c: CFunctions<typeof SIGNATURES & typeof LINUX_SIGNATURES>;
   readonly ffi: Ffi;
   /** The processor, as `process.arch` names it. */
   readonly arch: string;
+  /** The operating system, as `process.platform` names it. */
+  readonly os: string;
+  /** Its numbers that other systems have others for. */
+  readonly constants: SystemConstants;
+  /** What asks about a file, for texts. */
+  readonly statCall: string;
+  readonly #darwin: DarwinFunctions | null = null;
   #background: AsyncCFunctions<typeof BACKGROUND> | undefined;
   #pidNamespace: number | undefined;
   #errnoAddress = 0n;
   #errnoCell = new Int32Array(1);
-  readonly #statx = new Uint8Array(STATX.bytes);
-  readonly #statxView = new DataView(this.#statx.buffer);
+  readonly #stat: Uint8Array;
+  readonly #statView: DataView;
   readonly #statxNumber: bigint;
 
-  constructor(ffi: Ffi, arch: string) {
+  constructor(ffi: Ffi, arch: string, os = "linux") {
     this.ffi = ffi;
     this.arch = arch;
+    this.os = os;
+    this.constants = constantsOf(os);
+    const isDarwin = os === "darwin";
+    this.statCall = isDarwin ? "stat" : "statx";
+    this.#stat = new Uint8Array(isDarwin ? STAT.bytes : STATX.bytes);
+    this.#statView = new DataView(this.#stat.buffer);
     this.#statxNumber = BigInt(SYS_STATX[arch]!);
-    this.c = ffi.load(LIBRARIES, SIGNATURES);
+    if (isDarwin) {
+      const loaded = loadDarwin(ffi, arch);
+      this.#darwin = loaded;
+      this.c = loaded as unknown as Libc["c"];
+    } else {
+      this.c = ffi.load(LINUX_LIBRARIES, { ...SIGNATURES, ...LINUX_SIGNATURES });
+    }
   }
 
-  /** The functions that may block, to be called without blocking this thread. */
+  /** The functions that may block, to be called without blocking this thread: on Linux. */
   get background(): AsyncCFunctions<typeof BACKGROUND> {
-    return this.#background ??= this.ffi.background(LIBRARIES, BACKGROUND);
+    return this.#background ??= this.ffi.background(LINUX_LIBRARIES, BACKGROUND);
   }
 
-  /** `errno` of this thread; to be read right after the call that failed. */
+  /** The size of a page, in bytes. */
+  get pageBytes(): number {
+    return Number(this.c.sysconf(this.constants._SC_PAGESIZE));
+  }
+
+  /** `errno` of this thread, as errno.ts has it; to be read right after the call that failed. */
   errno(): number {
-    const address = this.c.__errno_location();
+    const address = this.#darwin === null ? this.c.__errno_location() : this.#darwin.__error();
     if (address !== this.#errnoAddress) {
       this.#errnoCell = new Int32Array(this.ffi.arrayBuffer(address, 4));
       this.#errnoAddress = address;
     }
-    return this.#errnoCell[0]!;
+    return swapErrno(this.#errnoCell[0]!, this.os);
   }
 
   /** Zeroed C memory that is never freed: for the few structures that hot calls point to. */
@@ -157,7 +197,7 @@ export class Libc {
 
   /** `path` without symbolic links, or the errno. */
   realpath(path: string): string | number {
-    const resolved = new Uint8Array(PATH_MAX);
+    const resolved = new Uint8Array(this.constants.PATH_MAX);
     if (this.c.realpath(cString(path), resolved) === 0n) return this.errno();
     return decoder.decode(resolved.subarray(0, resolved.indexOf(0)));
   }
@@ -172,22 +212,35 @@ export class Libc {
     }
   }
 
+  /** The folder of this user's temporary files that the system itself knows, `""` if it knows none. */
+  temporaryFolder(): string {
+    const { PATH_MAX } = this.constants;
+    const path = new Uint8Array(PATH_MAX);
+    const length = this.#darwin?.confstr(_CS_DARWIN_USER_TEMP_DIR, path, BigInt(PATH_MAX)) ?? 0n;
+    return length === 0n ? "" : decoder.decode(path.subarray(0, path.indexOf(0)));
+  }
+
   /** About the file of a descriptor, or the errno. */
   fileStatus(fd: number): FileStatus | number {
-    return this.#statusOf(fd, NO_PATH, AT_EMPTY_PATH);
+    if (this.#darwin === null) return this.#statx(fd, NO_PATH, AT_EMPTY_PATH);
+    return this.#darwinStatus(this.#darwin.fstat(fd, this.#stat));
   }
 
   /** About the file at `path`, or the errno. */
   pathStatus(path: Uint8Array, followLinks: boolean): FileStatus | number {
-    return this.#statusOf(AT_FDCWD, path, followLinks ? 0 : AT_SYMLINK_NOFOLLOW);
+    if (this.#darwin === null) {
+      return this.#statx(AT_FDCWD, path, followLinks ? 0 : AT_SYMLINK_NOFOLLOW);
+    }
+    const { lstat, stat } = this.#darwin;
+    return this.#darwinStatus((followLinks ? stat : lstat)(path, this.#stat));
   }
 
-  #statusOf(fd: number, path: Uint8Array, flags: number): FileStatus | number {
+  #statx(fd: number, path: Uint8Array, flags: number): FileStatus | number {
     const { syscall } = this.c;
-    if (syscall(this.#statxNumber, fd, path, flags, STATX_BASIC_STATS, this.#statx) === FAILED) {
+    if (syscall(this.#statxNumber, fd, path, flags, STATX_BASIC_STATS, this.#stat) === FAILED) {
       return this.errno();
     }
-    const view = this.#statxView;
+    const view = this.#statView;
     return {
       device: view.getUint32(STATX.devMinor, true) & 0xff,
       inode: view.getUint32(STATX.ino, true),
@@ -200,6 +253,21 @@ export class Libc {
     };
   }
 
+  #darwinStatus(result: number): FileStatus | number {
+    if (result !== 0) return this.errno();
+    const view = this.#statView;
+    return {
+      device: view.getUint32(STAT.dev, true) & 0xff,
+      inode: view.getUint32(STAT.ino, true),
+      uid: view.getUint32(STAT.uid, true),
+      links: view.getUint16(STAT.nlink, true),
+      bytes: Number(view.getBigUint64(STAT.size, true)),
+      reserved: Number(view.getBigUint64(STAT.blocks, true)) * 512,
+      mode: view.getUint16(STAT.mode, true),
+      changed: Number(view.getBigInt64(STAT.ctime, true)),
+    };
+  }
+
   /** The text of a file, of `/proc` too, or the errno. */
   readFile(path: string): string | number {
     const bytes = this.readBytes(path);
@@ -208,7 +276,7 @@ export class Libc {
 
   /** What is in a file, or the errno. */
   readBytes(path: string): Uint8Array<ArrayBuffer> | number {
-    const fd = this.open(cString(path), O_RDONLY | O_CLOEXEC);
+    const fd = this.open(cString(path), O_RDONLY | this.constants.O_CLOEXEC);
     if (fd < 0) return -fd;
     try {
       let bytes = new Uint8Array(READ_BYTES);
@@ -249,7 +317,8 @@ export class Libc {
 
   /**
    * Whether a process runs, whosever it is. One that ended and whose parent has not asked how, does not,
-   * nor one that has got the pid of another: which started at other 16 bits of `startTime`.
+   * nor one that has got the pid of another: which started at other 16 bits of `startTime`. Without a
+   * `/proc` neither of the two can be told.
    */
   isRunning(pid: number, startTime?: number): boolean {
     if (this.c.kill(pid, 0) !== 0 && this.errno() === ESRCH) return false;
@@ -276,6 +345,7 @@ export class Libc {
 
   /** proc(5): what follows the name, in parentheses, starting with the state. `null` if it is hidden. */
   #processStatus(pid: number): string[] | null {
+    if (this.os !== "linux") return null;
     const stat = this.readFile(`/proc/${pid}/stat`);
     return typeof stat === "number" ? null : stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   }
@@ -292,4 +362,21 @@ export class Libc {
     const name = this.loginName(uid);
     return name === null ? `uid ${uid}` : `${name} (uid ${uid})`;
   }
+}
+
+type DarwinFunctions = CFunctions<
+  typeof SIGNATURES & typeof DARWIN_SIGNATURES & typeof DARWIN_STAT_SIGNATURES
+>;
+
+function loadDarwin(ffi: Ffi, arch: string): DarwinFunctions {
+  const suffix = arch === "x64" ? "$INODE64" : "";
+  const stats = Object.entries(DARWIN_STAT_SIGNATURES);
+  const signatures: CSignatures = {
+    ...SIGNATURES,
+    ...DARWIN_SIGNATURES,
+    ...Object.fromEntries(stats.map(([name, signature]) => [name + suffix, signature])),
+  };
+  const functions = loadFunctions(ffi, { os: "darwin", arch }, DARWIN_LIBRARIES, signatures);
+  const named = stats.map(([name]) => [name, functions[name + suffix]]);
+  return { ...functions, ...Object.fromEntries(named) } as DarwinFunctions;
 }

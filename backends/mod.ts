@@ -3,10 +3,13 @@ import { UnsupportedError } from "../errors.ts";
 import { selectFfi } from "../ffi/mod.ts";
 import type { Ffi } from "../ffi/types.ts";
 import { isSupported, NativeIpcKeyType, schemeOf } from "../native_ipc_key.ts";
-import { _SC_PAGESIZE } from "./constants.ts";
 import { errnoText, Failure } from "./errno.ts";
+import { Kernel32 } from "./kernel32.ts";
 import { Libc } from "./libc.ts";
 import { Mappings } from "./mapping.ts";
+import { DarwinPosixLibrary } from "./posix_darwin_library.ts";
+import { DarwinPosixSegments } from "./posix_darwin_segment.ts";
+import { DarwinPosixSemaphores } from "./posix_darwin_semaphore.ts";
 import { PosixLibrary } from "./posix_library.ts";
 import { PosixSegments } from "./posix_segment.ts";
 import { PosixSemaphores } from "./posix_semaphore.ts";
@@ -14,6 +17,8 @@ import { PROJECT_ID } from "./systemv_key_file.ts";
 import { SystemVSegments } from "./systemv_segment.ts";
 import { SystemVSemaphores } from "./systemv_semaphore.ts";
 import type { Backend } from "./types.ts";
+import { WindowsSegments } from "./windows_segment.ts";
+import { WindowsSemaphores } from "./windows_semaphore.ts";
 
 export interface Platform {
   readonly os: string;
@@ -27,10 +32,9 @@ export function systemV(
   projectId = PROJECT_ID,
   libc: Libc = libraryOf(ffi, platform),
 ): Backend {
-  const pageBytes = Number(libc.c.sysconf(_SC_PAGESIZE));
   return {
     arrayBuffer: (address, byteLength) => ffi.arrayBuffer(address, byteLength),
-    segments: new SystemVSegments(libc, ffi.maxBufferBytes, pageBytes, projectId),
+    segments: new SystemVSegments(libc, ffi.maxBufferBytes, libc.pageBytes, projectId),
     semaphores: new SystemVSemaphores(libc, projectId),
     folder: () => temporaryFolder(libc),
     runtimeFolder: () => runtimeFolder(libc),
@@ -38,30 +42,63 @@ export function systemV(
 }
 
 /** POSIX, the other kind of key on Unix. */
-function posix(ffi: Ffi, libc: Libc): Backend {
-  const mappings = new Mappings(libc, Number(libc.c.sysconf(_SC_PAGESIZE)));
+export function posix(ffi: Ffi, libc: Libc): Backend {
+  const mappings = new Mappings(libc, libc.pageBytes);
   return {
     arrayBuffer: (address, byteLength) => ffi.arrayBuffer(address, byteLength),
-    segments: new PosixSegments(libc, mappings, ffi.maxBufferBytes),
-    semaphores: new PosixSemaphores(new PosixLibrary(libc)),
+    ...(libc.os === "darwin"
+      ? darwinPosix(libc, mappings, ffi.maxBufferBytes)
+      : linuxPosix(libc, mappings, ffi.maxBufferBytes)),
     folder: () => "",
     runtimeFolder: () => "",
   };
 }
 
-/** @throws {UnsupportedError} where there is no backend */
-export function libraryOf(ffi: Ffi, { os, arch }: Platform): Libc {
-  if (os !== "linux" || (arch !== "x64" && arch !== "arm64")) {
-    throw new UnsupportedError(
-      `shared memory is not supported on ${os} ${arch} yet: only on Linux x64 and arm64`,
-    );
-  }
-  return new Libc(ffi, arch);
+function linuxPosix(libc: Libc, mappings: Mappings, maxBytes: number) {
+  return {
+    segments: new PosixSegments(libc, mappings, maxBytes),
+    semaphores: new PosixSemaphores(new PosixLibrary(libc)),
+  };
 }
 
-/** Where Qt puts key files: `TMPDIR`, else `/tmp`, without symbolic links. */
+function darwinPosix(libc: Libc, mappings: Mappings, maxBytes: number) {
+  const library = new DarwinPosixLibrary(libc);
+  return {
+    segments: new DarwinPosixSegments(library, mappings, maxBytes),
+    semaphores: new DarwinPosixSemaphores(library),
+  };
+}
+
+/** The kernel's named objects, the only kind of key on Windows. */
+export function windows(ffi: Ffi, platform: Platform): Backend {
+  requireSystem(["win32"], platform);
+  const kernel = new Kernel32(ffi);
+  return {
+    arrayBuffer: (address, byteLength) => ffi.arrayBuffer(address, byteLength),
+    segments: new WindowsSegments(kernel, ffi.maxBufferBytes),
+    semaphores: new WindowsSemaphores(kernel),
+    folder: () => "",
+    runtimeFolder: () => "",
+  };
+}
+
+/** @throws {UnsupportedError} where there is no C library that is known */
+export function libraryOf(ffi: Ffi, platform: Platform): Libc {
+  requireSystem(["linux", "darwin"], platform);
+  return new Libc(ffi, platform.arch, platform.os);
+}
+
+function requireSystem(expected: readonly string[], { os, arch }: Platform): void {
+  if (expected.includes(os) && (arch === "x64" || arch === "arm64")) return;
+  throw new UnsupportedError(
+    `shared memory is not supported on ${os} ${arch} yet: only on Linux, macOS and Windows, x64 and ` +
+      "arm64",
+  );
+}
+
+/** Where Qt puts key files: `TMPDIR`, else the system's own folder, without symbolic links. */
 export function temporaryFolder(libc: Libc): string {
-  const folder = libc.getenv("TMPDIR") || "/tmp";
+  const folder = libc.getenv("TMPDIR") || libc.temporaryFolder() || "/tmp";
   const resolved = libc.realpath(folder);
   if (typeof resolved === "string") return resolved === "/" ? "" : resolved;
   throw new Failure(
@@ -75,6 +112,7 @@ export function temporaryFolder(libc: Libc): string {
 
 /** Qt's `RuntimeLocation`. */
 function runtimeFolder(libc: Libc): string {
+  if (libc.os === "darwin") return `${libc.getenv("HOME") ?? ""}/Library/Application Support`;
   const folder = libc.getenv("XDG_RUNTIME_DIR");
   if (folder) return folder;
   const uid = libc.c.geteuid();
@@ -100,6 +138,7 @@ function load(type: NativeIpcKeyType): Backend {
     throw new Failure("KeyError", `${text}; see SharedMemory.isKeyTypeSupported()`);
   }
   const ffi = selectFfi();
+  if (type === NativeIpcKeyType.Windows) return windows(ffi, { os, arch });
   libc ??= libraryOf(ffi, { os, arch });
   if (type === NativeIpcKeyType.PosixRealtime) return posix(ffi, libc);
   return systemV(ffi, { os, arch }, type, libc);

@@ -24,6 +24,7 @@ import {
   ENOENT,
   ENOSPC,
   EOPNOTSUPP,
+  EROFS,
   type ErrnoTable,
   errnoText,
   Failure,
@@ -45,12 +46,18 @@ const ERRORS: ErrnoTable = {
     "OutOfResources",
     "/dev/shm is full; remove what nobody uses, or mount it with a greater size",
   ],
+  [EROFS]: ["PermissionDenied", "/dev/shm is read-only; mount it for writing"],
   [ELOOP]: ["PermissionDenied", "the name is a symbolic link, which no POSIX object is; remove it"],
 };
 
 const RESERVE_ERRORS: ErrnoTable = {
   ...ERRORS,
   [EFBIG]: ["InvalidSize", "/dev/shm can have no file of this size"],
+};
+
+const PUBLISH_ERRORS: ErrnoTable = {
+  ...ERRORS,
+  [ENOENT]: ["UnknownError", "there is no /proc, through which an object gets its name; mount it"],
 };
 
 /** Which object, and whom it may belong to. */
@@ -179,7 +186,7 @@ export class PosixFile {
     if (this.#libc.c.linkat(AT_FDCWD, source, AT_FDCWD, path, AT_SYMLINK_FOLLOW) === 0) return true;
     const errno = this.#libc.errno();
     if (errno === EEXIST) return false;
-    throw failure("linkat", errno, ERRORS, this.#name.path);
+    throw failure("linkat", errno, PUBLISH_ERRORS, this.#name.path);
   }
 
   /** Has the file system make room for all of it, without which a full one would kill the process. */
@@ -211,7 +218,10 @@ export class PosixFile {
     const fd = openPath(libc, cString(name.path), O_RDONLY);
     if (fd < 0) return false;
     try {
-      return flock(libc, fd, LOCK_EX | LOCK_NB) && removeIfOurs(libc, name, fd, anyones);
+      if (!flock(libc, fd, LOCK_EX | LOCK_NB)) return false;
+      const status = libc.fileStatus(fd);
+      const isMeant = typeof status === "object" && (anyones || mayUse(libc, name, status));
+      return isMeant && removeIfOurs(libc, name, fd, anyones);
     } finally {
       libc.c.close(fd);
     }
@@ -245,17 +255,31 @@ function statusOf(libc: Libc, fd: number, { path }: PosixName): FileStatus {
   return status;
 }
 
-function checkKind(libc: Libc, { what, path, permissions }: PosixName, status: FileStatus): void {
-  if ((status.mode & S_IFMT) !== S_IFREG) {
-    throw new Failure("KeyError", `${path} is no ${what}, but another kind of file; remove it`);
-  }
-  if (isShared(permissions) || status.uid === libc.c.geteuid()) return;
-  throw new Failure("PermissionDenied", othersText(what, libc.userName(status.uid)), "statx");
+function isFile({ mode }: FileStatus): boolean {
+  return (mode & S_IFMT) === S_IFREG;
+}
+
+/** Whether it is what it should be, and of whom it may be. */
+function mayUse(libc: Libc, { permissions }: PosixName, status: FileStatus): boolean {
+  return isFile(status) && (isShared(permissions) || status.uid === libc.c.geteuid());
+}
+
+function checkKind(libc: Libc, name: PosixName, status: FileStatus): void {
+  if (mayUse(libc, name, status)) return;
+  if (!isFile(status)) throw kindFailure(name);
+  throw new Failure("PermissionDenied", othersText(name.what, libc.userName(status.uid)), "statx");
+}
+
+function kindFailure({ what, path }: PosixName): Failure {
+  return new Failure("KeyError", `${path} is no ${what}, but another kind of file; remove it`);
 }
 
 function openFailure(libc: Libc, name: PosixName, path: Uint8Array, errno: number): Failure {
-  if (errno !== EACCES) return failure("open", errno, ERRORS, name.path);
   const status = libc.pathStatus(path, false);
+  // Of a folder or a socket the errno says no more than that it cannot be opened.
+  const isOther = typeof status === "object" && !isFile(status);
+  if (isOther && errno !== ELOOP && errno !== EACCES) return kindFailure(name);
+  if (errno !== EACCES) return failure("open", errno, ERRORS, name.path);
   const isOthers = typeof status === "object" && status.uid !== libc.c.geteuid();
   const text = isOthers
     ? othersText(name.what, libc.userName(status.uid))

@@ -9,7 +9,6 @@ const SIGNATURES = {
   sem_init: { args: ["u64", "i32", "u32"], returns: "i32" }, // (sem, pshared, value)
   sem_trywait: { args: ["u64"], returns: "i32" },
   sem_post: { args: ["u64"], returns: "i32" },
-  sem_getvalue: { args: ["u64", "buffer"], returns: "i32" }, // (sem, int *)
 } as const satisfies CSignatures;
 
 /** glibc waits by the clock that nobody can set. */

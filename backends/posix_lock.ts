@@ -95,9 +95,7 @@ export class PosixLock implements Lock {
       const entry = Atomics.load(entries, 0);
       const value = Number(BigInt.asIntN(32, entry));
       const isFree = (value & PID) === 0;
-      if (!isFree && (BigInt.asIntN(64, entry) >> 32n === own >> 32n || isAlive(libc, entry))) {
-        return false;
-      }
+      if (!isFree && (isOf(entry, own) || isAlive(libc, entry))) return false;
       // The dead one had the semaphore if that is taken; unless it waited, as then another program has it.
       const had = !isFree && (value & PHASE) !== WAITING && semaphore.value === 0;
       const taken = own | BigInt(value & SLEEPERS | sleepers | (had ? HOLDING : TRYING));
@@ -151,13 +149,20 @@ export class PosixLock implements Lock {
   }
 
   holder(): number | null {
-    if (this.#open === null) return null;
-    const value = Atomics.load(this.#open.note, 0);
-    return (value & PHASE) === HOLDING ? value & PID : null;
+    const entry = this.#holdingEntry();
+    return entry !== null && isHere(this.#library.libc, entry) ? Number(entry & BigInt(PID)) : null;
   }
 
   isHeldHere(): boolean {
-    return this.holder() === Number(ownEntry(this.#library.libc) & BigInt(PID));
+    const entry = this.#holdingEntry();
+    return entry !== null && isOf(entry, ownEntry(this.#library.libc));
+  }
+
+  /** What the process that has the lock notes of itself. */
+  #holdingEntry(): bigint | null {
+    if (this.#open === null) return null;
+    const entry = Atomics.load(this.#open.entry, 0);
+    return (Number(BigInt.asIntN(32, entry)) & PHASE) === HOLDING ? entry : null;
   }
 
   mayBePending(): boolean {
@@ -217,15 +222,24 @@ function ownEntry(libc: Libc): bigint {
   return entry;
 }
 
+/** Whether two entries are of one process: those that start in one tick of the clock differ in the pid. */
+function isOf(entry: bigint, own: bigint): boolean {
+  const isSamePid = ((entry ^ own) & BigInt(PID)) === 0n;
+  return isSamePid && BigInt.asUintN(64, entry) >> 32n === BigInt.asUintN(64, own) >> 32n;
+}
+
 /** 16 bits of the namespace that pids are of here, and 16 of the time that the process started. */
 function identityOf(libc: Libc, pid: number): bigint {
   return BigInt(libc.pidNamespace() & 0xffff) << 16n | BigInt((libc.startTime(pid) ?? 0) & 0xffff);
 }
 
+/** Whether its pid is one of the namespace that pids are of here. */
+function isHere(libc: Libc, entry: bigint): boolean {
+  return BigInt.asUintN(64, entry) >> 48n === BigInt(libc.pidNamespace() & 0xffff);
+}
+
 /** Of a process in another namespace it is not known: it counts as alive. */
 function isAlive(libc: Libc, entry: bigint): boolean {
-  const pid = Number(entry & BigInt(PID));
-  const identity = BigInt.asUintN(32, entry >> 32n);
-  if (identity >> 16n !== BigInt(libc.pidNamespace() & 0xffff)) return true;
-  return libc.isRunning(pid, Number(identity & 0xffffn));
+  if (!isHere(libc, entry)) return true;
+  return libc.isRunning(Number(entry & BigInt(PID)), Number(entry >> 32n & 0xffffn));
 }

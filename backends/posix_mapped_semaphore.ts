@@ -5,6 +5,8 @@ import type { PosixLibrary } from "./posix_library.ts";
 
 /** `sizeof(sem_t)` of glibc and musl on 64-bit processors. */
 export const SEM_BYTES = 32;
+/** The bits of its first word that are the value, in both. */
+export const VALUE = 0x7fff_ffff;
 /** How long a call into the C library waits at most, so that a worker can be ended. */
 export const SLICE_MS = 1000;
 /** The same on another thread, for which the end of a Node program waits. */
@@ -19,20 +21,22 @@ const ERRORS: ErrnoTable = {
 /** A `sem_t` in a file of its own, mapped: what `sem_open` gives a C program. */
 export class MappedSemaphore {
   readonly address: bigint;
+  /** Its memory. */
+  readonly buffer: ArrayBuffer;
   readonly #library: PosixLibrary;
   readonly #file: PosixFile;
-  #buffer: ArrayBuffer | undefined;
   #isClosed = false;
   /** Calls on other threads that use the memory, and those of them that may take one. */
   #users = 0;
   #taking = 0;
-  readonly #value = new Uint8Array(4);
-  readonly #valueView = new DataView(this.#value.buffer);
+  readonly #value: Int32Array;
 
   private constructor(library: PosixLibrary, address: bigint, file: PosixFile) {
     this.#library = library;
     this.address = address;
     this.#file = file;
+    this.buffer = library.libc.ffi.arrayBuffer(address, SEM_BYTES);
+    this.#value = new Int32Array(this.buffer, 0, 1);
   }
 
   /** Opens it, or makes it with `value`. */
@@ -55,9 +59,13 @@ export class MappedSemaphore {
       PosixFile.make(library.libc, name, SEM_BYTES),
       value,
     );
-    if (made.#file.publish()) return made;
-    made.close();
-    return null;
+    let isPublished = false;
+    try {
+      isPublished = made.#file.publish();
+    } finally {
+      if (!isPublished) made.close();
+    }
+    return isPublished ? made : null;
   }
 
   static #map(
@@ -81,14 +89,13 @@ export class MappedSemaphore {
       isMapped = true;
       return new MappedSemaphore(library, address, file);
     } finally {
-      if (!isMapped) file.leave();
+      if (!isMapped) file.close();
     }
   }
 
   /** How many there are to take. */
   get value(): number {
-    this.#library.c.sem_getvalue(this.address, this.#value);
-    return this.#valueView.getInt32(0, true);
+    return Atomics.load(this.#value, 0) & VALUE;
   }
 
   /** Takes one; `false` after `ms`. */
@@ -148,10 +155,14 @@ export class MappedSemaphore {
     if (c.sem_post(this.address) !== 0) throw failure("sem_post", libc.errno(), ERRORS);
   }
 
-  /** Removes it if nobody else uses it and it is this module's. Nobody may use it here any more. */
+  /**
+   * Removes it if nobody else uses it and it is this module's. Nobody may use it here any more, but for a
+   * call on another thread: the memory stays until that is over, which the program may not live to see.
+   */
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#file.leave();
     if (this.#users === 0) this.#unmap();
   }
 
@@ -159,14 +170,8 @@ export class MappedSemaphore {
     return this.#isClosed;
   }
 
-  /** Its memory. */
-  get buffer(): ArrayBuffer {
-    return this.#buffer ??= this.#library.libc.ffi.arrayBuffer(this.address, SEM_BYTES);
-  }
-
   #unmap(): void {
-    this.#buffer?.transfer(0); // no view of it works any more
+    this.buffer.transfer(0); // no view of it works any more
     this.#library.libc.c.munmap(this.address, BigInt(SEM_BYTES));
-    this.#file.leave();
   }
 }

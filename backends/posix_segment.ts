@@ -175,20 +175,24 @@ export class PosixSegments implements SegmentBackend {
   ): Segment | null {
     this.#checkSize(size);
     const file = PosixFile.make(this.#libc, name, size);
-    let isMapped = false;
+    let segment: PosixSegment | undefined;
+    let isKept = false;
     try {
-      const segment = this.#map(file, mode, lock);
-      isMapped = true;
+      segment = this.#map(file, mode, lock);
+      isKept = initialize !== null; // who initializes it also ends it
       initialize?.(segment);
-      if (file.publish()) return segment;
-      if (initialize !== null) throw failure("linkat", EEXIST, INITIALIZE_ERRORS, name.path);
-      segment.unmap();
-      segment.free();
-      file.close();
-      return null;
-    } catch (error) {
-      if (!isMapped) file.close();
-      throw error;
+      if (file.publish()) {
+        isKept = true;
+        return segment;
+      }
+      if (initialize === null) return null;
+      throw failure("linkat", EEXIST, INITIALIZE_ERRORS, name.path);
+    } finally {
+      if (!isKept) {
+        segment?.unmap();
+        segment?.free();
+        file.close();
+      }
     }
   }
 
@@ -212,7 +216,7 @@ export class PosixSegments implements SegmentBackend {
       isMapped = true;
       return segment;
     } finally {
-      if (!isMapped) file.leave();
+      if (!isMapped) file.close(); // and what nobody uses stays as it is
     }
   }
 

@@ -1,14 +1,4 @@
-import {
-  NAME_MAX,
-  O_CLOEXEC,
-  O_CREAT,
-  O_EXCL,
-  O_NOFOLLOW,
-  O_NONBLOCK,
-  O_PATH,
-  O_RDONLY,
-  O_RDWR,
-} from "./constants.ts";
+import { NAME_MAX, O_RDONLY, O_RDWR } from "./constants.ts";
 import {
   EACCES,
   EEXIST,
@@ -112,7 +102,7 @@ export class KeyFile {
     const status = libc.pathStatus(pathBytes(path), isNative);
     if (typeof status === "object") return status;
     if (status === ENOENT) return null;
-    throw failure("statx", status, ERRORS, path);
+    throw failure(libc.statCall, status, ERRORS, path);
   }
 
   /** The key file at `path`, or `null` if there is none. */
@@ -123,10 +113,11 @@ export class KeyFile {
 
   static #open(libc: Libc, keyPath: KeyPath, bytes: Uint8Array): KeyFile | null {
     const { path, isNative } = keyPath;
+    const { O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, O_PATH } = libc.constants;
     const follow = isNative ? 0 : O_NOFOLLOW[libc.arch]!;
     let fd = libc.open(bytes, O_RDONLY | O_CLOEXEC | O_NONBLOCK | follow);
     // The key needs no permission for the file; what else the user may not do shows where it matters.
-    if (fd === -EACCES) fd = libc.open(bytes, O_PATH | O_CLOEXEC | follow);
+    if (fd === -EACCES && O_PATH !== 0) fd = libc.open(bytes, O_PATH | O_CLOEXEC | follow);
     if (fd === -ENOENT) return null;
     if (fd === -ELOOP && !isNative) {
       throw new Failure(
@@ -144,6 +135,7 @@ export class KeyFile {
   /** The key file at `path`, made if it was not there. */
   static create(libc: Libc, keyPath: KeyPath): KeyFile {
     const { path, permissions } = keyPath;
+    const { O_CLOEXEC, O_CREAT, O_EXCL } = libc.constants;
     const bytes = pathBytes(path);
     const kept = KeyFile.#takeKept(libc, bytes, keyPath);
     if (kept !== null) return kept;
@@ -202,7 +194,7 @@ export class KeyFile {
     const status = libc.fileStatus(fd);
     if (typeof status === "number") {
       libc.c.close(fd);
-      throw failure("statx", status, ERRORS, path);
+      throw failure(libc.statCall, status, ERRORS, path);
     }
     if (!isNative && !isShared(permissions) && status.uid !== libc.c.geteuid()) {
       libc.c.close(fd);

@@ -1,5 +1,6 @@
-import { IPC_NOWAIT, SEM_UNDO, SEMID_DS } from "./constants.ts";
+import { IPC_NOWAIT, SEM_UNDO } from "./constants.ts";
 import type { Libc } from "./libc.ts";
+import type { SystemConstants } from "./system.ts";
 
 const SEMBUF_BYTES = 6;
 const TIMESPEC_BYTES = 16;
@@ -37,11 +38,15 @@ export class Operations {
   readonly status: bigint;
   readonly #address: bigint;
   readonly #view: DataView;
+  /** Where what is in the structure at `status`. */
+  readonly #fields: SystemConstants["SEMID_DS"];
 
   constructor(libc: Libc, sliceMs: number) {
+    const { SEMID_DS } = libc.constants;
     const { address, view } = libc.allocate(STATUS + SEMID_DS.bytes);
     this.#address = address;
     this.#view = view;
+    this.#fields = SEMID_DS;
     this.down = this.#sembuf(DOWN, -1, SEM_UNDO);
     this.#sembuf(DOWN + 1, 0, IPC_NOWAIT);
     this.tryDown = this.#sembuf(TRY_DOWN, -1, SEM_UNDO | IPC_NOWAIT);
@@ -75,25 +80,23 @@ export class Operations {
 
   /** `sem_perm.mode` of what IPC_STAT wrote to `status`. */
   get mode(): number {
-    return this.#view.getUint16(STATUS + SEMID_DS.mode, true);
+    return this.#view.getUint16(STATUS + this.#fields.mode, true);
   }
 
   set mode(mode: number) {
-    this.#view.setUint16(STATUS + SEMID_DS.mode, mode, true);
+    this.#view.setUint16(STATUS + this.#fields.mode, mode, true);
   }
 
   /** Its owner and its maker, who both may do anything to it. */
   get users(): readonly [uid: number, cuid: number] {
+    const { uid, cuid } = this.#fields;
     const view = this.#view;
-    return [
-      view.getUint32(STATUS + SEMID_DS.uid, true),
-      view.getUint32(STATUS + SEMID_DS.cuid, true),
-    ];
+    return [view.getUint32(STATUS + uid, true), view.getUint32(STATUS + cuid, true)];
   }
 
   /** Whether any `semop` ever succeeded. */
   get wasUsed(): boolean {
-    return this.#view.getBigInt64(STATUS + SEMID_DS.otime, true) !== 0n;
+    return this.#view.getBigInt64(STATUS + this.#fields.otime, true) !== 0n;
   }
 
   /** `{ sem_num: 0, sem_op, sem_flg }` */

@@ -8,19 +8,14 @@ import {
   LOCK_EX,
   LOCK_NB,
   LOCK_UN,
-  SHM_DEST,
   SHM_RDONLY,
-  SHMID_DS,
 } from "./constants.ts";
 import {
   EACCES,
   EEXIST,
   EIDRM,
   EINVAL,
-  EMFILE,
   ENOENT,
-  ENOMEM,
-  ENOSPC,
   EPERM,
   type ErrnoTable,
   errnoText,
@@ -31,6 +26,7 @@ import {
 import type { Libc } from "./libc.ts";
 import { Mappings } from "./mapping.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./systemv_key_file.ts";
+import { limitsOf } from "./systemv_limits.ts";
 import { ownerOf } from "./systemv_owner.ts";
 import {
   isShared,
@@ -56,26 +52,10 @@ const CREATE_ERRORS: ErrnoTable = {
     "already exists: attach() to it; if it is left from a crash of this user's, attach() and detach() " +
     "removes it",
   ],
-  [EINVAL]: [
-    "InvalidSize",
-    "the system allows no segment of this size; raise kernel.shmmax (see `ipcs -lm`)",
-  ],
-  [ENOMEM]: ["OutOfResources", "out of memory: there is not enough for a segment of this size"],
-  [ENOSPC]: [
-    "OutOfResources",
-    "the system's limit of segments is reached; raise kernel.shmmni or kernel.shmall, or look for " +
-    "stale ones with `ipcs -mp` and remove them with `ipcrm -m ID`",
-  ],
 };
 
 const ATTACH_ERRORS: ErrnoTable = {
   [ENOENT]: ["NotFound", "doesn't exist: some process must create() it first"],
-  [ENOMEM]: [
-    "OutOfResources",
-    "out of memory or address space; detached segments give theirs back when the garbage collector " +
-    "has run, so let the event loop turn",
-  ],
-  [EMFILE]: ["OutOfResources", "this process has too many segments attached"],
 };
 
 interface Status {
@@ -101,6 +81,9 @@ function processText(pid: number | null): string {
   return pid === null ? "a process" : `process ${pid}`;
 }
 
+/** What is at the address of a segment: itself, private memory, or what somebody else has put there. */
+type Range = "attached" | "buried" | "foreign";
+
 /** A segment of System V, attached. */
 class SystemVSegment implements Segment {
   readonly address: bigint;
@@ -109,7 +92,7 @@ class SystemVSegment implements Segment {
   readonly #id: number;
   readonly #file: KeyFile;
   readonly #lock: Lock | null;
-  #isBuried = false;
+  #range: Range = "attached";
 
   constructor(
     system: SystemVSegments,
@@ -133,12 +116,13 @@ class SystemVSegment implements Segment {
   }
 
   unmap(): boolean {
-    return this.#isBuried = this.#system.mappings.bury(this.address, this.size);
+    this.#range = this.#system.bury(this.address, this.size);
+    return this.#range !== "attached";
   }
 
   free(): void {
-    if (this.#isBuried) this.#system.mappings.free(this.address, this.size);
-    else this.#system.detach(this.address);
+    if (this.#range === "buried") this.#system.mappings.free(this.address, this.size);
+    else if (this.#range === "attached") this.#system.detach(this.address);
   }
 
   leave(held: boolean, wait: boolean, ending = false): void {
@@ -194,13 +178,20 @@ export class SystemVSegments implements SegmentBackend {
   readonly #libc: Libc;
   readonly #maxBytes: number;
   readonly mappings: Mappings;
-  readonly #statusBuffer = new Uint8Array(SHMID_DS.bytes);
-  readonly #statusView = new DataView(this.#statusBuffer.buffer);
+  readonly #statusBuffer: Uint8Array;
+  readonly #statusView: DataView;
+  readonly #createErrors: ErrnoTable;
+  readonly #attachErrors: ErrnoTable;
 
   readonly #projectId: number;
 
   constructor(libc: Libc, maxBytes: number, pageBytes: number, projectId = PROJECT_ID) {
     this.#libc = libc;
+    this.#statusBuffer = new Uint8Array(libc.constants.SHMID_DS.bytes);
+    this.#statusView = new DataView(this.#statusBuffer.buffer);
+    const { create, attach } = limitsOf(libc.os);
+    this.#createErrors = { ...CREATE_ERRORS, ...create };
+    this.#attachErrors = { ...ATTACH_ERRORS, ...attach };
     this.#projectId = projectId;
     this.#maxBytes = maxBytes;
     this.mappings = new Mappings(libc, pageBytes);
@@ -219,7 +210,7 @@ export class SystemVSegments implements SegmentBackend {
     if (key !== null) {
       const found = this.#libc.c.shmget(key, 0n, ACCESS) !== -1;
       const errno = found ? EEXIST : this.#libc.errno();
-      if (errno !== ENOENT) throw this.#failure(errno, CREATE_ERRORS, key);
+      if (errno !== ENOENT) throw this.#failure(errno, this.#createErrors, key);
     }
     if (lock !== null && !this.#enterAt(keyPath, lock)) {
       throw failure("shmget", EEXIST, CREATE_ERRORS);
@@ -244,7 +235,7 @@ export class SystemVSegments implements SegmentBackend {
     const id = c.shmget(file.key, BigInt(size), path.permissions | IPC_CREAT | IPC_EXCL);
     const errno = id === -1 ? this.#libc.errno() : 0;
     try {
-      if (errno !== 0) throw this.#failure(errno, CREATE_ERRORS, file.key);
+      if (errno !== 0) throw this.#failure(errno, this.#createErrors, file.key);
       const address = this.#map(id, mode);
       if (address === null) throw failure("shmat", EIDRM);
       return new SystemVSegment(this, id, address, size, file, lock);
@@ -316,7 +307,7 @@ export class SystemVSegments implements SegmentBackend {
     if (id !== -1) return id;
     const errno = this.#libc.errno();
     if (errno === ENOENT) return null;
-    throw this.#failure(errno, ATTACH_ERRORS, file.key);
+    throw this.#failure(errno, this.#attachErrors, file.key);
   }
 
   /** Attaches; `null` if it was removed, or fewer than `users` are attached then, us included. */
@@ -525,16 +516,20 @@ export class SystemVSegments implements SegmentBackend {
     if (address !== FAILED_ADDRESS) return address;
     const errno = this.#libc.errno();
     if (errno === EINVAL || errno === EIDRM) return null;
-    throw failure("shmat", errno, ATTACH_ERRORS);
+    throw failure("shmat", errno, this.#attachErrors);
   }
 
   /** `null` if there is no such segment, or it is none of this user's. */
   status(id: number): Status | null {
     if (this.#libc.c.shmctl(id, IPC_STAT, this.#statusBuffer) === -1) return null;
+    const { SHM_DEST, SHMID_DS } = this.#libc.constants;
     const view = this.#statusView;
+    const attached = SHMID_DS.nattchBytes === 2
+      ? view.getUint16(SHMID_DS.nattch, true)
+      : Number(view.getBigUint64(SHMID_DS.nattch, true));
     return {
       size: Number(view.getBigUint64(SHMID_DS.segsz, true)),
-      attached: Number(view.getBigUint64(SHMID_DS.nattch, true)),
+      attached,
       removed: (view.getUint16(SHMID_DS.mode, true) & SHM_DEST) !== 0,
       users: [view.getUint32(SHMID_DS.uid, true), view.getUint32(SHMID_DS.cuid, true)],
     };
@@ -559,5 +554,15 @@ export class SystemVSegments implements SegmentBackend {
 
   detach(address: bigint): void {
     this.#libc.c.shmdt(address);
+  }
+
+  /** Detaches, and leaves private memory there: `"attached"` if there is no memory for that. */
+  bury(address: bigint, size: number): Range {
+    if (this.#libc.os === "linux") {
+      return this.mappings.bury(address, size) ? "buried" : "attached";
+    }
+    // There only `shmdt` detaches, and takes away whatever has been mapped over the segment.
+    this.detach(address);
+    return this.mappings.occupy(address, size) ? "buried" : "foreign";
   }
 }

@@ -1,7 +1,5 @@
 import { SystemSemaphoreMode } from "../errors.ts";
 import {
-  GETPID,
-  GETVAL,
   IPC_CREAT,
   IPC_EXCL,
   IPC_RMID,
@@ -12,7 +10,6 @@ import {
   LOCK_SH,
   LOCK_UN,
   SEM_UNDO,
-  SETVAL,
 } from "./constants.ts";
 import {
   EACCES,
@@ -22,7 +19,6 @@ import {
   EINTR,
   EINVAL,
   ENOENT,
-  ENOSPC,
   EPERM,
   ERANGE,
   type ErrnoTable,
@@ -33,9 +29,12 @@ import {
 } from "./errno.ts";
 import type { Libc } from "./libc.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./systemv_key_file.ts";
+import { nextPause, pause } from "./pause.ts";
+import { limitsOf } from "./systemv_limits.ts";
 import { Operations } from "./systemv_operations.ts";
 import { ownerOf } from "./systemv_owner.ts";
 import { REMOVING, sweepOnce } from "./systemv_sweep.ts";
+import { SLICE_MS, type Waits, waitsOf } from "./systemv_wait.ts";
 import { isShared, type Lock, PRIVATE, type Semaphore, type SemaphoreBackend } from "./types.ts";
 
 /** SEMVMX: the largest value, and the largest step, of a System V semaphore. */
@@ -47,12 +46,7 @@ const ACCESS = 0o600;
 const INHERITED = 0o100;
 /** A race with somebody who removes and makes the semaphore is lost only so often in a row. */
 const OPEN_ATTEMPTS = 1000;
-/**
- * How long a call into the kernel waits at most. Each time it is over the wait loses its place in the
- * queue, but a lock that nobody holds is found, and a worker can be ended.
- */
-const SLICE_MS = 1000;
-/** The same on another thread, for which the end of a Node program waits. */
+/** How long a call on another thread waits at most, for which the end of a Node program waits. */
 const BACKGROUND_SLICE_MS = 200;
 /** How long a lock is nobody's before it is taken over. */
 const ABANDONED_MS = 1000;
@@ -60,11 +54,6 @@ const ABANDONED_MS = 1000;
 const RECOVERY_MS = 2 * SLICE_MS + 100;
 
 const ERRORS: ErrnoTable = {
-  [ENOSPC]: [
-    "OutOfResources",
-    "the system's limit of semaphores is reached; raise kernel.sem (its 4th and 2nd number), or " +
-    "look for stale ones with `ipcs -s` and remove them with `ipcrm -s ID`",
-  ],
   [ERANGE]: [
     "OutOfResources",
     `the semaphore's value would pass its maximum of ${SEMAPHORE_VALUE_MAX}`,
@@ -75,21 +64,26 @@ const ERRORS: ErrnoTable = {
 class SystemVSemaphore implements Lock {
   readonly #libc: Libc;
   readonly #operations: Operations;
+  readonly #waits: Waits;
   readonly #path: KeyPath;
   readonly #initialValue: number;
   /** The lock of a segment: removed together with the segment, not by its owner. */
   readonly #guard: boolean;
   /** How many calls on other threads wait, by identity. */
   readonly #inFlight: Map<string, number>;
+  readonly #errors: ErrnoTable;
   #file: KeyFile | null = null;
   #id = -1;
   isOwner = false;
   /** The process that last changed a lock which seems to be nobody's, and since when it does. */
   #suspect = { id: -1, pid: 0, since: 0 };
+  /** How long an asynchronous wait pauses next, in ms. */
+  #pauseMs = 0;
 
   constructor(
     libc: Libc,
     operations: Operations,
+    waits: Waits,
     inFlight: Map<string, number>,
     path: KeyPath,
     value: number,
@@ -98,9 +92,11 @@ class SystemVSemaphore implements Lock {
     this.#libc = libc;
     this.#inFlight = inFlight;
     this.#operations = operations;
+    this.#waits = waits;
     this.#path = path;
     this.#initialValue = value;
     this.#guard = guard;
+    this.#errors = { ...ERRORS, ...limitsOf(libc.os).semaphores };
   }
 
   get nativeKey(): string {
@@ -145,7 +141,7 @@ class SystemVSemaphore implements Lock {
       if (errno === EEXIST) return null;
     }
     if (errno === EACCES) throw this.#othersFailure(ownerOf(this.#libc, "sem", file.key), errno);
-    if (errno !== 0) throw failure("semget", errno, ERRORS, this.nativeKey);
+    if (errno !== 0) throw failure("semget", errno, this.#errors, this.nativeKey);
     if (!make && file.checkedId !== id && !this.#check(id, file)) return null;
     const owner = make || mode === SystemSemaphoreMode.Create;
     const result = owner ? this.#initialize(id, make) : "open";
@@ -169,13 +165,23 @@ class SystemVSemaphore implements Lock {
     const take = isNew && this.#guard;
     const result = take
       ? c.semop(id, this.#operations.takeOver, 3n)
-      : c.semctl(id, 0, SETVAL, BigInt(this.#initialValue));
+      : c.semctl(id, 0, this.#libc.constants.SETVAL, BigInt(this.#initialValue));
     if (result === 0) return take ? "taken" : "open";
     const errno = this.#libc.errno();
     if (errno === EAGAIN) return "open"; // somebody set it since
-    if (errno === EINVAL || errno === EIDRM) return null;
+    if (this.#saysRemoved(errno, id)) return null;
     if (isNew) c.semctl(id, 0, IPC_RMID, 0n);
-    throw failure(take ? "semop" : "semctl", errno, ERRORS, this.nativeKey);
+    throw failure(take ? "semop" : "semctl", errno, this.#errors, this.nativeKey);
+  }
+
+  /** macOS says EINVAL too if there is no room to note what is to be undone, as in sysv_sem.c. */
+  #saysRemoved(errno: number, id = this.#id): boolean {
+    if (errno !== EINVAL || this.#libc.os !== "darwin") return errno === EINVAL || errno === EIDRM;
+    return this.#get("GETPID", id) === -1;
+  }
+
+  #get(command: "GETPID" | "GETVAL", id = this.#id): number {
+    return this.#libc.c.semctl(id, 0, this.#libc.constants[command], 0n);
   }
 
   /** That nobody else may change it; `false` if it is gone. */
@@ -184,7 +190,7 @@ class SystemVSemaphore implements Lock {
     if (this.#libc.c.semctl(id, 0, IPC_STAT, this.#operations.status) === -1) {
       const errno = this.#libc.errno();
       if (errno === EINVAL || errno === EIDRM) return false;
-      throw failure("semctl", errno, ERRORS, this.nativeKey);
+      throw failure("semctl", errno, this.#errors, this.nativeKey);
     }
     const user = this.#libc.c.geteuid();
     const other = this.#operations.users.find((uid) => uid !== user);
@@ -213,7 +219,15 @@ class SystemVSemaphore implements Lock {
   }
 
   async acquireInBackground(): Promise<boolean> {
-    if (this.acquire(0)) return true;
+    if (this.acquire(0)) {
+      this.#pauseMs = 0;
+      return true;
+    }
+    if (this.#waits.arePolled) {
+      this.#pauseMs = nextPause(this.#pauseMs);
+      await pause(this.#pauseMs);
+      return false;
+    }
     const id = this.#id;
     const { down, slice } = this.#operations;
     const { semtimedop } = this.#libc.background;
@@ -235,9 +249,15 @@ class SystemVSemaphore implements Lock {
   }
 
   release(count = 1): void {
-    if (count > SEMAPHORE_VALUE_MAX) throw failure("semop", ERANGE, ERRORS, this.nativeKey);
+    if (count > this.#room()) throw failure("semop", ERANGE, this.#errors, this.nativeKey);
     if (this.#guard) this.#unlock();
     else this.#modify(count);
+  }
+
+  /** How many there may be more, as far as the system does not see to it: macOS would go on from 0. */
+  #room(): number {
+    if (this.#libc.os !== "darwin" || this.#guard) return SEMAPHORE_VALUE_MAX;
+    return SEMAPHORE_VALUE_MAX - Math.max(0, this.#get("GETVAL"));
   }
 
   /** A lock that somebody reset or removed is not ours any more: adding 1 would let two in. */
@@ -245,8 +265,8 @@ class SystemVSemaphore implements Lock {
     if (this.#libc.c.semop(this.#id, this.#operations.unlock, 2n) === 0) return;
     const errno = this.#libc.errno();
     if (errno === EINVAL || errno === EIDRM) return;
-    if (errno !== EAGAIN) throw failure("semop", errno, ERRORS, this.nativeKey);
-    const value = this.#libc.c.semctl(this.#id, 0, GETVAL, 0n);
+    if (errno !== EAGAIN) throw failure("semop", errno, this.#errors, this.nativeKey);
+    const value = this.#get("GETVAL");
     if (value > 0 && this.#settle(value)) {
       this.#libc.c.semop(this.#id, this.#operations.unlock, 2n);
     }
@@ -259,50 +279,48 @@ class SystemVSemaphore implements Lock {
   #settle(value: number): boolean {
     const { c } = this.#libc;
     if (c.semop(this.#id, this.#operations.settle(value), 2n) !== 0) return false;
-    c.semctl(this.#id, 0, SETVAL, 0n);
+    c.semctl(this.#id, 0, this.#libc.constants.SETVAL, 0n);
     return c.semop(this.#id, this.#operations.takeOver, 3n) === 0;
   }
 
   /** `semop` with everything that can happen to it; `false` after the timeout. */
   #modify(step: number, timeoutMs = Infinity): boolean {
     const deadline = performance.now() + timeoutMs;
+    const takesLock = this.#guard;
     let flags = SEM_UNDO;
-    for (;;) {
+    for (let slice = this.#waits.next();; slice = this.#waits.next(slice)) {
       if (this.#id === -1 && this.open(SystemSemaphoreMode.Open)) return true;
       const left = deadline - performance.now();
-      const errno = this.#modifyOnce(step, flags, Math.min(Math.max(0, left), SLICE_MS));
+      const ms = this.#mayBlock(left, slice) ? Infinity : Math.min(Math.max(0, left), slice);
+      const errno = this.#waits.change(this.#id, { step, flags, takesLock }, ms);
       if (errno === 0) return true;
       if (errno === EAGAIN) {
         const state = this.#guard ? this.#mend() : "held";
         if (state === "taken") return true;
-        if (state === "held" && left <= SLICE_MS) return false;
-      } else if (errno === EINVAL || errno === EIDRM) {
+        if (state === "held" && left <= slice) return false;
+      } else if (this.#saysRemoved(errno)) {
         this.#drop(); // removed: Qt's answer, and ours, is to make it again
       } else if (errno === ERANGE && flags === SEM_UNDO) {
         // The kernel counts only so many unmatched steps of a process; past that the semaphore goes
         // on without undoing them. If the value itself is at its end, the next try says so again.
         flags = 0;
       } else if (errno !== EINTR) {
-        throw failure("semop", errno, ERRORS, this.nativeKey);
+        throw failure("semop", errno, this.#errors, this.nativeKey);
       }
     }
   }
 
-  /** The errno of one `semtimedop`. */
-  #modifyOnce(step: number, flags: number, ms: number): number {
-    const operations = this.#operations;
-    const exact = this.#guard && flags === SEM_UNDO;
-    const operation = exact ? operations.down : operations.step(step, flags);
-    operations.setTimeout(ms);
-    const { semtimedop } = this.#libc.c;
-    const result = semtimedop(this.#id, operation, exact ? 2n : 1n, operations.timespec);
-    return result === 0 ? 0 : this.#libc.errno();
+  /**
+   * Whether a wait without a timeout may last in the kernel for as long as it takes, where others are a
+   * row of tries: after a first try, and not for a lock that nobody who lives gives back.
+   */
+  #mayBlock(left: number, slice: number): boolean {
+    return this.#waits.arePolled && left === Infinity && slice > 0 && this.#suspect.id === -1;
   }
 
   /** Puts a lock right whose value peers or crashes have wrecked. */
   #mend(): "held" | "mended" | "taken" {
-    const { c } = this.#libc;
-    const value = c.semctl(this.#id, 0, GETVAL, 0n);
+    const value = this.#get("GETVAL");
     if (value > 1) {
       // Qt's create() sets 1 while somebody holds the lock, who then adds 1.
       return this.#settle(value) ? "taken" : "mended";
@@ -330,7 +348,7 @@ class SystemVSemaphore implements Lock {
 
   /** The process that changed the value last; 0 if nobody did or he is of another pid namespace. */
   #lastUser(): number {
-    return Math.max(0, this.#libc.c.semctl(this.#id, 0, GETPID, 0n));
+    return Math.max(0, this.#get("GETPID"));
   }
 
   #isUnused(): boolean {
@@ -356,7 +374,7 @@ class SystemVSemaphore implements Lock {
   }
 
   holder(): number | null {
-    if (this.#id === -1 || this.#libc.c.semctl(this.#id, 0, GETVAL, 0n) !== 0) return null;
+    if (this.#id === -1 || this.#get("GETVAL") !== 0) return null;
     return this.#lastUser() || null;
   }
 
@@ -446,6 +464,7 @@ class SystemVSemaphore implements Lock {
 export class SystemVSemaphores implements SemaphoreBackend {
   readonly #libc: Libc;
   readonly #operations: Operations;
+  readonly #waits: Waits;
   readonly #inFlight = new Map<string, number>();
 
   readonly #projectId: number;
@@ -454,6 +473,7 @@ export class SystemVSemaphores implements SemaphoreBackend {
     this.#libc = libc;
     this.#projectId = projectId;
     this.#operations = new Operations(libc, BACKGROUND_SLICE_MS);
+    this.#waits = waitsOf(libc, this.#operations);
   }
 
   open(
@@ -476,6 +496,7 @@ export class SystemVSemaphores implements SemaphoreBackend {
     return new SystemVSemaphore(
       this.#libc,
       this.#operations,
+      this.#waits,
       this.#inFlight,
       path,
       value,

@@ -1,4 +1,4 @@
-import { GETPID, IPC_RMID } from "./constants.ts";
+import { IPC_RMID } from "./constants.ts";
 import type { Libc } from "./libc.ts";
 import { isQtKey, readTableIfAny } from "./systemv_tables.ts";
 
@@ -17,6 +17,7 @@ const swept = new WeakSet<Libc>();
 export function sweepOnce(libc: Libc): void {
   if (swept.has(libc)) return;
   swept.add(libc);
+  const { GETPID } = libc.constants;
   const user = libc.c.geteuid();
   for (const { key, semid, perms, uid, cuid } of readTableIfAny(libc, "sem")) {
     const isOurs = isQtKey(key!) && uid === user && cuid === user;

@@ -21,6 +21,7 @@ export function readTable(libc: Libc, table: "shm" | "sem"): Row[] {
 
 /** The same; none where it cannot be read, as there need not be a `/proc`. */
 export function readTableIfAny(libc: Libc, table: "shm" | "sem"): Row[] {
+  if (libc.os !== "linux") return [];
   try {
     return readTable(libc, table);
   } catch (error) {

@@ -49,7 +49,8 @@ export interface Segment {
   /**
    * Detaches, leaving private zero-filled memory at the address, so that a stray access by somebody
    * who still has the address (an unfinished native call, a transferred buffer) harms nobody. `false`
-   * if the system has no memory for that, and the segment is attached still.
+   * if the system has no memory for that, and the segment is attached still. Windows cannot do that,
+   * and leaves the segment there.
    */
   unmap(): boolean;
   /** Gives the address range back, attached or not; nobody may know it any more. */

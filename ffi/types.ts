@@ -10,6 +10,8 @@ export type CType = "i32" | "u32" | "u64" | "buffer" | "void";
 export interface CSignature {
   readonly args: readonly Exclude<CType, "void">[];
   readonly returns: Exclude<CType, "buffer">;
+  /** Of a variadic function: how many arguments come before the variadic ones. */
+  readonly fixed?: number;
 }
 
 export type CSignatures = Readonly<Record<string, CSignature>>;

@@ -1,0 +1,57 @@
+/**
+ * The numbers of macOS that are others than Linux's, under the same C names, and those that only macOS
+ * has. Where constants.ts has the same name, Intel and Apple processors share the number here.
+ */
+
+// <sys/fcntl.h>
+export const O_NONBLOCK = 0x4;
+export const O_NOFOLLOW: Record<string, number> = { x64: 0x100, arm64: 0x100 };
+export const O_CREAT = 0x200;
+export const O_EXCL = 0x800;
+export const O_CLOEXEC = 0x1000000;
+/** There is no such flag. */
+export const O_PATH = 0;
+
+// <sys/shm.h>, whose structures are `#pragma pack(4)`
+/** Of a segment that is removed IPC_STAT says nothing but EINVAL, even while it is attached. */
+export const SHM_DEST = 0;
+export const SHMID_DS = {
+  bytes: 76,
+  uid: 0,
+  gid: 4,
+  cuid: 8,
+  mode: 16,
+  segsz: 24,
+  nattch: 40,
+  nattchBytes: 2,
+} as const;
+
+// <sys/sem.h>
+export const GETPID = 4;
+export const GETVAL = 5;
+export const SETVAL = 8;
+export const SEMID_DS = { bytes: 72, uid: 0, cuid: 8, mode: 16, otime: 32 } as const;
+
+// <sys/mman.h>
+export const MAP_NORESERVE = 0x40;
+export const MAP_ANONYMOUS = 0x1000;
+
+// <unistd.h>
+export const _SC_PAGESIZE = 29;
+export const _CS_DARWIN_USER_TEMP_DIR = 65537;
+
+// <sys/syslimits.h>
+export const PATH_MAX = 1024;
+
+/** `struct stat` with inodes of 64 bits, <sys/stat.h>. */
+export const STAT = {
+  bytes: 144,
+  dev: 0,
+  mode: 4,
+  nlink: 6,
+  ino: 8,
+  uid: 16,
+  ctime: 64,
+  size: 96,
+  blocks: 104,
+} as const;

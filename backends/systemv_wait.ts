@@ -1,0 +1,89 @@
+import { IPC_NOWAIT, SEM_UNDO } from "./constants.ts";
+import type { Libc } from "./libc.ts";
+import { nextPause, sleep } from "./pause.ts";
+import type { Operations } from "./systemv_operations.ts";
+
+/**
+ * How long a call into the kernel waits at most. Each time it is over the wait loses its place in the
+ * queue, but a lock that nobody holds is found, and a worker can be ended.
+ */
+export const SLICE_MS = 1000;
+
+/** What is to be done to the value of a semaphore. */
+export interface Change {
+  /** What is added. */
+  readonly step: number;
+  /** SEM_UNDO, or 0. */
+  readonly flags: number;
+  /** Whether it is to take a lock, whose value must be 0 then. */
+  readonly takesLock: boolean;
+}
+
+/** How a system waits until a semaphore can be changed. */
+export interface Waits {
+  /** Whether a wait is a row of tries with pauses, unless it is one without a timeout. */
+  readonly arePolled: boolean;
+  /** How long to wait next, in ms: the first time, or after a wait of `ms`. */
+  next(ms?: number): number;
+  /** Makes a change within `ms`: 0, or the errno. Only if `arePolled`, `ms` may be infinite. */
+  change(id: number, change: Change, ms: number): number;
+}
+
+/** Waits in the kernel, by `semtimedop`. */
+class TimedWaits implements Waits {
+  readonly arePolled = false;
+  readonly #libc: Libc;
+  readonly #operations: Operations;
+
+  constructor(libc: Libc, operations: Operations) {
+    this.#libc = libc;
+    this.#operations = operations;
+  }
+
+  next(): number {
+    return SLICE_MS;
+  }
+
+  change(id: number, { step, flags, takesLock }: Change, ms: number): number {
+    const exact = takesLock && flags === SEM_UNDO;
+    const operations = this.#operations;
+    const operation = exact ? operations.down : operations.step(step, flags);
+    operations.setTimeout(ms);
+    const { semtimedop } = this.#libc.c;
+    const result = semtimedop(id, operation, exact ? 2n : 1n, operations.timespec);
+    return result === 0 ? 0 : this.#libc.errno();
+  }
+}
+
+/** macOS has no `semtimedop`: a try after a pause, or a wait in the kernel for as long as it takes. */
+class PolledWaits implements Waits {
+  readonly arePolled = true;
+  readonly #libc: Libc;
+  readonly #operations: Operations;
+
+  constructor(libc: Libc, operations: Operations) {
+    this.#libc = libc;
+    this.#operations = operations;
+  }
+
+  next(ms?: number): number {
+    return ms === undefined ? 0 : nextPause(ms);
+  }
+
+  change(id: number, { step, flags, takesLock }: Change, ms: number): number {
+    const isTry = ms !== Infinity;
+    if (isTry) sleep(ms);
+    const { down, tryDown } = this.#operations;
+    const operation = takesLock
+      ? (isTry ? tryDown : down)
+      : this.#operations.step(step, isTry ? flags | IPC_NOWAIT : flags);
+    const result = this.#libc.c.semop(id, operation, takesLock ? 2n : 1n);
+    return result === 0 ? 0 : this.#libc.errno();
+  }
+}
+
+export function waitsOf(libc: Libc, operations: Operations): Waits {
+  return libc.os === "darwin"
+    ? new PolledWaits(libc, operations)
+    : new TimedWaits(libc, operations);
+}
