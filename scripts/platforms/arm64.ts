@@ -1,0 +1,25 @@
+/** Runs the tests in the runtimes for Linux on arm64: `npm run test:arm64`. */
+import process from "node:process";
+import { setUpArm64 } from "./arm64_setup.ts";
+import { runPlatform } from "./command.ts";
+import type { Plan } from "./plan.ts";
+
+const usage = `Usage: node scripts/platforms/arm64.ts [options] [--] [file...]
+
+Runs the tests in Deno, Bun and Node for Linux on arm64, in QEMU's emulator for single programs.
+All three are tested at once; the other runtimes that a test starts are those of this machine, so
+that processes for arm64 and for x64 share. Without files, all are run that emulation can do in time.
+
+  --runtime <name>      deno, bun or node; may be given more than once (default: all)
+  --filter <text>       only suites and top-level tests whose name contains the text
+  --deadline <seconds>  for all the tests of one runtime (default: 600)
+  --setup-only          installs what is missing
+  --help
+
+It needs Debian on x64, root, apt and npm. The first time, it installs qemu-user-static and Debian's
+libraries for arm64, and puts the runtimes, 350 MB, into shared-memory-platforms/arm64 in
+$XDG_CACHE_HOME or ~/.cache; that can be deleted at any time.`;
+
+const plan: Plan = { leftOut: [], agents: ["platforms"] };
+
+process.exitCode = await runPlatform(usage, ["deno", "bun", "node"], plan, setUpArm64);

@@ -1,0 +1,24 @@
+/** Runs the tests in Bun for musl: `npm run test:musl`. */
+import process from "node:process";
+import { setUpMusl } from "./musl_setup.ts";
+import { runPlatform } from "./command.ts";
+import type { Plan } from "./plan.ts";
+
+const usage = `Usage: node scripts/platforms/musl.ts [options] [--] [file...]
+
+Runs the tests in Bun for musl, the C library of Alpine Linux; there is no Deno and no Node for it on
+npm. The other runtimes that a test starts are those of this machine, so that processes with musl and
+with glibc share.
+
+  --filter <text>       only suites and top-level tests whose name contains the text
+  --deadline <seconds>  for all the tests (default: 600)
+  --setup-only          installs what is missing
+  --help
+
+It needs Debian on x64, root, apt and npm. The first time, it installs musl-tools, and puts Bun and
+its libraries, 100 MB, into shared-memory-platforms/musl in $XDG_CACHE_HOME or ~/.cache; that can be
+deleted at any time.`;
+
+const plan: Plan = { leftOut: [], agents: "all" };
+
+process.exitCode = await runPlatform(usage, ["bun"], plan, setUpMusl);

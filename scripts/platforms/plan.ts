@@ -1,0 +1,65 @@
+/** Which tests are run on another platform, and what is left out. */
+import { readdirSync } from "node:fs";
+import path from "node:path";
+import { root } from "./common.ts";
+
+export const names = ["deno", "bun", "node"] as const;
+export type Name = typeof names[number];
+
+/** Test files that are not run, in all the platform's runtimes or in these. Names lack `_test.ts`. */
+export interface LeftOut {
+  readonly why: string;
+  readonly runtimes?: readonly Name[];
+  readonly files?: readonly string[];
+  /** Only these are run. */
+  readonly allBut?: readonly string[];
+}
+
+export interface Plan {
+  readonly leftOut: readonly LeftOut[];
+  /** The tests that start processes of the platform too; in the others they are the system's. */
+  readonly agents: "all" | readonly string[];
+}
+
+/** Some tests, in one runtime. */
+export interface Part {
+  readonly name: Name;
+  /** Whether the processes that they start of this runtime are of the platform too. */
+  readonly agents: boolean;
+  /** For the arguments of scripts/test.ts. */
+  readonly files: readonly string[];
+}
+
+const ENDING = "_test.ts";
+
+function isLeftOut(file: string, name: Name, { runtimes, files, allBut }: LeftOut): boolean {
+  if (runtimes !== undefined && !runtimes.includes(name)) return false;
+  return files?.includes(file) === true || allBut?.includes(file) === false;
+}
+
+/** The tests whose names contain one of the texts; if there are none, all that are not left out. */
+export function partsOf(plan: Plan, name: Name, texts: readonly string[]): Part[] {
+  const all = readdirSync(path.join(root, "tests")).filter((file) => file.endsWith(ENDING))
+    .map((file) => file.slice(0, -ENDING.length));
+  const agents = plan.agents === "all" ? all : plan.agents;
+  const known = [...agents, ...plan.leftOut.flatMap(({ files, allBut }) => files ?? allBut ?? [])];
+  const unknown = known.find((file) => !all.includes(file));
+  if (unknown !== undefined) throw new Error(`there is no tests/${unknown}${ENDING}`);
+  const files = texts.length > 0
+    ? all.filter((file) => texts.some((text) => `/${file}${ENDING}`.includes(text)))
+    : all.filter((file) => !plan.leftOut.some((rule) => isLeftOut(file, name, rule)));
+  return [true, false].map((withAgents) => ({
+    name,
+    agents: withAgents,
+    files: files.filter((file) => agents.includes(file) === withAgents)
+      .map((file) => `/${file}${ENDING}`),
+  })).filter((part) => part.files.length > 0);
+}
+
+export function showLeftOut({ leftOut }: Plan): void {
+  for (const { why, runtimes, files = [], allBut } of leftOut) {
+    const where = runtimes ? ` in ${runtimes.join(" and ")}` : "";
+    const what = allBut ? `all but ${allBut.join(", ")}` : files.join(", ");
+    console.log(`left out${where}: ${what}\n  ${why}`);
+  }
+}
