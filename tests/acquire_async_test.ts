@@ -5,7 +5,16 @@ import { SystemSemaphore, SystemSemaphoreError } from "../mod.ts";
 import { badTimeouts, created, served } from "./peers.ts";
 import { versions, withQt } from "./qt_pairs.ts";
 import { leaveNothingBehind, runtimes, semaphoreValue, slow, startAgent } from "./support.ts";
-import { startQt, systemLibrary, uniqueKey, until, untilBlocked, withDeadline } from "./support.ts";
+import {
+  startQt,
+  systemLibrary,
+  systemVOnly,
+  undoOnly,
+  uniqueKey,
+  until,
+  untilBlocked,
+  withDeadline,
+} from "./support.ts";
 import { semaphoreRow } from "./systemv_tables.ts";
 
 const IPC_RMID = 0;
@@ -49,7 +58,7 @@ describe("acquireAsync()", () => {
       assert.equal(await agent.end(), 0);
     });
 
-    test(`gets what ${runtime.name} had when it is killed`, slow, async () => {
+    test(`gets what ${runtime.name} had when it is killed`, { ...slow, ...undoOnly }, async () => {
       const key = uniqueKey();
       using semaphore = new SystemSemaphore(key, 1);
       const agent = startAgent(runtime);
@@ -131,7 +140,10 @@ describe("acquireAsync()", () => {
     assert.equal(semaphoreValue(key), 1);
   });
 
-  test("makes a semaphore again that is removed, with its initial value", slow, async () => {
+  test("makes a semaphore again that is removed, with its initial value", {
+    ...slow,
+    ...systemVOnly,
+  }, async () => {
     const key = uniqueKey();
     using semaphore = new SystemSemaphore(key, 3);
     for (let i = 0; i < 3; i++) assert.equal(semaphore.acquire(), true);

@@ -9,10 +9,10 @@ import { bytes, details, listing } from "../cli_table.ts";
 import type { Inventory, SegmentInfo } from "../inspect.ts";
 import { platformSafeName } from "../native_ipc_key.ts";
 import { type Agent, keyFolder, leaveNothingBehind, ownRuntime, runtimes } from "./support.ts";
-import { slow, startAgent, uniqueKey, withDeadline } from "./support.ts";
+import { linuxOnly, slow, startAgent, uniqueKey, withDeadline } from "./support.ts";
 
 const cli = fileURLToPath(new URL("../cli.ts", import.meta.url));
-const username = spawnSync("id", ["-un"], { encoding: "utf8" }).stdout.trim();
+const username = spawnSync("id", ["-un"], { encoding: "utf8" }).stdout?.trim();
 
 let folder: string;
 
@@ -51,7 +51,7 @@ async function create(agent: Agent, key: string): Promise<void> {
   assert.equal(await agent.call(key, "create", 5000), true);
 }
 
-describe("the command", () => {
+describe("the command", linuxOnly, () => {
   leaveNothingBehind();
   beforeEach(() => folder = realpathSync(mkdtempSync(keyFolder + "cli-")));
   afterEach(() => rmSync(folder, { recursive: true }));

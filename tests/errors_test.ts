@@ -2,7 +2,13 @@ import assert from "node:assert/strict";
 import { rmSync, writeFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { AccessMode, SharedMemory, SharedMemoryError, SharedMemoryException } from "../mod.ts";
-import { assertFailed, leaveNothingBehind, segmentFile, uniqueKey } from "./support.ts";
+import {
+  assertFailed,
+  leaveNothingBehind,
+  segmentFile,
+  systemVOnly,
+  uniqueKey,
+} from "./support.ts";
 
 /** Asserts that what made `memory` is there and works, and removes it. */
 function assertUsable(memory: SharedMemory): void {
@@ -11,6 +17,9 @@ function assertUsable(memory: SharedMemory): void {
   assert.equal(memory.detach(), true, memory.errorString());
 }
 
+/** Whether keys have files, and the calls are those of System V. */
+const keyFiles = systemVOnly.skip === undefined;
+
 describe("a SharedMemory that cannot do what it is asked", () => {
   leaveNothingBehind();
 
@@ -18,28 +27,34 @@ describe("a SharedMemory that cannot do what it is asked", () => {
     test(`attach(${mode}) without a segment is NotFound and says who must create it`, () => {
       const memory = new SharedMemory(uniqueKey());
       const path = segmentFile(memory.key()!);
-      const call = `[open ${path}: ENOENT 2]`;
+      const call = keyFiles
+        ? `[open ${path}: ENOENT 2]`
+        : `[OpenFileMappingW ${path}: ERROR_FILE_NOT_FOUND 2]`;
       assertFailed(memory, "attach", memory.attach(mode), "NotFound", call, "create() it first");
     });
   }
 
-  test("attach() to the key file of a segment that is gone is NotFound and names shmget", () => {
-    const memory = new SharedMemory(uniqueKey());
-    writeFileSync(memory.nativeKey()!, "");
-    try {
-      const advice = "create() it first";
-      assertFailed(memory, "attach", memory.attach(), "NotFound", "[shmget: ENOENT 2]", advice);
-    } finally {
-      rmSync(memory.nativeKey()!);
-    }
-  });
+  test(
+    "attach() to the key file of a segment that is gone is NotFound and names shmget",
+    systemVOnly,
+    () => {
+      const memory = new SharedMemory(uniqueKey());
+      writeFileSync(memory.nativeKey()!, "");
+      try {
+        const advice = "create() it first";
+        assertFailed(memory, "attach", memory.attach(), "NotFound", "[shmget: ENOENT 2]", advice);
+      } finally {
+        rmSync(memory.nativeKey()!);
+      }
+    },
+  );
 
   test("create() of a segment that exists is AlreadyExists and says to attach", () => {
     const key = uniqueKey();
     using first = new SharedMemory(key);
     assert.equal(first.create(16), true, first.errorString());
     const second = new SharedMemory(key);
-    const call = "[shmget: EEXIST 17]";
+    const call = keyFiles ? "[shmget: EEXIST 17]" : "ERROR_ALREADY_EXISTS 183]";
     assertFailed(second, "create", second.create(16), "AlreadyExists", call, "attach() to it");
     assertUsable(first);
   });
@@ -165,11 +180,14 @@ describe("a SharedMemory that cannot do what it is asked", () => {
     assert.equal(whole.create(16), true, whole.errorString());
   });
 
-  test("a key file's name may have 255 bytes; a key that needs more is a KeyError", () => {
-    using fits = new SharedMemory("a".repeat(197));
+  const longest = keyFiles ? 197 : 202;
+  test(`a key may have ${longest} letters, which its name has too; more is a KeyError`, () => {
+    using fits = new SharedMemory("a".repeat(longest));
     assert.equal(fits.create(16), true, fits.errorString());
-    const memory = new SharedMemory("a".repeat(198));
-    const [why, advice] = ["1 bytes over the 255", "use fewer ASCII letters"];
+    const memory = new SharedMemory("a".repeat(longest + 1));
+    const [why, advice] = keyFiles
+      ? ["1 bytes over the 255", "use fewer ASCII letters"]
+      : ["the name has 261 UTF-16 units; Windows allows 260", "use another native key"];
     assertFailed(memory, "create", memory.create(16), "KeyError", why, advice);
     assertFailed(memory, "attach", memory.attach(), "KeyError", why, advice);
   });

@@ -7,7 +7,14 @@ import { systemV } from "../backends/mod.ts";
 import type { Ffi } from "../ffi/types.ts";
 import { UnsupportedError } from "../mod.ts";
 import type { Runtime } from "../scripts/runtimes.ts";
-import { DEADLINE_MS, keyFolder, leaveNothingBehind, ownRuntime, runtimes } from "./support.ts";
+import {
+  DEADLINE_MS,
+  keyFolder,
+  leaveNothingBehind,
+  ownRuntime,
+  runtimes,
+  systemVOnly,
+} from "./support.ts";
 
 const module = JSON.stringify(new URL("../mod.ts", import.meta.url).href);
 
@@ -149,14 +156,15 @@ describe("importing the module", () => {
       const semaphore = new SystemSemaphore("key", 1);
       console.log(JSON.stringify([
         first.create(8), second.attach(0), first.lock(), first.unlock(), second.detach(),
-        first.view(Int32Array).length === 2, semaphore.acquire(), semaphore.release(),
+        first.view(Int32Array).length >= 2, semaphore.acquire(), semaphore.release(),
       ]));
       console.log(JSON.stringify([first.nativeKey(), first.errorString(), first.attach()]));`,
       ["run", "--no-prompt", "--quiet", "--allow-ffi", ...denied],
     );
     const [results, [nativeKey, errorString, attachedAgain]] = lines;
     assert.deepEqual(results, Array(8).fill(true));
-    assert.ok(nativeKey.startsWith(`${folder}/qipc_sharedmemory_key`), nativeKey);
+    const place = systemVOnly.skip === undefined ? `${folder}/` : "";
+    assert.ok(nativeKey.startsWith(`${place}qipc_sharedmemory_key`), nativeKey);
     assert.deepEqual([errorString, attachedAgain], ["", false]);
     assert.equal(stderr, "");
     assert.deepEqual(readdirSync(folder), []); // the end of the program has detached

@@ -18,7 +18,7 @@ import type { CleanupResult, Inventory, Removal, SegmentInfo, SemaphoreInfo } fr
 import { platformSafeName } from "../native_ipc_key.ts";
 import { type Agent, keyFolder, leaveNothingBehind, needsQt, ownRuntime } from "./support.ts";
 import { runtimes, slow, startAgent, startAgentThrough, startQt } from "./support.ts";
-import { ftok, systemLibrary, uniqueKey, until } from "./support.ts";
+import { ftok, linuxOnly, systemLibrary, uniqueKey, until } from "./support.ts";
 import { type Row, systemVRow } from "./systemv_tables.ts";
 
 const IPC_CREAT = 0o1000;
@@ -135,7 +135,7 @@ function inFolderOfItsOwn(): void {
   afterEach(() => rmSync(folder, { recursive: true }));
 }
 
-describe("a segment", () => {
+describe("a segment", linuxOnly, () => {
   inFolderOfItsOwn();
 
   for (const peer of runtimes) {
@@ -384,7 +384,7 @@ describe("a segment", () => {
   });
 });
 
-describe("a semaphore", () => {
+describe("a semaphore", linuxOnly, () => {
   inFolderOfItsOwn();
 
   for (const peer of runtimes) {
@@ -444,7 +444,7 @@ describe("a semaphore", () => {
   });
 });
 
-describe("key files", () => {
+describe("key files", linuxOnly, () => {
   inFolderOfItsOwn();
 
   test("that lead to nothing are removed, but not at once, and no others", slow, async () => {
@@ -539,7 +539,7 @@ describe("what belongs to another user", isRoot ? {} : { skip: "only root can be
   });
 });
 
-test("a folder that is missing is an error that says so", slow, async () => {
+test("a folder that is missing is an error that says so", { ...slow, ...linuxOnly }, async () => {
   const agent = startAgent(ownRuntime, { TMPDIR: `${keyFolder}missing ${process.pid}` });
   await assert.rejects(agent.request("inspect"), {
     name: "SharedMemoryException",

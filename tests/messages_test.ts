@@ -4,8 +4,8 @@ import { once } from "node:events";
 import { describe, test } from "node:test";
 import { MessageChannel } from "node:worker_threads";
 import { SharedMemory } from "../mod.ts";
-import { leaveNothingBehind, uniqueKey } from "./support.ts";
-import { segmentRow } from "./systemv_tables.ts";
+import { leaveNothingBehind, sizeOf, transferOnly, uniqueKey } from "./support.ts";
+import { assertAttached } from "./systemv_tables.ts";
 import { Thread } from "./threads.ts";
 
 function created(size: number): SharedMemory {
@@ -38,7 +38,8 @@ describe("what is sent to another thread", () => {
         [],
       ]);
       assert.equal(dead.lock, undefined);
-      assert.deepEqual([memory.isAttached(), segmentRow(memory.key()!)["nattch"]], [true, "1"]);
+      assert.equal(memory.isAttached(), true);
+      assertAttached(memory.key()!, 1);
     });
   }
 
@@ -53,46 +54,54 @@ describe("what is sent to another thread", () => {
     );
     memory.data()!.set([1, 2, 3]);
     thread.tell(memory.data()!);
-    assert.deepEqual(await thread.next(), [64, 9, 2, 3]);
+    assert.deepEqual(await thread.next(), [sizeOf(64), 9, 2, 3]);
     assert.deepEqual([...memory.data()!.subarray(0, 3)], [1, 8, 3]);
     assert.equal(await thread.end(), 0);
   });
 
-  test("is the segment itself if a view's buffer is transferred, until detach()", async () => {
-    using other = created(64);
-    using memory = new SharedMemory(other.key());
-    assert.equal(memory.attach(), true, memory.errorString());
-    const thread = new Thread(
-      memory.key()!,
-      `const moved = await next();
+  test(
+    "is the segment itself if a view's buffer is transferred, until detach()",
+    transferOnly,
+    async () => {
+      using other = created(64);
+      using memory = new SharedMemory(other.key());
+      assert.equal(memory.attach(), true, memory.errorString());
+      const thread = new Thread(
+        memory.key()!,
+        `const moved = await next();
       moved[0] = 9;
       tell(moved.length);
       await next();
       moved[1] = 8;
       tell([...moved.subarray(0, 3)]);`,
-    );
-    other.data()!.set([1, 2, 3]);
-    const view = memory.data()!;
-    thread.tell(view, [view.buffer as ArrayBuffer]);
-    assert.equal(await thread.next(), 64);
-    assert.deepEqual([view.length, memory.data()!.length, other.data()![0]], [0, 0, 9]);
-    assert.equal(memory.isAttached(), true);
-    assert.equal(memory.detach(), true, memory.errorString());
-    thread.tell("go");
-    assert.deepEqual(await thread.next(), [0, 8, 0]); // memory of its own by now
-    assert.deepEqual([...other.data()!.subarray(0, 3)], [9, 2, 3]);
-    assert.equal(await thread.end(), 0);
-  });
+      );
+      other.data()!.set([1, 2, 3]);
+      const view = memory.data()!;
+      thread.tell(view, [view.buffer as ArrayBuffer]);
+      assert.equal(await thread.next(), 64);
+      assert.deepEqual([view.length, memory.data()!.length, other.data()![0]], [0, 0, 9]);
+      assert.equal(memory.isAttached(), true);
+      assert.equal(memory.detach(), true, memory.errorString());
+      thread.tell("go");
+      assert.deepEqual(await thread.next(), [0, 8, 0]); // memory of its own by now
+      assert.deepEqual([...other.data()!.subarray(0, 3)], [9, 2, 3]);
+      assert.equal(await thread.end(), 0);
+    },
+  );
 
-  test("stays harmless if the thread that had the segment ends before its receiver", async () => {
-    using memory = created(64);
-    memory.data()![0] = 5;
-    const thread = new Thread(memory.key()!, "tell(memory.data(), [memory.data().buffer]);");
-    const moved = await thread.next() as Uint8Array;
-    assert.equal(await thread.end(), 0);
-    assert.equal(segmentRow(memory.key()!)["nattch"], "1");
-    assert.deepEqual([moved.length, moved[0]], [64, 0]);
-    moved.fill(1);
-    assert.equal(memory.data()![0], 5);
-  });
+  test(
+    "stays harmless if the thread that had the segment ends before its receiver",
+    transferOnly,
+    async () => {
+      using memory = created(64);
+      memory.data()![0] = 5;
+      const thread = new Thread(memory.key()!, "tell(memory.data(), [memory.data().buffer]);");
+      const moved = await thread.next() as Uint8Array;
+      assert.equal(await thread.end(), 0);
+      assertAttached(memory.key()!, 1);
+      assert.deepEqual([moved.length, moved[0]], [64, 0]);
+      moved.fill(1);
+      assert.equal(memory.data()![0], 5);
+    },
+  );
 });

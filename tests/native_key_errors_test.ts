@@ -3,9 +3,9 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync } from "node:fs";
 import { rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { SharedMemory } from "../mod.ts";
-import { assertFailed, keyFolder, leaveNothingBehind } from "./support.ts";
+import { assertFailed, keyFolder, leaveNothingBehind, systemVOnly } from "./support.ts";
 
-describe("a native key", () => {
+describe("a native key", systemVOnly, () => {
   leaveNothingBehind();
 
   /** Runs `body` with a folder of its own. */

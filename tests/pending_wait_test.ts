@@ -5,7 +5,7 @@ import { created, served } from "./peers.ts";
 import { expectTrue } from "./qt_pairs.ts";
 import { type Agent, leaveNothingBehind, ownRuntime, runtimes, slow } from "./support.ts";
 import { semaphoreValue, startAgent, untilBlocked, withDeadline } from "./support.ts";
-import { segmentRow } from "./systemv_tables.ts";
+import { assertAttached } from "./systemv_tables.ts";
 import { fixture } from "./threads.ts";
 
 /** Longer than any end takes, and shorter than a wait that would keep the program. */
@@ -48,7 +48,7 @@ describe("a program that waits for a lock", () => {
         assert.equal(await withDeadline(agent.ended, "the end"), code, agent.stderr);
         assert.ok(performance.now() - start < PROMPTLY_MS);
         assert.equal(agent.stderr.includes("locked true"), false, agent.stderr);
-        assert.equal(segmentRow(key)["nattch"], "1");
+        assertAttached(key, 1);
         assert.equal(semaphoreValue(key), 0);
         assert.equal(memory.unlock(), true);
         assert.equal(semaphoreValue(key), 1);

@@ -3,10 +3,16 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { describe, test } from "node:test";
 import { pairs, startAttached } from "./qt_pairs.ts";
-import { leaveNothingBehind, segmentFile, semaphoreFile, uniqueKey } from "./support.ts";
+import {
+  leaveNothingBehind,
+  segmentFile,
+  semaphoreFile,
+  systemVOnly,
+  uniqueKey,
+} from "./support.ts";
 import { segmentRow, watchObjects } from "./systemv_tables.ts";
 
-describe("the last one out of Qt and ours", () => {
+describe("the last one out of Qt and ours", systemVOnly, () => {
   leaveNothingBehind();
 
   for (const pair of pairs) {

@@ -9,7 +9,7 @@ import {
   assertNoSemaphore,
   assertUntouched,
 } from "./qt_states.ts";
-import { leaveNothingBehind, segmentFile, uniqueKey } from "./support.ts";
+import { leaveNothingBehind, segmentFile, sizeOf, uniqueKey } from "./support.ts";
 
 describe("Qt's tests of QSharedMemory: keys", () => {
   leaveNothingBehind();
@@ -60,7 +60,7 @@ describe("Qt's tests of QSharedMemory: keys", () => {
     memory.setKey(key);
     assert.equal(memory.isAttached(), true);
     assert.equal(memory.data(), data);
-    assert.equal(data.length, 16);
+    assert.equal(data.length, sizeOf(16));
     memory.setKey(uniqueKey("another"));
     assertUntouched(memory);
     assert.equal(data.length, 0);
@@ -108,8 +108,8 @@ describe("Qt's tests of QSharedMemory: create, attach, detach", () => {
       assert.equal(memory.key(), key);
       if (error === "NoError") {
         assert.equal(memory.errorString(), "");
-        assert.equal(memory.data()!.length, size);
-        assert.equal(memory.size(), size);
+        assert.equal(memory.data()!.length, sizeOf(size));
+        assert.equal(memory.size(), sizeOf(size));
       } else {
         assert.match(memory.errorString(), /^SharedMemory\.create /);
         assertDetached(memory);
@@ -136,8 +136,8 @@ describe("Qt's tests of QSharedMemory: create, attach, detach", () => {
       assert.equal(memory.key(), key);
       if (exists) {
         for (const again of [true, false]) {
-          assert.equal(memory.data()!.length, 1024);
-          assert.equal(memory.size(), 1024);
+          assert.equal(memory.data()!.length, sizeOf(1024));
+          assert.equal(memory.size(), sizeOf(1024));
           assert.equal(memory.errorString(), "");
           assert.equal(memory.detach(), true);
           if (again) assert.equal(memory.attach(), true, memory.errorString());

@@ -5,10 +5,12 @@ import { SystemSemaphore, SystemSemaphoreError, SystemSemaphoreMode } from "../m
 import type { Runtime } from "../scripts/runtimes.ts";
 import {
   type Agent,
+  capabilities,
   leaveNothingBehind,
   runtimes,
   semaphoreValue,
   startAgent,
+  undoOnly,
   uniqueKey,
   untilBlocked,
 } from "./support.ts";
@@ -93,7 +95,7 @@ async function releaseAndEnd(runtime: Runtime, key: string, value: number): Prom
 
 /** Where Qt waits for 10 s, the kernel says that the process is blocked; then, as in Qt, it is killed. */
 async function assertBlocks(agent: Agent, key: string): Promise<void> {
-  const blocked = assert.rejects(agent.call("s", "acquire"), /ended \(SIGKILL\) in call/);
+  const blocked = assert.rejects(agent.call("s", "acquire"), /ended \((SIGKILL|1)\) in call/);
   await untilBlocked(key);
   assert.equal(semaphoreValue(key), 0);
   await agent.kill();
@@ -110,7 +112,7 @@ describe("Qt's tests of QSystemSemaphore: processes", () => {
       assertNoError(semaphore);
       await assertBlocks(await startHelper(runtime, key), key);
       await releaseAndEnd(runtime, key, 1);
-      assert.equal(semaphoreValue(key), 0);
+      assert.equal(semaphoreValue(key), capabilities.semaphoreUndo ? 0 : 1);
     });
 
     test(`B7 basicProcesses: a waiting ${runtime.name} process goes on when another releases`, async () => {
@@ -126,27 +128,35 @@ describe("Qt's tests of QSystemSemaphore: processes", () => {
       assert.equal(await waiting.end(), 0);
     });
 
-    test(`B9 undo: what a ${runtime.name} process acquired is free when it ends`, async () => {
-      const key = uniqueKey("store");
-      using semaphore = new SystemSemaphore(key, 1, Create);
-      assertNoError(semaphore);
-      await acquireAndEnd(runtime, key);
-      assert.equal(semaphoreValue(key), 1);
-      await acquireAndEnd(runtime, key);
-      assert.equal(semaphoreValue(key), 1);
-    });
+    test(
+      `B9 undo: what a ${runtime.name} process acquired is free when it ends`,
+      undoOnly,
+      async () => {
+        const key = uniqueKey("store");
+        using semaphore = new SystemSemaphore(key, 1, Create);
+        assertNoError(semaphore);
+        await acquireAndEnd(runtime, key);
+        assert.equal(semaphoreValue(key), 1);
+        await acquireAndEnd(runtime, key);
+        assert.equal(semaphoreValue(key), 1);
+      },
+    );
 
-    test(`B10 initialValue: a ${runtime.name} process acquires 1 once, and not twice`, async () => {
-      const key = uniqueKey("store");
-      using semaphore = new SystemSemaphore(key, 1, Create);
-      assertNoError(semaphore);
-      await acquireAndEnd(runtime, key);
-      const twice = await startHelper(runtime, key);
-      assert.equal(await twice.call("s", "acquire"), true);
-      await assertBlocks(twice, key);
-      assert.equal(semaphoreValue(key), 1);
-      await releaseAndEnd(runtime, key, 2);
-    });
+    test(
+      `B10 initialValue: a ${runtime.name} process acquires 1 once, and not twice`,
+      undoOnly,
+      async () => {
+        const key = uniqueKey("store");
+        using semaphore = new SystemSemaphore(key, 1, Create);
+        assertNoError(semaphore);
+        await acquireAndEnd(runtime, key);
+        const twice = await startHelper(runtime, key);
+        assert.equal(await twice.call("s", "acquire"), true);
+        await assertBlocks(twice, key);
+        assert.equal(semaphoreValue(key), 1);
+        await releaseAndEnd(runtime, key, 2);
+      },
+    );
   }
 
   for (const count of [1, 3, 10]) {

@@ -11,7 +11,15 @@ import {
   runtimes,
   semaphoreFile,
 } from "./support.ts";
-import { ftok, semaphoreValue, slow, startAgent, systemLibrary, uniqueKey } from "./support.ts";
+import {
+  ftok,
+  semaphoreValue,
+  slow,
+  startAgent,
+  systemLibrary,
+  systemVOnly,
+  uniqueKey,
+} from "./support.ts";
 
 const IPC_CREAT = 0o1000;
 const IPC_RMID = 0;
@@ -51,7 +59,7 @@ async function endAll(agents: readonly Agent[]): Promise<void> {
   assert.deepEqual(endings, agents.map(() => 0));
 }
 
-describe("a lock that is taken, with nobody attached who could release it", () => {
+describe("a lock that is taken, with nobody attached who could release it", systemVOnly, () => {
   leaveNothingBehind();
 
   test("is recovered by create(), and works", () => {

@@ -10,6 +10,7 @@ import {
   startAgent,
   startQt,
   systemLibrary,
+  systemVOnly,
   uniqueKey,
 } from "./support.ts";
 import { semaphoreRow } from "./systemv_tables.ts";
@@ -32,7 +33,7 @@ function assertRemoved(key: string, semid: string | undefined): void {
 }
 
 // Qt removes a semaphore when its owner lets go of it, whoever uses it. Ours leaves that to the last.
-describe("a semaphore whose owner leaves first", () => {
+describe("a semaphore whose owner leaves first", systemVOnly, () => {
   leaveNothingBehind();
 
   for (const owner of runtimes) {

@@ -3,7 +3,14 @@ import { spawn } from "node:child_process";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { leaveNothingBehind, ownRuntime, runtimes, slow, withDeadline } from "./support.ts";
+import {
+  leaveNothingBehind,
+  linuxOnly,
+  ownRuntime,
+  runtimes,
+  slow,
+  withDeadline,
+} from "./support.ts";
 
 const script = fileURLToPath(new URL("../scripts/soak.ts", import.meta.url));
 /** It starts workers in all runtimes itself, so it runs in one of them. */
@@ -23,7 +30,9 @@ async function soak(...options: string[]): Promise<string> {
   return `${output}exit code ${code}`;
 }
 
-const options = ownRuntime.name === runner.name
+const options = linuxOnly.skip !== undefined
+  ? linuxOnly
+  : ownRuntime.name === runner.name
   ? slow
   : { skip: `runs in ${runner.name}, and starts the others itself` };
 

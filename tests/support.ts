@@ -8,14 +8,56 @@ import { createInterface } from "node:readline";
 import { after, afterEach, beforeEach } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { type Capabilities, capabilitiesOf } from "../backends/capabilities.ts";
 import { Libc } from "../backends/libc.ts";
 import { selectFfi } from "../ffi/mod.ts";
-import { type SharedMemory, SharedMemoryError } from "../mod.ts";
+import { NativeIpcKey, type SharedMemory, SharedMemoryError } from "../mod.ts";
 import { platformSafeName } from "../native_ipc_key.ts";
 import { findRuntime, type Runtime } from "../scripts/runtimes.ts";
+import { ipcsRows } from "./ipcs.ts";
+import { keyValue, objectNames } from "./windows_objects.ts";
+
+/** How many times the usual time a slow machine is given, as an emulated one. */
+const patience = Number(process.env["SHARED_MEMORY_TEST_PATIENCE"] || 1);
 
 /** For anything a process is asked to do, in ms; a test that meets it fails. */
-export const DEADLINE_MS = 30_000;
+export const DEADLINE_MS = 30_000 * patience;
+
+const isWindows = process.platform === "win32";
+const isDarwin = process.platform === "darwin";
+
+/** What the objects of keys that are strings can do here. */
+export const capabilities: Capabilities = capabilitiesOf(
+  NativeIpcKey.legacyDefaultTypeForOs(process.platform),
+);
+
+/** What `size()` says of a segment that was made with `bytes`. */
+export function sizeOf(bytes: number): number {
+  return capabilities.exactSize ? bytes : Math.ceil(bytes / 4096) * 4096;
+}
+
+/** For what is about key files and System V's own calls. */
+export const systemVOnly: { skip?: string } = isWindows ? { skip: "is about System V" } : {};
+
+/** For what is about a buffer that was transferred away, which detach() cannot empty. */
+export const transferOnly: { skip?: string } = capabilities.zerosTransferred
+  ? {}
+  : { skip: `such a buffer goes on showing the segment on ${capabilities.name}` };
+
+/** For what is about the kernel's undoing of what an ended process did to a semaphore. */
+export const undoOnly: { skip?: string } = capabilities.semaphoreUndo
+  ? {}
+  : { skip: `nothing is undone to semaphores of ${capabilities.name}` };
+
+/** For what is about segments that a crash has left. */
+export const staleOnly: { skip?: string } = capabilities.survivesCrash
+  ? {}
+  : { skip: `no segment of ${capabilities.name} survives its users` };
+
+/** For what needs Linux: `/proc`, strace, other users, file descriptors, namespaces. */
+export const linuxOnly: { skip?: string } = process.platform === "linux"
+  ? {}
+  : { skip: "needs what only Linux has" };
 
 /** For a test that starts many processes: bun gives it 5 s otherwise, too little on a busy machine. */
 export const slow = { timeout: 2 * DEADLINE_MS };
@@ -67,12 +109,17 @@ export function uniqueKey(text = "test"): string {
 /** The folder of the key files, with a slash at the end. */
 export const keyFolder = `${tmpdir()}/`;
 
+/** What the native keys of keys that are strings begin with. */
+const prefix = isWindows ? "" : keyFolder;
+
+/** The key file of a segment; on Windows its name. */
 export function segmentFile(key: string): string {
-  return keyFolder + platformSafeName(key, "qipc_sharedmemory_");
+  return prefix + platformSafeName(key, "qipc_sharedmemory_");
 }
 
+/** The same of a semaphore, also that of the lock of a segment. */
 export function semaphoreFile(key: string): string {
-  return keyFolder + platformSafeName(key, "qipc_systemsem_");
+  return prefix + platformSafeName(key, "qipc_systemsem_");
 }
 
 export interface Thrown {
@@ -208,13 +255,12 @@ export async function until(condition: () => boolean, what: string): Promise<voi
   }
 }
 
-const GETVAL = 12;
-const GETNCNT = 14;
+const [GETVAL, GETNCNT] = isDarwin ? [5, 3] : [12, 14];
 let libc: Libc | undefined;
 
 /** The C library, for tests that look behind the scenes. */
 export function systemLibrary(): Libc {
-  return libc ??= new Libc(selectFfi(), process.arch);
+  return libc ??= new Libc(selectFfi(), process.arch, process.platform);
 }
 
 /** What `ftok(path, 'Q')` returns; it fails as that does if there is no such file. */
@@ -232,21 +278,38 @@ function semctl(key: string, command: number): number {
 
 /** The value of the semaphore of a key, or -1 if there is none. */
 export function semaphoreValue(key: string): number {
-  return semctl(key, GETVAL);
+  return isWindows ? keyValue(key) : semctl(key, GETVAL);
 }
 
 /** Waits until `count` processes or threads are blocked on the semaphore of a key. */
 export async function untilBlocked(key: string, count = 1): Promise<void> {
+  if (isWindows || isDarwin) return await delay(100); // of tries with pauses nobody can tell
   await until(() => semctl(key, GETNCNT) === count, `${count} waiting for ${key}`);
 }
 
-/** What there is of System V objects and of Qt's key files. */
+/** What there is of System V and POSIX objects and of Qt's key files; on Windows, of named objects. */
 export function ipcObjects(): string[] {
+  if (isWindows) return objectNames();
+  const files = readdirSync(keyFolder).filter((name) => name.startsWith("qipc_"));
+  if (isDarwin) {
+    const ids = (["shm", "sem"] as const).flatMap((name) =>
+      ipcsRows(name).map((row) => `${name} ${row[`${name}id`]}`)
+    );
+    return [...ids, ...files];
+  }
   const table = (name: string, column: number) =>
     readFileSync(`/proc/sysvipc/${name}`, "utf8").trim().split("\n").slice(1)
       .map((line) => `${name} ${line.trim().split(/\s+/)[column]}`);
-  const files = readdirSync(keyFolder).filter((name) => name.startsWith("qipc_"));
-  return [...table("shm", 1), ...table("sem", 1), ...files];
+  return [...table("shm", 1), ...table("sem", 1), ...files, ...posixObjects()];
+}
+
+const posixFolder = "/dev/shm";
+
+/** What there is of POSIX objects with Qt's names, or names of the tests' choice that begin like these. */
+function posixObjects(): string[] {
+  if (!existsSync(posixFolder)) return [];
+  return readdirSync(posixFolder).filter((name) => /^(sem\.)?qipc_/.test(name))
+    .map((name) => `${posixFolder}/${name}`);
 }
 
 /** What is there that was not `before`: what was may be on its way out, left by who ended just then. */

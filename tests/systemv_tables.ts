@@ -1,13 +1,20 @@
 /** What the kernel says about System V objects, for tests of what Qt and other peers find there. */
+import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { basename } from "node:path";
-import { ftok, ipcObjects, segmentFile, semaphoreFile } from "./support.ts";
+import process from "node:process";
+import { ipcsRows } from "./ipcs.ts";
+import { ftok, ipcObjects, segmentFile, semaphoreFile, systemVOnly } from "./support.ts";
+import { until, untilBlocked } from "./support.ts";
 
 /** A row of `/proc/sysvipc/shm` or `sem`: the text of each column under its heading. */
 export type Row = Readonly<Record<string, string>>;
 
 /** The object of a System V key, if there is one. */
 export function systemVRow(table: "shm" | "sem", key: number): Row | undefined {
+  if (process.platform === "darwin") {
+    return ipcsRows(table).find((row) => (Number(row["key"]) | 0) === key);
+  }
   const [heading, ...lines] = readFileSync(`/proc/sysvipc/${table}`, "utf8").trim().split("\n")
     .map((line) => line.trim().split(/\s+/));
   const row = lines.find(([value]) => Number(value) === key);
@@ -17,6 +24,18 @@ export function systemVRow(table: "shm" | "sem", key: number): Row | undefined {
 /** The segment of a Qt key, which must exist. */
 export function segmentRow(key: string): Row {
   return existing("shm", segmentFile(key));
+}
+
+/** Asserts how often the segment of a Qt key is attached; Windows only tells that it is there. */
+export function assertAttached(key: string, count: number): void {
+  if (systemVOnly.skip === undefined) assert.equal(Number(segmentRow(key)["nattch"]), count);
+  else assert.equal(ipcObjects().includes(segmentFile(key)), count > 0);
+}
+
+/** Waits until the segment of a Qt key is attached so often; Windows does not tell. */
+export async function untilAttached(key: string, count: number, what: string): Promise<void> {
+  if (systemVOnly.skip !== undefined) return await untilBlocked(key);
+  await until(() => Number(segmentRow(key)["nattch"]) === count, what);
 }
 
 /** The semaphore of a Qt key, which must exist. */

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { SharedMemoryError, SystemSemaphoreError } from "../mod.ts";
 import { type Agent, keyFolder, leaveNothingBehind } from "./support.ts";
-import { ownRuntime, startAgentThrough, uniqueKey } from "./support.ts";
+import { ownRuntime, startAgentThrough, systemVOnly, uniqueKey } from "./support.ts";
 
 const { KeyError, NotFound, NoError, PermissionDenied } = SharedMemoryError;
 
@@ -112,7 +112,7 @@ describe("what belongs to another user", options, () => {
   });
 });
 
-describe("the folder of the key files", () => {
+describe("the folder of the key files", systemVOnly, () => {
   inFolderOfItsOwn();
 
   test("that is missing is a KeyError which names it; made meanwhile, it is used", async () => {

@@ -27,6 +27,7 @@ import {
   slow,
   startAgent,
   startAgentThrough,
+  systemVOnly,
   uniqueKey,
   untilBlocked,
 } from "./support.ts";
@@ -46,7 +47,7 @@ function attached(key: string): SharedMemory {
 
 const inode = (path: string) => statSync(path, { bigint: true }).ino;
 
-describe("the wire protocol of segments", () => {
+describe("the wire protocol of segments", systemVOnly, () => {
   leaveNothingBehind();
 
   for (const runtime of runtimes) {
