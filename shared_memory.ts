@@ -156,7 +156,7 @@ export class SharedMemory implements Disposable {
     if (key instanceof NativeIpcKey) return this.setNativeKey(key);
     // Qt: the empty key after none changes nothing.
     const isSame = key === this.#key || (!key && this.#key === null);
-    if (isSame && this.#chosen === null) return;
+    if (isSame && !this.#chosen) return;
     this.#reset(key, null);
   }
 

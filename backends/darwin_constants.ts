@@ -36,6 +36,10 @@ export const SEMID_DS = { bytes: 72, uid: 0, cuid: 8, mode: 16, otime: 32 } as c
 export const MAP_NORESERVE = 0x40;
 export const MAP_ANONYMOUS = 0x1000;
 
+// <mach/vm_statistics.h>, <mach/vm_inherit.h>
+export const VM_FLAGS_ANYWHERE = 1;
+export const VM_INHERIT_SHARE = 0;
+
 // <unistd.h>
 export const _SC_PAGESIZE = 29;
 export const _CS_DARWIN_USER_TEMP_DIR = 65537;

@@ -9,7 +9,12 @@ import {
   STATX_BASIC_STATS,
   SYS_STATX,
 } from "./constants.ts";
-import { _CS_DARWIN_USER_TEMP_DIR, STAT } from "./darwin_constants.ts";
+import {
+  _CS_DARWIN_USER_TEMP_DIR,
+  STAT,
+  VM_FLAGS_ANYWHERE,
+  VM_INHERIT_SHARE,
+} from "./darwin_constants.ts";
 import { EINTR, ESRCH, failure, swapErrno } from "./errno.ts";
 import { constantsOf, type SystemConstants } from "./system.ts";
 import { loadFunctions } from "./variadic.ts";
@@ -72,6 +77,16 @@ const DARWIN_SIGNATURES = {
   confstr: { args: ["i32", "buffer", "u64"], returns: "u64" }, // (name, buf, length)
 } as const satisfies CSignatures;
 
+/** Of the kernel beneath the Unix one. */
+const MACH_SIGNATURES = {
+  task_self_trap: { args: [], returns: "u32" }, // what the macro mach_task_self() stands for
+  // (task, to *, size, mask, flags, task, from, copy, protection *, maximal protection *, inheritance)
+  mach_vm_remap: {
+    args: ["u32", "buffer", "u64", "u64", "i32", "u32", "u64", "i32", "buffer", "buffer", "u32"],
+    returns: "i32",
+  },
+} as const satisfies CSignatures;
+
 /** On Intel their names without a suffix are those of functions for inodes of 32 bits. */
 const DARWIN_STAT_SIGNATURES = {
   fstat: { args: ["i32", "buffer"], returns: "i32" }, // (fd, struct stat *)
@@ -128,6 +143,7 @@ export class Libc {
   /** What asks about a file, for texts. */
   readonly statCall: string;
   readonly #darwin: DarwinFunctions | null = null;
+  #mapAgain: ((address: bigint, bytes: bigint) => bigint | null) | undefined;
   #background: AsyncCFunctions<typeof BACKGROUND> | undefined;
   #pidNamespace: number | undefined;
   #errnoAddress = 0n;
@@ -218,6 +234,14 @@ export class Libc {
     const path = new Uint8Array(PATH_MAX);
     const length = this.#darwin?.confstr(_CS_DARWIN_USER_TEMP_DIR, path, BigInt(PATH_MAX)) ?? 0n;
     return length === 0n ? "" : decoder.decode(path.subarray(0, path.indexOf(0)));
+  }
+
+  /**
+   * Maps shared memory of this process at a second address, which it returns: on macOS, where it is
+   * `null` if that cannot be done.
+   */
+  mapAgain(address: bigint, bytes: bigint): bigint | null {
+    return (this.#mapAgain ??= machRemap(this.ffi))(address, bytes);
   }
 
   /** About the file of a descriptor, or the errno. */
@@ -379,4 +403,30 @@ function loadDarwin(ffi: Ffi, arch: string): DarwinFunctions {
   const functions = loadFunctions(ffi, { os: "darwin", arch }, DARWIN_LIBRARIES, signatures);
   const named = stats.map(([name]) => [name, functions[name + suffix]]);
   return { ...functions, ...Object.fromEntries(named) } as DarwinFunctions;
+}
+
+function machRemap(ffi: Ffi): (address: bigint, bytes: bigint) => bigint | null {
+  let mach: CFunctions<typeof MACH_SIGNATURES>;
+  try {
+    mach = ffi.load(DARWIN_LIBRARIES, MACH_SIGNATURES);
+  } catch {
+    return () => null;
+  }
+  const task = mach.task_self_trap();
+  const found = new BigUint64Array(1);
+  const protections = new Uint8Array(8);
+  const [to, current, maximal] = [
+    new Uint8Array(found.buffer),
+    protections.subarray(0, 4),
+    protections.subarray(4),
+  ];
+  return (address, bytes) => {
+    found[0] = 0n;
+    const flags = VM_FLAGS_ANYWHERE;
+    const result = mach.mach_vm_remap(
+      ...[task, to, bytes, 0n, flags, task, address, 0, current, maximal] as const,
+      VM_INHERIT_SHARE,
+    );
+    return result === 0 ? found[0]! : null;
+  };
 }

@@ -128,8 +128,16 @@ export class PosixFile {
     return isMarked(this.#status);
   }
 
-  /** The object, `null` if there is none. */
-  static open(libc: Libc, name: PosixName, flags: number): PosixFile | null {
+  /**
+   * The object, `null` if there is none. It is refused before it is used, if `check` throws or if it is
+   * not what it should be: a use, however short, keeps the last user from removing it.
+   */
+  static open(
+    libc: Libc,
+    name: PosixName,
+    flags: number,
+    check: (bytes: number) => void = () => {},
+  ): PosixFile | null {
     const path = cString(name.path);
     const deadline = performance.now() + OPEN_MS;
     for (;;) {
@@ -138,9 +146,11 @@ export class PosixFile {
       if (fd < 0) throw openFailure(libc, name, path, -fd);
       let isKept = false;
       try {
+        const found = statusOf(libc, fd, name);
+        checkKind(libc, name, found);
+        check(found.bytes);
         const isUsed = flock(libc, fd, LOCK_SH | LOCK_NB);
         const status = statusOf(libc, fd, name);
-        checkKind(libc, name, status);
         isKept = isUsed && status.links > 0; // or else somebody has just removed it
         if (isKept) return new PosixFile(libc, name, fd, status);
       } finally {

@@ -199,18 +199,14 @@ export class PosixSegments implements SegmentBackend {
   /** `null` if there is no such segment. */
   #attach(name: PosixName, mode: AccessMode, lock: Lock | null, minBytes: number): Segment | null {
     const readOnly = mode === AccessMode.ReadOnly;
-    const file = PosixFile.open(this.#libc, name, readOnly ? O_RDONLY : O_RDWR);
+    const file = PosixFile.open(this.#libc, name, readOnly ? O_RDONLY : O_RDWR, (bytes) => {
+      if (bytes > 0) this.#checkSize(bytes, minBytes); // or else somebody is making it
+    });
     if (file === null) return null;
     let isMapped = false;
     try {
       if (file.size === 0) this.#awaitSize(file, lock);
-      if (file.size < minBytes) {
-        throw new Failure(
-          "InvalidSize",
-          `the segment has ${file.size} bytes, fewer than the ${minBytes} that were asked for`,
-        );
-      }
-      this.#checkSize(file.size);
+      this.#checkSize(file.size, minBytes);
       if (!readOnly && !file.isReserved) file.reserve();
       const segment = this.#map(file, mode, lock);
       isMapped = true;
@@ -246,7 +242,13 @@ export class PosixSegments implements SegmentBackend {
     throw new Failure("OutOfResources", "/dev/shm is full, and has no room for all of the segment");
   }
 
-  #checkSize(size: number): void {
+  #checkSize(size: number, minBytes = 1): void {
+    if (size < minBytes) {
+      throw new Failure(
+        "InvalidSize",
+        `the segment has ${size} bytes, fewer than the ${minBytes} that were asked for`,
+      );
+    }
     if (size <= this.#maxBytes) return;
     throw new Failure(
       "InvalidSize",

@@ -28,6 +28,7 @@ import { Mappings } from "./mapping.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./systemv_key_file.ts";
 import { limitsOf } from "./systemv_limits.ts";
 import { ownerOf } from "./systemv_owner.ts";
+import { type Range, rangeOf } from "./systemv_range.ts";
 import {
   isShared,
   type Lock,
@@ -81,33 +82,33 @@ function processText(pid: number | null): string {
   return pid === null ? "a process" : `process ${pid}`;
 }
 
-/** What is at the address of a segment: itself, private memory, or what somebody else has put there. */
-type Range = "attached" | "buried" | "foreign";
-
 /** A segment of System V, attached. */
 class SystemVSegment implements Segment {
-  readonly address: bigint;
   readonly size: number;
   readonly #system: SystemVSegments;
   readonly #id: number;
+  readonly #range: Range;
   readonly #file: KeyFile;
   readonly #lock: Lock | null;
-  #range: Range = "attached";
 
   constructor(
     system: SystemVSegments,
     id: number,
-    address: bigint,
+    range: Range,
     size: number,
     file: KeyFile,
     lock: Lock | null,
   ) {
     this.#system = system;
     this.#id = id;
-    this.address = address;
+    this.#range = range;
     this.size = size;
     this.#file = file;
     this.#lock = lock;
+  }
+
+  get address(): bigint {
+    return this.#range.address;
   }
 
   /** Lets others find it under `path`. */
@@ -116,13 +117,11 @@ class SystemVSegment implements Segment {
   }
 
   unmap(): boolean {
-    this.#range = this.#system.bury(this.address, this.size);
-    return this.#range !== "attached";
+    return this.#range.bury();
   }
 
   free(): void {
-    if (this.#range === "buried") this.#system.mappings.free(this.address, this.size);
-    else if (this.#range === "attached") this.#system.detach(this.address);
+    this.#range.free();
   }
 
   leave(held: boolean, wait: boolean, ending = false): void {
@@ -177,7 +176,7 @@ class SystemVSegment implements Segment {
 export class SystemVSegments implements SegmentBackend {
   readonly #libc: Libc;
   readonly #maxBytes: number;
-  readonly mappings: Mappings;
+  readonly #mappings: Mappings;
   readonly #statusBuffer: Uint8Array;
   readonly #statusView: DataView;
   readonly #createErrors: ErrnoTable;
@@ -194,7 +193,7 @@ export class SystemVSegments implements SegmentBackend {
     this.#attachErrors = { ...ATTACH_ERRORS, ...attach };
     this.#projectId = projectId;
     this.#maxBytes = maxBytes;
-    this.mappings = new Mappings(libc, pageBytes);
+    this.#mappings = new Mappings(libc, pageBytes);
   }
 
   #keyPath(path: string, lock: Lock | null, permissions = PRIVATE): KeyPath {
@@ -238,7 +237,7 @@ export class SystemVSegments implements SegmentBackend {
       if (errno !== 0) throw this.#failure(errno, this.#createErrors, file.key);
       const address = this.#map(id, mode);
       if (address === null) throw failure("shmat", EIDRM);
-      return new SystemVSegment(this, id, address, size, file, lock);
+      return this.#segment(id, address, size, file, lock);
     } catch (error) {
       if (id !== -1) this.remove(id);
       if (file.created && errno !== EEXIST) file.unlink();
@@ -328,7 +327,7 @@ export class SystemVSegments implements SegmentBackend {
       this.#checkUsers(status, path);
       if (status.size > this.#maxBytes) throw this.#oversize("the segment has", status.size);
       isKept = true;
-      return new SystemVSegment(this, id, address, status.size, file, lock);
+      return this.#segment(id, address, status.size, file, lock);
     } finally {
       if (!isKept) this.#libc.c.shmdt(address);
     }
@@ -552,17 +551,9 @@ export class SystemVSegments implements SegmentBackend {
       this.#libc.errno() !== EPERM;
   }
 
-  detach(address: bigint): void {
-    this.#libc.c.shmdt(address);
-  }
-
-  /** Detaches, and leaves private memory there: `"attached"` if there is no memory for that. */
-  bury(address: bigint, size: number): Range {
-    if (this.#libc.os === "linux") {
-      return this.mappings.bury(address, size) ? "buried" : "attached";
-    }
-    // There only `shmdt` detaches, and takes away whatever has been mapped over the segment.
-    this.detach(address);
-    return this.mappings.occupy(address, size) ? "buried" : "foreign";
+  /** One that `shmat` has attached at `address`. */
+  #segment(id: number, address: bigint, size: number, file: KeyFile, lock: Lock | null) {
+    const range = rangeOf(this.#libc, this.#mappings, address, size);
+    return new SystemVSegment(this, id, range, size, file, lock);
   }
 }

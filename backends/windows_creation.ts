@@ -4,17 +4,20 @@ import { bareName, nameBeside } from "./windows_names.ts";
 
 /** How long a call into the kernel waits at most, so that a worker can be ended. */
 const SLICE_MS = 1000;
-const LOOK_AGAIN_MS = 1;
+/** How long somebody is waited for who looks for the segment, which takes far less. */
+const LOOK_MS = 5000;
+/** How often one looks again whether a segment is complete, or gone. */
+const AGAIN_MS = 10;
 
 /**
- * The mutex `<name>_creating`. Whoever makes the segment of a name owns it from before the segment is
- * there until it is filled, and whoever looks for the segment owns it meanwhile, so nobody finds one
- * that is unfinished. When its owner dies, the next one is told so, and waits until the kernel has
- * removed what the dead one has left: nobody else can have opened that.
+ * Two mutexes. `<name>_creating` belongs to whoever makes the segment, from before it is there until it
+ * is filled; when its owner dies, the next one is told so, and waits until the kernel has removed what
+ * the dead one has left: nobody else can have opened that. `<name>_looking` belongs to whoever looks for
+ * the segment, so that only who makes it keeps the first one from him.
  */
 export class Creation {
   readonly #kernel: Kernel32;
-  /** What this thread, to which a mutex would not be closed, is filling. */
+  /** What this thread, to which its own mutexes are open, is filling. */
   readonly #filling = new Set<string>();
 
   constructor(kernel: Kernel32) {
@@ -26,7 +29,7 @@ export class Creation {
     return this.#filling.has(bareName(name));
   }
 
-  /** Calls `fill`, which may call anything, within {@linkcode Creation.exclusively}. */
+  /** Calls `fill`, which may call anything. */
   filling(name: string, fill: () => void): void {
     const bare = bareName(name);
     this.#filling.add(bare);
@@ -38,57 +41,86 @@ export class Creation {
   }
 
   /**
-   * Calls `act` while nobody else makes or looks for the segment. `exists` tells whether it is there.
+   * Calls `act` while nobody else makes or looks for the segment; when `act` has called `make` others
+   * may look, and see that it is being made. `exists` tells whether the segment is there.
    *
-   * @throws {Failure} `LockError` after `deadline`
+   * @param deadline how long somebody is waited for who is making it, by `performance.now()`
+   * @returns `null` if somebody is making it still and there is no deadline
+   * @throws {Failure} `LockError` after the deadline
    */
   exclusively<Result>(
     name: string,
-    deadline: number,
+    deadline: number | null,
     exists: () => boolean,
-    act: () => Result,
-  ): Result {
+    act: (make: () => void) => Result,
+  ): Result | null {
     const { c } = this.#kernel;
-    const mutex = this.#kernel.openMutex(name, nameBeside(name, "_creating"));
+    const looking = this.#kernel.openMutex(name, nameBeside(name, "_looking"));
+    let creating = 0n;
     try {
-      const ownerDied = this.#own(mutex, deadline);
+      creating = this.#kernel.openMutex(name, nameBeside(name, "_creating"));
+      const state = this.#enter(looking, creating, deadline);
+      if (state === "timeout") return null;
+      let isLooking = true;
+      const stopLooking = () => {
+        if (isLooking) c.ReleaseMutex(looking);
+        isLooking = false;
+      };
       try {
-        if (ownerDied) this.#awaitRemoval(exists, deadline);
-        return act();
+        if (state === "abandoned") this.#awaitRemoval(exists);
+        return act(stopLooking);
       } finally {
-        c.ReleaseMutex(mutex);
+        c.ReleaseMutex(creating);
+        stopLooking();
       }
     } finally {
-      c.CloseHandle(mutex);
+      c.CloseHandle(looking);
+      if (creating !== 0n) c.CloseHandle(creating);
     }
   }
 
-  /** Returns whether its last owner died. */
-  #own(mutex: bigint, deadline: number): boolean {
+  /** Takes both mutexes, or none; tells whether the last one who made the segment died. */
+  #enter(looking: bigint, creating: bigint, deadline: number | null) {
     for (;;) {
+      this.#own(looking);
+      const result = this.#kernel.wait(creating, 0);
+      if (result !== "timeout") return result;
+      this.#kernel.c.ReleaseMutex(looking);
+      if (deadline === null) return result;
       const left = deadline - performance.now();
-      const result = this.#kernel.wait(mutex, slice(left, SLICE_MS));
-      if (result !== "timeout") return result === "abandoned";
-      if (performance.now() >= deadline) {
+      if (left <= 0) {
         throw new Failure(
           "LockError",
-          "timed out: another process or thread is making the segment",
+          "timed out: the lock is held by a process or thread that is making the segment",
         );
       }
+      this.#kernel.c.Sleep(slice(left, AGAIN_MS));
+    }
+  }
+
+  /** It makes no difference whether somebody has died who was looking. */
+  #own(looking: bigint): void {
+    const deadline = performance.now() + LOOK_MS;
+    for (;;) {
+      const left = deadline - performance.now();
+      if (this.#kernel.wait(looking, slice(left, SLICE_MS)) !== "timeout") return;
+      if (performance.now() < deadline) continue;
+      throw new Failure("LockError", "timed out: somebody is looking for the segment all the time");
     }
   }
 
   /** The kernel closes the handles of a process a little after it has given up its mutexes. */
-  #awaitRemoval(exists: () => boolean, deadline: number): void {
+  #awaitRemoval(exists: () => boolean): void {
+    const deadline = performance.now() + LOOK_MS;
     while (exists()) {
-      if (performance.now() > deadline) {
+      if (performance.now() >= deadline) {
         throw new Failure(
           "LockError",
           "timed out: somebody was killed who was making the segment or looking for it, and it is not " +
             "known whether it is complete; the next call takes it as it is",
         );
       }
-      this.#kernel.c.Sleep(LOOK_AGAIN_MS);
+      this.#kernel.c.Sleep(AGAIN_MS);
     }
   }
 }

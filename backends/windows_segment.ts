@@ -100,10 +100,13 @@ export class WindowsSegments implements SegmentBackend {
     if (size > this.#maxBytes) throw this.#oversize("the size is", size);
     const wide = wideName(name);
     const deadline = performance.now() + request.timeoutMs;
-    const found = this.#creation.exclusively(name, deadline, () => this.#exists(name, wide), () => {
+    const exists = () => this.#exists(name, wide);
+    const found = this.#creation.exclusively(name, deadline, exists, (make) => {
       const mapping = this.#find(name, wide, mode);
-      return mapping === 0n ? this.#make(name, wide, request, lock, deadline) : mapping;
-    });
+      if (mapping !== 0n) return mapping;
+      make();
+      return this.#make(name, wide, request, lock, deadline);
+    })!; // there is a deadline
     if (typeof found !== "bigint") return found;
     if (request.existing === "attach") return this.#attachTo(found, mode, lock, size);
     this.#kernel.c.CloseHandle(found);
@@ -119,11 +122,11 @@ export class WindowsSegments implements SegmentBackend {
   ): Segment {
     const wide = wideName(name);
     if (this.#creation.isFilling(name)) throw notFound(name);
-    const deadline = performance.now() + ENTER_MS;
     const exists = () => this.#exists(name, wide);
     const find = () => this.#find(name, wide, mode);
-    const mapping = this.#creation.exclusively(name, deadline, exists, find);
-    if (mapping === 0n) throw notFound(name);
+    const mapping = this.#creation.exclusively(name, null, exists, find);
+    // One that is being made is not there yet.
+    if (mapping === null || mapping === 0n) throw notFound(name);
     return this.#attachTo(mapping, mode, lock, minBytes);
   }
 

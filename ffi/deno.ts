@@ -8,13 +8,19 @@ const TYPES: Readonly<Record<CType, Deno.NativeType | "void">> = {
   void: "void",
 };
 
-/** More calls at a time wait: Deno has some 32 threads for all that may block, reading files included. */
-const CALLS_MAX = 16;
+/**
+ * More calls at a time wait: Deno has some 32 threads for all that may block, reading files included, and
+ * on Windows four for each processor.
+ */
+function mostCalls(): number {
+  return Deno.build.os === "windows" ? 2 * navigator.hardwareConcurrency : 16;
+}
+
 let running = 0;
 const waiting: (() => void)[] = [];
 
 async function limited<Result>(call: () => Result): Promise<Awaited<Result>> {
-  if (running >= CALLS_MAX) await new Promise<void>((resolve) => waiting.push(resolve));
+  if (running >= mostCalls()) await new Promise<void>((resolve) => waiting.push(resolve));
   else running++;
   try {
     return await call();

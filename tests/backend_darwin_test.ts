@@ -15,10 +15,10 @@ import { parseIpcs } from "./ipcs.ts";
 
 const { ReadOnly, ReadWrite } = AccessMode;
 const { Open } = SystemSemaphoreMode;
-const { CREATE, OPEN_LOCK, STATUS, TRY_DOWN, UNLOCK } = fake;
+const { CREATE, OPEN_LOCK, REMAP, STATUS, TRY_DOWN, UNLOCK } = fake;
 
-function created({ ffi, backend, lock }: Setup) {
-  return ffi.play(CREATE, () => backend.segments.create("/q/seg", 100, ReadWrite, lock));
+function created({ ffi, backend, lock }: Setup, steps = CREATE) {
+  return ffi.play(steps, () => backend.segments.create("/q/seg", 100, ReadWrite, lock));
 }
 
 /** Where the members of a C structure lie, from their sizes. */
@@ -199,16 +199,19 @@ describe("the folder of the key files on macOS", () => {
 for (const arch of ["x64", "arm64"]) {
   describe(`System V on macOS ${arch}`, () => {
     const pageBytes = arch === "arm64" ? 16384 : 4096;
+    /** Scripts are written for Apple's pages. */
+    const sized = (steps: string) => steps.replaceAll("16384", `${pageBytes}`);
+    const create = (setup: Setup) => created(setup, sized(CREATE));
 
     test("create() makes the lock, taken, and under it the key file and the segment", () => {
-      const segment = created(setUp(arch));
-      assert.deepEqual([segment.address, segment.size], [0x7f0000000000n, 100]);
+      const segment = create(setUp(arch));
+      assert.deepEqual([segment.address, segment.size], [fake.ALIAS, 100]);
     });
 
     test("attach() takes the lock, maps, and learns the size and who is attached", () => {
       const { ffi, backend, lock } = setUp(arch);
       const attach = () => backend.segments.attach("/q/seg", ReadWrite, lock);
-      assert.equal(ffi.play(fake.ATTACH, attach).size, 100);
+      assert.equal(ffi.play(sized(fake.ATTACH), attach).size, 100);
     });
 
     test("attach() reads of how many are attached no more than there is", () => {
@@ -216,9 +219,10 @@ for (const arch of ["x64", "arm64"]) {
       const steps = `
         ${fake.FIND.replace("|O_NOFOLLOW", "").replace("0600", "0400")}
         shmat(9, 0, SHM_RDONLY) = 0x7f0000000000
-        ${STATUS("size 5000, attached 65535")}`; // noise follows
+        ${STATUS("size 100, attached 65535")}
+        ${sized(REMAP)}`; // noise follows the number
       const attach = () => backend.segments.attach("/q/seg", ReadOnly, null);
-      assert.equal(ffi.play(steps, attach).size, 5000);
+      assert.equal(ffi.play(steps, attach).size, 100);
     });
 
     test("attach() finds a segment that is removed meanwhile gone, as nobody can see it any more", () => {
@@ -235,40 +239,77 @@ for (const arch of ["x64", "arm64"]) {
       assertFails(() => ffi.play(steps, attach), "NotFound", "shmget", 2);
     });
 
-    const ZEROS = `mmap(0x7f0000000000, ${pageBytes}, PROT_READ|PROT_WRITE, ` +
-      "MAP_PRIVATE|MAP_ANONYMOUS|MAP_NORESERVE, -1, 0)";
+    const ZEROS = (address: string, fixed: string) =>
+      `mmap(${address}, ${pageBytes}, PROT_READ|PROT_WRITE, ` +
+      `MAP_PRIVATE|${fixed}MAP_ANONYMOUS|MAP_NORESERVE, -1, 0)`;
+    const BURY = ZEROS("0x7f5500000000", "MAP_FIXED|");
 
-    test("a detach is shmdt(), and then private memory where the segment was", () => {
+    test("a detach puts private memory over the mapping that is used, and then is shmdt()", () => {
       const setup = setUp(arch);
-      const segment = created(setup);
-      const steps = `shmdt(0x7f0000000000) = 0\n${ZEROS} = 0x7f0000000000`;
+      const segment = create(setup);
+      const steps = `${BURY} = 0x7f5500000000\nshmdt(0x7f0000000000) = 0`;
       assert.equal(setup.ffi.play(steps, () => segment.unmap()), true);
       setup.ffi.play(script(`${TRY_DOWN} = 0`, fake.REMOVE_ALL), () => segment.leave(false, true));
-      setup.ffi.play(`munmap(0x7f0000000000, ${pageBytes}) = 0`, () => segment.free());
+      setup.ffi.play(`munmap(0x7f5500000000, ${pageBytes}) = 0`, () => segment.free());
     });
 
-    test("a detach leaves alone what another thread has mapped there in between", () => {
+    test("a detach without memory for that leaves the segment attached", () => {
       const setup = setUp(arch);
-      const segment = created(setup);
-      const steps = `
-        shmdt(0x7f0000000000) = 0
-        ${ZEROS} = 0x7f0000100000
-        munmap(0x7f0000100000, ${pageBytes}) = 0`;
-      assert.equal(setup.ffi.play(steps, () => segment.unmap()), true);
-      segment.free(); // which does nothing
+      const segment = create(setup);
+      assert.equal(setup.ffi.play(`${BURY} = ENOMEM`, () => segment.unmap()), false);
+      const steps = `shmdt(0x7f0000000000) = 0\nmunmap(0x7f5500000000, ${pageBytes}) = 0`;
+      setup.ffi.play(steps, () => segment.free());
     });
 
-    test("a detach without memory for that is one all the same", () => {
-      const setup = setUp(arch);
-      const segment = created(setup);
-      const steps = `shmdt(0x7f0000000000) = 0\n${ZEROS} = ENOMEM`;
-      assert.equal(setup.ffi.play(steps, () => segment.unmap()), true);
-      segment.free();
+    describe("a segment that cannot be mapped twice", () => {
+      const ONCE = sized(CREATE).replace(/= 0x7f5500000000/, "= 3"); // KERN_NO_SPACE
+      const OCCUPY = ZEROS("0x7f0000000000", "");
+
+      test("is used where it is attached, and leaves private memory there", () => {
+        const setup = setUp(arch);
+        const segment = created(setup, ONCE);
+        assert.equal(segment.address, 0x7f0000000000n);
+        const steps = `shmdt(0x7f0000000000) = 0\n${OCCUPY} = 0x7f0000000000`;
+        assert.equal(setup.ffi.play(steps, () => segment.unmap()), true);
+        setup.ffi.play(`munmap(0x7f0000000000, ${pageBytes}) = 0`, () => segment.free());
+      });
+
+      test("leaves alone what another thread has mapped there in between", () => {
+        const setup = setUp(arch);
+        const segment = created(setup, ONCE);
+        const steps = `
+          shmdt(0x7f0000000000) = 0
+          ${OCCUPY} = 0x7f0000100000
+          munmap(0x7f0000100000, ${pageBytes}) = 0`;
+        assert.equal(setup.ffi.play(steps, () => segment.unmap()), true);
+        segment.free(); // which does nothing
+      });
+
+      test("is detached also if there is no memory", () => {
+        const setup = setUp(arch);
+        const segment = created(setup, ONCE);
+        const steps = `shmdt(0x7f0000000000) = 0\n${OCCUPY} = ENOMEM`;
+        assert.equal(setup.ffi.play(steps, () => segment.unmap()), true);
+        segment.free();
+      });
+
+      test("is detached and nothing more if it is only given back", () => {
+        const setup = setUp(arch);
+        const segment = created(setup, ONCE);
+        setup.ffi.play("shmdt(0x7f0000000000) = 0", () => segment.free());
+      });
+
+      test("is every segment where the system has no function for it", () => {
+        const setup = setUp(arch);
+        setup.ffi.missing.push("mach_vm_remap");
+        const steps = CREATE.replace(/ *task_self_trap.*\n.*\n/, "");
+        assert.equal(created(setup, steps).address, 0x7f0000000000n);
+      });
     });
 
     test("the last one to leave removes everything", () => {
       const setup = setUp(arch);
-      const segment = created(setup);
+      const segment = create(setup);
       const steps = script(`${TRY_DOWN} = 0`, fake.REMOVE_ALL);
       setup.ffi.play(steps, () => segment.leave(false, true));
     });
@@ -277,17 +318,17 @@ for (const arch of ["x64", "arm64"]) {
       const request = { size: 100, mode: ReadWrite, timeoutMs: 5000, initialize: null } as const;
       const open = (steps: string) => {
         const { ffi, backend, lock } = setUp(arch);
-        return ffi.play(steps, () =>
+        return ffi.play(sized(steps), () =>
           backend.segments.open("/q/seg", {
             ...{ ...request, existing: "attach", stale: "replace" },
           }, lock));
       };
       const none = darwin(script(`${linux.OPEN("/q/seg")} = ENOENT`, linux.NO_UNFINISHED));
-      const map = `${linux.SHMGET_NEW} = 9\nshmat(9, 0, 0) = 0x7f0000000000`;
+      const map = `${linux.SHMGET_NEW} = 9\nshmat(9, 0, 0) = 0x7f0000000000\n${REMAP}`;
       open(script(fake.OPEN_NEW_LOCK, none, fake.NEW_FILE, map, UNLOCK));
       const used = STATUS("size 100, attached 1");
       const enter = script(OPEN_LOCK, `${TRY_DOWN} = 0`);
-      open(script(enter, fake.FIND, used, used, linux.ATTACHED, UNLOCK));
+      open(script(enter, fake.FIND, used, used, fake.ATTACHED, UNLOCK));
     });
 
     test("the key is made of the device's and the inode's low bits, as by ftok()", () => {

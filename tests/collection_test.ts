@@ -18,7 +18,7 @@ import { segmentRow, watchObjects } from "./systemv_tables.ts";
 const FLAGS = {
   deno: linuxOnly.skip === undefined
     ? ["--v8-flags=--expose-gc", "--allow-read=/dev/zero", "--allow-write=/dev/null"]
-    : ["--v8-flags=--expose-gc", "--allow-all"],
+    : ["--v8-flags=--expose-gc", "--allow-read", "--allow-write"],
   bun: [],
   node: ["--expose-gc"],
   qt: [],

@@ -46,6 +46,9 @@ import { fixture } from "./threads.ts";
 const { ReadOnly } = AccessMode;
 const { AlreadyExists, InvalidSize, LockError, NotFound } = SharedMemoryError;
 
+/** For the test that starts most processes. */
+const verySlow = { timeout: 4 * slow.timeout };
+
 /** More than any page has. */
 const PAGE_MAX = 65536;
 
@@ -134,9 +137,7 @@ for (const keyType of keyTypes) {
     leaveNothingBehind();
 
     test("is made, found, read and written between all runtimes", slow, async () => {
-      const [creators, joiners] = [runtimes, runtimes].map((list) =>
-        list.map((r) => startAgent(r))
-      );
+      const [creators, joiners] = [peers, peers].map((list) => list.map((r) => startAgent(r)));
       await Promise.all(creators!.flatMap((creator, i) =>
         joiners!.map(async (joiner, j) => {
           const [object, key] = [`m${i}${j}`, keyOf(keyType)];
@@ -245,7 +246,7 @@ for (const keyType of keyTypes) {
     test("that is attached to for reading cannot be written to", slow, async () => {
       const key = keyOf(keyType);
       using memory = create(key);
-      const agents = await startAgents(key);
+      const agents = await startAgents(key, peers.length);
       await Promise.all(agents.map(async (agent) => {
         await expectTrue(agent, "attach", ReadOnly);
         await assert.rejects(agent.request("write", "m", 0, [1]), / ended \(/);
@@ -368,7 +369,7 @@ for (const keyType of keyTypes) {
       const key = keyOf(keyType);
       using memory = create(key);
       assert.equal(memory.lock(), true, memory.errorString());
-      const agents = await startAttached(key);
+      const agents = await startAttached(key, peers.length);
       const locked = agents.map((agent) => agent.run(LOCK_WHEN_RELEASED));
       await aMoment();
       release(memory);
@@ -465,7 +466,7 @@ for (const keyType of keyTypes) {
       assert.equal(other.tryLock(SOON_MS), true, other.errorString());
     });
 
-    test(`works after ${kills} kills in the middle of its use`, slow, async () => {
+    test(`works after ${kills} kills in the middle of its use`, verySlow, async () => {
       const before = ipcObjects();
       const seed = Date.now() | 0;
       const random = new Random(seed);
@@ -556,7 +557,7 @@ for (const keyType of keyTypes) {
     test("removes everything, also by the end of a program", slow, async () => {
       const before = ipcObjects();
       const key = keyOf(keyType);
-      const agents = await startAgents(key);
+      const agents = await startAgents(key, 3);
       await expectTrue(agents[0]!, "create", 64);
       await Promise.all(agents.slice(1).map((agent) => expectTrue(agent, "attach")));
       for (const agent of agents) {
@@ -656,7 +657,7 @@ for (const keyType of keyTypes) {
       using memory = create(key);
       using other = attach(key);
       assert.equal(memory.lock(), true, memory.errorString());
-      const agents = await startAttached(key);
+      const agents = await startAttached(key, peers.length);
       await Promise.all(
         agents.map((agent) => agent.run("objects.m.lockAsync().then(() => {}, () => {});")),
       );
@@ -668,6 +669,32 @@ for (const keyType of keyTypes) {
       assert.equal(other.tryLock(), false);
       assert.equal(memory.unlock(), true, memory.errorString());
       assert.equal(other.tryLock(SOON_MS), true, other.errorString());
+    });
+
+    test("removes it though another is just finding that it is too small", slow, async () => {
+      const key = keyOf(keyType);
+      const agent = startAgent(ownRuntime);
+      const refused = agent.run(`
+        const codes = {};
+        console.log(JSON.stringify({ value: "looking" }));
+        for (const end = Date.now() + 500; Date.now() < end;) {
+          try {
+            library.SharedMemory.open(${sourceOf(key)}, { size: 2 ** 17, disposition: "attach" });
+          } catch ({ code }) {
+            codes[code] = (codes[code] ?? 0) + 1;
+          }
+        }
+        return Object.keys(codes);`);
+      assert.equal(await refused, "looking");
+      const codes = agent.run(""); // which is answered after it
+      const end = Date.now() + 400;
+      for (let turn = 0; Date.now() < end; turn++) {
+        const memory = create(key);
+        assert.equal(memory.detach(), true, memory.errorString());
+      }
+      for (const code of await codes) assert.match(code, /^(InvalidSize|NotFound)$/);
+      assertGone(key);
+      assert.equal(await agent.end(), 0);
     });
 
     test("an object that is disposed while it waits fails its wait, and never has it", async () => {
@@ -727,7 +754,7 @@ for (const keyType of keyTypes) {
     );
 
     test(
-      "createOrAttach() of 12 processes always succeeds while they come and go",
+      `createOrAttach() of ${crowd} processes always succeeds while they come and go`,
       slow,
       async () => {
         const key = keyOf(keyType);
@@ -930,7 +957,7 @@ for (const keyType of keyTypes) {
     test("counts between processes of all runtimes", slow, async () => {
       const key = semaphoreKeyOf(keyType);
       using semaphore = open(key, 2);
-      const agents = runtimes.map((runtime) => startAgent(runtime));
+      const agents = peers.map((runtime) => startAgent(runtime));
       await giveSemaphore(agents, key, 99); // which does not count: there is one
       assert.equal(valueOf(semaphore), 2);
       for (const agent of agents) {

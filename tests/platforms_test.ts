@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import { describe, test } from "node:test";
+import { inspect } from "../inspect.ts";
 import { SharedMemory, SystemSemaphore } from "../mod.ts";
 import type { Runtime } from "../scripts/runtimes.ts";
 import { expectTrue } from "./qt_pairs.ts";
@@ -11,6 +12,7 @@ import {
   leaveNothingBehind,
   ownRuntime,
   runtimes,
+  segmentFile,
   slow,
   startAgent,
   uniqueKey,
@@ -157,6 +159,21 @@ describe("processes of two platforms", skip, () => {
       assert.equal(await agent.call("s", "release"), true);
       assert.equal(semaphore.acquire(), true, semaphore.errorString());
       assert.equal(semaphore.release(), true, semaphore.errorString());
+      assert.equal(await agent.end(), 0);
+    });
+
+    test(`${here} and ${there} see the same in inspect()`, slow, async () => {
+      using memory = created(5000);
+      using semaphore = new SystemSemaphore(uniqueKey(), 3);
+      const agent = await startAttached(host, memory.key()!);
+      assert.equal(semaphore.acquire() && memory.lock(), true);
+      const seen = await agent.request("inspect");
+      assert.deepEqual(JSON.parse(JSON.stringify(inspect())), seen);
+      const found = seen.segments.find(({ keyFile }: { keyFile: string | null }) =>
+        keyFile === segmentFile(memory.key()!)
+      );
+      assert.deepEqual([found.size, found.attached, found.lock.holder.pid], [5000, 2, process.pid]);
+      assert.equal(memory.unlock(), true);
       assert.equal(await agent.end(), 0);
     });
   }

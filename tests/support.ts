@@ -137,6 +137,7 @@ export class Agent {
   /** The exit code or the signal's name. */
   readonly ended: Promise<number | string>;
   stderr = "";
+  #isKilled = false;
   readonly #waiting: ((line: string) => void)[] = [];
 
   constructor(
@@ -155,7 +156,8 @@ export class Agent {
       this.child.on("error", reject);
       this.child.on("close", (code, signal) => {
         running.delete(this);
-        resolve(signal ?? code!);
+        // Windows has no signals.
+        resolve(signal ?? (isWindows && this.#isKilled ? "SIGKILL" : code!));
       });
     });
     running.add(this);
@@ -196,6 +198,7 @@ export class Agent {
   }
 
   async kill(): Promise<void> {
+    this.#isKilled = true;
     // Not child.kill(): Deno's closes the pipes first, and Qt may still end normally.
     try {
       process.kill(this.child.pid!, "SIGKILL");

@@ -18,8 +18,7 @@ import {
 } from "./fixtures/fake_windows.ts";
 
 const { ENTER, FOUND, HELD, LEAVE, MAKE, MAP, MISSING, NOT_THERE, OPEN_LOCK, THERE } = fake;
-const { UNLOCK, UNMAP } = fake;
-const WAIT_FOR_CREATOR = Array(5).fill("WAIT_TIMEOUT");
+const { BEGIN, END, LATER, UNLOCK, UNMAP } = fake;
 
 describe("create() on Windows", () => {
   test("makes the segment as the only one who may, and under the lock", () => {
@@ -50,8 +49,8 @@ describe("create() on Windows", () => {
     const { ffi, backend } = setUp();
     for (const size of [2 ** 32, 2 ** 33 + 5, 2 ** 52 + 1]) {
       const steps = script(
-        ...[NOT_THERE, ENTER, MISSING, `CreateFileMappingW(${size}, "seg") = 2`],
-        ...["MapViewOfFile(2, READ|WRITE) = 0x7000", `VirtualQuery(0x7000) = ${size}`, LEAVE],
+        ...[NOT_THERE, ENTER, MISSING, BEGIN, `CreateFileMappingW(${size}, "seg") = 2`],
+        ...["MapViewOfFile(2, READ|WRITE) = 0x7000", `VirtualQuery(0x7000) = ${size}`, END],
       );
       const segment = ffi.play(
         steps,
@@ -78,9 +77,9 @@ describe("create() on Windows", () => {
   test("of a segment that a Qt program makes meanwhile is AlreadyExists", () => {
     const setup = setUp();
     const steps = script(
-      ...[NOT_THERE, ENTER, MISSING, OPEN_LOCK, takeBoth(10)],
+      ...[NOT_THERE, ENTER, MISSING, BEGIN, OPEN_LOCK, takeBoth(10)],
       ...[`${MAKE} = 2 ERROR_ALREADY_EXISTS`, "CloseHandle(2)", FOUND],
-      ...[UNLOCK, LEAVE, "CloseHandle(2)"],
+      ...[UNLOCK, END, "CloseHandle(2)"],
     );
     const creating = () => setup.ffi.play(steps, () => create(setup));
     assertFails(creating, "AlreadyExists", "OpenFileMappingW", 183);
@@ -90,7 +89,7 @@ describe("create() on Windows", () => {
     const setup = setUp();
     const waits = Array(499).fill(script(takeBoth(10, "WAIT_TIMEOUT"), HELD, MISSING));
     const first = script(takeBoth(10, "WAIT_TIMEOUT"), HELD);
-    const steps = script(NOT_THERE, ENTER, MISSING, OPEN_LOCK, ...waits, first, LEAVE);
+    const steps = script(NOT_THERE, ENTER, MISSING, BEGIN, OPEN_LOCK, ...waits, first, END);
     const creating = () => setup.ffi.play(steps, () => create(setup));
     assertFails(creating, "LockError", undefined, undefined, /held by a process that is not att/);
   });
@@ -98,8 +97,8 @@ describe("create() on Windows", () => {
   test("finds the segment of the Qt program whose lock it waits for", () => {
     const setup = setUp();
     const steps = script(
-      ...[NOT_THERE, ENTER, MISSING, OPEN_LOCK, takeBoth(10, "WAIT_TIMEOUT"), fake.FOREIGN],
-      ...[FOUND, LEAVE, "CloseHandle(2)"],
+      ...[NOT_THERE, ENTER, MISSING, BEGIN, OPEN_LOCK, takeBoth(10, "WAIT_TIMEOUT"), fake.FOREIGN],
+      ...[FOUND, END, "CloseHandle(2)"],
     );
     assertFails(
       () => setup.ffi.play(steps, () => create(setup)),
@@ -125,8 +124,8 @@ describe("create() on Windows", () => {
   for (const [error, code, advice] of errors) {
     test(`that fails with ${error} is ${code}, and leaves nothing`, () => {
       const setup = setUp();
-      const before = script(NOT_THERE, ENTER, MISSING, OPEN_LOCK, takeBoth(10));
-      const steps = script(before, `${MAKE} = NULL ${error}`, UNLOCK, LEAVE);
+      const before = script(NOT_THERE, ENTER, MISSING, BEGIN, OPEN_LOCK, takeBoth(10));
+      const steps = script(before, `${MAKE} = NULL ${error}`, UNLOCK, END);
       const creating = () => setup.ffi.play(steps, () => create(setup));
       assertFails(creating, code, "CreateFileMappingW", ERRORS[error], advice);
       assertFails(
@@ -146,11 +145,14 @@ describe("create() on Windows", () => {
     const name = JSON.stringify("Global\\seg");
     const steps = script(
       `OpenFileMappingW(READ, ${name}) = NULL ERROR_FILE_NOT_FOUND`,
+      `CreateMutexW(${JSON.stringify("Global\\seg_looking")}) = 9`,
       `CreateMutexW(${JSON.stringify("Global\\seg_creating")}) = 1`,
-      "WaitForSingleObject(1, 1000 ms) = WAIT_OBJECT_0",
+      "WaitForSingleObject(9, 1000 ms) = WAIT_OBJECT_0",
+      "WaitForSingleObject(1, 0 ms) = WAIT_OBJECT_0",
       `OpenFileMappingW(READ|WRITE, ${name}) = NULL ERROR_FILE_NOT_FOUND`,
+      BEGIN,
       `CreateFileMappingW(9, ${name}) = NULL ERROR_ACCESS_DENIED`,
-      LEAVE,
+      END,
     );
     const creating = () => backend.segments.create("Global\\seg", 9, AccessMode.ReadWrite, null);
     assertFails(
@@ -162,9 +164,9 @@ describe("create() on Windows", () => {
   test("closes the mapping if it cannot be mapped", () => {
     const setup = setUp();
     const steps = script(
-      ...[NOT_THERE, ENTER, MISSING, OPEN_LOCK, takeBoth(10), `${MAKE} = 2`],
+      ...[NOT_THERE, ENTER, MISSING, BEGIN, OPEN_LOCK, takeBoth(10), `${MAKE} = 2`],
       ...["MapViewOfFile(2, READ|WRITE) = NULL ERROR_NOT_ENOUGH_MEMORY", "CloseHandle(2)"],
-      ...[UNLOCK, LEAVE],
+      ...[UNLOCK, END],
     );
     const creating = () => setup.ffi.play(steps, () => create(setup));
     assertFails(creating, "OutOfResources", "MapViewOfFile", 8);
@@ -266,32 +268,43 @@ describe("attach() on Windows", () => {
     );
   });
 
-  test("waits for who is making the segment", () => {
+  test("of a segment that is being made is NotFound", () => {
     const setup = setUp();
-    const waiting = fake.enter("WAIT_TIMEOUT", "WAIT_TIMEOUT", "WAIT_OBJECT_0");
-    setup.ffi.play(fake.ATTACH.replace(ENTER, waiting), () => attach(setup));
+    const attaching = () => setup.ffi.play(fake.GIVE_UP, () => attach(setup));
+    assertFails(attaching, "NotFound", "OpenFileMappingW", 2);
   });
 
-  test("does not wait for that longer than 5 s", () => {
+  test("waits for who is looking for it, but not for ever, nor if he died", () => {
     const setup = setUp();
-    const steps = script(fake.enter(...WAIT_FOR_CREATOR), "CloseHandle(1)");
-    const attaching = () => setup.ffi.play(steps, () => attach(setup));
-    assertFails(attaching, "LockError", undefined, undefined, /timed out.*is making the segment/);
+    const busy = "WaitForSingleObject(9, 1000 ms) = WAIT_TIMEOUT";
+    const found = script(fake.enterAs("WAIT_OBJECT_0", busy, busy), FOUND, LEAVE);
+    const patient = fake.ATTACH.replace(script(ENTER, FOUND, LEAVE), found);
+    setup.ffi.play(patient, () => attach(setup));
+    const dead = found.replace(`${busy}\n${busy}\n`, "")
+      .replace("9, 1000 ms) = WAIT_OBJECT_0", "9, 1000 ms) = WAIT_ABANDONED");
+    const missing = dead.replace(FOUND, MISSING);
+    const attaching = () => setup.ffi.play(missing, () => attach(setup));
+    assertFails(attaching, "NotFound", "OpenFileMappingW", 2);
+    const [looking, creating] = ENTER.split("\n");
+    const waits = Array(5).fill(busy);
+    const stuck = script(looking!, creating!, ...waits, "CloseHandle(9)", "CloseHandle(1)");
+    const giving = () => setup.ffi.play(stuck, () => attach(setup));
+    assertFails(giving, "LockError", undefined, undefined, /somebody is looking/);
   });
 
   test("does not take what somebody has left who was killed while he made it", () => {
     const setup = setUp();
-    const dead = fake.enter("WAIT_ABANDONED");
+    const dead = fake.enterAs("WAIT_ABANDONED");
     // The kernel is still closing his handles.
-    const steps = script(dead, THERE, "Sleep(1)", THERE, "Sleep(1)", NOT_THERE, MISSING, LEAVE);
+    const steps = script(dead, THERE, "Sleep(10)", THERE, "Sleep(10)", NOT_THERE, MISSING, LEAVE);
     const attaching = () => setup.ffi.play(steps, () => attach(setup));
     assertFails(attaching, "NotFound", "OpenFileMappingW", 2);
   });
 
   test("fails once if it cannot tell that from a segment in use", () => {
     const setup = setUp();
-    const looks = Array(5001).fill(script(THERE, "Sleep(1)"));
-    const steps = script(fake.enter("WAIT_ABANDONED"), ...looks, THERE, LEAVE);
+    const looks = Array(500).fill(script(THERE, "Sleep(10)"));
+    const steps = script(fake.enterAs("WAIT_ABANDONED"), ...looks, THERE, LEAVE);
     const attaching = () => setup.ffi.play(steps, () => attach(setup));
     assertFails(attaching, "LockError", undefined, undefined, /the next call takes it as it is/);
   });
@@ -329,8 +342,10 @@ describe("attach() on Windows", () => {
     ];
     for (const [name, own] of names) {
       const steps = script(
+        `CreateMutexW(${JSON.stringify(`${own}_looking`)}) = 9`,
         `CreateMutexW(${JSON.stringify(`${own}_creating`)}) = 1`,
-        "WaitForSingleObject(1, 1000 ms) = WAIT_OBJECT_0",
+        "WaitForSingleObject(9, 1000 ms) = WAIT_OBJECT_0",
+        "WaitForSingleObject(1, 0 ms) = WAIT_OBJECT_0",
         `OpenFileMappingW(READ|WRITE, ${JSON.stringify(name)}) = NULL ERROR_FILE_NOT_FOUND`,
         LEAVE,
       );
@@ -341,12 +356,12 @@ describe("attach() on Windows", () => {
 });
 
 describe("open() on Windows", () => {
-  const WITHOUT_LOCK = script(ENTER, MISSING, OPEN_LOCK, takeBoth(10), `${MAKE} = 2`, MAP);
+  const WITHOUT_LOCK = script(ENTER, MISSING, BEGIN, OPEN_LOCK, takeBoth(10), `${MAKE} = 2`, MAP);
 
   test("makes the segment, and lets nobody look for it before it is filled", () => {
     const setup = setUp();
     const { ffi } = setup;
-    const segment = ffi.play(script(WITHOUT_LOCK, UNLOCK, LEAVE), () =>
+    const segment = ffi.play(script(WITHOUT_LOCK, UNLOCK, END), () =>
       open(setup, {
         initialize: () => {
           assert.ok(ffi.next.startsWith("ReleaseSemaphore"), "locked, and the only one");
@@ -369,9 +384,9 @@ describe("open() on Windows", () => {
           throw mine;
         },
       });
-    const steps = script(WITHOUT_LOCK, left, LEAVE);
+    const steps = script(WITHOUT_LOCK, left, END);
     assert.throws(() => setup.ffi.play(steps, opening), (error) => error === mine);
-    setup.ffi.play(script(WITHOUT_LOCK, UNLOCK, LEAVE), () => open(setup)); // it is not in there any more
+    setup.ffi.play(script(WITHOUT_LOCK, UNLOCK, END), () => open(setup)); // it is not in there any more
   });
 
   test("attaches to the segment that exists, if it is large enough", () => {
@@ -406,19 +421,19 @@ describe("open() on Windows", () => {
 
   test("attaches to what a Qt program makes meanwhile", () => {
     const setup = setUp();
-    const before = script(ENTER, MISSING, OPEN_LOCK, takeBoth(10));
+    const before = script(ENTER, MISSING, BEGIN, OPEN_LOCK, takeBoth(10));
     const exists = script(`${MAKE} = 2 ERROR_ALREADY_EXISTS`, "CloseHandle(2)");
-    const after = script(UNLOCK, LEAVE, takeBoth(10), MAP, UNLOCK);
+    const after = script(UNLOCK, END, takeBoth(10), MAP, UNLOCK);
     const initialize = () => assert.fail("not ours");
     setup.ffi.play(script(before, exists, FOUND, after), () => open(setup, { initialize }));
   });
 
   test("is not misled by an error that is another call's", () => {
     const setup = setUp();
-    const before = script(ENTER, MISSING, OPEN_LOCK, takeBoth(10));
+    const before = script(ENTER, MISSING, BEGIN, OPEN_LOCK, takeBoth(10));
     const lie = script(`${MAKE} = 2 ERROR_ALREADY_EXISTS`, "CloseHandle(2)", MISSING);
     let filled = 0;
-    const steps = script(before, lie, `${MAKE} = 2`, MAP, UNLOCK, LEAVE);
+    const steps = script(before, lie, `${MAKE} = 2`, MAP, UNLOCK, END);
     setup.ffi.play(steps, () => open(setup, { initialize: () => filled++ }));
     assert.equal(filled, 1);
   });
@@ -426,9 +441,9 @@ describe("open() on Windows", () => {
   test("begins anew when the creator was killed in initialize", () => {
     const setup = setUp();
     let filled = 0;
-    const begun = WITHOUT_LOCK.replace(ENTER, script(fake.enter("WAIT_ABANDONED"), NOT_THERE));
+    const begun = WITHOUT_LOCK.replace(ENTER, script(fake.enterAs("WAIT_ABANDONED"), NOT_THERE));
     setup.ffi.play(
-      script(begun, UNLOCK, LEAVE),
+      script(begun, UNLOCK, END),
       () => open(setup, { initialize: () => filled++ }),
     );
     assert.equal(filled, 1);
@@ -436,12 +451,19 @@ describe("open() on Windows", () => {
 
   test("waits for who is making the segment as long as it is asked to", () => {
     const setup = setUp();
-    const [mutex] = ENTER.split("\n");
-    const steps = script(mutex!, "WaitForSingleObject(1, 20 ms) = WAIT_TIMEOUT", "CloseHandle(1)");
-    const opening = () => setup.ffi.play(steps, () => open(setup, { timeoutMs: 20 }));
-    assertFails(opening, "LockError", undefined, undefined, /^timed out/);
-    const waits = Array(4).fill("WAIT_TIMEOUT");
-    const patient = fake.ATTACH.replace(ENTER, fake.enter(...waits, "WAIT_OBJECT_0"));
+    const [looking, creating] = ENTER.split("\n");
+    const late = script(LATER, "Sleep(10)", LATER, "Sleep(10)", LATER, "Sleep(5)", LATER);
+    const steps = script(looking!, creating!, late, "CloseHandle(9)", "CloseHandle(1)");
+    const opening = () => setup.ffi.play(steps, () => open(setup, { timeoutMs: 25 }));
+    assertFails(
+      opening,
+      "LockError",
+      undefined,
+      undefined,
+      /^timed out: the lock is held by a pro/,
+    );
+    const later = Array(4).fill(script(LATER, "Sleep(10)"));
+    const patient = fake.ATTACH.replace(ENTER, fake.enterAs("WAIT_OBJECT_0", ...later));
     setup.ffi.play(patient, () => open(setup, { timeoutMs: Infinity }));
   });
 });
