@@ -83,6 +83,14 @@ export const permanent: readonly (readonly [rule: string, steps: readonly Step[]
     ],
   ],
   [
+    "the empty key after an empty native key changes nothing",
+    [
+      [0, "m0", "setNativeKey", ""],
+      [0, "m0", "setKey", ""],
+      [0, "m0", "create", 8, 1],
+    ],
+  ],
+  [
     "what a process has acquired and released is undone by its end, as far as the value allows",
     [
       [0, "s0", "setKey", "S", 3, 0],
