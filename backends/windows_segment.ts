@@ -85,8 +85,13 @@ export class WindowsSegments implements SegmentBackend {
   }
 
   create(name: string, size: number, mode: AccessMode, lock: Lock | null): Segment {
-    // Looked for before anything is waited for: a segment that exists is an answer at any time.
-    if (this.#exists(name, wideName(name))) throw alreadyExists(name);
+    // Looked for before anything is waited for: a segment that exists is an answer at any time. Unless it
+    // exists because somebody is looking at it, who does not attach.
+    const wide = wideName(name);
+    const exists = () => this.#exists(name, wide);
+    if (exists() && this.#creation.exclusively(name, null, exists, exists) !== false) {
+      throw alreadyExists(name);
+    }
     const request = { size, mode, existing: "refuse", stale: "keep", initialize: null } as const;
     return this.#open(name, { ...request, timeoutMs: ENTER_MS }, lock);
   }
@@ -101,16 +106,18 @@ export class WindowsSegments implements SegmentBackend {
     const wide = wideName(name);
     const deadline = performance.now() + request.timeoutMs;
     const exists = () => this.#exists(name, wide);
-    const found = this.#creation.exclusively(name, deadline, exists, (make) => {
-      const mapping = this.#find(name, wide, mode);
-      if (mapping !== 0n) return mapping;
+    let isMade = false;
+    const segment = this.#creation.exclusively(name, deadline, exists, (make) => {
+      const found = this.#find(name, wide, mode);
+      if (found !== 0n) return this.#join(found, name, request, lock);
       make();
-      return this.#make(name, wide, request, lock, deadline);
-    })!; // there is a deadline
-    if (typeof found !== "bigint") return found;
-    if (request.existing === "attach") return this.#attachTo(found, mode, lock, size);
-    this.#kernel.c.CloseHandle(found);
-    throw alreadyExists(name);
+      const made = this.#make(name, wide, request, lock, deadline);
+      if (typeof made === "bigint") return this.#join(made, name, request, lock);
+      isMade = true;
+      return made;
+    })!; // as there is a deadline
+    if (!isMade) this.#passLock(lock, segment);
+    return segment;
   }
 
   attach(
@@ -122,12 +129,36 @@ export class WindowsSegments implements SegmentBackend {
   ): Segment {
     const wide = wideName(name);
     if (this.#creation.isFilling(name)) throw notFound(name);
-    const exists = () => this.#exists(name, wide);
-    const find = () => this.#find(name, wide, mode);
-    const mapping = this.#creation.exclusively(name, null, exists, find);
-    // One that is being made is not there yet.
-    if (mapping === null || mapping === 0n) throw notFound(name);
-    return this.#attachTo(mapping, mode, lock, minBytes);
+    // What is too small is let go of before others look: they would take this for a user.
+    const segment = this.#creation.exclusively(name, null, () => this.#exists(name, wide), () => {
+      const found = this.#find(name, wide, mode);
+      return found === 0n ? null : this.#mapOrClose(found, mode, lock, minBytes);
+    });
+    if (segment === null) throw notFound(name); // or it is being made, and not there yet
+    this.#passLock(lock, segment);
+    return segment;
+  }
+
+  /** Attaches to a mapping that exists. */
+  #join(mapping: bigint, name: string, request: OpenRequest, lock: Lock | null): Segment {
+    const { existing, mode, size } = request;
+    if (existing === "attach") return this.#mapOrClose(mapping, mode, lock, size);
+    this.#kernel.c.CloseHandle(mapping);
+    throw alreadyExists(name);
+  }
+
+  /**
+   * Qt attaches under the lock. Here nothing depends on it, but it is opened, and had for a moment if it
+   * comes soon.
+   */
+  #passLock(lock: Lock | null, segment: Segment): void {
+    try {
+      if (lock?.acquire(SECTION_MS)) lock.release();
+    } catch (error) {
+      segment.free();
+      segment.leave(false, false);
+      throw error;
+    }
   }
 
   /** A handle of the mapping of a name, 0 if there is none. */
@@ -205,27 +236,6 @@ export class WindowsSegments implements SegmentBackend {
     );
     if (mapping !== 0n) return mapping;
     throw windowsFailure("CreateFileMappingW", this.#kernel.error, name);
-  }
-
-  /** Attaches to what was found, under the lock if it comes soon, as Qt does. */
-  #attachTo(
-    mapping: bigint,
-    mode: AccessMode,
-    lock: Lock | null,
-    minBytes: number,
-  ): Segment {
-    let locked = false;
-    try {
-      locked = lock !== null && lock.acquire(SECTION_MS);
-    } catch (error) {
-      this.#kernel.c.CloseHandle(mapping);
-      throw error;
-    }
-    try {
-      return this.#mapOrClose(mapping, mode, lock, minBytes);
-    } finally {
-      if (locked) lock!.release();
-    }
   }
 
   #mapOrClose(mapping: bigint, mode: AccessMode, lock: Lock | null, minBytes = 0): Segment {

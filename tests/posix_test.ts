@@ -11,6 +11,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -616,6 +617,10 @@ function noteOf(key: NativeIpcKey): Note {
   };
 }
 
+function areAsleep(key: NativeIpcKey): boolean {
+  return (readFileSync(semaphorePath(key))[19]! & 0x40) !== 0;
+}
+
 /** Makes the lock taken by another process, or free with `value` 1. */
 function setNote(key: NativeIpcKey, { pid, phase, namespace, start }: Note, value = 0): void {
   const bytes = new DataView(new ArrayBuffer(8));
@@ -745,16 +750,49 @@ describe("the note of who has the lock", linux, () => {
           objects.m.unlock();
           return locked;`)
       );
-      await until(
-        () => (readFileSync(semaphorePath(key))[19]! & 0x40) !== 0,
-        "somebody who sleeps",
-      );
+      await until(() => areAsleep(key), "somebody who sleeps");
       await holder.kill();
       assert.deepEqual(await Promise.all(locked), runtimes.map(() => true));
       assert.equal(memory.tryLock(SOON_MS), true, memory.errorString());
       await endAll(agents.slice(1));
       memory[Symbol.dispose]();
     });
+  }
+});
+
+describe("who sleeps until the lock is free", linux, () => {
+  leaveNothingBehind();
+
+  /** Shorter than a sleeper takes to look again by himself. */
+  const AWAKE_MS = 500;
+
+  for (const runtime of runtimes) {
+    for (const call of ["lock", "lockAsync"]) {
+      test(`in ${runtime.name} is woken by its release: ${call}()`, async () => {
+        const key = newKey();
+        using memory = create(key);
+        const agent = startAgent(runtime);
+        await giveMemory(agent, key);
+        await expectTrue(agent, "attach");
+        const delays: number[] = [];
+        while (delays.length < 3) {
+          assert.equal(memory.lock(), true, memory.errorString());
+          const locked = agent.run(`
+            if (!await objects.m.${call}()) throw new Error(objects.m.errorString());
+            const time = Date.now();
+            objects.m.unlock();
+            return time;`);
+          await until(() => areAsleep(key), "a sleeper");
+          const released = Date.now();
+          assert.equal(memory.unlock(), true, memory.errorString());
+          delays.push(await locked - released);
+        }
+        // lockAsync() looks again every 200 ms, which takes no longer.
+        const [fastest] = delays.sort((a, b) => a - b);
+        assert.ok(fastest! < AWAKE_MS, `after ${delays} ms`);
+        assert.equal(await agent.end(), 0);
+      });
+    }
   }
 });
 
@@ -815,17 +853,21 @@ describe("an object of another program", linux, () => {
     rmSync(semaphorePath(key));
   });
 
-  test("of the name of a stale segment is not what is removed", async () => {
-    const key = newKey();
-    const agent = startAgent(ownRuntime);
-    await giveMemory(agent, key);
-    await expectTrue(agent, "create", 64);
-    rmSync(segmentPath(key)); // somebody removes it, ...
-    plant(key, 100); // and another program makes one
-    assert.equal(await agent.end(), 0); // the last one out of the first
-    assert.equal(statSync(segmentPath(key)).size, 100);
-    rmSync(segmentPath(key));
-  });
+  for (const how of ["removed", "renamed"]) {
+    test(`of the name of a segment of ours that was ${how} is not what we remove`, async () => {
+      const [key, another] = [newKey(), newKey()];
+      const agent = startAgent(ownRuntime);
+      await giveMemory(agent, key);
+      await expectTrue(agent, "create", 64);
+      if (how === "removed") rmSync(segmentPath(key));
+      else renameSync(segmentPath(key), segmentPath(another));
+      plant(key, 100);
+      assert.equal(await agent.end(), 0); // the last one out of ours
+      assert.equal(statSync(segmentPath(key)).size, 100);
+      assert.equal(existsSync(segmentPath(another)), how === "renamed");
+      remove(segmentPath(key), segmentPath(another));
+    });
+  }
 });
 
 describe("the names of POSIX objects", linux, () => {

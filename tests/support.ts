@@ -160,6 +160,7 @@ export class Agent {
         resolve(signal ?? (isWindows && this.#isKilled ? "SIGKILL" : code!));
       });
     });
+    this.child.stdin!.on("error", () => {}); // it has ended, which `ended` says
     running.add(this);
   }
 

@@ -70,8 +70,16 @@ describe("create() on Windows", () => {
 
   test("of a segment that exists is AlreadyExists at once, whoever holds its lock", () => {
     const setup = setUp();
-    const creating = () => setup.ffi.play(THERE, () => create(setup));
-    assertFails(creating, "AlreadyExists", "OpenFileMappingW", 183, /attach\(\) to it/);
+    for (const state of [script(ENTER, THERE, LEAVE), fake.GIVE_UP]) { // complete, or being made
+      const creating = () => setup.ffi.play(script(THERE, state), () => create(setup));
+      assertFails(creating, "AlreadyExists", "OpenFileMappingW", 183, /attach\(\) to it/);
+    }
+  });
+
+  test("does not take for a user who only finds the segment too small", () => {
+    const setup = setUp();
+    const looked = script(THERE, ENTER, NOT_THERE, LEAVE);
+    setup.ffi.play(script(looked, fake.CREATE.replace(`${NOT_THERE}\n`, "")), () => create(setup));
   });
 
   test("of a segment that a Qt program makes meanwhile is AlreadyExists", () => {
@@ -79,7 +87,7 @@ describe("create() on Windows", () => {
     const steps = script(
       ...[NOT_THERE, ENTER, MISSING, BEGIN, OPEN_LOCK, takeBoth(10)],
       ...[`${MAKE} = 2 ERROR_ALREADY_EXISTS`, "CloseHandle(2)", FOUND],
-      ...[UNLOCK, END, "CloseHandle(2)"],
+      ...[UNLOCK, "CloseHandle(2)", END],
     );
     const creating = () => setup.ffi.play(steps, () => create(setup));
     assertFails(creating, "AlreadyExists", "OpenFileMappingW", 183);
@@ -98,7 +106,7 @@ describe("create() on Windows", () => {
     const setup = setUp();
     const steps = script(
       ...[NOT_THERE, ENTER, MISSING, BEGIN, OPEN_LOCK, takeBoth(10, "WAIT_TIMEOUT"), fake.FOREIGN],
-      ...[FOUND, END, "CloseHandle(2)"],
+      ...[FOUND, "CloseHandle(2)", END],
     );
     assertFails(
       () => setup.ffi.play(steps, () => create(setup)),
@@ -202,7 +210,7 @@ describe("attach() on Windows", () => {
     for (const holder of [HELD, fake.FOREIGN]) {
       const setup = setUp();
       const busy = script(takeBoth(10, "WAIT_TIMEOUT"), holder);
-      setup.ffi.play(script(ENTER, FOUND, LEAVE, OPEN_LOCK, busy, MAP), () => attach(setup));
+      setup.ffi.play(script(ENTER, FOUND, MAP, LEAVE, OPEN_LOCK, busy), () => attach(setup));
     }
   });
 
@@ -214,9 +222,9 @@ describe("attach() on Windows", () => {
 
   test("that fails closes what it had opened", () => {
     const setup = setUp();
-    const before = script(ENTER, FOUND, LEAVE, OPEN_LOCK, takeBoth(10));
     const view = "MapViewOfFile(2, READ|WRITE)";
-    const denied = script(before, `${view} = NULL ERROR_ACCESS_DENIED`, "CloseHandle(2)", UNLOCK);
+    const refused = `${view} = NULL ERROR_ACCESS_DENIED`;
+    const denied = script(ENTER, FOUND, refused, "CloseHandle(2)", LEAVE);
     assertFails(
       () => setup.ffi.play(denied, () => attach(setup)),
       "PermissionDenied",
@@ -224,29 +232,16 @@ describe("attach() on Windows", () => {
       5,
     );
     const conflict = script(
-      ...[ENTER, FOUND, LEAVE, 'CreateSemaphoreW(1, MAXLONG, "sem") = 3'],
-      ...[
-        'CreateMutexW("sem_holder") = NULL ERROR_INVALID_HANDLE',
-        "CloseHandle(3)",
-        "CloseHandle(2)",
-      ],
+      ...[ENTER, FOUND, MAP, LEAVE, 'CreateSemaphoreW(1, MAXLONG, "sem") = 3'],
+      ...['CreateMutexW("sem_holder") = NULL ERROR_INVALID_HANDLE', "CloseHandle(3)"],
+      ...[UNMAP, "CloseHandle(2)"],
     );
     const other = setUp();
     assertFails(() => other.ffi.play(conflict, () => attach(other)), "KeyError", "CreateMutexW", 6);
   });
 
   test("to more than the runtime has a view of, or less than was asked for, is InvalidSize", () => {
-    const wrong = script(
-      ENTER,
-      FOUND,
-      LEAVE,
-      OPEN_LOCK,
-      takeBoth(10),
-      MAP,
-      UNMAP,
-      "CloseHandle(2)",
-      UNLOCK,
-    );
+    const wrong = script(ENTER, FOUND, MAP, UNMAP, "CloseHandle(2)", LEAVE);
     const small = setUp(4095);
     const texts = [/4096 bytes.*at most 4095/, /4096 bytes, fewer than the 4097/] as const;
     assertFails(
@@ -396,16 +391,7 @@ describe("open() on Windows", () => {
       fake.ATTACH.replace(`${OPEN_LOCK}\n`, ""),
       () => open(setup, { size: 4096 }),
     );
-    const tooSmall = script(
-      ENTER,
-      FOUND,
-      LEAVE,
-      takeBoth(10),
-      MAP,
-      UNMAP,
-      "CloseHandle(2)",
-      UNLOCK,
-    );
+    const tooSmall = script(ENTER, FOUND, MAP, UNMAP, "CloseHandle(2)", LEAVE);
     assertFails(
       () => setup.ffi.play(tooSmall, () => open(setup, { size: 4097 })),
       ...["InvalidSize", undefined, undefined, /4096 bytes, fewer than the 4097/] as const,
@@ -414,7 +400,7 @@ describe("open() on Windows", () => {
 
   test("refuses one that exists, if so asked", () => {
     const setup = setUp();
-    const steps = script(ENTER, FOUND, LEAVE, "CloseHandle(2)");
+    const steps = script(ENTER, FOUND, "CloseHandle(2)", LEAVE);
     const opening = () => setup.ffi.play(steps, () => open(setup, { existing: "refuse" }));
     assertFails(opening, "AlreadyExists", "OpenFileMappingW", 183);
   });
@@ -423,7 +409,7 @@ describe("open() on Windows", () => {
     const setup = setUp();
     const before = script(ENTER, MISSING, BEGIN, OPEN_LOCK, takeBoth(10));
     const exists = script(`${MAKE} = 2 ERROR_ALREADY_EXISTS`, "CloseHandle(2)");
-    const after = script(UNLOCK, END, takeBoth(10), MAP, UNLOCK);
+    const after = script(UNLOCK, MAP, END, takeBoth(10), UNLOCK);
     const initialize = () => assert.fail("not ours");
     setup.ffi.play(script(before, exists, FOUND, after), () => open(setup, { initialize }));
   });
