@@ -364,7 +364,8 @@ export class SystemSemaphore implements Disposable {
   }
 
   get #hasKey(): boolean {
-    return String(this.#chosen ?? this.#key ?? "") !== "";
+    const chosen = this.#chosen instanceof NativeIpcKey ? this.#chosen.nativeKey : this.#chosen;
+    return (chosen ?? this.#key ?? "") !== "";
   }
 
   #shownKey(): string | null {

@@ -127,7 +127,7 @@ class Look {
       size: row["size"]!,
       owner: this.#owner(row["uid"]!),
       isOwn,
-      mode: row["perms"]! & 0o777,
+      mode: row["perms"]! & 0o666, // the other bits mean nothing to the kernel, but to us
       attached: row["nattch"]!,
       creator: processOf(this.#libc, row["cpid"]!),
       last: processOf(this.#libc, row["lpid"]!),

@@ -69,7 +69,8 @@ export class KeyFile {
   readonly #libc: Libc;
   #path: Uint8Array;
   readonly #fd: number;
-  readonly #isNative: boolean;
+  /** Whether the user has chosen it. */
+  readonly isNative: boolean;
   readonly #projectId: number;
   #isKeepable: boolean;
 
@@ -86,7 +87,7 @@ export class KeyFile {
     this.#fd = fd;
     this.key = key;
     this.created = created;
-    this.#isNative = isNative;
+    this.isNative = isNative;
     this.#projectId = projectId;
     this.#isKeepable = !created && !isShared(permissions);
   }
@@ -177,7 +178,7 @@ export class KeyFile {
     const file = kept.get(path);
     if (file === undefined) return null;
     kept.delete(path);
-    const isSame = file.#isNative === isNative && file.#projectId === projectId;
+    const isSame = file.isNative === isNative && file.#projectId === projectId;
     if (isSame && file.isCurrent()) return file;
     libc.c.close(file.#fd);
     return null;
@@ -213,12 +214,12 @@ export class KeyFile {
   isCurrent(): boolean {
     // Nobody else may rename a file of this user's, but anybody may have deleted it for him. A second
     // name is one that somebody was killed before he could delete it.
-    if (!this.#isNative) {
+    if (!this.isNative) {
       const status = this.#libc.fileStatus(this.#fd);
       const links = typeof status === "object" ? status.links : 0;
       if (links < 2) return links === 1;
     }
-    const status = this.#libc.pathStatus(this.#path, this.#isNative);
+    const status = this.#libc.pathStatus(this.#path, this.isNative);
     return typeof status === "object" && keyOf(status, this.#projectId) === this.key;
   }
 
@@ -228,10 +229,10 @@ export class KeyFile {
    */
   unlink(): "unlinked" | "missing" | "replaced" {
     if (!this.isCurrent()) {
-      const status = this.#libc.pathStatus(this.#path, this.#isNative);
+      const status = this.#libc.pathStatus(this.#path, this.isNative);
       return typeof status === "object" ? "replaced" : "missing";
     }
-    const status = this.#isNative ? this.#libc.fileStatus(this.#fd) : null;
+    const status = this.isNative ? this.#libc.fileStatus(this.#fd) : null;
     if (typeof status === "object" && status !== null && status.bytes > 0) return "unlinked";
     this.#libc.c.unlink(this.#path);
     this.#isKeepable = false;

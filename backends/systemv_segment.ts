@@ -4,6 +4,7 @@ import {
   IPC_CREAT,
   IPC_EXCL,
   IPC_RMID,
+  IPC_SET,
   IPC_STAT,
   LOCK_EX,
   LOCK_NB,
@@ -65,10 +66,18 @@ interface Status {
   /** Removed already; it goes with its last user. */
   readonly removed: boolean;
   readonly users: readonly [uid: number, cuid: number];
+  /** Of a chosen key, and its creator is still filling it, or was killed at that. */
+  readonly unfinished: boolean;
 }
 
 /** To read and write, whichever class of user this one is. */
 const ACCESS = 0o600;
+
+/**
+ * A bit of the mode, without a meaning to the kernel, of a segment of a chosen key that its creator is still
+ * filling. Its key file is its lock's too, and has its name already.
+ */
+const UNFINISHED = 0o100;
 
 /** The key file of a segment that its creator is still filling; Qt's names end with a SHA-1 in hex. */
 function unfinishedPath(keyPath: KeyPath): KeyPath {
@@ -109,6 +118,11 @@ class SystemVSegment implements Segment {
 
   get address(): bigint {
     return this.#range.address;
+  }
+
+  /** Lets others attach to it. */
+  finish(permissions: number): void {
+    this.#system.setMode(this.#id, permissions);
   }
 
   /** Lets others find it under `path`. */
@@ -165,7 +179,11 @@ class SystemVSegment implements Segment {
   #remove(): void {
     const removed = this.#system.remove(this.#id); // another user's can only be left
     const mayUnlink = removed && (this.#lock !== null || this.#file.created);
-    const replaced = mayUnlink && this.#file.unlink() === "replaced";
+    let replaced = mayUnlink && this.#file.unlink() === "replaced";
+    // By the file of the lock alone, if that is of the same name and was made again.
+    if (replaced && this.#lock !== null && this.#file.isNative) {
+      replaced = this.#system.hasSegment(this.#lock);
+    }
     // Or else another segment has the name now, and the same lock.
     if (removed && !replaced) this.#lock?.remove();
     else this.#lock?.release();
@@ -207,9 +225,10 @@ export class SystemVSegments implements SegmentBackend {
     // Looked up before the lock is waited for: a segment that exists is an answer at any time.
     const key = KeyFile.keyAt(this.#libc, keyPath);
     if (key !== null) {
-      const found = this.#libc.c.shmget(key, 0n, ACCESS) !== -1;
-      const errno = found ? EEXIST : this.#libc.errno();
-      if (errno !== ENOENT) throw this.#failure(errno, this.#createErrors, key);
+      const id = this.#libc.c.shmget(key, 0n, ACCESS);
+      const errno = id !== -1 ? EEXIST : this.#libc.errno();
+      const isUnfinished = id !== -1 && keyPath.isNative && this.status(id)?.unfinished === true;
+      if (errno !== ENOENT && !isUnfinished) throw this.#failure(errno, this.#createErrors, key);
     }
     if (lock !== null && !this.#enterAt(keyPath, lock)) {
       throw failure("shmget", EEXIST, CREATE_ERRORS);
@@ -228,10 +247,13 @@ export class SystemVSegments implements SegmentBackend {
     size: number,
     mode: AccessMode,
     lock: Lock | null,
+    bits = 0,
   ): SystemVSegment {
     const { c } = this.#libc;
     const file = KeyFile.create(this.#libc, path);
-    const id = c.shmget(file.key, BigInt(size), path.permissions | IPC_CREAT | IPC_EXCL);
+    if (path.isNative) this.#removeIfUnfinished(c.shmget(file.key, 0n, 0));
+    const flags = path.permissions | bits | IPC_CREAT | IPC_EXCL;
+    const id = c.shmget(file.key, BigInt(size), flags);
     const errno = id === -1 ? this.#libc.errno() : 0;
     try {
       if (errno !== 0) throw this.#failure(errno, this.#createErrors, file.key);
@@ -303,7 +325,7 @@ export class SystemVSegments implements SegmentBackend {
   /** The id of the segment of a key file, `null` if there is none. */
   #get(file: KeyFile, mode: AccessMode): number | null {
     const id = this.#libc.c.shmget(file.key, 0n, mode === AccessMode.ReadOnly ? 0o400 : ACCESS);
-    if (id !== -1) return id;
+    if (id !== -1) return file.isNative && this.status(id)?.unfinished === true ? null : id;
     const errno = this.#libc.errno();
     if (errno === ENOENT) return null;
     throw this.#failure(errno, this.#attachErrors, file.key);
@@ -358,15 +380,17 @@ export class SystemVSegments implements SegmentBackend {
       segment = this.#attachLocked(path, request, lock);
       if (segment !== null) return segment;
       const { size, mode, initialize } = request;
-      const unfinished = unfinishedPath(path);
-      this.#removeUnfinished(unfinished);
+      const unfinished = path.isNative ? path : unfinishedPath(path);
+      if (!path.isNative) this.#removeUnfinished(unfinished);
       if (initialize === null) return segment = this.#createLocked(path, size, mode, lock);
-      // Where nobody finds it until it is complete.
-      const made = this.#createLocked(unfinished, size, mode, lock);
+      // Where nobody finds it, or marked so that nobody attaches to it, until it is complete.
+      const bits = path.isNative ? UNFINISHED : 0;
+      const made = this.#createLocked(unfinished, size, mode, lock, bits);
       isLeft = true;
       initialize(made);
       isLeft = false;
-      made.publish(path);
+      if (path.isNative) made.finish(path.permissions);
+      else made.publish(path);
       return segment = made;
     } finally {
       if (segment !== null) lock.release();
@@ -386,7 +410,7 @@ export class SystemVSegments implements SegmentBackend {
       this.#checkUsers(status, path);
       // Another user's cannot be replaced, so it is kept.
       if (status.attached === 0 && request.stale === "replace" && this.remove(id)) {
-        file.unlink();
+        if (!path.isNative) file.unlink(); // that is the file of the lock too
         return null;
       }
       if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);
@@ -431,6 +455,12 @@ export class SystemVSegments implements SegmentBackend {
     file.close();
   }
 
+  /** The same for a chosen key: who has the lock knows that its creator does not. */
+  #removeIfUnfinished(id: number): void {
+    const status = id === -1 ? null : this.status(id);
+    if (status?.unfinished === true && status.attached === 0) this.remove(id);
+  }
+
   #oversize(what: string, size: number): Failure {
     return new Failure(
       "InvalidSize",
@@ -441,7 +471,9 @@ export class SystemVSegments implements SegmentBackend {
   /** {@linkcode SystemVSegments.enter} for a path, at which a segment may be in the making too. */
   #enterAt(path: KeyPath, lock: Lock, deadline?: number): boolean {
     const isUsed = () => this.#isUsed(path);
-    return this.enter(lock, isUsed, deadline, () => isUsed() || this.#isUsed(unfinishedPath(path)));
+    const isBeingMade = () =>
+      path.isNative ? this.#isUsed(path, true) : this.#isUsed(unfinishedPath(path));
+    return this.enter(lock, isUsed, deadline, () => isUsed() || isBeingMade());
   }
 
   /**
@@ -498,8 +530,14 @@ export class SystemVSegments implements SegmentBackend {
     return this.#lookUp(path) !== null;
   }
 
-  #isUsed(path: KeyPath): boolean {
-    return (this.#lookUp(path)?.attached ?? 0) > 0;
+  /** Whether the name of a chosen lock leads to a segment too. */
+  hasSegment(lock: Lock): boolean {
+    return this.isThere(this.#keyPath(lock.nativeKey, lock));
+  }
+
+  #isUsed(path: KeyPath, orUnfinished = false): boolean {
+    const status = this.#lookUp(path);
+    return status !== null && status.attached > 0 && (orUnfinished || !status.unfinished);
   }
 
   #lookUp(path: KeyPath): Status | null {
@@ -530,6 +568,7 @@ export class SystemVSegments implements SegmentBackend {
       size: Number(view.getBigUint64(SHMID_DS.segsz, true)),
       attached,
       removed: (view.getUint16(SHMID_DS.mode, true) & SHM_DEST) !== 0,
+      unfinished: (view.getUint16(SHMID_DS.mode, true) & UNFINISHED) !== 0,
       users: [view.getUint32(SHMID_DS.uid, true), view.getUint32(SHMID_DS.cuid, true)],
     };
   }
@@ -543,6 +582,14 @@ export class SystemVSegments implements SegmentBackend {
       "shmget",
       errno,
     );
+  }
+
+  setMode(id: number, mode: number): void {
+    if (this.status(id) === null) throw failure("shmctl", this.#libc.errno());
+    this.#statusView.setUint16(this.#libc.constants.SHMID_DS.mode, mode, true);
+    if (this.#libc.c.shmctl(id, IPC_SET, this.#statusBuffer) === -1) {
+      throw failure("shmctl", this.#libc.errno());
+    }
   }
 
   /** `false` if this user may not. */

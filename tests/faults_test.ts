@@ -25,10 +25,15 @@ import {
 describe("a storm", () => {
   leaveNothingBehind();
 
-  test("of 64 processes has one creator, counts right, and leaves nothing", slow, async () => {
-    const before = ipcObjects();
-    const key = uniqueKey();
-    const source = `
+  const crowd = linuxOnly.skip === undefined ? 64 : 20; // which takes Wine as long to start
+
+  test(
+    `of ${crowd} processes has one creator, counts right, and leaves nothing`,
+    slow,
+    async () => {
+      const before = ipcObjects();
+      const key = uniqueKey();
+      const source = `
       let made = 0;
       using memory = library.SharedMemory.open(${JSON.stringify(key)}, {
         size: 8,
@@ -46,15 +51,21 @@ describe("a storm", () => {
       if (!memory.lock()) throw new Error(memory.errorString());
       view[1]++;
       memory.unlock();
-      while (view[1] < 64) await new Promise((done) => setTimeout(done, 10));
+      while (view[1] < ${crowd}) await new Promise((done) => setTimeout(done, 10));
       return [made, view[0]];`.replace("using memory", "const memory");
-    const agents = Array.from({ length: 64 }, (_, i) => startAgent(runtimes[i % runtimes.length]!));
-    const results: [number, number][] = await Promise.all(agents.map((agent) => agent.run(source)));
-    assert.equal(results.reduce((sum, [made]) => sum + made, 0), 1);
-    assert.deepEqual(results.map(([, count]) => count), results.map(() => 6400));
-    assert.deepEqual(await Promise.all(agents.map((agent) => agent.end())), agents.map(() => 0));
-    assert.deepEqual(ipcObjectsSince(before), []);
-  });
+      const agents = Array.from(
+        { length: crowd },
+        (_, i) => startAgent(runtimes[i % runtimes.length]!),
+      );
+      const results: [number, number][] = await Promise.all(
+        agents.map((agent) => agent.run(source)),
+      );
+      assert.equal(results.reduce((sum, [made]) => sum + made, 0), 1);
+      assert.deepEqual(results.map(([, count]) => count), results.map(() => 100 * crowd));
+      assert.deepEqual(await Promise.all(agents.map((agent) => agent.end())), agents.map(() => 0));
+      assert.deepEqual(ipcObjectsSince(before), []);
+    },
+  );
 });
 
 describe("a wait for the lock", () => {

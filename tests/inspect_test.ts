@@ -27,8 +27,8 @@ const SETVAL = 16;
 
 /** Not os.userInfo(), whose name in Bun is that of the environment. */
 const thisUser = {
-  uid: process.getuid!(),
-  name: spawnSync("id", ["-un"], { encoding: "utf8" }).stdout.trim(),
+  uid: process.getuid?.() ?? -1,
+  name: spawnSync("id", ["-un"], { encoding: "utf8" }).stdout?.trim(),
 };
 
 let folder: string;

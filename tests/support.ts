@@ -103,8 +103,13 @@ let count = 0;
 
 /** A key that no other test, run or process uses. */
 export function uniqueKey(text = "test"): string {
-  return `${text} ${process.pid} ${Date.now()} ${count++}`;
+  const key = `${text} ${process.pid} ${Date.now()} ${count++}`;
+  if (isWindows) hashes.add(platformSafeName(key, "").slice(-40));
+  return key;
 }
+
+/** How the names of the unique keys' objects go on: others run their tests in the same session. */
+const hashes = new Set<string>();
 
 /** The folder of the key files, with a slash at the end. */
 export const keyFolder = `${tmpdir()}/`;
@@ -293,7 +298,11 @@ export async function untilBlocked(key: string, count = 1): Promise<void> {
 
 /** What there is of System V and POSIX objects and of Qt's key files; on Windows, of named objects. */
 export function ipcObjects(): string[] {
-  if (isWindows) return objectNames();
+  if (isWindows) {
+    const isOwn = (name: string) =>
+      name.includes(` ${process.pid} `) || hashes.has(/[0-9a-f]{40}/.exec(name)?.[0] ?? "");
+    return objectNames().filter(isOwn);
+  }
   const files = readdirSync(keyFolder).filter((name) => name.startsWith("qipc_"));
   if (isDarwin) {
     const ids = (["shm", "sem"] as const).flatMap((name) =>

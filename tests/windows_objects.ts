@@ -72,7 +72,7 @@ export function handleCount(): number {
   return count[0]!;
 }
 
-/** The named objects of this session that are Qt's, ours, or named with a unique key of this process. */
+/** The named objects of this session. */
 export function objectNames(): string[] {
   const { kernel, nt, session, memory, view } = system();
   const path = wide(`\\Sessions\\${session}\\BaseNamedObjects`);
@@ -103,5 +103,5 @@ export function objectNames(): string[] {
     }
   }
   kernel.CloseHandle(handle[0]!);
-  return names.filter((name) => /^qipc_/.test(name) || name.includes(` ${process.pid} `));
+  return names;
 }
