@@ -210,6 +210,12 @@ export class PosixFile {
     this.#status = statusOf(this.#libc, this.fd, this.#name);
   }
 
+  /** Whether it has a name still. */
+  isLinked(): boolean {
+    const status = this.#libc.fileStatus(this.fd);
+    return typeof status === "object" && status.links > 0;
+  }
+
   /** Lets go of it, and removes it if nobody else uses it and it is this module's. */
   leave(): void {
     if (flock(this.#libc, this.fd, LOCK_EX | LOCK_NB)) {

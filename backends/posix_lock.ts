@@ -52,11 +52,15 @@ export class PosixLock implements Lock {
   }
 
   acquire(timeoutMs = Infinity): boolean {
-    const open = this.#opened();
+    let open = this.#opened();
     const deadline = performance.now() + timeoutMs;
     for (let sleepers = 0;; sleepers = SLEEPERS) {
       if (this.#takeNote(open, sleepers)) {
-        return this.#takeSemaphore(open, deadline) || this.#dropNote(open);
+        if (open.semaphore.isLinked()) {
+          return this.#takeSemaphore(open, deadline) || this.#dropNote(open);
+        }
+        open = this.#reopened(open);
+        continue;
       }
       const left = Math.min(deadline - performance.now(), SLICE_MS);
       if (left <= 0) {
@@ -75,6 +79,10 @@ export class PosixLock implements Lock {
       const value = announceSleep(open);
       if (value !== 0) await semaphore.sleepInBackground(noteAddress, value, BACKGROUND_SLICE_MS);
       if (semaphore.isClosed || !this.#takeNote(open, SLEEPERS)) return false;
+    }
+    if (!semaphore.isLinked()) {
+      this.#reopened(open);
+      return false;
     }
     if (this.#takeSemaphore(open, 0)) return true;
     let isTaken = false;
@@ -134,6 +142,13 @@ export class PosixLock implements Lock {
     setPhase(open, HOLDING, TRYING);
     if (open.semaphore.value === 0) open.semaphore.give(); // unless a peer has done that
     this.#dropNote(open);
+  }
+
+  /** Of one that Qt has unlinked, to make another: drops the note, and opens what has the name now. */
+  #reopened(open: Opened): Opened {
+    this.#dropNote(open);
+    this.close();
+    return this.#opened();
   }
 
   #opened(): Opened {

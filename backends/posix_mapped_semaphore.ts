@@ -93,6 +93,11 @@ export class MappedSemaphore {
     }
   }
 
+  /** Whether it has a name still, so that newcomers use the same. */
+  isLinked(): boolean {
+    return this.#file.isLinked();
+  }
+
   /** How many there are to take. */
   get value(): number {
     return Atomics.load(this.#value, 0) & VALUE;

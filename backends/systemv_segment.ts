@@ -86,6 +86,11 @@ function unfinishedPath(keyPath: KeyPath): KeyPath {
   return { ...keyPath, path: `${folder}qipc_creating_${path.slice(-40)}` };
 }
 
+/** Whether a segment of a chosen key has a lock, so that it may be unfinished. */
+function isGuarded({ isNative }: KeyPath, lock: Lock | null): boolean {
+  return isNative && lock !== null;
+}
+
 /** A process for texts. */
 function processText(pid: number | null): string {
   return pid === null ? "a process" : `process ${pid}`;
@@ -227,7 +232,8 @@ export class SystemVSegments implements SegmentBackend {
     if (key !== null) {
       const id = this.#libc.c.shmget(key, 0n, ACCESS);
       const errno = id !== -1 ? EEXIST : this.#libc.errno();
-      const isUnfinished = id !== -1 && keyPath.isNative && this.status(id)?.unfinished === true;
+      const isUnfinished = id !== -1 && isGuarded(keyPath, lock) &&
+        this.status(id)?.unfinished === true;
       if (errno !== ENOENT && !isUnfinished) throw this.#failure(errno, this.#createErrors, key);
     }
     if (lock !== null && !this.#enterAt(keyPath, lock)) {
@@ -251,7 +257,7 @@ export class SystemVSegments implements SegmentBackend {
   ): SystemVSegment {
     const { c } = this.#libc;
     const file = KeyFile.create(this.#libc, path);
-    if (path.isNative) this.#removeIfUnfinished(c.shmget(file.key, 0n, 0));
+    if (isGuarded(path, lock)) this.#removeIfUnfinished(c.shmget(file.key, 0n, 0));
     const flags = path.permissions | bits | IPC_CREAT | IPC_EXCL;
     const id = c.shmget(file.key, BigInt(size), flags);
     const errno = id === -1 ? this.#libc.errno() : 0;
@@ -301,7 +307,7 @@ export class SystemVSegments implements SegmentBackend {
     lock: Lock | null,
     minBytes: number,
   ): Segment | null {
-    const id = this.#get(file, mode);
+    const id = this.#get(file, mode, isGuarded(path, lock));
     if (id === null) throw failure("shmget", ENOENT, ATTACH_ERRORS);
     if (minBytes > 0) this.#checkSize(id, minBytes);
     const locked = lock !== null && this.#enterAt(path, lock);
@@ -323,9 +329,9 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   /** The id of the segment of a key file, `null` if there is none. */
-  #get(file: KeyFile, mode: AccessMode): number | null {
+  #get(file: KeyFile, mode: AccessMode, isGuarded: boolean): number | null {
     const id = this.#libc.c.shmget(file.key, 0n, mode === AccessMode.ReadOnly ? 0o400 : ACCESS);
-    if (id !== -1) return file.isNative && this.status(id)?.unfinished === true ? null : id;
+    if (id !== -1) return isGuarded && this.status(id)?.unfinished === true ? null : id;
     const errno = this.#libc.errno();
     if (errno === ENOENT) return null;
     throw this.#failure(errno, this.#attachErrors, file.key);
@@ -404,7 +410,7 @@ export class SystemVSegments implements SegmentBackend {
     if (file === null) return null;
     let segment: Segment | null = null;
     try {
-      const id = this.#get(file, request.mode);
+      const id = this.#get(file, request.mode, isGuarded(path, lock));
       const status = id === null ? null : this.status(id);
       if (id === null || status === null) return null;
       this.#checkUsers(status, path);

@@ -540,13 +540,11 @@ describe("the key file that a user has chosen", hasSystemV, () => {
 describe("objects of one text and different types", hasSeveral, () => {
   leaveNothingBehind();
 
-  // What is a path to System V is no POSIX name, so these are the types of System V, or POSIX and what
-  // System V makes of a file in the root folder.
+  // What is a path to System V is no POSIX name, unless it is a file in the root folder. Two project ids on
+  // one file are not for two programs: as in Qt, the last user of the one deletes it.
   const name = `/${uniqueName().replaceAll(" ", "_")}`;
   const mayUseRoot = process.getuid?.() === 0;
   const pairs = [
-    [keyTypes[0]!, keyTypes[1]!, keyFolder + uniqueName()],
-    [keyTypes[1]!, keyTypes[2]!, keyFolder + uniqueName()],
     ...(mayUseRoot ? [[keyTypes[0]!, keyTypes.at(-1)!, name] as const] : []),
   ] as const;
 

@@ -81,6 +81,8 @@ describe("native keys of Qt 6.6 and newer", () => {
         await qt.request("native_memory", "x", key);
         assert.equal(await qt.request("native_text", "x"), key);
         await expectTrue(ours, "create", 5000);
+        // As Qt programs do: of a POSIX key it makes another semaphore of the same name before it fails.
+        assert.equal(await qt.call("x", "create", 1), false);
         await expectTrue(qt, "attach");
         assert.equal(await qt.call("x", "size"), 5000);
         await ours.request("write", "x", 0, [1, 2, 3]);

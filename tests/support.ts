@@ -300,7 +300,8 @@ export async function untilBlocked(key: string, count = 1): Promise<void> {
 export function ipcObjects(): string[] {
   if (isWindows) {
     const isOwn = (name: string) =>
-      name.includes(` ${process.pid} `) || hashes.has(/[0-9a-f]{40}/.exec(name)?.[0] ?? "");
+      name.includes(` ${process.pid} `) ||
+      hashes.has(/([0-9a-f]{40})(_[a-z]+)?$/.exec(name)?.[1] ?? "");
     return objectNames().filter(isOwn);
   }
   const files = readdirSync(keyFolder).filter((name) => name.startsWith("qipc_"));
