@@ -345,7 +345,7 @@ export class SharedMemory implements Disposable {
    *
    * A buffer that cannot be emptied, because it was transferred or because Bun is using it in an
    * unfinished native call, becomes private zero-filled memory instead, whose address range stays
-   * reserved.
+   * reserved; on Windows it goes on showing the segment.
    *
    * @returns `false` with `NotFound` if this object is not attached
    */

@@ -61,7 +61,8 @@ const objects = new FinalizationRegistry<OpenSemaphore>((open) => {
  * `QSystemSemaphore`.
  *
  * What a process has acquired and not released the kernel releases when the process ends, however it
- * ends; likewise it takes back what the process released and did not acquire.
+ * ends; likewise it takes back what the process released and did not acquire. That is so of System V, to
+ * which string keys belong on Unix; of POSIX and Windows keys nothing is undone.
  *
  * The semaphore is removed by the object that made it (or opened it with `Create`); if others still use
  * it through this module, by the last of them. As in Qt, whoever uses a removed semaphore makes it
