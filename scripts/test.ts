@@ -18,7 +18,7 @@ Runs tests/*_test.ts, or the files whose name contains one of the given texts.
 
   --runtime <name>      deno, bun or node; may be given more than once (default: all installed)
   --filter <text>       only suites and top-level tests whose name contains the text
-  --deadline <seconds>  for all the tests of one runtime (default: 600)
+  --deadline <seconds>  for all the tests of one runtime (default: 1200)
   --help
 
 REQUIRE_RUNTIMES=deno,bun,node  a missing runtime is a failure instead of a skip
@@ -37,7 +37,7 @@ const { values: options, positionals } = parseArgs({
   options: {
     runtime: { type: "string", multiple: true },
     filter: { type: "string" },
-    deadline: { type: "string", default: "600" },
+    deadline: { type: "string", default: "1200" },
     help: { type: "boolean" },
   },
 });
