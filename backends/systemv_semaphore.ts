@@ -134,9 +134,11 @@ class SystemVSemaphore implements Lock {
     let id = file.created ? -1 : c.semget(file.key, 1, ACCESS);
     let errno = file.created ? ENOENT : id === -1 ? this.#libc.errno() : 0;
     const make = errno === ENOENT;
+    // The file that was found may be deleted by now, so who is killed before he knows leaves the mark.
+    const mark = file.created ? 0 : REMOVING;
     if (make) {
       sweepOnce(this.#libc);
-      id = c.semget(file.key, 1, this.#path.permissions | IPC_CREAT | IPC_EXCL);
+      id = c.semget(file.key, 1, this.#path.permissions | mark | IPC_CREAT | IPC_EXCL);
       errno = id === -1 ? this.#libc.errno() : 0;
       if (errno === EEXIST) return null;
     }
@@ -151,6 +153,7 @@ class SystemVSemaphore implements Lock {
       c.semctl(id, 0, IPC_RMID, 0n);
       return null;
     }
+    if (make && mark !== 0 && this.#readStatus(id)) this.#unmark(id);
     this.#file = file;
     this.#id = id;
     this.isOwner = owner;
@@ -450,8 +453,8 @@ class SystemVSemaphore implements Lock {
   }
 
   /** `false` if there is no such semaphore any more. */
-  #readStatus(): boolean {
-    return this.#libc.c.semctl(this.#id, 0, IPC_STAT, this.#operations.status) === 0;
+  #readStatus(id = this.#id): boolean {
+    return this.#libc.c.semctl(id, 0, IPC_STAT, this.#operations.status) === 0;
   }
 
   #drop(): void {

@@ -4,25 +4,31 @@ import { isQtKey, readTableIfAny } from "./systemv_tables.ts";
 
 /**
  * A mode bit that means nothing to the kernel: whoever used the semaphore last deletes the key file, then
- * the semaphore.
+ * the semaphore; or he made it, and has yet to see that its key file is there still.
  */
 export const REMOVING = 0o010;
+
+/** How long making a semaphore takes at most, in seconds, between its first two system calls. */
+const MAKING_SECONDS = 2;
 
 const swept = new WeakSet<Libc>();
 
 /**
- * Once per process: removes semaphores whose remover was killed when he had deleted the key file, after
- * which nobody finds them. One that is in use after all is made again by its users, as when Qt removes it.
+ * Once per process: removes semaphores whose remover was killed when he had deleted the key file, or whose
+ * maker when another had, after which nobody finds them. One that is in use after all is made again by
+ * its users, as when Qt removes it.
  */
 export function sweepOnce(libc: Libc): void {
   if (swept.has(libc)) return;
   swept.add(libc);
   const { GETPID } = libc.constants;
-  const user = libc.c.geteuid();
-  for (const { key, semid, perms, uid, cuid } of readTableIfAny(libc, "sem")) {
-    const isOurs = isQtKey(key!) && uid === user && cuid === user;
+  const owner = libc.c.geteuid();
+  for (const { key, semid, perms, uid, cuid, otime, ctime } of readTableIfAny(libc, "sem")) {
+    const isOurs = isQtKey(key!) && uid === owner && cuid === owner;
     if (!isOurs || (perms! & REMOVING) === 0) continue;
-    const remover = libc.c.semctl(semid!, 0, GETPID, 0n);
-    if (remover > 0 && !libc.isRunning(remover)) libc.c.semctl(semid!, 0, IPC_RMID, 0n);
+    const user = libc.c.semctl(semid!, 0, GETPID, 0n);
+    const isUnused = otime === 0 && Date.now() / 1000 - ctime! > MAKING_SECONDS;
+    const isLeft = user > 0 ? !libc.isRunning(user) : user === 0 && isUnused;
+    if (isLeft) libc.c.semctl(semid!, 0, IPC_RMID, 0n);
   }
 }

@@ -30,6 +30,8 @@ interface Outcome extends Counts {
   runtime: string;
   version: string;
   seconds: string;
+  /** What failed, and why. */
+  problems: string[];
 }
 
 const { values: options, positionals } = parseArgs({
@@ -109,20 +111,35 @@ function run(command: string, args: string[], seconds: number): Promise<string |
   return promise;
 }
 
-/** Counts the tests of a JUnit report. */
-function count(report: string): Counts {
+/** The tests of a JUnit report. */
+function casesOf(report: string) {
   const element = /<testcase((?:\s+[\w-]+="[^"]*")*)\s*(?:\/>|>([^]*?)<\/testcase>)/g;
   const cases = [...report.matchAll(element)].map(([, attributes = "", content = ""]) => ({
     name: / name="([^"]*)"/.exec(attributes)?.[1] ?? "",
     failed: /<(failure|error)\b/.test(content),
     skipped: content.includes("<skipped"),
+    content,
   }));
   // Deno also lists the suites, "suite" before "suite > test".
   const isSuite = (name: string) => cases.some((other) => other.name.startsWith(`${name} &gt; `));
-  const tests = cases.filter(({ name }) => !isSuite(name));
+  return cases.filter(({ name }) => !isSuite(name));
+}
+
+function count(tests: ReturnType<typeof casesOf>): Counts {
   const failed = tests.filter((test) => test.failed).length;
   const skipped = tests.filter((test) => test.skipped).length;
   return { passed: tests.length - failed - skipped, failed, skipped };
+}
+
+const ENTITIES: Record<string, string> = {
+  ...{ lt: "<", gt: ">", quot: '"', apos: "'", amp: "&", "#x27": "'", "#39": "'", "#10": "\n" },
+};
+
+/** A text of a JUnit report, of which the begin is enough to know what went wrong. */
+function plain(text: string): string {
+  const whole = text.replace(/<[^>]*? message="([^"]*)"[^>]*>/g, "$1\n").replace(/<[^>]*>/g, "")
+    .replace(/&([#\w]+);/g, (entity, name) => ENTITIES[name.toLowerCase()] ?? entity);
+  return whole.trim().split("\n").slice(0, 30).join("\n");
 }
 
 /** Node lists a file as a passed test if none of its own ended: all left out, or it has exited. */
@@ -161,15 +178,19 @@ async function test(name: Name, { command, version }: Runtime): Promise<Outcome>
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const results = existsSync(report) ? readFileSync(report, "utf8") : "";
   rmSync(folder, { recursive: true });
-  const counts = count(results.replaceAll(emptyFile, ""));
+  const tests = casesOf(results.replaceAll(emptyFile, ""));
+  const counts = count(tests);
   const problems = (await leftBehind(before)).map((trace) => `left behind: ${trace}`);
   if (problem !== undefined && counts.failed === 0) problems.push(problem);
   else if (counts.passed + counts.failed === 0) problems.push("no test was executed");
   if (options.filter === undefined) {
     for (const [, file] of results.matchAll(emptyFile)) problems.push(`no test ended in ${file}`);
   }
-  for (const text of problems) console.log(`\n${name} FAILED: ${text}`);
-  return { runtime: name, version, ...counts, failed: counts.failed + problems.length, seconds };
+  const failed = counts.failed + problems.length;
+  for (const test of tests.filter((test) => test.failed)) {
+    problems.push(`${plain(test.name)}\n${plain(test.content)}`);
+  }
+  return { runtime: name, version, ...counts, failed, seconds, problems };
 }
 
 const files = readdirSync(path.join(root, "tests"))
@@ -186,10 +207,16 @@ for (const name of names.filter((name) => options.runtime?.includes(name) ?? tru
   }
   const failed = required.includes(name) ? 1 : 0;
   console.log(`\n=== ${name} ${failed ? "FAILED" : "left out"}: ${runtime.missing}`);
-  outcomes.push({ runtime: name, version: "missing", ...count(""), failed, seconds: "-" });
+  const problems = failed ? [runtime.missing] : [];
+  outcomes.push({
+    ...{ runtime: name, version: "missing", ...count([]), failed, seconds: "-", problems },
+  });
 }
 const row = (cells: unknown[]) =>
   console.log(cells.map((cell) => String(cell).padStart(9)).join(""));
+for (const { runtime, problems } of outcomes) {
+  for (const problem of problems) console.log(`\n${runtime} FAILED: ${problem}`);
+}
 console.log();
 row(["runtime", "version", "passed", "failed", "skipped", "seconds"]);
 for (const o of outcomes) row([o.runtime, o.version, o.passed, o.failed, o.skipped, o.seconds]);

@@ -13,7 +13,13 @@ describe("opening a semaphore", () => {
       ${OPEN("/q/sem")} = 3
       statx(3) = { inode 2 }
       semget(0x51000002, 1, 0600) = ENOENT
-      semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0600)`;
+      semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0610)`;
+  /** That file is there still, so the mark is taken away. */
+  const COMPLETE = script(
+    LINKED,
+    fake.UNMARKED.replace("0600", "0610"),
+    "semctl(7, 0, IPC_SET, { uid 1000, gid 100, mode 0600 }) = 0",
+  );
   /** The key file that is kept open from the last time. */
   const OPEN_AGAIN = script(LINKED, ...OPEN_LOCK.split("\n").slice(3));
   const MADE = OPEN_NEW_SEMAPHORE(1);
@@ -23,7 +29,7 @@ describe("opening a semaphore", () => {
       Open,
       `${MISSING} = 7
       semctl(7, 0, SETVAL, 1) = 0
-      ${LINKED}`,
+      ${COMPLETE}`,
     ],
     [
       "starts again if another process makes it first",

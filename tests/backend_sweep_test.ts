@@ -8,8 +8,18 @@ const { Open } = SystemSemaphoreMode;
 const { JOIN, OPEN_LOCK, OPEN_NEW_SEMAPHORE } = fake;
 
 /** A row of the kernel's table: of this user, and marked by its remover, unless told otherwise. */
-function row({ key = 0x51000009, semid = 21, perms = 610, uid = 1000, cuid = 1000 } = {}): string {
-  return ` ${key} ${semid} ${perms} 1 ${uid} 100 ${cuid} 100 1700000000 1700000000`;
+function row(
+  {
+    key = 0x51000009,
+    semid = 21,
+    perms = 610,
+    uid = 1000,
+    cuid = 1000,
+    otime = 1.7e9,
+    ctime = 1.7e9,
+  } = {},
+): string {
+  return ` ${key} ${semid} ${perms} 1 ${uid} 100 ${cuid} 100 ${otime} ${ctime}`;
 }
 
 function setUpTable(...rows: string[]) {
@@ -35,6 +45,13 @@ describe("who makes a semaphore", () => {
     ffi.play(steps, () => backend.semaphores.open("/q/sem", 1, Open));
   });
 
+  test("removes those whose maker was killed before he did more", () => {
+    const { ffi, backend } = setUpTable(row({ otime: 0 }));
+    const steps = MAKING("semctl(21, 0, GETPID) = 0", REMOVED(21));
+    ffi.play(steps, () => backend.semaphores.open("/q/sem", 1, Open));
+  });
+
+  const now = Math.trunc(Date.now() / 1000);
   const others: [name: string, row: string, look: string[]][] = [
     ["are not marked", row({ perms: 700 }), []],
     ["are another user's", row({ uid: 1001 }), []],
@@ -43,6 +60,7 @@ describe("who makes a semaphore", () => {
     ["have no key", row({ key: 0 }), []],
     ["are being removed", row(), ["semctl(21, 0, GETPID) = 77", "kill(77, 0) = 0"]],
     ["may be removed in another pid namespace", row(), ["semctl(21, 0, GETPID) = 0"]],
+    ["are being made", row({ otime: 0, ctime: now }), ["semctl(21, 0, GETPID) = 0"]],
     ["are gone by then", row(), ["semctl(21, 0, GETPID) = EIDRM"]],
   ];
   for (const [name, row, look] of others) {
