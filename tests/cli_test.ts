@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { bytes, details, listing } from "../cli_table.ts";
 import type { Inventory, SegmentInfo } from "../inspect.ts";
 import { platformSafeName } from "../native_ipc_key.ts";
-import { type Agent, keyFolder, leaveNothingBehind, ownRuntime, runtimes } from "./support.ts";
+import { type Agent, keyFolder, leaveNothingBehind, ownRuntime } from "./support.ts";
 import { linuxOnly, slow, startAgent, uniqueKey, withDeadline } from "./support.ts";
 
 const cli = fileURLToPath(new URL("../cli.ts", import.meta.url));
@@ -56,112 +56,110 @@ describe("the command", linuxOnly, () => {
   beforeEach(() => folder = realpathSync(mkdtempSync(keyFolder + "cli-")));
   afterEach(() => rmSync(folder, { recursive: true }));
 
-  for (const runtime of runtimes) {
-    test(`lists, shows and cleans up in ${runtime.name}`, slow, async () => {
-      const [used, lost, slots] = [uniqueKey("used"), uniqueKey("lost"), uniqueKey("slots")];
-      const path = (key: string, kind = "sharedmemory") =>
-        `${folder}/${platformSafeName(key, `qipc_${kind}_`)}`;
-      const [user, victim] = [start(), start()];
-      await create(user, used);
-      assert.equal(await user.call(used, "lock"), true);
-      await create(victim, lost);
-      await victim.request("semaphore", "s", slots, 3);
-      await victim.kill();
-      const [userPid, victimPid] = [user.child.pid!, victim.child.pid!];
+  test(`lists, shows and cleans up in ${ownRuntime.name}`, slow, async () => {
+    const [used, lost, slots] = [uniqueKey("used"), uniqueKey("lost"), uniqueKey("slots")];
+    const path = (key: string, kind = "sharedmemory") =>
+      `${folder}/${platformSafeName(key, `qipc_${kind}_`)}`;
+    const [user, victim] = [start(), start()];
+    await create(user, used);
+    assert.equal(await user.call(used, "lock"), true);
+    await create(victim, lost);
+    await victim.request("semaphore", "s", slots, 3);
+    await victim.kill();
+    const [userPid, victimPid] = [user.child.pid!, victim.child.pid!];
 
-      const list = await output(runtime, "list");
-      const line = (key: string, kind?: string) =>
-        list.split("\n").find((line) => line.includes(path(key, kind)))!.trim().split(/ {2,}/);
-      const { id, lock }: SegmentInfo = (await inventory("show", used)).segments[0]!;
-      const locked = `held by ${userPid}`;
-      assert.deepEqual(line(used), [
-        ...[path(used), `${id}`, "4.9 KiB", username, "0600", "1", `${userPid}`, `${userPid}`],
-        ...[locked, "in use"],
-      ]);
-      assert.deepEqual(line(lost).slice(5), [
-        ...["0", `${victimPid} ended`, `${victimPid} ended`, "free", "stale: nobody is attached"],
-      ]);
-      const ended = `process ${victimPid}, which used it last, has ended`;
-      assert.deepEqual(line(slots, "systemsem").slice(2), [
-        ...["3", "0", username, "0600", `${victimPid} ended`, `stale: ${ended}`],
-      ]);
-      assert.match(list, /^\d+ segments$/m);
-      assert.ok(!list.includes("\x1b"));
+    const list = await output(ownRuntime, "list");
+    const line = (key: string, kind?: string) =>
+      list.split("\n").find((line) => line.includes(path(key, kind)))!.trim().split(/ {2,}/);
+    const { id, lock }: SegmentInfo = (await inventory("show", used)).segments[0]!;
+    const locked = `held by ${userPid}`;
+    assert.deepEqual(line(used), [
+      ...[path(used), `${id}`, "4.9 KiB", username, "0600", "1", `${userPid}`, `${userPid}`],
+      ...[locked, "in use"],
+    ]);
+    assert.deepEqual(line(lost).slice(5), [
+      ...["0", `${victimPid} ended`, `${victimPid} ended`, "free", "stale: nobody is attached"],
+    ]);
+    const ended = `process ${victimPid}, which used it last, has ended`;
+    assert.deepEqual(line(slots, "systemsem").slice(2), [
+      ...["3", "0", username, "0600", `${victimPid} ended`, `stale: ${ended}`],
+    ]);
+    assert.match(list, /^\d+ segments$/m);
+    assert.ok(!list.includes("\x1b"));
 
-      // A key, its key file with and without the folder, and the file of its lock.
-      const shown = await output(runtime, "show", used);
-      const text = (name: string) => new RegExp(`^  ${name} +(.*)$`, "m").exec(shown)?.[1];
-      assert.equal(shown.split("\n")[0], `segment ${id}`);
-      assert.equal(text("key file"), path(used));
-      assert.equal(text("size"), "5000 bytes (4.9 KiB)");
-      assert.equal(text("lock"), locked);
-      assert.equal(text("lock file"), path(used, "systemsem"));
-      for (const name of [path(used), path(used).slice(folder.length + 1), lock!.keyFile]) {
-        assert.equal(await output(runtime, "show", name), shown);
-      }
+    // A key, its key file with and without the folder, and the file of its lock.
+    const shown = await output(ownRuntime, "show", used);
+    const text = (name: string) => new RegExp(`^  ${name} +(.*)$`, "m").exec(shown)?.[1];
+    assert.equal(shown.split("\n")[0], `segment ${id}`);
+    assert.equal(text("key file"), path(used));
+    assert.equal(text("size"), "5000 bytes (4.9 KiB)");
+    assert.equal(text("lock"), locked);
+    assert.equal(text("lock file"), path(used, "systemsem"));
+    for (const name of [path(used), path(used).slice(folder.length + 1), lock!.keyFile]) {
+      assert.equal(await output(ownRuntime, "show", name), shown);
+    }
 
-      async function inventory(...args: string[]): Promise<Inventory> {
-        return JSON.parse(await output(runtime, ...args, "--json"));
-      }
-      const all = await inventory("list");
-      assert.deepEqual(
-        all.segments.filter(({ keyFile }) => keyFile === path(used)),
-        (await inventory("show", used)).segments,
-      );
-      const semaphore = all.semaphores.find(({ keyFile }) => keyFile === path(slots, "systemsem"))!;
-      assert.deepEqual((await inventory("show", slots)).semaphores, [semaphore]);
+    async function inventory(...args: string[]): Promise<Inventory> {
+      return JSON.parse(await output(ownRuntime, ...args, "--json"));
+    }
+    const all = await inventory("list");
+    assert.deepEqual(
+      all.segments.filter(({ keyFile }) => keyFile === path(used)),
+      (await inventory("show", used)).segments,
+    );
+    const semaphore = all.semaphores.find(({ keyFile }) => keyFile === path(slots, "systemsem"))!;
+    assert.deepEqual((await inventory("show", slots)).semaphores, [semaphore]);
 
-      const stale = [
-        `segment ${all.segments.find(({ keyFile }) => keyFile === path(lost))!.id} ${path(lost)}` +
-        ": nobody is attached",
-        `semaphore ${semaphore.id} ${path(slots, "systemsem")}: ${ended}`,
-      ];
-      const files = readdirSync(folder);
-      const here = (text: string) => text.split("\n").filter((line) => line.includes(folder));
-      const would = await output(runtime, "cleanup", "--dry-run");
-      assert.deepEqual(here(would), stale.map((text) => `would remove ${text}`));
-      assert.deepEqual(readdirSync(folder), files);
-      const did = await output(runtime, "cleanup");
-      assert.deepEqual(here(did), stale.map((text) => `removed ${text}`));
-      assert.deepEqual(JSON.parse(await output(runtime, "cleanup", "--json")), {
-        removed: [],
-        failed: [],
-      });
-      assert.equal(await output(runtime, "cleanup"), "Nothing is stale.\n");
-      assert.deepEqual((await inventory("show", used)).segments[0]!.lock, lock);
-      assert.equal(await user.end(), 0);
-      assert.deepEqual(readdirSync(folder), []);
-
-      assert.deepEqual(await run(runtime, "show", used), {
-        code: 1,
-        stdout: "",
-        stderr: `There is nothing of the key "${used}" in ${folder}\n`,
-      });
+    const stale = [
+      `segment ${all.segments.find(({ keyFile }) => keyFile === path(lost))!.id} ${path(lost)}` +
+      ": nobody is attached",
+      `semaphore ${semaphore.id} ${path(slots, "systemsem")}: ${ended}`,
+    ];
+    const files = readdirSync(folder);
+    const here = (text: string) => text.split("\n").filter((line) => line.includes(folder));
+    const would = await output(ownRuntime, "cleanup", "--dry-run");
+    assert.deepEqual(here(would), stale.map((text) => `would remove ${text}`));
+    assert.deepEqual(readdirSync(folder), files);
+    const did = await output(ownRuntime, "cleanup");
+    assert.deepEqual(here(did), stale.map((text) => `removed ${text}`));
+    assert.deepEqual(JSON.parse(await output(ownRuntime, "cleanup", "--json")), {
+      removed: [],
+      failed: [],
     });
+    assert.equal(await output(ownRuntime, "cleanup"), "Nothing is stale.\n");
+    assert.deepEqual((await inventory("show", used)).segments[0]!.lock, lock);
+    assert.equal(await user.end(), 0);
+    assert.deepEqual(readdirSync(folder), []);
 
-    test(`says what is wrong with its arguments in ${runtime.name}`, slow, async () => {
-      assert.match(await output(runtime, "--help"), /^Usage: shared-memory list /m);
-      assert.match(await output(runtime, "show", "-h"), /Exit code: 0 fine; 1 .*; 2 /);
-      for (
-        const [says, ...args] of [
-          ["Give a command: list, show KEY or cleanup"],
-          [`There is no command "remove"`, "remove"],
-          ["show takes a KEY", "show"],
-          ["show takes a KEY", "show", ""],
-          [`Unexpected "key"; quote a key with spaces`, "show", "my", "key"],
-          [`Unexpected "all"; quote a key with spaces`, "cleanup", "all"],
-          ["--dry-run is for cleanup", "list", "--dry-run"],
-          ["'--force'", "cleanup", "--force"],
-        ] as const
-      ) {
-        const { code, stdout, stderr } = await run(runtime, ...args);
-        assert.deepEqual([code, stdout], [2, ""]);
-        const [first, ...rest] = stderr.split("\n");
-        assert.ok(first!.startsWith("shared-memory: ") && first!.includes(says), stderr);
-        assert.deepEqual(rest, ["Try --help.", ""]);
-      }
+    assert.deepEqual(await run(ownRuntime, "show", used), {
+      code: 1,
+      stdout: "",
+      stderr: `There is nothing of the key "${used}" in ${folder}\n`,
     });
-  }
+  });
+
+  test(`says what is wrong with its arguments in ${ownRuntime.name}`, slow, async () => {
+    assert.match(await output(ownRuntime, "--help"), /^Usage: shared-memory list /m);
+    assert.match(await output(ownRuntime, "show", "-h"), /Exit code: 0 fine; 1 .*; 2 /);
+    for (
+      const [says, ...args] of [
+        ["Give a command: list, show KEY or cleanup"],
+        [`There is no command "remove"`, "remove"],
+        ["show takes a KEY", "show"],
+        ["show takes a KEY", "show", ""],
+        [`Unexpected "key"; quote a key with spaces`, "show", "my", "key"],
+        [`Unexpected "all"; quote a key with spaces`, "cleanup", "all"],
+        ["--dry-run is for cleanup", "list", "--dry-run"],
+        ["'--force'", "cleanup", "--force"],
+      ] as const
+    ) {
+      const { code, stdout, stderr } = await run(ownRuntime, ...args);
+      assert.deepEqual([code, stdout], [2, ""]);
+      const [first, ...rest] = stderr.split("\n");
+      assert.ok(first!.startsWith("shared-memory: ") && first!.includes(says), stderr);
+      assert.deepEqual(rest, ["Try --help.", ""]);
+    }
+  });
 
   test("fails where it cannot look, and says why", slow, async () => {
     rmSync(folder, { recursive: true });

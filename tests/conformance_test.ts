@@ -30,6 +30,7 @@ import {
 import { expectTrue } from "./qt_pairs.ts";
 import {
   type Agent,
+  crewOnly,
   DEADLINE_MS,
   ipcObjects,
   ipcObjectsSince,
@@ -48,6 +49,9 @@ const { AlreadyExists, InvalidSize, LockError, NotFound } = SharedMemoryError;
 
 /** For the test that starts most processes. */
 const verySlow = { timeout: 4 * slow.timeout };
+
+/** Agents of all runtimes do it. */
+const crew = { ...slow, ...crewOnly };
 
 /** More than any page has. */
 const PAGE_MAX = 65536;
@@ -136,7 +140,7 @@ for (const keyType of keyTypes) {
   describe(`a segment: ${name}`, () => {
     leaveNothingBehind();
 
-    test("is made, found, read and written between all runtimes", slow, async () => {
+    test("is made, found, read and written between all runtimes", crew, async () => {
       const [creators, joiners] = [peers, peers].map((list) => list.map((r) => startAgent(r)));
       await Promise.all(creators!.flatMap((creator, i) =>
         joiners!.map(async (joiner, j) => {
@@ -285,7 +289,7 @@ for (const keyType of keyTypes) {
   describe(`the lock: ${name}`, () => {
     leaveNothingBehind();
 
-    test("excludes processes of all runtimes", slow, async () => {
+    test("excludes processes of all runtimes", crew, async () => {
       const key = keyOf(keyType);
       using memory = create(key);
       const agents = await startAttached(key, 3);
@@ -365,7 +369,7 @@ for (const keyType of keyTypes) {
       assert.equal(await holder.end(), 0);
     });
 
-    test("is handed to those who wait, in every runtime, when it is given back", slow, async () => {
+    test("is handed to those who wait, in every runtime, when it is given back", crew, async () => {
       const key = keyOf(keyType);
       using memory = create(key);
       assert.equal(memory.lock(), true, memory.errorString());
@@ -385,7 +389,7 @@ for (const keyType of keyTypes) {
       await endAll(agents);
     });
 
-    test("is handed to many who wait, one after the other", slow, async () => {
+    test("is handed to many who wait, one after the other", crew, async () => {
       const key = keyOf(keyType);
       using memory = create(key);
       assert.equal(memory.lock(), true, memory.errorString());
@@ -419,35 +423,33 @@ for (const keyType of keyTypes) {
       await endAll(agents);
     });
 
-    for (const runtime of peers) {
-      test(`of a ${runtime.name} process that is killed becomes free`, slow, async () => {
-        const key = keyOf(keyType);
-        using memory = create(key);
-        const first = await startHolder(runtime, key);
-        await first.kill();
-        // Whoever comes then, has it at once, or has to find out that its holder is dead.
-        const patience = killedHolder === "undone" ? 0 : SOON_MS;
-        assert.equal(memory.tryLock(patience), true, memory.errorString());
-        assert.equal(memory.unlock(), true, memory.errorString());
+    test(`of a ${ownRuntime.name} process that is killed becomes free`, slow, async () => {
+      const key = keyOf(keyType);
+      using memory = create(key);
+      const first = await startHolder(ownRuntime, key);
+      await first.kill();
+      // Whoever comes then, has it at once, or has to find out that its holder is dead.
+      const patience = killedHolder === "undone" ? 0 : SOON_MS;
+      assert.equal(memory.tryLock(patience), true, memory.errorString());
+      assert.equal(memory.unlock(), true, memory.errorString());
 
-        // Who has waited since before, too, whatever the way.
-        const second = await startHolder(runtime, key);
-        const [blocked, queued] = await startAttached(key, 2) as [Agent, Agent];
-        const locked = [
-          blocked.run("const ok = objects.m.lock(); objects.m.unlock(); return ok;"),
-          queued.run("const ok = await objects.m.lockAsync(); objects.m.unlock(); return ok;"),
-        ];
-        await aMoment();
-        assert.equal(memory.tryLock(), false);
-        await second.kill();
-        const started = performance.now();
-        assert.deepEqual(await Promise.all(locked), [true, true]);
-        assert.ok(performance.now() - started < SOON_MS);
-        assert.equal(memory.tryLock(SOON_MS), true, memory.errorString());
-        assert.equal(memory.unlock(), true, memory.errorString());
-        await endAll([blocked, queued]);
-      });
-    }
+      // Who has waited since before, too, whatever the way.
+      const second = await startHolder(ownRuntime, key);
+      const [blocked, queued] = await startAttached(key, 2) as [Agent, Agent];
+      const locked = [
+        blocked.run("const ok = objects.m.lock(); objects.m.unlock(); return ok;"),
+        queued.run("const ok = await objects.m.lockAsync(); objects.m.unlock(); return ok;"),
+      ];
+      await aMoment();
+      assert.equal(memory.tryLock(), false);
+      await second.kill();
+      const started = performance.now();
+      assert.deepEqual(await Promise.all(locked), [true, true]);
+      assert.ok(performance.now() - started < SOON_MS);
+      assert.equal(memory.tryLock(SOON_MS), true, memory.errorString());
+      assert.equal(memory.unlock(), true, memory.errorString());
+      await endAll([blocked, queued]);
+    });
 
     test("of one that is killed while it waits does no harm", slow, async () => {
       const key = keyOf(keyType);
@@ -466,14 +468,17 @@ for (const keyType of keyTypes) {
       assert.equal(other.tryLock(SOON_MS), true, other.errorString());
     });
 
-    test(`works after ${kills} kills in the middle of its use`, verySlow, async () => {
-      const before = ipcObjects();
-      const seed = Date.now() | 0;
-      const random = new Random(seed);
-      const key = keyOf(keyType);
-      const memory = create(key);
-      const counts = memory.view(Int32Array);
-      const source = `
+    test(
+      `works after ${kills} kills in the middle of its use`,
+      { ...verySlow, ...crewOnly },
+      async () => {
+        const before = ipcObjects();
+        const seed = Date.now() | 0;
+        const random = new Random(seed);
+        const key = keyOf(keyType);
+        const memory = create(key);
+        const counts = memory.view(Int32Array);
+        const source = `
         const { m } = objects;
         const counts = m.view(Int32Array);
         const turn = () => {
@@ -490,32 +495,33 @@ for (const keyType of keyTypes) {
           }
           m.withLockAsync(turn).then(turnAround);
         });`;
-      let started = 0;
-      async function killSome(): Promise<void> {
-        while (started < kills) {
-          const victim = startAgent(runtimes[started++ % runtimes.length]!);
-          await giveMemory(victim, key);
-          await expectTrue(victim, "attach");
-          await victim.run(source);
-          await new Promise((resolve) => setTimeout(resolve, random.number() * 10));
-          await victim.kill();
-          const how = await victim.ended;
-          assert.equal(how, "SIGKILL", `seed ${seed}: ${victim.stderr}`);
+        let started = 0;
+        async function killSome(): Promise<void> {
+          while (started < kills) {
+            const victim = startAgent(runtimes[started++ % runtimes.length]!);
+            await giveMemory(victim, key);
+            await expectTrue(victim, "attach");
+            await victim.run(source);
+            await new Promise((resolve) => setTimeout(resolve, random.number() * 10));
+            await victim.kill();
+            const how = await victim.ended;
+            assert.equal(how, "SIGKILL", `seed ${seed}: ${victim.stderr}`);
+          }
         }
-      }
-      await Promise.all([killSome(), killSome(), killSome()]);
-      assert.equal(memory.tryLock(SOON_MS), true, `seed ${seed}: ${memory.errorString()}`);
-      const torn = counts[0]! - counts[1]!;
-      assert.ok(counts[1]! > kills, `they did something: ${counts}`);
-      assert.ok(torn >= 0 && torn <= kills, `seed ${seed}: ${counts}`);
-      using other = attach(key);
-      assert.equal(other.tryLock(), false, "one has it");
-      assert.equal(memory.unlock(), true, memory.errorString());
-      assert.equal(other.tryLock(), true, other.errorString());
-      assert.equal(memory.tryLock(), false);
-      assert.equal(other.detach() && memory.detach(), true);
-      assert.deepEqual(ipcObjectsSince(before), [], `seed ${seed}`);
-    });
+        await Promise.all([killSome(), killSome(), killSome()]);
+        assert.equal(memory.tryLock(SOON_MS), true, `seed ${seed}: ${memory.errorString()}`);
+        const torn = counts[0]! - counts[1]!;
+        assert.ok(counts[1]! > kills, `they did something: ${counts}`);
+        assert.ok(torn >= 0 && torn <= kills, `seed ${seed}: ${counts}`);
+        using other = attach(key);
+        assert.equal(other.tryLock(), false, "one has it");
+        assert.equal(memory.unlock(), true, memory.errorString());
+        assert.equal(other.tryLock(), true, other.errorString());
+        assert.equal(memory.tryLock(), false);
+        assert.equal(other.detach() && memory.detach(), true);
+        assert.deepEqual(ipcObjectsSince(before), [], `seed ${seed}`);
+      },
+    );
 
     test("is that of one thread of two", slow, async () => {
       const key = keyOf(keyType);
@@ -575,19 +581,17 @@ for (const keyType of keyTypes) {
       assert.deepEqual(ipcObjectsSince(before), []);
     });
 
-    for (const runtime of peers) {
-      test(`removes everything by process.exit() in ${runtime.name}`, slow, async () => {
-        const before = ipcObjects();
-        const key = keyOf(keyType);
-        const agent = startAgent(runtime);
-        await giveMemory(agent, key);
-        await expectTrue(agent, "create", 64);
-        await expectTrue(agent, "lock");
-        agent.run("process.exit(5);").catch(() => {});
-        assert.equal(await withDeadline(agent.ended, "the exit"), 5);
-        assert.deepEqual(ipcObjectsSince(before), []);
-      });
-    }
+    test(`removes everything by process.exit() in ${ownRuntime.name}`, slow, async () => {
+      const before = ipcObjects();
+      const key = keyOf(keyType);
+      const agent = startAgent(ownRuntime);
+      await giveMemory(agent, key);
+      await expectTrue(agent, "create", 64);
+      await expectTrue(agent, "lock");
+      agent.run("process.exit(5);").catch(() => {});
+      assert.equal(await withDeadline(agent.ended, "the exit"), 5);
+      assert.deepEqual(ipcObjectsSince(before), []);
+    });
 
     const stays = survivesCrash ? "stays, until somebody attaches and detaches" : "goes with it";
     test(`that is killed: its segment ${stays}`, slow, async () => {
@@ -613,44 +617,46 @@ for (const keyType of keyTypes) {
       assert.equal(memory.data()![0], 0);
     });
 
-    for (const runtime of runtimes) {
-      test(
-        `that waits for the lock in ${runtime.name} and exits leaves nothing`,
-        slow,
-        async () => {
-          const key = keyOf(keyType);
-          const memory = create(key);
-          assert.equal(memory.lock(), true, memory.errorString());
-          const agent = startAgent(runtime);
-          await giveMemory(agent, key);
-          await expectTrue(agent, "attach");
-          await agent.run("objects.m.lockAsync().then(() => {}, () => {});");
-          await aMoment();
-          memory.detach(); // and what waits may have the lock before it ends, or just after
-          const started = performance.now();
-          agent.run("process.exit(3);").catch(() => {});
-          assert.equal(await withDeadline(agent.ended, "the exit"), 3, agent.stderr);
-          assert.ok(performance.now() - started < SOON_MS);
-          // leaveNothingBehind() looks
-        },
-      );
+    test(
+      `that waits for the lock in ${ownRuntime.name} and exits leaves nothing`,
+      slow,
+      async () => {
+        const key = keyOf(keyType);
+        const memory = create(key);
+        assert.equal(memory.lock(), true, memory.errorString());
+        const agent = startAgent(ownRuntime);
+        await giveMemory(agent, key);
+        await expectTrue(agent, "attach");
+        await agent.run("objects.m.lockAsync().then(() => {}, () => {});");
+        await aMoment();
+        memory.detach(); // and what waits may have the lock before it ends, or just after
+        const started = performance.now();
+        agent.run("process.exit(3);").catch(() => {});
+        assert.equal(await withDeadline(agent.ended, "the exit"), 3, agent.stderr);
+        assert.ok(performance.now() - started < SOON_MS);
+        // leaveNothingBehind() looks
+      },
+    );
 
-      test(`with two objects of which one waits for the other: ${runtime.name}`, slow, async () => {
+    test(
+      `with two objects of which one waits for the other: ${ownRuntime.name}`,
+      slow,
+      async () => {
         const before = ipcObjects();
         const key = keyOf(keyType);
-        const agent = startAgent(runtime);
+        const agent = startAgent(ownRuntime);
         await giveMemory(agent, key, "m");
         await giveMemory(agent, key, "n");
         await expectTrue(agent, "create", 64);
         await agent.run(`
-          if (!objects.n.attach() || !objects.m.lock()) throw new Error("cannot lock");
-          objects.n.lockAsync().then(() => {}, () => {});`);
+        if (!objects.n.attach() || !objects.m.lock()) throw new Error("cannot lock");
+        objects.n.lockAsync().then(() => {}, () => {});`);
         await aMoment();
         agent.run("process.exit(3);").catch(() => {});
         assert.equal(await withDeadline(agent.ended, "the exit"), 3, agent.stderr);
         assert.deepEqual(ipcObjectsSince(before), []);
-      });
-    }
+      },
+    );
 
     test("an exit while waiting leaves the lock to its holder", slow, async () => {
       const key = keyOf(keyType);
@@ -722,7 +728,7 @@ for (const keyType of keyTypes) {
 
     test(
       `${crowd} processes of all runtimes have one creator, and see it finished`,
-      slow,
+      crew,
       async () => {
         const agents = startMany(crowd);
         await Promise.all(agents.map((agent) => agent.run(""))); // they run
@@ -755,7 +761,7 @@ for (const keyType of keyTypes) {
 
     test(
       `createOrAttach() of ${crowd} processes always succeeds while they come and go`,
-      slow,
+      crew,
       async () => {
         const key = keyOf(keyType);
         const agents = await startAgents(key, crowd);
@@ -776,35 +782,33 @@ for (const keyType of keyTypes) {
     );
 
     test("if the creator is killed in initialize the next one begins anew", slow, async () => {
-      for (const runtime of peers) {
-        const key = keyOf(keyType);
-        const creator = startAgent(runtime);
-        const dying = creator.run(`
-          library.SharedMemory.open(${sourceOf(key)}, {
-            size: 64,
-            initialize(bytes) {
-              bytes.fill(66);
-              console.log(JSON.stringify({ value: "in initialize" }));
-              for (;;);
-            },
-          });`);
-        assert.equal(await dying, "in initialize");
-        assertNotThere(key);
-        const waiting = startAgent(ownRuntime);
-        const opened = waiting.run(`
-          let first = -1;
-          objects.m = library.SharedMemory.open(${sourceOf(key)}, {
-            size: 64,
-            timeout: ${DEADLINE_MS},
-            initialize(bytes) { first = bytes[0]; bytes.fill(5); },
-          });
-          return [first, objects.m.data()[0], objects.m.tryLock()];`);
-        await aMoment();
-        assertNotThere(key);
-        await creator.kill();
-        assert.deepEqual(await opened, [0, 5, true]);
-        assert.equal(await waiting.end(), 0);
-      }
+      const key = keyOf(keyType);
+      const creator = startAgent(ownRuntime);
+      const dying = creator.run(`
+        library.SharedMemory.open(${sourceOf(key)}, {
+          size: 64,
+          initialize(bytes) {
+            bytes.fill(66);
+            console.log(JSON.stringify({ value: "in initialize" }));
+            for (;;);
+          },
+        });`);
+      assert.equal(await dying, "in initialize");
+      assertNotThere(key);
+      const waiting = startAgent(ownRuntime);
+      const opened = waiting.run(`
+        let first = -1;
+        objects.m = library.SharedMemory.open(${sourceOf(key)}, {
+          size: 64,
+          timeout: ${DEADLINE_MS},
+          initialize(bytes) { first = bytes[0]; bytes.fill(5); },
+        });
+        return [first, objects.m.data()[0], objects.m.tryLock()];`);
+      await aMoment();
+      assertNotThere(key);
+      await creator.kill();
+      assert.deepEqual(await opened, [0, 5, true]);
+      assert.equal(await waiting.end(), 0);
     });
 
     function assertNotThere(key: NativeIpcKey): void {
@@ -954,7 +958,7 @@ for (const keyType of keyTypes) {
       return value;
     }
 
-    test("counts between processes of all runtimes", slow, async () => {
+    test("counts between processes of all runtimes", crew, async () => {
       const key = semaphoreKeyOf(keyType);
       using semaphore = open(key, 2);
       const agents = peers.map((runtime) => startAgent(runtime));
@@ -1051,22 +1055,20 @@ for (const keyType of keyTypes) {
 
     test("is removed by the last who uses it, also by one who waits and exits", slow, async () => {
       const before = ipcObjects();
-      for (const runtime of peers) {
-        const key = semaphoreKeyOf(keyType);
-        const semaphore = open(key, 0);
-        const agent = startAgent(runtime);
-        await giveSemaphore(agent, key, 7);
-        semaphore[Symbol.dispose]();
-        await agent.run("objects.s.acquireAsync().then(() => {}, () => {});");
-        await aMoment();
-        const started = performance.now();
-        agent.run("process.exit(4);").catch(() => {});
-        assert.equal(await withDeadline(agent.ended, "the exit"), 4, agent.stderr);
-        assert.ok(performance.now() - started < SOON_MS);
-        assert.deepEqual(ipcObjectsSince(before), []);
-        using again = open(key, 6);
-        assert.equal(valueOf(again), 6);
-      }
+      const key = semaphoreKeyOf(keyType);
+      const semaphore = open(key, 0);
+      const agent = startAgent(ownRuntime);
+      await giveSemaphore(agent, key, 7);
+      semaphore[Symbol.dispose]();
+      await agent.run("objects.s.acquireAsync().then(() => {}, () => {});");
+      await aMoment();
+      const started = performance.now();
+      agent.run("process.exit(4);").catch(() => {});
+      assert.equal(await withDeadline(agent.ended, "the exit"), 4, agent.stderr);
+      assert.ok(performance.now() - started < SOON_MS);
+      assert.deepEqual(ipcObjectsSince(before), []);
+      using again = open(key, 6);
+      assert.equal(valueOf(again), 6);
     });
 
     test("that is disposed while it is waited for fails the wait", async () => {

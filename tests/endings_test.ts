@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import { SharedMemory, SharedMemoryError, SystemSemaphore, SystemSemaphoreError } from "../mod.ts";
 import {
   leaveNothingBehind,
-  runtimes,
+  ownRuntime,
   segmentFile,
   semaphoreFile,
   semaphoreValue,
@@ -29,71 +29,69 @@ const GC_FLAGS: Record<string, string[]> = {
 describe("what is collected or ends", () => {
   leaveNothingBehind();
 
-  for (const runtime of runtimes) {
-    const flags = GC_FLAGS[runtime.name]!;
+  const flags = GC_FLAGS[ownRuntime.name]!;
 
-    test(`an object of ${runtime.name} that nothing refers to keeps its lock`, slow, async () => {
+  test(`an object of ${ownRuntime.name} that nothing refers to keeps its lock`, slow, async () => {
+    const key = uniqueKey();
+    using memory = new SharedMemory(key);
+    assert.equal(memory.create(16), true, memory.errorString());
+    const agent = startAgent(ownRuntime, undefined, flags);
+    await agent.run(`
+      (() => {
+        const lost = new library.SharedMemory(${JSON.stringify(key)});
+        if (!lost.attach() || !lost.lock()) throw new Error(lost.errorString());
+      })();
+      ${COLLECT}`);
+    assert.equal(semaphoreValue(key), 0);
+    assert.equal(await agent.end(), 0);
+    assert.equal(memory.lock(), true, memory.errorString());
+  });
+
+  test(
+    `a semaphore of ${ownRuntime.name} that nothing refers to keeps what it acquired`,
+    slow,
+    async () => {
       const key = uniqueKey();
-      using memory = new SharedMemory(key);
-      assert.equal(memory.create(16), true, memory.errorString());
-      const agent = startAgent(runtime, undefined, flags);
+      const agent = startAgent(ownRuntime, undefined, flags);
       await agent.run(`
-        (() => {
-          const lost = new library.SharedMemory(${JSON.stringify(key)});
-          if (!lost.attach() || !lost.lock()) throw new Error(lost.errorString());
-        })();
-        ${COLLECT}`);
+      (() => {
+        const lost = new library.SystemSemaphore(${JSON.stringify(key)}, 1);
+        if (!lost.acquire()) throw new Error(lost.errorString());
+      })();
+      ${COLLECT}`);
       assert.equal(semaphoreValue(key), 0);
       assert.equal(await agent.end(), 0);
-      assert.equal(memory.lock(), true, memory.errorString());
-    });
+    },
+  );
 
-    test(
-      `a semaphore of ${runtime.name} that nothing refers to keeps what it acquired`,
-      slow,
-      async () => {
-        const key = uniqueKey();
-        const agent = startAgent(runtime, undefined, flags);
-        await agent.run(`
-        (() => {
-          const lost = new library.SystemSemaphore(${JSON.stringify(key)}, 1);
-          if (!lost.acquire()) throw new Error(lost.errorString());
-        })();
-        ${COLLECT}`);
-        assert.equal(semaphoreValue(key), 0);
-        assert.equal(await agent.end(), 0);
-      },
-    );
-
-    test(
-      `a later exit handler of ${runtime.name} finds everything detached, and opens nothing`,
-      slow,
-      async () => {
-        const key = uniqueKey();
-        const agent = startAgent(runtime);
-        await agent.run(`
-        const memory = new library.SharedMemory(${JSON.stringify(key)});
-        const semaphore = new library.SystemSemaphore(${JSON.stringify(key)} + " 2", 1);
-        if (!memory.create(16)) throw new Error(memory.errorString());
-        process.on("exit", () => {
-          console.error(JSON.stringify([
-            memory.isAttached(), memory.size(), memory.data(), memory.lock(), memory.error(),
-            memory.attach(), memory.create(1), memory.errorString() !== "",
-            semaphore.acquire(), semaphore.release(), semaphore.error(),
-          ]));
-        });`);
-        assert.equal(await agent.end(), 0);
-        assert.deepEqual(
-          JSON.parse(agent.stderr.split("\n").find((line) => line.startsWith("["))!),
-          [
-            ...[false, 0, null, false, SharedMemoryError.LockError],
-            ...[false, false, true],
-            ...[false, false, SystemSemaphoreError.UnknownError],
-          ],
-        );
-      },
-    );
-  }
+  test(
+    `a later exit handler of ${ownRuntime.name} finds everything detached, and opens nothing`,
+    slow,
+    async () => {
+      const key = uniqueKey();
+      const agent = startAgent(ownRuntime);
+      await agent.run(`
+      const memory = new library.SharedMemory(${JSON.stringify(key)});
+      const semaphore = new library.SystemSemaphore(${JSON.stringify(key)} + " 2", 1);
+      if (!memory.create(16)) throw new Error(memory.errorString());
+      process.on("exit", () => {
+        console.error(JSON.stringify([
+          memory.isAttached(), memory.size(), memory.data(), memory.lock(), memory.error(),
+          memory.attach(), memory.create(1), memory.errorString() !== "",
+          semaphore.acquire(), semaphore.release(), semaphore.error(),
+        ]));
+      });`);
+      assert.equal(await agent.end(), 0);
+      assert.deepEqual(
+        JSON.parse(agent.stderr.split("\n").find((line) => line.startsWith("["))!),
+        [
+          ...[false, 0, null, false, SharedMemoryError.LockError],
+          ...[false, false, true],
+          ...[false, false, SystemSemaphoreError.UnknownError],
+        ],
+      );
+    },
+  );
 
   for (const file of [segmentFile, semaphoreFile]) {
     test(

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { created, pidOf, served } from "./peers.ts";
 import { expectTrue } from "./qt_pairs.ts";
-import { type Agent, leaveNothingBehind, linuxOnly, runtimes, slow } from "./support.ts";
+import { type Agent, leaveNothingBehind, linuxOnly, ownRuntime, slow } from "./support.ts";
 import { startAgent, uniqueKey, untilBlocked } from "./support.ts";
 import { fixture, Thread } from "./threads.ts";
 
@@ -41,81 +41,79 @@ describe("while a lock is waited for", () => {
     assert.equal(await agent.call("m", "lockAsync", { timeout: 50 }), false);
   }
 
-  for (const runtime of runtimes) {
-    for (const [what, wait] of WAITS) {
-      test(`by ${what} the event loop of ${runtime.name} turns`, slow, async () => {
+  for (const [what, wait] of WAITS) {
+    test(`by ${what} the event loop of ${ownRuntime.name} turns`, slow, async () => {
+      using memory = created();
+      assert.equal(memory.lock(), true);
+      const agent = startAgent(ownRuntime);
+      await startWaiter(agent, memory.key()!);
+      const turns = await agent.run(`
+        let turns = 0;
+        const timer = setInterval(() => turns++, 1);
+        await ${wait};
+        clearInterval(timer);
+        return turns;`);
+      assert.ok(turns >= LEAST_TURNS, `${turns} turns in ${WATCHED_MS} ms`);
+      assert.equal(await agent.end(), 0);
+    });
+
+    test(
+      `by ${what} the processor is not used by ${ownRuntime.name}`,
+      { ...slow, ...linuxOnly },
+      async () => {
         using memory = created();
         assert.equal(memory.lock(), true);
-        const agent = startAgent(runtime);
+        const agent = startAgent(ownRuntime);
         await startWaiter(agent, memory.key()!);
-        const turns = await agent.run(`
-          let turns = 0;
-          const timer = setInterval(() => turns++, 1);
-          await ${wait};
-          clearInterval(timer);
-          return turns;`);
-        assert.ok(turns >= LEAST_TURNS, `${turns} turns in ${WATCHED_MS} ms`);
+        const pid = await pidOf(agent);
+        const before = cpuTime(pid);
+        await agent.run(`await ${wait};`);
+        const used = cpuTime(pid) - before;
+        assert.ok(used < MOST_CPU_MS, `${used} ms of ${WATCHED_MS} ms`);
         assert.equal(await agent.end(), 0);
-      });
-
-      test(
-        `by ${what} the processor is not used by ${runtime.name}`,
-        { ...slow, ...linuxOnly },
-        async () => {
-          using memory = created();
-          assert.equal(memory.lock(), true);
-          const agent = startAgent(runtime);
-          await startWaiter(agent, memory.key()!);
-          const pid = await pidOf(agent);
-          const before = cpuTime(pid);
-          await agent.run(`await ${wait};`);
-          const used = cpuTime(pid) - before;
-          assert.ok(used < MOST_CPU_MS, `${used} ms of ${WATCHED_MS} ms`);
-          assert.equal(await agent.end(), 0);
-        },
-      );
-    }
-
-    test(`files and sockets of ${runtime.name} are served while 12 keys are`, slow, async () => {
-      const memories = Array.from({ length: 12 }, () => created(uniqueKey()));
-      const agent = startAgent(
-        runtime,
-        {},
-        runtime.name === "deno" ? ["--allow-read", "--allow-net"] : [],
-      );
-      for (const memory of memories) {
-        assert.equal(memory.lock(), true);
-        await agent.request("memory", memory.key()!, memory.key());
-        assert.equal(await agent.call(memory.key()!, "attach"), true);
-      }
-      const [reads, echoes, late] = await agent.run(`
-        const { readFile } = await import("node:fs/promises");
-        const { createServer, connect } = await import("node:net");
-        let over = false;
-        const waits = Promise.all(
-          Object.values(objects).map((m) => m.lockAsync({ timeout: ${WATCHED_MS} })),
-        ).then(() => over = true);
-        const server = createServer((socket) => socket.pipe(socket)).listen(0, "127.0.0.1");
-        await new Promise((resolve) => server.once("listening", resolve));
-        const socket = connect(server.address().port, "127.0.0.1");
-        let [reads, echoes] = [0, 0];
-        while (!over) {
-          await readFile(new URL(${JSON.stringify(fixture.href)}));
-          reads++;
-          const echo = new Promise((resolve) => socket.once("data", resolve));
-          socket.write("x");
-          await echo;
-          echoes++;
-        }
-        socket.destroy();
-        server.close();
-        return [reads, echoes, await waits];`);
-      assert.ok(reads >= LEAST_TURNS && echoes >= LEAST_TURNS, `${reads} and ${echoes}`);
-      assert.equal(late, true);
-      assert.equal(await agent.end(), 0);
-      for (const memory of memories) memory.detach();
-    });
+      },
+    );
   }
+
+  test(`files and sockets of ${ownRuntime.name} are served while 12 keys are`, slow, async () => {
+    const memories = Array.from({ length: 12 }, () => created(uniqueKey()));
+    const agent = startAgent(
+      ownRuntime,
+      {},
+      ownRuntime.name === "deno" ? ["--allow-read", "--allow-net"] : [],
+    );
+    for (const memory of memories) {
+      assert.equal(memory.lock(), true);
+      await agent.request("memory", memory.key()!, memory.key());
+      assert.equal(await agent.call(memory.key()!, "attach"), true);
+    }
+    const [reads, echoes, late] = await agent.run(`
+      const { readFile } = await import("node:fs/promises");
+      const { createServer, connect } = await import("node:net");
+      let over = false;
+      const waits = Promise.all(
+        Object.values(objects).map((m) => m.lockAsync({ timeout: ${WATCHED_MS} })),
+      ).then(() => over = true);
+      const server = createServer((socket) => socket.pipe(socket)).listen(0, "127.0.0.1");
+      await new Promise((resolve) => server.once("listening", resolve));
+      const socket = connect(server.address().port, "127.0.0.1");
+      let [reads, echoes] = [0, 0];
+      while (!over) {
+        await readFile(new URL(${JSON.stringify(fixture.href)}));
+        reads++;
+        const echo = new Promise((resolve) => socket.once("data", resolve));
+        socket.write("x");
+        await echo;
+        echoes++;
+      }
+      socket.destroy();
+      server.close();
+      return [reads, echoes, await waits];`);
+    assert.ok(reads >= LEAST_TURNS && echoes >= LEAST_TURNS, `${reads} and ${echoes}`);
+    assert.equal(late, true);
+    assert.equal(await agent.end(), 0);
+    for (const memory of memories) memory.detach();
+  });
 
   test("a worker thread of the program waits as well, beside its main thread", slow, async () => {
     using memory = created();

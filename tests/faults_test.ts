@@ -6,6 +6,7 @@ import process from "node:process";
 import { describe, test } from "node:test";
 import { SharedMemory } from "../mod.ts";
 import {
+  crewOnly,
   ipcObjects,
   ipcObjectsSince,
   keyFolder,
@@ -29,7 +30,7 @@ describe("a storm", () => {
 
   test(
     `of ${crowd} processes has one creator, counts right, and leaves nothing`,
-    slow,
+    { ...slow, ...crewOnly },
     async () => {
       const before = ipcObjects();
       const key = uniqueKey();
@@ -71,31 +72,29 @@ describe("a storm", () => {
 describe("a wait for the lock", () => {
   leaveNothingBehind();
 
-  for (const runtime of runtimes) {
-    test(
-      `in ${runtime.name} goes on after a signal, and after SIGSTOP`,
-      { ...slow, ...linuxOnly },
-      async () => {
-        const key = uniqueKey();
-        using memory = new SharedMemory(key);
-        assert.equal(memory.create(16) && memory.lock(), true, memory.errorString());
-        const agent = startAgent(runtime);
-        await agent.request("memory", "m", key);
-        assert.equal(await agent.call("m", "attach"), true);
-        await agent.run(`process.on("SIGUSR2", () => objects.signalled = true);`);
-        const locked = agent.call("m", "lock");
-        await untilBlocked(key);
-        for (const signal of ["SIGUSR2", "SIGSTOP", "SIGCONT", "SIGUSR2"] as const) {
-          process.kill(agent.child.pid!, signal);
-        }
-        await untilBlocked(key);
-        assert.equal(memory.unlock(), true);
-        assert.equal(await locked, true);
-        await agent.run("while (!objects.signalled) await new Promise((r) => setTimeout(r, 5));");
-        assert.equal(await agent.end(), 0);
-      },
-    );
-  }
+  test(
+    `in ${ownRuntime.name} goes on after a signal, and after SIGSTOP`,
+    { ...slow, ...linuxOnly },
+    async () => {
+      const key = uniqueKey();
+      using memory = new SharedMemory(key);
+      assert.equal(memory.create(16) && memory.lock(), true, memory.errorString());
+      const agent = startAgent(ownRuntime);
+      await agent.request("memory", "m", key);
+      assert.equal(await agent.call("m", "attach"), true);
+      await agent.run(`process.on("SIGUSR2", () => objects.signalled = true);`);
+      const locked = agent.call("m", "lock");
+      await untilBlocked(key);
+      for (const signal of ["SIGUSR2", "SIGSTOP", "SIGCONT", "SIGUSR2"] as const) {
+        process.kill(agent.child.pid!, signal);
+      }
+      await untilBlocked(key);
+      assert.equal(memory.unlock(), true);
+      assert.equal(await locked, true);
+      await agent.run("while (!objects.signalled) await new Promise((r) => setTimeout(r, 5));");
+      assert.equal(await agent.end(), 0);
+    },
+  );
 
   test("does not look at the time of day", async () => {
     const key = uniqueKey();

@@ -7,6 +7,7 @@ import {
   ipcObjects,
   ipcObjectsSince,
   leaveNothingBehind,
+  ownRuntime,
   runtimes,
   sizeOf,
   staleOnly,
@@ -76,28 +77,30 @@ const ways: readonly Way[] = [
 describe("the last one out", () => {
   leaveNothingBehind();
 
-  for (const runtime of runtimes) {
-    for (const { name, only, leave, ending } of ways) {
-      if (only?.includes(runtime.name) === false) continue;
-      test(`in ${runtime.name} removes everything by ${name}, locked or not`, async () => {
-        const before = ipcObjects();
-        const agent = startAgent(runtime);
-        await createAgent(agent, "held", uniqueKey("held"));
-        await createAgent(agent, "free", uniqueKey("free"));
-        assert.equal(await agent.call("held", "lock"), true);
-        assert.equal(ipcObjectsSince(before).length, 8);
-        const how = await leave(agent);
-        assert.deepEqual(ipcObjectsSince(before), []);
-        if (ending !== undefined) assert.equal(how, ending);
-      });
-    }
+  for (const { name, only, leave, ending } of ways) {
+    if (only?.includes(ownRuntime.name) === false) continue;
+    test(`in ${ownRuntime.name} removes everything by ${name}, locked or not`, async () => {
+      const before = ipcObjects();
+      const agent = startAgent(ownRuntime);
+      await createAgent(agent, "held", uniqueKey("held"));
+      await createAgent(agent, "free", uniqueKey("free"));
+      assert.equal(await agent.call("held", "lock"), true);
+      assert.equal(ipcObjectsSince(before).length, 8);
+      const how = await leave(agent);
+      assert.deepEqual(ipcObjectsSince(before), []);
+      if (ending !== undefined) assert.equal(how, ending);
+    });
+  }
 
-    test(`is not a ${runtime.name} process that ends while another is attached`, slow, async () => {
+  test(
+    `is not a ${ownRuntime.name} process that ends while another is attached`,
+    slow,
+    async () => {
       const key = uniqueKey();
       using memory = new SharedMemory(key);
       assert.equal(memory.create(100), true, memory.errorString());
       for (const end of ["end", "process.exit()"]) {
-        const agent = startAgent(runtime);
+        const agent = startAgent(ownRuntime);
         await attachAgent(agent, "m", key);
         await agent.request("write", "m", 5, [1, 2, 3]);
         assert.equal(await agent.call("m", "lock"), true);
@@ -109,45 +112,45 @@ describe("the last one out", () => {
         assert.equal(memory.unlock(), true);
         memory.data()!.fill(0);
       }
-    });
+    },
+  );
 
-    test(`in ${runtime.name} hands the lock over by its end to a process that waits`, async () => {
+  test(`in ${ownRuntime.name} hands the lock over by its end to a process that waits`, async () => {
+    const key = uniqueKey();
+    const [holder, waiter] = [startAgent(ownRuntime), startAgent(ownRuntime)];
+    await createAgent(holder, "m", key);
+    await attachAgent(waiter, "m", key);
+    assert.equal(await holder.call("m", "lock"), true);
+    const locked = waiter.call("m", "lock");
+    await untilBlocked(key);
+    assert.equal(await holder.end(), 0);
+    assert.equal(await locked, true);
+    assert.equal(await waiter.end(), 0);
+  });
+
+  test(
+    `killed in ${ownRuntime.name} leaves the bytes, and the next detach() removes all`,
+    staleOnly,
+    async () => {
+      const before = ipcObjects();
       const key = uniqueKey();
-      const [holder, waiter] = [startAgent(runtime), startAgent(runtime)];
-      await createAgent(holder, "m", key);
-      await attachAgent(waiter, "m", key);
-      assert.equal(await holder.call("m", "lock"), true);
-      const locked = waiter.call("m", "lock");
-      await untilBlocked(key);
-      assert.equal(await holder.end(), 0);
-      assert.equal(await locked, true);
-      assert.equal(await waiter.end(), 0);
-    });
-
-    test(
-      `killed in ${runtime.name} leaves the bytes, and the next detach() removes all`,
-      staleOnly,
-      async () => {
-        const before = ipcObjects();
-        const key = uniqueKey();
-        const agent = startAgent(runtime);
-        await createAgent(agent, "m", key);
-        await agent.request("write", "m", 98, [8, 9]);
-        assert.equal(await agent.call("m", "lock"), true);
-        await agent.kill();
-        using memory = new SharedMemory(key);
-        // As in Qt, create() cannot know that these bytes are nobody's.
-        assert.equal(memory.create(100), false);
-        assert.equal(memory.error(), AlreadyExists);
-        assert.match(memory.errorString(), /attach\(\) and detach\(\) removes it/);
-        assert.equal(memory.attach(), true, memory.errorString());
-        assert.deepEqual([...memory.data()!.subarray(97)], [0, 8, 9]);
-        assert.equal(memory.lock(), true, memory.errorString());
-        assert.equal(memory.detach(), true, memory.errorString());
-        assert.deepEqual(ipcObjectsSince(before), []);
-      },
-    );
-  }
+      const agent = startAgent(ownRuntime);
+      await createAgent(agent, "m", key);
+      await agent.request("write", "m", 98, [8, 9]);
+      assert.equal(await agent.call("m", "lock"), true);
+      await agent.kill();
+      using memory = new SharedMemory(key);
+      // As in Qt, create() cannot know that these bytes are nobody's.
+      assert.equal(memory.create(100), false);
+      assert.equal(memory.error(), AlreadyExists);
+      assert.match(memory.errorString(), /attach\(\) and detach\(\) removes it/);
+      assert.equal(memory.attach(), true, memory.errorString());
+      assert.deepEqual([...memory.data()!.subarray(97)], [0, 8, 9]);
+      assert.equal(memory.lock(), true, memory.errorString());
+      assert.equal(memory.detach(), true, memory.errorString());
+      assert.deepEqual(ipcObjectsSince(before), []);
+    },
+  );
 
   const deno = runtimes.find(({ name }) => name === "deno");
   const options = deno ? staleOnly : { skip: "Deno is not installed" };

@@ -6,6 +6,7 @@ import { type OpenOptions, SharedMemory, SharedMemoryError } from "../mod.ts";
 import {
   type Agent,
   capabilities,
+  crewOnly,
   ipcObjects,
   ipcObjectsSince,
   keyFolder,
@@ -260,7 +261,7 @@ describe("many processes that open one segment at once", () => {
 
   test(
     "have exactly one creator, whose initialize is over before anybody sees it",
-    slow,
+    { ...slow, ...crewOnly },
     async () => {
       const agents = Array.from(
         { length: 9 },
@@ -275,7 +276,7 @@ describe("many processes that open one segment at once", () => {
     },
   );
 
-  test("replace a stale one only once", slow, async () => {
+  test("replace a stale one only once", { ...slow, ...crewOnly }, async () => {
     const agents = Array.from({ length: 6 }, (_, i) => startAgent(runtimes[i % runtimes.length]!));
     for (let round = 0; round < 5; round++) {
       const key = uniqueKey();
@@ -286,7 +287,7 @@ describe("many processes that open one segment at once", () => {
     await Promise.all(agents.map((agent) => agent.end()));
   });
 
-  test("can make and leave it again and again", slow, async () => {
+  test("can make and leave it again and again", { ...slow, ...crewOnly }, async () => {
     const agents = Array.from({ length: 6 }, (_, i) => startAgent(runtimes[i % runtimes.length]!));
     const key = uniqueKey();
     await Promise.all(agents.map((agent) =>
@@ -304,72 +305,70 @@ describe("many processes that open one segment at once", () => {
     await Promise.all(agents.map((agent) => agent.end()));
   });
 
-  for (const runtime of runtimes) {
-    test(`begin anew if ${runtime.name} is killed in initialize`, slow, async () => {
-      const key = uniqueKey();
-      const creator = startAgent(runtime);
-      const dying = creator.run(`
-        library.SharedMemory.open(${JSON.stringify(key)}, {
-          size: 64,
-          initialize(bytes) {
-            bytes[0] = 66;
-            process.kill(process.pid, "SIGKILL");
-            for (;;);
-          },
-        });
-      `);
-      await assert.rejects(dying, /ended \((SIGKILL|1)\)/); // Windows has no signals
-      if (capabilities.survivesCrash) assert.equal(unfinishedFiles().length, 1);
-      assert.equal(new SharedMemory(key).attach(), false);
-      let before = -1;
-      using memory = SharedMemory.open(key, {
+  test(`begin anew if ${ownRuntime.name} is killed in initialize`, slow, async () => {
+    const key = uniqueKey();
+    const creator = startAgent(ownRuntime);
+    const dying = creator.run(`
+      library.SharedMemory.open(${JSON.stringify(key)}, {
         size: 64,
-        initialize: (bytes) => before = bytes[0]!,
+        initialize(bytes) {
+          bytes[0] = 66;
+          process.kill(process.pid, "SIGKILL");
+          for (;;);
+        },
       });
-      assert.equal(before, 0);
-      assert.equal(memory.data()![0], 0);
-      assert.deepEqual(unfinishedFiles(), []);
+    `);
+    await assert.rejects(dying, /ended \((SIGKILL|1)\)/); // Windows has no signals
+    if (capabilities.survivesCrash) assert.equal(unfinishedFiles().length, 1);
+    assert.equal(new SharedMemory(key).attach(), false);
+    let before = -1;
+    using memory = SharedMemory.open(key, {
+      size: 64,
+      initialize: (bytes) => before = bytes[0]!,
     });
+    assert.equal(before, 0);
+    assert.equal(memory.data()![0], 0);
+    assert.deepEqual(unfinishedFiles(), []);
+  });
 
-    test(`remove what ${runtime.name} was making when it ends in initialize`, slow, async () => {
-      const before = ipcObjects();
-      const agent = startAgent(runtime);
-      const source = `
-        library.SharedMemory.open(${JSON.stringify(uniqueKey())}, {
-          size: 64,
-          initialize: () => process.exit(5),
-        });
-      `;
-      agent.run(source).catch(() => {});
-      assert.equal(await withDeadline(agent.ended, "the exit"), 5);
-      assert.deepEqual(ipcObjectsSince(before), []);
-    });
+  test(`remove what ${ownRuntime.name} was making when it ends in initialize`, slow, async () => {
+    const before = ipcObjects();
+    const agent = startAgent(ownRuntime);
+    const source = `
+      library.SharedMemory.open(${JSON.stringify(uniqueKey())}, {
+        size: 64,
+        initialize: () => process.exit(5),
+      });
+    `;
+    agent.run(source).catch(() => {});
+    assert.equal(await withDeadline(agent.ended, "the exit"), 5);
+    assert.deepEqual(ipcObjectsSince(before), []);
+  });
 
-    test(`wait for ${runtime.name} that takes its time in initialize`, slow, async () => {
-      const key = uniqueKey();
-      const creator = startAgent(runtime);
-      const busy = creator.run(`
-        const open = () => library.SharedMemory.open(${JSON.stringify(key)}, {
-          size: 64,
-          initialize(bytes) {
-            console.log(JSON.stringify({ value: "in initialize" }));
-            const end = Date.now() + 2500;
-            while (Date.now() < end);
-            bytes.fill(3);
-          },
-        });
-        objects.m = open();
-        return objects.m.size();
-      `);
-      assert.equal(await busy, "in initialize");
-      const impatient = () => SharedMemory.open(key, { size: 64, timeout: 20 });
-      const who = capabilities.namesHolder
-        ? `the lock is held by process ${creator.child.pid} `
-        : "the lock is held by a process or thread that is making the segment";
-      assert.throws(impatient, { code: "LockError", message: new RegExp(`timed out: ${who}`) });
-      using memory = SharedMemory.open(key, { size: 64 });
-      assert.equal(memory.data()![0], 3);
-      await creator.kill();
-    });
-  }
+  test(`wait for ${ownRuntime.name} that takes its time in initialize`, slow, async () => {
+    const key = uniqueKey();
+    const creator = startAgent(ownRuntime);
+    const busy = creator.run(`
+      const open = () => library.SharedMemory.open(${JSON.stringify(key)}, {
+        size: 64,
+        initialize(bytes) {
+          console.log(JSON.stringify({ value: "in initialize" }));
+          const end = Date.now() + 2500;
+          while (Date.now() < end);
+          bytes.fill(3);
+        },
+      });
+      objects.m = open();
+      return objects.m.size();
+    `);
+    assert.equal(await busy, "in initialize");
+    const impatient = () => SharedMemory.open(key, { size: 64, timeout: 20 });
+    const who = capabilities.namesHolder
+      ? `the lock is held by process ${creator.child.pid} `
+      : "the lock is held by a process or thread that is making the segment";
+    assert.throws(impatient, { code: "LockError", message: new RegExp(`timed out: ${who}`) });
+    using memory = SharedMemory.open(key, { size: 64 });
+    assert.equal(memory.data()![0], 3);
+    await creator.kill();
+  });
 });

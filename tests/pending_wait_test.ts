@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { created, served } from "./peers.ts";
 import { expectTrue } from "./qt_pairs.ts";
-import { type Agent, leaveNothingBehind, ownRuntime, runtimes, slow } from "./support.ts";
+import { type Agent, leaveNothingBehind, ownRuntime, slow } from "./support.ts";
 import { semaphoreValue, startAgent, untilBlocked, withDeadline } from "./support.ts";
 import { assertAttached } from "./systemv_tables.ts";
 import { fixture } from "./threads.ts";
@@ -33,85 +33,87 @@ async function startWaiting(agent: Agent, key: string): Promise<void> {
 describe("a program that waits for a lock", () => {
   leaveNothingBehind();
 
-  for (const runtime of runtimes) {
-    for (const [name, source, code, only] of endings) {
-      if (only?.includes(runtime.name) === false) continue;
+  for (const [name, source, code, only] of endings) {
+    if (only?.includes(ownRuntime.name) === false) continue;
 
-      test(`ends in ${runtime.name} by ${name}, and never has it`, slow, async () => {
-        using memory = created();
-        const key = memory.key()!;
-        assert.equal(memory.lock(), true);
-        const agent = startAgent(runtime);
-        await startWaiting(agent, key);
-        const start = performance.now();
-        agent.run(source).catch(() => {}); // it ends instead of answering
-        assert.equal(await withDeadline(agent.ended, "the end"), code, agent.stderr);
-        assert.ok(performance.now() - start < PROMPTLY_MS);
-        assert.equal(agent.stderr.includes("locked true"), false, agent.stderr);
-        assertAttached(key, 1);
-        assert.equal(semaphoreValue(key), 0);
-        assert.equal(memory.unlock(), true);
-        assert.equal(semaphoreValue(key), 1);
-      });
+    test(`ends in ${ownRuntime.name} by ${name}, and never has it`, slow, async () => {
+      using memory = created();
+      const key = memory.key()!;
+      assert.equal(memory.lock(), true);
+      const agent = startAgent(ownRuntime);
+      await startWaiting(agent, key);
+      const start = performance.now();
+      agent.run(source).catch(() => {}); // it ends instead of answering
+      assert.equal(await withDeadline(agent.ended, "the end"), code, agent.stderr);
+      assert.ok(performance.now() - start < PROMPTLY_MS);
+      assert.equal(agent.stderr.includes("locked true"), false, agent.stderr);
+      assertAttached(key, 1);
+      assert.equal(semaphoreValue(key), 0);
+      assert.equal(memory.unlock(), true);
+      assert.equal(semaphoreValue(key), 1);
+    });
 
-      test(`in ${runtime.name} that is the last one out removes all by ${name}`, slow, async () => {
+    test(
+      `in ${ownRuntime.name} that is the last one out removes all by ${name}`,
+      slow,
+      async () => {
         const memory = created();
         const key = memory.key()!;
         assert.equal(memory.lock(), true);
-        const agent = startAgent(runtime);
+        const agent = startAgent(ownRuntime);
         await startWaiting(agent, key);
         memory.detach(); // and what waits may have the lock before it ends, or just after
         agent.run(source).catch(() => {});
         assert.equal(await withDeadline(agent.ended, "the end"), code, agent.stderr);
-      });
-    }
-
-    test(`goes on in ${runtime.name} until it has the lock`, slow, async () => {
-      using memory = created();
-      const key = memory.key()!;
-      assert.equal(memory.lock(), true);
-      const agent = startAgent(runtime);
-      await startWaiting(agent, key);
-      let ended = false;
-      const end = agent.end().then((code) => {
-        ended = true;
-        return code;
-      });
-      for (let i = 0; i < 3; i++) { // longer than one call into the kernel waits
-        await new Promise((resolve) => setTimeout(resolve, 150));
-        await untilBlocked(key);
-      }
-      assert.equal(ended, false);
-      assert.equal(memory.unlock(), true);
-      assert.equal(await end, 0);
-      assert.match(agent.stderr, /locked true true/);
-    });
-
-    test(`is not kept in ${runtime.name} by a wait that was given up`, slow, async () => {
-      using memory = created();
-      const key = memory.key()!;
-      assert.equal(memory.lock(), true);
-      const agent = startAgent(runtime);
-      await startWaiting(agent, key);
-      await agent.run("controller.abort();");
-      const start = performance.now();
-      assert.equal(await agent.end(), 0);
-      assert.ok(performance.now() - start < PROMPTLY_MS);
-      assert.match(agent.stderr, /given up/);
-      assert.equal(memory.unlock(), true);
-    });
-
-    test(`leaves the lock free if it is killed in ${runtime.name}`, slow, async () => {
-      using memory = created();
-      const key = memory.key()!;
-      assert.equal(memory.lock(), true);
-      const agent = startAgent(runtime);
-      await startWaiting(agent, key);
-      await agent.kill();
-      assert.equal(memory.unlock(), true);
-      assert.equal(memory.tryLock(1000), true, memory.errorString());
-    });
+      },
+    );
   }
+
+  test(`goes on in ${ownRuntime.name} until it has the lock`, slow, async () => {
+    using memory = created();
+    const key = memory.key()!;
+    assert.equal(memory.lock(), true);
+    const agent = startAgent(ownRuntime);
+    await startWaiting(agent, key);
+    let ended = false;
+    const end = agent.end().then((code) => {
+      ended = true;
+      return code;
+    });
+    for (let i = 0; i < 3; i++) { // longer than one call into the kernel waits
+      await new Promise((resolve) => setTimeout(resolve, 150));
+      await untilBlocked(key);
+    }
+    assert.equal(ended, false);
+    assert.equal(memory.unlock(), true);
+    assert.equal(await end, 0);
+    assert.match(agent.stderr, /locked true true/);
+  });
+
+  test(`is not kept in ${ownRuntime.name} by a wait that was given up`, slow, async () => {
+    using memory = created();
+    const key = memory.key()!;
+    assert.equal(memory.lock(), true);
+    const agent = startAgent(ownRuntime);
+    await startWaiting(agent, key);
+    await agent.run("controller.abort();");
+    const start = performance.now();
+    assert.equal(await agent.end(), 0);
+    assert.ok(performance.now() - start < PROMPTLY_MS);
+    assert.match(agent.stderr, /given up/);
+    assert.equal(memory.unlock(), true);
+  });
+
+  test(`leaves the lock free if it is killed in ${ownRuntime.name}`, slow, async () => {
+    using memory = created();
+    const key = memory.key()!;
+    assert.equal(memory.lock(), true);
+    const agent = startAgent(ownRuntime);
+    await startWaiting(agent, key);
+    await agent.kill();
+    assert.equal(memory.unlock(), true);
+    assert.equal(memory.tryLock(1000), true, memory.errorString());
+  });
 });
 
 describe("a worker thread that waits for a lock", () => {

@@ -5,14 +5,7 @@ import process from "node:process";
 import { describe, test } from "node:test";
 import { cleanup, inspect } from "../inspect.ts";
 import { NativeIpcKeyType, SharedMemory, SystemSemaphore } from "../mod.ts";
-import {
-  leaveNothingBehind,
-  ownRuntime,
-  runtimes,
-  slow,
-  startAgent,
-  uniqueKey,
-} from "./support.ts";
+import { leaveNothingBehind, ownRuntime, slow, startAgent, uniqueKey } from "./support.ts";
 
 const { PosixRealtime } = NativeIpcKeyType;
 const isLinux = process.platform === "linux";
@@ -34,41 +27,39 @@ const removedFiles = (all: { orphans?: boolean; dryRun?: boolean } = {}) =>
 describe("a POSIX segment", () => {
   leaveNothingBehind();
 
-  for (const peer of runtimes) {
-    test(
-      `of ${peer.name}, with its lock, is listed and removed when it was killed`,
-      options,
-      async () => {
-        const key = SharedMemory.legacyNativeKey(uniqueKey(), PosixRealtime);
-        const path = pathOf(key.nativeKey);
-        const agent = startAgent(peer);
-        await agent.run(`
-        const key = library.NativeIpcKey.fromString(${JSON.stringify(String(key))});
-        objects.m = new library.SharedMemory(key);
-        if (!objects.m.create(5000) || !objects.m.lock()) throw new Error(objects.m.errorString());
-      `);
-        const { pid } = agent.child;
-        const found = segmentOf(key.nativeKey)!;
-        assert.deepEqual(
-          [found.keyFile, found.size, found.mode, found.attached, found.stale, found.orphan],
-          [path, 5000, 0o600, 1, false, false],
-        );
-        assert.equal(found.reason, `in use by process ${pid}`);
-        assert.deepEqual([found.lock!.value, found.lock!.holder], [0, { pid, alive: true }]);
-        assert.ok(!removedFiles({ dryRun: true }).includes(path));
-        assert.ok(!removedFiles().includes(path));
-        await agent.kill();
-        const left = segmentOf(key.nativeKey)!;
-        assert.deepEqual([left.attached, left.stale, left.reason], [0, true, "no process uses it"]);
-        assert.deepEqual(left.lock!.holder, { pid, alive: false });
-        const lockFile = left.lock!.keyFile;
-        assert.ok(removedFiles({ dryRun: true }).includes(path));
-        assert.deepEqual([existsSync(path), existsSync(lockFile)], [true, true]);
-        assert.ok(removedFiles().includes(path));
-        assert.deepEqual([existsSync(path), existsSync(lockFile)], [false, false]);
-      },
-    );
-  }
+  test(
+    "with its lock is listed, and removed when its process was killed",
+    options,
+    async () => {
+      const key = SharedMemory.legacyNativeKey(uniqueKey(), PosixRealtime);
+      const path = pathOf(key.nativeKey);
+      const agent = startAgent(ownRuntime);
+      await agent.run(`
+      const key = library.NativeIpcKey.fromString(${JSON.stringify(String(key))});
+      objects.m = new library.SharedMemory(key);
+      if (!objects.m.create(5000) || !objects.m.lock()) throw new Error(objects.m.errorString());
+    `);
+      const { pid } = agent.child;
+      const found = segmentOf(key.nativeKey)!;
+      assert.deepEqual(
+        [found.keyFile, found.size, found.mode, found.attached, found.stale, found.orphan],
+        [path, 5000, 0o600, 1, false, false],
+      );
+      assert.equal(found.reason, `in use by process ${pid}`);
+      assert.deepEqual([found.lock!.value, found.lock!.holder], [0, { pid, alive: true }]);
+      assert.ok(!removedFiles({ dryRun: true }).includes(path));
+      assert.ok(!removedFiles().includes(path));
+      await agent.kill();
+      const left = segmentOf(key.nativeKey)!;
+      assert.deepEqual([left.attached, left.stale, left.reason], [0, true, "no process uses it"]);
+      assert.deepEqual(left.lock!.holder, { pid, alive: false });
+      const lockFile = left.lock!.keyFile;
+      assert.ok(removedFiles({ dryRun: true }).includes(path));
+      assert.deepEqual([existsSync(path), existsSync(lockFile)], [true, true]);
+      assert.ok(removedFiles().includes(path));
+      assert.deepEqual([existsSync(path), existsSync(lockFile)], [false, false]);
+    },
+  );
 
   test("of another program is removed only on request, and not while it is mapped", options, () => {
     const nativeKey = `/qipc_sharedmemory_foreign${process.pid}`;

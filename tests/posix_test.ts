@@ -734,30 +734,28 @@ describe("the note of who has the lock", linux, () => {
     assert.equal(fresh.tryLock(), true, fresh.errorString());
   });
 
-  for (const runtime of runtimes) {
-    test(`of ${runtime.name}, that dies while others sleep: one of them takes the lock over`, async () => {
-      const [key, memory] = start();
-      const holder = startAgent(runtime);
-      const agents = [holder, ...runtimes.map((one) => startAgent(one))];
-      await giveMemory(agents, key);
-      for (const agent of agents) await expectTrue(agent, "attach");
-      await expectTrue(holder, "lock");
-      const { pid } = noteOf(key);
-      assert.equal(pid, await holder.run("return process.pid;"));
-      const locked = agents.slice(1).map((agent, index) =>
-        agent.run(`
-          const locked = await objects.m.lock${index % 2 ? "Async" : ""}();
-          objects.m.unlock();
-          return locked;`)
-      );
-      await until(() => areAsleep(key), "somebody who sleeps");
-      await holder.kill();
-      assert.deepEqual(await Promise.all(locked), runtimes.map(() => true));
-      assert.equal(memory.tryLock(SOON_MS), true, memory.errorString());
-      await endAll(agents.slice(1));
-      memory[Symbol.dispose]();
-    });
-  }
+  test(`of ${ownRuntime.name}, that dies while others sleep: one of them takes the lock over`, async () => {
+    const [key, memory] = start();
+    const holder = startAgent(ownRuntime);
+    const agents = [holder, ...runtimes.map((one) => startAgent(one))];
+    await giveMemory(agents, key);
+    for (const agent of agents) await expectTrue(agent, "attach");
+    await expectTrue(holder, "lock");
+    const { pid } = noteOf(key);
+    assert.equal(pid, await holder.run("return process.pid;"));
+    const locked = agents.slice(1).map((agent, index) =>
+      agent.run(`
+        const locked = await objects.m.lock${index % 2 ? "Async" : ""}();
+        objects.m.unlock();
+        return locked;`)
+    );
+    await until(() => areAsleep(key), "somebody who sleeps");
+    await holder.kill();
+    assert.deepEqual(await Promise.all(locked), runtimes.map(() => true));
+    assert.equal(memory.tryLock(SOON_MS), true, memory.errorString());
+    await endAll(agents.slice(1));
+    memory[Symbol.dispose]();
+  });
 });
 
 describe("who sleeps until the lock is free", linux, () => {
@@ -766,33 +764,31 @@ describe("who sleeps until the lock is free", linux, () => {
   /** Shorter than a sleeper takes to look again by himself. */
   const AWAKE_MS = 500;
 
-  for (const runtime of runtimes) {
-    for (const call of ["lock", "lockAsync"]) {
-      test(`in ${runtime.name} is woken by its release: ${call}()`, async () => {
-        const key = newKey();
-        using memory = create(key);
-        const agent = startAgent(runtime);
-        await giveMemory(agent, key);
-        await expectTrue(agent, "attach");
-        const delays: number[] = [];
-        while (delays.length < 3) {
-          assert.equal(memory.lock(), true, memory.errorString());
-          const locked = agent.run(`
-            if (!await objects.m.${call}()) throw new Error(objects.m.errorString());
-            const time = Date.now();
-            objects.m.unlock();
-            return time;`);
-          await until(() => areAsleep(key), "a sleeper");
-          const released = Date.now();
-          assert.equal(memory.unlock(), true, memory.errorString());
-          delays.push(await locked - released);
-        }
-        // lockAsync() looks again every 200 ms, which takes no longer.
-        const [fastest] = delays.sort((a, b) => a - b);
-        assert.ok(fastest! < AWAKE_MS, `after ${delays} ms`);
-        assert.equal(await agent.end(), 0);
-      });
-    }
+  for (const call of ["lock", "lockAsync"]) {
+    test(`in ${ownRuntime.name} is woken by its release: ${call}()`, async () => {
+      const key = newKey();
+      using memory = create(key);
+      const agent = startAgent(ownRuntime);
+      await giveMemory(agent, key);
+      await expectTrue(agent, "attach");
+      const delays: number[] = [];
+      while (delays.length < 3) {
+        assert.equal(memory.lock(), true, memory.errorString());
+        const locked = agent.run(`
+          if (!await objects.m.${call}()) throw new Error(objects.m.errorString());
+          const time = Date.now();
+          objects.m.unlock();
+          return time;`);
+        await until(() => areAsleep(key), "a sleeper");
+        const released = Date.now();
+        assert.equal(memory.unlock(), true, memory.errorString());
+        delays.push(await locked - released);
+      }
+      // lockAsync() looks again every 200 ms, which takes no longer.
+      const [fastest] = delays.sort((a, b) => a - b);
+      assert.ok(fastest! < AWAKE_MS, `after ${delays} ms`);
+      assert.equal(await agent.end(), 0);
+    });
   }
 });
 
@@ -1414,34 +1410,32 @@ describe("processes in other pid namespaces", withNamespaces, () => {
 describe("what runtimes leave of POSIX objects", linux, () => {
   leaveNothingBehind();
 
-  for (const runtime of runtimes) {
-    test(`${runtime.name}: descriptors and mappings end with the attachment`, async () => {
-      const agent = startAgent(runtime);
-      const key = newKey();
-      await giveMemory(agent, key);
-      const use = `
-        for (let i = 0; i < 50; i++) {
-          if (!objects.m.createOrAttach(10_000) || !objects.m.lock()) {
-            throw new Error(objects.m.errorString());
-          }
-          objects.m.detach();
-          const semaphore = new library.SystemSemaphore(${sourceOf(newKey())}, 1);
-          semaphore.acquire();
-          semaphore[Symbol.dispose]();
-        }`;
-      const pid: number = await agent.run(`${use} return process.pid;`);
-      const count = () => {
-        const links = spawnSync("ls", ["-l", `/proc/${pid}/fd`], { encoding: "utf8" }).stdout;
-        const maps = readFileSync(`/proc/${pid}/maps`, "utf8");
-        return [links, maps].map((text) => text.match(/\/dev\/shm\b/g)?.length ?? 0);
-      };
-      assert.deepEqual(count(), [0, 0]);
-      await expectTrue(agent, "create", 64);
-      assert.deepEqual(count(), [1, 1], "this would show what is left");
-      await expectTrue(agent, "detach");
-      assert.equal(await agent.end(), 0);
-    });
-  }
+  test(`${ownRuntime.name}: descriptors and mappings end with the attachment`, async () => {
+    const agent = startAgent(ownRuntime);
+    const key = newKey();
+    await giveMemory(agent, key);
+    const use = `
+      for (let i = 0; i < 50; i++) {
+        if (!objects.m.createOrAttach(10_000) || !objects.m.lock()) {
+          throw new Error(objects.m.errorString());
+        }
+        objects.m.detach();
+        const semaphore = new library.SystemSemaphore(${sourceOf(newKey())}, 1);
+        semaphore.acquire();
+        semaphore[Symbol.dispose]();
+      }`;
+    const pid: number = await agent.run(`${use} return process.pid;`);
+    const count = () => {
+      const links = spawnSync("ls", ["-l", `/proc/${pid}/fd`], { encoding: "utf8" }).stdout;
+      const maps = readFileSync(`/proc/${pid}/maps`, "utf8");
+      return [links, maps].map((text) => text.match(/\/dev\/shm\b/g)?.length ?? 0);
+    };
+    assert.deepEqual(count(), [0, 0]);
+    await expectTrue(agent, "create", 64);
+    assert.deepEqual(count(), [1, 1], "this would show what is left");
+    await expectTrue(agent, "detach");
+    assert.equal(await agent.end(), 0);
+  });
 
   test("a name that is taken meanwhile: create() fails, and leaves nothing", async () => {
     const key = newKey();

@@ -8,6 +8,7 @@ import { expectTrue, pairs, versions, withQt } from "./qt_pairs.ts";
 import {
   type Agent,
   leaveNothingBehind,
+  ownRuntime,
   runtimes,
   segmentFile,
   semaphoreFile,
@@ -75,53 +76,51 @@ const { KeyError, NotFound } = SharedMemoryError;
 describe("keys as Qt has them", () => {
   leaveNothingBehind();
 
-  for (const runtime of runtimes) {
-    test(
-      `${runtime.name} makes the recorded native keys`,
-      { ...slow, ...systemVOnly },
-      async () => {
-        const agent = startAgent(runtime, { TMPDIR: undefined });
-        for (const [key, name] of vectors) {
-          assert.equal(await nativeKey(agent, key), `/tmp/qipc_sharedmemory_${name}`);
-        }
-        assert.equal(await agent.end(), 0);
-      },
-    );
-
-    test(`${runtime.name} makes the recorded key files`, { ...slow, ...systemVOnly }, async () => {
-      const folder = mkdtempSync(`${tmpdir()}/keys `);
-      try {
-        const agent = startAgent(runtime, { TMPDIR: folder });
-        for (const [key, name] of vectors) {
-          await agent.request("memory", "m", key);
-          await expectTrue(agent, "create", 1);
-          assert.equal(existsSync(`${folder}/qipc_sharedmemory_${name}`), true);
-          assert.equal(existsSync(`${folder}/qipc_systemsem_${name}`), true);
-          await expectTrue(agent, "detach");
-          await agent.request("semaphore", "s", key, 1);
-          assert.equal(existsSync(`${folder}/qipc_systemsem_${name}`), true);
-          await agent.request("dispose", "s");
-        }
-        assert.equal(await agent.end(), 0);
-      } finally {
-        rmSync(folder, { recursive: true });
+  test(
+    `${ownRuntime.name} makes the recorded native keys`,
+    { ...slow, ...systemVOnly },
+    async () => {
+      const agent = startAgent(ownRuntime, { TMPDIR: undefined });
+      for (const [key, name] of vectors) {
+        assert.equal(await nativeKey(agent, key), `/tmp/qipc_sharedmemory_${name}`);
       }
-    });
+      assert.equal(await agent.end(), 0);
+    },
+  );
 
-    test(
-      `${runtime.name} has no native key where TMPDIR is no folder`,
-      { ...slow, ...systemVOnly },
-      async () => {
-        // Qt 5.15 and 6.4 would put the key files into the root folder.
-        const agent = startAgent(runtime, { TMPDIR: `${tmpdir()}/missing/folder` });
-        await agent.request("memory", "m", "k");
-        await assert.rejects(agent.call("m", "nativeKey"), { code: "KeyError" });
-        assert.equal(await agent.call("m", "create", 1), false);
-        assert.equal(await agent.call("m", "error"), KeyError);
-        assert.equal(await agent.end(), 0);
-      },
-    );
-  }
+  test(`${ownRuntime.name} makes the recorded key files`, { ...slow, ...systemVOnly }, async () => {
+    const folder = mkdtempSync(`${tmpdir()}/keys `);
+    try {
+      const agent = startAgent(ownRuntime, { TMPDIR: folder });
+      for (const [key, name] of vectors) {
+        await agent.request("memory", "m", key);
+        await expectTrue(agent, "create", 1);
+        assert.equal(existsSync(`${folder}/qipc_sharedmemory_${name}`), true);
+        assert.equal(existsSync(`${folder}/qipc_systemsem_${name}`), true);
+        await expectTrue(agent, "detach");
+        await agent.request("semaphore", "s", key, 1);
+        assert.equal(existsSync(`${folder}/qipc_systemsem_${name}`), true);
+        await agent.request("dispose", "s");
+      }
+      assert.equal(await agent.end(), 0);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test(
+    `${ownRuntime.name} has no native key where TMPDIR is no folder`,
+    { ...slow, ...systemVOnly },
+    async () => {
+      // Qt 5.15 and 6.4 would put the key files into the root folder.
+      const agent = startAgent(ownRuntime, { TMPDIR: `${tmpdir()}/missing/folder` });
+      await agent.request("memory", "m", "k");
+      await assert.rejects(agent.call("m", "nativeKey"), { code: "KeyError" });
+      assert.equal(await agent.call("m", "create", 1), false);
+      assert.equal(await agent.call("m", "error"), KeyError);
+      assert.equal(await agent.end(), 0);
+    },
+  );
 
   for (const version of versions) {
     test(

@@ -8,7 +8,7 @@ import process from "node:process";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { NativeIpcKeyType, SharedMemory, SystemSemaphore } from "../mod.ts";
-import { Agent, keyFolder, leaveNothingBehind, runtimes, slow } from "./support.ts";
+import { Agent, keyFolder, leaveNothingBehind, ownRuntime, slow } from "./support.ts";
 import { startAgent, uniqueKey, withDeadline } from "./support.ts";
 
 const root = process.env["SHARED_MEMORY_TEST_QT"] ?? "";
@@ -72,76 +72,74 @@ describe("native keys of Qt 6.6 and newer", () => {
       `systemv-84:${keyFolder}id84-${process.pid}-${Date.now()}`,
     ],
   ];
-  for (const runtime of runtimes) {
-    for (const [index, [what]] of keys().entries()) {
-      test(`${runtime.name} made is Qt's too (${what})`, options, async () => {
-        const key = keys()[index]![1];
-        const [ours, qt] = [startAgent(runtime), startNewQt()];
-        await open(ours, "SharedMemory", key);
-        await qt.request("native_memory", "x", key);
-        assert.equal(await qt.request("native_text", "x"), key);
-        await expectTrue(ours, "create", 5000);
-        // As Qt programs do: of a POSIX key it makes another semaphore of the same name before it fails.
-        assert.equal(await qt.call("x", "create", 1), false);
-        await expectTrue(qt, "attach");
-        assert.equal(await qt.call("x", "size"), 5000);
-        await ours.request("write", "x", 0, [1, 2, 3]);
-        assert.deepEqual(await qt.request("read", "x", 0, 4), [1, 2, 3, 0]);
-        await qt.request("write", "x", 4999, [9]);
-        assert.deepEqual(await ours.request("read", "x", 4999, 1), [9]);
-        await assertExcludes(ours, qt);
-        await assertExcludes(qt, ours);
-        await expectTrue(qt, "detach");
-        await expectTrue(ours, "detach");
-        assert.equal(await qt.end(), 0);
-        assert.equal(await ours.end(), 0);
-      });
+  for (const [index, [what]] of keys().entries()) {
+    test(`${ownRuntime.name} made is Qt's too (${what})`, options, async () => {
+      const key = keys()[index]![1];
+      const [ours, qt] = [startAgent(ownRuntime), startNewQt()];
+      await open(ours, "SharedMemory", key);
+      await qt.request("native_memory", "x", key);
+      assert.equal(await qt.request("native_text", "x"), key);
+      await expectTrue(ours, "create", 5000);
+      // As Qt programs do: of a POSIX key it makes another semaphore of the same name before it fails.
+      assert.equal(await qt.call("x", "create", 1), false);
+      await expectTrue(qt, "attach");
+      assert.equal(await qt.call("x", "size"), 5000);
+      await ours.request("write", "x", 0, [1, 2, 3]);
+      assert.deepEqual(await qt.request("read", "x", 0, 4), [1, 2, 3, 0]);
+      await qt.request("write", "x", 4999, [9]);
+      assert.deepEqual(await ours.request("read", "x", 4999, 1), [9]);
+      await assertExcludes(ours, qt);
+      await assertExcludes(qt, ours);
+      await expectTrue(qt, "detach");
+      await expectTrue(ours, "detach");
+      assert.equal(await qt.end(), 0);
+      assert.equal(await ours.end(), 0);
+    });
 
-      test(`Qt made is ${runtime.name}'s too (${what})`, options, async () => {
-        const key = keys()[index]![1];
-        const [ours, qt] = [startAgent(runtime), startNewQt()];
-        await open(ours, "SharedMemory", key);
-        await qt.request("native_memory", "x", key);
-        await expectTrue(qt, "create", 100);
-        await expectTrue(ours, "attach");
-        assert.equal(await ours.call("x", "size"), 100);
-        await qt.request("write", "x", 0, [7]);
-        assert.deepEqual(await ours.request("read", "x", 0, 1), [7]);
-        await assertExcludes(qt, ours);
-        await assertExcludes(ours, qt);
-        await expectTrue(ours, "detach");
-        await expectTrue(qt, "detach");
-        assert.equal(await qt.end(), 0);
-        if (key.startsWith("posix:")) {
-          // Qt never removes a POSIX segment, and this module leaves it to its owner.
-          const name = (await ours.call("x", "nativeKey")) as string;
-          assert.equal(existsSync(`/dev/shm${name}`), true);
-          rmSync(`/dev/shm${name}`);
-        }
-        assert.equal(await ours.end(), 0);
-      });
-    }
+    test(`Qt made is ${ownRuntime.name}'s too (${what})`, options, async () => {
+      const key = keys()[index]![1];
+      const [ours, qt] = [startAgent(ownRuntime), startNewQt()];
+      await open(ours, "SharedMemory", key);
+      await qt.request("native_memory", "x", key);
+      await expectTrue(qt, "create", 100);
+      await expectTrue(ours, "attach");
+      assert.equal(await ours.call("x", "size"), 100);
+      await qt.request("write", "x", 0, [7]);
+      assert.deepEqual(await ours.request("read", "x", 0, 1), [7]);
+      await assertExcludes(qt, ours);
+      await assertExcludes(ours, qt);
+      await expectTrue(ours, "detach");
+      await expectTrue(qt, "detach");
+      assert.equal(await qt.end(), 0);
+      if (key.startsWith("posix:")) {
+        // Qt never removes a POSIX segment, and this module leaves it to its owner.
+        const name = (await ours.call("x", "nativeKey")) as string;
+        assert.equal(existsSync(`/dev/shm${name}`), true);
+        rmSync(`/dev/shm${name}`);
+      }
+      assert.equal(await ours.end(), 0);
+    });
+  }
 
-    for (const [what, type] of [["POSIX", PosixRealtime], ["System V", SystemV]] as const) {
-      test(`a ${what} semaphore is one for ${runtime.name} and Qt`, options, async () => {
-        const key = String(SystemSemaphore.legacyNativeKey(uniqueKey(), type));
-        const [ours, qt] = [startAgent(runtime), startNewQt()];
-        await open(ours, "SystemSemaphore", key);
-        await qt.request("native_semaphore", "x", key, 1);
-        await expectTrue(ours, "acquire");
-        const acquired = qt.call("x", "acquire");
-        await expectTrue(ours, "release");
-        assert.equal(await withDeadline(acquired, "Qt's acquire()"), true);
-        assert.equal(await ours.call("x", "tryAcquire", 10), false);
-        await expectTrue(qt, "release");
-        await expectTrue(ours, "acquire");
-        await expectTrue(ours, "release");
-        await qt.request("dispose", "x");
-        await ours.request("dispose", "x");
-        assert.equal(await qt.end(), 0);
-        assert.equal(await ours.end(), 0);
-      });
-    }
+  for (const [what, type] of [["POSIX", PosixRealtime], ["System V", SystemV]] as const) {
+    test(`a ${what} semaphore is one for ${ownRuntime.name} and Qt`, options, async () => {
+      const key = String(SystemSemaphore.legacyNativeKey(uniqueKey(), type));
+      const [ours, qt] = [startAgent(ownRuntime), startNewQt()];
+      await open(ours, "SystemSemaphore", key);
+      await qt.request("native_semaphore", "x", key, 1);
+      await expectTrue(ours, "acquire");
+      const acquired = qt.call("x", "acquire");
+      await expectTrue(ours, "release");
+      assert.equal(await withDeadline(acquired, "Qt's acquire()"), true);
+      assert.equal(await ours.call("x", "tryAcquire", 10), false);
+      await expectTrue(qt, "release");
+      await expectTrue(ours, "acquire");
+      await expectTrue(ours, "release");
+      await qt.request("dispose", "x");
+      await ours.request("dispose", "x");
+      assert.equal(await qt.end(), 0);
+      assert.equal(await ours.end(), 0);
+    });
   }
 });
 

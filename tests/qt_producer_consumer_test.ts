@@ -7,6 +7,7 @@ import { SharedMemory } from "../mod.ts";
 import { consume, produce } from "./fixtures/producer_consumer.ts";
 import {
   type Agent,
+  crewOnly,
   leaveNothingBehind,
   runtimes,
   startAgent,
@@ -96,13 +97,24 @@ describe("Qt's tests of QSharedMemory: processes", () => {
 
   runtimes.forEach((runtime, i) => {
     const other = runtimes[(i + 1) % runtimes.length]!;
-    test(`A16 simpleProcessProducerConsumer: 1 process: ${runtime.name} and ${other.name}`, async () => {
-      await trade(uniqueKey("market"), [startAgent(runtime), startAgent(other)]);
-    });
+    test(
+      `A16 simpleProcessProducerConsumer: 1 process: ${runtime.name} and ${other.name}`,
+      crewOnly,
+      async () => {
+        await trade(uniqueKey("market"), [startAgent(runtime), startAgent(other)]);
+      },
+    );
   });
 
-  test("A16 simpleProcessProducerConsumer: 5 processes of all runtimes consume", async () => {
-    const agents = Array.from({ length: 6 }, (_, i) => startAgent(runtimes[i % runtimes.length]!));
-    await trade(uniqueKey("market"), agents);
-  });
+  test(
+    "A16 simpleProcessProducerConsumer: 5 processes of all runtimes consume",
+    crewOnly,
+    async () => {
+      const agents = Array.from(
+        { length: 6 },
+        (_, i) => startAgent(runtimes[i % runtimes.length]!),
+      );
+      await trade(uniqueKey("market"), agents);
+    },
+  );
 });

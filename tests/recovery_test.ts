@@ -5,6 +5,7 @@ import { describe, test } from "node:test";
 import { SharedMemory, SharedMemoryError } from "../mod.ts";
 import {
   type Agent,
+  crewOnly,
   ipcObjects,
   ipcObjectsSince,
   leaveNothingBehind,
@@ -114,40 +115,48 @@ describe("a lock that is taken, with nobody attached who could release it", syst
     assert.deepEqual(ipcObjectsSince(before), []);
   });
 
-  test("is recovered by one of four processes that create() at once", slow, async () => {
-    const before = ipcObjects();
-    const key = uniqueKey();
-    stick(key);
-    const agents = await startAgents(4, key);
-    const source = `
+  test(
+    "is recovered by one of four processes that create() at once",
+    { ...slow, ...crewOnly },
+    async () => {
+      const before = ipcObjects();
+      const key = uniqueKey();
+      stick(key);
+      const agents = await startAgents(4, key);
+      const source = `
       for (;;) {
         if (objects.m.create(64)) return "created";
         if (objects.m.error() !== 4) throw new Error(objects.m.errorString());
         if (objects.m.attach()) return "attached";
         if (objects.m.error() !== 5) throw new Error(objects.m.errorString());
       }`;
-    const results = await Promise.all(agents.map((agent) => agent.run(source)));
-    assert.deepEqual(results.sort(), ["attached", "attached", "attached", "created"]);
-    assert.equal(semaphoreValue(key), 1);
-    await increment(agents, 50);
-    assert.deepEqual(await agents[0]!.run("return objects.m.view(Int32Array)[0];"), 200);
-    await endAll(agents);
-    assert.deepEqual(ipcObjectsSince(before), []);
-  });
+      const results = await Promise.all(agents.map((agent) => agent.run(source)));
+      assert.deepEqual(results.sort(), ["attached", "attached", "attached", "created"]);
+      assert.equal(semaphoreValue(key), 1);
+      await increment(agents, 50);
+      assert.deepEqual(await agents[0]!.run("return objects.m.view(Int32Array)[0];"), 200);
+      await endAll(agents);
+      assert.deepEqual(ipcObjectsSince(before), []);
+    },
+  );
 
-  test("is recovered by one of four processes that attach() at once", slow, async () => {
-    const before = ipcObjects();
-    const key = uniqueKey();
-    await abandon(key);
-    const agents = await startAgents(4, key);
-    const results = await Promise.all(agents.map((agent) => agent.call("m", "attach")));
-    assert.deepEqual(results, [true, true, true, true]);
-    assert.equal(semaphoreValue(key), 1);
-    await increment(agents, 50);
-    assert.deepEqual(await agents[0]!.run("return objects.m.view(Int32Array)[0];"), 42 + 200);
-    await endAll(agents);
-    assert.deepEqual(ipcObjectsSince(before), []);
-  });
+  test(
+    "is recovered by one of four processes that attach() at once",
+    { ...slow, ...crewOnly },
+    async () => {
+      const before = ipcObjects();
+      const key = uniqueKey();
+      await abandon(key);
+      const agents = await startAgents(4, key);
+      const results = await Promise.all(agents.map((agent) => agent.call("m", "attach")));
+      assert.deepEqual(results, [true, true, true, true]);
+      assert.equal(semaphoreValue(key), 1);
+      await increment(agents, 50);
+      assert.deepEqual(await agents[0]!.run("return objects.m.view(Int32Array)[0];"), 42 + 200);
+      await endAll(agents);
+      assert.deepEqual(ipcObjectsSince(before), []);
+    },
+  );
 
   function increment(agents: readonly Agent[], times: number): Promise<unknown> {
     const source = `
@@ -180,7 +189,7 @@ describe("six processes that create or attach, lock, count, unlock and detach", 
   // The segment and its lock come and go all the time, so the count is in one that stays. Two locks
   // of the same key at once, or two creators, would lose some of it.
   for (const [leave, what] of [["m.detach()", "detach"], ["m.unlock() && m.detach()", "unlock"]]) {
-    test(`count right and leave nothing (${what})`, slow, async () => {
+    test(`count right and leave nothing (${what})`, { ...slow, ...crewOnly }, async () => {
       using counter = new SharedMemory(uniqueKey("counter"));
       assert.equal(counter.create(8), true, counter.errorString());
       const before = ipcObjects();
@@ -216,7 +225,7 @@ describe("six processes that create or attach, lock, count, unlock and detach", 
     });
   }
 
-  test("never get a segment that was removed in between", slow, async () => {
+  test("never get a segment that was removed in between", { ...slow, ...crewOnly }, async () => {
     const before = ipcObjects();
     const key = uniqueKey();
     const agents = await startAgents(PROCESSES, key);

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { describe, test } from "node:test";
 import { SystemSemaphore, SystemSemaphoreMode } from "../mod.ts";
 import { versions, withQt } from "./qt_pairs.ts";
-import { type Agent, leaveNothingBehind, ownRuntime, runtimes, slow } from "./support.ts";
+import { type Agent, crewOnly, leaveNothingBehind, ownRuntime, runtimes, slow } from "./support.ts";
 import {
   semaphoreFile,
   semaphoreValue,
@@ -42,7 +42,7 @@ describe("a semaphore whose owner leaves first", systemVOnly, () => {
     for (const leaves of ["lets go of it", "ends"]) {
       test(
         `(${owner.name} ${leaves}) goes on in ${names}, and the last removes it`,
-        slow,
+        { ...slow, ...crewOnly },
         async () => {
           const key = uniqueKey();
           const [first, ...others] = await startAll(key, [owner, ...heirs, owner]);
@@ -65,16 +65,20 @@ describe("a semaphore whose owner leaves first", systemVOnly, () => {
     }
   }
 
-  test("is removed by one of those who let go of it all at once", slow, async () => {
-    const agents = [...runtimes, ...runtimes].map((runtime) => startAgent(runtime));
-    for (let round = 0; round < 20; round++) {
-      const key = uniqueKey();
-      await Promise.all(agents.map((agent) => agent.request("semaphore", "s", key, 3)));
-      const { semid } = semaphoreRow(key);
-      await Promise.all(agents.map((agent) => agent.request("dispose", "s")));
-      assertRemoved(key, semid);
-    }
-  });
+  test(
+    "is removed by one of those who let go of it all at once",
+    { ...slow, ...crewOnly },
+    async () => {
+      const agents = [...runtimes, ...runtimes].map((runtime) => startAgent(runtime));
+      for (let round = 0; round < 20; round++) {
+        const key = uniqueKey();
+        await Promise.all(agents.map((agent) => agent.request("semaphore", "s", key, 3)));
+        const { semid } = semaphoreRow(key);
+        await Promise.all(agents.map((agent) => agent.request("dispose", "s")));
+        assertRemoved(key, semid);
+      }
+    },
+  );
 
   test("is removed by whoever comes and goes after the last was killed", slow, async () => {
     const key = uniqueKey();

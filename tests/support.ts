@@ -77,6 +77,14 @@ export const ownRuntime: Runtime = runtimes.find(({ name }) =>
   name === (process.versions["deno"] ? "deno" : process.versions["bun"] ? "bun" : "node")
 )!;
 
+/**
+ * For a test whose work agents of all runtimes do, while its own process looks on: the first runtime
+ * that is here runs it for all.
+ */
+export const crewOnly: { skip?: string } = ownRuntime === runtimes[0]
+  ? {}
+  : { skip: `runs in ${runtimes[0]!.name}, with all runtimes` };
+
 /** Real Qt: the PyQt versions that can be imported. */
 const python = "/usr/bin/python3";
 

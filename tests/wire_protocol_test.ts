@@ -20,7 +20,7 @@ import {
   ipcObjectsSince,
   keyFolder,
   leaveNothingBehind,
-  runtimes,
+  ownRuntime,
   segmentFile,
   semaphoreFile,
   semaphoreValue,
@@ -50,62 +50,64 @@ const inode = (path: string) => statSync(path, { bigint: true }).ino;
 describe("the wire protocol of segments", systemVOnly, () => {
   leaveNothingBehind();
 
-  for (const runtime of runtimes) {
-    for (const [umask, mode] of [["000", 0o640], ["027", 0o640], ["077", 0o600]]) {
-      test(
-        `the key files of ${runtime.name} are empty and have Qt's mode under umask ${umask}`,
-        slow,
-        async () => {
-          const shell = ["/bin/sh", "-c", `umask ${umask}; exec "$@"`, "sh"];
-          const key = uniqueKey();
-          const agent = startAgentThrough(runtime, shell);
-          await agent.request("memory", "m", key);
-          await expectTrue(agent, "create", 100);
-          for (const path of [segmentFile(key), semaphoreFile(key)]) {
-            const status = statSync(path);
-            assert.equal(status.mode & 0o7777, mode);
-            assert.equal(status.size, 0);
-            assert.equal(status.isFile(), true);
-          }
-          // The System V objects do not depend on it.
-          assert.equal(segmentRow(key)["perms"], "600");
-          assert.equal(semaphoreRow(key)["perms"], "600");
-          assert.equal(await agent.end(), 0);
-        },
-      );
-    }
-
+  for (const [umask, mode] of [["000", 0o640], ["027", 0o640], ["077", 0o600]]) {
     test(
-      `a segment of ${runtime.name} has Qt's key, mode, size and count of users`,
+      `the key files of ${ownRuntime.name} are empty and have Qt's mode under umask ${umask}`,
       slow,
       async () => {
+        const shell = ["/bin/sh", "-c", `umask ${umask}; exec "$@"`, "sh"];
         const key = uniqueKey();
-        const agent = startAgent(runtime);
+        const agent = startAgentThrough(ownRuntime, shell);
         await agent.request("memory", "m", key);
-        await expectTrue(agent, "create", 4321);
-        const { dev, ino } = statSync(segmentFile(key), { bigint: true });
-        const expected = 0x51000000n + (dev % 256n) * 65536n + ino % 65536n;
-        const row = segmentRow(key);
-        assert.equal(row["key"], String(expected));
-        assert.equal(row["perms"], "600");
-        assert.equal(row["size"], "4321");
-        assert.equal(row["nattch"], "1");
-        assert.equal(row["cpid"], String(agent.child.pid));
-        const reader = new SharedMemory(key);
-        assert.equal(reader.attach(AccessMode.ReadOnly), true, reader.errorString());
-        using writer = attached(key);
-        assert.equal(segmentRow(key)["nattch"], "3");
-        assert.equal(reader.detach(), true);
-        assert.equal(segmentRow(key)["nattch"], "2");
-        await agent.kill();
-        assert.equal(segmentRow(key)["nattch"], "1");
-        assert.equal(writer.size(), 4321);
+        await expectTrue(agent, "create", 100);
+        for (const path of [segmentFile(key), semaphoreFile(key)]) {
+          const status = statSync(path);
+          assert.equal(status.mode & 0o7777, mode);
+          assert.equal(status.size, 0);
+          assert.equal(status.isFile(), true);
+        }
+        // The System V objects do not depend on it.
+        assert.equal(segmentRow(key)["perms"], "600");
+        assert.equal(semaphoreRow(key)["perms"], "600");
+        assert.equal(await agent.end(), 0);
       },
     );
+  }
 
-    test(`the lock of ${runtime.name} is one semaphore: 1 is free, 0 is locked`, slow, async () => {
+  test(
+    `a segment of ${ownRuntime.name} has Qt's key, mode, size and count of users`,
+    slow,
+    async () => {
       const key = uniqueKey();
-      const agent = startAgent(runtime);
+      const agent = startAgent(ownRuntime);
+      await agent.request("memory", "m", key);
+      await expectTrue(agent, "create", 4321);
+      const { dev, ino } = statSync(segmentFile(key), { bigint: true });
+      const expected = 0x51000000n + (dev % 256n) * 65536n + ino % 65536n;
+      const row = segmentRow(key);
+      assert.equal(row["key"], String(expected));
+      assert.equal(row["perms"], "600");
+      assert.equal(row["size"], "4321");
+      assert.equal(row["nattch"], "1");
+      assert.equal(row["cpid"], String(agent.child.pid));
+      const reader = new SharedMemory(key);
+      assert.equal(reader.attach(AccessMode.ReadOnly), true, reader.errorString());
+      using writer = attached(key);
+      assert.equal(segmentRow(key)["nattch"], "3");
+      assert.equal(reader.detach(), true);
+      assert.equal(segmentRow(key)["nattch"], "2");
+      await agent.kill();
+      assert.equal(segmentRow(key)["nattch"], "1");
+      assert.equal(writer.size(), 4321);
+    },
+  );
+
+  test(
+    `the lock of ${ownRuntime.name} is one semaphore: 1 is free, 0 is locked`,
+    slow,
+    async () => {
+      const key = uniqueKey();
+      const agent = startAgent(ownRuntime);
       await agent.request("memory", "m", key);
       await expectTrue(agent, "create", 1);
       const { dev, ino } = statSync(semaphoreFile(key), { bigint: true });
@@ -126,92 +128,92 @@ describe("the wire protocol of segments", systemVOnly, () => {
       assert.equal(memory.lock(), true, memory.errorString()); // made again
       assert.equal(semaphoreValue(key), 0);
       assert.equal(await agent.end(), 0);
-    });
+    },
+  );
 
-    test(
-      `${runtime.name} comes and goes while a user holds the lock, and leaves it alone`,
-      slow,
-      async () => {
-        const key = uniqueKey();
-        using memory = created(key);
-        const { semid } = semaphoreRow(key);
-        assert.equal(memory.lock(), true, memory.errorString());
-        const agent = startAgent(runtime);
-        await agent.request("memory", "m", key);
-        // Qt's create() sets a held lock free.
-        assert.equal(await agent.call("m", "create", 16), false);
-        assert.equal(await agent.call("m", "error"), SharedMemoryError.AlreadyExists);
-        assert.equal(semaphoreValue(key), 0);
-        // Qt's attach() and detach() wait for the holder.
-        await expectTrue(agent, "attach");
-        assert.equal(segmentRow(key)["nattch"], "2");
-        assert.equal(semaphoreValue(key), 0);
-        const locked = agent.call("m", "lock"); // the lock is what it has to wait for
-        await untilBlocked(key);
-        assert.equal(memory.unlock(), true);
-        assert.equal(await locked, true);
-        await expectTrue(agent, "unlock");
-        assert.equal(memory.lock(), true);
-        await expectTrue(agent, "detach");
-        assert.equal(semaphoreValue(key), 0);
-        assert.equal(segmentRow(key)["nattch"], "1");
-        assert.equal(memory.unlock(), true);
-        assert.equal(semaphoreValue(key), 1);
-        assert.equal(semaphoreRow(key)["semid"], semid);
-        assert.equal(await agent.end(), 0);
-      },
-    );
+  test(
+    `${ownRuntime.name} comes and goes while a user holds the lock, and leaves it alone`,
+    slow,
+    async () => {
+      const key = uniqueKey();
+      using memory = created(key);
+      const { semid } = semaphoreRow(key);
+      assert.equal(memory.lock(), true, memory.errorString());
+      const agent = startAgent(ownRuntime);
+      await agent.request("memory", "m", key);
+      // Qt's create() sets a held lock free.
+      assert.equal(await agent.call("m", "create", 16), false);
+      assert.equal(await agent.call("m", "error"), SharedMemoryError.AlreadyExists);
+      assert.equal(semaphoreValue(key), 0);
+      // Qt's attach() and detach() wait for the holder.
+      await expectTrue(agent, "attach");
+      assert.equal(segmentRow(key)["nattch"], "2");
+      assert.equal(semaphoreValue(key), 0);
+      const locked = agent.call("m", "lock"); // the lock is what it has to wait for
+      await untilBlocked(key);
+      assert.equal(memory.unlock(), true);
+      assert.equal(await locked, true);
+      await expectTrue(agent, "unlock");
+      assert.equal(memory.lock(), true);
+      await expectTrue(agent, "detach");
+      assert.equal(semaphoreValue(key), 0);
+      assert.equal(segmentRow(key)["nattch"], "1");
+      assert.equal(memory.unlock(), true);
+      assert.equal(semaphoreValue(key), 1);
+      assert.equal(semaphoreRow(key)["semid"], semid);
+      assert.equal(await agent.end(), 0);
+    },
+  );
 
-    test(`${runtime.name} finds a segment through a symbolic link in TMPDIR`, slow, async () => {
-      const folder = mkdtempSync(`${tmpdir()}/link `);
-      const TMPDIR = `${folder}/link`;
-      symlinkSync(realpathSync(keyFolder), TMPDIR);
+  test(`${ownRuntime.name} finds a segment through a symbolic link in TMPDIR`, slow, async () => {
+    const folder = mkdtempSync(`${tmpdir()}/link `);
+    const TMPDIR = `${folder}/link`;
+    symlinkSync(realpathSync(keyFolder), TMPDIR);
+    try {
+      const key = uniqueKey();
+      using memory = created(key);
+      const agent = startAgent(ownRuntime, { TMPDIR });
+      await agent.request("memory", "m", key);
+      assert.equal(await agent.call("m", "nativeKey"), memory.nativeKey());
+      await expectTrue(agent, "attach");
+      memory.data()![0] = 33;
+      assert.deepEqual(await agent.request("read", "m", 0, 1), [33]);
+      assert.equal(memory.lock(), true);
+      const locked = agent.call("m", "lock");
+      await untilBlocked(key);
+      assert.equal(memory.unlock(), true);
+      assert.equal(await locked, true);
+      assert.equal(await agent.end(), 0);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test(
+    `${ownRuntime.name} leaves nothing of a create() or an attach() that fails`,
+    slow,
+    async () => {
+      const folder = mkdtempSync(`${tmpdir()}/failing `);
       try {
-        const key = uniqueKey();
-        using memory = created(key);
-        const agent = startAgent(runtime, { TMPDIR });
-        await agent.request("memory", "m", key);
-        assert.equal(await agent.call("m", "nativeKey"), memory.nativeKey());
-        await expectTrue(agent, "attach");
-        memory.data()![0] = 33;
-        assert.deepEqual(await agent.request("read", "m", 0, 1), [33]);
-        assert.equal(memory.lock(), true);
-        const locked = agent.call("m", "lock");
-        await untilBlocked(key);
-        assert.equal(memory.unlock(), true);
-        assert.equal(await locked, true);
+        const before = ipcObjects();
+        const agent = startAgent(ownRuntime, { TMPDIR: folder });
+        await agent.request("memory", "m", uniqueKey());
+        for (const size of [0, -1, 2 ** 52, Number.MAX_SAFE_INTEGER]) {
+          assert.equal(await agent.call("m", "create", size), false);
+          assert.notEqual(await agent.call("m", "error"), SharedMemoryError.NoError);
+          assert.deepEqual(readdirSync(folder), [], `create(${size})`);
+        }
+        // Qt's makes a semaphore.
+        assert.equal(await agent.call("m", "attach"), false);
+        assert.equal(await agent.call("m", "error"), SharedMemoryError.NotFound);
+        assert.deepEqual(readdirSync(folder), []);
+        assert.deepEqual(ipcObjectsSince(before), []);
         assert.equal(await agent.end(), 0);
       } finally {
         rmSync(folder, { recursive: true });
       }
-    });
-
-    test(
-      `${runtime.name} leaves nothing of a create() or an attach() that fails`,
-      slow,
-      async () => {
-        const folder = mkdtempSync(`${tmpdir()}/failing `);
-        try {
-          const before = ipcObjects();
-          const agent = startAgent(runtime, { TMPDIR: folder });
-          await agent.request("memory", "m", uniqueKey());
-          for (const size of [0, -1, 2 ** 52, Number.MAX_SAFE_INTEGER]) {
-            assert.equal(await agent.call("m", "create", size), false);
-            assert.notEqual(await agent.call("m", "error"), SharedMemoryError.NoError);
-            assert.deepEqual(readdirSync(folder), [], `create(${size})`);
-          }
-          // Qt's makes a semaphore.
-          assert.equal(await agent.call("m", "attach"), false);
-          assert.equal(await agent.call("m", "error"), SharedMemoryError.NotFound);
-          assert.deepEqual(readdirSync(folder), []);
-          assert.deepEqual(ipcObjectsSince(before), []);
-          assert.equal(await agent.end(), 0);
-        } finally {
-          rmSync(folder, { recursive: true });
-        }
-      },
-    );
-  }
+    },
+  );
 
   test("a semaphore has Qt's key and mode, its value, and an empty key file", () => {
     const key = uniqueKey();

@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import { SharedMemory } from "../mod.ts";
 import { expectTrue, versions, withQt } from "./qt_pairs.ts";
 import { ftok, leaveNothingBehind, needsQt, semaphoreFile, semaphoreValue } from "./support.ts";
-import { runtimes, slow, startAgent, startQt, systemLibrary, uniqueKey } from "./support.ts";
+import { ownRuntime, slow, startAgent, startQt, systemLibrary, uniqueKey } from "./support.ts";
 
 const SETVAL = 16;
 /** Long enough to find out that nobody holds a lock, which takes a little over a second. */
@@ -73,35 +73,33 @@ describe("a lock whose value was wrecked", needsQt(5), () => {
     assert.equal(c.semctl(id, 0, SETVAL, 1n), 0);
   });
 
-  for (const runtime of runtimes) {
-    test(
-      `to 0 is taken over by one of four ${runtime.name} processes that wait`,
-      slow,
-      async () => {
-        const key = uniqueKey();
-        using memory = attached(key);
-        const agents = Array.from({ length: 4 }, () => startAgent(runtime));
-        for (const agent of agents) {
-          await agent.request("memory", "m", key);
-          await expectTrue(agent, "attach");
-        }
-        wreck(key, 0);
-        const source = `
-        const { m } = objects;
-        if (!m.tryLock(${RECOVERY_MS})) throw new Error(m.errorString());
-        const view = m.view(Int32Array);
-        const value = view[0];
-        const end = Date.now() + 20;
-        while (Date.now() < end);
-        view[0] = value + 1;
-        if (!m.unlock()) throw new Error(m.errorString());`;
-        await Promise.all(agents.map((agent) => agent.run(source)));
-        assert.equal(memory.view(Int32Array)[0], 4);
-        assert.equal(semaphoreValue(key), 1);
-        for (const agent of agents) assert.equal(await agent.end(), 0);
-      },
-    );
-  }
+  test(
+    `to 0 is taken over by one of four ${ownRuntime.name} processes that wait`,
+    slow,
+    async () => {
+      const key = uniqueKey();
+      using memory = attached(key);
+      const agents = Array.from({ length: 4 }, () => startAgent(ownRuntime));
+      for (const agent of agents) {
+        await agent.request("memory", "m", key);
+        await expectTrue(agent, "attach");
+      }
+      wreck(key, 0);
+      const source = `
+      const { m } = objects;
+      if (!m.tryLock(${RECOVERY_MS})) throw new Error(m.errorString());
+      const view = m.view(Int32Array);
+      const value = view[0];
+      const end = Date.now() + 20;
+      while (Date.now() < end);
+      view[0] = value + 1;
+      if (!m.unlock()) throw new Error(m.errorString());`;
+      await Promise.all(agents.map((agent) => agent.run(source)));
+      assert.equal(memory.view(Int32Array)[0], 4);
+      assert.equal(semaphoreValue(key), 1);
+      for (const agent of agents) assert.equal(await agent.end(), 0);
+    },
+  );
 });
 
 describe("a lock that a failing create() of Qt resets while another Qt process holds it", () => {
