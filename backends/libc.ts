@@ -367,10 +367,13 @@ export class Libc {
     return this.#pidNamespace;
   }
 
-  /** proc(5): what follows the name, in parentheses, starting with the state. `null` if it is hidden. */
+  /**
+   * proc(5): what follows the name, in parentheses, starting with the state. `null` if it is hidden. That
+   * of the first thread is the process's; of `/proc/PID/stat` qemu-user makes one up for the process itself.
+   */
   #processStatus(pid: number): string[] | null {
     if (this.os !== "linux") return null;
-    const stat = this.readFile(`/proc/${pid}/stat`);
+    const stat = this.readFile(`/proc/${pid}/task/${pid}/stat`);
     return typeof stat === "number" ? null : stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   }
 

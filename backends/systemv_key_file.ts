@@ -64,6 +64,8 @@ export class KeyFile {
   readonly key: number;
   /** Whether this call made it. */
   readonly created: boolean;
+  /** When it was made or linked last, in seconds since 1970. */
+  readonly changed: number;
   /** The semaphore that was found to be this user's, so that it is not looked at again. */
   checkedId = -1;
   readonly #libc: Libc;
@@ -78,14 +80,15 @@ export class KeyFile {
     libc: Libc,
     path: Uint8Array,
     fd: number,
-    key: number,
+    status: FileStatus,
     created: boolean,
     { isNative, permissions, projectId }: KeyPath,
   ) {
     this.#libc = libc;
     this.#path = path;
     this.#fd = fd;
-    this.key = key;
+    this.key = keyOf(status, projectId);
+    this.changed = status.changed;
     this.created = created;
     this.isNative = isNative;
     this.#projectId = projectId;
@@ -207,7 +210,7 @@ export class KeyFile {
           "a TMPDIR of your own, or share with others on purpose (the option permissions)",
       );
     }
-    return new KeyFile(libc, bytes, fd, keyOf(status, keyPath.projectId), created, keyPath);
+    return new KeyFile(libc, bytes, fd, status, created, keyPath);
   }
 
   /** Whether the path still leads to this key, and so newcomers find what we use. */

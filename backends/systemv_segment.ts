@@ -27,6 +27,7 @@ import {
 import type { Libc } from "./libc.ts";
 import { Mappings } from "./mapping.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./systemv_key_file.ts";
+import { TakenNumbers } from "./systemv_taken_numbers.ts";
 import { limitsOf } from "./systemv_limits.ts";
 import { ownerOf } from "./systemv_owner.ts";
 import { type Range, rangeOf } from "./systemv_range.ts";
@@ -255,12 +256,33 @@ export class SystemVSegments implements SegmentBackend {
     lock: Lock | null,
     bits = 0,
   ): SystemVSegment {
+    const numbers = new TakenNumbers(this.#libc);
+    try {
+      for (;;) {
+        const segment = this.#tryCreate(path, size, mode, lock, bits, numbers);
+        if (segment !== null) return segment;
+      }
+    } finally {
+      numbers.close();
+    }
+  }
+
+  /** `null` if a file was made whose number another file's segment has. */
+  #tryCreate(
+    path: KeyPath,
+    size: number,
+    mode: AccessMode,
+    lock: Lock | null,
+    bits: number,
+    numbers: TakenNumbers,
+  ): SystemVSegment | null {
     const { c } = this.#libc;
     const file = KeyFile.create(this.#libc, path);
     if (isGuarded(path, lock)) this.#removeIfUnfinished(c.shmget(file.key, 0n, 0));
     const flags = path.permissions | bits | IPC_CREAT | IPC_EXCL;
     const id = c.shmget(file.key, BigInt(size), flags);
     const errno = id === -1 ? this.#libc.errno() : 0;
+    if (errno === EEXIST && numbers.add(file, "shm")) return null;
     try {
       if (errno !== 0) throw this.#failure(errno, this.#createErrors, file.key);
       const address = this.#map(id, mode);

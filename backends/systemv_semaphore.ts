@@ -34,6 +34,7 @@ import { limitsOf } from "./systemv_limits.ts";
 import { Operations } from "./systemv_operations.ts";
 import { ownerOf } from "./systemv_owner.ts";
 import { REMOVING, sweepOnce } from "./systemv_sweep.ts";
+import { TakenNumbers } from "./systemv_taken_numbers.ts";
 import { SLICE_MS, type Waits, waitsOf } from "./systemv_wait.ts";
 import { isShared, type Lock, PRIVATE, type Semaphore, type SemaphoreBackend } from "./types.ts";
 
@@ -109,17 +110,14 @@ class SystemVSemaphore implements Lock {
 
   /** Returns whether it is taken too: a lock that did not exist is made so. */
   open(mode: SystemSemaphoreMode): boolean {
-    for (let attempt = 0; attempt < OPEN_ATTEMPTS; attempt++) {
-      const file = KeyFile.create(this.#libc, this.#path);
-      try {
-        const result = this.#tryOpen(file, mode);
+    const numbers = new TakenNumbers(this.#libc);
+    try {
+      for (let attempt = 0; attempt < OPEN_ATTEMPTS; attempt++) {
+        const result = this.#tryOpen(mode, numbers);
         if (result !== null) return result === "taken";
-      } catch (error) {
-        if (file.created) file.unlink();
-        throw error;
-      } finally {
-        if (this.#file !== file) file.close();
       }
+    } finally {
+      numbers.close();
     }
     throw new Failure(
       "UnknownError",
@@ -127,8 +125,24 @@ class SystemVSemaphore implements Lock {
     );
   }
 
+  /** `null` if it has to be tried again. */
+  #tryOpen(mode: SystemSemaphoreMode, numbers: TakenNumbers): "open" | "taken" | null {
+    const file = KeyFile.create(this.#libc, this.#path);
+    let isKept = false;
+    try {
+      const result = this.#openAt(file, mode);
+      isKept = result === null ? numbers.add(file, "sem") : true;
+      return result;
+    } catch (error) {
+      if (file.created) file.unlink();
+      throw error;
+    } finally {
+      if (!isKept) file.close();
+    }
+  }
+
   /** `null` if somebody made or removed the semaphore at the same time. */
-  #tryOpen(file: KeyFile, mode: SystemSemaphoreMode): "open" | "taken" | null {
+  #openAt(file: KeyFile, mode: SystemSemaphoreMode): "open" | "taken" | null {
     const { c } = this.#libc;
     // A file that was just made has none, unless it was found between these two steps.
     let id = file.created ? -1 : c.semget(file.key, 1, ACCESS);

@@ -117,7 +117,7 @@ describe("a lock that is taken, though whoever took it last is dead", () => {
 
   test("is taken over so too if that is a zombie, which kill() finds", () => {
     const { ffi, tries, later } = setUpLocked();
-    ffi.files.set("/proc/77/stat", stat("Z", 1));
+    ffi.files.set("/proc/77/task/77/stat", stat("Z", 1));
     tries(TRY(ALIVE(77)), false);
     later(1000, TAKEN(ALIVE(77)), true);
   });
@@ -130,7 +130,7 @@ describe("a lock that is taken, though whoever took it last is dead", () => {
   ) {
     test(`is not taken over while ${name}`, () => {
       const { ffi, tries, later } = setUpLocked();
-      ffi.files.set("/proc/77/stat", stat(state, threads));
+      ffi.files.set("/proc/77/task/77/stat", stat(state, threads));
       tries(TRY(ALIVE(77)), false);
       later(5000, TRY(ALIVE(77)), false);
     });

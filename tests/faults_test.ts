@@ -1,9 +1,12 @@
 /** What the system does to processes that share: storms of them, full disks, signals, clocks. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { accessSync, closeSync, mkdtempSync, openSync } from "node:fs";
+import { readdirSync, rmSync, statSync, unlinkSync } from "node:fs";
+import path from "node:path";
 import process from "node:process";
 import { describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { SharedMemory } from "../mod.ts";
 import {
   crewOnly,
@@ -16,6 +19,8 @@ import {
 } from "./support.ts";
 import {
   linuxOnly,
+  segmentFile,
+  semaphoreFile,
   slow,
   startAgent,
   startAgentThrough,
@@ -144,6 +149,78 @@ describe("a full file system", isMountable ? {} : { skip: "cannot mount here" },
       }
       assert.equal(await agent.end(), 0);
       rmSync(folder, { recursive: true });
+    });
+  }
+});
+
+const TMPFS = "/dev/shm";
+const NUMBERS = 65536;
+
+function hasTmpfs(): boolean {
+  try {
+    accessSync(TMPFS, 2);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const onTmpfs = {
+  ...slow,
+  ...(hasTmpfs() ? crewOnly : { skip: `needs a tmpfs at ${TMPFS}` }),
+  ...linuxOnly,
+};
+
+/**
+ * Makes files until the next one gets an inode of which `ftok` makes the same number as of `inode`: a
+ * tmpfs numbers them one after the other.
+ */
+function turnTo(inode: number, folder: string): void {
+  const file = path.join(folder, "x");
+  for (let tries = 0; tries <= NUMBERS; tries++) {
+    closeSync(openSync(file, "w"));
+    const { ino } = statSync(file);
+    unlinkSync(file);
+    if ((ino + 1 - inode) % NUMBERS === 0) return;
+  }
+  throw new Error(`the inodes of ${folder} are not numbered one after the other`);
+}
+
+describe("a key whose file gets the number of another key", onTmpfs, () => {
+  leaveNothingBehind();
+
+  for (const which of ["segment", "lock"]) {
+    test(`(of its ${which}) gets another file`, onTmpfs, async () => {
+      const folder = mkdtempSync(`${TMPFS}/numbers-`);
+      try {
+        const agent = startAgent(ownRuntime, { TMPDIR: folder });
+        const [first, second] = [uniqueKey("first"), uniqueKey("second")];
+        const inode = (file: string) => statSync(path.join(folder, path.basename(file))).ino;
+        await agent.request("memory", "first", first);
+        await agent.request("memory", "second", second);
+        // A segment of a native key has no lock.
+        if (which === "segment") await agent.call("first", "setNativeKey", `${folder}/first`);
+        assert.equal(await agent.call("first", "create", 100), true);
+        const taken = inode(which === "segment" ? "first" : semaphoreFile(first));
+        const due = performance.now() + 2500;
+        // The file of the lock is made first, then that of the segment.
+        turnTo(which === "lock" ? taken : taken - 1, folder);
+        // What is hardly older could also be made by somebody who has just found the file.
+        while (performance.now() < due) await delay(10);
+        assert.equal(await agent.call("second", "create", 200), true);
+        const made = [semaphoreFile(second), segmentFile(second)].map(inode);
+        const expected = which === "lock" ? [1, 2] : [NUMBERS - 1, 1];
+        assert.deepEqual(made.map((ino) => (ino - taken) % NUMBERS), expected);
+        assert.deepEqual(await agent.request("read", "second", 0, 1), [0]);
+        if (which === "lock") assert.equal(await agent.call("first", "lock"), true);
+        assert.equal(await agent.call("second", "lock"), true);
+        assert.equal(await agent.call("first", "detach"), true);
+        assert.equal(await agent.call("second", "detach"), true);
+        assert.deepEqual(readdirSync(folder), []);
+        assert.equal(await agent.end(), 0);
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
     });
   }
 });

@@ -634,7 +634,7 @@ function setNote(key: NativeIpcKey, { pid, phase, namespace, start }: Note, valu
 }
 
 function startOf(pid: number | "self"): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  const stat = readFileSync(`/proc/${pid}/task/${pid}/stat`, "utf8");
   return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]) & 0xffff;
 }
 

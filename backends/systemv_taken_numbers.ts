@@ -1,0 +1,36 @@
+import type { Libc } from "./libc.ts";
+import type { KeyFile } from "./systemv_key_file.ts";
+import { readTableIfAny } from "./systemv_tables.ts";
+
+/** More than that is no chance. */
+const TAKEN_MAX = 100;
+
+/**
+ * New key files whose number another file's segment or semaphore has: `ftok` keeps 16 bits of an inode's
+ * number. They are deleted, and kept open until the next file has another number.
+ */
+export class TakenNumbers {
+  readonly #libc: Libc;
+  readonly #files: KeyFile[] = [];
+
+  constructor(libc: Libc) {
+    this.#libc = libc;
+  }
+
+  /**
+   * Whether what has the number of `file`, though that was just made, is another file's, so that another
+   * is to be made: it is older. Otherwise somebody has found the new file and used it at once.
+   */
+  add(file: KeyFile, table: "shm" | "sem"): boolean {
+    if (!file.created || this.#files.length >= TAKEN_MAX) return false;
+    const row = readTableIfAny(this.#libc, table).find((row) => row["key"] === file.key);
+    if (row === undefined || row["ctime"]! >= file.changed - 1) return false;
+    file.unlink();
+    this.#files.push(file);
+    return true;
+  }
+
+  close(): void {
+    for (const file of this.#files) file.close();
+  }
+}
