@@ -179,8 +179,9 @@ export class Attachment implements Resource {
       this.#unmap();
     } finally {
       const lock = this.#lock;
-      if (lock !== null) failWaits(lock, new Failure("LockError", "detached while it waited"));
-      if (!atExit && lock !== null && !this.#isLocked && waitState(lock.identity) !== null) {
+      const isWaiting = lock !== null && waitState(lock.identity) !== null;
+      if (isWaiting) failWaits(lock, new Failure("LockError", "detached while it waited"));
+      if (isWaiting && !atExit && !this.#isLocked) {
         void this.#leaveLater(lock);
       } else {
         this.#leave(atExit);

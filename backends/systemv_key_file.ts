@@ -200,7 +200,8 @@ export class KeyFile {
       libc.c.close(fd);
       throw failure(libc.statCall, status, ERRORS, path);
     }
-    if (!isNative && !isShared(permissions) && status.uid !== libc.c.geteuid()) {
+    const mayBeOthers = !created && !isNative && !isShared(permissions);
+    if (mayBeOthers && status.uid !== libc.c.geteuid()) {
       libc.c.close(fd);
       throw new Failure(
         "PermissionDenied",

@@ -63,6 +63,7 @@ const ERRORS: ErrnoTable = {
 
 /** A set of one semaphore, found by Qt's rules through its key file. */
 class SystemVSemaphore implements Lock {
+  readonly identity: string;
   readonly #libc: Libc;
   readonly #operations: Operations;
   readonly #waits: Waits;
@@ -97,15 +98,12 @@ class SystemVSemaphore implements Lock {
     this.#path = path;
     this.#initialValue = value;
     this.#guard = guard;
+    this.identity = `${path.projectId} ${path.path}`;
     this.#errors = { ...ERRORS, ...limitsOf(libc.os).semaphores };
   }
 
   get nativeKey(): string {
     return this.#path.path;
-  }
-
-  get identity(): string {
-    return `${this.#path.projectId} ${this.#path.path}`;
   }
 
   /** Returns whether it is taken too: a lock that did not exist is made so. */
@@ -419,7 +417,7 @@ class SystemVSemaphore implements Lock {
    */
   #remove(withFile: boolean): void {
     if (!this.#guard) this.#libc.c.semop(this.#id, this.#operations.touch, 2n);
-    if (this.#readStatus() && !this.#mark(REMOVING)) {
+    if (!this.#markRemoving()) {
       if (this.#guard) this.#unlock(); // another user's can only be left
     } else {
       if (withFile) this.#file?.unlink();
@@ -446,6 +444,21 @@ class SystemVSemaphore implements Lock {
     if (!this.#readStatus()) return this.#libc.c.semget(file.key, 0, 0) === -1;
     this.#mark(INHERITED);
     return true;
+  }
+
+  /** `false` if this user may not. */
+  #markRemoving(): boolean {
+    const operations = this.#operations;
+    const isMade = this.#guard && this.isOwner;
+    if (isMade && operations.isMadeKnown) { // which saves a call
+      operations.madeMode = this.#path.permissions | REMOVING;
+      const { madeStatus } = operations;
+      return this.#libc.c.semctl(this.#id, 0, IPC_SET, madeStatus) === 0 ||
+        this.#libc.errno() !== EPERM;
+    }
+    if (!this.#readStatus()) return true;
+    if (isMade) operations.keepMade();
+    return this.#mark(REMOVING);
   }
 
   #unmark(id: number): void {

@@ -61,7 +61,11 @@ describe("the maker of the lock", () => {
   test("removes all, with a lock made again, if the others leave while it gives it up", () => {
     const { ffi, segment } = setUpCreated();
     const givenUp = script(`${TRY_DOWN} = 0`, USED, REMOVE_LOCK, UNUSED);
-    const steps = script(givenUp, fake.OPEN_NEW_LOCK, REMOVE_ALL);
+    const steps = script(
+      givenUp,
+      fake.OPEN_NEW_LOCK,
+      REMOVE_ALL.replace(REMOVE_LOCK, fake.REMOVE_LATER_LOCK),
+    );
     ffi.play(steps, () => segment.leave(false, true));
   });
 
