@@ -7,7 +7,7 @@ import {
 } from "./acquire_queue.ts";
 import { forgetAtExit, isClosed, rememberAtExit, type Resource } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
-import type { Lock, Segment } from "./backends/types.ts";
+import type { Backend, Lock, Segment } from "./backends/types.ts";
 
 /** @throws {Failure} if this thread is in `initialize` of the segment, and would wait for itself */
 export function refuseNested(lock: Lock): void {
@@ -18,6 +18,12 @@ export function refuseNested(lock: Lock): void {
 const attachments = new Set<Attachment>();
 let locksHeld = 0;
 const LEAVE_AGAIN_MS = 5;
+
+/** What an object has of the segment that it is attached to: the way to its buffer, once there is one. */
+export class Bytes {
+  /** Made by {@linkcode Attachment.expose}. */
+  buffer: ArrayBuffer | null = null;
+}
 
 /** The buffer's own methods, whatever a user has done to it. */
 const { transfer } = ArrayBuffer.prototype;
@@ -31,9 +37,11 @@ const { get: byteLength } = Object.getOwnPropertyDescriptor(ArrayBuffer.prototyp
  */
 export class Attachment implements Resource {
   readonly size: number;
+  readonly #backend: Backend;
   readonly #segment: Segment;
   readonly #lock: Lock | null;
-  readonly #buffer: WeakRef<ArrayBuffer>;
+  /** `null` as long as nobody knows where the segment is mapped. */
+  #buffer: WeakRef<ArrayBuffer> | null = null;
   #isEnded = false;
   /** Whether `leave` is over, which may come later than the end. */
   #isLeft = false;
@@ -42,16 +50,36 @@ export class Attachment implements Resource {
   #isLockedAsync = false;
   #isInitializing = false;
   #holds = 0;
-  #held: ArrayBuffer | undefined;
+  #held: Bytes | undefined;
 
-  constructor(segment: Segment, lock: Lock | null, buffer: ArrayBuffer) {
+  constructor(backend: Backend, segment: Segment, lock: Lock | null, bytes: Bytes) {
     this.size = segment.size;
+    this.#backend = backend;
     this.#segment = segment;
     this.#lock = lock;
-    this.#buffer = new WeakRef(buffer);
-    buffers.register(buffer, this);
+    allBytes.register(bytes, this);
     attachments.add(this);
     rememberAtExit(this);
+  }
+
+  /**
+   * The buffer of the segment, made when it is first asked for.
+   *
+   * @throws {Failure} `InvalidSize` if the runtime cannot make it
+   */
+  expose(bytes: Bytes): ArrayBuffer {
+    if (bytes.buffer !== null) return bytes.buffer;
+    let buffer: ArrayBuffer;
+    try {
+      buffer = this.#backend.arrayBuffer(this.#segment.address, this.size);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      const text = `this runtime cannot make a view of ${this.size} bytes: ${error.message}`;
+      throw new Failure("InvalidSize", text);
+    }
+    this.#buffer = new WeakRef(buffer);
+    buffers.register(buffer, this);
+    return bytes.buffer = buffer;
   }
 
   get isEnded(): boolean {
@@ -62,8 +90,8 @@ export class Attachment implements Resource {
     return this.#isLocked;
   }
 
-  /** Takes the lock, and keeps `buffer`, its own, alive until it is released. `false` after `timeoutMs`. */
-  lock(buffer: ArrayBuffer, timeoutMs?: number): boolean {
+  /** Takes the lock, and keeps `bytes`, its own, alive until it is released. `false` after `timeoutMs`. */
+  lock(bytes: Bytes, timeoutMs?: number): boolean {
     const lock = this.#existingLock();
     if (timeoutMs === undefined) {
       if (locksHeld > 0) this.#refuseDeadlock();
@@ -71,18 +99,18 @@ export class Attachment implements Resource {
     } else if (!lock.acquire(timeoutMs)) {
       return false;
     }
-    this.#hold(buffer);
+    this.#hold(bytes);
     return true;
   }
 
   /** The same without blocking the thread. `onTaken` gets what {@linkcode Attachment.endHold} takes. */
   lockAsync(
-    buffer: ArrayBuffer,
+    bytes: Bytes,
     options: WaitOptions,
     onTaken: (hold: number) => void,
   ): Promise<boolean> {
     return acquireAsync(this.#existingLock(), options, () => {
-      onTaken(this.#hold(buffer));
+      onTaken(this.#hold(bytes));
       this.#isLockedAsync = true;
     });
   }
@@ -103,10 +131,10 @@ export class Attachment implements Resource {
   }
 
   /** The lock is taken, by whatever way. */
-  #hold(buffer: ArrayBuffer): number {
+  #hold(bytes: Bytes): number {
     this.#isLocked = true;
     this.#isLockedAsync = false;
-    this.#held = buffer;
+    this.#held = bytes;
     locksHeld++;
     return ++this.#holds;
   }
@@ -127,8 +155,8 @@ export class Attachment implements Resource {
   }
 
   /** Fills a new segment, with the lock held by the section that makes it; if that fails, it ends. */
-  initialize(fill: () => void): void {
-    this.#hold(this.#buffer.deref()!);
+  initialize(bytes: Bytes, fill: () => void): void {
+    this.#hold(bytes);
     this.#isInitializing = true;
     try {
       fill();
@@ -213,6 +241,7 @@ export class Attachment implements Resource {
   }
 
   #unmap(): void {
+    if (this.#buffer === null) return this.#segment.free();
     const isUnmapped = this.#segment.unmap(); // first: JavaScriptCore copies what it cannot detach
     const buffer = this.#buffer.deref();
     // Whoever transferred the buffer has another one on the same memory, which we cannot find; of a
@@ -233,6 +262,11 @@ export class Attachment implements Resource {
     }
   }
 
+  /** The object is collected, and never had a buffer that somebody could still use. */
+  bytesCollected(): void {
+    if (this.#buffer === null && !this.#isEnded) this.closeAtExit();
+  }
+
   bufferCollected(): void {
     // The detached buffer was the last way to the address range, unless a native call that is not
     // over has it; but such a call keeps the buffer alive.
@@ -241,4 +275,5 @@ export class Attachment implements Resource {
   }
 }
 
+const allBytes = new FinalizationRegistry<Attachment>((attachment) => attachment.bytesCollected());
 const buffers = new FinalizationRegistry<Attachment>((attachment) => attachment.bufferCollected());

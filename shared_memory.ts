@@ -1,7 +1,7 @@
 import process from "node:process";
 import { checkTimeout, type WaitOptions } from "./acquire_queue.ts";
 import { isClosed } from "./at_exit.ts";
-import { Attachment, refuseNested } from "./attachment.ts";
+import { Attachment, Bytes, refuseNested } from "./attachment.ts";
 import { Failure } from "./backends/errno.ts";
 import { backendOf } from "./backends/mod.ts";
 import { type Backend, type Lock, PRIVATE, type Segment } from "./backends/types.ts";
@@ -125,7 +125,7 @@ export class SharedMemory implements Disposable {
   #chosen: NativeIpcKey | string | null = null;
   #names: Names | null = NO_NAMES;
   #attachment: Attachment | null = null;
-  #buffer: ArrayBuffer | null = null;
+  #bytes: Bytes | null = null;
   #data: Uint8Array | null = null;
   readonly #errors = new ErrorState("SharedMemory");
 
@@ -353,7 +353,7 @@ export class SharedMemory implements Disposable {
     const attachment = this.#current;
     if (attachment === null) return this.#notAttached("detach");
     this.#attachment = null;
-    this.#buffer = null;
+    this.#bytes = null;
     this.#data = null;
     try {
       attachment.end();
@@ -379,12 +379,13 @@ export class SharedMemory implements Disposable {
    * it has no elements.
    */
   data(): Uint8Array | null {
-    return this.#current && this.#data;
+    if (this.#current === null) return null;
+    return this.#data ??= new Uint8Array(this.#buffer("data"));
   }
 
   /** What {@linkcode SharedMemory.data} returns, typed as read-only. */
   constData(): ReadonlyUint8Array | null {
-    return this.#current && this.#data;
+    return this.data();
   }
 
   /**
@@ -408,14 +409,7 @@ export class SharedMemory implements Disposable {
    * ```
    */
   view<View>(Type: ViewConstructor<View>, byteOffset = 0, length?: number): View {
-    const buffer = this.#buffer;
-    if (this.#current === null || buffer === null) {
-      throw this.#errors.exception(
-        "view",
-        this.#shownKey(),
-        new Failure("NotFound", NOT_ATTACHED),
-      );
-    }
+    const buffer = this.#buffer("view");
     const element = Type.BYTES_PER_ELEMENT ?? 1;
     const count = length ?? Math.max(0, Math.floor((this.size() - byteOffset) / element));
     const end = byteOffset + count * element;
@@ -614,7 +608,7 @@ export class SharedMemory implements Disposable {
     try {
       if (attachment.isLocked) throw new Failure("LockError", "this object holds the lock already");
       const limit = timeoutMs === Infinity ? undefined : timeoutMs;
-      if (attachment.lock(this.#buffer!, limit)) return this.#errors.clear();
+      if (attachment.lock(this.#bytes!, limit)) return this.#errors.clear();
       throw timedOut(timeoutMs, attachment.holder());
     } catch (error) {
       return this.#errors.fail(operation, this.#shownKey(), error, "LockError");
@@ -629,7 +623,7 @@ export class SharedMemory implements Disposable {
     const attachment = this.#current;
     if (attachment === null) throw new Failure("LockError", NOT_ATTACHED);
     let hold = 0;
-    if (!await attachment.lockAsync(this.#buffer!, options, (taken) => hold = taken)) {
+    if (!await attachment.lockAsync(this.#bytes!, options, (taken) => hold = taken)) {
       throw timedOut(timeout, attachment.holder());
     }
     if (signal?.aborted) {
@@ -660,8 +654,8 @@ export class SharedMemory implements Disposable {
           stale: options.stale ?? "replace",
           timeoutMs: options.timeout ?? OPEN_TIMEOUT_MS,
           initialize: initialize === undefined ? null : (segment: Segment) => {
-            adopt(segment, true).initialize(() => {
-              refuseThenable(initialize(this.#data!), "open: initialize");
+            adopt(segment).initialize(this.#bytes!, () => {
+              refuseThenable(initialize(this.data()!), "open: initialize");
             });
           },
         } as const;
@@ -678,7 +672,7 @@ export class SharedMemory implements Disposable {
       backend: Backend,
       nativeKey: string,
       lock: Lock | null,
-      adopt: (segment: Segment, held?: boolean) => Attachment,
+      adopt: (segment: Segment) => Attachment,
     ) => Segment,
     permissions: number = PRIVATE,
   ): boolean {
@@ -698,7 +692,7 @@ export class SharedMemory implements Disposable {
       const lock = lockName &&
         backend.semaphores.lock(lockName.nativeKey, permissions, lockName.isChosen);
       const { nativeKey } = name;
-      const adopt = (segment: Segment, held = false) => this.#adopt(segment, held, backend, lock);
+      const adopt = (segment: Segment) => this.#adopt(segment, backend, lock);
       let segment: Segment;
       try {
         segment = open(backend, nativeKey, lock, adopt);
@@ -716,27 +710,20 @@ export class SharedMemory implements Disposable {
   }
 
   /** Makes the attached segment this object's. */
-  #adopt(
-    segment: Segment,
-    held: boolean,
-    backend: Backend,
-    lock: Lock | null,
-  ): Attachment {
+  #adopt(segment: Segment, backend: Backend, lock: Lock | null): Attachment {
+    this.#data = null;
+    this.#bytes = new Bytes();
+    return this.#attachment = new Attachment(backend, segment, lock, this.#bytes);
+  }
+
+  /** The buffer of the segment that this object is attached to. */
+  #buffer(operation: string): ArrayBuffer {
     try {
-      const buffer = backend.arrayBuffer(segment.address, segment.size);
-      this.#data = new Uint8Array(buffer);
-      this.#buffer = buffer;
+      if (this.#current === null) throw new Failure("NotFound", NOT_ATTACHED);
+      return this.#current.expose(this.#bytes!);
     } catch (error) {
-      segment.unmap();
-      segment.free();
-      segment.leave(held, true);
-      if (!(error instanceof RangeError)) throw error;
-      throw new Failure(
-        "InvalidSize",
-        `this runtime cannot make a view of ${segment.size} bytes: ${error.message}`,
-      );
+      throw this.#errors.exception(operation, this.#shownKey(), error);
     }
-    return this.#attachment = new Attachment(segment, lock, this.#buffer);
   }
 
   /** The names that belong to the key, found when they are first needed. */

@@ -82,7 +82,11 @@ function filterArguments(name: Name): string[] {
 function run(command: string, args: string[], seconds: number): Promise<string | undefined> {
   const { promise, resolve } = Promise.withResolvers<string | undefined>();
   const stdio: StdioOptions = ["ignore", "inherit", "inherit"];
-  const env = process.stdout.isTTY ? process.env : { NO_COLOR: "1", ...process.env };
+  const env = {
+    ...(process.stdout.isTTY ? {} : { NO_COLOR: "1" }),
+    SHARED_MEMORY_TEST_CREW: crew,
+    ...process.env,
+  };
   const child = spawn(command, args, { cwd: root, env, stdio, detached: !windows });
   const kill = () => {
     try {
@@ -199,8 +203,11 @@ const files = readdirSync(path.join(root, "tests"))
 if (files.length === 0) throw new Error(`no test file is named ${positionals.join(", ")}`);
 const required = options.runtime ?? process.env.REQUIRE_RUNTIMES?.split(",") ?? [];
 const outcomes: Outcome[] = [];
-for (const name of names.filter((name) => options.runtime?.includes(name) ?? true)) {
-  const runtime = findRuntime(name);
+const chosen = names.filter((name) => options.runtime?.includes(name) ?? true)
+  .map((name) => [name, findRuntime(name)] as const);
+/** Who runs the tests whose work processes of all runtimes do. */
+const [crew] = chosen.find(([, runtime]) => !("missing" in runtime)) ?? [];
+for (const [name, runtime] of chosen) {
   if (!("missing" in runtime)) {
     outcomes.push(await test(name, runtime));
     continue;

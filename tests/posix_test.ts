@@ -633,7 +633,7 @@ function setNote(key: NativeIpcKey, { pid, phase, namespace, start }: Note, valu
   closeSync(file);
 }
 
-function startOf(pid: number | "self"): number {
+function startOf(pid = process.pid): number {
   const stat = readFileSync(`/proc/${pid}/task/${pid}/stat`, "utf8");
   return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]) & 0xffff;
 }
@@ -655,7 +655,7 @@ describe("the note of who has the lock", linux, () => {
     assert.equal(memory.lock(), true, memory.errorString());
     const note = noteOf(key);
     assert.deepEqual([note.pid, note.phase], [process.pid, HOLDING]);
-    assert.equal(note.start, startOf("self"));
+    assert.equal(note.start, startOf());
     assert.equal(memory.unlock(), true, memory.errorString());
     assert.equal(noteOf(key).pid, 0);
     return [key, memory, note];
@@ -716,7 +716,7 @@ describe("the note of who has the lock", linux, () => {
     assert.equal(memory.tryLock(), true, memory.errorString());
     assert.equal(memory.unlock(), true, memory.errorString());
     // Our own pid, from before we were.
-    setNote(key, { ...living, pid: process.pid, start: startOf("self") ^ 1 });
+    setNote(key, { ...living, pid: process.pid, start: startOf() ^ 1 });
     assert.equal(memory.tryLock(), true, memory.errorString());
     memory[Symbol.dispose]();
     assert.equal(await agent.end(), 0);
