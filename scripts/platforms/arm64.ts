@@ -18,7 +18,7 @@ that processes for arm64 and for x64 share. Without files, all are run that emul
 
 It needs Debian on x64, root, apt and npm. The first time, it installs qemu-user-static and Debian's
 libraries for arm64, and puts the runtimes, 350 MB, into shared-memory-platforms/arm64 in
-$XDG_CACHE_HOME or ~/.cache; that can be deleted at any time.`;
+$XDG_CACHE_HOME or /var/cache; that can be deleted at any time.`;
 
 /** For Deno and Node: what each runtime's FFI and threads have a part in. */
 const CORE = [

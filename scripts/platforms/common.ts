@@ -1,7 +1,6 @@
 /** What the scripts that test other platforms share: a cache, Debian's packages and npm's. */
 import { spawnSync, type SpawnSyncOptions } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
-import os from "node:os";
 import path from "node:path";
 import process from "node:process";
 
@@ -25,7 +24,7 @@ export function requireDebianRoot(): void {
 
 /** A folder that stays from run to run, made if it is not there. */
 export function cacheFolder(name: string): string {
-  const cache = process.env["XDG_CACHE_HOME"] || path.join(os.homedir(), ".cache");
+  const cache = process.env["XDG_CACHE_HOME"] || "/var/cache";
   const folder = path.join(cache, "shared-memory-platforms", name);
   mkdirSync(folder, { recursive: true });
   return folder;

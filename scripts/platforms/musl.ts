@@ -16,7 +16,7 @@ with glibc share.
   --help
 
 It needs Debian on x64, root, apt and npm. The first time, it installs musl-tools, and puts Bun and
-its libraries, 100 MB, into shared-memory-platforms/musl in $XDG_CACHE_HOME or ~/.cache; that can be
+its libraries, 100 MB, into shared-memory-platforms/musl in $XDG_CACHE_HOME or /var/cache; that can be
 deleted at any time.`;
 
 const plan: Plan = { leftOut: [], agents: "all" };

@@ -13,7 +13,7 @@ scripts/test.ts (--runtime bun, lock_test.ts, ...). --run starts a runtime in th
 folder there: --run node scripts/demo.ts
 
 It needs Debian on x64, root, apt and npm. The first time, it installs mmdebstrap and puts Wine and
-the runtimes, 2.2 GB, into shared-memory-platforms/windows in $XDG_CACHE_HOME or ~/.cache; that can
+the runtimes, 2.2 GB, into shared-memory-platforms/windows in $XDG_CACHE_HOME or /var/cache; that can
 be deleted at any time. Each run starts with a copy of the repository and an empty %TEMP%, and
 leaves nothing. Wine is not Windows: it shows that the calls are right, and nothing about security,
 sessions or speed.`;
