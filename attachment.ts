@@ -16,6 +16,8 @@ export function refuseNested(lock: Lock): void {
 
 /** The attachments of this thread, and how many of them hold their lock. */
 const attachments = new Set<Attachment>();
+/** By the buffer of each, which they outlive but do not keep. */
+const byBuffer = new WeakMap<ArrayBufferLike, Attachment>();
 let locksHeld = 0;
 const LEAVE_AGAIN_MS = 5;
 
@@ -31,6 +33,8 @@ const { get: byteLength } = Object.getOwnPropertyDescriptor(ArrayBuffer.prototyp
  */
 export class Attachment implements Resource {
   readonly size: number;
+  /** Whether a store into the buffer is allowed. */
+  readonly isWritable: boolean;
   readonly #segment: Segment;
   readonly #lock: Lock | null;
   readonly #buffer: WeakRef<ArrayBuffer>;
@@ -43,15 +47,37 @@ export class Attachment implements Resource {
   #isInitializing = false;
   #holds = 0;
   #held: ArrayBuffer | undefined;
+  readonly #endings = new Set<() => void>();
 
-  constructor(segment: Segment, lock: Lock | null, buffer: ArrayBuffer) {
+  constructor(segment: Segment, lock: Lock | null, buffer: ArrayBuffer, isWritable: boolean) {
     this.size = segment.size;
+    this.isWritable = isWritable;
     this.#segment = segment;
     this.#lock = lock;
     this.#buffer = new WeakRef(buffer);
     buffers.register(buffer, this);
+    byBuffer.set(buffer, this);
     attachments.add(this);
     rememberAtExit(this);
+  }
+
+  /** The attachment that a buffer was made for, which may have ended; `undefined` of any other buffer. */
+  static of(buffer: ArrayBufferLike): Attachment | undefined {
+    return byBuffer.get(buffer);
+  }
+
+  /** Where the segment is. Nothing may be there any more once the attachment has ended. */
+  get address(): bigint {
+    return this.#segment.address;
+  }
+
+  /**
+   * Calls `release` before the segment goes, which must not throw, unless what is returned is called
+   * first. Keeps alive what `release` refers to.
+   */
+  beforeEnd(release: () => void): () => void {
+    this.#endings.add(release);
+    return () => this.#endings.delete(release);
   }
 
   get isEnded(): boolean {
@@ -175,6 +201,8 @@ export class Attachment implements Resource {
     if (this.#isEnded) return;
     this.#isEnded = true;
     attachments.delete(this);
+    for (const release of this.#endings) release();
+    this.#endings.clear();
     try {
       this.#unmap();
     } finally {

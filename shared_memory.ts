@@ -698,7 +698,8 @@ export class SharedMemory implements Disposable {
       const lock = lockName &&
         backend.semaphores.lock(lockName.nativeKey, permissions, lockName.isChosen);
       const { nativeKey } = name;
-      const adopt = (segment: Segment, held = false) => this.#adopt(segment, held, backend, lock);
+      const adopt = (segment: Segment, held = false) =>
+        this.#adopt(segment, held, backend, lock, mode);
       let segment: Segment;
       try {
         segment = open(backend, nativeKey, lock, adopt);
@@ -721,6 +722,7 @@ export class SharedMemory implements Disposable {
     held: boolean,
     backend: Backend,
     lock: Lock | null,
+    mode: AccessMode,
   ): Attachment {
     try {
       const buffer = backend.arrayBuffer(segment.address, segment.size);
@@ -736,7 +738,12 @@ export class SharedMemory implements Disposable {
         `this runtime cannot make a view of ${segment.size} bytes: ${error.message}`,
       );
     }
-    return this.#attachment = new Attachment(segment, lock, this.#buffer);
+    return this.#attachment = new Attachment(
+      segment,
+      lock,
+      this.#buffer,
+      mode === AccessMode.ReadWrite,
+    );
   }
 
   /** The names that belong to the key, found when they are first needed. */

@@ -1,0 +1,23 @@
+/**
+ * Primitives that live inside a shared segment, for processes and threads of Deno, Bun and Node at once.
+ *
+ * Each lies at a byte offset of its choice in a segment. It is made once, best in `initialize` of
+ * `SharedMemory.open`, before anybody else gets the segment; everyone joins it with `at()`.
+ *
+ * @example
+ * ```ts
+ * import { SharedMemory } from "../mod.ts";
+ * import { Counter } from "./mod.ts";
+ *
+ * using memory = SharedMemory.open("visits", {
+ *   size: Counter.BYTES,
+ *   initialize: (bytes) => void Counter.create(bytes),
+ * });
+ * console.log(Counter.at(memory.view(Uint8Array)).add());
+ * ```
+ *
+ * @module
+ */
+export { SyncError, type SyncErrorCode } from "./errors.ts";
+export { Counter, Gauge } from "./counter.ts";
+export { CounterBlock } from "./counter_block.ts";
