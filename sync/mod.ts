@@ -21,3 +21,6 @@
 export { SyncError, type SyncErrorCode } from "./errors.ts";
 export { Counter, Gauge } from "./counter.ts";
 export { CounterBlock } from "./counter_block.ts";
+export { Snapshot } from "./snapshot.ts";
+export type { FieldType, FieldValue, RecordLayout, RecordOf } from "./record_layout.ts";
+export { RecordSnapshot } from "./record_snapshot.ts";
