@@ -199,10 +199,10 @@ export class Attachment implements Resource {
   /** Detaches every view, then the mapping, then removes the segment if nobody uses it. */
   end(atExit = false): void {
     if (this.#isEnded) return;
-    this.#isEnded = true;
-    attachments.delete(this);
     for (const release of this.#endings) release();
     this.#endings.clear();
+    this.#isEnded = true;
+    attachments.delete(this);
     try {
       this.#unmap();
     } finally {

@@ -120,3 +120,15 @@ export const NAME_MAX = 255;
 
 /** `(void *) -1`, which `shmat` and `mmap` return on failure. */
 export const FAILED_ADDRESS = 0xffff_ffff_ffff_ffffn;
+
+// <pthread.h>, glibc and musl
+export const PTHREAD_PROCESS_SHARED = 1;
+export const PTHREAD_MUTEX_ROBUST = 1;
+export const PTHREAD_MUTEX_ERRORCHECK = 2;
+/**
+ * `pthread_mutex_t` on 64-bit processors: at most so many bytes, and where its pointers of the robust list
+ * are. The other members differ.
+ */
+export const PTHREAD_MUTEX = { bytes: 48, prev: 24, next: 32 } as const;
+/** In it, what kind of mutex it is; glibc, and musl where it is `_m_type`. */
+export const PTHREAD_MUTEX_KIND = { glibc: 16, musl: 0 } as const;

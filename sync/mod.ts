@@ -24,3 +24,5 @@ export { CounterBlock } from "./counter_block.ts";
 export { Snapshot } from "./snapshot.ts";
 export type { FieldType, FieldValue, RecordLayout, RecordOf } from "./record_layout.ts";
 export { RecordSnapshot } from "./record_snapshot.ts";
+export { Mutex } from "./mutex.ts";
+export type { WaitOptions } from "../acquire_queue.ts";

@@ -139,7 +139,7 @@ export class Place {
 
   /** Whether it can be used still: not after detach, and not once the buffer was transferred. */
   get isUsable(): boolean {
-    return this.words.length !== 0;
+    return this.words.length !== 0 && !this.attachment.isEnded;
   }
 
   /** @throws {SyncError} `NotAttached` if the segment has been detached */
