@@ -1,16 +1,10 @@
 import { setImmediate } from "node:timers";
 import type { WaitOptions } from "../acquire_queue.ts";
 import { nextPause } from "../backends/pause.ts";
+import { Waiter } from "./waiter.ts";
 
-interface Waiter {
-  /** Whether it has what it waits for; throws if it never will. */
-  attempt(): boolean;
-  succeed(): void;
-  fail(error: unknown): void;
-}
-
-/** A longer timer fires at once. */
-const TIMER_MAX = 2 ** 31 - 1;
+/** `attempt` says whether it has what it waits for, and throws if it never will. */
+type Entry = readonly [waiter: Waiter, attempt: () => boolean];
 
 /**
  * Those of one thread who wait for one thing without blocking it, which only this thread itself can take for
@@ -18,76 +12,50 @@ const TIMER_MAX = 2 ** 31 - 1;
  * turn of the event loop after {@linkcode AsyncQueue.tryAgain}.
  */
 export class AsyncQueue {
-  readonly #waiters: Waiter[] = [];
+  readonly #entries: Entry[] = [];
   #isServed = false;
   #wake = () => {};
 
   get isEmpty(): boolean {
-    return this.#waiters.length === 0;
+    return this.#entries.length === 0;
   }
 
   /** `true` once `attempt` was, `false` after the timeout; rejects with what it throws, or the signal's reason. */
-  wait(attempt: () => boolean, { timeout = Infinity, signal }: WaitOptions): Promise<boolean> {
-    return new Promise((resolve, reject) => {
-      let timer: ReturnType<typeof setTimeout> | undefined;
-      const finish = () => {
-        clearTimeout(timer);
-        signal?.removeEventListener("abort", onAbort);
-      };
-      const waiter: Waiter = {
-        attempt,
-        succeed() {
-          finish();
-          resolve(true);
-        },
-        fail(error) {
-          finish();
-          reject(error);
-        },
-      };
-      const onAbort = () => {
-        if (this.#remove(waiter)) waiter.fail(signal?.reason);
-      };
-      signal?.addEventListener("abort", onAbort);
-      if (timeout <= TIMER_MAX) {
-        timer = setTimeout(() => {
-          if (!this.#remove(waiter)) return;
-          finish();
-          resolve(false);
-        }, timeout);
-      }
-      this.#waiters.push(waiter);
-      if (!this.#isServed) void this.#serve();
-    });
+  wait(attempt: () => boolean, options: WaitOptions): Promise<boolean> {
+    const waiter: Waiter = new Waiter(options, () => this.#remove(waiter));
+    this.#entries.push([waiter, attempt]);
+    if (!this.#isServed) void this.#serve();
+    return waiter.promise;
   }
 
   /** It may be there now. */
   tryAgain(): void {
-    if (this.#waiters.length > 0) setImmediate(() => this.#wake());
+    if (!this.isEmpty) setImmediate(() => this.#wake());
   }
 
   /** `false` if it had its turn already. */
   #remove(waiter: Waiter): boolean {
-    const at = this.#waiters.indexOf(waiter);
+    const at = this.#entries.findIndex(([other]) => other === waiter);
     if (at < 0) return false;
-    this.#waiters.splice(at, 1);
-    if (this.#waiters.length === 0) this.#wake();
+    this.#entries.splice(at, 1);
+    if (this.isEmpty) this.#wake();
     return true;
   }
 
   async #serve(): Promise<void> {
     this.#isServed = true;
-    for (let ms = nextPause(0); this.#waiters.length > 0; ms = nextPause(ms)) {
+    for (let ms = nextPause(0); !this.isEmpty; ms = nextPause(ms)) {
       await this.#pause(ms);
-      const [first] = this.#waiters;
+      const [first] = this.#entries;
       if (first === undefined) break;
+      const [waiter, attempt] = first;
       try {
-        if (!first.attempt()) continue;
-        this.#waiters.shift();
-        first.succeed();
+        if (!attempt()) continue;
+        this.#entries.shift();
+        waiter.succeed();
       } catch (error) {
-        this.#waiters.shift();
-        first.fail(error);
+        this.#entries.shift();
+        waiter.fail(error);
       }
       ms = 0;
     }

@@ -26,3 +26,4 @@ export type { FieldType, FieldValue, RecordLayout, RecordOf } from "./record_lay
 export { RecordSnapshot } from "./record_snapshot.ts";
 export { Mutex } from "./mutex.ts";
 export type { WaitOptions } from "../acquire_queue.ts";
+export { Event, type EventWaitOptions } from "./event.ts";

@@ -329,7 +329,8 @@ describe("a mutex in a segment", () => {
   test("is abandoned by a thread that is terminated", only, async () => {
     using memory = created();
     const mutex = Mutex.create(memory.view(Uint8Array));
-    const agent = startAgent(ownRuntime); // which stays attached until it ends
+    // It stays attached until it ends. Deno wants to read what a thread begins with.
+    const agent = startAgent(ownRuntime, {}, ownRuntime.name === "deno" ? ["--allow-read"] : []);
     const source = `
       const memory = globalThis.memory = new library.SharedMemory(${JSON.stringify(memory.key())});
       memory.attach();
