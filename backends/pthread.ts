@@ -2,9 +2,11 @@ import type { CFunctions, CSignatures } from "../ffi/types.ts";
 import {
   CLOCK_MONOTONIC,
   CLOCK_REALTIME,
+  FUTEX_OWNER_DIED,
+  FUTEX_TID_MASK,
   PTHREAD_MUTEX,
   PTHREAD_MUTEX_ERRORCHECK,
-  PTHREAD_MUTEX_KIND,
+  PTHREAD_MUTEX_OF,
   PTHREAD_MUTEX_ROBUST,
   PTHREAD_PROCESS_SHARED,
 } from "./constants.ts";
@@ -61,13 +63,16 @@ export class PthreadMutex implements RobustNode {
   readonly pointers: BigUint64Array;
   /** The word that says what kind of mutex it is, without which no call of the C library is safe. */
   readonly kind: Int32Array;
+  /** The word that the kernel knows: the thread that holds it, and two bits. */
+  readonly holder: Int32Array;
 
   constructor(pthreads: Pthreads, address: bigint) {
     this.address = address;
     // A buffer of its own: that of the segment may be transferred away while the mutex is held.
     const buffer = pthreads.arrayBuffer(address, PTHREAD_MUTEX.bytes);
     this.pointers = new BigUint64Array(buffer, PTHREAD_MUTEX.prev, 2);
-    this.kind = new Int32Array(buffer, pthreads.kindOffset, 1);
+    this.kind = new Int32Array(buffer, pthreads.offsets.kind, 1);
+    this.holder = new Int32Array(buffer, pthreads.offsets.holder, 1);
   }
 }
 
@@ -81,8 +86,8 @@ export class PthreadMutex implements RobustNode {
 export class Pthreads {
   /** One of {@linkcode MutexLibrary}. */
   readonly library: number;
-  /** Where in a mutex its kind is, in bytes. */
-  readonly kindOffset: number;
+  /** Where in a mutex what is, in bytes. */
+  readonly offsets: { readonly kind: number; readonly holder: number };
   readonly #libc: Libc;
   readonly #c: CFunctions<typeof SIGNATURES>;
   readonly #wait: (mutex: bigint, until: bigint) => number;
@@ -100,8 +105,9 @@ export class Pthreads {
     this.#list = RobustList.ofThread(ffi);
     this.#c = ffi.load(PTHREAD_LIBRARIES, SIGNATURES);
     this.#getTime = ffi.load(PTHREAD_LIBRARIES, CLOCK).clock_gettime;
-    this.library = isGlibc(libc) ? MutexLibrary.glibc : MutexLibrary.musl;
-    this.kindOffset = isGlibc(libc) ? PTHREAD_MUTEX_KIND.glibc : PTHREAD_MUTEX_KIND.musl;
+    const name = isGlibc(libc) ? "glibc" : "musl";
+    this.library = MutexLibrary[name];
+    this.offsets = PTHREAD_MUTEX_OF[name];
     const clockLock = tryLoad(() =>
       ffi.load(PTHREAD_LIBRARIES, CLOCK_LOCK).pthread_mutex_clocklock
     );
@@ -116,7 +122,7 @@ export class Pthreads {
     this.#attributes = this.#makeAttributes();
     const { address, view } = libc.allocate(PTHREAD_MUTEX.bytes);
     this.init(address);
-    this.#kind = view.getInt32(this.kindOffset, true);
+    this.#kind = view.getInt32(this.offsets.kind, true);
   }
 
   #makeAttributes(): bigint {
@@ -166,6 +172,19 @@ export class Pthreads {
     if (errno !== EOWNERDEAD) return errno;
     this.#c.pthread_mutex_consistent(mutex.address);
     return "abandoned";
+  }
+
+  /**
+   * The thread that holds one and does not exist, or `null`: nobody will ever give it back. The kernel, which
+   * follows pointers in a mutex too when a thread ends, has not come as far as this one.
+   */
+  deadHolder({ holder }: PthreadMutex): number | null {
+    const before = Atomics.load(holder, 0);
+    const thread = before & FUTEX_TID_MASK;
+    if (thread === 0 || (before & FUTEX_OWNER_DIED) !== 0) return null;
+    if (this.#libc.isRunning(thread)) return null;
+    // Of a thread that ends, the kernel gives back everything before its number is free.
+    return Atomics.load(holder, 0) === before ? thread : null;
   }
 
   /** Gives back one that this thread holds; `false` if somebody has overwritten it, so that others may hold it. */

@@ -10,6 +10,8 @@ import { HEADER_BYTES, Kind, Place } from "./place.ts";
 /** In the header: where the thread ids are from, and whether who had it has left without giving it back. */
 const [NAMESPACE_WORD, ABANDONED_WORD] = [2, 3];
 
+const LOOK_MS = 1000;
+
 /**
  * A lock inside a segment, which costs no system call while nobody else wants it. It belongs to the thread that
  * has locked it, and to the object.
@@ -53,6 +55,8 @@ export class Mutex {
   #wasAbandoned = false;
   /** Whether the last try failed since this thread has it already. */
   #isOfThread = false;
+  /** When it was last looked whether the holder lives, in ms. */
+  #looked = -Infinity;
   /** How often it was taken: tells one time from another. */
   #holds = 0;
   #forgetEnd = () => {};
@@ -309,7 +313,10 @@ export class Mutex {
       this.#hold(outcome === "abandoned");
       return true;
     }
-    if (outcome === "held") return false;
+    if (outcome === "held") {
+      this.#requireLivingHolder(method);
+      return false;
+    }
     if (outcome === EDEADLK) {
       this.#isOfThread = true;
       return false;
@@ -322,6 +329,20 @@ export class Mutex {
       );
     }
     throw new SyncError("System", `Mutex.${method}: it was refused [${errnoText(outcome)}]`);
+  }
+
+  /** Looks once in a second whether whoever holds it can give it back. */
+  #requireLivingHolder(method: string): void {
+    const now = performance.now();
+    if (now - this.#looked < LOOK_MS) return;
+    this.#looked = now;
+    const thread = this.#pthreads.deadHolder(this.#mutex);
+    if (thread === null) return;
+    throw new SyncError(
+      "Damaged",
+      `Mutex.${method}: its bytes say that thread ${thread} holds it, which does not exist; make it ` +
+        "anew when nobody uses it",
+    );
   }
 
   #hold(isAbandoned: boolean): void {

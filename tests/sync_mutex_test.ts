@@ -433,6 +433,24 @@ describe("a mutex in a segment", () => {
     assert.equal(mutex.isHeld, false);
   });
 
+  test("says so if its bytes name a holder that does not exist", only, async () => {
+    for (const wait of ["lock", "tryLock", "lockAsync", "withLock", "withLockAsync"] as const) {
+      using memory = created();
+      const view = memory.view(Uint8Array);
+      const mutex = Mutex.create(view);
+      // glibc has the thread in the first word, musl in the second.
+      const word = view[6] === 1 ? 4 : 5;
+      memory.view(Int32Array)[word] = 0x3fff_fff0;
+      const waiting = async () =>
+        await (wait === "tryLock"
+          ? mutex.tryLock(DEADLINE_MS)
+          : wait === "lock" || wait === "lockAsync"
+          ? mutex[wait]()
+          : mutex[wait](() => {}));
+      await assert.rejects(waiting, { name: "SyncError", code: "Damaged" }, wait);
+    }
+  });
+
   test("lets nobody hang and nothing be lost while processes are killed", withC, async () => {
     const seed = Date.now() | 0;
     const random = new Random(seed);
