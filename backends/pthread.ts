@@ -10,7 +10,7 @@ import {
   PTHREAD_MUTEX_ROBUST,
   PTHREAD_PROCESS_SHARED,
 } from "./constants.ts";
-import { EBUSY, ENOTRECOVERABLE, EOWNERDEAD, ETIMEDOUT, failure } from "./errno.ts";
+import { EBUSY, EDEADLK, ENOTRECOVERABLE, EOWNERDEAD, ETIMEDOUT, failure } from "./errno.ts";
 import type { Libc } from "./libc.ts";
 import {
   addDuration,
@@ -98,6 +98,8 @@ export class Pthreads {
   /** What the kind of all of them is. */
   readonly #kind: number;
   readonly #list: RobustList;
+  /** The number of this thread; 0 before the first lock. */
+  #thread = 0;
 
   constructor(libc: Libc) {
     this.#libc = libc;
@@ -160,12 +162,18 @@ export class Pthreads {
   /** Takes one; `held` if somebody else does not give it back within `ms`. */
   lock(mutex: PthreadMutex, ms: number): LockOutcome {
     let errno = this.#c.pthread_mutex_trylock(mutex.address);
+    // musl's does not say whose it is.
+    const holder = mutex.holder[0]! & FUTEX_TID_MASK;
+    if (errno === EBUSY && holder === this.#thread && holder !== 0) return EDEADLK;
     if (errno === EBUSY && ms > 0) {
       this.#getTime(this.#clock, this.#time.address);
       addDuration(this.#time, ms);
       errno = this.#wait(mutex.address, this.#time.address);
     }
-    if (errno === 0 || errno === EOWNERDEAD) this.#list.add(mutex);
+    if (errno === 0 || errno === EOWNERDEAD) {
+      this.#list.add(mutex);
+      this.#thread ||= mutex.holder[0]! & FUTEX_TID_MASK;
+    }
     if (errno === 0) return "taken";
     if (errno === EBUSY || errno === ETIMEDOUT) return "held";
     if (errno === ENOTRECOVERABLE) return "unrecoverable";
