@@ -1,3 +1,4 @@
+import { UnsupportedError } from "../errors.ts";
 import type { CFunctions, CSignatures } from "../ffi/types.ts";
 import {
   CLOCK_MONOTONIC,
@@ -10,7 +11,7 @@ import {
   PTHREAD_MUTEX_ROBUST,
   PTHREAD_PROCESS_SHARED,
 } from "./constants.ts";
-import { EBUSY, EDEADLK, ENOTRECOVERABLE, EOWNERDEAD, ETIMEDOUT, failure } from "./errno.ts";
+import { EBUSY, EDEADLK, ENOTRECOVERABLE, EOWNERDEAD, errnoText, ETIMEDOUT } from "./errno.ts";
 import type { Libc } from "./libc.ts";
 import {
   addDuration,
@@ -206,6 +207,10 @@ export class Pthreads {
   }
 }
 
+/** Of errors that only a C library without such mutexes has. */
 function require(call: string, errno: number): void {
-  if (errno !== 0) throw failure(call, errno);
+  if (errno === 0) return;
+  throw new UnsupportedError(
+    `this C library has no robust mutexes that processes share [${call}: ${errnoText(errno)}]`,
+  );
 }

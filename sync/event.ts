@@ -102,7 +102,7 @@ export class Event {
   }
 
   get #now(): number {
-    return Atomics.load(this.#place.words, SEQUENCE_WORD);
+    return Atomics.load(this.#place.words, SEQUENCE_WORD) >>> 0;
   }
 
   /**
@@ -221,7 +221,7 @@ export class Event {
 
   #checkSince(method: string, since: number | undefined): number {
     if (since === undefined) return this.#now;
-    if (typeof since === "number") return since | 0;
+    if (typeof since === "number") return since >>> 0;
     throw new TypeError(`Event.${method}: since must be a number, not ${typeof since}`);
   }
 

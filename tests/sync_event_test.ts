@@ -59,6 +59,21 @@ describe("an event in a segment", () => {
     assert.deepEqual(await withDeadline(Promise.all(waits), "the waits"), [true, true, true]);
   });
 
+  test("goes on when the sequence begins anew", async () => {
+    using memory = created();
+    const event = Event.create(memory.view(Uint8Array));
+    for (const start of [2 ** 31 - 1, 2 ** 32 - 1]) {
+      memory.view(Uint32Array)[2] = start;
+      for (let i = 0; i < 3; i++) {
+        const { sequence } = event;
+        assert.equal(event.wait(2), false);
+        assert.equal(await event.waitAsync({ timeout: 2 }), false);
+        event.notify();
+        assert.equal(event.wait(2, sequence), true);
+      }
+    }
+  });
+
   test("says when its condition is true", async () => {
     using memory = created();
     const event = Event.create(memory.view(Uint8Array));
