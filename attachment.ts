@@ -16,6 +16,8 @@ export function refuseNested(lock: Lock): void {
 
 /** The attachments of this thread, and how many of them hold their lock. */
 const attachments = new Set<Attachment>();
+/** By the buffer of each, which they outlive but do not keep. */
+const byBuffer = new WeakMap<ArrayBufferLike, Attachment>();
 let locksHeld = 0;
 const LEAVE_AGAIN_MS = 5;
 
@@ -37,6 +39,8 @@ const { get: byteLength } = Object.getOwnPropertyDescriptor(ArrayBuffer.prototyp
  */
 export class Attachment implements Resource {
   readonly size: number;
+  /** Whether a store into the buffer is allowed. */
+  readonly isWritable: boolean;
   readonly #backend: Backend;
   readonly #segment: Segment;
   readonly #lock: Lock | null;
@@ -51,9 +55,17 @@ export class Attachment implements Resource {
   #isInitializing = false;
   #holds = 0;
   #held: Bytes | undefined;
+  #endings: Set<() => void> | null = null;
 
-  constructor(backend: Backend, segment: Segment, lock: Lock | null, bytes: Bytes) {
+  constructor(
+    backend: Backend,
+    segment: Segment,
+    lock: Lock | null,
+    bytes: Bytes,
+    isWritable: boolean,
+  ) {
     this.size = segment.size;
+    this.isWritable = isWritable;
     this.#backend = backend;
     this.#segment = segment;
     this.#lock = lock;
@@ -79,7 +91,28 @@ export class Attachment implements Resource {
     }
     this.#buffer = new WeakRef(buffer);
     buffers.register(buffer, this);
+    byBuffer.set(buffer, this);
     return bytes.buffer = buffer;
+  }
+
+  /** The attachment that a buffer was made for, which may have ended; `undefined` of any other buffer. */
+  static of(buffer: ArrayBufferLike): Attachment | undefined {
+    return byBuffer.get(buffer);
+  }
+
+  /** Where the segment is. Nothing may be there any more once the attachment has ended. */
+  get address(): bigint {
+    return this.#segment.address;
+  }
+
+  /**
+   * Calls `release` before the segment goes, which must not throw, unless what is returned is called
+   * first. Keeps alive what `release` refers to.
+   */
+  beforeEnd(release: () => void): () => void {
+    const endings = this.#endings ??= new Set();
+    endings.add(release);
+    return () => endings.delete(release);
   }
 
   get isEnded(): boolean {
@@ -201,6 +234,8 @@ export class Attachment implements Resource {
   /** Detaches every view, then the mapping, then removes the segment if nobody uses it. */
   end(atExit = false): void {
     if (this.#isEnded) return;
+    for (const release of this.#endings ?? []) release();
+    this.#endings = null;
     this.#isEnded = true;
     attachments.delete(this);
     try {

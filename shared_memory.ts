@@ -692,7 +692,7 @@ export class SharedMemory implements Disposable {
       const lock = lockName &&
         backend.semaphores.lock(lockName.nativeKey, permissions, lockName.isChosen);
       const { nativeKey } = name;
-      const adopt = (segment: Segment) => this.#adopt(segment, backend, lock);
+      const adopt = (segment: Segment) => this.#adopt(segment, backend, lock, mode);
       let segment: Segment;
       try {
         segment = open(backend, nativeKey, lock, adopt);
@@ -710,10 +710,16 @@ export class SharedMemory implements Disposable {
   }
 
   /** Makes the attached segment this object's. */
-  #adopt(segment: Segment, backend: Backend, lock: Lock | null): Attachment {
+  #adopt(segment: Segment, backend: Backend, lock: Lock | null, mode: AccessMode): Attachment {
     this.#data = null;
     this.#bytes = new Bytes();
-    return this.#attachment = new Attachment(backend, segment, lock, this.#bytes);
+    return this.#attachment = new Attachment(
+      backend,
+      segment,
+      lock,
+      this.#bytes,
+      mode === AccessMode.ReadWrite,
+    );
   }
 
   /** The buffer of the segment that this object is attached to. */

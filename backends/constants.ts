@@ -84,6 +84,9 @@ export const SYS_FUTEX: Record<string, number> = { x64: 202, arm64: 98 };
 // <linux/futex.h>
 export const FUTEX_WAIT = 0;
 export const FUTEX_WAKE = 1;
+/** In the word of a robust mutex: who holds it, and that he has ended. */
+export const FUTEX_TID_MASK = 0x3fff_ffff;
+export const FUTEX_OWNER_DIED = 0x4000_0000;
 
 // <time.h>
 export const CLOCK_REALTIME = 0;
@@ -120,3 +123,18 @@ export const NAME_MAX = 255;
 
 /** `(void *) -1`, which `shmat` and `mmap` return on failure. */
 export const FAILED_ADDRESS = 0xffff_ffff_ffff_ffffn;
+
+// <pthread.h>, glibc and musl
+export const PTHREAD_PROCESS_SHARED = 1;
+export const PTHREAD_MUTEX_ROBUST = 1;
+export const PTHREAD_MUTEX_ERRORCHECK = 2;
+/**
+ * `pthread_mutex_t` on 64-bit processors: at most so many bytes, and where its pointers of the robust list
+ * are. The other members differ.
+ */
+export const PTHREAD_MUTEX = { bytes: 48, prev: 24, next: 32 } as const;
+/** In it, what kind of mutex it is (musl: `_m_type`), and who holds it. */
+export const PTHREAD_MUTEX_OF = {
+  glibc: { kind: 16, holder: 0 },
+  musl: { kind: 0, holder: 4 },
+} as const;

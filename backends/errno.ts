@@ -10,6 +10,7 @@ export const EAGAIN = 11;
 export const ENOMEM = 12;
 export const EACCES = 13;
 export const EFAULT = 14;
+export const EBUSY = 16;
 export const EEXIST = 17;
 export const ENOTDIR = 20;
 export const EINVAL = 22;
@@ -19,12 +20,15 @@ export const EFBIG = 27;
 export const ENOSPC = 28;
 export const EROFS = 30;
 export const ERANGE = 34;
+export const EDEADLK = 35;
 export const ENAMETOOLONG = 36;
 export const ELOOP = 40;
 export const EIDRM = 43;
 export const EOVERFLOW = 75;
 export const EOPNOTSUPP = 95;
 export const ETIMEDOUT = 110;
+export const EOWNERDEAD = 130;
+export const ENOTRECOVERABLE = 131;
 
 /** Where macOS has another number for an error: Linux's and its own, <sys/errno.h>. */
 const DARWIN: readonly (readonly [linux: number, darwin: number])[] = [
@@ -55,6 +59,7 @@ const NAMES: Readonly<Record<number, string>> = {
   [ENOMEM]: "ENOMEM",
   [EACCES]: "EACCES",
   [EFAULT]: "EFAULT",
+  [EBUSY]: "EBUSY",
   [EEXIST]: "EEXIST",
   [ENOTDIR]: "ENOTDIR",
   [EINVAL]: "EINVAL",
@@ -64,12 +69,15 @@ const NAMES: Readonly<Record<number, string>> = {
   [ENOSPC]: "ENOSPC",
   [EROFS]: "EROFS",
   [ERANGE]: "ERANGE",
+  [EDEADLK]: "EDEADLK",
   [ENAMETOOLONG]: "ENAMETOOLONG",
   [ELOOP]: "ELOOP",
   [EIDRM]: "EIDRM",
   [EOVERFLOW]: "EOVERFLOW",
   [EOPNOTSUPP]: "EOPNOTSUPP",
   [ETIMEDOUT]: "ETIMEDOUT",
+  [EOWNERDEAD]: "EOWNERDEAD",
+  [ENOTRECOVERABLE]: "ENOTRECOVERABLE",
 };
 
 /**

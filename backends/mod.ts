@@ -13,6 +13,7 @@ import { DarwinPosixSemaphores } from "./posix_darwin_semaphore.ts";
 import { PosixLibrary } from "./posix_library.ts";
 import { PosixSegments } from "./posix_segment.ts";
 import { PosixSemaphores } from "./posix_semaphore.ts";
+import { Pthreads } from "./pthread.ts";
 import { PROJECT_ID } from "./systemv_key_file.ts";
 import { SystemVSegments } from "./systemv_segment.ts";
 import { SystemVSemaphores } from "./systemv_semaphore.ts";
@@ -142,4 +143,26 @@ function load(type: NativeIpcKeyType): Backend {
   libc ??= libraryOf(ffi, { os, arch });
   if (type === NativeIpcKeyType.PosixRealtime) return posix(ffi, libc);
   return systemV(ffi, { os, arch }, type, libc);
+}
+
+let posixLibrary: PosixLibrary | undefined;
+let pthreads: Pthreads | undefined;
+
+/** What sleeps until a word of memory is woken; `null` where no system call does that between processes. */
+export function wordSleeper(): PosixLibrary | null {
+  const { platform: os, arch } = process;
+  if (os !== "linux") return null;
+  return posixLibrary ??= new PosixLibrary(libc ??= libraryOf(selectFfi(), { os, arch }));
+}
+
+/** @throws {UnsupportedError} where the C library has no robust mutexes */
+export function pthreadsOf(what: string): Pthreads {
+  const { platform: os, arch } = process;
+  if (os !== "linux") {
+    throw new UnsupportedError(
+      `${what} is not supported on ${os} yet: it needs the robust mutexes that Linux has; use lock() of ` +
+        "a SharedMemory",
+    );
+  }
+  return pthreads ??= new Pthreads(libc ??= libraryOf(selectFfi(), { os, arch }));
 }

@@ -3,7 +3,7 @@ import { CLOCK_MONOTONIC, CLOCK_REALTIME, FUTEX_WAIT, FUTEX_WAKE, SYS_FUTEX } fr
 import type { Libc } from "./libc.ts";
 
 /** Before glibc 2.34 the semaphores were in a library of their own; musl answers to the first name. */
-const LIBRARIES = ["libc.so.6", "libpthread.so.0", "libc.so"];
+export const PTHREAD_LIBRARIES: readonly string[] = ["libc.so.6", "libpthread.so.0", "libc.so"];
 
 const SIGNATURES = {
   sem_init: { args: ["u64", "i32", "u32"], returns: "i32" }, // (sem, pshared, value)
@@ -21,7 +21,7 @@ const TIMED_WAIT = {
   sem_timedwait: { args: ["u64", "u64"], returns: "i32" }, // (sem, timespec *)
 } as const satisfies CSignatures;
 
-const CLOCK = {
+export const CLOCK = {
   clock_gettime: { args: ["i32", "u64"], returns: "i32" }, // (clock, timespec *)
 } as const satisfies CSignatures;
 
@@ -32,7 +32,7 @@ const FUTEX = {
 
 const TIMESPEC_BYTES = 16;
 
-interface Timespec {
+export interface Timespec {
   readonly address: bigint;
   readonly view: DataView;
 }
@@ -56,17 +56,17 @@ export class PosixLibrary {
   constructor(libc: Libc) {
     this.libc = libc;
     const { ffi } = libc;
-    this.c = ffi.load(LIBRARIES, SIGNATURES);
-    this.#futex = ffi.load(LIBRARIES, FUTEX).syscall;
-    this.#getTime = ffi.load(LIBRARIES, CLOCK).clock_gettime;
+    this.c = ffi.load(PTHREAD_LIBRARIES, SIGNATURES);
+    this.#futex = ffi.load(PTHREAD_LIBRARIES, FUTEX).syscall;
+    this.#getTime = ffi.load(PTHREAD_LIBRARIES, CLOCK).clock_gettime;
     this.semaphorePrefix = isGlibc(libc) ? "sem." : "";
-    const clockWait = tryLoad(() => ffi.load(LIBRARIES, CLOCK_WAIT).sem_clockwait);
+    const clockWait = tryLoad(() => ffi.load(PTHREAD_LIBRARIES, CLOCK_WAIT).sem_clockwait);
     if (clockWait !== undefined) {
       this.#clock = CLOCK_MONOTONIC;
       this.#wait = (semaphore, until) => clockWait(semaphore, CLOCK_MONOTONIC, until);
     } else {
       this.#clock = CLOCK_REALTIME;
-      this.#wait = ffi.load(LIBRARIES, TIMED_WAIT).sem_timedwait;
+      this.#wait = ffi.load(PTHREAD_LIBRARIES, TIMED_WAIT).sem_timedwait;
     }
   }
 
@@ -111,9 +111,9 @@ export class PosixLibrary {
     }
   }
 
-  /** Wakes one of those who sleep at the word, in whatever process. */
-  wake(word: bigint): void {
-    this.#futex(this.#futexNumber, word, FUTEX_WAKE, 1, 0n);
+  /** Wakes `count` of those who sleep at the word, in whatever process; returns how many there were. */
+  wake(word: bigint, count = 1): number {
+    return Number(this.#futex(this.#futexNumber, word, FUTEX_WAKE, count, 0n));
   }
 
   get #futexNumber(): bigint {
@@ -123,12 +123,12 @@ export class PosixLibrary {
   get #inBackground() {
     if (this.#background !== undefined) return this.#background;
     const { ffi } = this.libc;
-    const { syscall } = ffi.background(LIBRARIES, FUTEX);
+    const { syscall } = ffi.background(PTHREAD_LIBRARIES, FUTEX);
     if (this.#clock === CLOCK_REALTIME) {
-      const wait = ffi.background(LIBRARIES, TIMED_WAIT).sem_timedwait;
+      const wait = ffi.background(PTHREAD_LIBRARIES, TIMED_WAIT).sem_timedwait;
       return this.#background = { wait, futex: syscall };
     }
-    const { sem_clockwait } = ffi.background(LIBRARIES, CLOCK_WAIT);
+    const { sem_clockwait } = ffi.background(PTHREAD_LIBRARIES, CLOCK_WAIT);
     const wait = (semaphore: bigint, until: bigint) =>
       sem_clockwait(semaphore, CLOCK_MONOTONIC, until);
     return this.#background = { wait, futex: syscall };
@@ -136,14 +136,23 @@ export class PosixLibrary {
 
   /** A structure for one call: calls on other threads may read theirs late. */
   #timespec(): Timespec {
-    return this.#idle.pop() ?? this.libc.allocate(TIMESPEC_BYTES);
+    return this.#idle.pop() ?? timespec(this.libc);
   }
 
   #setTime(time: Timespec, ms: number): void {
     this.#getTime(this.#clock, time.address);
-    const seconds = time.view.getBigInt64(0, true);
-    setDuration(time, seconds, ms + Number(time.view.getBigInt64(8, true)) / 1e6);
+    addDuration(time, ms);
   }
+}
+
+export function timespec(libc: Libc): Timespec {
+  return libc.allocate(TIMESPEC_BYTES);
+}
+
+/** Makes of the present the time in `ms`. */
+export function addDuration(time: Timespec, ms: number): void {
+  const seconds = time.view.getBigInt64(0, true);
+  setDuration(time, seconds, ms + Number(time.view.getBigInt64(8, true)) / 1e6);
 }
 
 /** `struct timespec` */
@@ -153,13 +162,13 @@ function setDuration({ view }: Timespec, seconds: bigint, ms: number): void {
   view.setBigInt64(8, BigInt(Math.trunc((ms - whole * 1000) * 1e6)), true);
 }
 
-function isGlibc({ ffi }: Libc): boolean {
+export function isGlibc({ ffi }: Libc): boolean {
   const signature = { gnu_get_libc_version: { args: [], returns: "u64" } } as const;
-  return tryLoad(() => ffi.load(LIBRARIES, signature)) !== undefined;
+  return tryLoad(() => ffi.load(PTHREAD_LIBRARIES, signature)) !== undefined;
 }
 
 /** `undefined` if the C library has no such function. */
-function tryLoad<Result>(load: () => Result): Result | undefined {
+export function tryLoad<Result>(load: () => Result): Result | undefined {
   try {
     return load();
   } catch {

@@ -12,14 +12,17 @@ import { findRuntime } from "./runtimes.ts";
 const root = path.dirname(import.meta.dirname!);
 
 function publicModules(): string[] {
-  return readdirSync(root).filter((name) => name.endsWith(".ts")).sort();
+  const modules = (folder: string) =>
+    readdirSync(path.join(root, folder)).filter((name) => name.endsWith(".ts")).sort()
+      .map((name) => folder + name);
+  return [...modules(""), ...modules("sync/")];
 }
 
 const steps: [name: string, args: string[]][] = [
   ["format", ["fmt", "--check"]],
   ["lint", ["lint"]],
   ["types", ["check"]],
-  ["documentation", ["doc", "--lint", "mod.ts", "inspect.ts"]],
+  ["documentation", ["doc", "--lint", "mod.ts", "inspect.ts", "sync/mod.ts"]],
   ["package", ["publish", "--dry-run", "--allow-dirty"]],
   ["tables", ["run", "--allow-read", "scripts/platform_docs.ts", "--check"]],
   // Only the permission that the documentation promises is enough.

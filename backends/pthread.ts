@@ -1,0 +1,216 @@
+import { UnsupportedError } from "../errors.ts";
+import type { CFunctions, CSignatures } from "../ffi/types.ts";
+import {
+  CLOCK_MONOTONIC,
+  CLOCK_REALTIME,
+  FUTEX_OWNER_DIED,
+  FUTEX_TID_MASK,
+  PTHREAD_MUTEX,
+  PTHREAD_MUTEX_ERRORCHECK,
+  PTHREAD_MUTEX_OF,
+  PTHREAD_MUTEX_ROBUST,
+  PTHREAD_PROCESS_SHARED,
+} from "./constants.ts";
+import { EBUSY, EDEADLK, ENOTRECOVERABLE, EOWNERDEAD, errnoText, ETIMEDOUT } from "./errno.ts";
+import type { Libc } from "./libc.ts";
+import {
+  addDuration,
+  CLOCK,
+  isGlibc,
+  PTHREAD_LIBRARIES,
+  type Timespec,
+  timespec,
+  tryLoad,
+} from "./posix_library.ts";
+import { RobustList, type RobustNode } from "./robust_list.ts";
+
+/** All of them return an errno. */
+const SIGNATURES = {
+  pthread_mutexattr_init: { args: ["u64"], returns: "i32" },
+  pthread_mutexattr_setpshared: { args: ["u64", "i32"], returns: "i32" },
+  pthread_mutexattr_setrobust: { args: ["u64", "i32"], returns: "i32" },
+  pthread_mutexattr_settype: { args: ["u64", "i32"], returns: "i32" },
+  pthread_mutex_init: { args: ["u64", "u64"], returns: "i32" }, // (mutex, attr)
+  pthread_mutex_trylock: { args: ["u64"], returns: "i32" },
+  pthread_mutex_unlock: { args: ["u64"], returns: "i32" },
+  pthread_mutex_consistent: { args: ["u64"], returns: "i32" },
+} as const satisfies CSignatures;
+
+/** glibc since 2.30 waits by the clock that nobody can set. */
+const CLOCK_LOCK = {
+  pthread_mutex_clocklock: { args: ["u64", "i32", "u64"], returns: "i32" }, // (mutex, clock, timespec *)
+} as const satisfies CSignatures;
+
+/** What all have waits by the other clock; that it may be set is no harm to short waits. */
+const TIMED_LOCK = {
+  pthread_mutex_timedlock: { args: ["u64", "u64"], returns: "i32" }, // (mutex, timespec *)
+} as const satisfies CSignatures;
+
+/** For the attributes: glibc and musl use 4 bytes of them. */
+const ATTRIBUTES_BYTES = 64;
+
+/** Who made a mutex: the C libraries lay it out differently. */
+export const MutexLibrary = { glibc: 1, musl: 2 } as const;
+
+/**
+ * How a lock went: `abandoned` is taken, and the thread that had it has ended, `held` is not,
+ * `unrecoverable` never will be, and any other number is the errno.
+ */
+export type LockOutcome = "taken" | "abandoned" | "held" | "unrecoverable" | number;
+
+/** A `pthread_mutex_t` in a segment, as one thread uses it. */
+export class PthreadMutex implements RobustNode {
+  readonly address: bigint;
+  readonly pointers: BigUint64Array;
+  /** The word that says what kind of mutex it is, without which no call of the C library is safe. */
+  readonly kind: Int32Array;
+  /** The word that the kernel knows: the thread that holds it, and two bits. */
+  readonly holder: Int32Array;
+
+  constructor(pthreads: Pthreads, address: bigint) {
+    this.address = address;
+    // A buffer of its own: that of the segment may be transferred away while the mutex is held.
+    const buffer = pthreads.arrayBuffer(address, PTHREAD_MUTEX.bytes);
+    this.pointers = new BigUint64Array(buffer, PTHREAD_MUTEX.prev, 2);
+    this.kind = new Int32Array(buffer, pthreads.offsets.kind, 1);
+    this.holder = new Int32Array(buffer, pthreads.offsets.holder, 1);
+  }
+}
+
+/**
+ * The C library's mutexes that processes share: robust, so that the kernel tells the next one if a thread
+ * ends with one, and checking errors, so that what would be a hang is an errno.
+ *
+ * Their memory is everybody's, and the C library trusts it: it follows pointers that lie in a mutex that
+ * is held. So each call first makes sure that what it trusts is what it should be.
+ */
+export class Pthreads {
+  /** One of {@linkcode MutexLibrary}. */
+  readonly library: number;
+  /** Where in a mutex what is, in bytes. */
+  readonly offsets: { readonly kind: number; readonly holder: number };
+  readonly #libc: Libc;
+  readonly #c: CFunctions<typeof SIGNATURES>;
+  readonly #wait: (mutex: bigint, until: bigint) => number;
+  readonly #clock: number;
+  readonly #getTime: (clock: number, time: bigint) => number;
+  readonly #time: Timespec;
+  readonly #attributes: bigint;
+  /** What the kind of all of them is. */
+  readonly #kind: number;
+  readonly #list: RobustList;
+  /** The number of this thread; 0 before the first lock. */
+  #thread = 0;
+
+  constructor(libc: Libc) {
+    this.#libc = libc;
+    const { ffi } = libc;
+    this.#list = RobustList.ofThread(ffi);
+    this.#c = ffi.load(PTHREAD_LIBRARIES, SIGNATURES);
+    this.#getTime = ffi.load(PTHREAD_LIBRARIES, CLOCK).clock_gettime;
+    const name = isGlibc(libc) ? "glibc" : "musl";
+    this.library = MutexLibrary[name];
+    this.offsets = PTHREAD_MUTEX_OF[name];
+    const clockLock = tryLoad(() =>
+      ffi.load(PTHREAD_LIBRARIES, CLOCK_LOCK).pthread_mutex_clocklock
+    );
+    if (clockLock !== undefined) {
+      this.#clock = CLOCK_MONOTONIC;
+      this.#wait = (mutex, until) => clockLock(mutex, CLOCK_MONOTONIC, until);
+    } else {
+      this.#clock = CLOCK_REALTIME;
+      this.#wait = ffi.load(PTHREAD_LIBRARIES, TIMED_LOCK).pthread_mutex_timedlock;
+    }
+    this.#time = timespec(libc);
+    this.#attributes = this.#makeAttributes();
+    const { address, view } = libc.allocate(PTHREAD_MUTEX.bytes);
+    this.init(address);
+    this.#kind = view.getInt32(this.offsets.kind, true);
+  }
+
+  #makeAttributes(): bigint {
+    const { address } = this.#libc.allocate(ATTRIBUTES_BYTES);
+    const c = this.#c;
+    require("pthread_mutexattr_init", c.pthread_mutexattr_init(address));
+    const setShared = c.pthread_mutexattr_setpshared(address, PTHREAD_PROCESS_SHARED);
+    require("pthread_mutexattr_setpshared", setShared);
+    const setRobust = c.pthread_mutexattr_setrobust(address, PTHREAD_MUTEX_ROBUST);
+    require("pthread_mutexattr_setrobust", setRobust);
+    const setType = c.pthread_mutexattr_settype(address, PTHREAD_MUTEX_ERRORCHECK);
+    require("pthread_mutexattr_settype", setType);
+    return address;
+  }
+
+  arrayBuffer(address: bigint, byteLength: number): ArrayBuffer {
+    return this.#libc.ffi.arrayBuffer(address, byteLength);
+  }
+
+  /** What tells the thread ids of one container from those of another. */
+  pidNamespace(): number {
+    return this.#libc.pidNamespace() | 0;
+  }
+
+  /** Makes one of bytes that nobody uses. */
+  init(address: bigint): void {
+    require("pthread_mutex_init", this.#c.pthread_mutex_init(address, this.#attributes));
+  }
+
+  /** Whether the bytes are of such a mutex. */
+  isMutex({ kind }: PthreadMutex): boolean {
+    return kind[0] === this.#kind;
+  }
+
+  /** Takes one; `held` if somebody else does not give it back within `ms`. */
+  lock(mutex: PthreadMutex, ms: number): LockOutcome {
+    let errno = this.#c.pthread_mutex_trylock(mutex.address);
+    // musl's does not say whose it is.
+    const holder = mutex.holder[0]! & FUTEX_TID_MASK;
+    if (errno === EBUSY && holder === this.#thread && holder !== 0) return EDEADLK;
+    if (errno === EBUSY && ms > 0) {
+      this.#getTime(this.#clock, this.#time.address);
+      addDuration(this.#time, ms);
+      errno = this.#wait(mutex.address, this.#time.address);
+    }
+    if (errno === 0 || errno === EOWNERDEAD) {
+      this.#list.add(mutex);
+      this.#thread ||= mutex.holder[0]! & FUTEX_TID_MASK;
+    }
+    if (errno === 0) return "taken";
+    if (errno === EBUSY || errno === ETIMEDOUT) return "held";
+    if (errno === ENOTRECOVERABLE) return "unrecoverable";
+    if (errno !== EOWNERDEAD) return errno;
+    this.#c.pthread_mutex_consistent(mutex.address);
+    return "abandoned";
+  }
+
+  /**
+   * The thread that holds one and does not exist, or `null`: nobody will ever give it back. The kernel, which
+   * follows pointers in a mutex too when a thread ends, has not come as far as this one.
+   */
+  deadHolder({ holder }: PthreadMutex): number | null {
+    const before = Atomics.load(holder, 0);
+    const thread = before & FUTEX_TID_MASK;
+    if (thread === 0 || (before & FUTEX_OWNER_DIED) !== 0) return null;
+    if (this.#libc.isRunning(thread)) return null;
+    // Of a thread that ends, the kernel gives back everything before its number is free.
+    return Atomics.load(holder, 0) === before ? thread : null;
+  }
+
+  /** Gives back one that this thread holds; `false` if somebody has overwritten it, so that others may hold it. */
+  unlock(mutex: PthreadMutex): boolean {
+    mutex.kind[0] = this.#kind;
+    this.#list.restore(mutex);
+    const isUnlocked = this.#c.pthread_mutex_unlock(mutex.address) === 0;
+    if (isUnlocked) this.#list.remove(mutex);
+    else this.#list.cut(mutex);
+    return isUnlocked;
+  }
+}
+
+/** Of errors that only a C library without such mutexes has. */
+function require(call: string, errno: number): void {
+  if (errno === 0) return;
+  throw new UnsupportedError(
+    `this C library has no robust mutexes that processes share [${call}: ${errnoText(errno)}]`,
+  );
+}

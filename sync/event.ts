@@ -1,0 +1,297 @@
+import { checkTimeout, type WaitOptions } from "../acquire_queue.ts";
+import { wordSleeper } from "../backends/mod.ts";
+import { nextPause, pause, sleep } from "../backends/pause.ts";
+import { BACKGROUND_SLICE_MS, SLICE_MS } from "../backends/posix_mapped_semaphore.ts";
+import { HEADER_BYTES, Kind, Place } from "./place.ts";
+import { Waiter } from "./waiter.ts";
+
+const SEQUENCE_WORD = 2;
+/** More than can wait. */
+const ALL = 2 ** 31 - 1;
+
+/** How to wait for an {@linkcode Event} without blocking the event loop. */
+export interface EventWaitOptions extends WaitOptions {
+  /** What {@linkcode Event.sequence} was before the caller looked whether it has to wait; what it is now if left out. */
+  readonly since?: number | undefined;
+}
+
+/**
+ * Wakes those who wait for a change of what is in the segment, in whatever process or thread. What has changed
+ * they see there: an event only says that it is time to look, so it may be notified too often, and `wait` may
+ * return without need.
+ *
+ * No notification is lost between looking and waiting: {@linkcode Event.waitUntil} does both in the right order,
+ * and so does `wait` with the {@linkcode Event.sequence} from before the look. A process that is killed
+ * while it waits harms nobody: if it was the one to be woken, the others look by themselves a second later.
+ *
+ * On Linux who waits sleeps in the kernel (`futex(2)`). Elsewhere it looks after pauses of at most 16 ms.
+ *
+ * @example
+ * ```ts
+ * import { SharedMemory } from "../mod.ts";
+ * import { Event } from "./mod.ts";
+ *
+ * using memory = SharedMemory.open("jobs", {
+ *   size: Event.BYTES + 4,
+ *   initialize: (bytes) => void Event.create(bytes),
+ * });
+ * const hasChanged = Event.at(memory.view(Uint8Array));
+ * const jobs = memory.view(Int32Array, Event.BYTES, 1);
+ *
+ * const waiting = hasChanged.waitUntilAsync(() => Atomics.load(jobs, 0) > 0);
+ * Atomics.add(jobs, 0, 1); // as a rule another process does that
+ * hasChanged.notify();
+ * console.log(await waiting); // true
+ * ```
+ */
+export class Event {
+  /** The bytes it takes. */
+  static readonly BYTES = 16;
+  /** What its place in the segment must be a multiple of, in bytes. */
+  static readonly ALIGNMENT = 8;
+  readonly #place: Place;
+  readonly #sleeper = wordSleeper();
+  /** Where its sequence is. */
+  readonly #address: bigint;
+  /** Those of this object who wait without blocking, and since what sequence. */
+  readonly #waiters = new Map<Waiter, number>();
+  #isServed = false;
+
+  private constructor(place: Place) {
+    this.#place = place;
+    this.#address = place.address(4 * SEQUENCE_WORD);
+  }
+
+  /**
+   * Makes an event.
+   *
+   * @param view a view of an attached segment
+   * @param byteOffset where in the view
+   * @throws {SyncError} `AlreadyExists` if there is something already, `NotAttached`, `ReadOnly`
+   * @throws {TypeError | RangeError} if the place is not one
+   */
+  static create(view: ArrayBufferView, byteOffset = 0): Event {
+    const place = new Place("Event.create", view, byteOffset, Event.ALIGNMENT);
+    place.make("Event.create", Kind.Event, HEADER_BYTES);
+    return new Event(place);
+  }
+
+  /**
+   * Joins an event that has been made.
+   *
+   * @param view a view of an attached segment
+   * @param byteOffset where in the view
+   * @throws {SyncError} `NotFound` if there is none, `WrongKind` if there is something else,
+   * `NotAttached`, `ReadOnly`
+   * @throws {TypeError | RangeError} if the place is not one
+   */
+  static at(view: ArrayBufferView, byteOffset = 0): Event {
+    const place = new Place("Event.at", view, byteOffset, Event.ALIGNMENT);
+    place.join("Event.at", Kind.Event, HEADER_BYTES);
+    return new Event(place);
+  }
+
+  /**
+   * Another number after each notification.
+   *
+   * @throws {SyncError} `NotAttached` after detach
+   */
+  get sequence(): number {
+    this.#place.requireUsable("sequence");
+    return this.#now;
+  }
+
+  get #now(): number {
+    return Atomics.load(this.#place.words, SEQUENCE_WORD) >>> 0;
+  }
+
+  /**
+   * Blocks the thread, and so the event loop, until the event is notified.
+   *
+   * @param timeoutMs how long at most; for ever if left out
+   * @param since what the sequence was before the caller looked whether it has to wait: it does not wait if
+   * there was a notification in between. What it is now if left out
+   * @returns `false` if there was no notification in that time
+   * @throws {SyncError} `NotAttached` after detach
+   * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms, or `since` not a number
+   */
+  wait(timeoutMs = Infinity, since?: number): boolean {
+    checkTimeout("Event.wait", timeoutMs);
+    this.#place.requireUsable("wait");
+    return this.#sleep(this.#checkSince("wait", since), performance.now() + timeoutMs);
+  }
+
+  /**
+   * The same without blocking the event loop.
+   *
+   * @returns `false` if there was no notification within `timeout`. Rejects with the reason of `signal` if
+   * that is aborted first
+   * @throws {SyncError} (rejects) `NotAttached` also if it is detached meanwhile
+   * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms, or `since` not a number
+   */
+  async waitAsync(options: EventWaitOptions = {}): Promise<boolean> {
+    const { timeout = Infinity, signal } = options;
+    checkTimeout("Event.waitAsync", timeout);
+    signal?.throwIfAborted();
+    this.#place.requireUsable("waitAsync");
+    const since = this.#checkSince("waitAsync", options.since);
+    if (this.#now !== since) return true;
+    if (timeout === 0) return false;
+    return await this.#enter(options, since);
+  }
+
+  /**
+   * Blocks the thread, and so the event loop, until `condition` is true, at which it looks at once and after
+   * each notification.
+   *
+   * @param condition whatever others change before they notify
+   * @param timeoutMs how long at most; for ever if left out
+   * @returns `false` if it was not true in that time
+   * @throws {SyncError} `NotAttached` after detach
+   * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms
+   * @throws whatever `condition` throws
+   */
+  waitUntil(condition: () => boolean, timeoutMs = Infinity): boolean {
+    checkTimeout("Event.waitUntil", timeoutMs);
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      this.#place.requireUsable("waitUntil");
+      const since = this.#now; // before the look: what is notified after it ends the wait
+      if (condition()) return true;
+      this.#place.requireUsable("waitUntil");
+      if (!this.#sleep(since, deadline)) return condition();
+    }
+  }
+
+  /**
+   * The same without blocking the event loop.
+   *
+   * @returns `false` if it was not true within `timeout`. Rejects with the reason of `signal` if that is
+   * aborted first
+   * @throws {SyncError} (rejects) `NotAttached` also if it is detached meanwhile
+   * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
+   * @throws (rejects) whatever `condition` throws
+   */
+  async waitUntilAsync(condition: () => boolean, options: WaitOptions = {}): Promise<boolean> {
+    const { timeout = Infinity, signal } = options;
+    checkTimeout("Event.waitUntilAsync", timeout);
+    const deadline = performance.now() + timeout;
+    for (;;) {
+      signal?.throwIfAborted();
+      this.#place.requireUsable("waitUntilAsync");
+      const since = this.#now;
+      if (condition()) return true;
+      const left = Math.max(0, deadline - performance.now());
+      if (!await this.waitAsync({ timeout: left, signal, since })) return condition();
+    }
+  }
+
+  /**
+   * Wakes those who wait, `count` of them at once, or 1 if that is left out: enough if so many can make use of
+   * what has changed. Others may look too, on Linux at most a second later, and elsewhere at once.
+   *
+   * @throws {SyncError} `NotAttached` after detach
+   * @throws {TypeError | RangeError} if `count` is not an integer of at least 1
+   */
+  notify(count = 1): void {
+    if (typeof count !== "number") {
+      throw new TypeError(`Event.notify: the count must be a number, not ${typeof count}`);
+    }
+    if (!Number.isInteger(count) || count < 1) {
+      throw new RangeError(`Event.notify: the count must be an integer from 1, not ${count}`);
+    }
+    this.#notify("notify", Math.min(count, ALL));
+  }
+
+  /**
+   * Wakes all who wait.
+   *
+   * @throws {SyncError} `NotAttached` after detach
+   */
+  notifyAll(): void {
+    this.#notify("notifyAll", ALL);
+  }
+
+  #notify(method: string, count: number): void {
+    this.#place.requireUsable(method);
+    // First: who is about to sleep does not, since the kernel compares, and who is woken sees it.
+    Atomics.add(this.#place.words, SEQUENCE_WORD, 1);
+    this.#sleeper?.wake(this.#address, count);
+  }
+
+  #checkSince(method: string, since: number | undefined): number {
+    if (since === undefined) return this.#now;
+    if (typeof since === "number") return since >>> 0;
+    throw new TypeError(`Event.${method}: since must be a number, not ${typeof since}`);
+  }
+
+  /** `false` after the deadline. A second at a time: whoever was to be woken may have been killed. */
+  #sleep(since: number, deadline: number): boolean {
+    for (let ms = 0; this.#now === since;) {
+      const left = deadline - performance.now();
+      if (left <= 0) return false;
+      if (this.#sleeper !== null) {
+        this.#sleeper.sleep(this.#address, since, Math.min(left, SLICE_MS));
+      } else {
+        sleep(Math.min(left, ms = nextPause(ms)));
+      }
+    }
+    return true;
+  }
+
+  #enter(options: WaitOptions, since: number): Promise<boolean> {
+    const waiter: Waiter = new Waiter(options, () => this.#leave(waiter));
+    this.#waiters.set(waiter, since);
+    if (!this.#isServed) void this.#serve();
+    return waiter.promise;
+  }
+
+  /** `false` if it had its turn already. */
+  #leave(waiter: Waiter): boolean {
+    if (!this.#waiters.delete(waiter)) return false;
+    // Whoever was woken for it may be the one who waits for all of this object, and has nobody to tell.
+    if (this.#waiters.size === 0 && this.#place.isUsable) this.#sleeper?.wake(this.#address);
+    return true;
+  }
+
+  async #serve(): Promise<void> {
+    this.#isServed = true;
+    const forgetEnd = this.#place.attachment.beforeEnd(() =>
+      this.#failAll(this.#place.detached("waitAsync"))
+    );
+    try {
+      for (let ms = 0; this.#waiters.size > 0;) {
+        if (!this.#place.isUsable) throw this.#place.detached("waitAsync");
+        const now = this.#now;
+        if (this.#succeed(now)) ms = 0;
+        if (this.#waiters.size === 0) break;
+        // That the segment may go meanwhile does no harm: the kernel only looks at the word, if it is there.
+        if (this.#sleeper === null) await pause(ms = nextPause(ms));
+        else await this.#sleeper.sleepInBackground(this.#address, now, BACKGROUND_SLICE_MS);
+      }
+    } catch (error) {
+      this.#failAll(error);
+    } finally {
+      forgetEnd();
+      this.#isServed = false;
+    }
+  }
+
+  /** Ends the waits that began at another sequence than `now`; returns whether there were any. */
+  #succeed(now: number): boolean {
+    let isAny = false;
+    for (const [waiter, since] of this.#waiters) {
+      if (since === now) continue;
+      this.#waiters.delete(waiter);
+      waiter.succeed();
+      isAny = true;
+    }
+    return isAny;
+  }
+
+  #failAll(error: unknown): void {
+    const waiters = [...this.#waiters.keys()];
+    this.#waiters.clear();
+    for (const waiter of waiters) waiter.fail(error);
+  }
+}

@@ -1,0 +1,410 @@
+import { checkTimeout, type WaitOptions } from "../acquire_queue.ts";
+import { EDEADLK, errnoText } from "../backends/errno.ts";
+import { pthreadsOf } from "../backends/mod.ts";
+import { SLICE_MS } from "../backends/posix_mapped_semaphore.ts";
+import { MutexLibrary, PthreadMutex, type Pthreads } from "../backends/pthread.ts";
+import { AsyncQueue } from "./async_queue.ts";
+import { SyncError } from "./errors.ts";
+import { HEADER_BYTES, Kind, Place } from "./place.ts";
+
+/** In the header: where the thread ids are from, and whether who had it has left without giving it back. */
+const [NAMESPACE_WORD, ABANDONED_WORD] = [2, 3];
+
+const LOOK_MS = 1000;
+
+/**
+ * A lock inside a segment, which costs no system call while nobody else wants it. It belongs to the thread that
+ * has locked it, and to the object.
+ *
+ * It is robust: if the process or the thread that holds it ends in whatever way, or detaches, the next one
+ * gets it at once, and {@linkcode Mutex.wasAbandoned} tells it to look after what the mutex protects.
+ *
+ * Its bytes are a `pthread_mutex_t` behind a header, for C programs of the same C library. **Linux only so
+ * far**: elsewhere `create` and `at` throw `UnsupportedError`.
+ *
+ * @example
+ * ```ts
+ * import { SharedMemory } from "../mod.ts";
+ * import { Mutex } from "./mod.ts";
+ *
+ * using memory = SharedMemory.open("accounts", {
+ *   size: Mutex.BYTES + 16,
+ *   initialize: (bytes) => void Mutex.create(bytes),
+ * });
+ * const mutex = Mutex.at(memory.view(Uint8Array));
+ * const accounts = memory.view(Float64Array, Mutex.BYTES, 2);
+ * mutex.withLock((wasAbandoned) => {
+ *   if (wasAbandoned) accounts.fill(0); // somebody may have been killed between the two lines below
+ *   accounts[0]! -= 5;
+ *   accounts[1]! += 5;
+ * });
+ * ```
+ */
+export class Mutex {
+  /** The bytes it takes. */
+  static readonly BYTES = 64;
+  /** What its place in the segment must be a multiple of, in bytes. */
+  static readonly ALIGNMENT = 8;
+  readonly #place: Place;
+  readonly #pthreads: Pthreads;
+  readonly #mutex: PthreadMutex;
+  /** The header, also once the buffer of the segment was transferred away, and until that has been detached. */
+  readonly #words: Int32Array;
+  readonly #queue = new AsyncQueue();
+  #isHeld = false;
+  #wasAbandoned = false;
+  /** Whether the last try failed since this thread has it already. */
+  #isOfThread = false;
+  /** When it was last looked whether the holder lives, in ms. */
+  #looked = -Infinity;
+  /** How often it was taken: tells one time from another. */
+  #holds = 0;
+  #forgetEnd = () => {};
+
+  private constructor(place: Place, pthreads: Pthreads) {
+    this.#place = place;
+    this.#pthreads = pthreads;
+    this.#mutex = new PthreadMutex(pthreads, place.address(HEADER_BYTES));
+    this.#words = new Int32Array(pthreads.arrayBuffer(place.address(0), HEADER_BYTES));
+  }
+
+  /**
+   * Makes a mutex, which nobody holds.
+   *
+   * @param view a view of an attached segment
+   * @param byteOffset where in the view
+   * @throws {SyncError} `AlreadyExists` if there is something already, `NotAttached`, `ReadOnly`
+   * @throws {TypeError | RangeError} if the place is not one
+   * @throws {UnsupportedError} on other systems than Linux
+   */
+  static create(view: ArrayBufferView, byteOffset = 0): Mutex {
+    const call = "Mutex.create";
+    const place = new Place(call, view, byteOffset, Mutex.ALIGNMENT);
+    place.require(call, Mutex.BYTES);
+    const pthreads = pthreadsOf(call);
+    place.make(call, Kind.Mutex, Mutex.BYTES, () => {
+      place.words[NAMESPACE_WORD] = pthreads.pidNamespace();
+      pthreads.init(place.address(HEADER_BYTES));
+    }, pthreads.library);
+    return new Mutex(place, pthreads);
+  }
+
+  /**
+   * Joins a mutex that has been made.
+   *
+   * @param view a view of an attached segment
+   * @param byteOffset where in the view
+   * @throws {SyncError} `NotFound` if there is none; `WrongKind` if there is something else, or if it was
+   * made with another C library or in another namespace of pids (another container); `Damaged`,
+   * `NotAttached`, `ReadOnly`
+   * @throws {TypeError | RangeError} if the place is not one
+   * @throws {UnsupportedError} on other systems than Linux
+   */
+  static at(view: ArrayBufferView, byteOffset = 0): Mutex {
+    const call = "Mutex.at";
+    const place = new Place(call, view, byteOffset, Mutex.ALIGNMENT);
+    const library = place.join(call, Kind.Mutex, Mutex.BYTES);
+    const pthreads = pthreadsOf(call);
+    if (library !== pthreads.library) {
+      const made = Object.entries(MutexLibrary).find(([, number]) => number === library)?.[0];
+      throw new SyncError(
+        "WrongKind",
+        `${call}: it was made with another C library (${made ?? library}), which lays it out in ` +
+          "another way; use lock() of a SharedMemory",
+      );
+    }
+    if (place.words[NAMESPACE_WORD] !== pthreads.pidNamespace()) {
+      throw new SyncError(
+        "WrongKind",
+        `${call}: it was made in another namespace of pids (another container), whose threads have ` +
+          "the same numbers; use lock() of a SharedMemory",
+      );
+    }
+    const mutex = new Mutex(place, pthreads);
+    mutex.#requireIntact("at");
+    return mutex;
+  }
+
+  /** Whether this object holds it. */
+  get isHeld(): boolean {
+    return this.#isHeld;
+  }
+
+  /**
+   * While this object holds it: whether whoever had it before has left without giving it back, perhaps in the
+   * middle of a change, or has given it back from a `withLock` that failed after it was told so itself.
+   */
+  get wasAbandoned(): boolean {
+    return this.#isHeld && this.#wasAbandoned;
+  }
+
+  /**
+   * Locks it for this object, and blocks the thread, and so the event loop, until it can be had.
+   *
+   * @throws {SyncError} `Deadlock` if this thread holds it already, through whatever object; `NotAttached`
+   * after detach; `Damaged` if its bytes have been overwritten
+   */
+  lock(): void {
+    this.#acquire("lock", Infinity);
+  }
+
+  /**
+   * The same, but waits no longer than `timeoutMs`; without an argument it only tries.
+   *
+   * @returns `false` if it could not be had in that time
+   * @throws {SyncError} as {@linkcode Mutex.lock}
+   * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms
+   */
+  tryLock(timeoutMs = 0): boolean {
+    checkTimeout("Mutex.tryLock", timeoutMs);
+    return this.#acquire("tryLock", timeoutMs);
+  }
+
+  /**
+   * Locks it for this object without blocking the event loop. Those who wait through one object are served in
+   * their order, each when the one before has called {@linkcode Mutex.unlock}. What other processes and threads
+   * give back is seen at most 16 ms later.
+   *
+   * @returns `false` if it could not be had within `timeout`. Rejects with the reason of `signal` if that
+   * is aborted first; then it is not locked
+   * @throws {SyncError} (rejects) `NotAttached` also if it is detached meanwhile, `Damaged`
+   * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
+   *
+   * @example
+   * ```ts
+   * import { SharedMemory } from "../mod.ts";
+   * import { Mutex } from "./mod.ts";
+   *
+   * using memory = SharedMemory.open("queue", {
+   *   size: Mutex.BYTES,
+   *   initialize: (bytes) => void Mutex.create(bytes),
+   * });
+   * const mutex = Mutex.at(memory.view(Uint8Array));
+   * if (await mutex.lockAsync({ timeout: 500, signal: AbortSignal.timeout(10_000) })) {
+   *   mutex.unlock();
+   * }
+   * ```
+   */
+  async lockAsync(options: WaitOptions = {}): Promise<boolean> {
+    return await this.#acquireAsync("lockAsync", options) !== null;
+  }
+
+  /**
+   * Gives it back. Whoever has been told that it was abandoned, and calls this, says that what it protects is
+   * in order again.
+   *
+   * @throws {SyncError} `NotOwner` if this object does not hold it, `NotAttached` after detach, `Damaged` if
+   * its bytes were overwritten while it was held: then others may have held it too
+   */
+  unlock(): void {
+    if (!this.#isHeld) {
+      this.#place.requireUsable("unlock");
+      throw new SyncError("NotOwner", "Mutex.unlock: this object does not hold it; lock() first");
+    }
+    if (!this.#release(false)) throw this.#damaged("unlock");
+  }
+
+  /**
+   * Calls `fn` with the mutex locked, and unlocks whatever happens.
+   *
+   * If `fn` was told that the mutex was abandoned and throws, the next one is told so too.
+   *
+   * @param fn gets what {@linkcode Mutex.wasAbandoned} is. It must be done when it returns; use
+   * {@linkcode Mutex.withLockAsync} otherwise
+   * @returns what `fn` returns
+   * @throws {SyncError} as {@linkcode Mutex.lock}
+   * @throws {TypeError} if `fn` returns a promise
+   */
+  withLock<Result>(fn: (wasAbandoned: boolean) => Result): Result {
+    this.#acquire("withLock", Infinity);
+    const hold = this.#holds;
+    let isRepaired = false;
+    try {
+      const result = fn(this.#wasAbandoned);
+      refuseThenable(result);
+      isRepaired = true;
+      return result;
+    } finally {
+      this.#endHold(hold, isRepaired);
+    }
+  }
+
+  /**
+   * Calls `fn` with the mutex locked, waits for its promise, and unlocks whatever happens. It never blocks the
+   * event loop. Calls on one object follow each other.
+   *
+   * @param fn gets what {@linkcode Mutex.wasAbandoned} is
+   * @returns what `fn` returns
+   * @throws {SyncError} (rejects) `Timeout` after the timeout, otherwise as {@linkcode Mutex.lockAsync}
+   * @throws (rejects) the reason of `signal` if that is aborted before `fn` is called
+   */
+  async withLockAsync<Result>(
+    fn: (wasAbandoned: boolean) => Result | PromiseLike<Result>,
+    options: WaitOptions = {},
+  ): Promise<Result> {
+    const hold = await this.#acquireAsync("withLockAsync", options);
+    if (hold === null) {
+      const { timeout } = options;
+      throw new SyncError(
+        "Timeout",
+        `Mutex.withLockAsync: somebody else held it for ${timeout} ms`,
+      );
+    }
+    let isRepaired = false;
+    try {
+      const result = await fn(this.#wasAbandoned);
+      isRepaired = true;
+      return result;
+    } finally {
+      this.#endHold(hold, isRepaired);
+    }
+  }
+
+  #acquire(method: string, timeoutMs: number): boolean {
+    const deadline = performance.now() + timeoutMs;
+    for (let left = 0;; left = Math.min(deadline - performance.now(), SLICE_MS)) {
+      if (this.#take(method, Math.max(0, left))) return true;
+      if (this.#isOfThread) throw this.#deadlock(method);
+      if (timeoutMs === 0 || left < 0) return false;
+    }
+  }
+
+  /** Returns which hold it is, or `null` after the timeout. */
+  async #acquireAsync(method: string, options: WaitOptions): Promise<number | null> {
+    const { timeout = Infinity, signal } = options;
+    checkTimeout(`Mutex.${method}`, timeout);
+    signal?.throwIfAborted();
+    let hold = 0;
+    const attempt = () => {
+      // What an asynchronous call of this thread holds it will give back.
+      if (this.#isHeld) {
+        this.#requireIntact(method);
+        return false;
+      }
+      if (!this.#take(method, 0)) return false;
+      hold = this.#holds;
+      return true;
+    };
+    if (!this.#queue.isEmpty || !attempt()) {
+      if (timeout === 0) return null;
+      if (!await this.#queue.wait(attempt, options)) return null;
+    }
+    if (signal?.aborted) {
+      this.#endHold(hold, false);
+      throw signal.reason;
+    }
+    if (!this.#isHeld || this.#holds !== hold) {
+      this.#place.requireUsable(method);
+      throw new SyncError(
+        "NotOwner",
+        `Mutex.${method}: it was given back before this call returned`,
+      );
+    }
+    return hold;
+  }
+
+  /** `false` if somebody else has it for all of `ms`, or this thread has it. */
+  #take(method: string, ms: number): boolean {
+    this.#requireIntact(method);
+    this.#isOfThread = this.#isHeld;
+    if (this.#isHeld) return false;
+    const outcome = this.#pthreads.lock(this.#mutex, ms);
+    if (outcome === "taken" || outcome === "abandoned") {
+      this.#hold(outcome === "abandoned");
+      return true;
+    }
+    if (outcome === "held") {
+      this.#requireLivingHolder(method);
+      return false;
+    }
+    if (outcome === EDEADLK) {
+      this.#isOfThread = true;
+      return false;
+    }
+    if (outcome === "unrecoverable") {
+      throw new SyncError(
+        "Damaged",
+        `Mutex.${method}: a program has given it up for ever (ENOTRECOVERABLE), without ` +
+          "pthread_mutex_consistent(); make it anew",
+      );
+    }
+    throw new SyncError("System", `Mutex.${method}: it was refused [${errnoText(outcome)}]`);
+  }
+
+  /** Looks once in a second whether whoever holds it can give it back. */
+  #requireLivingHolder(method: string): void {
+    const now = performance.now();
+    if (now - this.#looked < LOOK_MS) return;
+    this.#looked = now;
+    const thread = this.#pthreads.deadHolder(this.#mutex);
+    if (thread === null) return;
+    throw new SyncError(
+      "Damaged",
+      `Mutex.${method}: its bytes say that thread ${thread} holds it, which does not exist; make it ` +
+        "anew when nobody uses it",
+    );
+  }
+
+  #hold(isAbandoned: boolean): void {
+    // In the segment: who repairs may be killed too, or fail.
+    if (isAbandoned) this.#words[ABANDONED_WORD] = 1;
+    this.#wasAbandoned = this.#words[ABANDONED_WORD] !== 0;
+    this.#isHeld = true;
+    this.#holds++;
+    // The thread's list of what it holds leads through the segment, which must not go before.
+    this.#forgetEnd = this.#place.attachment.beforeEnd(() => void this.#release(true));
+  }
+
+  /** Gives it back; `false` if its bytes were overwritten meanwhile. */
+  #release(isAbandoned: boolean): boolean {
+    this.#isHeld = false;
+    this.#forgetEnd();
+    const wasIntact = !this.#place.isUsable || this.#isIntact;
+    if (wasIntact) this.#words[ABANDONED_WORD] = isAbandoned ? 1 : 0;
+    const isUnlocked = this.#pthreads.unlock(this.#mutex);
+    this.#queue.tryAgain();
+    return isUnlocked && wasIntact;
+  }
+
+  /** Gives it back, unless that has been done since, and perhaps the mutex taken again. */
+  #endHold(hold: number, isRepaired: boolean): void {
+    if (!this.#isHeld || this.#holds !== hold) return;
+    if (!this.#release(this.#wasAbandoned && !isRepaired)) throw this.#damaged("unlock");
+  }
+
+  get #isIntact(): boolean {
+    return this.#place.isIntact(Kind.Mutex, this.#pthreads.library) &&
+      this.#pthreads.isMutex(this.#mutex);
+  }
+
+  #requireIntact(method: string): void {
+    this.#place.requireUsable(method);
+    if (!this.#isIntact) throw this.#damaged(method);
+  }
+
+  #damaged(method: string): SyncError {
+    return new SyncError(
+      "Damaged",
+      `Mutex.${method}: its bytes have been overwritten; others may hold it too, so make it anew ` +
+        "when nobody uses it",
+    );
+  }
+
+  #deadlock(method: string): SyncError {
+    return new SyncError(
+      "Deadlock",
+      `Mutex.${method}: this thread holds it already, and would wait for itself; there is no count`,
+    );
+  }
+}
+
+/** @throws {TypeError} if `value` is a promise, for which nothing here can wait */
+function refuseThenable(value: unknown): void {
+  const isThenable = typeof value === "object" && value !== null && "then" in value &&
+    typeof value.then === "function";
+  if (!isThenable) return;
+  Promise.resolve(value).catch(() => {}); // what it may reject with comes too late
+  throw new TypeError(
+    "Mutex.withLock: fn returned a promise, for which the mutex does not wait; use withLockAsync()",
+  );
+}

@@ -1,0 +1,223 @@
+import { hashOf } from "./name_hash.ts";
+
+/** A field: an integer or a float of so many bits, a truth value, or text of at most so many bytes of UTF-8. */
+export type FieldType =
+  | "i8"
+  | "u8"
+  | "i16"
+  | "u16"
+  | "i32"
+  | "u32"
+  | "i64"
+  | "u64"
+  | "f32"
+  | "f64"
+  | "bool"
+  | `text:${number}`;
+
+/** The fields of a record, in their order in memory. */
+export type RecordLayout = Readonly<Record<string, FieldType>>;
+
+/** What a field is in JavaScript. */
+export type FieldValue<Type extends FieldType> = Type extends "i64" | "u64" ? bigint
+  : Type extends "bool" ? boolean
+  : Type extends `text:${number}` ? string
+  : number;
+
+/** A plain object with the fields of a layout. */
+export type RecordOf<Layout extends RecordLayout> = {
+  -readonly [Name in keyof Layout]: FieldValue<Layout[Name]>;
+};
+
+interface Codec {
+  readonly bytes: number;
+  /** What its offset is a multiple of. */
+  readonly alignment: number;
+  /** @throws {TypeError | RangeError} after `what`, if it cannot be one */
+  check(value: unknown, what: string): void;
+  write(view: DataView, offset: number, value: never): void;
+  read(view: DataView, offset: number): unknown;
+}
+
+function typeError(what: string, expected: string, value: unknown): TypeError {
+  return new TypeError(`${what} must be ${expected}, not ${typeof value}`);
+}
+
+function integer(bits: 8 | 16 | 32, isSigned: boolean): Codec {
+  const min = isSigned ? -(2 ** (bits - 1)) : 0;
+  const max = min + 2 ** bits - 1;
+  const name = `${isSigned ? "Int" : "Uint"}${bits}` as "Int8";
+  return {
+    bytes: bits / 8,
+    alignment: bits / 8,
+    check(value, what) {
+      if (typeof value !== "number") throw typeError(what, "a number", value);
+      if (Number.isInteger(value) && value >= min && value <= max) return;
+      throw new RangeError(`${what} must be an integer from ${min} to ${max}, not ${value}`);
+    },
+    write: (view, offset, value: number) => (view as Writer)[`set${name}`](offset, value, true),
+    read: (view, offset) => (view as Reader)[`get${name}`](offset, true),
+  };
+}
+
+/** `DataView`, whose methods for bytes take no order. */
+type Writer = DataView & { setInt8(offset: number, value: number, littleEndian?: boolean): void };
+type Reader = DataView & { getInt8(offset: number, littleEndian?: boolean): number };
+
+function bigInteger(isSigned: boolean): Codec {
+  const min = isSigned ? -(2n ** 63n) : 0n;
+  const max = min + 2n ** 64n - 1n;
+  return {
+    bytes: 8,
+    alignment: 8,
+    check(value, what) {
+      if (typeof value !== "bigint") throw typeError(what, "a bigint", value);
+      if (value >= min && value <= max) return;
+      throw new RangeError(`${what} must be from ${min} to ${max}, not ${value}`);
+    },
+    write: (view, offset, value: bigint) => view.setBigInt64(offset, value, true),
+    read: (view, offset) =>
+      isSigned ? view.getBigInt64(offset, true) : view.getBigUint64(offset, true),
+  };
+}
+
+function float(bits: 32 | 64): Codec {
+  return {
+    bytes: bits / 8,
+    alignment: bits / 8,
+    check(value, what) {
+      if (typeof value !== "number") throw typeError(what, "a number", value);
+    },
+    write: (view, offset, value: number) =>
+      bits === 32 ? view.setFloat32(offset, value, true) : view.setFloat64(offset, value, true),
+    read: (view, offset) =>
+      bits === 32 ? view.getFloat32(offset, true) : view.getFloat64(offset, true),
+  };
+}
+
+const BOOL: Codec = {
+  bytes: 1,
+  alignment: 1,
+  check(value, what) {
+    if (typeof value !== "boolean") throw typeError(what, "a boolean", value);
+  },
+  write: (view, offset, value: boolean) => view.setUint8(offset, value ? 1 : 0),
+  read: (view, offset) => view.getUint8(offset) !== 0,
+};
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** UTF-8, with zeros after it. */
+function text(bytes: number): Codec {
+  return {
+    bytes,
+    alignment: 1,
+    check(value, what) {
+      if (typeof value !== "string") throw typeError(what, "a string", value);
+      const length = encoder.encode(value).length;
+      if (length <= bytes && !value.includes("\0") && value.isWellFormed()) return;
+      throw new RangeError(
+        `${what} must be well-formed text of at most ${bytes} bytes of UTF-8 without NUL, unlike ` +
+          JSON.stringify(value),
+      );
+    },
+    write(view, offset, value: string) {
+      const field = new Uint8Array(view.buffer, view.byteOffset + offset, bytes);
+      field.fill(0);
+      encoder.encodeInto(value, field);
+    },
+    read(view, offset) {
+      const field = new Uint8Array(view.buffer, view.byteOffset + offset, bytes);
+      const end = field.indexOf(0);
+      return decoder.decode(field.subarray(0, end < 0 ? bytes : end));
+    },
+  };
+}
+
+const CODECS: Readonly<Record<string, Codec>> = {
+  i8: integer(8, true),
+  u8: integer(8, false),
+  i16: integer(16, true),
+  u16: integer(16, false),
+  i32: integer(32, true),
+  u32: integer(32, false),
+  i64: bigInteger(true),
+  u64: bigInteger(false),
+  f32: float(32),
+  f64: float(64),
+  bool: BOOL,
+};
+
+function codecOf(call: string, name: string, type: unknown): Codec {
+  if (typeof type === "string") {
+    const length = /^text:([1-9]\d{0,6})$/.exec(type)?.[1];
+    if (length !== undefined) return text(Number(length));
+    if (Object.hasOwn(CODECS, type)) return CODECS[type]!;
+  }
+  throw new TypeError(
+    `${call}: the field ${JSON.stringify(name)} has no type ${JSON.stringify(type)}; there are ` +
+      `${Object.keys(CODECS).join(", ")} and "text:" with a number of bytes`,
+  );
+}
+
+interface Field {
+  readonly name: string;
+  readonly codec: Codec;
+  readonly offset: number;
+}
+
+/**
+ * Between plain objects and bytes, laid out as C lays out a `struct` of the same fields on a little-endian
+ * processor of 64 bits: each at a multiple of its own size.
+ */
+export class RecordCodec {
+  /** The size of a record in bytes. */
+  readonly bytes: number;
+  /** The same for the same names, types and order. */
+  readonly hash: bigint;
+  readonly #fields: readonly Field[];
+
+  /** @throws {TypeError} if `layout` is not one */
+  constructor(call: string, layout: RecordLayout) {
+    if (typeof layout !== "object" || layout === null || Object.keys(layout).length === 0) {
+      throw new TypeError(`${call}: the layout must be an object of names and types`);
+    }
+    let end = 0;
+    let largest = 1;
+    this.#fields = Object.entries(layout).map(([name, type]) => {
+      const codec = codecOf(call, name, type);
+      const offset = aligned(end, codec.alignment);
+      end = offset + codec.bytes;
+      largest = Math.max(largest, codec.alignment);
+      return { name, codec, offset };
+    });
+    this.bytes = aligned(end, largest);
+    this.hash = hashOf(encoder.encode(JSON.stringify(Object.entries(layout))));
+  }
+
+  /** Writes all fields, or throws before the first one. */
+  encode(call: string, record: Readonly<Record<string, unknown>>, bytes: Uint8Array): void {
+    if (typeof record !== "object" || record === null) {
+      throw new TypeError(`${call}: the record must be an object, not ${typeof record}`);
+    }
+    const values = this.#fields.map(({ name, codec }) => {
+      const value = record[name];
+      codec.check(value, `${call}: ${name}`);
+      return value as never;
+    });
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#fields.forEach(({ codec, offset }, i) => codec.write(view, offset, values[i]!));
+  }
+
+  decode(bytes: Uint8Array): Record<string, unknown> {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    return Object.fromEntries(
+      this.#fields.map(({ name, codec, offset }) => [name, codec.read(view, offset)]),
+    );
+  }
+}
+
+function aligned(offset: number, alignment: number): number {
+  return Math.ceil(offset / alignment) * alignment;
+}

@@ -1,0 +1,238 @@
+import { SyncError } from "./errors.ts";
+import { Kind, Place } from "./place.ts";
+
+/** The header; then which record each half has or is getting, what the bytes mean, and the two halves. */
+const [SIZE_WORD, LATEST_WORD] = [2, 3];
+const FILLING = 16;
+const MEANING = 24;
+const HALVES = 32;
+
+const RECORD_BYTES_MAX = 2 ** 30;
+/** A reader that is overtaken so often in a row does not get its record. */
+const ATTEMPTS = 10_000;
+
+/** Snapshots whose records have a meaning, which those who join have to know. */
+interface WithMeaning {
+  create(
+    call: string,
+    view: ArrayBufferView,
+    byteOffset: number,
+    recordBytes: number,
+    meaning: bigint,
+  ): Snapshot;
+  at(call: string, view: ArrayBufferView, byteOffset: number, meaning: bigint): Snapshot;
+}
+
+export let withMeaning: WithMeaning;
+
+/**
+ * A record of fixed size that one writer at a time publishes, and that any number of readers read whole, without
+ * waiting for anybody. If the writer is killed in the middle, they go on reading the last whole record.
+ *
+ * Two writers at a time need a {@linkcode Mutex}, or take turns in another way.
+ *
+ * @example
+ * ```ts
+ * import { SharedMemory } from "../mod.ts";
+ * import { Snapshot } from "./mod.ts";
+ *
+ * using memory = SharedMemory.open("settings bytes", {
+ *   size: Snapshot.bytesFor(4),
+ *   initialize: (bytes) => void Snapshot.create(bytes, 0, 4),
+ * });
+ * const settings = Snapshot.at(memory.view(Uint8Array));
+ * settings.publish(Uint8Array.of(1, 2, 3, 4));
+ * console.log(settings.read()); // those four bytes
+ * ```
+ */
+export class Snapshot {
+  /*
+   * Why no reader gets torn bytes, on processors that reorder too. A record n goes into half n & 1. Its writer
+   *   W1  exchanges FILLING of that half for n,   W2  stores the bytes,   W3  exchanges LATEST for n,
+   * and a reader
+   *   R1  loads LATEST, n,   R2  copies the bytes,   R3  adds 0 to FILLING of the half, and needs n.
+   * W2 and R2 are not atomic. What orders them are the others, which are sequentially consistent:
+   * - R1 has read what W3 wrote, so it sees all of W2 (W3 releases, R1 acquires).
+   * - The next writer of this half, of record n + 2, writes in W2' only after W1'. R3 writes too, so R3 and
+   *   W1' have an order in which the later one reads what the earlier one wrote. If W1' comes first, R3
+   *   gets n + 2, and the copy is dropped. If R3 does, W1' acquires what R3 released, R2 included: W2' comes
+   *   after R2. With a mere load as R3, a processor might perform R2 after it.
+   * A writer that dies before W3 has changed nothing but a half that no reader of LATEST looks at.
+   */
+
+  /** What its place in the segment must be a multiple of, in bytes. */
+  static readonly ALIGNMENT = 8;
+  /** The size of a record in bytes. */
+  readonly recordBytes: number;
+  readonly #place: Place;
+  readonly #filling: Int32Array;
+  readonly #halves: readonly [Uint8Array, Uint8Array];
+
+  private constructor(place: Place, recordBytes: number) {
+    this.#place = place;
+    this.recordBytes = recordBytes;
+    this.#filling = place.view(Int32Array, FILLING, 2);
+    this.#halves = [
+      place.view(Uint8Array, HALVES, recordBytes),
+      place.view(Uint8Array, HALVES + padded(recordBytes), recordBytes),
+    ];
+  }
+
+  /**
+   * The bytes that a snapshot takes.
+   *
+   * @param recordBytes the size of a record in bytes, from 1 to 1 GiB
+   * @throws {TypeError | RangeError} if `recordBytes` is no such number
+   */
+  static bytesFor(recordBytes: number): number {
+    checkRecordBytes("Snapshot.bytesFor", recordBytes);
+    return HALVES + 2 * padded(recordBytes);
+  }
+
+  /**
+   * Makes one, in which nothing has been published.
+   *
+   * @param view a view of an attached segment
+   * @param byteOffset where in the view
+   * @param recordBytes the size of a record in bytes, from 1 to 1 GiB
+   * @throws {SyncError} `AlreadyExists` if there is something already, `NotAttached`, `ReadOnly`
+   * @throws {TypeError | RangeError} if the place is not one, or `recordBytes` is no such number
+   */
+  static create(view: ArrayBufferView, byteOffset: number, recordBytes: number): Snapshot {
+    return Snapshot.#create("Snapshot.create", view, byteOffset, recordBytes, 0n);
+  }
+
+  /**
+   * Joins one that has been made, whatever the size of its records.
+   *
+   * @param view a view of an attached segment
+   * @param byteOffset where in the view
+   * @throws {SyncError} `NotFound` if there is none, `WrongKind` if there is something else, `Damaged`,
+   * `NotAttached`, `ReadOnly`
+   * @throws {TypeError | RangeError} if the place is not one
+   */
+  static at(view: ArrayBufferView, byteOffset = 0): Snapshot {
+    return Snapshot.#at("Snapshot.at", view, byteOffset);
+  }
+
+  static {
+    withMeaning = {
+      create: (call, view, byteOffset, recordBytes, meaning) =>
+        Snapshot.#create(call, view, byteOffset, recordBytes, meaning),
+      at: (call, view, byteOffset, meaning) => Snapshot.#at(call, view, byteOffset, meaning),
+    };
+  }
+
+  static #create(
+    call: string,
+    view: ArrayBufferView,
+    byteOffset: number,
+    recordBytes: number,
+    meaning: bigint,
+  ): Snapshot {
+    checkRecordBytes(call, recordBytes);
+    const place = new Place(call, view, byteOffset, Snapshot.ALIGNMENT);
+    place.make(call, Kind.Snapshot, Snapshot.bytesFor(recordBytes), () => {
+      place.words[SIZE_WORD] = recordBytes;
+      place.view(BigUint64Array, MEANING, 1)[0] = meaning;
+    });
+    return new Snapshot(place, recordBytes);
+  }
+
+  static #at(
+    call: string,
+    view: ArrayBufferView,
+    byteOffset: number,
+    meaning: bigint | null = null,
+  ): Snapshot {
+    const place = new Place(call, view, byteOffset, Snapshot.ALIGNMENT);
+    place.join(call, Kind.Snapshot, HALVES);
+    const recordBytes = place.words[SIZE_WORD]!;
+    if (!(recordBytes >= 1 && recordBytes <= RECORD_BYTES_MAX)) {
+      throw new SyncError("Damaged", `${call}: it says that a record has ${recordBytes} bytes`);
+    }
+    if (meaning !== null && place.view(BigUint64Array, MEANING, 1)[0] !== meaning) {
+      throw new SyncError("WrongKind", `${call}: the records there have another layout`);
+    }
+    place.require(call, Snapshot.bytesFor(recordBytes));
+    return new Snapshot(place, recordBytes);
+  }
+
+  /**
+   * Publishes a record: whoever reads from now on gets it.
+   *
+   * @param record as many bytes as a record has
+   * @throws {SyncError} `NotAttached` after detach; `Busy` if somebody else published meanwhile, whose
+   * record may be lost or kept from the readers until the next one
+   * @throws {TypeError | RangeError} if `record` is not a `Uint8Array` of that length
+   */
+  publish(record: Uint8Array): void {
+    this.#place.requireUsable("publish");
+    this.#check("publish", record);
+    const { words } = this.#place;
+    const before = Atomics.load(words, LATEST_WORD);
+    const number = (before + 1 | 0) || 2; // 0 says that there is none yet
+    const half = number & 1;
+    Atomics.exchange(this.#filling, half, number); // W1
+    this.#halves[half]!.set(record); // W2
+    const found = Atomics.compareExchange(words, LATEST_WORD, before, number); // W3
+    if (found === before) return;
+    throw new SyncError(
+      "Busy",
+      "Snapshot.publish: somebody else published meanwhile; let one writer at a time do it, with a " +
+        "Mutex if there are several",
+    );
+  }
+
+  /**
+   * The last record that was published, whole, or `null` before the first one.
+   *
+   * @param into gets the bytes; a new array if it is left out
+   * @returns `into`
+   * @throws {SyncError} `NotAttached` after detach; `Busy` if it was overwritten 10,000 times in a row while
+   * it was read, or by two writers at once
+   * @throws {TypeError | RangeError} if `into` is not a `Uint8Array` of a record's length
+   */
+  read(into?: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> | null {
+    this.#place.requireUsable("read");
+    if (into !== undefined) this.#check("read", into);
+    const { words } = this.#place;
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const number = Atomics.load(words, LATEST_WORD); // R1
+      if (number === 0) return null;
+      const half = number & 1;
+      const bytes = into ?? new Uint8Array(this.recordBytes);
+      bytes.set(this.#halves[half]!); // R2
+      if (Atomics.add(this.#filling, half, 0) === number) return bytes; // R3
+    }
+    throw new SyncError(
+      "Busy",
+      `Snapshot.read: the record was overwritten ${ATTEMPTS} times while it was read, or by two ` +
+        "writers at once; publish less often, by one writer at a time",
+    );
+  }
+
+  #check(method: string, bytes: unknown): void {
+    if (!(bytes instanceof Uint8Array)) {
+      throw new TypeError(`Snapshot.${method}: a record must be a Uint8Array, not ${typeof bytes}`);
+    }
+    if (bytes.length === this.recordBytes) return;
+    throw new RangeError(
+      `Snapshot.${method}: a record has ${this.recordBytes} bytes, not ${bytes.length}`,
+    );
+  }
+}
+
+function padded(bytes: number): number {
+  return Math.ceil(bytes / 8) * 8;
+}
+
+function checkRecordBytes(call: string, bytes: unknown): void {
+  if (typeof bytes !== "number") {
+    throw new TypeError(`${call}: the size of a record must be a number, not ${typeof bytes}`);
+  }
+  if (Number.isInteger(bytes) && bytes >= 1 && bytes <= RECORD_BYTES_MAX) return;
+  throw new RangeError(
+    `${call}: a record must have from 1 to ${RECORD_BYTES_MAX} bytes, not ${bytes}`,
+  );
+}

@@ -1,0 +1,49 @@
+import type { WaitOptions } from "../acquire_queue.ts";
+
+/** A longer timer fires at once. */
+const TIMER_MAX = 2 ** 31 - 1;
+
+/** Somebody who waits without blocking the thread, until it is over one way or the other. */
+export class Waiter {
+  /** `true` after `succeed`, `false` after the timeout; rejects with what `fail` gets, or the signal's reason. */
+  readonly promise: Promise<boolean>;
+  readonly #resolve: (value: boolean) => void;
+  readonly #reject: (error: unknown) => void;
+  readonly #signal: AbortSignal | undefined;
+  readonly #onAbort: () => void;
+  readonly #timer: ReturnType<typeof setTimeout> | undefined;
+
+  /** @param leave is called when the time is up or the signal comes; `false` if it was over before */
+  constructor({ timeout = Infinity, signal }: WaitOptions, leave: () => boolean) {
+    const { promise, resolve, reject } = Promise.withResolvers<boolean>();
+    this.promise = promise;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    this.#signal = signal;
+    this.#onAbort = () => {
+      if (leave()) this.fail(signal?.reason);
+    };
+    signal?.addEventListener("abort", this.#onAbort);
+    if (timeout > TIMER_MAX) return;
+    this.#timer = setTimeout(() => {
+      if (!leave()) return;
+      this.#finish();
+      resolve(false);
+    }, timeout);
+  }
+
+  succeed(): void {
+    this.#finish();
+    this.#resolve(true);
+  }
+
+  fail(error: unknown): void {
+    this.#finish();
+    this.#reject(error);
+  }
+
+  #finish(): void {
+    clearTimeout(this.#timer);
+    this.#signal?.removeEventListener("abort", this.#onAbort);
+  }
+}
