@@ -71,13 +71,14 @@ export class Attachment implements Resource {
     return this.#segment.address;
   }
 
-  /**
-   * Calls `release` before the segment goes, which must not throw, unless what is returned is called
-   * first. Keeps alive what `release` refers to.
-   */
-  beforeEnd(release: () => void): () => void {
+  /** Calls `release`, which must not throw, before the segment goes. Keeps alive what it refers to. */
+  beforeEnd(release: () => void): void {
     this.#endings.add(release);
-    return () => this.#endings.delete(release);
+  }
+
+  /** The opposite of {@linkcode Attachment.beforeEnd}. */
+  notBeforeEnd(release: () => void): void {
+    this.#endings.delete(release);
   }
 
   get isEnded(): boolean {
