@@ -105,14 +105,14 @@ export class Attachment implements Resource {
     return this.#segment.address;
   }
 
-  /**
-   * Calls `release` before the segment goes, which must not throw, unless what is returned is called
-   * first. Keeps alive what `release` refers to.
-   */
-  beforeEnd(release: () => void): () => void {
-    const endings = this.#endings ??= new Set();
-    endings.add(release);
-    return () => endings.delete(release);
+  /** Calls `release`, which must not throw, before the segment goes. Keeps alive what it refers to. */
+  beforeEnd(release: () => void): void {
+    (this.#endings ??= new Set()).add(release);
+  }
+
+  /** The opposite of {@linkcode Attachment.beforeEnd}. */
+  notBeforeEnd(release: () => void): void {
+    this.#endings?.delete(release);
   }
 
   get isEnded(): boolean {

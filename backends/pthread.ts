@@ -22,7 +22,7 @@ import {
   timespec,
   tryLoad,
 } from "./posix_library.ts";
-import { RobustList, type RobustNode } from "./robust_list.ts";
+import { RobustList, RobustNode } from "./robust_list.ts";
 
 /** All of them return an errno. */
 const SIGNATURES = {
@@ -59,19 +59,16 @@ export const MutexLibrary = { glibc: 1, musl: 2 } as const;
 export type LockOutcome = "taken" | "abandoned" | "held" | "unrecoverable" | number;
 
 /** A `pthread_mutex_t` in a segment, as one thread uses it. */
-export class PthreadMutex implements RobustNode {
-  readonly address: bigint;
-  readonly pointers: BigUint64Array;
+export class PthreadMutex extends RobustNode {
   /** The word that says what kind of mutex it is, without which no call of the C library is safe. */
   readonly kind: Int32Array;
   /** The word that the kernel knows: the thread that holds it, and two bits. */
   readonly holder: Int32Array;
 
   constructor(pthreads: Pthreads, address: bigint) {
-    this.address = address;
     // A buffer of its own: that of the segment may be transferred away while the mutex is held.
     const buffer = pthreads.arrayBuffer(address, PTHREAD_MUTEX.bytes);
-    this.pointers = new BigUint64Array(buffer, PTHREAD_MUTEX.prev, 2);
+    super(address, buffer);
     this.kind = new Int32Array(buffer, pthreads.offsets.kind, 1);
     this.holder = new Int32Array(buffer, pthreads.offsets.holder, 1);
   }

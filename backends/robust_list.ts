@@ -1,14 +1,26 @@
 import type { Ffi } from "../ffi/types.ts";
 import { PTHREAD_MUTEX } from "./constants.ts";
 
-/** A mutex that this thread holds. */
-export interface RobustNode {
+/** A pointer as two words of 32 bits, the lower one first, which costs no BigInt. */
+type Pointer = readonly [low: number, high: number];
+
+/** A mutex in a segment, as this thread may hold it. */
+export class RobustNode {
   readonly address: bigint;
-  /** Its pointers to the one that was locked after it, and to the one that was locked before. */
-  readonly pointers: BigUint64Array;
+  /** Its pointers to what was locked after it, and to what was locked before it, two words each. */
+  readonly pointers: Uint32Array;
+  /** What points to it, points there. */
+  readonly link: Pointer;
+
+  /** @param buffer of its memory, which begins at `address` */
+  constructor(address: bigint, buffer: ArrayBuffer) {
+    this.address = address;
+    this.pointers = new Uint32Array(buffer, PTHREAD_MUTEX.prev, 4);
+    this.link = pointerOf(address + BigInt(PTHREAD_MUTEX.next));
+  }
 }
 
-const [PREV, NEXT] = [0, 1];
+const [PREV, NEXT] = [0, 2];
 const POINTER_BYTES = 8;
 
 /**
@@ -22,10 +34,10 @@ export class RobustList {
   readonly #ffi: Ffi;
   /** The one locked first comes first. */
   readonly #held: RobustNode[] = [];
-  /** The thread's own; 0 before the first lock. */
-  #head = 0n;
+  /** The thread's own. */
+  #head: Pointer = [0, 0];
   /** What the first one points to: the head, unless other code of this thread holds one too. */
-  #end = 0n;
+  #end: Pointer = [0, 0];
 
   private constructor(ffi: Ffi) {
     this.#ffi = ffi;
@@ -41,8 +53,8 @@ export class RobustList {
   /** `node` has just been locked. */
   add(node: RobustNode): void {
     if (this.#held.length === 0) {
-      this.#head = node.pointers[PREV]!;
-      this.#end = node.pointers[NEXT]!;
+      this.#head = read(node, PREV, this.#head);
+      this.#end = read(node, NEXT, this.#end);
     }
     this.#held.push(node);
   }
@@ -50,38 +62,57 @@ export class RobustList {
   /** Gives `node` the pointers that it must have. */
   restore(node: RobustNode): void {
     const at = this.#held.lastIndexOf(node);
-    node.pointers[PREV] = this.#linkAfter(at);
-    node.pointers[NEXT] = this.#linkBefore(at);
+    write(node.pointers, PREV, this.#linkAfter(at));
+    write(node.pointers, NEXT, this.#linkBefore(at));
   }
 
   /** `node` has just been unlocked. */
   remove(node: RobustNode): void {
-    this.#held.splice(this.#held.lastIndexOf(node), 1);
+    if (this.#held.at(-1) === node) this.#held.pop();
+    else this.#held.splice(this.#held.lastIndexOf(node), 1);
   }
 
   /** Takes `node` out of the list, which the C library has refused to do. */
   cut(node: RobustNode): void {
     const at = this.#held.lastIndexOf(node);
-    this.#store(this.#linkAfter(at), this.#linkBefore(at));
+    const [after, before] = [this.#linkAfter(at), this.#linkBefore(at)];
+    this.#store(addressOf(after), before);
     // What comes before a `next` is the `prev` beside it; the head has none that is used.
-    if (this.#linkBefore(at) !== this.#head) {
-      this.#store(this.#linkBefore(at) - BigInt(POINTER_BYTES), this.#linkAfter(at));
+    if (addressOf(before) !== addressOf(this.#head)) {
+      this.#store(addressOf(before) - BigInt(POINTER_BYTES), after);
     }
     this.remove(node);
   }
 
   /** What leads to the mutex that was locked after the one `at` that index. */
-  #linkAfter(at: number): bigint {
-    const node = this.#held[at + 1];
-    return node === undefined ? this.#head : node.address + BigInt(PTHREAD_MUTEX.next);
+  #linkAfter(at: number): Pointer {
+    return this.#held[at + 1]?.link ?? this.#head;
   }
 
-  #linkBefore(at: number): bigint {
-    const node = this.#held[at - 1];
-    return node === undefined ? this.#end : node.address + BigInt(PTHREAD_MUTEX.next);
+  #linkBefore(at: number): Pointer {
+    return this.#held[at - 1]?.link ?? this.#end;
   }
 
-  #store(address: bigint, pointer: bigint): void {
-    new BigUint64Array(this.#ffi.arrayBuffer(address, POINTER_BYTES))[0] = pointer;
+  #store(address: bigint, pointer: Pointer): void {
+    write(new Uint32Array(this.#ffi.arrayBuffer(address, POINTER_BYTES)), 0, pointer);
   }
+}
+
+/** The pointer of a node that has just been locked; `last` if that has not changed. */
+function read({ pointers }: RobustNode, at: number, last: Pointer): Pointer {
+  const [low, high] = [pointers[at]!, pointers[at + 1]!];
+  return low === last[0] && high === last[1] ? last : [low, high];
+}
+
+function write(words: Uint32Array, at: number, [low, high]: Pointer): void {
+  words[at] = low;
+  words[at + 1] = high;
+}
+
+function pointerOf(address: bigint): Pointer {
+  return [Number(address & 0xffff_ffffn), Number(address >> 32n)];
+}
+
+function addressOf([low, high]: Pointer): bigint {
+  return BigInt(high) << 32n | BigInt(low);
 }

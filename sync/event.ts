@@ -256,9 +256,9 @@ export class Event {
 
   async #serve(): Promise<void> {
     this.#isServed = true;
-    const forgetEnd = this.#place.attachment.beforeEnd(() =>
-      this.#failAll(this.#place.detached("waitAsync"))
-    );
+    const { attachment } = this.#place;
+    const fail = () => this.#failAll(this.#place.detached("waitAsync"));
+    attachment.beforeEnd(fail);
     try {
       for (let ms = 0; this.#waiters.size > 0;) {
         if (!this.#place.isUsable) throw this.#place.detached("waitAsync");
@@ -272,7 +272,7 @@ export class Event {
     } catch (error) {
       this.#failAll(error);
     } finally {
-      forgetEnd();
+      attachment.notBeforeEnd(fail);
       this.#isServed = false;
     }
   }

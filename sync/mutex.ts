@@ -59,7 +59,7 @@ export class Mutex {
   #looked = -Infinity;
   /** How often it was taken: tells one time from another. */
   #holds = 0;
-  #forgetEnd = () => {};
+  readonly #abandon = () => void this.#release(true);
 
   private constructor(place: Place, pthreads: Pthreads) {
     this.#place = place;
@@ -261,11 +261,13 @@ export class Mutex {
   }
 
   #acquire(method: string, timeoutMs: number): boolean {
+    if (this.#take(method, 0)) return true;
     const deadline = performance.now() + timeoutMs;
-    for (let left = 0;; left = Math.min(deadline - performance.now(), SLICE_MS)) {
-      if (this.#take(method, Math.max(0, left))) return true;
+    for (;;) {
       if (this.#isOfThread) throw this.#deadlock(method);
-      if (timeoutMs === 0 || left < 0) return false;
+      const left = deadline - performance.now();
+      if (timeoutMs === 0 || left <= 0) return false;
+      if (this.#take(method, Math.min(left, SLICE_MS))) return true;
     }
   }
 
@@ -352,13 +354,13 @@ export class Mutex {
     this.#isHeld = true;
     this.#holds++;
     // The thread's list of what it holds leads through the segment, which must not go before.
-    this.#forgetEnd = this.#place.attachment.beforeEnd(() => void this.#release(true));
+    this.#place.attachment.beforeEnd(this.#abandon);
   }
 
   /** Gives it back; `false` if its bytes were overwritten meanwhile. */
   #release(isAbandoned: boolean): boolean {
     this.#isHeld = false;
-    this.#forgetEnd();
+    this.#place.attachment.notBeforeEnd(this.#abandon);
     const wasIntact = !this.#place.isUsable || this.#isIntact;
     if (wasIntact) this.#words[ABANDONED_WORD] = isAbandoned ? 1 : 0;
     const isUnlocked = this.#pthreads.unlock(this.#mutex);

@@ -55,9 +55,11 @@ describe("the npm package", () => {
       `
       import { SharedMemory } from "${name}";
       import { inspect } from "${name}/inspect";
+      import { Counter } from "${name}/sync";
       const memory = new SharedMemory("package " + process.pid);
       if (!memory.create(100)) throw new Error(memory.errorString());
       const { segments } = inspect();
+      if (Counter.create(memory.data()).add() !== 0n) throw new Error("no counter");
       console.log(segments.filter(({ keyFile }) => keyFile === memory.nativeKey()).length);
       memory.detach();`,
     );
