@@ -111,7 +111,7 @@ describe("the numbers of macOS", () => {
       const ELOOP = swapErrno(62, "darwin");
       assert.equal(errnoText(ELOOP), "ELOOP 62");
       assert.equal(new Failure("KeyError", "a loop", "open", ELOOP).errno, 62);
-      assert.equal(errnoText(swapErrno(11, "darwin")), "errno 11"); // EDEADLK, not EAGAIN
+      assert.equal(errnoText(swapErrno(11, "darwin")), "EDEADLK 11"); // and not EAGAIN
       assert.equal(errnoText(2), "ENOENT 2");
     } finally {
       Object.defineProperty(process, "platform", platform);
