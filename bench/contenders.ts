@@ -52,7 +52,7 @@ function bareC(): Contender {
   const name = "bare C";
   const version = output("cc", ["-dumpfullversion", "-dumpversion"]);
   if (version === null) throw new Unavailable("no C compiler (cc)");
-  const command = compile("cc", [join(here, "bare.c")], "bare");
+  const command = compile("cc", ["-pthread", join(here, "bare.c")], "bare");
   return {
     name,
     version: `cc ${version} -O2`,
@@ -90,6 +90,7 @@ function runtime(name: string, args: string[], handOffArgs = args): Contender {
     }
     const parts = (key: string, directory: string) => [
       [...args, join(here, "contender.ts"), key],
+      [...args, join(here, "primitives.ts"), key],
       [...handOffArgs, join(here, "hand_off.ts"), key, directory],
     ];
     return { name, version: version[0], command, parts };
