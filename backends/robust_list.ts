@@ -86,11 +86,11 @@ export class RobustList {
 
   /** What leads to the mutex that was locked after the one `at` that index. */
   #linkAfter(at: number): Pointer {
-    return this.#held[at + 1]?.link ?? this.#head;
+    return at + 1 < this.#held.length ? this.#held[at + 1]!.link : this.#head;
   }
 
   #linkBefore(at: number): Pointer {
-    return this.#held[at - 1]?.link ?? this.#end;
+    return at > 0 ? this.#held[at - 1]!.link : this.#end;
   }
 
   #store(address: bigint, pointer: Pointer): void {

@@ -1,3 +1,4 @@
+import type { Attachment } from "../attachment.ts";
 import { checkTimeout, type WaitOptions } from "../acquire_queue.ts";
 import { EDEADLK, errnoText } from "../backends/errno.ts";
 import { pthreadsOf } from "../backends/mod.ts";
@@ -11,6 +12,19 @@ import { HEADER_BYTES, Kind, Place } from "./place.ts";
 const [NAMESPACE_WORD, ABANDONED_WORD] = [2, 3];
 
 const LOOK_MS = 1000;
+
+/** What this thread holds, kept alive with its segments. */
+const held: Mutex[] = [];
+/** Gives back what this thread holds in a segment. */
+let abandon: (attachment: Attachment) => void;
+const watched = new WeakSet<Attachment>();
+
+/** The thread's list of what it holds leads through the segment, which must not go before. */
+function releaseBeforeEnd(attachment: Attachment): void {
+  if (watched.has(attachment)) return;
+  watched.add(attachment);
+  attachment.beforeEnd(() => abandon(attachment));
+}
 
 /**
  * A lock inside a segment, which costs no system call while nobody else wants it. It belongs to the thread that
@@ -59,13 +73,21 @@ export class Mutex {
   #looked = -Infinity;
   /** How often it was taken: tells one time from another. */
   #holds = 0;
-  readonly #abandon = () => void this.#release(true);
+
+  static {
+    abandon = (attachment) => {
+      for (const mutex of [...held]) {
+        if (mutex.#place.attachment === attachment) mutex.#release(true);
+      }
+    };
+  }
 
   private constructor(place: Place, pthreads: Pthreads) {
     this.#place = place;
     this.#pthreads = pthreads;
     this.#mutex = new PthreadMutex(pthreads, place.address(HEADER_BYTES));
     this.#words = new Int32Array(pthreads.arrayBuffer(place.address(0), HEADER_BYTES));
+    releaseBeforeEnd(place.attachment);
   }
 
   /**
@@ -353,14 +375,14 @@ export class Mutex {
     this.#wasAbandoned = this.#words[ABANDONED_WORD] !== 0;
     this.#isHeld = true;
     this.#holds++;
-    // The thread's list of what it holds leads through the segment, which must not go before.
-    this.#place.attachment.beforeEnd(this.#abandon);
+    held.push(this);
   }
 
   /** Gives it back; `false` if its bytes were overwritten meanwhile. */
   #release(isAbandoned: boolean): boolean {
     this.#isHeld = false;
-    this.#place.attachment.notBeforeEnd(this.#abandon);
+    if (held.at(-1) === this) held.pop();
+    else held.splice(held.lastIndexOf(this), 1);
     const wasIntact = !this.#place.isUsable || this.#isIntact;
     if (wasIntact) this.#words[ABANDONED_WORD] = isAbandoned ? 1 : 0;
     const isUnlocked = this.#pthreads.unlock(this.#mutex);
