@@ -436,6 +436,32 @@ describe("a mutex in a segment", () => {
     assert.equal(mutex.isHeld, false);
   });
 
+  test("is waited for while another thread of a process holds it", only, async () => {
+    using memory = created();
+    const mutex = Mutex.create(memory.view(Uint8Array));
+    const thread = new Thread(
+      memory.key()!,
+      `
+      const mutex = sync.Mutex.at(memory.view(Uint8Array));
+      mutex.lock();
+      tell("locked");
+      await next();
+      mutex.unlock();`,
+    );
+    const agent = startAgent(ownRuntime);
+    await attach(agent, memory);
+    assert.equal(await thread.next(), "locked");
+    assert.equal(mutex.tryLock(20), false);
+    assert.equal(await mutex.lockAsync({ timeout: 20 }), false);
+    const source = "return sync.Mutex.at(objects.m.view(Uint8Array)).tryLock(20);";
+    assert.equal(await agent.run(source), false);
+    thread.tell("unlock");
+    assert.equal(mutex.tryLock(DEADLINE_MS), true);
+    mutex.unlock();
+    assert.equal(await thread.end(), 0);
+    await endAll([agent]);
+  });
+
   test("says so if its bytes name a holder that does not exist", only, async () => {
     for (const wait of ["lock", "tryLock", "lockAsync", "withLock", "withLockAsync"] as const) {
       using memory = created();
