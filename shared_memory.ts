@@ -380,7 +380,8 @@ export class SharedMemory implements Disposable {
    */
   data(): Uint8Array | null {
     if (this.#current === null) return null;
-    return this.#data ??= new Uint8Array(this.#buffer("data"));
+    if (this.#data === null) this.#buffer("data");
+    return this.#data;
   }
 
   /** What {@linkcode SharedMemory.data} returns, typed as read-only. */
@@ -726,7 +727,9 @@ export class SharedMemory implements Disposable {
   #buffer(operation: string): ArrayBuffer {
     try {
       if (this.#current === null) throw new Failure("NotFound", NOT_ATTACHED);
-      return this.#current.expose(this.#bytes!);
+      const buffer = this.#current.expose(this.#bytes!);
+      this.#data ??= new Uint8Array(buffer); // now: it may be transferred away
+      return buffer;
     } catch (error) {
       throw this.#errors.exception(operation, this.#shownKey(), error);
     }

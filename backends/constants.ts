@@ -43,6 +43,7 @@ export const SHMID_DS = {
   cuid: 12,
   mode: 20,
   segsz: 48,
+  ctime: 72,
   nattch: 88,
   nattchBytes: 8,
 } as const;

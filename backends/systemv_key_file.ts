@@ -15,6 +15,8 @@ import { isShared, PRIVATE } from "./types.ts";
 
 /** Qt's `ftok` project id, unless another one was chosen. */
 export const PROJECT_ID = "Q".charCodeAt(0);
+/** How long a file that was found counts as new. */
+const NEW_SECONDS = 2;
 /** A race with somebody who makes and removes the file is lost only so often in a row. */
 const CREATE_ATTEMPTS = 1000;
 
@@ -64,8 +66,10 @@ export class KeyFile {
   readonly key: number;
   /** Whether this call made it. */
   readonly created: boolean;
-  /** When it was made or linked last, in seconds since 1970. */
-  readonly changed: number;
+  /** Since when it may be there, in ms since 1970 by this system's clock, if this call made it. */
+  readonly #since: number;
+  /** When it was made or linked last, in seconds since 1970 by the clock of the file system. */
+  readonly #changed: number;
   /** The semaphore that was found to be this user's, so that it is not looked at again. */
   checkedId = -1;
   readonly #libc: Libc;
@@ -82,13 +86,15 @@ export class KeyFile {
     fd: number,
     status: FileStatus,
     created: boolean,
+    since: number,
     { isNative, permissions, projectId }: KeyPath,
   ) {
     this.#libc = libc;
     this.#path = path;
     this.#fd = fd;
     this.key = keyOf(status, projectId);
-    this.changed = status.changed;
+    this.#changed = status.changed;
+    this.#since = since;
     this.created = created;
     this.isNative = isNative;
     this.#projectId = projectId;
@@ -133,7 +139,7 @@ export class KeyFile {
       );
     }
     if (fd < 0) throw failure("open", -fd, ERRORS, path);
-    return KeyFile.#checked(libc, keyPath, bytes, fd, false);
+    return KeyFile.#checked(libc, keyPath, bytes, fd, false, 0);
   }
 
   /** The key file at `path`, made if it was not there. */
@@ -145,10 +151,11 @@ export class KeyFile {
     if (kept !== null) return kept;
     const mode = 0o640 | permissions & 0o044;
     for (let attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
+      const since = Date.now();
       const fd = libc.open(bytes, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
       if (fd >= 0) {
         if (isShared(permissions)) libc.c.fchmod(fd, mode); // others flock it, whatever the umask
-        return KeyFile.#checked(libc, keyPath, bytes, fd, true);
+        return KeyFile.#checked(libc, keyPath, bytes, fd, true, since);
       }
       if (fd === -EEXIST) {
         const file = KeyFile.#open(libc, keyPath, bytes);
@@ -193,6 +200,7 @@ export class KeyFile {
     bytes: Uint8Array,
     fd: number,
     created: boolean,
+    since: number,
   ): KeyFile {
     const { path, permissions, isNative } = keyPath;
     const status = libc.fileStatus(fd);
@@ -211,7 +219,25 @@ export class KeyFile {
           "a TMPDIR of your own, or share with others on purpose (the option permissions)",
       );
     }
-    return new KeyFile(libc, bytes, fd, status, created, keyPath);
+    return new KeyFile(libc, bytes, fd, status, created, since, keyPath);
+  }
+
+  /** Whether what has this key's number, made at `ctime` in s, was there before the file that this call made. */
+  isLaterThan(ctime: number): boolean {
+    return this.created && ctime < Math.floor(this.#since / 1000) - 1;
+  }
+
+  /**
+   * Whether what has this key's number, made at `ctime` in s, was there before the file that was found, and
+   * that so lately that whoever made it may be about to see it too, and to make another one.
+   */
+  isInDoubt(ctime: number): boolean {
+    return this.isNew && ctime < this.#changed - 1;
+  }
+
+  /** Whether somebody else made it just now, unless the file system goes by another clock. */
+  get isNew(): boolean {
+    return !this.created && Math.abs(Date.now() / 1000 - this.#changed) < NEW_SECONDS;
   }
 
   /** Whether the path still leads to this key, and so newcomers find what we use. */

@@ -36,9 +36,6 @@ export class Operations {
   /** The time that a wait on another thread lasts at most. */
   readonly slice: bigint;
   readonly status: bigint;
-  /** Of semaphores that this process makes, once one is known: what IPC_SET needs of them. */
-  readonly madeStatus: bigint;
-  isMadeKnown = false;
   readonly #address: bigint;
   readonly #view: DataView;
   /** Where what is in the structure at `status`. */
@@ -46,7 +43,7 @@ export class Operations {
 
   constructor(libc: Libc, sliceMs: number) {
     const { SEMID_DS } = libc.constants;
-    const { address, view } = libc.allocate(STATUS + 2 * SEMID_DS.bytes);
+    const { address, view } = libc.allocate(STATUS + SEMID_DS.bytes);
     this.#address = address;
     this.#view = view;
     this.#fields = SEMID_DS;
@@ -64,7 +61,6 @@ export class Operations {
     this.timespec = address + BigInt(TIMESPEC);
     this.slice = this.#time(SLICE, sliceMs);
     this.status = address + BigInt(STATUS);
-    this.madeStatus = this.status + BigInt(SEMID_DS.bytes);
   }
 
   /** A step that is not the usual one. */
@@ -89,19 +85,6 @@ export class Operations {
 
   set mode(mode: number) {
     this.#view.setUint16(STATUS + this.#fields.mode, mode, true);
-  }
-
-  /** What IPC_STAT wrote to `status` is of one that this process made. */
-  keepMade(): void {
-    const { buffer, byteOffset } = this.#view;
-    const { bytes } = this.#fields;
-    const status = new Uint8Array(buffer, byteOffset + STATUS, 2 * bytes);
-    status.copyWithin(bytes, 0, bytes);
-    this.isMadeKnown = true;
-  }
-
-  set madeMode(mode: number) {
-    this.#view.setUint16(STATUS + this.#fields.bytes + this.#fields.mode, mode, true);
   }
 
   /** Its owner and its maker, who both may do anything to it. */

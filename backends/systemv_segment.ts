@@ -27,7 +27,8 @@ import {
 import type { Libc } from "./libc.ts";
 import { Mappings } from "./mapping.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./systemv_key_file.ts";
-import { TakenNumbers } from "./systemv_taken_numbers.ts";
+import { sleep } from "./pause.ts";
+import { DOUBT_MS, TakenNumbers } from "./systemv_taken_numbers.ts";
 import { limitsOf } from "./systemv_limits.ts";
 import { ownerOf } from "./systemv_owner.ts";
 import { type Range, rangeOf } from "./systemv_range.ts";
@@ -67,6 +68,8 @@ interface Status {
   /** Removed already; it goes with its last user. */
   readonly removed: boolean;
   readonly users: readonly [uid: number, cuid: number];
+  /** When it was made or its owner was last set, in seconds since 1970. */
+  readonly changed: number;
   /** Of a chosen key, and its creator is still filling it, or was killed at that. */
   readonly unfinished: boolean;
 }
@@ -331,6 +334,10 @@ export class SystemVSegments implements SegmentBackend {
   ): Segment | null {
     const id = this.#get(file, mode, isGuarded(path, lock));
     if (id === null) throw failure("shmget", ENOENT, ATTACH_ERRORS);
+    if (file.isNew && file.isInDoubt(this.status(id)?.changed ?? Infinity)) {
+      sleep(DOUBT_MS);
+      return null;
+    }
     if (minBytes > 0) this.#checkSize(id, minBytes);
     const locked = lock !== null && this.#enterAt(path, lock);
     // Only one at a time attaches without the lock, so that the others it sees are users.
@@ -595,6 +602,7 @@ export class SystemVSegments implements SegmentBackend {
     return {
       size: Number(view.getBigUint64(SHMID_DS.segsz, true)),
       attached,
+      changed: Number(view.getBigInt64(SHMID_DS.ctime, true)),
       removed: (view.getUint16(SHMID_DS.mode, true) & SHM_DEST) !== 0,
       unfinished: (view.getUint16(SHMID_DS.mode, true) & UNFINISHED) !== 0,
       users: [view.getUint32(SHMID_DS.uid, true), view.getUint32(SHMID_DS.cuid, true)],

@@ -29,12 +29,13 @@ import {
 } from "./errno.ts";
 import type { Libc } from "./libc.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./systemv_key_file.ts";
-import { nextPause, pause } from "./pause.ts";
+import { nextPause, pause, sleep } from "./pause.ts";
 import { limitsOf } from "./systemv_limits.ts";
 import { Operations } from "./systemv_operations.ts";
 import { ownerOf } from "./systemv_owner.ts";
 import { REMOVING, sweepOnce } from "./systemv_sweep.ts";
-import { TakenNumbers } from "./systemv_taken_numbers.ts";
+import { readTableIfAny } from "./systemv_tables.ts";
+import { DOUBT_MS, TakenNumbers } from "./systemv_taken_numbers.ts";
 import { SLICE_MS, type Waits, waitsOf } from "./systemv_wait.ts";
 import { isShared, type Lock, PRIVATE, type Semaphore, type SemaphoreBackend } from "./types.ts";
 
@@ -156,7 +157,13 @@ class SystemVSemaphore implements Lock {
     }
     if (errno === EACCES) throw this.#othersFailure(ownerOf(this.#libc, "sem", file.key), errno);
     if (errno !== 0) throw failure("semget", errno, this.#errors, this.nativeKey);
-    if (!make && file.checkedId !== id && !this.#check(id, file)) return null;
+    if (!make && file.checkedId !== id) {
+      if (this.#isInDoubt(file)) {
+        sleep(DOUBT_MS);
+        return null;
+      }
+      if (!this.#check(id, file)) return null;
+    }
     const owner = make || mode === SystemSemaphoreMode.Create;
     const result = owner ? this.#initialize(id, make) : "open";
     if (result === null) return null;
@@ -165,13 +172,23 @@ class SystemVSemaphore implements Lock {
       c.semctl(id, 0, IPC_RMID, 0n);
       return null;
     }
-    if (make && mark !== 0 && this.#readStatus(id)) this.#unmark(id);
+    if (make && mark !== 0) {
+      if (!this.#readStatus(id)) return null; // this process was stopped for so long that it was swept
+      this.#unmark(id);
+    }
     this.#file = file;
     this.#id = id;
     this.isOwner = owner;
     // The flock tells the others of us that it is in use, and ends with the process at the latest.
     if (!this.#guard) file.flock(LOCK_SH | LOCK_NB);
     return result;
+  }
+
+  /** Whether the file may be replaced, as its number is that of another key. */
+  #isInDoubt(file: KeyFile): boolean {
+    if (!file.isNew) return false;
+    const row = readTableIfAny(this.#libc, "sem").find((row) => row["key"] === file.key);
+    return row !== undefined && file.isInDoubt(row["ctime"]!);
   }
 
   /** Sets the value. Until then that of a new one is 0, and whoever comes in between waits for it. */
@@ -210,7 +227,8 @@ class SystemVSemaphore implements Lock {
     const user = this.#libc.c.geteuid();
     const other = this.#operations.users.find((uid) => uid !== user);
     if (other !== undefined) throw this.#othersFailure(this.#libc.userName(other));
-    if ((this.#operations.mode & REMOVING) !== 0) this.#unmark(id); // he was killed before he could
+    // He was killed before he could; or he is about to, if it is a file that is deleted.
+    if ((this.#operations.mode & REMOVING) !== 0 && file.isCurrent()) this.#unmark(id);
     file.checkedId = id;
     return true;
   }
@@ -417,7 +435,7 @@ class SystemVSemaphore implements Lock {
    */
   #remove(withFile: boolean): void {
     if (!this.#guard) this.#libc.c.semop(this.#id, this.#operations.touch, 2n);
-    if (!this.#markRemoving()) {
+    if (this.#readStatus() && !this.#mark(REMOVING)) {
       if (this.#guard) this.#unlock(); // another user's can only be left
     } else {
       if (withFile) this.#file?.unlink();
@@ -444,21 +462,6 @@ class SystemVSemaphore implements Lock {
     if (!this.#readStatus()) return this.#libc.c.semget(file.key, 0, 0) === -1;
     this.#mark(INHERITED);
     return true;
-  }
-
-  /** `false` if this user may not. */
-  #markRemoving(): boolean {
-    const operations = this.#operations;
-    const isMade = this.#guard && this.isOwner;
-    if (isMade && operations.isMadeKnown) { // which saves a call
-      operations.madeMode = this.#path.permissions | REMOVING;
-      const { madeStatus } = operations;
-      return this.#libc.c.semctl(this.#id, 0, IPC_SET, madeStatus) === 0 ||
-        this.#libc.errno() !== EPERM;
-    }
-    if (!this.#readStatus()) return true;
-    if (isMade) operations.keepMade();
-    return this.#mark(REMOVING);
   }
 
   #unmark(id: number): void {

@@ -2,6 +2,8 @@ import type { Libc } from "./libc.ts";
 import type { KeyFile } from "./systemv_key_file.ts";
 import { readTableIfAny } from "./systemv_tables.ts";
 
+/** How long one who finds a file in doubt waits before he looks again, in ms. */
+export const DOUBT_MS = 5;
 /** More than that is no chance. */
 const TAKEN_MAX = 100;
 
@@ -24,7 +26,7 @@ export class TakenNumbers {
   add(file: KeyFile, table: "shm" | "sem"): boolean {
     if (!file.created || this.#files.length >= TAKEN_MAX) return false;
     const row = readTableIfAny(this.#libc, table).find((row) => row["key"] === file.key);
-    if (row === undefined || row["ctime"]! >= file.changed - 1) return false;
+    if (row === undefined || !file.isLaterThan(row["ctime"]!)) return false;
     file.unlink();
     this.#files.push(file);
     return true;

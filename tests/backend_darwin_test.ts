@@ -59,6 +59,7 @@ describe("the structures of macOS", () => {
       bytes: shm.bytes,
       ...{ uid, gid, cuid, mode },
       segsz: shm.offsets["shm_segsz"],
+      ctime: shm.offsets["shm_ctime"],
       nattch: shm.offsets["shm_nattch"],
       nattchBytes: 2,
     });

@@ -157,8 +157,7 @@ describe("open() with initialize", () => {
       );
       let made: Segment | undefined;
       assertFails(() => open(steps, (segment) => made = segment), code, "link", number, text);
-      const removing = fake.REMOVE_ALL.replace(REMOVE_LOCK, fake.REMOVE_LATER_LOCK);
-      const leaving = script(OPEN_NEW_LOCK, removing.replace("/q/seg", UNFINISHED));
+      const leaving = script(OPEN_NEW_LOCK, fake.REMOVE_ALL.replace("/q/seg", UNFINISHED));
       ffi.play(leaving, () => made!.leave(false, true));
     });
   }

@@ -64,7 +64,7 @@ describe("the maker of the lock", () => {
     const steps = script(
       givenUp,
       fake.OPEN_NEW_LOCK,
-      REMOVE_ALL.replace(REMOVE_LOCK, fake.REMOVE_LATER_LOCK),
+      REMOVE_ALL,
     );
     ffi.play(steps, () => segment.leave(false, true));
   });

@@ -190,37 +190,70 @@ describe("a key whose file gets the number of another key", onTmpfs, () => {
   leaveNothingBehind();
 
   for (const which of ["segment", "lock"]) {
-    test(`(of its ${which}) gets another file`, onTmpfs, async () => {
-      const folder = mkdtempSync(`${TMPFS}/numbers-`);
-      try {
-        const agent = startAgent(ownRuntime, { TMPDIR: folder });
-        const [first, second] = [uniqueKey("first"), uniqueKey("second")];
-        const inode = (file: string) => statSync(path.join(folder, path.basename(file))).ino;
-        await agent.request("memory", "first", first);
-        await agent.request("memory", "second", second);
-        // A segment of a native key has no lock.
-        if (which === "segment") await agent.call("first", "setNativeKey", `${folder}/first`);
-        assert.equal(await agent.call("first", "create", 100), true);
-        const taken = inode(which === "segment" ? "first" : semaphoreFile(first));
-        const due = performance.now() + 2500;
-        // The file of the lock is made first, then that of the segment.
-        turnTo(which === "lock" ? taken : taken - 1, folder);
-        // What is hardly older could also be made by somebody who has just found the file.
-        while (performance.now() < due) await delay(10);
-        assert.equal(await agent.call("second", "create", 200), true);
-        const made = [semaphoreFile(second), segmentFile(second)].map(inode);
-        const expected = which === "lock" ? [1, 2] : [NUMBERS - 1, 1];
-        assert.deepEqual(made.map((ino) => (ino - taken) % NUMBERS), expected);
-        assert.deepEqual(await agent.request("read", "second", 0, 1), [0]);
-        if (which === "lock") assert.equal(await agent.call("first", "lock"), true);
-        assert.equal(await agent.call("second", "lock"), true);
-        assert.equal(await agent.call("first", "detach"), true);
-        assert.equal(await agent.call("second", "detach"), true);
-        assert.deepEqual(readdirSync(folder), []);
-        assert.equal(await agent.end(), 0);
-      } finally {
-        rmSync(folder, { recursive: true });
-      }
-    });
+    for (const crowd of [1, 6]) {
+      const who = `for ${crowd} ${crowd === 1 ? "process" : "processes of all runtimes"}`;
+      test(`(of its ${which}) gets another file ${who}`, onTmpfs, async () => {
+        const folder = mkdtempSync(`${TMPFS}/numbers-`);
+        try {
+          const agents = Array.from(
+            { length: crowd },
+            (_, i) => startAgent(runtimes[i % runtimes.length]!, { TMPDIR: folder }),
+          );
+          const other = startAgent(ownRuntime, { TMPDIR: folder });
+          const [first, second] = [uniqueKey("first"), uniqueKey("second")];
+          const inode = (file: string) => statSync(path.join(folder, path.basename(file))).ino;
+          await other.request("memory", "m", first);
+          // A segment of a native key has no lock.
+          if (which === "segment") await other.call("m", "setNativeKey", `${folder}/first`);
+          assert.equal(await other.call("m", "create", 100), true);
+          await other.request("write", "m", 0, [1]);
+          await Promise.all(agents.map((agent) => agent.run(""))); // they run
+          const taken = inode(which === "segment" ? "first" : semaphoreFile(first));
+          const due = performance.now() + 2500;
+          // The file of the lock is made first, then that of the segment.
+          turnTo(which === "lock" ? taken : taken - 1, folder);
+          // What is hardly older could also be made by somebody who has just found the file.
+          while (performance.now() < due) await delay(10);
+          const start = Date.now() + 50;
+          const made: number[] = await Promise.all(agents.map((agent) =>
+            agent.run(`
+            let made = 0;
+            while (Date.now() < ${start});
+            const initialize = () => made++;
+            const options = { size: 200, initialize, timeout: 20_000 };
+            objects.m = library.SharedMemory.open(${JSON.stringify(second)}, options);
+            return made;`)
+          ));
+          assert.equal(made.reduce((sum, one) => sum + one, 0), 1, String(made));
+          const numbers = [semaphoreFile(second), segmentFile(second)].map((file) =>
+            (inode(file) - taken) % NUMBERS
+          );
+          if (crowd === 1) {
+            assert.deepEqual(numbers, which === "lock" ? [1, 2] : [NUMBERS - 1, 1]);
+          }
+          await Promise.all(agents.map((agent) =>
+            agent.run(`
+            const view = objects.m.view(Int32Array);
+            for (let turn = 0; turn < 300; turn++) {
+              if (!objects.m.lock()) throw new Error(objects.m.errorString());
+              const value = view[0];
+              for (let spin = 0; spin < 100; spin++) view[1] = spin;
+              view[0] = value + 1;
+              if (!objects.m.unlock()) throw new Error(objects.m.errorString());
+            }`)
+          ));
+          const count = await agents[0]!.run("return objects.m.view(Int32Array)[0];");
+          assert.equal(count, 300 * crowd);
+          assert.deepEqual(await other.request("read", "m", 0, 8), [1, 0, 0, 0, 0, 0, 0, 0]);
+          for (const agent of [other, ...agents]) {
+            assert.equal(await agent.call("m", "detach"), true);
+            assert.equal(await agent.end(), 0);
+          }
+          assert.deepEqual(readdirSync(folder), []);
+        } finally {
+          rmSync(folder, { recursive: true });
+        }
+      });
+    }
   }
 });
