@@ -130,6 +130,13 @@ describe("the views of a segment", () => {
     assert.throws(() => memory.view(Int32Array), isNotFound);
   });
 
+  test("data() has no bytes any more when the buffer of a view was transferred away", () => {
+    using memory = created(64);
+    memory.view(Int32Array).buffer.transfer();
+    assert.equal(memory.data()!.length, 0);
+    assert.equal(memory.data(), memory.data());
+  });
+
   test("a view of ReadOnly memory sees what others write", () => {
     using memory = created(8);
     using reader = new SharedMemory(memory.key());
