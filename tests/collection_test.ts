@@ -110,12 +110,12 @@ describe("the collector", linuxOnly, () => {
   test("lets the last one out remove the segment", slow, async () => {
     const key = uniqueKey();
     const agent = await startCollecting(key);
-    await agent.run(`(() => {
-      const memory = new SharedMemory(key);
-      if (!memory.create(100)) throw new Error(memory.errorString());
-    })();`);
+    await agent.run(`
+      globalThis.memory = new SharedMemory(key);
+      if (!memory.create(100)) throw new Error(memory.errorString());`);
     const left = watchObjects(key);
     assert.equal(left().length, 4);
+    await agent.run("globalThis.memory = null;");
     await collectUntil(agent, () => left().length === 0, "the removal of the segment");
     assert.equal(await agent.end(), 0);
   });
