@@ -25,6 +25,7 @@ import {
   type NativeIpcKeyType,
   platformSafeKey,
 } from "./native_ipc_key.ts";
+import { refuseThenable } from "./thenable.ts";
 
 /** A `Uint8Array` without the methods that change it. */
 export interface ReadonlyUint8Array
@@ -89,6 +90,11 @@ export interface OpenOptions {
 const OPEN_TIMEOUT_MS = 5000;
 
 const NOT_ATTACHED = "this object is not attached; create() or attach() first";
+
+const PROMISE_TO_OPEN =
+  "SharedMemory.open: initialize returned a promise, for which the lock does not wait";
+const PROMISE_TO_WITH_LOCK =
+  "SharedMemory.withLock: fn returned a promise, for which the lock does not wait; use withLockAsync()";
 
 const NO_NAMES: Names = { segment: null, lock: null };
 
@@ -518,7 +524,7 @@ export class SharedMemory implements Disposable {
     const hold = attachment.lastHold;
     try {
       const result = fn();
-      refuseThenable(result, "withLock: fn");
+      refuseThenable(result, PROMISE_TO_WITH_LOCK);
       return result;
     } finally {
       attachment.endHold(hold);
@@ -656,7 +662,7 @@ export class SharedMemory implements Disposable {
           timeoutMs: options.timeout ?? OPEN_TIMEOUT_MS,
           initialize: initialize === undefined ? null : (segment: Segment) => {
             adopt(segment).initialize(this.#bytes!, () => {
-              refuseThenable(initialize(this.data()!), "open: initialize");
+              refuseThenable(initialize(this.data()!), PROMISE_TO_OPEN);
             });
           },
         } as const;
@@ -820,16 +826,4 @@ function timedOut(timeoutMs: number | undefined, holder: number | null): Failure
   const holding = holder === process.pid ? "this process" : `process ${holder}`;
   const who = holder === null ? "the lock is held by another" : `${holding} holds the lock`;
   return new Failure("LockError", `timed out after ${timeoutMs} ms: ${who}`);
-}
-
-/** @throws {TypeError} if `value` is a promise, for which nothing here can wait */
-function refuseThenable(value: unknown, what: string): void {
-  const isThenable = typeof value === "object" && value !== null && "then" in value &&
-    typeof value.then === "function";
-  if (!isThenable) return;
-  Promise.resolve(value).catch(() => {}); // what it may reject with comes too late
-  throw new TypeError(
-    `SharedMemory.${what} returned a promise, for which the lock does not wait` +
-      (what.startsWith("withLock") ? "; use withLockAsync()" : ""),
-  );
 }

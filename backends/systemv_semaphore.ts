@@ -34,7 +34,7 @@ import { limitsOf } from "./systemv_limits.ts";
 import { Operations } from "./systemv_operations.ts";
 import { ownerOf } from "./systemv_owner.ts";
 import { REMOVING, sweepOnce } from "./systemv_sweep.ts";
-import { readTableIfAny } from "./systemv_tables.ts";
+import { changeTimeOf } from "./systemv_tables.ts";
 import { DOUBT_MS, TakenNumbers } from "./systemv_taken_numbers.ts";
 import { SLICE_MS, type Waits, waitsOf } from "./systemv_wait.ts";
 import { isShared, type Lock, PRIVATE, type Semaphore, type SemaphoreBackend } from "./types.ts";
@@ -187,8 +187,7 @@ class SystemVSemaphore implements Lock {
   /** Whether the file may be replaced, as its number is that of another key. */
   #isInDoubt(file: KeyFile): boolean {
     if (!file.isNew) return false;
-    const row = readTableIfAny(this.#libc, "sem").find((row) => row["key"] === file.key);
-    return row !== undefined && file.isInDoubt(row["ctime"]!);
+    return file.isInDoubt(changeTimeOf(this.#libc, "sem", file.key) ?? Infinity);
   }
 
   /** Sets the value. Until then that of a new one is 0, and whoever comes in between waits for it. */

@@ -30,6 +30,11 @@ export function readTableIfAny(libc: Libc, table: "shm" | "sem"): Row[] {
   }
 }
 
+/** When what has `key` was made or last changed, in s since 1970; `undefined` if there is none, or no table. */
+export function changeTimeOf(libc: Libc, table: "shm" | "sem", key: number): number | undefined {
+  return readTableIfAny(libc, table).find((row) => row["key"] === key)?.["ctime"];
+}
+
 /** Whether a key can be one that Qt made from a file: 0x51DDIIII. */
 export function isQtKey(key: number): boolean {
   return key >>> 24 === "Q".charCodeAt(0);

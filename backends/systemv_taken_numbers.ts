@@ -1,6 +1,6 @@
 import type { Libc } from "./libc.ts";
 import type { KeyFile } from "./systemv_key_file.ts";
-import { readTableIfAny } from "./systemv_tables.ts";
+import { changeTimeOf } from "./systemv_tables.ts";
 
 /** How long one who finds a file in doubt waits before he looks again, in ms. */
 export const DOUBT_MS = 5;
@@ -25,8 +25,8 @@ export class TakenNumbers {
    */
   add(file: KeyFile, table: "shm" | "sem"): boolean {
     if (!file.created || this.#files.length >= TAKEN_MAX) return false;
-    const row = readTableIfAny(this.#libc, table).find((row) => row["key"] === file.key);
-    if (row === undefined || !file.isLaterThan(row["ctime"]!)) return false;
+    const changed = changeTimeOf(this.#libc, table, file.key);
+    if (changed === undefined || !file.isLaterThan(changed)) return false;
     file.unlink();
     this.#files.push(file);
     return true;

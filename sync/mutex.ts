@@ -4,6 +4,7 @@ import { EDEADLK, errnoText } from "../backends/errno.ts";
 import { pthreadsOf } from "../backends/mod.ts";
 import { SLICE_MS } from "../backends/posix_mapped_semaphore.ts";
 import { MutexLibrary, PthreadMutex, type Pthreads } from "../backends/pthread.ts";
+import { refuseThenable } from "../thenable.ts";
 import { AsyncQueue } from "./async_queue.ts";
 import { SyncError } from "./errors.ts";
 import { HEADER_BYTES, Kind, Place } from "./place.ts";
@@ -12,6 +13,9 @@ import { HEADER_BYTES, Kind, Place } from "./place.ts";
 const [NAMESPACE_WORD, ABANDONED_WORD] = [2, 3];
 
 const LOOK_MS = 1000;
+
+const PROMISE_TO_WITH_LOCK =
+  "Mutex.withLock: fn returned a promise, for which the mutex does not wait; use withLockAsync()";
 
 /** What this thread holds, kept alive with its segments. */
 const held: Mutex[] = [];
@@ -243,7 +247,7 @@ export class Mutex {
     let isRepaired = false;
     try {
       const result = fn(this.#wasAbandoned);
-      refuseThenable(result);
+      refuseThenable(result, PROMISE_TO_WITH_LOCK);
       isRepaired = true;
       return result;
     } finally {
@@ -420,15 +424,4 @@ export class Mutex {
       `Mutex.${method}: this thread holds it already, and would wait for itself; there is no count`,
     );
   }
-}
-
-/** @throws {TypeError} if `value` is a promise, for which nothing here can wait */
-function refuseThenable(value: unknown): void {
-  const isThenable = typeof value === "object" && value !== null && "then" in value &&
-    typeof value.then === "function";
-  if (!isThenable) return;
-  Promise.resolve(value).catch(() => {}); // what it may reject with comes too late
-  throw new TypeError(
-    "Mutex.withLock: fn returned a promise, for which the mutex does not wait; use withLockAsync()",
-  );
 }

@@ -32,6 +32,7 @@ import {
   type Agent,
   crewOnly,
   DEADLINE_MS,
+  endAll,
   ipcObjects,
   ipcObjectsSince,
   leaveNothingBehind,
@@ -39,6 +40,7 @@ import {
   runtimes,
   slow,
   startAgent,
+  startMany,
   until,
   withDeadline,
 } from "./support.ts";
@@ -71,11 +73,6 @@ function attach(key: NativeIpcKey): SharedMemory {
   return memory;
 }
 
-/** `count` agents of all runtimes in turn. */
-function startMany(count = runtimes.length): Agent[] {
-  return Array.from({ length: count }, (_, i) => startAgent(runtimes[i % runtimes.length]!));
-}
-
 /** Each of them with an object `m` of the key. */
 async function startAgents(key: NativeIpcKey, count?: number): Promise<Agent[]> {
   const agents = startMany(count);
@@ -96,11 +93,6 @@ async function startHolder(runtime: Runtime, key: NativeIpcKey): Promise<Agent> 
   await expectTrue(agent, "attach");
   await expectTrue(agent, "lock");
   return agent;
-}
-
-async function endAll(agents: readonly Agent[]): Promise<void> {
-  const codes = await Promise.all(agents.map((agent) => agent.end()));
-  assert.deepEqual(codes, agents.map(() => 0), agents.map(({ stderr }) => stderr).join("\n"));
 }
 
 /** Asserts that a segment is gone: it can be made anew. */

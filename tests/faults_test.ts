@@ -15,7 +15,7 @@ import {
   keyFolder,
   leaveNothingBehind,
   ownRuntime,
-  runtimes,
+  startMany,
 } from "./support.ts";
 import {
   linuxOnly,
@@ -59,10 +59,7 @@ describe("a storm", () => {
       memory.unlock();
       while (view[1] < ${crowd}) await new Promise((done) => setTimeout(done, 10));
       return [made, view[0]];`.replace("using memory", "const memory");
-      const agents = Array.from(
-        { length: crowd },
-        (_, i) => startAgent(runtimes[i % runtimes.length]!),
-      );
+      const agents = startMany(crowd);
       const results: [number, number][] = await Promise.all(
         agents.map((agent) => agent.run(source)),
       );
@@ -195,10 +192,7 @@ describe("a key whose file gets the number of another key", onTmpfs, () => {
       test(`(of its ${which}) gets another file ${who}`, onTmpfs, async () => {
         const folder = mkdtempSync(`${TMPFS}/numbers-`);
         try {
-          const agents = Array.from(
-            { length: crowd },
-            (_, i) => startAgent(runtimes[i % runtimes.length]!, { TMPDIR: folder }),
-          );
+          const agents = startMany(crowd, { TMPDIR: folder });
           const other = startAgent(ownRuntime, { TMPDIR: folder });
           const [first, second] = [uniqueKey("first"), uniqueKey("second")];
           const inode = (file: string) => statSync(path.join(folder, path.basename(file))).ino;

@@ -11,10 +11,10 @@ import {
   ipcObjectsSince,
   keyFolder,
   leaveNothingBehind,
-  runtimes,
   segmentFile,
   sizeOf,
   staleOnly,
+  startMany,
 } from "./support.ts";
 import { ownRuntime, slow, startAgent, uniqueKey, withDeadline } from "./support.ts";
 
@@ -263,10 +263,7 @@ describe("many processes that open one segment at once", () => {
     "have exactly one creator, whose initialize is over before anybody sees it",
     { ...slow, ...crewOnly },
     async () => {
-      const agents = Array.from(
-        { length: 9 },
-        (_, i) => startAgent(runtimes[i % runtimes.length]!),
-      );
+      const agents = startMany(9);
       for (let round = 0; round < 20; round++) {
         const key = uniqueKey();
         assert.equal(await race(agents, key, ""), 1);
@@ -277,7 +274,7 @@ describe("many processes that open one segment at once", () => {
   );
 
   test("replace a stale one only once", { ...slow, ...crewOnly }, async () => {
-    const agents = Array.from({ length: 6 }, (_, i) => startAgent(runtimes[i % runtimes.length]!));
+    const agents = startMany(6);
     for (let round = 0; round < 5; round++) {
       const key = uniqueKey();
       await leaveStale(key, 1, 4096);
@@ -288,7 +285,7 @@ describe("many processes that open one segment at once", () => {
   });
 
   test("can make and leave it again and again", { ...slow, ...crewOnly }, async () => {
-    const agents = Array.from({ length: 6 }, (_, i) => startAgent(runtimes[i % runtimes.length]!));
+    const agents = startMany(6);
     const key = uniqueKey();
     await Promise.all(agents.map((agent) =>
       agent.run(`

@@ -36,6 +36,7 @@ import { chosenKey, giveMemory, sourceOf } from "./key_types.ts";
 import { expectTrue } from "./qt_pairs.ts";
 import {
   Agent,
+  endAll,
   leaveNothingBehind,
   ownRuntime,
   runtimes,
@@ -109,11 +110,6 @@ function plant(key: NativeIpcKey, size: number, mode = 0o600): void {
 
 function remove(...paths: string[]): void {
   for (const path of paths) rmSync(path, { recursive: true, force: true });
-}
-
-async function endAll(agents: readonly Agent[]): Promise<void> {
-  const codes = await Promise.all(agents.map((agent) => agent.end()));
-  assert.deepEqual(codes, agents.map(() => 0), agents.map(({ stderr }) => stderr).join("\n"));
 }
 
 // Python

@@ -11,6 +11,7 @@ import {
   leaveNothingBehind,
   runtimes,
   startAgent,
+  startMany,
   uniqueKey,
   withDeadline,
 } from "./support.ts";
@@ -110,10 +111,7 @@ describe("Qt's tests of QSharedMemory: processes", () => {
     "A16 simpleProcessProducerConsumer: 5 processes of all runtimes consume",
     crewOnly,
     async () => {
-      const agents = Array.from(
-        { length: 6 },
-        (_, i) => startAgent(runtimes[i % runtimes.length]!),
-      );
+      const agents = startMany(6);
       await trade(uniqueKey("market"), agents);
     },
   );

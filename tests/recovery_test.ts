@@ -6,11 +6,13 @@ import { SharedMemory, SharedMemoryError } from "../mod.ts";
 import {
   type Agent,
   crewOnly,
+  endAll,
   ipcObjects,
   ipcObjectsSince,
   leaveNothingBehind,
   runtimes,
   semaphoreFile,
+  startMany,
 } from "./support.ts";
 import {
   ftok,
@@ -47,17 +49,9 @@ async function abandon(key: string): Promise<void> {
 
 /** Agents of all runtimes in turn, each with an object `m` of the key. */
 async function startAgents(count: number, key: string): Promise<Agent[]> {
-  const agents = Array.from(
-    { length: count },
-    (_, i) => startAgent(runtimes[i % runtimes.length]!),
-  );
+  const agents = startMany(count);
   await Promise.all(agents.map((agent) => agent.request("memory", "m", key)));
   return agents;
-}
-
-async function endAll(agents: readonly Agent[]): Promise<void> {
-  const endings = await Promise.all(agents.map((agent) => agent.end()));
-  assert.deepEqual(endings, agents.map(() => 0));
 }
 
 describe("a lock that is taken, with nobody attached who could release it", systemVOnly, () => {

@@ -235,6 +235,17 @@ export function startAgent(
   return new Agent(runtime.name, runtime.command, args, env);
 }
 
+/** `count` agents of all runtimes in turn. */
+export function startMany(count = runtimes.length, env?: NodeJS.ProcessEnv): Agent[] {
+  return Array.from({ length: count }, (_, i) => startAgent(runtimes[i % runtimes.length]!, env));
+}
+
+/** Lets all of them end normally. */
+export async function endAll(agents: readonly Agent[]): Promise<void> {
+  const codes = await Promise.all(agents.map((agent) => agent.end()));
+  assert.deepEqual(codes, agents.map(() => 0), agents.map(({ stderr }) => stderr).join("\n"));
+}
+
 /** An agent that a command starts (`unshare --ipc`, …), or that another user is. */
 export function startAgentThrough(
   runtime: Runtime,

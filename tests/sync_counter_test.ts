@@ -2,13 +2,12 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Counter, CounterBlock, Gauge } from "../sync/mod.ts";
-import { crewOnly, leaveNothingBehind, slow } from "./support.ts";
+import { crewOnly, endAll, leaveNothingBehind, slow } from "./support.ts";
 import {
   assertChecksPlace,
   assertEndsWithSegment,
   attached,
   created,
-  endAll,
   startCrew,
 } from "./sync_places.ts";
 import { Thread } from "./threads.ts";

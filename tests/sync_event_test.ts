@@ -6,6 +6,7 @@ import { Event } from "../sync/mod.ts";
 import { badTimeouts } from "./peers.ts";
 import {
   crewOnly,
+  endAll,
   leaveNothingBehind,
   ownRuntime,
   runtimes,
@@ -19,7 +20,6 @@ import {
   attach,
   attached,
   created,
-  endAll,
   startCrew,
 } from "./sync_places.ts";
 import { Thread } from "./threads.ts";

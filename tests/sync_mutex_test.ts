@@ -9,6 +9,7 @@ import {
   type Agent,
   crewOnly,
   DEADLINE_MS,
+  endAll,
   leaveNothingBehind,
   linuxOnly,
   ownRuntime,
@@ -24,7 +25,6 @@ import {
   attach,
   attached,
   created,
-  endAll,
   startCrew,
 } from "./sync_places.ts";
 import { fixture, Thread } from "./threads.ts";

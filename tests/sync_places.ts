@@ -1,7 +1,7 @@
 /** What the tests of the primitives inside a segment share. */
 import assert from "node:assert/strict";
 import { AccessMode, SharedMemory } from "../mod.ts";
-import { type Agent, runtimes, startAgent, uniqueKey } from "./support.ts";
+import { type Agent, runtimes, startMany, uniqueKey } from "./support.ts";
 
 export const SEGMENT_BYTES = 4096;
 
@@ -20,10 +20,7 @@ export function attached(memory: SharedMemory, mode: AccessMode = AccessMode.Rea
 
 /** Agents of all runtimes in turn, each attached as `m`, and with `view` of the segment in what they run. */
 export async function startCrew(memory: SharedMemory, count = runtimes.length): Promise<Agent[]> {
-  const agents = Array.from(
-    { length: count },
-    (_, i) => startAgent(runtimes[i % runtimes.length]!),
-  );
+  const agents = startMany(count);
   await Promise.all(agents.map((agent) => attach(agent, memory)));
   return agents;
 }
@@ -31,11 +28,6 @@ export async function startCrew(memory: SharedMemory, count = runtimes.length): 
 export async function attach(agent: Agent, memory: SharedMemory): Promise<void> {
   await agent.request("memory", "m", memory.key());
   assert.equal(await agent.call("m", "attach"), true, await agent.call("m", "errorString"));
-}
-
-export async function endAll(agents: readonly Agent[]): Promise<void> {
-  const codes = await Promise.all(agents.map((agent) => agent.end()));
-  assert.deepEqual(codes, agents.map(() => 0), agents.map(({ stderr }) => stderr).join("\n"));
 }
 
 interface Primitive {

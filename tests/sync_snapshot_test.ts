@@ -3,14 +3,21 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type FieldType, RecordSnapshot, Snapshot } from "../sync/mod.ts";
 import { Random } from "../scripts/random.ts";
-import { crewOnly, leaveNothingBehind, runtimes, slow, startAgent, until } from "./support.ts";
+import {
+  crewOnly,
+  endAll,
+  leaveNothingBehind,
+  runtimes,
+  slow,
+  startAgent,
+  until,
+} from "./support.ts";
 import {
   assertChecksPlace,
   assertEndsWithSegment,
   attach,
   attached,
   created,
-  endAll,
   startCrew,
 } from "./sync_places.ts";
 
