@@ -20,6 +20,7 @@ import {
   writeSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
+import { basename } from "node:path";
 import process from "node:process";
 import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -33,6 +34,7 @@ import {
   SystemSemaphoreError,
 } from "../mod.ts";
 import { chosenKey, giveMemory, sourceOf } from "./key_types.ts";
+import { compilers, lockName, lockPath, segmentPath, semaphorePath } from "./posix_names.ts";
 import { expectTrue } from "./qt_pairs.ts";
 import {
   Agent,
@@ -73,14 +75,6 @@ const NEVER_MS = 1300;
 
 function newKey(): NativeIpcKey {
   return chosenKey({ type });
-}
-
-function segmentPath({ nativeKey }: NativeIpcKey): string {
-  return `/dev/shm${nativeKey}`;
-}
-
-function semaphorePath({ nativeKey }: NativeIpcKey): string {
-  return `/dev/shm/sem.${nativeKey.slice(1)}`;
 }
 
 function create(key: NativeIpcKey, size = 64): SharedMemory {
@@ -171,10 +165,10 @@ describe("Python's multiprocessing.shared_memory", withPython, () => {
       other.data()![turn] = turn + 1;
       assert.equal(memory.lock(), true, memory.errorString());
       assert.equal(other.tryLock(), false);
-      assert.equal(existsSync(semaphorePath(key)), true);
+      assert.equal(existsSync(lockPath(key)), true);
     }
     assert.equal(existsSync(segmentPath(key)), true);
-    assert.equal(existsSync(semaphorePath(key)), false, "the lock was ours");
+    assert.equal(existsSync(lockPath(key)), false, "the lock was ours");
     assert.deepEqual(await peer.request("read", 0, 3), [1, 2, 0]);
     const memory = new SharedMemory(key);
     assert.equal(memory.create(64), false);
@@ -212,7 +206,7 @@ function compile(): string | undefined {
   folder = mkdtempSync(`${tmpdir()}/posix-peer-`);
   const output = `${folder}/peer`;
   const source = `${fixtures}posix_peer.c`;
-  for (const compiler of ["cc", "gcc"]) {
+  for (const compiler of compilers) {
     const { error, status, stderr } = spawnSync(
       compiler,
       ["-O1", "-o", output, source, "-pthread", "-lrt"],
@@ -223,7 +217,7 @@ function compile(): string | undefined {
     program = output;
     return undefined;
   }
-  return "no C compiler (cc)";
+  return `no C compiler (${compilers.join(", ")})`;
 }
 
 after(() => {
@@ -246,7 +240,7 @@ function startC(): Agent {
 async function startCWith(key: NativeIpcKey): Promise<Agent> {
   const peer = startC();
   assert.ok(await peer.request("attach", key.nativeKey) > 0);
-  assert.equal(await peer.request("sem_open", key.nativeKey), 0);
+  assert.equal(await peer.request("sem_open", lockName(key)), 0);
   return peer;
 }
 
@@ -265,7 +259,7 @@ describe("a C program", withC, () => {
 
     const other = newKey();
     assert.equal(await peer.request("create", other.nativeKey, 3000), 3000);
-    assert.equal(await peer.request("sem_create", other.nativeKey, 1), 0);
+    assert.equal(await peer.request("sem_create", lockName(other), 1), 0);
     {
       using found = attach(other);
       assert.equal(found.size(), 3000);
@@ -276,9 +270,9 @@ describe("a C program", withC, () => {
     }
     assert.equal(await peer.request("sem_getvalue"), 1);
     assert.equal(existsSync(segmentPath(other)), true, "it is not ours to remove");
-    assert.equal(existsSync(semaphorePath(other)), true, "nor is its semaphore");
+    assert.equal(existsSync(lockPath(other)), true, "nor is its semaphore");
     assert.equal(await peer.request("unlink", other.nativeKey), 0);
-    assert.equal(await peer.request("sem_unlink", other.nativeKey), 0);
+    assert.equal(await peer.request("sem_unlink", lockName(other)), 0);
     assert.equal(await peer.end(), 0);
   });
 
@@ -399,7 +393,7 @@ describe("a C program", withC, () => {
   test("that is killed with a lock of its own: that stays until it is removed", async () => {
     const key = newKey();
     const peer = startC();
-    assert.equal(await peer.request("sem_create", key.nativeKey, 1), 0);
+    assert.equal(await peer.request("sem_create", lockName(key), 1), 0);
     assert.equal(await peer.request("sem_wait"), 0);
     await peer.kill();
     for (let turn = 0; turn < 2; turn++) {
@@ -407,8 +401,8 @@ describe("a C program", withC, () => {
       assert.equal(memory.tryLock(), false);
       assert.equal(memory.tryLock(100), false);
     }
-    assert.equal(existsSync(semaphorePath(key)), true);
-    rmSync(semaphorePath(key));
+    assert.equal(existsSync(lockPath(key)), true);
+    rmSync(lockPath(key));
     using memory = create(key);
     assert.equal(memory.tryLock(), true, memory.errorString());
   });
@@ -449,8 +443,8 @@ describe("a C program", withC, () => {
       assert.equal(memory.lock() && memory.unlock(), true, memory.errorString());
     }
     const peer = startC();
-    assert.equal(await peer.request("sem_unlink", key.nativeKey), 0);
-    assert.equal(existsSync(semaphorePath(key)), false);
+    assert.equal(await peer.request("sem_unlink", lockName(key)), 0);
+    assert.equal(existsSync(lockPath(key)), false);
     assert.equal(first.lock(), true, first.errorString());
     assert.equal(second.tryLock(50), false);
     assert.equal(first.unlock(), true, first.errorString());
@@ -460,7 +454,7 @@ describe("a C program", withC, () => {
     using fourth = attach(key);
     assert.equal(third.tryLock(SOON_MS), true, third.errorString());
     assert.equal(fourth.tryLock(50), false);
-    assert.equal(existsSync(semaphorePath(key)), true);
+    assert.equal(existsSync(lockPath(key)), true);
     assert.equal(await peer.end(), 0);
   });
 
@@ -484,7 +478,7 @@ describe("a C program", withC, () => {
       assert.equal(semaphore.release(32767), true, semaphore.errorString());
       assert.equal(await peer.request("sem_getvalue"), 4 + 32767);
     }
-    assert.equal(existsSync(semaphorePath(key)), false, "the last of us has removed it");
+    assert.equal(existsSync(semaphorePath(key.nativeKey)), false, "the last of us has removed it");
     assert.equal(await peer.request("sem_create", key.nativeKey, 1), 0);
     {
       using semaphore = new SystemSemaphore(key, 9);
@@ -500,9 +494,9 @@ describe("a C program", withC, () => {
   test("finds a sem_t with nothing in it that C would not put there", async () => {
     const [key, foreign] = [newKey(), newKey()];
     const peer = startC();
-    assert.equal(await peer.request("sem_create", foreign.nativeKey, 1), 0);
+    assert.equal(await peer.request("sem_create", lockName(foreign), 1), 0);
     using memory = create(key);
-    const bytes = (one: NativeIpcKey) => [...readFileSync(semaphorePath(one))];
+    const bytes = (one: NativeIpcKey) => [...readFileSync(lockPath(one))];
     const assertSame = (what: string) => {
       assert.deepEqual(bytes(key).slice(0, 16), bytes(foreign).slice(0, 16), what);
       assert.deepEqual(bytes(key).slice(24), new Array(8).fill(0), what);
@@ -527,7 +521,7 @@ describe("a C program", withC, () => {
     assert.equal(found.create(64) && found.lock() && found.unlock(), true, found.errorString());
     assert.deepEqual(bytes(foreign).slice(0, 16), before);
     assert.equal(await peer.request("sem_getvalue"), 1);
-    assert.equal(await peer.request("sem_unlink", foreign.nativeKey), 0);
+    assert.equal(await peer.request("sem_unlink", lockName(foreign)), 0);
     assert.equal(await peer.end(), 0);
   });
 
@@ -568,7 +562,7 @@ describe("a C program", withC, () => {
   test("is waited for as long as it makes a segment under the lock", async () => {
     const key = newKey();
     const peer = startC();
-    assert.equal(await peer.request("sem_create", key.nativeKey, 1), 0);
+    assert.equal(await peer.request("sem_create", lockName(key), 1), 0);
     assert.equal(await peer.request("sem_wait"), 0);
     writeFileSync(segmentPath(key), "", { flag: "wx" });
     const agent = startAgent(ownRuntime);
@@ -580,7 +574,7 @@ describe("a C program", withC, () => {
     assert.equal(await attached, true, await agent.call("m", "errorString"));
     assert.equal(await agent.call("m", "size"), 100);
     assert.equal(await peer.request("sem_getvalue"), 1);
-    assert.equal(await peer.request("sem_unlink", key.nativeKey), 0);
+    assert.equal(await peer.request("sem_unlink", lockName(key)), 0);
     rmSync(segmentPath(key));
     await endAll([agent, peer]);
   });
@@ -603,7 +597,7 @@ interface Note {
 }
 
 function noteOf(key: NativeIpcKey): Note {
-  const bytes = readFileSync(semaphorePath(key));
+  const bytes = readFileSync(lockPath(key));
   const note = bytes.readUInt32LE(16);
   return {
     pid: note & PID,
@@ -614,7 +608,7 @@ function noteOf(key: NativeIpcKey): Note {
 }
 
 function areAsleep(key: NativeIpcKey): boolean {
-  return (readFileSync(semaphorePath(key))[19]! & 0x40) !== 0;
+  return (readFileSync(lockPath(key))[19]! & 0x40) !== 0;
 }
 
 /** Makes the lock taken by another process, or free with `value` 1. */
@@ -623,7 +617,7 @@ function setNote(key: NativeIpcKey, { pid, phase, namespace, start }: Note, valu
   bytes.setUint32(0, phase << 22 | pid, true);
   bytes.setUint16(4, start, true);
   bytes.setUint16(6, namespace, true);
-  const file = openSync(semaphorePath(key), "r+");
+  const file = openSync(lockPath(key), "r+");
   writeSync(file, new Uint8Array(bytes.buffer), 0, 8, 16);
   writeSync(file, new Uint8Array([value]), 0, 1, 0);
   closeSync(file);
@@ -666,7 +660,7 @@ describe("the note of who has the lock", linux, () => {
       assert.equal(noteOf(key).pid, process.pid);
       assert.equal(other.tryLock(), false);
       assert.equal(memory.unlock(), true, memory.errorString());
-      assert.equal(readFileSync(semaphorePath(key))[0], 1);
+      assert.equal(readFileSync(lockPath(key))[0], 1);
       assert.equal(other.tryLock(), true, other.errorString());
       assert.equal(memory.tryLock(), false);
       memory[Symbol.dispose]();
@@ -678,9 +672,9 @@ describe("the note of who has the lock", linux, () => {
     for (const phase of [TRYING, WAITING, HOLDING]) {
       setNote(key, { pid: deadPid(), phase, namespace, start: 1234 }, 1);
       assert.equal(memory.tryLock(), true, memory.errorString());
-      assert.equal(readFileSync(semaphorePath(key))[0], 0);
+      assert.equal(readFileSync(lockPath(key))[0], 0);
       assert.equal(memory.unlock(), true, memory.errorString());
-      assert.equal(readFileSync(semaphorePath(key))[0], 1);
+      assert.equal(readFileSync(lockPath(key))[0], 1);
     }
     memory[Symbol.dispose]();
   });
@@ -812,7 +806,7 @@ describe("an object of another program", linux, () => {
       assert.equal(opened.data()![0], 1);
       assert.equal(opened.detach(), true, opened.errorString());
       assert.equal(statSync(segmentPath(key)).size, size);
-      assert.equal(existsSync(semaphorePath(key)), false, "the lock was ours");
+      assert.equal(existsSync(lockPath(key)), false, "the lock was ours");
       rmSync(segmentPath(key));
     });
   }
@@ -834,15 +828,15 @@ describe("an object of another program", linux, () => {
 
   test("that is no semaphore is no lock: it is a KeyError that says so", () => {
     const key = newKey();
-    writeFileSync(semaphorePath(key), "too short", { flag: "wx", mode: 0o600 });
+    writeFileSync(lockPath(key), "too short", { flag: "wx", mode: 0o600 });
     using memory = create(key);
     assert.equal(memory.lock(), false);
     assert.match(memory.errorString(), /is no semaphore: it is too small; remove it/);
     using semaphore = new SystemSemaphore(key, 1);
     assert.equal(semaphore.error(), SystemSemaphoreError.KeyError);
     assert.match(semaphore.errorString(), /is no semaphore: it is too small; remove it/);
-    assert.equal(readFileSync(semaphorePath(key), "utf8"), "too short");
-    rmSync(semaphorePath(key));
+    assert.equal(readFileSync(lockPath(key), "utf8"), "too short");
+    rmSync(lockPath(key));
   });
 
   for (const how of ["removed", "renamed"]) {
@@ -919,7 +913,7 @@ describe("the names of POSIX objects", linux, () => {
     using memory = create(longest);
     assert.equal(existsSync(segmentPath(longest)), true);
     assert.equal(memory.lock(), true, memory.errorString());
-    assert.equal(existsSync(semaphorePath(longest)), true);
+    assert.equal(existsSync(lockPath(longest)), true);
     using semaphore = new SystemSemaphore(new NativeIpcKey(`/y${name.slice(1)}`, type), 1);
     assert.equal(semaphore.acquire(), true, semaphore.errorString());
   });
@@ -929,7 +923,7 @@ describe("the names of POSIX objects", linux, () => {
     using memory = create(key);
     assert.equal(memory.lock(), true, memory.errorString());
     const lock = SystemSemaphore.legacyNativeKey(key.legacyKey, type);
-    for (const path of [segmentPath(key), semaphorePath(lock)]) {
+    for (const path of [segmentPath(key), semaphorePath(lock.nativeKey)]) {
       assert.equal(statSync(path).mode & 0o777, 0o600, path);
     }
     assert.match(key.nativeKey, /^\/qipc_sharedmemory_test[0-9a-f]{40}$/);
@@ -998,9 +992,9 @@ describe("what another user plants gains him nothing", withNobody, () => {
     const key = newKey();
     const bytes = new Uint8Array(32);
     bytes[0] = 1;
-    writeFileSync(semaphorePath(key), bytes, { flag: "wx" });
-    chownSync(semaphorePath(key), NOBODY, NOBODY);
-    chmodSync(semaphorePath(key), 0o666);
+    writeFileSync(lockPath(key), bytes, { flag: "wx" });
+    chownSync(lockPath(key), NOBODY, NOBODY);
+    chmodSync(lockPath(key), 0o666);
     using memory = create(key);
     assert.equal(memory.lock(), false);
     assert.equal(memory.error(), LockError);
@@ -1011,12 +1005,12 @@ describe("what another user plants gains him nothing", withNobody, () => {
     assert.equal(semaphore.error(), SystemSemaphoreError.PermissionDenied);
     assert.match(semaphore.errorString(), whose);
     assert.equal(semaphore.acquire(), false);
-    assert.deepEqual(new Uint8Array(readFileSync(semaphorePath(key))), bytes, "nobody touched it");
+    assert.deepEqual(new Uint8Array(readFileSync(lockPath(key))), bytes, "nobody touched it");
     assert.equal(existsSync(segmentPath(key)), false);
-    remove(semaphorePath(key));
+    remove(lockPath(key));
   });
 
-  for (const pathOf of [segmentPath, semaphorePath]) {
+  for (const pathOf of [segmentPath, lockPath]) {
     const what = pathOf === segmentPath ? "segment" : "lock";
 
     const use = (key: NativeIpcKey, says: RegExp) => {
@@ -1141,7 +1135,7 @@ describe("what belongs to another user", withNobody, () => {
     // One user's process sees that another's has died.
     await agent.kill();
     assert.equal(memory.tryLock(SOON_MS), true, memory.errorString());
-    assert.equal(statSync(semaphorePath(key)).mode & 0o777, permissions);
+    assert.equal(statSync(lockPath(key)).mode & 0o777, permissions);
   });
 
   test("stays if another user is the last one out, who may not remove it", async () => {
@@ -1173,7 +1167,7 @@ describe("what belongs to another user", withNobody, () => {
     await expectTrue(agent, "lock");
     await expectTrue(agent, "detach");
     assert.equal(existsSync(segmentPath(key)), true);
-    assert.equal(existsSync(semaphorePath(key)), false);
+    assert.equal(existsSync(lockPath(key)), false);
     assert.equal(await agent.end(), 0);
     remove(segmentPath(key));
   });
@@ -1279,7 +1273,7 @@ describe("a /dev/shm that is full", withNamespaces, () => {
     await giveMemory(agent, key);
     await expectTrue(agent, "create", 2 ** 15);
     writeFileSync(`${filler}2`, new Uint8Array(2 ** 15));
-    const hole = `${folderOf(agent)}/sem.${key.nativeKey.slice(1)}`;
+    const hole = `${folderOf(agent)}/${basename(lockPath(key))}`;
     writeFileSync(hole, "");
     truncateSync(hole, 32);
     await assertAgentFails(agent, ["lock"], LockError, full);

@@ -19,6 +19,8 @@ export interface Plan {
   readonly leftOut: readonly LeftOut[];
   /** The tests that start processes of the platform too; in the others they are the system's. */
   readonly agents: "all" | readonly string[];
+  /** Those of them that start no others: the system's cannot share what they are about. */
+  readonly alone?: readonly string[];
 }
 
 /** Some tests, in one runtime. */
@@ -26,6 +28,8 @@ export interface Part {
   readonly name: Name;
   /** Whether the processes that they start of this runtime are of the platform too. */
   readonly agents: boolean;
+  /** Whether they start no others. */
+  readonly alone: boolean;
   /** For the arguments of scripts/test.ts. */
   readonly files: readonly string[];
 }
@@ -42,18 +46,26 @@ export function partsOf(plan: Plan, name: Name, texts: readonly string[]): Part[
   const all = readdirSync(path.join(root, "tests")).filter((file) => file.endsWith(ENDING))
     .map((file) => file.slice(0, -ENDING.length));
   const agents = plan.agents === "all" ? all : plan.agents;
-  const known = [...agents, ...plan.leftOut.flatMap(({ files, allBut }) => files ?? allBut ?? [])];
+  const alone = plan.alone ?? [];
+  const known = [
+    ...agents,
+    ...alone,
+    ...plan.leftOut.flatMap(({ files, allBut }) => files ?? allBut ?? []),
+  ];
   const unknown = known.find((file) => !all.includes(file));
   if (unknown !== undefined) throw new Error(`there is no tests/${unknown}${ENDING}`);
   const files = texts.length > 0
     ? all.filter((file) => texts.some((text) => `/${file}${ENDING}`.includes(text)))
     : all.filter((file) => !plan.leftOut.some((rule) => isLeftOut(file, name, rule)));
-  return [true, false].map((withAgents) => ({
-    name,
-    agents: withAgents,
-    files: files.filter((file) => agents.includes(file) === withAgents)
-      .map((file) => `/${file}${ENDING}`),
-  })).filter((part) => part.files.length > 0);
+  const part = (isIn: (file: string) => boolean, how: Pick<Part, "agents" | "alone">) => ({
+    ...{ name, ...how },
+    files: files.filter(isIn).map((file) => `/${file}${ENDING}`),
+  });
+  return [
+    part((file) => alone.includes(file), { agents: true, alone: true }),
+    part((file) => agents.includes(file) && !alone.includes(file), { agents: true, alone: false }),
+    part((file) => !agents.includes(file), { agents: false, alone: false }),
+  ].filter(({ files }) => files.length > 0);
 }
 
 export function showLeftOut({ leftOut }: Plan): void {

@@ -65,7 +65,7 @@ function temporaryFolder(): string {
 }
 
 async function test(platform: Platform, part: Part, args: readonly string[]): Promise<Outcome> {
-  const { name, agents, files } = part;
+  const { name, agents, alone, files } = part;
   const [folder, log] = [temporaryFolder(), path.join(temporaryFolder(), "log")];
   const hosts = names.flatMap((host) => {
     const found = findRuntime(host);
@@ -73,11 +73,13 @@ async function test(platform: Platform, part: Part, args: readonly string[]): Pr
       ? []
       : [[`SHARED_MEMORY_TEST_HOST_${host.toUpperCase()}`, found.command]];
   });
+  const others = alone ? names.filter((other) => other !== name) : [];
   const env = {
     NO_COLOR: "1",
     ...process.env,
     ...platform.env,
     ...Object.fromEntries(hosts),
+    ...Object.fromEntries(others.map((other) => [variableOf(other), "none"])),
     [variableOf(name)]: (agents ? platform.commands : platform.aloneCommands)?.[name],
     TMPDIR: folder,
   };
@@ -120,10 +122,11 @@ export async function testPlatform(
   if (texts.length === 0) showLeftOut(plan);
   const text = ([passed, failed, skipped]: Outcome["counts"]) =>
     `${passed} passed, ${failed} failed, ${skipped} skipped`;
-  for (const { name, agents, files, counts, seconds } of outcomes) {
+  for (const { name, agents, alone, files, counts, seconds } of outcomes) {
     const peers = agents ? "of the platform too" : "the system's";
+    const others = alone ? ", and no other runtime is started" : "";
     console.log(
-      `${name}, ${files.length} files, the ${name} they start is ${peers}: ` +
+      `${name}, ${files.length} files, the ${name} they start is ${peers}${others}: ` +
         `${text(counts)} in ${seconds.toFixed(0)} s`,
     );
   }
