@@ -12,7 +12,7 @@ import type {
 import { cString, type FileStatus, type Libc } from "./libc.ts";
 import { FOLDER, isMarked, PosixFile, posixName } from "./posix_file.ts";
 import { noteHolder } from "./posix_lock.ts";
-import { SEM_BYTES, VALUE } from "./posix_mapped_semaphore.ts";
+import { SEM_BYTES, valueOf } from "./posix_mapped_semaphore.ts";
 import { readSharedLocks } from "./systemv_tables.ts";
 
 /** What every name that Qt makes of a key has. */
@@ -169,7 +169,7 @@ export class PosixInspection implements Inspection {
     const { pid, areAsleep } = noteHolder(view);
     const holder = pid === null ? null : { pid, alive: this.#libc.isRunning(pid) };
     const waiting = areAsleep ? null : view.getUint32(4, true);
-    return { value: view.getUint32(0, true) & VALUE, waiting, holder };
+    return { value: valueOf(view.getInt32(0, true)), waiting, holder };
   }
 
   #lockName(name: string): string {

@@ -5,8 +5,15 @@ import type { PosixLibrary } from "./posix_library.ts";
 
 /** `sizeof(sem_t)` of glibc and musl on 64-bit processors. */
 export const SEM_BYTES = 32;
-/** The bits of its first word that are the value, in both. */
-export const VALUE = 0x7fff_ffff;
+
+/**
+ * The value that its first word, a signed one, stands for. The highest bit says that somebody waits, and
+ * in musl before 1.2.4 the whole word does: it is -1.
+ */
+export function valueOf(word: number): number {
+  return word === -1 ? 0 : word & 0x7fff_ffff;
+}
+
 /** How long a call into the C library waits at most, so that a worker can be ended. */
 export const SLICE_MS = 1000;
 /** The same on another thread, for which the end of a Node program waits. */
@@ -100,7 +107,7 @@ export class MappedSemaphore {
 
   /** How many there are to take. */
   get value(): number {
-    return Atomics.load(this.#value, 0) & VALUE;
+    return valueOf(Atomics.load(this.#value, 0));
   }
 
   /** Takes one; `false` after `ms`. */

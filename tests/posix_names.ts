@@ -1,7 +1,7 @@
 /** Where the C library of the runtime under test keeps POSIX objects, and the compiler for programs that share them. */
 import process from "node:process";
 import { isGlibc } from "../backends/posix_library.ts";
-import type { NativeIpcKey } from "../mod.ts";
+import { NativeIpcKey } from "../mod.ts";
 import { systemLibrary } from "./support.ts";
 
 const isMusl = process.platform === "linux" && !isGlibc(systemLibrary());
@@ -16,6 +16,11 @@ export function segmentPath({ nativeKey }: NativeIpcKey): string {
 /** What C programs call the lock of a segment: musl has one set of names for segments and semaphores. */
 export function lockName({ nativeKey }: NativeIpcKey): string {
   return isMusl ? `${nativeKey}_sem` : nativeKey;
+}
+
+/** The lock of a segment as the semaphore that it is. */
+export function lockKey(key: NativeIpcKey): NativeIpcKey {
+  return new NativeIpcKey(lockName(key), key.type);
 }
 
 export function lockPath(key: NativeIpcKey): string {

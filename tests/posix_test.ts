@@ -34,7 +34,14 @@ import {
   SystemSemaphoreError,
 } from "../mod.ts";
 import { chosenKey, giveMemory, sourceOf } from "./key_types.ts";
-import { compilers, lockName, lockPath, segmentPath, semaphorePath } from "./posix_names.ts";
+import {
+  compilers,
+  lockKey,
+  lockName,
+  lockPath,
+  segmentPath,
+  semaphorePath,
+} from "./posix_names.ts";
 import { expectTrue } from "./qt_pairs.ts";
 import {
   Agent,
@@ -832,7 +839,7 @@ describe("an object of another program", linux, () => {
     using memory = create(key);
     assert.equal(memory.lock(), false);
     assert.match(memory.errorString(), /is no semaphore: it is too small; remove it/);
-    using semaphore = new SystemSemaphore(key, 1);
+    using semaphore = new SystemSemaphore(lockKey(key), 1);
     assert.equal(semaphore.error(), SystemSemaphoreError.KeyError);
     assert.match(semaphore.errorString(), /is no semaphore: it is too small; remove it/);
     assert.equal(readFileSync(lockPath(key), "utf8"), "too short");
@@ -877,11 +884,13 @@ describe("the names of POSIX objects", linux, () => {
     ] as const
   ) {
     test(`${JSON.stringify(nativeKey).slice(0, 40)} is a KeyError that says why`, () => {
-      const memory = new SharedMemory(new NativeIpcKey(nativeKey, type));
+      const key = new NativeIpcKey(nativeKey, type);
+      const memory = new SharedMemory(key);
       assertFailed(memory, memory.create(64), KeyError, says);
       assertFailed(memory, memory.attach(), KeyError, says);
       assertFailed(memory, memory.createOrAttach(64), KeyError, says);
-      using semaphore = new SystemSemaphore(new NativeIpcKey(nativeKey, type), 1);
+      // For length it is the lock's name that counts.
+      using semaphore = new SystemSemaphore(nativeKey.length > 100 ? lockKey(key) : key, 1);
       assert.equal(semaphore.error(), SystemSemaphoreError.KeyError);
     });
   }
@@ -1001,7 +1010,7 @@ describe("what another user plants gains him nothing", withNobody, () => {
     assert.match(memory.errorString(), whose);
     assert.equal(memory.detach(), true, memory.errorString());
     assertFailed(memory, memory.createOrAttach(64), PermissionDenied, whose);
-    using semaphore = new SystemSemaphore(key, 1);
+    using semaphore = new SystemSemaphore(lockKey(key), 1);
     assert.equal(semaphore.error(), SystemSemaphoreError.PermissionDenied);
     assert.match(semaphore.errorString(), whose);
     assert.equal(semaphore.acquire(), false);
