@@ -1,5 +1,6 @@
 /** Makes what the runtimes for Linux on arm64 need on x64: an emulator, and their C library. */
 import path from "node:path";
+import process from "node:process";
 import { buildAppleVariadic } from "./apple_variadic.ts";
 import { aptInstall, cacheFolder, run, unpackNpm, versionOf } from "./common.ts";
 import type { Name } from "./plan.ts";
@@ -58,7 +59,10 @@ export function setUpArm64(): Platform {
   return {
     commands: all((name) => write(name, "")),
     aloneCommands: all((name) => write(name, "-alone", { [variableOf(name)]: undefined })),
-    env: { SHARED_MEMORY_TEST_PATIENCE: "4", ...buildAppleVariadic(cache) },
+    env: {
+      SHARED_MEMORY_TEST_PATIENCE: process.env["SHARED_MEMORY_TEST_PATIENCE"] ?? "4",
+      ...buildAppleVariadic(cache),
+    },
     description: `Linux arm64, by QEMU ${qemu}: ` +
       `Deno ${versions.deno}, Bun ${versions.bun}, Node ${versions.node}`,
   };
