@@ -12,7 +12,7 @@ that processes for arm64 and for x64 share. Without files, all are run that emul
 
   --runtime <name>      deno, bun or node; may be given more than once (default: all)
   --filter <text>       only suites and top-level tests whose name contains the text
-  --deadline <seconds>  for all the tests of one runtime (default: 600)
+  --deadline <seconds>  for all the tests of one runtime (default: 1200)
   --setup-only          installs what is missing
   --help
 

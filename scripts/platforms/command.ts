@@ -14,7 +14,7 @@ function parse(usage: string) {
       options: {
         runtime: { type: "string", multiple: true },
         filter: { type: "string" },
-        deadline: { type: "string", default: "600" },
+        deadline: { type: "string", default: "1200" },
         "setup-only": { type: "boolean" },
         help: { type: "boolean" },
       },

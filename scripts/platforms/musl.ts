@@ -11,7 +11,7 @@ npm. The other runtimes that a test starts are those of this machine, so that pr
 with glibc share, but for POSIX semaphores, which they cannot share: there C programs are built for musl.
 
   --filter <text>       only suites and top-level tests whose name contains the text
-  --deadline <seconds>  for all the tests (default: 600)
+  --deadline <seconds>  for all the tests (default: 1200)
   --setup-only          installs what is missing
   --help
 

@@ -2,6 +2,7 @@
 import { readFileSync, symlinkSync } from "node:fs";
 import { createHash } from "node:crypto";
 import path from "node:path";
+import process from "node:process";
 import { aptInstall, buildFolder, cacheFolder, root, run, unpackNpm, versionOf } from "./common.ts";
 import type { Platform } from "./suite.ts";
 import { writeWrapper } from "./wrapper.ts";
@@ -33,7 +34,8 @@ export function setUpMusl(): Platform {
   return {
     // glibc's programs that Bun starts see the variable too, and find what they had anyway.
     commands: { bun: writeWrapper(cache, "bun", { LD_LIBRARY_PATH: libraries }, [bun]) },
-    env: {},
+    // Two halves of the tests share the processors.
+    env: { SHARED_MEMORY_TEST_PATIENCE: process.env["SHARED_MEMORY_TEST_PATIENCE"] ?? "2" },
     description: `Linux x64 with musl ${musl}: Bun ${version}`,
   };
 }
