@@ -60,3 +60,13 @@ export const STAT = {
   size: 96,
   blocks: 104,
 } as const;
+
+// <sys/proc_info.h>: about the thread of a number that is never used again
+export const PROC_PIDTHREADID64INFO = 15;
+/** `sizeof(struct proc_threadinfo)` */
+export const PROC_THREADINFO_BYTES = 112;
+
+// <os/os_sync_wait_on_address.h>: OS_SYNC_WAIT_ON_ADDRESS_SHARED, OS_SYNC_WAKE_BY_ADDRESS_SHARED
+export const OS_SYNC_SHARED = 1;
+// <os/clock.h>
+export const OS_CLOCK_MACH_ABSOLUTE_TIME = 32;

@@ -17,6 +17,7 @@ const SIGNATURES = {
   SetLastError: { args: ["u32"], returns: "void" },
   CloseHandle: { args: ["u64"], returns: "i32" },
   Sleep: { args: ["u32"], returns: "void" }, // (milliseconds)
+  ProcessIdToSessionId: { args: ["u32", "buffer"], returns: "i32" }, // (pid, DWORD *session)
   LocalAlloc: { args: ["u32", "u64"], returns: "u64" }, // (flags, bytes) -> HLOCAL
   LocalFree: { args: ["u64"], returns: "u64" },
   RtlMoveMemory: { args: ["u64", "buffer", "u64"], returns: "void" }, // (destination, source, length)
@@ -33,6 +34,9 @@ const SIGNATURES = {
   ReleaseSemaphore: { args: ["u64", "i32", "buffer"], returns: "i32" }, // (semaphore, count, LONG *previous)
   CreateMutexW: { args: ["u64", "i32", "buffer"], returns: "u64" }, // (attributes, owned, name)
   ReleaseMutex: { args: ["u64"], returns: "i32" },
+  CreateEventW: { args: ["u64", "i32", "i32", "buffer"], returns: "u64" }, // (attributes, manual reset, set, name)
+  OpenEventW: { args: ["u32", "i32", "buffer"], returns: "u64" }, // (access, inherit, name)
+  SetEvent: { args: ["u64"], returns: "i32" },
   WaitForSingleObject: { args: ["u64", "u32"], returns: "u32" }, // (handle, milliseconds)
   // (count, HANDLE *, all of them, milliseconds)
   WaitForMultipleObjects: { args: ["u32", "u64", "i32", "u32"], returns: "u32" },
@@ -112,6 +116,13 @@ export class Kernel32 {
   openMutex(name: string, wide: Uint8Array): bigint {
     const { CreateMutexW } = this.c;
     return this.#handle("CreateMutexW", name, () => CreateMutexW(0n, 0, wide));
+  }
+
+  /** The session that a process is in, whose names it sees; 0 if that is not known. */
+  sessionOf(pid: number): number {
+    const session = new Uint32Array(1);
+    this.c.ProcessIdToSessionId(pid, new Uint8Array(session.buffer));
+    return session[0]!;
   }
 
   /** Waits for an object; `ms` is a whole number. */

@@ -3,10 +3,13 @@ import { UnsupportedError } from "../errors.ts";
 import { selectFfi } from "../ffi/mod.ts";
 import type { Ffi } from "../ffi/types.ts";
 import { isSupported, NativeIpcKeyType, schemeOf } from "../native_ipc_key.ts";
+import { DarwinSleeper } from "./darwin_sleeper.ts";
+import { DarwinThreads } from "./darwin_threads.ts";
 import { errnoText, Failure } from "./errno.ts";
 import { Kernel32 } from "./kernel32.ts";
 import { Libc } from "./libc.ts";
 import { Mappings } from "./mapping.ts";
+import { OwnerMutexes } from "./owner_mutex.ts";
 import { DarwinPosixLibrary } from "./posix_darwin_library.ts";
 import { DarwinPosixSegments } from "./posix_darwin_segment.ts";
 import { DarwinPosixSemaphores } from "./posix_darwin_semaphore.ts";
@@ -17,9 +20,13 @@ import { Pthreads } from "./pthread.ts";
 import { PROJECT_ID } from "./systemv_key_file.ts";
 import { SystemVSegments } from "./systemv_segment.ts";
 import { SystemVSemaphores } from "./systemv_semaphore.ts";
+import type { SharedMutexes } from "./shared_mutex.ts";
 import type { Backend } from "./types.ts";
+import { WindowsEvents } from "./windows_event.ts";
+import { WindowsMutexes } from "./windows_mutex.ts";
 import { WindowsSegments } from "./windows_segment.ts";
 import { WindowsSemaphores } from "./windows_semaphore.ts";
+import type { WordSleeper } from "./word_sleeper.ts";
 
 export interface Platform {
   readonly os: string;
@@ -146,23 +153,40 @@ function load(type: NativeIpcKeyType): Backend {
 }
 
 let posixLibrary: PosixLibrary | undefined;
-let pthreads: Pthreads | undefined;
+let kernel: Kernel32 | undefined;
+let darwinSleeper: DarwinSleeper | null | undefined;
+let mutexes: SharedMutexes | undefined;
 
-/** What sleeps until a word of memory is woken; `null` where no system call does that between processes. */
-export function wordSleeper(): PosixLibrary | null {
+/**
+ * What sleeps until a word of a segment changes; `null` where no system call does that between processes.
+ *
+ * @param id what tells the word from others where its address does not
+ * @param read what the word is now
+ */
+export function wordSleeper(id: number, read: () => number | undefined): WordSleeper | null {
   const { platform: os, arch } = process;
-  if (os !== "linux") return null;
-  return posixLibrary ??= new PosixLibrary(libc ??= libraryOf(selectFfi(), { os, arch }));
+  if (os === "win32") return new WindowsEvents(kernel ??= new Kernel32(selectFfi()), id, read);
+  libc ??= libraryOf(selectFfi(), { os, arch });
+  if (os !== "darwin") return posixLibrary ??= new PosixLibrary(libc);
+  if (darwinSleeper === undefined) darwinSleeper = DarwinSleeper.load(libc);
+  return darwinSleeper;
 }
 
-/** @throws {UnsupportedError} where the C library has no robust mutexes */
-export function pthreadsOf(what: string): Pthreads {
+/** A number for `wordSleeper`; 0 where it needs none. */
+export function wordId(): number {
+  if (process.platform !== "win32") return 0;
+  return crypto.getRandomValues(new Uint32Array(1))[0]!;
+}
+
+/** @throws {UnsupportedError} on other systems, and where the C library has no robust ones */
+export function sharedMutexes(): SharedMutexes {
+  return mutexes ??= loadMutexes();
+}
+
+function loadMutexes(): SharedMutexes {
   const { platform: os, arch } = process;
-  if (os !== "linux") {
-    throw new UnsupportedError(
-      `${what} is not supported on ${os} yet: it needs the robust mutexes that Linux has; use lock() of ` +
-        "a SharedMemory",
-    );
-  }
-  return pthreads ??= new Pthreads(libc ??= libraryOf(selectFfi(), { os, arch }));
+  if (os === "win32") return new WindowsMutexes(kernel ??= new Kernel32(selectFfi()));
+  libc ??= libraryOf(selectFfi(), { os, arch });
+  if (os !== "darwin") return new Pthreads(libc);
+  return new OwnerMutexes(libc.ffi, new DarwinThreads(libc), DarwinSleeper.load(libc));
 }

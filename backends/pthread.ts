@@ -23,6 +23,7 @@ import {
   tryLoad,
 } from "./posix_library.ts";
 import { RobustList, RobustNode } from "./robust_list.ts";
+import { type LockOutcome, MutexLibrary, type SharedMutexes } from "./shared_mutex.ts";
 
 /** All of them return an errno. */
 const SIGNATURES = {
@@ -49,15 +50,6 @@ const TIMED_LOCK = {
 /** For the attributes: glibc and musl use 4 bytes of them. */
 const ATTRIBUTES_BYTES = 64;
 
-/** Who made a mutex: the C libraries lay it out differently. */
-export const MutexLibrary = { glibc: 1, musl: 2 } as const;
-
-/**
- * How a lock went: `abandoned` is taken, and the thread that had it has ended, `held` is not,
- * `unrecoverable` never will be, and any other number is the errno.
- */
-export type LockOutcome = "taken" | "abandoned" | "held" | "unrecoverable" | number;
-
 /** A `pthread_mutex_t` in a segment, as one thread uses it. */
 export class PthreadMutex extends RobustNode {
   /** The word that says what kind of mutex it is, without which no call of the C library is safe. */
@@ -81,9 +73,9 @@ export class PthreadMutex extends RobustNode {
  * Their memory is everybody's, and the C library trusts it: it follows pointers that lie in a mutex that
  * is held. So each call first makes sure that what it trusts is what it should be.
  */
-export class Pthreads {
-  /** One of {@linkcode MutexLibrary}. */
+export class Pthreads implements SharedMutexes<PthreadMutex> {
   readonly library: number;
+  readonly scopeName = "namespace of pids (another container), whose threads have the same numbers";
   /** Where in a mutex what is, in bytes. */
   readonly offsets: { readonly kind: number; readonly holder: number };
   readonly #libc: Libc;
@@ -143,21 +135,22 @@ export class Pthreads {
   }
 
   /** What tells the thread ids of one container from those of another. */
-  pidNamespace(): number {
+  scope(): number {
     return this.#libc.pidNamespace() | 0;
   }
 
-  /** Makes one of bytes that nobody uses. */
   init(address: bigint): void {
     require("pthread_mutex_init", this.#c.pthread_mutex_init(address, this.#attributes));
   }
 
-  /** Whether the bytes are of such a mutex. */
+  join(address: bigint): PthreadMutex {
+    return new PthreadMutex(this, address);
+  }
+
   isMutex({ kind }: PthreadMutex): boolean {
     return kind[0] === this.#kind;
   }
 
-  /** Takes one; `held` if somebody else does not give it back within `ms`. */
   lock(mutex: PthreadMutex, ms: number): LockOutcome {
     let errno = this.#c.pthread_mutex_trylock(mutex.address);
     // musl's does not say whose it is.
@@ -193,7 +186,7 @@ export class Pthreads {
     return Atomics.load(holder, 0) === before ? thread : null;
   }
 
-  /** Gives back one that this thread holds; `false` if somebody has overwritten it, so that others may hold it. */
+  /** `false` if somebody has overwritten it. */
   unlock(mutex: PthreadMutex): boolean {
     mutex.kind[0] = this.#kind;
     this.#list.restore(mutex);

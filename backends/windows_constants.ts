@@ -6,6 +6,7 @@ export const INVALID_HANDLE_VALUE = 0xffff_ffff_ffff_ffffn;
 // <winnt.h>
 export const PAGE_READWRITE = 0x04;
 export const SEMAPHORE_VALUE_MAX = 0x7fff_ffff; // MAXLONG
+export const EVENT_MODIFY_STATE = 0x2;
 
 /** `MEMORY_BASIC_INFORMATION` of 64-bit Windows. */
 export const MEMORY_BASIC_INFORMATION = { bytes: 48, regionSize: 24 } as const;

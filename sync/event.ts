@@ -1,11 +1,12 @@
 import { checkTimeout, type WaitOptions } from "../acquire_queue.ts";
-import { wordSleeper } from "../backends/mod.ts";
+import { wordId, wordSleeper } from "../backends/mod.ts";
 import { nextPause, pause, sleep } from "../backends/pause.ts";
 import { BACKGROUND_SLICE_MS, SLICE_MS } from "../backends/posix_mapped_semaphore.ts";
+import type { WordSleeper } from "../backends/word_sleeper.ts";
 import { HEADER_BYTES, Kind, Place } from "./place.ts";
 import { Waiter } from "./waiter.ts";
 
-const SEQUENCE_WORD = 2;
+const [SEQUENCE_WORD, ID_WORD] = [2, 3];
 /** More than can wait. */
 const ALL = 2 ** 31 - 1;
 
@@ -50,7 +51,7 @@ export class Event {
   /** What its place in the segment must be a multiple of, in bytes. */
   static readonly ALIGNMENT = 8;
   readonly #place: Place;
-  readonly #sleeper = wordSleeper();
+  readonly #sleeper: WordSleeper | null;
   /** Where its sequence is. */
   readonly #address: bigint;
   /** Those of this object who wait without blocking, and since what sequence. */
@@ -60,6 +61,10 @@ export class Event {
   private constructor(place: Place) {
     this.#place = place;
     this.#address = place.address(4 * SEQUENCE_WORD);
+    this.#sleeper = wordSleeper(
+      place.words[ID_WORD]! >>> 0,
+      () => place.isUsable ? this.#now : undefined,
+    );
   }
 
   /**
@@ -72,7 +77,7 @@ export class Event {
    */
   static create(view: ArrayBufferView, byteOffset = 0): Event {
     const place = new Place("Event.create", view, byteOffset, Event.ALIGNMENT);
-    place.make("Event.create", Kind.Event, HEADER_BYTES);
+    place.make("Event.create", Kind.Event, HEADER_BYTES, () => place.words[ID_WORD] = wordId());
     return new Event(place);
   }
 
@@ -215,8 +220,8 @@ export class Event {
   #notify(method: string, count: number): void {
     this.#place.requireUsable(method);
     // First: who is about to sleep does not, since the kernel compares, and who is woken sees it.
-    Atomics.add(this.#place.words, SEQUENCE_WORD, 1);
-    this.#sleeper?.wake(this.#address, count);
+    const before = Atomics.add(this.#place.words, SEQUENCE_WORD, 1) >>> 0;
+    this.#sleeper?.wake(this.#address, count, before);
   }
 
   #checkSince(method: string, since: number | undefined): number {

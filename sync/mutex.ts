@@ -1,16 +1,16 @@
 import type { Attachment } from "../attachment.ts";
 import { checkTimeout, type WaitOptions } from "../acquire_queue.ts";
-import { EDEADLK, errnoText } from "../backends/errno.ts";
-import { pthreadsOf } from "../backends/mod.ts";
+import { EDEADLK, errnoText, Failure } from "../backends/errno.ts";
+import { sharedMutexes } from "../backends/mod.ts";
 import { SLICE_MS } from "../backends/posix_mapped_semaphore.ts";
-import { MutexLibrary, PthreadMutex, type Pthreads } from "../backends/pthread.ts";
+import { MutexLibrary, type SharedMutexes } from "../backends/shared_mutex.ts";
 import { refuseThenable } from "../thenable.ts";
 import { AsyncQueue } from "./async_queue.ts";
 import { SyncError } from "./errors.ts";
 import { HEADER_BYTES, Kind, Place } from "./place.ts";
 
-/** In the header: where the thread ids are from, and whether who had it has left without giving it back. */
-const [NAMESPACE_WORD, ABANDONED_WORD] = [2, 3];
+/** In the header: where it can be used, and whether who had it has left without giving it back. */
+const [SCOPE_WORD, ABANDONED_WORD] = [2, 3];
 
 const LOOK_MS = 1000;
 
@@ -24,10 +24,13 @@ let abandon: (attachment: Attachment) => void;
 const watched = new WeakSet<Attachment>();
 
 /** The thread's list of what it holds leads through the segment, which must not go before. */
-function releaseBeforeEnd(attachment: Attachment): void {
+function releaseBeforeEnd(attachment: Attachment, mutexes: SharedMutexes): void {
   if (watched.has(attachment)) return;
   watched.add(attachment);
-  attachment.beforeEnd(() => abandon(attachment));
+  attachment.beforeEnd(() => {
+    abandon(attachment);
+    mutexes.close?.(attachment);
+  });
 }
 
 /**
@@ -64,8 +67,8 @@ export class Mutex {
   /** What its place in the segment must be a multiple of, in bytes. */
   static readonly ALIGNMENT = 8;
   readonly #place: Place;
-  readonly #pthreads: Pthreads;
-  readonly #mutex: PthreadMutex;
+  readonly #mutexes: SharedMutexes;
+  readonly #mutex: unknown;
   /** The header, also once the buffer of the segment was transferred away, and until that has been detached. */
   readonly #words: Int32Array;
   readonly #queue = new AsyncQueue();
@@ -86,12 +89,15 @@ export class Mutex {
     };
   }
 
-  private constructor(place: Place, pthreads: Pthreads) {
+  private constructor(call: string, place: Place, mutexes: SharedMutexes) {
     this.#place = place;
-    this.#pthreads = pthreads;
-    this.#mutex = new PthreadMutex(pthreads, place.address(HEADER_BYTES));
-    this.#words = new Int32Array(pthreads.arrayBuffer(place.address(0), HEADER_BYTES));
-    releaseBeforeEnd(place.attachment);
+    this.#mutexes = mutexes;
+    this.#mutex = orSyncError(
+      call,
+      () => mutexes.join(place.address(HEADER_BYTES), place.attachment),
+    );
+    this.#words = new Int32Array(mutexes.arrayBuffer(place.address(0), HEADER_BYTES));
+    releaseBeforeEnd(place.attachment, mutexes);
   }
 
   /**
@@ -107,12 +113,12 @@ export class Mutex {
     const call = "Mutex.create";
     const place = new Place(call, view, byteOffset, Mutex.ALIGNMENT);
     place.require(call, Mutex.BYTES);
-    const pthreads = pthreadsOf(call);
+    const mutexes = sharedMutexes();
     place.make(call, Kind.Mutex, Mutex.BYTES, () => {
-      place.words[NAMESPACE_WORD] = pthreads.pidNamespace();
-      pthreads.init(place.address(HEADER_BYTES));
-    }, pthreads.library);
-    return new Mutex(place, pthreads);
+      place.words[SCOPE_WORD] = mutexes.scope();
+      mutexes.init(place.address(HEADER_BYTES));
+    }, mutexes.library);
+    return new Mutex(call, place, mutexes);
   }
 
   /**
@@ -130,8 +136,8 @@ export class Mutex {
     const call = "Mutex.at";
     const place = new Place(call, view, byteOffset, Mutex.ALIGNMENT);
     const library = place.join(call, Kind.Mutex, Mutex.BYTES);
-    const pthreads = pthreadsOf(call);
-    if (library !== pthreads.library) {
+    const mutexes = sharedMutexes();
+    if (library !== mutexes.library) {
       const made = Object.entries(MutexLibrary).find(([, number]) => number === library)?.[0];
       throw new SyncError(
         "WrongKind",
@@ -139,14 +145,13 @@ export class Mutex {
           "another way; use lock() of a SharedMemory",
       );
     }
-    if (place.words[NAMESPACE_WORD] !== pthreads.pidNamespace()) {
+    if (place.words[SCOPE_WORD] !== mutexes.scope()) {
       throw new SyncError(
         "WrongKind",
-        `${call}: it was made in another namespace of pids (another container), whose threads have ` +
-          "the same numbers; use lock() of a SharedMemory",
+        `${call}: it was made in another ${mutexes.scopeName}; use lock() of a SharedMemory`,
       );
     }
-    const mutex = new Mutex(place, pthreads);
+    const mutex = new Mutex(call, place, mutexes);
     mutex.#requireIntact("at");
     return mutex;
   }
@@ -336,7 +341,7 @@ export class Mutex {
     this.#requireIntact(method);
     this.#isOfThread = this.#isHeld;
     if (this.#isHeld) return false;
-    const outcome = this.#pthreads.lock(this.#mutex, ms);
+    const outcome = this.#mutexes.lock(this.#mutex, ms);
     if (outcome === "taken" || outcome === "abandoned") {
       this.#hold(outcome === "abandoned");
       return true;
@@ -364,7 +369,7 @@ export class Mutex {
     const now = performance.now();
     if (now - this.#looked < LOOK_MS) return;
     this.#looked = now;
-    const thread = this.#pthreads.deadHolder(this.#mutex);
+    const thread = this.#mutexes.deadHolder(this.#mutex);
     if (thread === null) return;
     throw new SyncError(
       "Damaged",
@@ -389,7 +394,7 @@ export class Mutex {
     else held.splice(held.lastIndexOf(this), 1);
     const wasIntact = !this.#place.isUsable || this.#isIntact;
     if (wasIntact) this.#words[ABANDONED_WORD] = isAbandoned ? 1 : 0;
-    const isUnlocked = this.#pthreads.unlock(this.#mutex);
+    const isUnlocked = this.#mutexes.unlock(this.#mutex);
     this.#queue.tryAgain();
     return isUnlocked && wasIntact;
   }
@@ -401,8 +406,8 @@ export class Mutex {
   }
 
   get #isIntact(): boolean {
-    return this.#place.isIntact(Kind.Mutex, this.#pthreads.library) &&
-      this.#pthreads.isMutex(this.#mutex);
+    return this.#place.isIntact(Kind.Mutex, this.#mutexes.library) &&
+      this.#mutexes.isMutex(this.#mutex);
   }
 
   #requireIntact(method: string): void {
@@ -423,5 +428,15 @@ export class Mutex {
       "Deadlock",
       `Mutex.${method}: this thread holds it already, and would wait for itself; there is no count`,
     );
+  }
+}
+
+/** What the system refuses, as the error that this module throws. */
+function orSyncError<Result>(call: string, act: () => Result): Result {
+  try {
+    return act();
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    throw new SyncError("System", `${call}: ${error.message}`);
   }
 }

@@ -240,6 +240,20 @@ describe("a mutex in a segment", () => {
     assert.equal(mutex.withLock((wasAbandoned) => wasAbandoned), false);
   });
 
+  test("is abandoned also if nobody else had joined it when its holder was killed", async () => {
+    using memory = created();
+    const holder = startAgent(ownRuntime);
+    await attach(holder, memory);
+    await holder.run(`
+      objects.mutex = sync.Mutex.create(objects.m.view(Uint8Array));
+      objects.mutex.lock();`);
+    await holder.kill();
+    const mutex = Mutex.at(memory.view(Uint8Array));
+    assert.equal(mutex.tryLock(DEADLINE_MS), true);
+    assert.equal(mutex.wasAbandoned, true);
+    mutex.unlock();
+  });
+
   const endings: readonly [string, string][] = [
     ["detaches", "objects.m.detach();"],
     ["disposes of the segment", "objects.m[Symbol.dispose]();"],
@@ -400,11 +414,11 @@ describe("a mutex in a segment", () => {
     view.fill(0);
     assert.throws(() => mutex.lock(), { name: "SyncError", code: "Damaged" });
     assert.throws(() => mutex.tryLock(10), { code: "Damaged" });
-    Mutex.create(view);
-    mutex.lock();
+    const again = Mutex.create(view);
+    again.lock();
     view.fill(0);
-    assert.throws(() => mutex.unlock(), { code: "Damaged" });
-    assert.equal(mutex.isHeld, false);
+    assert.throws(() => again.unlock(), { code: "Damaged" });
+    assert.equal(again.isHeld, false);
   });
 
   test("is waited for while another thread of a process holds it", async () => {

@@ -1,34 +1,43 @@
 /** The C program that shares primitives with the tests: compiled once for each file that needs it. */
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
 import { once } from "node:events";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { after, before } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { SharedMemory } from "../mod.ts";
-import { ftok, keyFolder, linuxOnly, systemLibrary, withDeadline } from "./support.ts";
+import { ftok, systemLibrary, withDeadline } from "./support.ts";
 
 const source = fileURLToPath(new URL("./fixtures/sync_peer.c", import.meta.url));
 const required = (process.env["REQUIRE_PEERS"] ?? "").split(",").includes("c");
 
-const compiler = ["cc", "gcc"].find((name) => spawnSync(name, ["--version"]).status === 0);
-const isGlibc = compiler !== undefined &&
-  /gnu/.test(spawnSync(compiler, ["-dumpmachine"], { encoding: "utf8" }).stdout);
+const isWindows = process.platform === "win32";
+/** Where Windows may have it made elsewhere. */
+const given = source.replace(/c$/, "exe");
+const compiler = ["cc", "gcc", ...(isWindows ? ["clang"] : [])]
+  .find((name) => spawnSync(name, ["--version"]).status === 0);
+const isFit = isWindows || (process.platform === "linux" && compiler !== undefined &&
+  /gnu/.test(spawnSync(compiler, ["-dumpmachine"], { encoding: "utf8" }).stdout));
+const isThere = isFit && (compiler !== undefined || existsSync(given));
 
 /** For tests that need it. */
-export const cOnly: { skip?: string } = (compiler !== undefined && isGlibc) || required
-  ? linuxOnly
-  : { skip: "no C compiler (cc) for glibc" };
+export const cOnly: { skip?: string } = isThere || required
+  ? {}
+  : { skip: "no C compiler (cc), for Windows or glibc" };
 
 let folder = "";
+let program = given;
 
 /** Compiles it before the tests of a suite that may run it. */
 export function compilePeer(): void {
   before(() => {
-    if (cOnly.skip !== undefined) return;
-    folder = mkdtempSync(`${keyFolder}sync-peer-`);
-    const args = ["-O2", "-Wall", "-Werror", "-pthread", source, "-o", `${folder}/peer`];
+    if (cOnly.skip !== undefined || (isWindows && existsSync(given))) return;
+    folder = mkdtempSync(path.join(tmpdir(), "sync-peer-"));
+    program = path.join(folder, isWindows ? "peer.exe" : "peer");
+    const args = ["-O2", "-Wall", "-Werror", "-pthread", source, "-o", program];
     const { status, stderr } = spawnSync(compiler ?? "cc", args, { encoding: "utf8" });
     if (status !== 0) throw new Error(stderr);
   });
@@ -44,15 +53,20 @@ export class Peer {
   readonly #child: ReturnType<typeof spawn>;
   readonly #first: Promise<string>;
   stderr = "";
+  #isKilled = false;
 
   constructor(memory: SharedMemory, mode: "count" | "hold", count?: number) {
-    const id = systemLibrary().c.shmget(ftok(memory.nativeKey()!), 0n, 0);
-    const args = [String(id), mode, ...(count === undefined ? [] : [String(count)])];
-    this.#child = spawn(`${folder}/peer`, args);
+    const name = memory.nativeKey()!;
+    const segment = isWindows ? name : String(systemLibrary().c.shmget(ftok(name), 0n, 0));
+    const args = [segment, mode, ...(count === undefined ? [] : [String(count)])];
+    this.#child = spawn(program, args);
     this.#child.stderr!.on("data", (data) => this.stderr += data);
     this.ended = new Promise((resolve, reject) => {
       this.#child.on("error", reject);
-      this.#child.on("close", (code, signal) => resolve(signal ?? code!));
+      this.#child.on("close", (code, signal) => {
+        // Windows has no signals.
+        resolve(signal ?? (isWindows && this.#isKilled ? "SIGKILL" : code!));
+      });
     });
     this.#first = once(createInterface({ input: this.#child.stdout! }), "line").then(([line]) =>
       line
@@ -68,6 +82,7 @@ export class Peer {
   }
 
   async kill(): Promise<number | string> {
+    this.#isKilled = true;
     process.kill(this.#child.pid!, "SIGKILL");
     return await withDeadline(this.ended, "the death of the C program");
   }

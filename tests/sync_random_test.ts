@@ -14,7 +14,7 @@ import {
   Snapshot,
   SyncError,
 } from "../sync/mod.ts";
-import { leaveNothingBehind, linuxOnly, slow, uniqueKey, withDeadline } from "./support.ts";
+import { leaveNothingBehind, slow, uniqueKey, withDeadline } from "./support.ts";
 
 /** The same numbers again with `SEED=…`; the message of every assertion has it. */
 const seed = Number(process.env["SEED"] ?? Date.now() % 2 ** 32);
@@ -56,7 +56,7 @@ const makers: readonly Maker[] = [
 describe("any sequence of calls on primitives", () => {
   leaveNothingBehind();
 
-  test("fails with a clear error, or succeeds", { ...slow, ...linuxOnly }, async () => {
+  test("fails with a clear error, or succeeds", slow, async () => {
     const random = new Random(seed);
     const keys = [uniqueKey("sync"), uniqueKey("sync")];
     const memories = [0, 1, 2, 3].map((i) => new SharedMemory(keys[i % 2]!));

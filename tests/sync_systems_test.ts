@@ -1,8 +1,8 @@
-/** The primitives in other kinds of segments, and what is done on systems without the calls that Linux has. */
+/** The primitives in other kinds of segments, and what an event does without the calls that Linux has. */
 import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
-import { NativeIpcKeyType, SharedMemory, UnsupportedError } from "../mod.ts";
+import { NativeIpcKeyType, SharedMemory } from "../mod.ts";
 import { Counter, Event, Mutex, Snapshot } from "../sync/mod.ts";
 import { leaveNothingBehind, linuxOnly, slow, uniqueKey, withDeadline } from "./support.ts";
 import { attached, created } from "./sync_places.ts";
@@ -22,20 +22,7 @@ function as<Result>(platform: string, body: () => Result): Result {
 describe("primitives elsewhere", () => {
   leaveNothingBehind();
 
-  test("a mutex says that it is not supported yet, and leaves no trace", () => {
-    for (const platform of ["darwin", "win32"]) {
-      using memory = created();
-      const view = memory.view(Uint8Array);
-      assert.throws(() => as(platform, () => Mutex.create(view)), (error) => {
-        assert.ok(error instanceof UnsupportedError, String(error));
-        assert.match(error.message, /Mutex\.create is not supported on \w+ yet: .*SharedMemory/);
-        return true;
-      });
-      assert.equal(view.every((byte) => byte === 0), true);
-    }
-  });
-
-  test("an event is looked for after pauses", slow, async () => {
+  test("an event is looked for after pauses", { ...slow, ...linuxOnly }, async () => {
     using memory = created();
     using other = attached(memory);
     const [event, same] = as("darwin", () => [

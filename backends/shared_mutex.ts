@@ -1,0 +1,37 @@
+/** Who made a mutex in a segment: what lies there differs. */
+export const MutexLibrary = { glibc: 1, musl: 2, windows: 3, macos: 4 } as const;
+
+/**
+ * How a lock went: `abandoned` is taken, and who had it has ended, `held` is not, `unrecoverable` never will
+ * be, and any other number is the errno; `EDEADLK` if this thread has it.
+ */
+export type LockOutcome = "taken" | "abandoned" | "held" | "unrecoverable" | number;
+
+/** What a system has for mutexes in segments; `Joined` is one, as one thread uses it. */
+export interface SharedMutexes<Joined = unknown> {
+  /** One of {@linkcode MutexLibrary}. */
+  readonly library: number;
+  arrayBuffer(address: bigint, byteLength: number): ArrayBuffer;
+  /** Where a mutex of this process can be used: in a container, a session. Others have another number. */
+  scope(): number;
+  /** What `scope` is a number of, for texts. */
+  readonly scopeName: string;
+  /** Makes one of 48 bytes that nobody uses. */
+  init(address: bigint): void;
+  /**
+   * Joins one.
+   *
+   * @param owner what it is used with, until `close`
+   */
+  join(address: bigint, owner: object): Joined;
+  /** Whether the bytes are still of that mutex. */
+  isMutex(mutex: Joined): boolean;
+  /** Takes one; `held` if somebody else does not give it back within `ms`. */
+  lock(mutex: Joined, ms: number): LockOutcome;
+  /** Who holds one, for texts, if that does not exist and so never gives it back; otherwise `null`. */
+  deadHolder(mutex: Joined): number | null;
+  /** Gives back one that this thread holds; `false` if others may hold it too. */
+  unlock(mutex: Joined): boolean;
+  /** The mutexes that were joined with `owner` are used no more, nor held. */
+  close?(owner: object): void;
+}

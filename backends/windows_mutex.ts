@@ -1,0 +1,120 @@
+import process from "node:process";
+import { EDEADLK } from "./errno.ts";
+import { type Kernel32, slice } from "./kernel32.ts";
+import { type LockOutcome, MutexLibrary, type SharedMutexes } from "./shared_mutex.ts";
+import { wideName } from "./windows_names.ts";
+
+/** How long a call into the kernel waits at most, so that a worker can be ended. */
+const SLICE_MS = 1000;
+/** In the block: 128 random bits, and whether somebody holds it. */
+const ID_WORDS = 4;
+const HELD_WORD = ID_WORDS;
+const BLOCK_BYTES = 4 * (HELD_WORD + 1);
+
+/** A named mutex of the kernel, as one thread uses it. */
+export class WindowsMutex {
+  /** A buffer of its own: that of the segment may be transferred away while the mutex is held. */
+  readonly words: Int32Array;
+  /** What the words of its id must be. */
+  readonly id: Int32Array;
+  readonly name: string;
+  readonly handle: bigint;
+
+  constructor(words: Int32Array, name: string, handle: bigint) {
+    this.words = words;
+    this.id = words.slice(0, ID_WORDS);
+    this.name = name;
+    this.handle = handle;
+  }
+}
+
+/**
+ * Mutexes of Windows' kernel, which belong to a thread, and of which the kernel tells the next one if their
+ * thread has ended. What lies in the segment is the name: 128 random bits. The kernel removes one with
+ * its last handle, and so it may not know of a dead owner if nobody else had opened it. The segment has
+ * outlived it then, which is why whoever holds it says that there.
+ */
+export class WindowsMutexes implements SharedMutexes<WindowsMutex> {
+  readonly library = MutexLibrary.windows;
+  readonly scopeName = "session of Windows, which does not see it";
+  readonly #kernel: Kernel32;
+  /** The names of what this thread holds: the kernel would give it that once more. */
+  readonly #held = heldByThread();
+  /** The handles by name, until what they were opened for ends. */
+  readonly #opened = new WeakMap<object, Map<string, bigint>>();
+
+  constructor(kernel: Kernel32) {
+    this.#kernel = kernel;
+  }
+
+  arrayBuffer(address: bigint, byteLength: number): ArrayBuffer {
+    return this.#kernel.ffi.arrayBuffer(address, byteLength);
+  }
+
+  scope(): number {
+    return this.#kernel.sessionOf(process.pid) | 0;
+  }
+
+  init(address: bigint): void {
+    crypto.getRandomValues(this.#wordsAt(address).subarray(0, ID_WORDS));
+  }
+
+  #wordsAt(address: bigint): Int32Array<ArrayBuffer> {
+    return new Int32Array(this.arrayBuffer(address, BLOCK_BYTES));
+  }
+
+  join(address: bigint, owner: object): WindowsMutex {
+    const words = this.#wordsAt(address);
+    const id = Array.from(words.subarray(0, ID_WORDS), (word) => hex(word));
+    const name = `Local\\shared-memory-mutex-${id.join("")}`;
+    let handles = this.#opened.get(owner);
+    if (handles === undefined) this.#opened.set(owner, handles = new Map());
+    let handle = handles.get(name);
+    if (handle === undefined) {
+      handles.set(name, handle = this.#kernel.openMutex(name, wideName(name)));
+    }
+    return new WindowsMutex(words, name, handle);
+  }
+
+  isMutex({ words, id }: WindowsMutex): boolean {
+    return id.every((word, i) => words[i] === word);
+  }
+
+  lock({ name, handle, words }: WindowsMutex, ms: number): LockOutcome {
+    if (this.#held.has(name)) return EDEADLK;
+    const result = this.#kernel.wait(handle, slice(ms, SLICE_MS));
+    if (result === "timeout") return "held";
+    this.#held.add(name);
+    const wasHeld = Atomics.exchange(words, HELD_WORD, 1) !== 0;
+    return wasHeld ? "abandoned" : result;
+  }
+
+  /** The kernel gives back what the dead held. */
+  deadHolder(): null {
+    return null;
+  }
+
+  unlock({ name, handle, words }: WindowsMutex): boolean {
+    this.#held.delete(name);
+    Atomics.store(words, HELD_WORD, 0);
+    return this.#kernel.c.ReleaseMutex(handle) !== 0;
+  }
+
+  close(owner: object): void {
+    for (const handle of this.#opened.get(owner)?.values() ?? []) {
+      this.#kernel.c.CloseHandle(handle);
+    }
+    this.#opened.delete(owner);
+  }
+}
+
+function hex(word: number): string {
+  return (word >>> 0).toString(16).padStart(8, "0");
+}
+
+/** The same of all copies of this module in the thread. */
+function heldByThread(): Set<string> {
+  const key = Symbol.for("@shared-memory/shared-memory windows mutexes 1");
+  const shared = globalThis as typeof globalThis & { [key]?: Set<string> };
+  return shared[key] ??= new Set();
+}
