@@ -31,7 +31,9 @@ function setUp(): Wine {
 
 /** What a caller may say to the tests. */
 const env = Object.fromEntries(
-  Object.entries(process.env).filter(([name]) => /^REQUIRE_|SEED$|_COLOR$|_PATIENCE$/.test(name)),
+  Object.entries(process.env).filter(([name]) =>
+    /^REQUIRE_|SEED$|_COLOR$|_PATIENCE$|_KILLS$/.test(name)
+  ),
 );
 
 async function test(args: string[]): Promise<number> {
