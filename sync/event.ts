@@ -25,7 +25,7 @@ export interface EventWaitOptions extends WaitOptions {
  * and so does `wait` with the {@linkcode Event.sequence} from before the look. A process that is killed
  * while it waits harms nobody: if it was the one to be woken, the others look by themselves a second later.
  *
- * On Linux who waits sleeps in the kernel (`futex(2)`). Elsewhere it looks after pauses of at most 16 ms.
+ * Who waits sleeps in the kernel; before macOS 14.4 it looks after pauses of at most 16 ms.
  *
  * @example
  * ```ts
@@ -193,7 +193,7 @@ export class Event {
 
   /**
    * Wakes those who wait, `count` of them at once, or 1 if that is left out: enough if so many can make use of
-   * what has changed. Others may look too, on Linux at most a second later, and elsewhere at once.
+   * what has changed. Others may look too, at most a second later, and on Windows at once.
    *
    * @throws {SyncError} `NotAttached` after detach
    * @throws {TypeError | RangeError} if `count` is not an integer of at least 1

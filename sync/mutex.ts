@@ -34,14 +34,15 @@ function releaseBeforeEnd(attachment: Attachment, mutexes: SharedMutexes): void 
 }
 
 /**
- * A lock inside a segment, which costs no system call while nobody else wants it. It belongs to the thread that
- * has locked it, and to the object.
+ * A lock inside a segment, which costs no system call while nobody else wants it, but for Windows. It belongs
+ * to the thread that has locked it, and to the object.
  *
  * It is robust: if the process or the thread that holds it ends in whatever way, or detaches, the next one
  * gets it at once, and {@linkcode Mutex.wasAbandoned} tells it to look after what the mutex protects.
  *
- * Its bytes are a `pthread_mutex_t` behind a header, for C programs of the same C library. **Linux only so
- * far**: elsewhere `create` and `at` throw `UnsupportedError`.
+ * On Linux its bytes are a `pthread_mutex_t` behind a header, for C programs of the same C library; on
+ * Windows they name a mutex of the kernel, and on macOS they say which thread holds it. docs/sync.md has
+ * the layouts, and what was tested.
  *
  * @example
  * ```ts
@@ -107,7 +108,7 @@ export class Mutex {
    * @param byteOffset where in the view
    * @throws {SyncError} `AlreadyExists` if there is something already, `NotAttached`, `ReadOnly`
    * @throws {TypeError | RangeError} if the place is not one
-   * @throws {UnsupportedError} on other systems than Linux
+   * @throws {UnsupportedError} on systems that have no shared memory, or no robust mutexes
    */
   static create(view: ArrayBufferView, byteOffset = 0): Mutex {
     const call = "Mutex.create";
@@ -127,10 +128,10 @@ export class Mutex {
    * @param view a view of an attached segment
    * @param byteOffset where in the view
    * @throws {SyncError} `NotFound` if there is none; `WrongKind` if there is something else, or if it was
-   * made with another C library or in another namespace of pids (another container); `Damaged`,
-   * `NotAttached`, `ReadOnly`
+   * made with another C library, in another namespace of pids (another container) or in another session of
+   * Windows; `Damaged`, `NotAttached`, `ReadOnly`
    * @throws {TypeError | RangeError} if the place is not one
-   * @throws {UnsupportedError} on other systems than Linux
+   * @throws {UnsupportedError} on systems that have no shared memory, or no robust mutexes
    */
   static at(view: ArrayBufferView, byteOffset = 0): Mutex {
     const call = "Mutex.at";

@@ -158,7 +158,10 @@ describe("a snapshot in a segment", () => {
     ]);
   });
 
-  test("is whole for readers of all runtimes while its writers are killed", crew, async () => {
+  test("is whole for readers of all runtimes while its writers are killed", {
+    ...crew,
+    timeout: 2 * slow.timeout, // many processes, of which each is slow to start in Wine
+  }, async () => {
     const seed = Date.now() | 0;
     const random = new Random(seed);
     using memory = created();
