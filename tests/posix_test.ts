@@ -46,7 +46,9 @@ import { expectTrue } from "./qt_pairs.ts";
 import {
   Agent,
   endAll,
+  hasPython,
   leaveNothingBehind,
+  needsPython,
   ownRuntime,
   runtimes,
   slow,
@@ -116,11 +118,7 @@ function remove(...paths: string[]): void {
 // Python
 
 const python = "/usr/bin/python3";
-const hasPython = isLinux &&
-  spawnSync(python, ["-c", "import sys, multiprocessing.shared_memory"]).status === 0;
-const withPython = hasPython || required.includes("python")
-  ? linux
-  : { skip: "Python 3.8 or later is not installed as /usr/bin/python3" };
+const withPython = { ...needsPython, ...linux };
 
 function startPython(): Agent {
   return new Agent("Python", python, [`${fixtures}posix_peer.py`]);

@@ -1,6 +1,6 @@
 /** What the tests share: real processes with deadlines, unique keys, and looking at what is left. */
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import process from "node:process";
@@ -108,6 +108,15 @@ export function needsQt(version: 5 | 6): { skip?: string } {
     ? {}
     : { skip: `PyQt${version} is not installed (Debian: python3-pyqt${version})` };
 }
+
+export const hasPython: boolean = process.platform === "linux" &&
+  spawnSync(python, ["-c", "import multiprocessing.shared_memory"]).status === 0;
+
+/** `{ skip: reason }` where Python, without Qt, is not installed, unless the environment requires it. */
+export const needsPython: { skip?: string } =
+  hasPython || (process.env["REQUIRE_PEERS"] ?? "").split(",").includes("python")
+    ? {}
+    : { skip: "Python 3.8 or later is not installed as /usr/bin/python3" };
 
 let count = 0;
 

@@ -1,0 +1,122 @@
+/** What the supervisor and the servers share: one segment, with a place for everything. */
+import { SharedMemory } from "../../mod.ts";
+import { type Counter, CounterBlock } from "../../sync/mod.ts";
+import { Orders } from "./orders.ts";
+
+const KEY = "bun server";
+const NAMES = 500;
+/** Places of the rate limiter; each is a number of 8 bytes. */
+const PLACES = 16_384;
+/** For so many seconds back the dashboard shows how many requests there were. */
+export const HISTORY_SECONDS = 60;
+
+const COUNTERS = 0;
+const ORDERS = CounterBlock.bytesFor(NAMES);
+const LIMITS = ORDERS + Orders.BYTES;
+const HISTORY = LIMITS + 8 * PLACES;
+const SIZE = HISTORY + 8 * HISTORY_SECONDS;
+
+/** The numbers of one server. They go on when it is replaced. */
+export class ServerNumbers {
+  /** Of its process; 0 while there is none. */
+  readonly pid: Counter;
+  /** When it was ready, in ms since 1970. */
+  readonly since: Counter;
+  /** Requests that it has begun and not answered. */
+  readonly active: Counter;
+  /** Answers to requests, of orders and others. */
+  readonly requests: Counter;
+  /** Answers that the client has sent too many requests. */
+  readonly refused: Counter;
+  readonly orders: Counter;
+  /** How often the supervisor has replaced it. */
+  readonly restarts: Counter;
+
+  constructor(block: CounterBlock, server: number) {
+    this.pid = block.counter(`pid ${server}`);
+    this.since = block.counter(`since ${server}`);
+    this.active = block.counter(`active ${server}`);
+    this.requests = block.counter(`requests ${server}`);
+    this.refused = block.counter(`refused ${server}`);
+    this.orders = block.counter(`orders ${server}`);
+    this.restarts = block.counter(`restarts ${server}`);
+  }
+}
+
+export class State {
+  readonly orders: Orders;
+  /** For the rate limiter. */
+  readonly limits: BigInt64Array;
+  readonly #block: CounterBlock;
+  /** Requests per second, in a ring. */
+  readonly #history: Float64Array;
+  readonly #seconds: Counter;
+
+  private constructor(memory: SharedMemory) {
+    const view = memory.view(Uint8Array);
+    this.#block = CounterBlock.at(view, COUNTERS);
+    this.orders = Orders.at(memory.view(Uint8Array, ORDERS, Orders.BYTES), this.#block);
+    this.limits = memory.view(BigInt64Array, LIMITS, PLACES);
+    this.#history = memory.view(Float64Array, HISTORY, HISTORY_SECONDS);
+    this.#seconds = this.#block.counter("seconds");
+  }
+
+  /** For the supervisor: throws `AlreadyExists` if another one runs. */
+  static create(servers: number): State {
+    const memory = SharedMemory.open(KEY, {
+      size: SIZE,
+      disposition: "create",
+      initialize: (bytes) => {
+        const block = CounterBlock.create(bytes, COUNTERS, NAMES);
+        block.counter("servers").set(servers);
+        Orders.create(bytes.subarray(ORDERS, LIMITS), block);
+      },
+    });
+    return new State(memory);
+  }
+
+  /** For a server. */
+  static join(): State {
+    return new State(SharedMemory.open(KEY));
+  }
+
+  /** The numbers of a server; the first one is 1. */
+  of(server: number): ServerNumbers {
+    return new ServerNumbers(this.#block, server);
+  }
+
+  /** Notes how many requests there were in the last second. */
+  remember(perSecond: number): void {
+    this.#history[Number(this.#seconds.get()) % HISTORY_SECONDS] = perSecond;
+    this.#seconds.add();
+  }
+
+  /** All numbers, for people and programs. */
+  summary() {
+    const count = Number(this.#block.counter("servers").get());
+    const servers = Array.from({ length: count }, (_, i) => {
+      const numbers = Object.entries(this.of(i + 1));
+      return Object.fromEntries(
+        numbers.map(([name, counter]) => [name, Number((counter as Counter).get())]),
+      ) as Record<keyof ServerNumbers, number>;
+    });
+    const sum = (name: keyof ServerNumbers) =>
+      servers.reduce((total, server) => total + server[name], 0);
+    const seconds = Number(this.#seconds.get());
+    const known = Math.min(seconds, HISTORY_SECONDS);
+    return {
+      active: sum("active"),
+      requests: sum("requests"),
+      refused: sum("refused"),
+      restarts: sum("restarts"),
+      orders: Number(this.#block.counter("orders").get()),
+      repaired: Number(this.#block.counter("repaired").get()),
+      /** Requests per second, the newest last. */
+      history: Array.from(
+        { length: known },
+        (_, i) => this.#history[(seconds - known + i) % HISTORY_SECONDS]!,
+      ),
+      servers,
+    };
+  }
+}

@@ -1,0 +1,35 @@
+/**
+ * Several Bun servers that allow each client 5 requests per second, and 10 at once, all of them together. Start some,
+ * all on one port (Linux shares the connections out), or give each a port of its own:
+ *
+ *     bun examples/rate_limited_server.ts 8000
+ *     bun examples/rate_limited_server.ts 8000
+ *     for i in $(seq 20); do curl -s -o /dev/null -w "%{http_code} " localhost:8000; done
+ */
+import process from "node:process";
+import { SharedMemory } from "../mod.ts";
+import { serve } from "./bun.ts";
+import { RateLimiter } from "./rate_limiter.ts";
+
+const PLACES = 65_536; // 512 KiB
+
+// Not `using`: that would let go of the memory at the end of this file, where a server only begins.
+const memory = SharedMemory.open("rate limits", { size: 8 * PLACES });
+const limiter = new RateLimiter(memory.view(BigInt64Array), { perSecond: 5, burst: 10 });
+
+const server = serve({
+  port: Number(process.argv[2] ?? 8000),
+  hostname: "127.0.0.1",
+  reusePort: true,
+  fetch(request, server) {
+    // Who the client is: its address. Behind a proxy it would be what that puts into a header.
+    const waitMs = limiter.take(server.requestIP(request)?.address ?? "unknown");
+    if (waitMs === 0) return new Response(`hello from process ${process.pid}\n`);
+    return new Response("too many requests\n", {
+      status: 429,
+      headers: { "retry-after": String(Math.ceil(waitMs / 1000)) },
+    });
+  },
+});
+console.log(`http://127.0.0.1:${server.port}`);
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit());
