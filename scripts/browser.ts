@@ -27,6 +27,7 @@ export class Browser {
   readonly #waiting = new Map<number, (answer: Answer) => void>();
   #session = "";
   #count = 0;
+  #loaded = () => {};
   /** What the page has complained about. */
   readonly problems: string[] = [];
 
@@ -53,7 +54,10 @@ export class Browser {
       "about:blank",
     ], {
       stdio: ["ignore", "ignore", "pipe"],
-      env: { ...process.env, HOME: profile, XDG_CONFIG_HOME: profile, XDG_CACHE_HOME: profile },
+      env: {
+        ...process.env,
+        ...{ HOME: profile, TMPDIR: profile, XDG_CONFIG_HOME: profile, XDG_CACHE_HOME: profile },
+      },
       detached: true, // its own group, with all of its processes
     });
     try {
@@ -66,6 +70,7 @@ export class Browser {
       const { targetId } = await browser.#call("Target.createTarget", { url: "about:blank" });
       const attached = await browser.#call("Target.attachToTarget", { targetId, flatten: true });
       browser.#session = String(attached["sessionId"]);
+      await browser.#call("Page.enable");
       await browser.#call("Runtime.enable");
       await browser.#call("Log.enable");
       await browser.#call("Emulation.setDeviceMetricsOverride", {
@@ -80,6 +85,7 @@ export class Browser {
 
   #receive({ id, method, params, ...answer }: Answer): void {
     if (id !== undefined) this.#waiting.get(id)?.(answer);
+    else if (method === "Page.loadEventFired") this.#loaded();
     else if (method === "Runtime.exceptionThrown" || method === "Log.entryAdded") {
       this.problems.push(JSON.stringify(params));
     }
@@ -105,8 +111,18 @@ export class Browser {
     }
   }
 
+  /** Opens a page, and waits until it is there. */
   async open(url: string): Promise<void> {
-    await this.#call("Page.navigate", { url });
+    const loaded = Promise.withResolvers<void>();
+    this.#loaded = loaded.resolve;
+    const timer = setTimeout(() => loaded.reject(new Error(`${url} does not load`)), ANSWER_MS);
+    try {
+      const { errorText } = await this.#call("Page.navigate", { url });
+      if (errorText) throw new Error(`${url}: ${errorText}`);
+      await loaded.promise;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   async setColorScheme(value: "light" | "dark"): Promise<void> {

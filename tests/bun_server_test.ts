@@ -45,7 +45,7 @@ function startClient(servers: BunServers, orders = 1e9): Program {
   return startExample("bun_server/client.ts", args, undefined, ["--allow-net"]);
 }
 
-describe("several Bun servers on one port", { ...bunServerOnly, ...slow }, () => {
+describe("several Bun servers on one port", bunServerOnly, () => {
   leaveNothingBehind();
   inOwnFolder();
 

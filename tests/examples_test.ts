@@ -27,7 +27,7 @@ async function get(url: string): Promise<string> {
   return await response.text();
 }
 
-describe("examples", { ...linuxOnly, ...slow }, () => {
+describe("examples of two programs", linuxOnly, () => {
   leaveNothingBehind();
   inOwnFolder();
 
@@ -109,6 +109,11 @@ describe("examples", { ...linuxOnly, ...slow }, () => {
       assert.deepEqual((await ours.output()).slice(1), ["Python and I counted to 40000"]);
     },
   );
+});
+
+describe("examples of servers and services", linuxOnly, () => {
+  leaveNothingBehind();
+  inOwnFolder();
 
   test(
     "single_instance.ts: only one runs, until it ends or is killed",

@@ -14,6 +14,7 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { SharedMemoryException } from "../../mod.ts";
+import "../bun.ts"; // says so if this is not Bun
 import { State } from "./state.ts";
 
 const [wantedPort = 8000, count = 4] = process.argv.slice(2).map(Number);
@@ -36,6 +37,7 @@ function create(): State {
 const state = create();
 const children = new Map<number, ChildProcess>();
 let isStopping = false;
+let isUp = false;
 
 /** Starts a server, and again when it has ended; resolves to its port once it is ready. */
 function start(server: number, port: number): Promise<number> {
@@ -55,6 +57,7 @@ function start(server: number, port: number): Promise<number> {
     const numbers = state.of(server);
     numbers.pid.set(0);
     if (isStopping) return;
+    if (!isUp) process.exit(1); // as when the port is taken: the server has said why
     console.log(`server ${server} (process ${child.pid}) ended with ${signal ?? code}`);
     numbers.restarts.add();
     if (Date.now() - started < SHORT_LIFE_MS) await sleep(SHORT_LIFE_MS / 2);
@@ -83,6 +86,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, stop);
 // With port 0 the first server gets a free one, which the others then share.
 const port = await start(1, wantedPort);
 await Promise.all(Array.from({ length: count - 1 }, (_, i) => start(i + 2, port)));
+isUp = true;
 console.log(`${count} servers on http://127.0.0.1:${port}`);
 
 let [before, last] = [state.summary().requests, performance.now()];
