@@ -1,0 +1,135 @@
+/** What a container has of its own and what it shares, as Docker, Kubernetes and systemd arrange it. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import process from "node:process";
+import { afterEach, beforeEach, describe, test } from "node:test";
+import { NativeIpcKeyType, SharedMemoryError } from "../mod.ts";
+import { chosenKey, giveMemory } from "./key_types.ts";
+import { expectTrue } from "./qt_pairs.ts";
+import {
+  type Agent,
+  keyFolder,
+  leaveNothingBehind,
+  ownRuntime,
+  slow,
+  startAgent,
+  startAgentThrough,
+  uniqueKey,
+} from "./support.ts";
+
+const pids = ["--pid", "--fork", "--mount-proc", "--kill-child"];
+
+/** Why there can be no namespaces here, if there cannot. */
+function cannotUnshare(): string | undefined {
+  if (process.platform !== "linux") return "needs the namespaces of Linux";
+  if (process.getuid?.() !== 0) return "only root can make namespaces";
+  const script = "mount -t tmpfs -o size=1m tmpfs /dev/shm";
+  const args = ["--ipc", "--mount", ...pids, "sh", "-c", script];
+  return spawnSync("unshare", args).status === 0 ? undefined : "cannot make namespaces here";
+}
+
+const cannot = cannotUnshare();
+const options = cannot === undefined ? slow : { skip: cannot };
+
+/** Of the agents here: their System V objects, and so what they could leave behind, are this process's. */
+let folder: string;
+
+/** An agent in namespaces of its own, in which `script` has run. */
+function startIn(namespaces: readonly string[], script = "true", TMPDIR = folder): Agent {
+  const command = ["unshare", ...namespaces, "sh", "-c", `${script} && exec "$@"`, "sh"];
+  return startAgentThrough(ownRuntime, command, { TMPDIR });
+}
+
+async function assertNotFound(agent: Agent): Promise<void> {
+  assert.equal(await agent.call("m", "attach"), false);
+  assert.equal(await agent.call("m", "error"), SharedMemoryError.NotFound);
+}
+
+describe("a container", options, () => {
+  leaveNothingBehind();
+  beforeEach(() => folder = mkdtempSync(`${keyFolder}containers-`));
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  test(
+    "that shares IPC namespace and key files shares segment and lock, whatever its pids are",
+    options,
+    async () => {
+      const key = uniqueKey();
+      const outside = startAgent(ownRuntime, { TMPDIR: folder });
+      const inside = startIn(pids);
+      for (const agent of [outside, inside]) await agent.request("memory", "m", key);
+      await expectTrue(outside, "create", 16);
+      await outside.request("write", "m", 0, [42]);
+      await expectTrue(inside, "attach");
+      assert.deepEqual(await inside.request("read", "m", 0, 1), [42]);
+      await expectTrue(inside, "lock");
+      assert.equal(await outside.call("m", "tryLock"), false);
+      await inside.kill();
+      await expectTrue(outside, "tryLock", 20_000); // the kernel has given it back
+      assert.equal(await outside.end(), 0);
+    },
+  );
+
+  test(
+    "that shares the key files alone has a segment of its own, and deletes the file of both",
+    options,
+    async () => {
+      const key = uniqueKey();
+      const outside = startAgent(ownRuntime, { TMPDIR: folder });
+      const inside = startIn(["--ipc"]);
+      for (const agent of [outside, inside]) await agent.request("memory", "m", key);
+      await expectTrue(outside, "create", 16);
+      await assertNotFound(inside);
+      await expectTrue(inside, "create", 32);
+      assert.equal(await outside.call("m", "size"), 16);
+      assert.equal(await inside.end(), 0);
+      await outside.request("memory", "newcomer", key);
+      assert.equal(await outside.call("newcomer", "attach"), false);
+      assert.equal(await outside.end(), 0);
+    },
+  );
+
+  test(
+    "that shares the IPC namespace alone, as a service with PrivateTmp, has its own too",
+    options,
+    async () => {
+      const key = uniqueKey();
+      const outside = startAgent(ownRuntime, { TMPDIR: folder });
+      const inside = startIn(["--mount"], `mount -t tmpfs tmpfs "$TMPDIR"`);
+      for (const agent of [outside, inside]) await agent.request("memory", "m", key);
+      await expectTrue(outside, "create", 16);
+      await assertNotFound(inside);
+      await expectTrue(inside, "create", 32);
+      assert.equal(await outside.call("m", "size"), 16);
+      assert.equal(await inside.end(), 0);
+      assert.equal(await outside.end(), 0);
+    },
+  );
+
+  test(
+    "that shares /dev/shm shares POSIX keys, whatever else it has of its own",
+    options,
+    async () => {
+      const key = chosenKey({ type: NativeIpcKeyType.PosixRealtime });
+      const outside = startAgent(ownRuntime);
+      const inside = startIn(["--ipc", "--mount", ...pids], `mount -t tmpfs tmpfs "$TMPDIR"`);
+      await giveMemory([outside, inside], key);
+      await expectTrue(outside, "create", 16);
+      await expectTrue(inside, "attach");
+      await expectTrue(inside, "lock");
+      assert.equal(await outside.call("m", "tryLock"), false);
+      assert.equal(await inside.end(), 0);
+      await expectTrue(outside, "tryLock", 20_000);
+      assert.equal(await outside.end(), 0);
+    },
+  );
+
+  test("has System V segments that are larger than its /dev/shm", options, async () => {
+    const agent = startIn(["--mount"], "mount -t tmpfs -o size=1m tmpfs /dev/shm");
+    await agent.request("memory", "m", uniqueKey());
+    await expectTrue(agent, "create", 8 * 2 ** 20);
+    await agent.run("objects.m.data().fill(1);");
+    assert.equal(await agent.end(), 0);
+  });
+});
