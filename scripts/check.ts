@@ -7,6 +7,7 @@ import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
+import { pages } from "./markdown.ts";
 import { findRuntime } from "./runtimes.ts";
 
 const root = path.dirname(import.meta.dirname!);
@@ -25,8 +26,10 @@ const steps: [name: string, args: string[]][] = [
   ["documentation", ["doc", "--lint", "mod.ts", "inspect.ts", "sync/mod.ts"]],
   ["package", ["publish", "--dry-run", "--allow-dirty"]],
   ["tables", ["run", "--allow-read", "scripts/platform_docs.ts", "--check"]],
+  ["links", ["run", "--allow-read", "scripts/check_links.ts"]],
+  ["files of pages", ["run", "-A", "scripts/check_pages.ts"]],
   // Only the permission that the documentation promises is enough.
-  ["examples", ["test", "--doc", "--allow-ffi", "--no-prompt", ...publicModules()]],
+  ["examples", ["test", "--doc", "--allow-ffi", "--no-prompt", ...publicModules(), ...pages(root)]],
 ];
 
 const deno = findRuntime("deno");

@@ -31,6 +31,11 @@ export function markdownFiles(root: string, folder = ""): string[] {
   }).sort();
 }
 
+/** The pages whose TypeScript is checked and run, relative to `root`. */
+export function pages(root: string): string[] {
+  return markdownFiles(root).filter((file) => file === "README.md" || file.startsWith("docs/"));
+}
+
 /** The blocks of code between fences, in their order. */
 export function blocksOf(markdown: string): Block[] {
   const blocks: Block[] = [];
