@@ -134,3 +134,12 @@ export function othersText(what: string, owner: string): string {
   return `permission denied: the ${what} belongs to ${whose}; use a key or a TMPDIR of your own, or ` +
     "share with others on purpose (the option permissions)";
 }
+
+/** Of a segment that is there, with less than was asked for. */
+export function tooSmall(size: number, minBytes: number): Failure {
+  return new Failure(
+    "InvalidSize",
+    `the segment has ${size} bytes, fewer than the ${minBytes} that were asked for; ask for what its ` +
+      "creator did, or use another key",
+  );
+}

@@ -18,6 +18,7 @@ import {
   Failure,
   failure,
   othersText,
+  tooSmall,
 } from "./errno.ts";
 import type { FileStatus, Libc } from "./libc.ts";
 import type { Mappings } from "./mapping.ts";
@@ -252,7 +253,7 @@ export class DarwinPosixSegments implements SegmentBackend {
     if (bytes > this.#maxBytes) {
       problem = `this runtime can make a view of at most ${this.#maxBytes}`;
     } else if (bytes < minBytes) {
-      problem = `fewer than the ${minBytes} that were asked for`;
+      throw tooSmall(bytes, minBytes);
     } else if (bytes === 0) {
       problem = "the program that is making it has not come further";
     }

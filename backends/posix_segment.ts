@@ -8,7 +8,16 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "./constants.ts";
-import { EEXIST, EFAULT, ENOENT, ENOMEM, type ErrnoTable, Failure, failure } from "./errno.ts";
+import {
+  EEXIST,
+  EFAULT,
+  ENOENT,
+  ENOMEM,
+  type ErrnoTable,
+  Failure,
+  failure,
+  tooSmall,
+} from "./errno.ts";
 import type { Libc } from "./libc.ts";
 import type { Mappings } from "./mapping.ts";
 import { PosixFile, type PosixName, posixName } from "./posix_file.ts";
@@ -243,12 +252,7 @@ export class PosixSegments implements SegmentBackend {
   }
 
   #checkSize(size: number, minBytes = 1): void {
-    if (size < minBytes) {
-      throw new Failure(
-        "InvalidSize",
-        `the segment has ${size} bytes, fewer than the ${minBytes} that were asked for`,
-      );
-    }
+    if (size < minBytes) throw tooSmall(size, minBytes);
     if (size <= this.#maxBytes) return;
     throw new Failure(
       "InvalidSize",

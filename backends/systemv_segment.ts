@@ -23,6 +23,7 @@ import {
   Failure,
   failure,
   othersText,
+  tooSmall,
 } from "./errno.ts";
 import type { Libc } from "./libc.ts";
 import { Mappings } from "./mapping.ts";
@@ -54,7 +55,7 @@ const CREATE_ERRORS: ErrnoTable = {
   [EEXIST]: [
     "AlreadyExists",
     "already exists: attach() to it; if it is left from a crash of this user's, attach() and detach() " +
-    "removes it",
+    "removes it, and SharedMemory.open() replaces it",
   ],
 };
 
@@ -460,10 +461,7 @@ export class SystemVSegments implements SegmentBackend {
   #checkSize(id: number, minBytes: number): void {
     const size = this.status(id)?.size ?? minBytes;
     if (size >= minBytes) return;
-    throw new Failure(
-      "InvalidSize",
-      `the segment has ${size} bytes, fewer than the ${minBytes} that were asked for`,
-    );
+    throw tooSmall(size, minBytes);
   }
 
   #isOwn({ users }: Status): boolean {

@@ -1,5 +1,5 @@
 import { AccessMode } from "../errors.ts";
-import { Failure } from "./errno.ts";
+import { Failure, tooSmall } from "./errno.ts";
 import type { Kernel32 } from "./kernel32.ts";
 import type { Lock, OpenRequest, Segment, SegmentBackend } from "./types.ts";
 import {
@@ -254,7 +254,7 @@ export class WindowsSegments implements SegmentBackend {
     try {
       const size = this.#sizeAt(address);
       if (size > this.#maxBytes) throw this.#oversize("the segment has", size);
-      if (size < minBytes) throw undersize(size, minBytes);
+      if (size < minBytes) throw tooSmall(size, minBytes);
       return new WindowsSegment(this.#kernel, mapping, address, size, lock);
     } catch (error) {
       UnmapViewOfFile(address);
@@ -279,13 +279,6 @@ export class WindowsSegments implements SegmentBackend {
       `${what} ${size} bytes; this runtime can make a view of at most ${this.#maxBytes}`,
     );
   }
-}
-
-function undersize(size: number, minBytes: number): Failure {
-  return new Failure(
-    "InvalidSize",
-    `the segment has ${size} bytes, fewer than the ${minBytes} that were asked for`,
-  );
 }
 
 function alreadyExists(name: string): Failure {

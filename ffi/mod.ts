@@ -15,8 +15,18 @@ export function selectFfi(): Ffi {
   if (versions["bun"] !== undefined) return bunFfi();
   const ffi = nodeFfi();
   if (ffi !== undefined) return ffi;
-  throw new UnsupportedError(
-    `shared memory needs node:ffi, which Node ${versions.node} does not provide; ` +
-      "use Node 26.9 or newer, Deno or Bun",
-  );
+  throw new UnsupportedError(whyMissing(versions.node));
+}
+
+function whyMissing(version: string | undefined): string {
+  if (version === undefined) {
+    return "shared memory needs the FFI of Deno, Bun or Node; a browser or another runtime has none";
+  }
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  if (major > 26 || major === 26 && minor >= 9) {
+    return `shared memory needs node:ffi, which is switched off in this Node ${version}; start it ` +
+      "without --no-experimental-ffi";
+  }
+  return `shared memory needs node:ffi, which Node ${version} does not provide; use Node 26.9 or ` +
+    "newer, Deno or Bun";
 }

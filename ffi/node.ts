@@ -32,7 +32,8 @@ const BIND = `
 
 /** Node's FFI: `undefined` before Node 26.9 unless it was started with `--experimental-ffi`. */
 export function nodeFfi(): Ffi | undefined {
-  const ffi = process.getBuiltinModule("node:ffi") as unknown as NodeFfi | undefined;
+  // Node has getBuiltinModule since 20.16, and what imitates `process` for a browser has not.
+  const ffi = process.getBuiltinModule?.("node:ffi") as unknown as NodeFfi | undefined;
   if (ffi === undefined) return undefined;
   return {
     runtime: "Node",

@@ -201,14 +201,40 @@ describe("what is not supported", () => {
   }
 
   const [node, needsNode] = find("node");
+  /** Source: a `process` of another version, in which there are no built-in modules. */
+  const pretend = (versions: string) => `
+    Object.defineProperty(process, "versions", { value: ${versions} });
+    process.getBuiltinModule = undefined;`;
+
   test("a Node without node:ffi throws on use and names the version to use", needsNode, () => {
-    const prepare = `const { getBuiltinModule } = process;
-      process.getBuiltinModule = (name) =>
-        name === "node:ffi" ? undefined : getBuiltinModule.call(process, name);`;
-    const { lines, stderr } = run(node, firstUses(prepare));
-    const { version } = node;
-    assertUnsupported(lines as never, new RegExp(`node:ffi.*Node ${version}.*use Node 26\\.9`));
-    assert.equal(stderr, "");
+    for (const version of ["20.11.1", "26.8.2"]) {
+      const { lines, stderr } = run(node, firstUses(pretend(`{ node: "${version}" }`)));
+      assertUnsupported(lines as never, new RegExp(`node:ffi.*Node ${version}.*use Node 26\\.9`));
+      assert.equal(stderr, "");
+    }
+  });
+
+  test("a Node whose FFI is switched off throws on use and names the option", needsNode, () => {
+    const { lines } = run(node, firstUses(""), ["--no-experimental-ffi"]);
+    const says =
+      `switched off in this Node ${node.version}; start it without --no-experimental-ffi`;
+    assertUnsupported(lines as never, new RegExp(says));
+  });
+
+  test("what is none of the runtimes throws on use and says which have an FFI", needsNode, () => {
+    const { lines } = run(node, firstUses(pretend("{}")));
+    assertUnsupported(lines as never, /needs the FFI of Deno, Bun or Node; a browser .* has none/);
+  });
+
+  test("a Node that permits no FFI throws on use and names the option", needsNode, () => {
+    const denied = ["--permission", "--allow-fs-read=*"];
+    const { lines } = run(node, firstUses(""), denied);
+    assert.equal(lines.length, 4);
+    for (const [, name, message] of lines) {
+      assert.match(`${name}: ${message}`, /^Error: .*--allow-ffi/);
+    }
+    const { lines: [created] } = run(node, firstUses(""), [...denied, "--allow-ffi"]);
+    assert.equal(created, true);
   });
 
   test("an operating system or processor throws on use and is named", () => {
