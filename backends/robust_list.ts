@@ -2,7 +2,10 @@ import type { Ffi } from "../ffi/types.ts";
 import { PTHREAD_MUTEX } from "./constants.ts";
 
 /** A pointer as two words of 32 bits, the lower one first, which costs no BigInt. */
-type Pointer = readonly [low: number, high: number];
+interface Pointer {
+  readonly low: number;
+  readonly high: number;
+}
 
 /** A mutex in a segment, as this thread may hold it. */
 export class RobustNode {
@@ -35,9 +38,9 @@ export class RobustList {
   /** The one locked first comes first. */
   readonly #held: RobustNode[] = [];
   /** The thread's own. */
-  #head: Pointer = [0, 0];
+  #head: Pointer = { low: 0, high: 0 };
   /** What the first one points to: the head, unless other code of this thread holds one too. */
-  #end: Pointer = [0, 0];
+  #end: Pointer = this.#head;
 
   private constructor(ffi: Ffi) {
     this.#ffi = ffi;
@@ -61,20 +64,21 @@ export class RobustList {
 
   /** Gives `node` the pointers that it must have. */
   restore(node: RobustNode): void {
-    const at = this.#held.lastIndexOf(node);
+    const at = this.#indexOf(node);
     write(node.pointers, PREV, this.#linkAfter(at));
     write(node.pointers, NEXT, this.#linkBefore(at));
   }
 
   /** `node` has just been unlocked. */
   remove(node: RobustNode): void {
-    if (this.#held.at(-1) === node) this.#held.pop();
-    else this.#held.splice(this.#held.lastIndexOf(node), 1);
+    const at = this.#indexOf(node);
+    if (at === this.#held.length - 1) this.#held.pop();
+    else this.#held.splice(at, 1);
   }
 
   /** Takes `node` out of the list, which the C library has refused to do. */
   cut(node: RobustNode): void {
-    const at = this.#held.lastIndexOf(node);
+    const at = this.#indexOf(node);
     const [after, before] = [this.#linkAfter(at), this.#linkBefore(at)];
     this.#store(addressOf(after), before);
     // What comes before a `next` is the `prev` beside it; the head has none that is used.
@@ -82,6 +86,11 @@ export class RobustList {
       this.#store(addressOf(before) - BigInt(POINTER_BYTES), after);
     }
     this.remove(node);
+  }
+
+  #indexOf(node: RobustNode): number {
+    const last = this.#held.length - 1;
+    return this.#held[last] === node ? last : this.#held.lastIndexOf(node);
   }
 
   /** What leads to the mutex that was locked after the one `at` that index. */
@@ -101,18 +110,20 @@ export class RobustList {
 /** The pointer of a node that has just been locked; `last` if that has not changed. */
 function read({ pointers }: RobustNode, at: number, last: Pointer): Pointer {
   const [low, high] = [pointers[at]!, pointers[at + 1]!];
-  return low === last[0] && high === last[1] ? last : [low, high];
+  return low === last.low && high === last.high ? last : { low, high };
 }
 
-function write(words: Uint32Array, at: number, [low, high]: Pointer): void {
+function write(words: Uint32Array, at: number, { low, high }: Pointer): void {
+  // As a rule it is right. The C library reads both words at once, and would wait for two stores to end.
+  if (words[at] === low && words[at + 1] === high) return;
   words[at] = low;
   words[at + 1] = high;
 }
 
 function pointerOf(address: bigint): Pointer {
-  return [Number(address & 0xffff_ffffn), Number(address >> 32n)];
+  return { low: Number(address & 0xffff_ffffn), high: Number(address >> 32n) };
 }
 
-function addressOf([low, high]: Pointer): bigint {
+function addressOf({ low, high }: Pointer): bigint {
   return BigInt(high) << 32n | BigInt(low);
 }

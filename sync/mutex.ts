@@ -391,7 +391,7 @@ export class Mutex {
   /** Gives it back; `false` if its bytes were overwritten meanwhile. */
   #release(isAbandoned: boolean): boolean {
     this.#isHeld = false;
-    if (held.at(-1) === this) held.pop();
+    if (held[held.length - 1] === this) held.pop();
     else held.splice(held.lastIndexOf(this), 1);
     const wasIntact = !this.#place.isUsable || this.#isIntact;
     if (wasIntact) this.#words[ABANDONED_WORD] = isAbandoned ? 1 : 0;

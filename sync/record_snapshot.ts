@@ -27,11 +27,15 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
   readonly #snapshot: Snapshot;
   readonly #codec: RecordCodec;
   readonly #bytes: Uint8Array<ArrayBuffer>;
+  readonly #decode: () => Record<string, unknown>;
+  /** What `refresh` returns, and its bytes; made by the first one. */
+  #latest: { readonly bytes: Uint8Array<ArrayBuffer>; readonly record: unknown } | undefined;
 
   private constructor(snapshot: Snapshot, codec: RecordCodec) {
     this.#snapshot = snapshot;
     this.#codec = codec;
     this.#bytes = new Uint8Array(codec.bytes);
+    this.#decode = codec.decoder(this.#bytes);
   }
 
   /**
@@ -103,7 +107,31 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
    * @throws {SyncError} `NotAttached` after detach, `Busy` as {@linkcode Snapshot.read}
    */
   read(): RecordOf<Layout> | null {
-    const bytes = this.#snapshot.read(this.#bytes);
-    return bytes && this.#codec.decode(bytes) as RecordOf<Layout>;
+    if (this.#snapshot.read(this.#bytes) === null) return null;
+    return this.#decode() as RecordOf<Layout>;
+  }
+
+  /**
+   * The same without a new object: that of the last call, which now shows this record. Its fields are decoded
+   * as they are looked at, so that it costs little more than to copy the bytes, however many fields there are.
+   * Copy what has to stay: `{ ...record }`.
+   *
+   * @throws {SyncError} `NotAttached` after detach; `Busy` as {@linkcode Snapshot.read}, after which all bytes
+   * of the object are zeros
+   */
+  refresh(): Readonly<RecordOf<Layout>> | null {
+    const { bytes, record } = this.#latest ??= this.#overlay();
+    try {
+      if (this.#snapshot.read(bytes) === null) return null;
+    } catch (error) {
+      bytes.fill(0); // rather than two records mixed
+      throw error;
+    }
+    return record as Readonly<RecordOf<Layout>>;
+  }
+
+  #overlay() {
+    const bytes = new Uint8Array(this.#codec.bytes);
+    return { bytes, record: this.#codec.overlay(bytes) };
   }
 }
