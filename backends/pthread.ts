@@ -162,11 +162,14 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
   }
 
   lock(mutex: PthreadMutex, ms: number): LockOutcome {
-    let errno = this.#tryLock(mutex.pointer);
-    if (errno === 0) {
-      this.#add(mutex);
-      return "taken";
-    }
+    const errno = this.#tryLock(mutex.pointer);
+    if (errno !== 0) return this.#lockNotFree(mutex, ms, errno);
+    this.#add(mutex);
+    return "taken";
+  }
+
+  /** Goes on where `trylock` has returned `errno`. */
+  #lockNotFree(mutex: PthreadMutex, ms: number, errno: number): LockOutcome {
     // musl's does not say whose it is.
     const holder = mutex.holder[0]! & FUTEX_TID_MASK;
     if (errno === EBUSY && holder === this.#thread && holder !== 0) return EDEADLK;

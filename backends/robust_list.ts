@@ -1,29 +1,31 @@
 import type { Ffi } from "../ffi/types.ts";
 import { PTHREAD_MUTEX } from "./constants.ts";
 
-/** A pointer as two words of 32 bits, the lower one first, which costs no BigInt. */
-interface Pointer {
-  readonly low: number;
-  readonly high: number;
-}
+/**
+ * A pointer as the float of the same 64 bits, which engines read, compare and write at once and without a BigInt. No
+ * address is that of a NaN.
+ */
+type Pointer = number;
 
 /** A mutex in a segment, as this thread may hold it. */
 export class RobustNode {
   readonly address: bigint;
-  /** Its pointers to what was locked after it, and to what was locked before it, two words each. */
-  readonly pointers: Uint32Array;
+  /** Its pointers to what was locked after it, and to what was locked before it. */
+  readonly pointers: Float64Array;
   /** What points to it, points there. */
   readonly link: Pointer;
+  /** While this thread holds it: what it had locked before and holds still. */
+  before: RobustNode | null = null;
 
   /** @param buffer of its memory, which begins at `address` */
   constructor(address: bigint, buffer: ArrayBuffer) {
     this.address = address;
-    this.pointers = new Uint32Array(buffer, PTHREAD_MUTEX.prev, 4);
+    this.pointers = new Float64Array(buffer, PTHREAD_MUTEX.prev, 2);
     this.link = pointerOf(address + BigInt(PTHREAD_MUTEX.next));
   }
 }
 
-const [PREV, NEXT] = [0, 2];
+const [PREV, NEXT] = [0, 1];
 const POINTER_BYTES = 8;
 
 /**
@@ -35,12 +37,12 @@ const POINTER_BYTES = 8;
  */
 export class RobustList {
   readonly #ffi: Ffi;
-  /** The one locked first comes first. */
-  readonly #held: RobustNode[] = [];
+  /** What was locked last; the others follow through `before`. */
+  #last: RobustNode | null = null;
   /** The thread's own. */
-  #head: Pointer = { low: 0, high: 0 };
+  #head: Pointer = 0;
   /** What the first one points to: the head, unless other code of this thread holds one too. */
-  #end: Pointer = this.#head;
+  #end: Pointer = 0;
 
   private constructor(ffi: Ffi) {
     this.#ffi = ffi;
@@ -55,31 +57,32 @@ export class RobustList {
 
   /** `node` has just been locked. */
   add(node: RobustNode): void {
-    if (this.#held.length === 0) {
-      this.#head = read(node, PREV, this.#head);
-      this.#end = read(node, NEXT, this.#end);
+    if (this.#last === null) {
+      this.#head = node.pointers[PREV]!;
+      this.#end = node.pointers[NEXT]!;
     }
-    this.#held.push(node);
+    node.before = this.#last;
+    this.#last = node;
   }
 
   /** Gives `node` the pointers that it must have. */
   restore(node: RobustNode): void {
-    const at = this.#indexOf(node);
-    write(node.pointers, PREV, this.#linkAfter(at));
-    write(node.pointers, NEXT, this.#linkBefore(at));
+    write(node.pointers, PREV, this.#linkAfter(node));
+    write(node.pointers, NEXT, this.#linkBefore(node));
   }
 
   /** `node` has just been unlocked. */
   remove(node: RobustNode): void {
-    const at = this.#indexOf(node);
-    if (at === this.#held.length - 1) this.#held.pop();
-    else this.#held.splice(at, 1);
+    const after = this.#after(node);
+    if (after === null) this.#last = node.before;
+    else after.before = node.before;
+    node.before = null;
   }
 
   /** Takes `node` out of the list, which the C library has refused to do. */
   cut(node: RobustNode): void {
-    const at = this.#indexOf(node);
-    const [after, before] = [this.#linkAfter(at), this.#linkBefore(at)];
+    const after = this.#linkAfter(node);
+    const before = this.#linkBefore(node);
     this.#store(addressOf(after), before);
     // What comes before a `next` is the `prev` beside it; the head has none that is used.
     if (addressOf(before) !== addressOf(this.#head)) {
@@ -88,42 +91,41 @@ export class RobustList {
     this.remove(node);
   }
 
-  #indexOf(node: RobustNode): number {
-    const last = this.#held.length - 1;
-    return this.#held[last] === node ? last : this.#held.lastIndexOf(node);
+  /** The one that was locked after `node`, or `null` if that was the last. */
+  #after(node: RobustNode): RobustNode | null {
+    if (this.#last === node) return null;
+    let after = this.#last;
+    while (after !== null && after.before !== node) after = after.before;
+    return after;
   }
 
-  /** What leads to the mutex that was locked after the one `at` that index. */
-  #linkAfter(at: number): Pointer {
-    return at + 1 < this.#held.length ? this.#held[at + 1]!.link : this.#head;
+  /** What leads to the mutex that was locked after `node`. */
+  #linkAfter(node: RobustNode): Pointer {
+    return this.#after(node)?.link ?? this.#head;
   }
 
-  #linkBefore(at: number): Pointer {
-    return at > 0 ? this.#held[at - 1]!.link : this.#end;
+  #linkBefore(node: RobustNode): Pointer {
+    return node.before === null ? this.#end : node.before.link;
   }
 
   #store(address: bigint, pointer: Pointer): void {
-    write(new Uint32Array(this.#ffi.arrayBuffer(address, POINTER_BYTES)), 0, pointer);
+    new Float64Array(this.#ffi.arrayBuffer(address, POINTER_BYTES))[0] = pointer;
   }
 }
 
-/** The pointer of a node that has just been locked; `last` if that has not changed. */
-function read({ pointers }: RobustNode, at: number, last: Pointer): Pointer {
-  const [low, high] = [pointers[at]!, pointers[at + 1]!];
-  return low === last.low && high === last.high ? last : { low, high };
+function write(pointers: Float64Array, at: number, pointer: Pointer): void {
+  if (pointers[at] !== pointer) pointers[at] = pointer; // as a rule it is right
 }
 
-function write(words: Uint32Array, at: number, { low, high }: Pointer): void {
-  // As a rule it is right. The C library reads both words at once, and would wait for two stores to end.
-  if (words[at] === low && words[at + 1] === high) return;
-  words[at] = low;
-  words[at + 1] = high;
-}
+const float = new Float64Array(1);
+const bits = new BigUint64Array(float.buffer);
 
 function pointerOf(address: bigint): Pointer {
-  return { low: Number(address & 0xffff_ffffn), high: Number(address >> 32n) };
+  bits[0] = address;
+  return float[0]!;
 }
 
-function addressOf({ low, high }: Pointer): bigint {
-  return BigInt(high) << 32n | BigInt(low);
+function addressOf(pointer: Pointer): bigint {
+  float[0] = pointer;
+  return bits[0]!;
 }
