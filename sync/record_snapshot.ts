@@ -28,14 +28,16 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
   readonly #codec: RecordCodec;
   readonly #bytes: Uint8Array<ArrayBuffer>;
   readonly #decode: () => Record<string, unknown>;
-  /** What `refresh` returns, and its bytes; made by the first one. */
-  #latest: { readonly bytes: Uint8Array<ArrayBuffer>; readonly record: unknown } | undefined;
+  /** The bytes of what `refresh` returns, and that itself once it is needed. */
+  readonly #shownBytes: Uint8Array<ArrayBuffer>;
+  #shown: Readonly<RecordOf<Layout>> | null = null;
 
   private constructor(snapshot: Snapshot, codec: RecordCodec) {
     this.#snapshot = snapshot;
     this.#codec = codec;
     this.#bytes = new Uint8Array(codec.bytes);
     this.#decode = codec.decoder(this.#bytes);
+    this.#shownBytes = new Uint8Array(codec.bytes);
   }
 
   /**
@@ -107,7 +109,7 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
    * @throws {SyncError} `NotAttached` after detach, `Busy` as {@linkcode Snapshot.read}
    */
   read(): RecordOf<Layout> | null {
-    if (this.#snapshot.read(this.#bytes) === null) return null;
+    if (!withMeaning.read(this.#snapshot, this.#bytes)) return null;
     return this.#decode() as RecordOf<Layout>;
   }
 
@@ -120,18 +122,12 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
    * of the object are zeros
    */
   refresh(): Readonly<RecordOf<Layout>> | null {
-    const { bytes, record } = this.#latest ??= this.#overlay();
     try {
-      if (this.#snapshot.read(bytes) === null) return null;
+      if (!withMeaning.read(this.#snapshot, this.#shownBytes)) return null;
     } catch (error) {
-      bytes.fill(0); // rather than two records mixed
+      this.#shownBytes.fill(0); // rather than two records mixed
       throw error;
     }
-    return record as Readonly<RecordOf<Layout>>;
-  }
-
-  #overlay() {
-    const bytes = new Uint8Array(this.#codec.bytes);
-    return { bytes, record: this.#codec.overlay(bytes) };
+    return this.#shown ??= this.#codec.overlay(this.#shownBytes) as Readonly<RecordOf<Layout>>;
   }
 }
