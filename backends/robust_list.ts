@@ -39,7 +39,7 @@ export class RobustList {
   readonly #ffi: Ffi;
   /** What was locked last; the others follow through `before`. */
   #last: RobustNode | null = null;
-  /** The thread's own. */
+  /** The thread's own; 0 before the first lock. */
   #head: Pointer = 0;
   /** What the first one points to: the head, unless other code of this thread holds one too. */
   #end: Pointer = 0;
@@ -58,7 +58,7 @@ export class RobustList {
   /** `node` has just been locked. */
   add(node: RobustNode): void {
     if (this.#last === null) {
-      this.#head = node.pointers[PREV]!;
+      if (this.#head === 0) this.#head = node.pointers[PREV]!;
       this.#end = node.pointers[NEXT]!;
     }
     node.before = this.#last;

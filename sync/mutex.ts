@@ -407,8 +407,10 @@ export class Mutex {
   #release(isAbandoned: boolean): boolean {
     this.#isHeld = false;
     this.#forget();
-    const wasIntact = !this.#place.isUsable || this.#isIntact;
-    if (wasIntact) this.#words[ABANDONED_WORD] = isAbandoned ? 1 : 0;
+    const wasIntact = this.#isIntact || !this.#place.isUsable;
+    if (wasIntact && isAbandoned !== this.#wasAbandoned) {
+      this.#words[ABANDONED_WORD] = isAbandoned ? 1 : 0;
+    }
     const isUnlocked = this.#mutexes.unlock(this.#mutex);
     this.#queue.tryAgain();
     return isUnlocked && wasIntact;
@@ -436,8 +438,10 @@ export class Mutex {
   }
 
   #requireIntact(method: string): void {
+    // Once the segment has been detached or the buffer transferred away, nothing is intact.
+    if (this.#isIntact) return;
     this.#place.requireUsable(method);
-    if (!this.#isIntact) throw this.#damaged(method);
+    throw this.#damaged(method);
   }
 
   #damaged(method: string): SyncError {

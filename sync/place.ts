@@ -141,9 +141,9 @@ export class Place {
     );
   }
 
-  /** Whether it is still what was made or joined. */
+  /** Whether it is still what was made or joined, and can be used. */
   get isIntact(): boolean {
-    return this.#header[0] === this.#made;
+    return this.#header[0] === this.#made && !this.attachment.isEnded;
   }
 
   /** Whether it can be used still: not after detach, and not once the buffer was transferred. */
