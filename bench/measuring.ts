@@ -25,6 +25,8 @@ export interface Entry {
   name: string;
   contender: Contender;
   job: string;
+  /** How many do it, besides a server. */
+  count: number;
   hasServer?: boolean;
 }
 
@@ -46,7 +48,6 @@ let made = 0;
 /** All turns of an `entry` that goes wrong are left out, and it is named in `faults`. */
 export async function measure(
   entries: readonly Entry[],
-  count: number,
   options: { combine: Combine; isCounted: boolean },
   effort: Effort,
   { folder, keys, signal, faults }: Place,
@@ -66,7 +67,7 @@ export async function measure(
       }
     };
     try {
-      for (const { name, contender, job, hasServer } of entries) {
+      for (const { name, contender, job, count, hasServer } of entries) {
         await attempt(name, async () => {
           const key = `bench-${process.pid}-${made++}`;
           const { env, ...program } = contender.program(job, key, folder);

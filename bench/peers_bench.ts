@@ -80,13 +80,17 @@ export async function measurePeers(
   const rows: PeerRow[] = [];
   try {
     for (const { title, job } of peerJobs) {
-      for (const { contender, kind, isOurs = false } of all) {
-        process.stderr.write(`${title}: ${contender.name}\n`);
-        const { name } = contender;
-        const entry: Entry = { name, contender, job, hasServer: kind === "server" };
-        const count = job === "mutex" || kind !== "pair" ? 1 : 2;
-        const options = { combine: "mean" as const, isCounted: job === "mutex" };
-        const turns = await measure([entry], count, options, effort, { ...place, folder });
+      process.stderr.write(`${title}\n`);
+      const entries = all.map(({ contender, kind }): Entry => ({
+        name: contender.name,
+        contender,
+        job,
+        count: job === "mutex" || kind !== "pair" ? 1 : 2,
+        hasServer: kind === "server",
+      }));
+      const options = { combine: "mean" as const, isCounted: job === "mutex" };
+      const turns = await measure(entries, options, effort, { ...place, folder });
+      for (const { contender: { name }, isOurs = false } of all) {
         const samples = turns.get(name);
         if (samples !== undefined) rows.push({ title, name, ns: median(samples), isOurs });
       }

@@ -1,8 +1,10 @@
 /** The part of `npm run bench` about `./sync`, and what it writes: docs/performance.md and its chart. */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
+import { findRuntime } from "../scripts/runtimes.ts";
 import { chartOf } from "./chart.ts";
 import type { Effort } from "./measuring.ts";
 import { measurePeers, peerJobs, type PeerRow } from "./peers_bench.ts";
@@ -58,8 +60,8 @@ function verdictTable(verdicts: readonly Verdict[]): string {
         : isFaster
         ? `${(1 / ratio).toFixed(1)} times as fast`
         : times(ratio);
-      const isReached = ratio !== undefined && ratio <= limit;
-      return [title, name, target, found, isReached ? "yes" : "**no**"];
+      const reached = ratio === undefined ? "" : ratio <= limit ? "yes" : "**no**";
+      return [title, name, target, found, reached];
     }),
   );
 }
@@ -94,6 +96,15 @@ function versionsOf(present: readonly Contender[], absent: readonly Absent[]): s
   const missing = absent.map(({ name, reason }) => `${name} (${reason})`);
   const left = missing.length === 0 ? "" : ` Left out: ${missing.join("; ")}.`;
   return `${[...new Set(versions)].join(", ")}.${left}`;
+}
+
+/** As `npm run check` wants the files of the repository. */
+function format(files: readonly string[]): void {
+  const deno = findRuntime("deno");
+  if ("missing" in deno) return;
+  const config = ["--config", join(here, "../deno.json")];
+  const existing = files.filter((file) => existsSync(file));
+  execFileSync(deno.command, ["fmt", "--quiet", ...config, ...existing], { stdio: "inherit" });
 }
 
 /** Returns what went wrong. */
@@ -134,6 +145,7 @@ export async function performance(options: PerformanceOptions): Promise<string[]
         writeFileSync(write.chart, chartOf(peers.rows, `${machine}, ${date()}`));
       }
       writeFileSync(write.page, filled(readFileSync(write.page, "utf8"), tables));
+      format(Object.values(write));
     }
   } finally {
     rmSync(folder, { recursive: true });

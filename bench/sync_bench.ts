@@ -26,11 +26,11 @@ function entriesOf({ job, others = {} }: Measure, count: number, contenders: Con
   const bareJob = others[atomics];
   return contenders.flatMap((contender): Entry[] => {
     const { name } = contender;
-    if (name === qt) return job === "mutex" ? [{ name, contender, job }] : [];
-    if (name === bareC) return [{ name, contender, job: others[bareC] ?? job }];
-    const entry = { name, contender, job };
+    if (name === qt) return job === "mutex" ? [{ name, contender, job, count }] : [];
+    if (name === bareC) return [{ name, contender, job: others[bareC] ?? job, count }];
+    const entry = { name, contender, job, count };
     if (bareJob === undefined || count > 1) return [entry];
-    return [entry, { name: `${name} ${atomics}`, contender, job: bareJob }];
+    return [entry, { name: `${name} ${atomics}`, contender, job: bareJob, count }];
   });
 }
 
@@ -53,7 +53,7 @@ export async function measureSync(
     for (const count of isShort ? one.counts.slice(0, 1) : one.counts) {
       process.stderr.write(`${title}, ${count} ${count === 1 ? "process" : "processes"}\n`);
       const entries = entriesOf(one, count, contenders);
-      const turns = await measure(entries, count, { combine, isCounted }, effort, place);
+      const turns = await measure(entries, { combine, isCounted }, effort, place);
       for (const [name, samples] of turns) {
         const ratios: Record<string, number> = {};
         for (const against of [bareC, qt, atomics]) {

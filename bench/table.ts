@@ -1,6 +1,8 @@
-/** A table in Markdown. */
+/** A table in Markdown, with columns of numbers on the right. */
 export function markdownTable(heading: readonly string[], rows: readonly string[][]): string {
-  const align = heading.map((_, column) => column < 2 ? "---" : "---:");
+  const align = heading.map((_, column) =>
+    rows.every((row) => /^(\d.*)?$/.test(row[column]!)) ? "---:" : "---"
+  );
   return [heading, align, ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
 }
 
@@ -12,5 +14,6 @@ export function duration(ns: number): string {
 
 export function times(ratio: number | undefined): string {
   if (ratio === undefined) return "";
+  if (ratio < 0.1) return `${ratio.toPrecision(1)}×`;
   return `${ratio.toFixed(ratio >= 100 ? 0 : ratio >= 10 ? 1 : 2)}×`;
 }

@@ -47,7 +47,16 @@ describe("benchmark", () => {
       writeFileSync(copy, readFileSync(page));
       const flags = ownRuntime.name === "deno" ? ["run", "--quiet", "--no-check", "-A"] : [];
       const options = ["--part", "sync", "--quick", "--only", ownRuntime.name];
-      const args = [...flags, main, ...options, "--write", "--page", copy];
+      const args = [
+        ...flags,
+        main,
+        ...options,
+        "--write",
+        "--page",
+        copy,
+        "--chart",
+        `${folder}/chart.svg`,
+      ];
       const child = spawn(ownRuntime.command, args, {
         env: { ...process.env, NODE_NO_WARNINGS: "1" },
         stdio: ["ignore", "ignore", "pipe"],

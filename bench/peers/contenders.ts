@@ -2,7 +2,6 @@
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import process from "node:process";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Contender, here, output, runtime, Unavailable } from "../programs.ts";
 
@@ -75,7 +74,7 @@ export function python(): Contender {
   if (command === undefined) throw new Unavailable("no Python 3.8: apt-get install python3");
   return {
     name: "Python multiprocessing",
-    version: output(command, ["--version"])!,
+    version: output(command, ["--version"])!.replace("Python ", ""),
     program: (job, key, folder) => ({
       command,
       args: (index, count) => [
@@ -87,12 +86,4 @@ export function python(): Contender {
       ],
     }),
   };
-}
-
-/** Whether a SQLite can be had: Bun's, or Node's. */
-export function requireSqlite(name: Name): void {
-  if (name !== "node") return;
-  const [command, args] = runtime(name);
-  if (output(command, [...args, "-e", "require('node:sqlite')"]) !== null) return;
-  throw new Unavailable(`${process.versions.node} has no node:sqlite`);
 }
