@@ -26,8 +26,8 @@ export const CLOCK = {
 } as const satisfies CSignatures;
 
 const FUTEX = {
-  // (SYS_futex, int *, operation, value, timespec *)
-  syscall: { args: ["u64", "u64", "i32", "u32", "u64"], returns: "u64" },
+  // (SYS_futex, int *, operation, value, timespec *); what it returns, as a long, fits an int
+  syscall: { args: ["u64", "u64", "i32", "u32", "u64"], returns: "i32" },
 } as const satisfies CSignatures;
 
 const TIMESPEC_BYTES = 16;
@@ -51,12 +51,16 @@ export class PosixLibrary {
     readonly wait: (semaphore: bigint, until: bigint) => Promise<number>;
     readonly futex: AsyncCFunctions<typeof FUTEX>["syscall"];
   } | undefined;
+  readonly #futexNumber: bigint;
   readonly #idle: Timespec[] = [];
+  /** As a rule they have the duration that is needed next, too. */
+  readonly #idleDurations: (Timespec & { ms: number })[] = [];
 
   constructor(libc: Libc) {
     this.libc = libc;
     const { ffi } = libc;
     this.c = ffi.load(PTHREAD_LIBRARIES, SIGNATURES);
+    this.#futexNumber = BigInt(SYS_FUTEX[libc.arch] ?? 0);
     this.#futex = ffi.load(PTHREAD_LIBRARIES, FUTEX).syscall;
     this.#getTime = ffi.load(PTHREAD_LIBRARIES, CLOCK).clock_gettime;
     this.semaphorePrefix = isGlibc(libc) ? "sem." : "";
@@ -93,31 +97,25 @@ export class PosixLibrary {
 
   /** Sleeps until `wake` is called for the word, at most `ms`; not if it is not `value` any more. */
   sleep(word: bigint, value: number, ms: number): void {
-    const time = this.#timespec();
-    setDuration(time, 0n, ms);
+    const time = this.#duration(ms);
     this.#futex(this.#futexNumber, word, FUTEX_WAIT, value, time.address);
-    this.#idle.push(time);
+    this.#idleDurations.push(time);
   }
 
   /** The same without blocking this thread. */
   async sleepInBackground(word: bigint, value: number, ms: number): Promise<void> {
     const { futex } = this.#inBackground;
-    const time = this.#timespec();
-    setDuration(time, 0n, ms);
+    const time = this.#duration(ms);
     try {
       await futex(this.#futexNumber, word, FUTEX_WAIT, value, time.address);
     } finally {
-      this.#idle.push(time);
+      this.#idleDurations.push(time);
     }
   }
 
   /** Wakes `count` of those who sleep at the word, in whatever process; returns how many there were. */
   wake(word: bigint, count = 1): number {
-    return Number(this.#futex(this.#futexNumber, word, FUTEX_WAKE, count, 0n));
-  }
-
-  get #futexNumber(): bigint {
-    return BigInt(SYS_FUTEX[this.libc.arch]!);
+    return this.#futex(this.#futexNumber, word, FUTEX_WAKE, count, 0n);
   }
 
   get #inBackground() {
@@ -137,6 +135,12 @@ export class PosixLibrary {
   /** A structure for one call: calls on other threads may read theirs late. */
   #timespec(): Timespec {
     return this.#idle.pop() ?? timespec(this.libc);
+  }
+
+  #duration(ms: number): Timespec & { ms: number } {
+    const time = this.#idleDurations.pop() ?? { ...timespec(this.libc), ms: NaN };
+    if (time.ms !== ms) setDuration(time, 0n, time.ms = ms);
+    return time;
   }
 
   #setTime(time: Timespec, ms: number): void {

@@ -1,5 +1,5 @@
 import { UnsupportedError } from "../errors.ts";
-import type { CFunctions, CSignatures } from "../ffi/types.ts";
+import type { CFunctions, CSignatures, Pointer } from "../ffi/types.ts";
 import {
   CLOCK_MONOTONIC,
   CLOCK_REALTIME,
@@ -32,8 +32,8 @@ const SIGNATURES = {
   pthread_mutexattr_setrobust: { args: ["u64", "i32"], returns: "i32" },
   pthread_mutexattr_settype: { args: ["u64", "i32"], returns: "i32" },
   pthread_mutex_init: { args: ["u64", "u64"], returns: "i32" }, // (mutex, attr)
-  pthread_mutex_trylock: { args: ["u64"], returns: "i32" },
-  pthread_mutex_unlock: { args: ["u64"], returns: "i32" },
+  pthread_mutex_trylock: { args: ["pointer"], returns: "i32" },
+  pthread_mutex_unlock: { args: ["pointer"], returns: "i32" },
   pthread_mutex_consistent: { args: ["u64"], returns: "i32" },
 } as const satisfies CSignatures;
 
@@ -56,11 +56,13 @@ export class PthreadMutex extends RobustNode {
   readonly kind: Int32Array;
   /** The word that the kernel knows: the thread that holds it, and two bits. */
   readonly holder: Int32Array;
+  readonly pointer: Pointer;
 
   constructor(pthreads: Pthreads, address: bigint) {
     // A buffer of its own: that of the segment may be transferred away while the mutex is held.
     const buffer = pthreads.arrayBuffer(address, PTHREAD_MUTEX.bytes);
     super(address, buffer);
+    this.pointer = pthreads.pointer(address);
     this.kind = new Int32Array(buffer, pthreads.offsets.kind, 1);
     this.holder = new Int32Array(buffer, pthreads.offsets.holder, 1);
   }
@@ -80,6 +82,8 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
   readonly offsets: { readonly kind: number; readonly holder: number };
   readonly #libc: Libc;
   readonly #c: CFunctions<typeof SIGNATURES>;
+  readonly #tryLock: CFunctions<typeof SIGNATURES>["pthread_mutex_trylock"];
+  readonly #unlock: CFunctions<typeof SIGNATURES>["pthread_mutex_unlock"];
   readonly #wait: (mutex: bigint, until: bigint) => number;
   readonly #clock: number;
   readonly #getTime: (clock: number, time: bigint) => number;
@@ -96,6 +100,8 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
     const { ffi } = libc;
     this.#list = RobustList.ofThread(ffi);
     this.#c = ffi.load(PTHREAD_LIBRARIES, SIGNATURES);
+    this.#tryLock = this.#c.pthread_mutex_trylock;
+    this.#unlock = this.#c.pthread_mutex_unlock;
     this.#getTime = ffi.load(PTHREAD_LIBRARIES, CLOCK).clock_gettime;
     const name = isGlibc(libc) ? "glibc" : "musl";
     this.library = MutexLibrary[name];
@@ -134,6 +140,10 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
     return this.#libc.ffi.arrayBuffer(address, byteLength);
   }
 
+  pointer(address: bigint): Pointer {
+    return this.#libc.ffi.pointer(address);
+  }
+
   /** What tells the thread ids of one container from those of another. */
   scope(): number {
     return this.#libc.pidNamespace() | 0;
@@ -152,7 +162,14 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
   }
 
   lock(mutex: PthreadMutex, ms: number): LockOutcome {
-    let errno = this.#c.pthread_mutex_trylock(mutex.address);
+    const errno = this.#tryLock(mutex.pointer);
+    if (errno !== 0) return this.#lockNotFree(mutex, ms, errno);
+    this.#add(mutex);
+    return "taken";
+  }
+
+  /** Goes on where `trylock` has returned `errno`. */
+  #lockNotFree(mutex: PthreadMutex, ms: number, errno: number): LockOutcome {
     // musl's does not say whose it is.
     const holder = mutex.holder[0]! & FUTEX_TID_MASK;
     if (errno === EBUSY && holder === this.#thread && holder !== 0) return EDEADLK;
@@ -161,16 +178,18 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
       addDuration(this.#time, ms);
       errno = this.#wait(mutex.address, this.#time.address);
     }
-    if (errno === 0 || errno === EOWNERDEAD) {
-      this.#list.add(mutex);
-      this.#thread ||= mutex.holder[0]! & FUTEX_TID_MASK;
-    }
+    if (errno === 0 || errno === EOWNERDEAD) this.#add(mutex);
     if (errno === 0) return "taken";
     if (errno === EBUSY || errno === ETIMEDOUT) return "held";
     if (errno === ENOTRECOVERABLE) return "unrecoverable";
     if (errno !== EOWNERDEAD) return errno;
     this.#c.pthread_mutex_consistent(mutex.address);
     return "abandoned";
+  }
+
+  #add(mutex: PthreadMutex): void {
+    this.#list.add(mutex);
+    if (this.#thread === 0) this.#thread = mutex.holder[0]! & FUTEX_TID_MASK;
   }
 
   /**
@@ -190,7 +209,7 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
   unlock(mutex: PthreadMutex): boolean {
     mutex.kind[0] = this.#kind;
     this.#list.restore(mutex);
-    const isUnlocked = this.#c.pthread_mutex_unlock(mutex.address) === 0;
+    const isUnlocked = this.#unlock(mutex.pointer) === 0;
     if (isUnlocked) this.#list.remove(mutex);
     else this.#list.cut(mutex);
     return isUnlocked;

@@ -1,26 +1,31 @@
 import type { Ffi } from "../ffi/types.ts";
 import { PTHREAD_MUTEX } from "./constants.ts";
 
-/** A pointer as two words of 32 bits, the lower one first, which costs no BigInt. */
-type Pointer = readonly [low: number, high: number];
+/**
+ * A pointer as the float of the same 64 bits, which engines read, compare and write at once and without a BigInt. No
+ * address is that of a NaN.
+ */
+type Pointer = number;
 
 /** A mutex in a segment, as this thread may hold it. */
 export class RobustNode {
   readonly address: bigint;
-  /** Its pointers to what was locked after it, and to what was locked before it, two words each. */
-  readonly pointers: Uint32Array;
+  /** Its pointers to what was locked after it, and to what was locked before it. */
+  readonly pointers: Float64Array;
   /** What points to it, points there. */
   readonly link: Pointer;
+  /** While this thread holds it: what it had locked before and holds still. */
+  before: RobustNode | null = null;
 
   /** @param buffer of its memory, which begins at `address` */
   constructor(address: bigint, buffer: ArrayBuffer) {
     this.address = address;
-    this.pointers = new Uint32Array(buffer, PTHREAD_MUTEX.prev, 4);
+    this.pointers = new Float64Array(buffer, PTHREAD_MUTEX.prev, 2);
     this.link = pointerOf(address + BigInt(PTHREAD_MUTEX.next));
   }
 }
 
-const [PREV, NEXT] = [0, 2];
+const [PREV, NEXT] = [0, 1];
 const POINTER_BYTES = 8;
 
 /**
@@ -32,12 +37,12 @@ const POINTER_BYTES = 8;
  */
 export class RobustList {
   readonly #ffi: Ffi;
-  /** The one locked first comes first. */
-  readonly #held: RobustNode[] = [];
-  /** The thread's own. */
-  #head: Pointer = [0, 0];
+  /** What was locked last; the others follow through `before`. */
+  #last: RobustNode | null = null;
+  /** The thread's own; 0 before the first lock. */
+  #head: Pointer = 0;
   /** What the first one points to: the head, unless other code of this thread holds one too. */
-  #end: Pointer = [0, 0];
+  #end: Pointer = 0;
 
   private constructor(ffi: Ffi) {
     this.#ffi = ffi;
@@ -52,30 +57,32 @@ export class RobustList {
 
   /** `node` has just been locked. */
   add(node: RobustNode): void {
-    if (this.#held.length === 0) {
-      this.#head = read(node, PREV, this.#head);
-      this.#end = read(node, NEXT, this.#end);
+    if (this.#last === null) {
+      if (this.#head === 0) this.#head = node.pointers[PREV]!;
+      this.#end = node.pointers[NEXT]!;
     }
-    this.#held.push(node);
+    node.before = this.#last;
+    this.#last = node;
   }
 
   /** Gives `node` the pointers that it must have. */
   restore(node: RobustNode): void {
-    const at = this.#held.lastIndexOf(node);
-    write(node.pointers, PREV, this.#linkAfter(at));
-    write(node.pointers, NEXT, this.#linkBefore(at));
+    write(node.pointers, PREV, this.#linkAfter(node));
+    write(node.pointers, NEXT, this.#linkBefore(node));
   }
 
   /** `node` has just been unlocked. */
   remove(node: RobustNode): void {
-    if (this.#held.at(-1) === node) this.#held.pop();
-    else this.#held.splice(this.#held.lastIndexOf(node), 1);
+    const after = this.#after(node);
+    if (after === null) this.#last = node.before;
+    else after.before = node.before;
+    node.before = null;
   }
 
   /** Takes `node` out of the list, which the C library has refused to do. */
   cut(node: RobustNode): void {
-    const at = this.#held.lastIndexOf(node);
-    const [after, before] = [this.#linkAfter(at), this.#linkBefore(at)];
+    const after = this.#linkAfter(node);
+    const before = this.#linkBefore(node);
     this.#store(addressOf(after), before);
     // What comes before a `next` is the `prev` beside it; the head has none that is used.
     if (addressOf(before) !== addressOf(this.#head)) {
@@ -84,35 +91,41 @@ export class RobustList {
     this.remove(node);
   }
 
-  /** What leads to the mutex that was locked after the one `at` that index. */
-  #linkAfter(at: number): Pointer {
-    return at + 1 < this.#held.length ? this.#held[at + 1]!.link : this.#head;
+  /** The one that was locked after `node`, or `null` if that was the last. */
+  #after(node: RobustNode): RobustNode | null {
+    if (this.#last === node) return null;
+    let after = this.#last;
+    while (after !== null && after.before !== node) after = after.before;
+    return after;
   }
 
-  #linkBefore(at: number): Pointer {
-    return at > 0 ? this.#held[at - 1]!.link : this.#end;
+  /** What leads to the mutex that was locked after `node`. */
+  #linkAfter(node: RobustNode): Pointer {
+    return this.#after(node)?.link ?? this.#head;
+  }
+
+  #linkBefore(node: RobustNode): Pointer {
+    return node.before === null ? this.#end : node.before.link;
   }
 
   #store(address: bigint, pointer: Pointer): void {
-    write(new Uint32Array(this.#ffi.arrayBuffer(address, POINTER_BYTES)), 0, pointer);
+    new Float64Array(this.#ffi.arrayBuffer(address, POINTER_BYTES))[0] = pointer;
   }
 }
 
-/** The pointer of a node that has just been locked; `last` if that has not changed. */
-function read({ pointers }: RobustNode, at: number, last: Pointer): Pointer {
-  const [low, high] = [pointers[at]!, pointers[at + 1]!];
-  return low === last[0] && high === last[1] ? last : [low, high];
+function write(pointers: Float64Array, at: number, pointer: Pointer): void {
+  if (pointers[at] !== pointer) pointers[at] = pointer; // as a rule it is right
 }
 
-function write(words: Uint32Array, at: number, [low, high]: Pointer): void {
-  words[at] = low;
-  words[at + 1] = high;
-}
+const float = new Float64Array(1);
+const bits = new BigUint64Array(float.buffer);
 
 function pointerOf(address: bigint): Pointer {
-  return [Number(address & 0xffff_ffffn), Number(address >> 32n)];
+  bits[0] = address;
+  return float[0]!;
 }
 
-function addressOf([low, high]: Pointer): bigint {
-  return BigInt(high) << 32n | BigInt(low);
+function addressOf(pointer: Pointer): bigint {
+  float[0] = pointer;
+  return bits[0]!;
 }

@@ -1,5 +1,4 @@
 /* The floor: what the system calls and the memory accesses cost in plain C. */
-#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,37 +112,6 @@ static double lock_cost(void) {
   return ns;
 }
 
-static pthread_mutex_t *mutex;
-static int64_t *counter;
-
-static void mutex_lock_unlock(void) {
-  if (pthread_mutex_lock(mutex) != 0) die("pthread_mutex_lock");
-  if (pthread_mutex_unlock(mutex) != 0) die("pthread_mutex_unlock");
-}
-
-static void counter_add(void) {
-  __atomic_fetch_add(counter, 1, __ATOMIC_SEQ_CST);
-}
-
-/* A robust mutex and a number in a segment. */
-static void primitive_costs(double ns[2]) {
-  int id = new_segment(SEGMENT_BYTES);
-  mutex = map(id);
-  counter = (int64_t *)((char *)mutex + 128);
-  shmctl(id, IPC_RMID, NULL);
-
-  pthread_mutexattr_t attributes;
-  pthread_mutexattr_init(&attributes);
-  pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-  pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-  pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK);
-  if (pthread_mutex_init(mutex, &attributes) != 0) die("pthread_mutex_init");
-  ns[0] = cost(mutex_lock_unlock, 500);
-  ns[1] = cost(counter_add, 500);
-  if (*counter == 0) die("nothing was added");
-  shmdt(mutex);
-}
-
 static double attach_cost(void) {
   int id = new_segment(SEGMENT_BYTES);
   void *kept = map(id);
@@ -192,15 +160,12 @@ int main(int argc, char **argv) {
   double lock = lock_cost();
   double create = cost(create_detach, 20);
   double attach = attach_cost();
-  double elements_ns[3], primitives_ns[2];
+  double elements_ns[3];
   element_costs(elements_ns);
-  primitive_costs(primitives_ns);
   remove(argv[1]);
 
   printf("{\"lock+unlock\": %.2f, \"create+detach\": %.2f, \"attach+detach\": %.2f, "
-         "\"sum of Uint8\": %.4f, \"increment Int32\": %.4f, \"sum of Float64\": %.4f, "
-         "\"mutex lock+unlock\": %.2f, \"counter add\": %.2f}\n",
-         lock, create, attach, elements_ns[0], elements_ns[1], elements_ns[2], primitives_ns[0],
-         primitives_ns[1]);
+         "\"sum of Uint8\": %.4f, \"increment Int32\": %.4f, \"sum of Float64\": %.4f}\n",
+         lock, create, attach, elements_ns[0], elements_ns[1], elements_ns[2]);
   return 0;
 }

@@ -1,10 +1,10 @@
 /** Who takes part: plain C, Qt and each runtime, as far as this machine has them. */
-import { execFile, execFileSync } from "node:child_process";
-import { existsSync, mkdirSync } from "node:fs";
+import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { type Absent, compile, here, output, Unavailable } from "./programs.ts";
 
 /** The nanoseconds of one operation, by measure. */
 export type Sample = Record<string, number>;
@@ -15,37 +15,6 @@ export interface Contender {
   command: string;
   /** The arguments of each part of a run that keeps to `key` and to files in `directory`. */
   parts(key: string, directory: string): string[][];
-}
-
-export interface Absent {
-  name: string;
-  reason: string;
-}
-
-const here = fileURLToPath(new URL(".", import.meta.url));
-const build = join(here, "build");
-
-/** Thrown while looking for a contender that cannot take part. */
-class Unavailable extends Error {}
-
-function output(command: string, args: string[]): string | null {
-  try {
-    return execFileSync(command, args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] })
-      .trim();
-  } catch {
-    return null;
-  }
-}
-
-function compile(compiler: string, args: string[], program: string): string {
-  mkdirSync(build, { recursive: true });
-  const target = join(build, program);
-  try {
-    execFileSync(compiler, ["-O2", "-o", target, ...args], { stdio: ["ignore", "ignore", "pipe"] });
-  } catch (cause) {
-    throw new Unavailable(`${compiler} failed: ${cause instanceof Error ? cause.message : cause}`);
-  }
-  return target;
 }
 
 function bareC(): Contender {
@@ -90,7 +59,6 @@ function runtime(name: string, args: string[], handOffArgs = args): Contender {
     }
     const parts = (key: string, directory: string) => [
       [...args, join(here, "contender.ts"), key],
-      [...args, join(here, "primitives.ts"), key],
       [...handOffArgs, join(here, "hand_off.ts"), key, directory],
     ];
     return { name, version: version[0], command, parts };

@@ -25,7 +25,7 @@ static double undisturbed_mean(double *batches, int count) {
   return sum / used;
 }
 
-static double cost_once(void (*operation)(void), int batch) {
+static inline double cost_once(void (*operation)(void), int batch) {
   static double batches[MAX_BATCHES];
   int count = 0;
   double begin = now(), end = begin;
@@ -39,7 +39,7 @@ static double cost_once(void (*operation)(void), int batch) {
 }
 
 /* The nanoseconds that one call of `operation` takes; the first time through is the warm-up. */
-static double cost(void (*operation)(void), int batch) {
+static inline double cost(void (*operation)(void), int batch) {
   cost_once(operation, batch);
   return cost_once(operation, batch);
 }

@@ -1,6 +1,6 @@
 /**
- * Measures the module in each runtime against plain C and Qt itself, in one interleaved run:
- * `npm run bench`.
+ * Measures the module in each runtime: its calls against plain C and Qt itself, in one interleaved run, then
+ * `./sync` against plain C, and if wanted what people use today: `npm run bench`.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, loadavg, release, tmpdir, type } from "node:os";
@@ -9,28 +9,48 @@ import process from "node:process";
 import { parseArgs } from "node:util";
 import { type Contender, findContenders, run } from "./contenders.ts";
 import { removeLeftovers } from "./leftovers.ts";
+import { quick, thorough } from "./measuring.ts";
+import { describeMachine, performance, published } from "./performance.ts";
 import { goalLine, goalsOf, rowsOf, type Samples, tableOf } from "./report.ts";
 
-const usage = `usage: npm run bench -- [--rounds N] [--json FILE]
+/** Of the calls: each contender runs once per round as a process of its own. */
+const callRounds = 5;
 
-Every contender runs once per round as a process of its own.
+const usage = `usage: npm run bench -- [--peers] [--write] [--rounds N] [--json FILE]
+
 The exit code tells of wrong results, not of goals that are not met.
 
-  --rounds N   number of rounds (default 7)
-  --json FILE  also write all samples, medians and goals to FILE
+  --peers      also the same jobs with SQLite, LMDB, Redis, sockets, process.send, Python and Qt
+  --write      write the tables to docs/performance.md, and with --peers the chart beside it
+  --part PART  only "calls" (those of SharedMemory) or "sync"
+  --rounds N   how often everything is started anew (default ${callRounds} for the calls, ${thorough.rounds} for the rest)
+  --only NAME  only this runtime, and each measure of the sync part with as few processes as it can have;
+               may be given more than once
+  --quick      as short as can be: for a look whether it works
+  --json FILE  also write all samples, medians and goals of the calls to FILE
+  --page FILE, --chart FILE  instead of docs/performance.md and .svg
   --help       print this
 `;
 
-interface Options {
-  rounds: number;
-  json: string | undefined;
+function rounds(text: string | undefined, otherwise: number): number {
+  if (text === undefined) return otherwise;
+  const number = Number(text);
+  if (!Number.isInteger(number) || number < 1) throw new TypeError(`--rounds ${text}`);
+  return number;
 }
 
-function parseOptions(): Options {
+function parseOptions() {
   const { values } = parseArgs({
     options: {
-      rounds: { type: "string", default: "7" },
+      peers: { type: "boolean", default: false },
+      write: { type: "boolean", default: false },
+      part: { type: "string" },
+      rounds: { type: "string" },
+      only: { type: "string", multiple: true },
+      quick: { type: "boolean", default: false },
       json: { type: "string" },
+      page: { type: "string" },
+      chart: { type: "string" },
       help: { type: "boolean", default: false },
     },
   });
@@ -38,12 +58,25 @@ function parseOptions(): Options {
     console.log(usage);
     process.exit();
   }
-  const rounds = Number(values.rounds);
-  if (!Number.isInteger(rounds) || rounds < 1) throw new TypeError(`--rounds ${values.rounds}`);
-  return { rounds, json: values.json };
+  const { peers, write, part, only, json } = values;
+  if (part !== undefined && part !== "calls" && part !== "sync") {
+    throw new TypeError(`--part ${part}`);
+  }
+  const effort = values.quick ? quick : thorough;
+  const page = values.page ?? published.page;
+  const chart = values.chart ?? published.chart;
+  return {
+    part,
+    json,
+    only,
+    withPeers: peers,
+    write: write ? { page, chart } : undefined,
+    rounds: rounds(values.rounds, values.quick ? 1 : callRounds),
+    effort: { ...effort, rounds: rounds(values.rounds, effort.rounds) },
+  };
 }
 
-function options(): Options {
+function options(): ReturnType<typeof parseOptions> {
   try {
     return parseOptions();
   } catch (error) {
@@ -92,48 +125,60 @@ async function runRounds(
   return samples;
 }
 
-const { rounds, json } = options();
+async function measureCalls(rounds: number, json: string | undefined): Promise<string[]> {
+  const { present, absent } = findContenders();
+  console.log(`load average ${machine.load.toFixed(2)} at the start, rounds: ${rounds}`);
+  console.log(`key files in ${tmpdir()} (TMPDIR)\n`);
+  for (const { name, version } of present) console.log(`${name.padEnd(8)}${version}`);
+  for (const { name, reason } of absent) {
+    console.log(`${name.padEnd(8)}does not take part: ${reason}`);
+  }
+  const faults: string[] = [];
+  const samples = await runRounds(present, rounds, faults, interrupt.signal);
+  const rows = rowsOf(samples);
+  const goals = goalsOf(samples);
+  console.log(`\n${tableOf(rows)}\n`);
+  console.log(`load average ${loadavg()[0]!.toFixed(2)} at the end\n\nGoals`);
+  for (const goal of goals) console.log(goalLine(goal));
+  if (json !== undefined) {
+    const report = {
+      machine,
+      contenders: present.map(({ name, version }) => ({ name, version })),
+      absent,
+      samples: Object.fromEntries(samples),
+      medians: rows,
+      goals,
+      faults,
+    };
+    writeFileSync(json, JSON.stringify(report, null, 2) + "\n");
+  }
+  return faults;
+}
+
+const { part, json, rounds: callsRounds, ...performanceOptions } = options();
 const interrupt = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.once(signal, () => interrupt.abort());
 }
-
 const machine = {
   cpu: cpus()[0]?.model.trim() ?? "unknown CPU",
   cores: availableParallelism(),
   kernel: `${type()} ${release()}`,
   load: loadavg()[0]!,
 };
-const { present, absent } = findContenders();
-console.log(`${machine.cpu}, ${machine.cores} cores, ${machine.kernel}`);
-console.log(`load average ${machine.load.toFixed(2)} at the start, rounds: ${rounds}`);
-console.log(`key files in ${tmpdir()} (TMPDIR)\n`);
-for (const { name, version } of present) console.log(`${name.padEnd(8)}${version}`);
-for (const { name, reason } of absent) {
-  console.log(`${name.padEnd(8)}does not take part: ${reason}`);
-}
+const description = describeMachine(machine.cpu, machine.cores, machine.kernel);
+console.log(description);
 
 const faults: string[] = [];
-const samples = await runRounds(present, rounds, faults, interrupt.signal).catch((error) => {
+try {
+  if (part !== "sync") faults.push(...await measureCalls(callsRounds, json));
+  if (part !== "calls") {
+    const { signal } = interrupt;
+    faults.push(...await performance({ ...performanceOptions, machine: description, signal }));
+  }
+} catch (error) {
   if (!interrupt.signal.aborted) throw error;
   process.exit(130);
-});
-const rows = rowsOf(samples);
-const goals = goalsOf(samples);
-console.log(`\n${tableOf(rows)}\n`);
-console.log(`load average ${loadavg()[0]!.toFixed(2)} at the end\n\nGoals`);
-for (const goal of goals) console.log(goalLine(goal));
-for (const fault of faults) console.error(`\nWRONG  ${fault}`);
-if (json !== undefined) {
-  const report = {
-    machine,
-    contenders: present.map(({ name, version }) => ({ name, version })),
-    absent,
-    samples: Object.fromEntries(samples),
-    medians: rows,
-    goals,
-    faults,
-  };
-  writeFileSync(json, JSON.stringify(report, null, 2) + "\n");
 }
+for (const fault of faults) console.error(`\nWRONG  ${fault}`);
 process.exitCode = faults.length > 0 ? 1 : 0;

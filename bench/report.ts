@@ -24,23 +24,19 @@ export interface Goal {
 
 const operations = ["lock+unlock", "create+detach", "attach+detach"];
 const elements = ["sum of Uint8", "increment Int32", "sum of Float64"];
-const primitives = ["mutex lock+unlock", "counter add"];
 const handOffs = ["hand-off", "hand-off to sleeper"];
 const buffer = "ordinary buffer";
 const socket = "Unix socket";
-const atomics = "bare Atomics";
 
 /** What is measured in the contender itself, and how that measure's name ends. */
 const suffixes: Record<string, string> = {
   [buffer]: " (buffer)",
   [socket]: " (socket)",
-  [atomics]: " (Atomics)",
 };
 
 /** The groups of measures, as the table shows them, each with what it is compared with. */
 const groups = [
   { heading: "ns per operation", measures: operations, against: ["bare C", "C++ Qt"] },
-  { heading: "ns per use", measures: primitives, against: ["bare C", atomics] },
   { heading: "ns per element", measures: elements, against: ["bare C", buffer] },
   { heading: "ns per hand-off", measures: handOffs, against: [socket] },
 ];

@@ -1,6 +1,6 @@
 import process from "node:process";
 import { threadCalls } from "./threads.ts";
-import type { CFunctions, CSignatures, CType, Ffi } from "./types.ts";
+import type { CFunctions, CSignatures, CType, Ffi, Pointer } from "./types.ts";
 
 interface BunFfi {
   dlopen(
@@ -14,6 +14,7 @@ const TYPES: Readonly<Record<CType, string>> = {
   i32: "i32",
   u32: "u32",
   u64: "u64",
+  pointer: "ptr",
   buffer: "ptr",
   void: "void",
 };
@@ -50,5 +51,8 @@ export function bunFfi(): Ffi {
 
     // User-space addresses are below 2^53 on every supported platform, so the number is exact.
     arrayBuffer: (address, byteLength) => ffi.toArrayBuffer(Number(address), 0, byteLength),
+
+    // A number costs half of what a BigInt does.
+    pointer: (address) => Number(address) as unknown as Pointer,
   };
 }

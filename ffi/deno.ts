@@ -1,9 +1,10 @@
-import type { AsyncCFunctions, CFunctions, CSignatures, CType, Ffi } from "./types.ts";
+import type { AsyncCFunctions, CFunctions, CSignatures, CType, Ffi, Pointer } from "./types.ts";
 
 const TYPES: Readonly<Record<CType, Deno.NativeType | "void">> = {
   i32: "i32",
   u32: "u32",
   u64: "u64",
+  pointer: "u64",
   buffer: "buffer",
   void: "void",
 };
@@ -57,6 +58,8 @@ export const denoFfi: Ffi = {
     if (pointer === null) throw new RangeError("cannot wrap memory at address 0");
     return Deno.UnsafePointerView.getArrayBuffer(pointer, byteLength);
   },
+
+  pointer: (address) => address as unknown as Pointer,
 };
 
 function dlopen(

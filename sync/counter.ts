@@ -5,15 +5,18 @@ const INT64_MAX = 2n ** 63n - 1n;
 
 /** @throws {TypeError | RangeError} if `value` is not an integer of 64 bits */
 function int64(call: string, value: number | bigint): bigint {
-  if (typeof value !== "bigint" && !Number.isSafeInteger(value)) {
-    if (typeof value !== "number") {
-      throw new TypeError(`${call}: the number must be a bigint or a number, not ${typeof value}`);
-    }
-    throw new RangeError(`${call}: the number must be an integer below 2^53, not ${value}`);
+  if (value === 1n) return 1n; // most often, and engines take long to compare the sizes of BigInts
+  if (typeof value !== "bigint") return integer(call, value);
+  if (value >= INT64_MIN && value <= INT64_MAX) return value;
+  throw new RangeError(`${call}: the number must fit 64 bits with a sign, unlike ${value}`);
+}
+
+function integer(call: string, value: number): bigint {
+  if (Number.isSafeInteger(value)) return BigInt(value);
+  if (typeof value !== "number") {
+    throw new TypeError(`${call}: the number must be a bigint or a number, not ${typeof value}`);
   }
-  const integer = BigInt(value);
-  if (integer >= INT64_MIN && integer <= INT64_MAX) return integer;
-  throw new RangeError(`${call}: the number must fit 64 bits with a sign, unlike ${integer}`);
+  throw new RangeError(`${call}: the number must be an integer below 2^53, not ${value}`);
 }
 
 /** Makes the counters and gauges of a block, which have no header of their own. */

@@ -233,7 +233,7 @@ export class Event {
   /** `false` after the deadline. A second at a time: whoever was to be woken may have been killed. */
   #sleep(since: number, deadline: number): boolean {
     for (let ms = 0; this.#now === since;) {
-      const left = deadline - performance.now();
+      const left = deadline === Infinity ? Infinity : deadline - performance.now();
       if (left <= 0) return false;
       if (this.#sleeper !== null) {
         this.#sleeper.sleep(this.#address, since, Math.min(left, SLICE_MS));

@@ -3,7 +3,7 @@ import { checkTimeout, type WaitOptions } from "../acquire_queue.ts";
 import { EDEADLK, errnoText, Failure } from "../backends/errno.ts";
 import { sharedMutexes } from "../backends/mod.ts";
 import { SLICE_MS } from "../backends/posix_mapped_semaphore.ts";
-import { MutexLibrary, type SharedMutexes } from "../backends/shared_mutex.ts";
+import { type LockOutcome, MutexLibrary, type SharedMutexes } from "../backends/shared_mutex.ts";
 import { refuseThenable } from "../thenable.ts";
 import { AsyncQueue } from "./async_queue.ts";
 import { SyncError } from "./errors.ts";
@@ -17,8 +17,8 @@ const LOOK_MS = 1000;
 const PROMISE_TO_WITH_LOCK =
   "Mutex.withLock: fn returned a promise, for which the mutex does not wait; use withLockAsync()";
 
-/** What this thread holds, kept alive with its segments. */
-const held: Mutex[] = [];
+/** What this thread holds, kept alive with its segments: the last one taken, which leads to the others. */
+let lastHeld: Mutex | null = null;
 /** Gives back what this thread holds in a segment. */
 let abandon: (attachment: Attachment) => void;
 const watched = new WeakSet<Attachment>();
@@ -79,13 +79,17 @@ export class Mutex {
   #isOfThread = false;
   /** When it was last looked whether the holder lives, in ms. */
   #looked = -Infinity;
+  /** While it is held: what this thread has taken before, and holds still. */
+  #heldBefore: Mutex | null = null;
   /** How often it was taken: tells one time from another. */
   #holds = 0;
 
   static {
     abandon = (attachment) => {
-      for (const mutex of [...held]) {
+      for (let mutex = lastHeld; mutex !== null;) {
+        const before: Mutex | null = mutex.#heldBefore;
         if (mutex.#place.attachment === attachment) mutex.#release(true);
+        mutex = before;
       }
     };
   }
@@ -293,7 +297,10 @@ export class Mutex {
   }
 
   #acquire(method: string, timeoutMs: number): boolean {
-    if (this.#take(method, 0)) return true;
+    return this.#take(method, 0) || this.#wait(method, timeoutMs);
+  }
+
+  #wait(method: string, timeoutMs: number): boolean {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
       if (this.#isOfThread) throw this.#deadlock(method);
@@ -343,8 +350,15 @@ export class Mutex {
     this.#isOfThread = this.#isHeld;
     if (this.#isHeld) return false;
     const outcome = this.#mutexes.lock(this.#mutex, ms);
-    if (outcome === "taken" || outcome === "abandoned") {
-      this.#hold(outcome === "abandoned");
+    if (outcome !== "taken") return this.#takeNotFree(method, outcome);
+    this.#hold(false);
+    return true;
+  }
+
+  /** On its own, since the engines take small functions apart where they are called. */
+  #takeNotFree(method: string, outcome: Exclude<LockOutcome, "taken">): boolean {
+    if (outcome === "abandoned") {
+      this.#hold(true);
       return true;
     }
     if (outcome === "held") {
@@ -385,19 +399,32 @@ export class Mutex {
     this.#wasAbandoned = this.#words[ABANDONED_WORD] !== 0;
     this.#isHeld = true;
     this.#holds++;
-    held.push(this);
+    this.#heldBefore = lastHeld;
+    lastHeld = this;
   }
 
   /** Gives it back; `false` if its bytes were overwritten meanwhile. */
   #release(isAbandoned: boolean): boolean {
     this.#isHeld = false;
-    if (held.at(-1) === this) held.pop();
-    else held.splice(held.lastIndexOf(this), 1);
-    const wasIntact = !this.#place.isUsable || this.#isIntact;
-    if (wasIntact) this.#words[ABANDONED_WORD] = isAbandoned ? 1 : 0;
+    this.#forget();
+    const wasIntact = this.#isIntact || !this.#place.isUsable;
+    if (wasIntact && isAbandoned !== this.#wasAbandoned) {
+      this.#words[ABANDONED_WORD] = isAbandoned ? 1 : 0;
+    }
     const isUnlocked = this.#mutexes.unlock(this.#mutex);
     this.#queue.tryAgain();
     return isUnlocked && wasIntact;
+  }
+
+  #forget(): void {
+    if (lastHeld === this) {
+      lastHeld = this.#heldBefore;
+    } else {
+      let after = lastHeld;
+      while (after !== null && after.#heldBefore !== this) after = after.#heldBefore;
+      if (after !== null) after.#heldBefore = this.#heldBefore;
+    }
+    this.#heldBefore = null;
   }
 
   /** Gives it back, unless that has been done since, and perhaps the mutex taken again. */
@@ -407,13 +434,14 @@ export class Mutex {
   }
 
   get #isIntact(): boolean {
-    return this.#place.isIntact(Kind.Mutex, this.#mutexes.library) &&
-      this.#mutexes.isMutex(this.#mutex);
+    return this.#place.isIntact && this.#mutexes.isMutex(this.#mutex);
   }
 
   #requireIntact(method: string): void {
+    // Once the segment has been detached or the buffer transferred away, nothing is intact.
+    if (this.#isIntact) return;
     this.#place.requireUsable(method);
-    if (!this.#isIntact) throw this.#damaged(method);
+    throw this.#damaged(method);
   }
 
   #damaged(method: string): SyncError {

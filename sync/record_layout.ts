@@ -36,7 +36,8 @@ interface Codec {
   /** @throws {TypeError | RangeError} after `what`, if it cannot be one */
   check(value: unknown, what: string): void;
   write(view: DataView, offset: number, value: never): void;
-  read(view: DataView, offset: number): unknown;
+  /** What reads the field, again and again: one function for each, which the engine can take apart. */
+  reader(view: DataView, offset: number): () => unknown;
 }
 
 function typeError(what: string, expected: string, value: unknown): TypeError {
@@ -46,7 +47,7 @@ function typeError(what: string, expected: string, value: unknown): TypeError {
 function integer(bits: 8 | 16 | 32, isSigned: boolean): Codec {
   const min = isSigned ? -(2 ** (bits - 1)) : 0;
   const max = min + 2 ** bits - 1;
-  const name = `${isSigned ? "Int" : "Uint"}${bits}` as "Int8";
+  const name = `${isSigned ? "Int" : "Uint"}${bits}` as keyof typeof INTEGER_READERS;
   return {
     bytes: bits / 8,
     alignment: bits / 8,
@@ -56,13 +57,21 @@ function integer(bits: 8 | 16 | 32, isSigned: boolean): Codec {
       throw new RangeError(`${what} must be an integer from ${min} to ${max}, not ${value}`);
     },
     write: (view, offset, value: number) => (view as Writer)[`set${name}`](offset, value, true),
-    read: (view, offset) => (view as Reader)[`get${name}`](offset, true),
+    reader: INTEGER_READERS[name],
   };
 }
 
 /** `DataView`, whose methods for bytes take no order. */
 type Writer = DataView & { setInt8(offset: number, value: number, littleEndian?: boolean): void };
-type Reader = DataView & { getInt8(offset: number, littleEndian?: boolean): number };
+
+const INTEGER_READERS = {
+  Int8: (view: DataView, offset: number) => () => view.getInt8(offset),
+  Uint8: (view: DataView, offset: number) => () => view.getUint8(offset),
+  Int16: (view: DataView, offset: number) => () => view.getInt16(offset, true),
+  Uint16: (view: DataView, offset: number) => () => view.getUint16(offset, true),
+  Int32: (view: DataView, offset: number) => () => view.getInt32(offset, true),
+  Uint32: (view: DataView, offset: number) => () => view.getUint32(offset, true),
+};
 
 function bigInteger(isSigned: boolean): Codec {
   const min = isSigned ? -(2n ** 63n) : 0n;
@@ -76,8 +85,8 @@ function bigInteger(isSigned: boolean): Codec {
       throw new RangeError(`${what} must be from ${min} to ${max}, not ${value}`);
     },
     write: (view, offset, value: bigint) => view.setBigInt64(offset, value, true),
-    read: (view, offset) =>
-      isSigned ? view.getBigInt64(offset, true) : view.getBigUint64(offset, true),
+    reader: (view, offset) =>
+      isSigned ? () => view.getBigInt64(offset, true) : () => view.getBigUint64(offset, true),
   };
 }
 
@@ -90,8 +99,8 @@ function float(bits: 32 | 64): Codec {
     },
     write: (view, offset, value: number) =>
       bits === 32 ? view.setFloat32(offset, value, true) : view.setFloat64(offset, value, true),
-    read: (view, offset) =>
-      bits === 32 ? view.getFloat32(offset, true) : view.getFloat64(offset, true),
+    reader: (view, offset) =>
+      bits === 32 ? () => view.getFloat32(offset, true) : () => view.getFloat64(offset, true),
   };
 }
 
@@ -102,7 +111,7 @@ const BOOL: Codec = {
     if (typeof value !== "boolean") throw typeError(what, "a boolean", value);
   },
   write: (view, offset, value: boolean) => view.setUint8(offset, value ? 1 : 0),
-  read: (view, offset) => view.getUint8(offset) !== 0,
+  reader: (view, offset) => () => view.getUint8(offset) !== 0,
 };
 
 const encoder = new TextEncoder();
@@ -127,10 +136,12 @@ function text(bytes: number): Codec {
       field.fill(0);
       encoder.encodeInto(value, field);
     },
-    read(view, offset) {
+    reader(view, offset) {
       const field = new Uint8Array(view.buffer, view.byteOffset + offset, bytes);
-      const end = field.indexOf(0);
-      return decoder.decode(field.subarray(0, end < 0 ? bytes : end));
+      return () => {
+        const end = field.indexOf(0);
+        return decoder.decode(field.subarray(0, end < 0 ? bytes : end));
+      };
     },
   };
 }
@@ -210,11 +221,33 @@ export class RecordCodec {
     this.#fields.forEach(({ codec, offset }, i) => codec.write(view, offset, values[i]!));
   }
 
-  decode(bytes: Uint8Array): Record<string, unknown> {
+  /** What makes a new object of what `bytes` have become each time. */
+  decoder(bytes: Uint8Array): () => Record<string, unknown> {
+    const readers = this.#readers(bytes);
+    // All fields at once, in their order: to copy it costs less than to add them one by one.
+    const empty = Object.fromEntries(readers.map(({ name, read }) => [name, read()]));
+    return () => {
+      const record = { ...empty };
+      for (const { name, read } of readers) record[name] = read();
+      return record;
+    };
+  }
+
+  /** An object whose fields are decoded whenever they are looked at, from what `bytes` are then. */
+  overlay(bytes: Uint8Array): Record<string, unknown> {
+    const record = {};
+    for (const { name, read } of this.#readers(bytes)) {
+      Object.defineProperty(record, name, { enumerable: true, get: read });
+    }
+    return Object.preventExtensions(record);
+  }
+
+  #readers(bytes: Uint8Array): { readonly name: string; readonly read: () => unknown }[] {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    return Object.fromEntries(
-      this.#fields.map(({ name, codec, offset }) => [name, codec.read(view, offset)]),
-    );
+    return this.#fields.map(({ name, codec, offset }) => ({
+      name,
+      read: codec.reader(view, offset),
+    }));
   }
 }
 

@@ -27,11 +27,17 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
   readonly #snapshot: Snapshot;
   readonly #codec: RecordCodec;
   readonly #bytes: Uint8Array<ArrayBuffer>;
+  readonly #decode: () => Record<string, unknown>;
+  /** The bytes of what `refresh` returns, and that itself once it is needed. */
+  readonly #shownBytes: Uint8Array<ArrayBuffer>;
+  #shown: Readonly<RecordOf<Layout>> | null = null;
 
   private constructor(snapshot: Snapshot, codec: RecordCodec) {
     this.#snapshot = snapshot;
     this.#codec = codec;
     this.#bytes = new Uint8Array(codec.bytes);
+    this.#decode = codec.decoder(this.#bytes);
+    this.#shownBytes = new Uint8Array(codec.bytes);
   }
 
   /**
@@ -103,7 +109,25 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
    * @throws {SyncError} `NotAttached` after detach, `Busy` as {@linkcode Snapshot.read}
    */
   read(): RecordOf<Layout> | null {
-    const bytes = this.#snapshot.read(this.#bytes);
-    return bytes && this.#codec.decode(bytes) as RecordOf<Layout>;
+    if (!withMeaning.read(this.#snapshot, this.#bytes)) return null;
+    return this.#decode() as RecordOf<Layout>;
+  }
+
+  /**
+   * The same without a new object: that of the last call, which now shows this record. Its fields are decoded
+   * as they are looked at, so that it costs little more than to copy the bytes, however many fields there are.
+   * Copy what has to stay: `{ ...record }`.
+   *
+   * @throws {SyncError} `NotAttached` after detach; `Busy` as {@linkcode Snapshot.read}, after which all bytes
+   * of the object are zeros
+   */
+  refresh(): Readonly<RecordOf<Layout>> | null {
+    try {
+      if (!withMeaning.read(this.#snapshot, this.#shownBytes)) return null;
+    } catch (error) {
+      this.#shownBytes.fill(0); // rather than two records mixed
+      throw error;
+    }
+    return this.#shown ??= this.#codec.overlay(this.#shownBytes) as Readonly<RecordOf<Layout>>;
   }
 }

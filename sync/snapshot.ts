@@ -21,6 +21,8 @@ interface WithMeaning {
     meaning: bigint,
   ): Snapshot;
   at(call: string, view: ArrayBufferView, byteOffset: number, meaning: bigint): Snapshot;
+  /** `read` into bytes that are as many as a record has. */
+  read(snapshot: Snapshot, into: Uint8Array<ArrayBuffer>): boolean;
 }
 
 export let withMeaning: WithMeaning;
@@ -120,6 +122,7 @@ export class Snapshot {
       create: (call, view, byteOffset, recordBytes, meaning) =>
         Snapshot.#create(call, view, byteOffset, recordBytes, meaning),
       at: (call, view, byteOffset, meaning) => Snapshot.#at(call, view, byteOffset, meaning),
+      read: (snapshot, into) => snapshot.#read(into),
     };
   }
 
@@ -194,18 +197,27 @@ export class Snapshot {
    * @throws {TypeError | RangeError} if `into` is not a `Uint8Array` of a record's length
    */
   read(into?: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> | null {
+    if (into === undefined) into = new Uint8Array(this.recordBytes);
+    else this.#check("read", into);
+    return this.#read(into) ? into : null;
+  }
+
+  /** `false` before the first one. */
+  #read(into: Uint8Array<ArrayBuffer>): boolean {
     this.#place.requireUsable("read");
-    if (into !== undefined) this.#check("read", into);
     const { words } = this.#place;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const number = Atomics.load(words, LATEST_WORD); // R1
-      if (number === 0) return null;
+      if (number === 0) return false;
       const half = number & 1;
-      const bytes = into ?? new Uint8Array(this.recordBytes);
-      bytes.set(this.#halves[half]!); // R2
-      if (Atomics.add(this.#filling, half, 0) === number) return bytes; // R3
+      into.set(this.#halves[half]!); // R2
+      if (Atomics.add(this.#filling, half, 0) === number) return true; // R3
     }
-    throw new SyncError(
+    throw this.#overtaken();
+  }
+
+  #overtaken(): SyncError {
+    return new SyncError(
       "Busy",
       `Snapshot.read: the record was overwritten ${ATTEMPTS} times while it was read, or by two ` +
         "writers at once; publish less often, by one writer at a time",

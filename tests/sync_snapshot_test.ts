@@ -246,6 +246,32 @@ describe("a snapshot of a record", () => {
     assert.equal(new DataView(bytes.buffer).getUint16(18, true), 65535);
   });
 
+  test("is shown by the same object after each refresh", () => {
+    using memory = created();
+    const snapshot = RecordSnapshot.create(memory.view(Uint8Array), 0, layout);
+    assert.equal(snapshot.refresh(), null);
+    snapshot.publish(record);
+    const shown = snapshot.refresh()!;
+    assert.deepEqual({ ...shown }, record);
+    assert.deepEqual(Object.keys(shown), Object.keys(record));
+    const other = { ...record, state: "", total: 1n, load: -1, isOpen: false };
+    snapshot.publish(other);
+    assert.deepEqual({ ...shown }, record, "not before the next refresh");
+    assert.deepEqual(snapshot.read(), other);
+    assert.deepEqual({ ...shown }, record, "nor by read()");
+    assert.equal(snapshot.refresh(), shown);
+    assert.deepEqual({ ...shown }, other);
+    assert.throws(() => (shown as { load: number }).load = 2, TypeError);
+
+    memory.view(Int32Array, 16, 2).fill(77); // two records at once
+    assert.throws(() => snapshot.refresh(), { name: "SyncError", code: "Busy" });
+    assert.equal(shown.load, 0);
+    assert.equal(shown.total, 0n);
+    snapshot.publish(record);
+    memory.detach();
+    assert.throws(() => snapshot.refresh(), { name: "SyncError", code: "NotAttached" });
+  });
+
   test("refuses what does not fit, and keeps what it has", () => {
     using memory = created();
     const snapshot = RecordSnapshot.create(memory.view(Uint8Array), 0, layout);

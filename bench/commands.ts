@@ -1,0 +1,72 @@
+/**
+ * How a process that takes part is told what to do, in lines on its standard input, and answers, in lines of
+ * JSON, in whatever language it is written:
+ *
+ * - At first it says `ready`, once those who come later can join it.
+ * - `check MS` and `run MS` do the job for so long, the first with a look at every result. The answer is
+ *   a {@linkcode Result}, which is empty in a process that only serves the others.
+ * - `total` is answered with the number that all of them have counted up.
+ */
+import process from "node:process";
+import { createInterface } from "node:readline";
+import { now, undisturbedMean } from "./timing.ts";
+
+export interface Result {
+  /** How often, and in how many ns altogether. */
+  ops: number;
+  ns: number;
+  /** The ns of one, without what the machine did in between. */
+  perOp: number;
+}
+
+export interface Job {
+  run(ms: number, isCheck: boolean): Partial<Result> | Promise<Partial<Result>>;
+  total?(): number | Promise<number>;
+  end?(): void | Promise<void>;
+}
+
+/** Does `operation` for `ms`, in batches, so that reading the clock does not count. */
+export function repeat(ms: number, batch: number, operation: () => void): Result {
+  const batches: number[] = [];
+  const begin = now();
+  let end = begin;
+  while (end - begin < ms * 1e6) {
+    const start = end;
+    for (let i = 0; i < batch; i++) operation();
+    end = now();
+    batches.push(end - start);
+  }
+  const perOp = undisturbedMean(batches) / batch;
+  return { ops: batches.length * batch, ns: end - begin, perOp };
+}
+
+/** The same with what takes a turn of the event loop. */
+export async function repeatAsync(
+  ms: number,
+  batch: number,
+  operation: () => Promise<void>,
+): Promise<Result> {
+  const batches: number[] = [];
+  const begin = now();
+  let end = begin;
+  while (end - begin < ms * 1e6) {
+    const start = end;
+    for (let i = 0; i < batch; i++) await operation();
+    end = now();
+    batches.push(end - start);
+  }
+  const perOp = undisturbedMean(batches) / batch;
+  return { ops: batches.length * batch, ns: end - begin, perOp };
+}
+
+/** Obeys until the input ends. */
+export async function obey(job: Job): Promise<void> {
+  const say = (answer: unknown) => process.stdout.write(`${JSON.stringify(answer)}\n`);
+  process.stdout.write("ready\n");
+  for await (const line of createInterface({ input: process.stdin })) {
+    const [command, ms] = line.split(" ");
+    if (command === "total") say({ total: await job.total?.() });
+    else say(await job.run(Number(ms), command === "check"));
+  }
+  await job.end?.();
+}

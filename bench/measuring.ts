@@ -1,0 +1,119 @@
+/** Has contenders do the same job in turns, and tells what each took. */
+import { rmSync } from "node:fs";
+import process from "node:process";
+import { type Combine, Crew } from "./crew.ts";
+import { removeLeftovers } from "./leftovers.ts";
+import type { Contender } from "./programs.ts";
+import { median } from "./timing.ts";
+
+export interface Effort {
+  /** How often everybody is started anew. */
+  rounds: number;
+  /** How often in a round everybody has a turn, and how long that is, in ms. */
+  turns: number;
+  turnMs: number;
+  /** Before it is measured, in ms. */
+  checkMs: number;
+  warmUpMs: number;
+}
+
+export const thorough: Effort = { rounds: 3, turns: 10, turnMs: 40, checkMs: 20, warmUpMs: 400 };
+export const quick: Effort = { rounds: 1, turns: 1, turnMs: 5, checkMs: 2, warmUpMs: 0 };
+
+/** Who does which job. */
+export interface Entry {
+  name: string;
+  contender: Contender;
+  job: string;
+  /** How many do it, besides a server. */
+  count: number;
+  hasServer?: boolean;
+}
+
+/** The ns of one operation, turn by turn, by the name of the entry. */
+export type Turns = Map<string, number[]>;
+
+export interface Place {
+  /** For the files that peers have. */
+  folder: string;
+  /** For the key files, which must be gone afterwards. */
+  keys: string;
+  signal: AbortSignal;
+  /** What went wrong, and whose fault it was. */
+  faults: string[];
+}
+
+let made = 0;
+
+/** All turns of an `entry` that goes wrong are left out, and it is named in `faults`. */
+export async function measure(
+  entries: readonly Entry[],
+  options: { combine: Combine; isCounted: boolean },
+  effort: Effort,
+  { folder, keys, signal, faults }: Place,
+): Promise<Turns> {
+  const turns: Turns = new Map(entries.map(({ name }) => [name, []]));
+  for (let round = 0; round < effort.rounds; round++) {
+    const crews = new Map<string, Crew>();
+    const attempt = async (name: string, step: () => Promise<void>) => {
+      signal.throwIfAborted();
+      if (!turns.has(name)) return;
+      try {
+        await step();
+      } catch (error) {
+        crews.get(name)?.kill();
+        turns.delete(name);
+        faults.push(`${name}: ${error instanceof Error ? error.message : error}`);
+      }
+    };
+    try {
+      for (const { name, contender, job, count, hasServer } of entries) {
+        await attempt(name, async () => {
+          const key = `bench-${process.pid}-${made++}`;
+          const { env, ...program } = contender.program(job, key, folder);
+          const crew = await Crew.start(
+            { ...program, env: { ...env, TMPDIR: keys } },
+            count,
+            options.combine,
+            hasServer,
+          );
+          crews.set(name, crew);
+          await crew.run("check", effort.checkMs);
+          if (options.isCounted) await crew.checkTotal();
+          if (effort.warmUpMs > 0) await crew.run("run", effort.warmUpMs);
+        });
+      }
+      for (let turn = 0; turn < effort.turns; turn++) {
+        for (const { name } of entries) {
+          await attempt(name, async () => {
+            turns.get(name)!.push(await crews.get(name)!.run("run", effort.turnMs));
+          });
+        }
+      }
+      for (const { name } of entries) {
+        await attempt(name, async () => {
+          if (options.isCounted) await crews.get(name)!.checkTotal();
+          await crews.get(name)!.end();
+        });
+      }
+    } finally {
+      for (const crew of crews.values()) crew.kill();
+      for (let key = made - entries.length; key < made; key++) {
+        rmSync(`/dev/shm/bench-${process.pid}-${key}`, { force: true });
+      }
+    }
+    const leftovers = removeLeftovers(keys);
+    signal.throwIfAborted();
+    if (leftovers.length > 0) faults.push(`left behind: ${leftovers.join(", ")}`);
+  }
+  return turns;
+}
+
+// The ratio of each turn first, then their median: what slows the machine down for a while slows both sides
+// of a turn down.
+export function ratio(turns: Turns, own: string, other: string): number | undefined {
+  const [mine, others] = [turns.get(own), turns.get(other)];
+  if (mine === undefined || others === undefined) return undefined;
+  const ratios = mine.map((ns, turn) => ns / others[turn]!);
+  return ratios.length > 0 ? median(ratios) : undefined;
+}

@@ -1,0 +1,164 @@
+/** The part of `npm run bench` about `./sync`, and what it writes: docs/performance.md and its chart. */
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { findRuntime } from "../scripts/runtimes.ts";
+import { chartOf } from "./chart.ts";
+import type { Effort } from "./measuring.ts";
+import { measurePeers, peerJobs, type PeerRow } from "./peers_bench.ts";
+import { type Absent, available, c, type Contender, cppQt, here, ours } from "./programs.ts";
+import { measureSync, type SyncRow, type Verdict } from "./sync_bench.ts";
+import { atomics, bareC, qt } from "./sync_measures.ts";
+import { duration, markdownTable, times } from "./table.ts";
+
+export interface PerformanceOptions {
+  effort: Effort;
+  withPeers: boolean;
+  /** Where to put the page's tables and the chart, or nowhere. */
+  write: { page: string; chart: string } | undefined;
+  /** The machine, in a line. */
+  machine: string;
+  /** Only these runtimes, and each measure with its smallest number of processes. */
+  only: readonly string[] | undefined;
+  signal: AbortSignal;
+}
+
+const date = () => new Date().toISOString().slice(0, 10);
+
+function syncTable(rows: readonly SyncRow[]): string {
+  let last = "";
+  return markdownTable(
+    ["operation", "who", "processes", "time", `to ${bareC}`, `to ${qt}`, `to ${atomics}`],
+    rows.map(({ title, count, name, ns, ratios }) => {
+      const cells = [
+        title === last ? "" : title,
+        name,
+        String(count),
+        duration(ns),
+        times(ratios[bareC]),
+        times(ratios[qt]),
+        times(ratios[atomics]),
+      ];
+      last = title;
+      return cells;
+    }),
+  );
+}
+
+function verdictTable(verdicts: readonly Verdict[]): string {
+  return markdownTable(
+    ["operation", "runtime", "target", "ratio", "reached"],
+    verdicts.map(({ title, name, against, limit, ratio }) => {
+      const isFaster = limit < 1;
+      const target = isFaster
+        ? `at least ${(1 / limit).toFixed(0)} times as fast as ${against}`
+        : `at most ${limit}× ${against}`;
+      const found = ratio === undefined
+        ? "unmeasured"
+        : isFaster
+        ? `${(1 / ratio).toFixed(1)} times as fast`
+        : times(ratio);
+      const reached = ratio === undefined ? "" : ratio <= limit ? "yes" : "**no**";
+      return [title, name, target, found, reached];
+    }),
+  );
+}
+
+function peerTable(rows: readonly PeerRow[]): string {
+  const names = [...new Set(rows.map(({ name }) => name))];
+  return markdownTable(
+    ["", ...peerJobs.map(({ title }) => title)],
+    names.map((name) => [
+      rows.some((row) => row.name === name && row.isOurs) ? `**this module (${name})**` : name,
+      ...peerJobs.map(({ title }) => {
+        const ns = rows.find((row) => row.name === name && row.title === title)?.ns;
+        return ns === undefined ? "" : duration(ns);
+      }),
+    ]),
+  );
+}
+
+/** Replaces what is between the markers of each table. */
+function filled(page: string, tables: Readonly<Record<string, string>>): string {
+  return Object.entries(tables).reduce((text, [name, content]) => {
+    const block = new RegExp(`(<!-- table ${name}[^>]*-->\n)[^]*?(<!-- end -->)`);
+    if (!block.test(text)) throw new Error(`the page has no place for the table ${name}`);
+    return text.replace(block, (_, start, end) => `${start}\n${content}\n\n${end}`);
+  }, page);
+}
+
+function versionsOf(present: readonly Contender[], absent: readonly Absent[]): string {
+  const versions = present.map(({ name, version }) =>
+    version.startsWith(name) ? version : `${name} ${version}`
+  );
+  const missing = absent.map(({ name, reason }) => `${name} (${reason})`);
+  const left = missing.length === 0 ? "" : ` Left out: ${missing.join("; ")}.`;
+  return `${[...new Set(versions)].join(", ")}.${left}`;
+}
+
+/** As `npm run check` wants the files of the repository. */
+function format(files: readonly string[]): void {
+  const deno = findRuntime("deno");
+  if ("missing" in deno) return;
+  const config = ["--config", join(here, "../deno.json")];
+  const existing = files.filter((file) => existsSync(file));
+  execFileSync(deno.command, ["fmt", "--quiet", ...config, ...existing], { stdio: "inherit" });
+}
+
+/** Returns what went wrong. */
+export async function performance(options: PerformanceOptions): Promise<string[]> {
+  const { effort, withPeers, write, machine, only, signal } = options;
+  const runtimes = (["deno", "bun", "node"] as const)
+    .filter((name) => only === undefined || only.includes(name))
+    .map((name) => [name, () => ours(name)] as const);
+  const { present, absent } = available([[bareC, c], [qt, cppQt], ...runtimes]);
+  for (const { name, reason } of absent) console.log(`${name} does not take part: ${reason}`);
+
+  const faults: string[] = [];
+  const folder = mkdtempSync(join(tmpdir(), "bench-"));
+  const keys = join(folder, "keys");
+  mkdirSync(keys);
+  const place = { folder, keys, signal, faults };
+  try {
+    const isShort = only !== undefined;
+    const { rows, verdicts } = await measureSync(present, effort, place, isShort);
+    console.log(`\n${syncTable(rows)}\n\n${verdictTable(verdicts)}`);
+    const runtimesPresent = present.filter(({ name }) => name !== bareC && name !== qt);
+    const peers = withPeers ? await measurePeers(runtimesPresent, effort, place) : undefined;
+    if (peers !== undefined) {
+      console.log(`\n${peerTable(peers.rows)}`);
+      for (const { name, reason } of peers.absent) console.log(`${name} is left out: ${reason}`);
+    }
+    if (write !== undefined) {
+      const versions = versionsOf(present, absent);
+      const tables: Record<string, string> = {
+        run: `${date()}, ${machine}. ${versions}`,
+        sync: syncTable(rows),
+        targets: verdictTable(verdicts),
+      };
+      if (peers !== undefined) {
+        tables["peers"] = `${date()}, ${machine}. ${versionsOf(peers.present, peers.absent)}\n\n${
+          peerTable(peers.rows)
+        }`;
+        writeFileSync(write.chart, chartOf(peers.rows, `${machine}, ${date()}`));
+      }
+      writeFileSync(write.page, filled(readFileSync(write.page, "utf8"), tables));
+      format(Object.values(write));
+    }
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+  return faults;
+}
+
+/** What the repository shows. */
+export const published = {
+  page: join(here, "../docs/performance.md"),
+  chart: join(here, "../docs/performance.svg"),
+};
+
+export function describeMachine(cpu: string, cores: number, kernel: string): string {
+  return `${cpu}, ${cores} ${cores === 1 ? "core" : "cores"}, ${kernel}, ${process.arch}`;
+}

@@ -1,0 +1,97 @@
+/** The benchmark of `./sync` as short as can be: that it works, and what it writes. */
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import process from "node:process";
+import { describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { chartOf } from "../bench/chart.ts";
+import { peerJobs, type PeerRow } from "../bench/peers_bench.ts";
+import { keyFolder, leaveNothingBehind, linuxOnly, ownRuntime, withDeadline } from "./support.ts";
+
+const main = fileURLToPath(new URL("../bench/main.ts", import.meta.url));
+const page = fileURLToPath(new URL("../docs/performance.md", import.meta.url));
+const hasC = spawnSync("cc", ["--version"]).status === 0;
+const needsC = hasC ? linuxOnly : { skip: "no C compiler (cc)" };
+
+/** The rows of the table that a marker of the page begins, without the lines of the heading. */
+function rowsOf(text: string, table: string): string[][] {
+  const block = new RegExp(`<!-- table ${table}[^>]*-->\n([^]*?)<!-- end -->`).exec(text)?.[1];
+  assert.ok(block !== undefined, `the page has the table ${table}`);
+  const lines = block.trim().split("\n").filter((line) => line.startsWith("|"));
+  const cells = lines.map((line) => line.split("|").slice(1, -1).map((cell) => cell.trim()));
+  for (const row of cells) assert.equal(row.length, cells[0]!.length, row.join("|"));
+  return cells.slice(2);
+}
+
+/** Everything that was opened is closed, in order. */
+function assertWellFormed(xml: string): void {
+  const open: string[] = [];
+  for (
+    const [, end, name, empty] of xml.matchAll(/<(\/?)([a-z]+)(?: [a-zA-Z-]+="[^"<]*")*(\/?)>/g)
+  ) {
+    if (end) assert.equal(open.pop(), name);
+    else if (!empty) open.push(name!);
+  }
+  assert.deepEqual(open, []);
+  assert.doesNotMatch(xml.replace(/<[^<>]*>/g, ""), /[<>]|&(?!#\d+;)/);
+}
+
+describe("benchmark", () => {
+  leaveNothingBehind();
+
+  test("checks and measures each primitive, and writes the page", needsC, async () => {
+    const folder = mkdtempSync(`${keyFolder}bench-test-`);
+    try {
+      const copy = `${folder}/performance.md`;
+      writeFileSync(copy, readFileSync(page));
+      const flags = ownRuntime.name === "deno" ? ["run", "--quiet", "--no-check", "-A"] : [];
+      const options = ["--part", "sync", "--quick", "--only", ownRuntime.name];
+      const args = [
+        ...flags,
+        main,
+        ...options,
+        "--write",
+        "--page",
+        copy,
+        "--chart",
+        `${folder}/chart.svg`,
+      ];
+      const child = spawn(ownRuntime.command, args, {
+        env: { ...process.env, NODE_NO_WARNINGS: "1" },
+        stdio: ["ignore", "ignore", "pipe"],
+      });
+      let stderr = "";
+      child.stderr.on("data", (data) => stderr += data);
+      const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
+      assert.equal(await withDeadline(ended, "the benchmark"), 0, stderr);
+
+      const text = readFileSync(copy, "utf8");
+      const own = rowsOf(text, "sync").filter(([, name]) => name === ownRuntime.name);
+      assert.equal(own.length, 7, "each operation once");
+      for (const [, , , time] of own) assert.match(time!, /^\d+(\.\d)? (ns|µs|ms)$/);
+      const judged = rowsOf(text, "targets").filter(([, name]) => name === ownRuntime.name);
+      assert.equal(judged.length > 0, ownRuntime.name !== "node");
+      for (const [, , , , reached] of judged) assert.match(reached!, /^(yes|\*\*no\*\*)$/);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test("the chart is well-formed, and a time ten times as long a fixed distance longer", () => {
+    const rows: PeerRow[] = peerJobs.flatMap(({ title }) => [
+      { title, name: "fast", ns: 20, isOurs: true },
+      { title, name: 'a <slow> & "odd" one', ns: 200, isOurs: false },
+      { title, name: "slower", ns: 2000, isOurs: false },
+    ]);
+    const svg = chartOf(rows, "a machine");
+    assertWellFormed(svg);
+    const widths = [...svg.matchAll(/<rect [^>]* width="([\d.]+)"/g)].map(([, width]) =>
+      Number(width)
+    );
+    assert.equal(widths.length, rows.length);
+    const [first, second, third] = widths as [number, number, number];
+    assert.ok(first > 0);
+    assert.ok(Math.abs((third - second) - (second - first)) < 0.5, `${widths}`);
+  });
+});
