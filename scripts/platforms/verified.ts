@@ -18,14 +18,14 @@ export const PLATFORMS: readonly PlatformStatus[] = [
     runtimes: "Deno, Bun, Node",
     keys: "System V (default), POSIX",
     verified:
-      "a part of the tests, by `npm run test:arm64`: the runtimes' arm64 builds under qemu, together with x64 processes",
+      "`npm run test:arm64`: the runtimes' arm64 builds under qemu, together with x64 processes; nearly all tests in Bun, those of FFI, threads, POSIX and `./sync` in Deno and Node",
   },
   {
     name: "Linux x64, musl",
     runtimes: "Bun",
     keys: "System V (default), POSIX",
     verified:
-      "a part of the tests, by `npm run test:musl`: Bun's musl build, together with glibc processes",
+      "`npm run test:musl`: Bun's musl build, together with glibc processes, and with C programs built for musl",
   },
   {
     name: "Linux arm64, musl",
@@ -38,7 +38,7 @@ export const PLATFORMS: readonly PlatformStatus[] = [
     runtimes: "Deno, Bun, Node",
     keys: "Windows",
     verified:
-      "the tests that are not of System V, by `npm run test:windows`, all in Deno and nearly all in Bun and Node: the runtimes' Windows builds under Wine 10. Windows itself: not run; the workflow does it",
+      "`npm run test:windows`: all tests that are not about System V or Linux, in the runtimes' Windows builds under Wine 10. Windows itself: not run; the workflow does it",
   },
   {
     name: "macOS arm64, x64",
