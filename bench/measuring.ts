@@ -17,7 +17,7 @@ export interface Effort {
   warmUpMs: number;
 }
 
-export const thorough: Effort = { rounds: 3, turns: 10, turnMs: 40, checkMs: 20, warmUpMs: 400 };
+export const thorough: Effort = { rounds: 3, turns: 8, turnMs: 40, checkMs: 20, warmUpMs: 300 };
 export const quick: Effort = { rounds: 1, turns: 1, turnMs: 5, checkMs: 2, warmUpMs: 0 };
 
 /** Who does which job. */

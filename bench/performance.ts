@@ -126,7 +126,8 @@ export async function performance(options: PerformanceOptions): Promise<string[]
     const { rows, verdicts } = await measureSync(present, effort, place, isShort);
     console.log(`\n${syncTable(rows)}\n\n${verdictTable(verdicts)}`);
     const runtimesPresent = present.filter(({ name }) => name !== bareC && name !== qt);
-    const peers = withPeers ? await measurePeers(runtimesPresent, effort, place) : undefined;
+    const peersEffort = { ...effort, rounds: Math.min(2, effort.rounds) }; // some are slow
+    const peers = withPeers ? await measurePeers(runtimesPresent, peersEffort, place) : undefined;
     if (peers !== undefined) {
       console.log(`\n${peerTable(peers.rows)}`);
       for (const { name, reason } of peers.absent) console.log(`${name} is left out: ${reason}`);
