@@ -15,7 +15,7 @@ import {
   VM_FLAGS_ANYWHERE,
   VM_INHERIT_SHARE,
 } from "./darwin_constants.ts";
-import { EINTR, ESRCH, failure, swapErrno } from "./errno.ts";
+import { EAGAIN, EINTR, ESRCH, failure, swapErrno } from "./errno.ts";
 import { constantsOf, type SystemConstants } from "./system.ts";
 import { loadFunctions } from "./variadic.ts";
 
@@ -125,6 +125,8 @@ export interface FileStatus {
 const READ_BYTES = 65536;
 const FAILED = 0xffff_ffff_ffff_ffffn;
 const NO_PATH = new Uint8Array(1);
+/** How often EAGAIN of a call that has no such error is taken for that of the runtime's own threads. */
+const FOREIGN_ATTEMPTS = 10;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -223,13 +225,17 @@ export class Libc {
     return decoder.decode(resolved.subarray(0, resolved.indexOf(0)));
   }
 
-  /** A file descriptor, or minus the errno. */
+  /**
+   * A file descriptor, or minus the errno. A runtime that meets a taken lock of its own between the call and
+   * the look at errno leaves EAGAIN there.
+   */
   open(path: Uint8Array, flags: number, mode = 0): number {
-    for (;;) {
+    for (let attempt = 0;; attempt++) {
       const fd = this.c.open(path, flags, mode);
       if (fd >= 0) return fd;
       const errno = this.errno();
-      if (errno !== EINTR) return -errno;
+      const isForeign = errno === EAGAIN && attempt < FOREIGN_ATTEMPTS;
+      if (errno !== EINTR && !isForeign) return -errno;
     }
   }
 
@@ -266,8 +272,18 @@ export class Libc {
 
   #statx(fd: number, path: Uint8Array, flags: number): FileStatus | number {
     const { syscall } = this.c;
-    if (syscall(this.#statxNumber, fd, path, flags, STATX_BASIC_STATS, this.#stat) === FAILED) {
-      return this.errno();
+    for (let attempt = 0;; attempt++) {
+      const result = syscall(
+        this.#statxNumber,
+        fd,
+        path,
+        flags,
+        STATX_BASIC_STATS,
+        this.#stat,
+      );
+      if (result !== FAILED) break;
+      const errno = this.errno();
+      if (errno !== EAGAIN || attempt === FOREIGN_ATTEMPTS) return errno;
     }
     const view = this.#statView;
     return {

@@ -71,6 +71,20 @@ describe("open()", () => {
     open(steps);
   });
 
+  test("asks again if the errno of a file's call is that of the runtime's own threads", () => {
+    const again = `${OPEN("/q/seg")} = EAGAIN`;
+    open(script(OPEN_NEW_LOCK, again, NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK));
+    assertFails(
+      () => {
+        const look = 'statx("/q/seg", AT_SYMLINK_NOFOLLOW) = ENOENT';
+        open(script(OPEN_NEW_LOCK, ...new Array(11).fill(again), look, REMOVE_LOCK));
+      },
+      "UnknownError",
+      "open",
+      11,
+    );
+  });
+
   test("makes the segment if the user who held the lock is gone by then", () => {
     const steps = script(
       ...[BUSY, LOOK("size 100, attached 1"), NONE],
