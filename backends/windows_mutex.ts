@@ -94,9 +94,10 @@ export class WindowsMutexes implements SharedMutexes<WindowsMutex> {
     return null;
   }
 
-  unlock({ name, handle, words }: WindowsMutex): boolean {
+  unlock(mutex: WindowsMutex): boolean {
+    const { name, handle, words } = mutex;
     this.#held.delete(name);
-    Atomics.store(words, HELD_WORD, 0);
+    if (this.isMutex(mutex)) Atomics.store(words, HELD_WORD, 0); // else it is another's
     return this.#kernel.c.ReleaseMutex(handle) !== 0;
   }
 

@@ -33,10 +33,8 @@ export class Place {
   /** The words of the header. */
   readonly words: Int32Array;
   readonly #buffer: ArrayBuffer;
-  /** The first two words as one float, which engines read and compare at once; no NaN. */
-  readonly #header: Float64Array;
-  /** What they are once it is made. */
-  #made = NaN;
+  /** What the second one is once it is made. */
+  #made = 0;
   /** In the buffer, in bytes. */
   readonly #begin: number;
   readonly #end: number;
@@ -78,7 +76,6 @@ export class Place {
     }
     this.require(call, HEADER_BYTES);
     this.words = new Int32Array(this.#buffer, this.#begin, HEADER_BYTES / 4);
-    this.#header = new Float64Array(this.#buffer, this.#begin, 1);
   }
 
   /** @throws {RangeError} if the view ends before `bytes` of the primitive do */
@@ -122,7 +119,7 @@ export class Place {
     this.words[KIND_WORD] = kindWord(kind, detail);
     fill();
     Atomics.store(this.words, MAGIC_WORD, MAGIC);
-    this.#made = headerOf(kind, detail);
+    this.#made = kindWord(kind, detail);
   }
 
   /** Checks what lies here, and returns its detail. */
@@ -131,7 +128,7 @@ export class Place {
     const magic = Atomics.load(this.words, MAGIC_WORD);
     const word = this.words[KIND_WORD]!;
     if (magic === MAGIC && (word & 0xffff) === kindWord(kind, 0)) {
-      this.#made = headerOf(kind, word >>> 16);
+      this.#made = word;
       return word >>> 16;
     }
     const isOther = magic === MAGIC;
@@ -143,7 +140,9 @@ export class Place {
 
   /** Whether it is still what was made or joined, and can be used. */
   get isIntact(): boolean {
-    return this.#header[0] === this.#made && !this.attachment.isEnded;
+    const { words } = this;
+    return words[MAGIC_WORD] === MAGIC && words[KIND_WORD] === this.#made &&
+      !this.attachment.isEnded;
   }
 
   /** Whether it can be used still: not after detach, and not once the buffer was transferred. */
@@ -167,10 +166,6 @@ export class Place {
 
 function kindWord(kind: Kind, detail: number): number {
   return kind | VERSION << 8 | detail << 16;
-}
-
-function headerOf(kind: Kind, detail: number): number {
-  return new Float64Array(Int32Array.of(MAGIC, kindWord(kind, detail)).buffer)[0]!;
 }
 
 function described(magic: number, word: number): string {
