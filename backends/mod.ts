@@ -147,9 +147,9 @@ function load(type: NativeIpcKeyType): Backend {
   }
   const ffi = selectFfi();
   if (type === NativeIpcKeyType.Windows) return windows(ffi, { os, arch });
-  libc ??= libraryOf(ffi, { os, arch });
-  if (type === NativeIpcKeyType.PosixRealtime) return posix(ffi, libc);
-  return systemV(ffi, { os, arch }, type, libc);
+  const library = sharedLibrary();
+  if (type === NativeIpcKeyType.PosixRealtime) return posix(ffi, library);
+  return systemV(ffi, { os, arch }, type, library);
 }
 
 let posixLibrary: PosixLibrary | undefined;
@@ -164,11 +164,23 @@ let mutexes: SharedMutexes | undefined;
  * @param read what the word is now
  */
 export function wordSleeper(id: number, read: () => number | undefined): WordSleeper | null {
+  if (process.platform === "win32") return new WindowsEvents(sharedKernel(), id, read);
+  const library = sharedLibrary();
+  if (process.platform === "darwin") return sharedDarwinSleeper(library);
+  return posixLibrary ??= new PosixLibrary(library);
+}
+
+function sharedKernel(): Kernel32 {
+  return kernel ??= new Kernel32(selectFfi());
+}
+
+function sharedLibrary(): Libc {
   const { platform: os, arch } = process;
-  if (os === "win32") return new WindowsEvents(kernel ??= new Kernel32(selectFfi()), id, read);
-  libc ??= libraryOf(selectFfi(), { os, arch });
-  if (os !== "darwin") return posixLibrary ??= new PosixLibrary(libc);
-  if (darwinSleeper === undefined) darwinSleeper = DarwinSleeper.load(libc);
+  return libc ??= libraryOf(selectFfi(), { os, arch });
+}
+
+function sharedDarwinSleeper(library: Libc): DarwinSleeper | null {
+  if (darwinSleeper === undefined) darwinSleeper = DarwinSleeper.load(library);
   return darwinSleeper;
 }
 
@@ -184,9 +196,9 @@ export function sharedMutexes(): SharedMutexes {
 }
 
 function loadMutexes(): SharedMutexes {
-  const { platform: os, arch } = process;
-  if (os === "win32") return new WindowsMutexes(kernel ??= new Kernel32(selectFfi()));
-  libc ??= libraryOf(selectFfi(), { os, arch });
-  if (os !== "darwin") return new Pthreads(libc);
-  return new OwnerMutexes(libc.ffi, new DarwinThreads(libc), DarwinSleeper.load(libc));
+  if (process.platform === "win32") return new WindowsMutexes(sharedKernel());
+  const library = sharedLibrary();
+  if (process.platform !== "darwin") return new Pthreads(library);
+  const { ffi } = library;
+  return new OwnerMutexes(ffi, new DarwinThreads(library), sharedDarwinSleeper(library));
 }

@@ -2,8 +2,8 @@ import type { Ffi } from "../ffi/types.ts";
 import { PTHREAD_MUTEX } from "./constants.ts";
 
 /**
- * A pointer as the float of the same 64 bits, which engines read, compare and write at once and without a BigInt. No
- * address is that of a NaN.
+ * A pointer as the float of the same 64 bits, which engines read and write at once and without a BigInt. No address
+ * is that of a NaN.
  */
 type Pointer = number;
 

@@ -12,8 +12,9 @@ const UNLOCK = 4;
 const TAKE_OVER = 6;
 const SETTLE = 9;
 const TOUCH = 11;
-const STEP = 13;
-const TIMESPEC = 14 * SEMBUF_BYTES + 4; // aligned to 8
+const UNDO_TWICE = 13;
+const STEP = 15;
+const TIMESPEC = 16 * SEMBUF_BYTES; // aligned to 8
 const SLICE = TIMESPEC + TIMESPEC_BYTES;
 const STATUS = SLICE + TIMESPEC_BYTES;
 
@@ -32,6 +33,8 @@ export class Operations {
   readonly takeOver: bigint;
   /** As one atomic call: nothing, but the kernel notes that this process did it. */
   readonly touch: bigint;
+  /** As one atomic call: nothing, but the end of this process adds 1 more. */
+  readonly undoTwice: bigint;
   readonly timespec: bigint;
   /** The time that a wait on another thread lasts at most. */
   readonly slice: bigint;
@@ -58,6 +61,8 @@ export class Operations {
     this.#sembuf(TAKE_OVER + 2, -1, SEM_UNDO);
     this.touch = this.#sembuf(TOUCH, 1, 0);
     this.#sembuf(TOUCH + 1, -1, 0);
+    this.undoTwice = this.#sembuf(UNDO_TWICE, 1, 0);
+    this.#sembuf(UNDO_TWICE + 1, -1, SEM_UNDO);
     this.timespec = address + BigInt(TIMESPEC);
     this.slice = this.#time(SLICE, sliceMs);
     this.status = address + BigInt(STATUS);

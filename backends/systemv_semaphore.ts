@@ -167,14 +167,10 @@ class SystemVSemaphore implements Lock {
     const owner = make || mode === SystemSemaphoreMode.Create;
     const result = owner ? this.#initialize(id, make) : "open";
     if (result === null) return null;
-    if (make && !file.isCurrent()) {
+    if (make && !(mark === 0 ? file.isCurrent() : this.#unmark(id, file))) {
       // Somebody deleted the key file after we looked it up: nobody else will find this one.
       c.semctl(id, 0, IPC_RMID, 0n);
       return null;
-    }
-    if (make && mark !== 0) {
-      if (!this.#readStatus(id)) return null; // this process was stopped for so long that it was swept
-      this.#unmark(id);
     }
     this.#file = file;
     this.#id = id;
@@ -226,9 +222,9 @@ class SystemVSemaphore implements Lock {
     const user = this.#libc.c.geteuid();
     const other = this.#operations.users.find((uid) => uid !== user);
     if (other !== undefined) throw this.#othersFailure(this.#libc.userName(other));
-    // He was killed before he could; or he is about to, if it is a file that is deleted.
-    if ((this.#operations.mode & REMOVING) !== 0 && file.isCurrent()) this.#unmark(id);
-    file.checkedId = id;
+    // Who marked it was killed before he could delete the file; or he is about to, and it is left to him.
+    const isMarked = (this.#operations.mode & REMOVING) !== 0;
+    if (!isMarked || this.#unmark(id, file)) file.checkedId = id;
     return true;
   }
 
@@ -355,7 +351,9 @@ class SystemVSemaphore implements Lock {
     const value = this.#get("GETVAL");
     if (value > 1) {
       // Qt's create() sets 1 while somebody holds the lock, who then adds 1.
-      return this.#settle(value) ? "taken" : "mended";
+      if (this.#file?.isCurrent()) return this.#settle(value) ? "taken" : "mended";
+      this.#libc.c.semctl(this.#id, 0, IPC_RMID, 0n); // as who was killed was about to
+      return "mended";
     }
     if (value < 0) return this.#libc.errno() === EACCES ? "held" : "mended"; // else it is removed
     const abandoned = () => this.#isAbandoned();
@@ -430,17 +428,31 @@ class SystemVSemaphore implements Lock {
 
   /**
    * In this order: whoever still finds the file finds the semaphore, and learns that it is gone. Who is
-   * killed in between leaves a semaphore that nobody finds, but marked.
+   * killed in between leaves a semaphore that nobody finds, but marked; and the lock that it was with a
+   * value at which its users see that they are to make another one.
    */
   #remove(withFile: boolean): void {
-    if (!this.#guard) this.#libc.c.semop(this.#id, this.#operations.touch, 2n);
-    if (this.#readStatus() && !this.#mark(REMOVING)) {
+    const { c } = this.#libc;
+    const file = this.#file!;
+    if (!this.#guard) c.semop(this.#id, this.#operations.touch, 2n);
+    const exists = this.#readStatus();
+    if (!this.#mayRemove(file) || exists && !this.#mark(REMOVING)) {
       if (this.#guard) this.#unlock(); // another user's can only be left
     } else {
-      if (withFile) this.#file?.unlink();
-      if (this.#libc.c.semctl(this.#id, 0, IPC_RMID, 0n) === -1 && this.#guard) this.#unlock();
+      if (this.#guard) c.semop(this.#id, this.#operations.undoTwice, 2n);
+      // If somebody else removed it, the file may have got another one since.
+      if (withFile && (exists || c.semget(file.key, 0, 0) === -1)) file.unlink();
+      if (c.semctl(this.#id, 0, IPC_RMID, 0n) === -1 && this.#guard) this.#unlock();
     }
     this.#drop();
+  }
+
+  /**
+   * Who deletes the file holds LOCK_EX of it, and who wants it to stay for a moment LOCK_SH; then he will be
+   * the last one. A semaphore's is held already.
+   */
+  #mayRemove(file: KeyFile): boolean {
+    return !this.#guard || file.flock(LOCK_EX | LOCK_NB);
   }
 
   /**
@@ -450,22 +462,28 @@ class SystemVSemaphore implements Lock {
    */
   close(): void {
     const file = this.#guard ? null : this.#file;
-    const isToRemove = file !== null && (this.isOwner ? this.#offer(file) : this.#isOffered(file));
+    const isToRemove = file !== null && (this.isOwner ? this.#offer() : this.#isOffered(file));
     if (isToRemove && file.flock(LOCK_EX | LOCK_NB)) this.remove();
     else this.#drop();
   }
 
-  /** Marks it, for the last of us to remove. */
-  #offer(file: KeyFile): boolean {
-    // Somebody else removed it: then the file is to go, unless it has got another semaphore since.
-    if (!this.#readStatus()) return this.#libc.c.semget(file.key, 0, 0) === -1;
-    this.#mark(INHERITED);
+  /** Marks it, for the last of us to remove; if somebody else removed it, the file is to go still. */
+  #offer(): boolean {
+    if (this.#readStatus()) this.#mark(INHERITED);
     return true;
   }
 
-  #unmark(id: number): void {
-    this.#operations.mode &= ~REMOVING;
-    this.#libc.c.semctl(id, 0, IPC_SET, this.#operations.status);
+  /** Clears the mark, as the file is there; `false` if it is not, or is just being deleted. */
+  #unmark(id: number, file: KeyFile): boolean {
+    if (!file.flock(LOCK_SH | LOCK_NB)) return false;
+    // A process that was stopped for long may find that it was swept.
+    const isFound = file.isCurrent() && this.#readStatus(id);
+    if (isFound) {
+      this.#operations.mode &= ~REMOVING;
+      this.#libc.c.semctl(id, 0, IPC_SET, this.#operations.status);
+    }
+    file.flock(LOCK_UN);
+    return isFound;
   }
 
   /** Sets a mode bit in the status that was just read; `false` if this user may not. */

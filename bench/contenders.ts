@@ -1,10 +1,10 @@
 /** Who takes part: plain C, Qt and each runtime, as far as this machine has them. */
 import { execFile } from "node:child_process";
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
-import { type Absent, compile, here, output, Unavailable } from "./programs.ts";
+import { findRuntime, type RuntimeName } from "../scripts/runtimes.ts";
+import { type Absent, available, compile, here, output, Unavailable } from "./programs.ts";
 
 /** The nanoseconds of one operation, by measure. */
 export type Sample = Record<string, number>;
@@ -41,35 +41,19 @@ function cppQt(): Contender {
   return { name: "C++ Qt", version: `Qt ${version}`, command, parts: (key) => [[key]] };
 }
 
-// node:ffi is on by default since 26.9.
-const oldestNode = [26, 9] as const;
-
-function runtime(name: string, args: string[], handOffArgs = args): Contender {
-  const local = join(here, "..", "node_modules", ".bin", name);
-  let reason = `${name} is not installed`;
-  for (const command of existsSync(local) ? [local, name] : [name]) {
-    const version = output(command, ["--version"])?.match(/(\d+)\.(\d+)\.\d+\S*/);
-    if (!version) continue;
-    const [major, minor] = [Number(version[1]), Number(version[2])];
-    if (
-      name === "node" && (major < oldestNode[0] || major === oldestNode[0] && minor < oldestNode[1])
-    ) {
-      reason = `node ${version[0]} is older than ${oldestNode.join(".")}`;
-      continue;
-    }
-    const parts = (key: string, directory: string) => [
-      [...args, join(here, "contender.ts"), key],
-      [...handOffArgs, join(here, "hand_off.ts"), key, directory],
-    ];
-    return { name, version: version[0], command, parts };
-  }
-  throw new Unavailable(reason);
+function runtime(name: RuntimeName, args: string[], handOffArgs = args): Contender {
+  const found = findRuntime(name);
+  if ("missing" in found) throw new Unavailable(found.missing);
+  const { command, version } = found;
+  const parts = (key: string, directory: string) => [
+    [...args, join(here, "contender.ts"), key],
+    [...handOffArgs, join(here, "hand_off.ts"), key, directory],
+  ];
+  return { name, version, command, parts };
 }
 
 export function findContenders(): { present: Contender[]; absent: Absent[] } {
-  const present: Contender[] = [];
-  const absent: Absent[] = [];
-  const candidates: [string, () => Contender][] = [
+  return available([
     ["bare C", bareC],
     ["C++ Qt", cppQt],
     [
@@ -83,16 +67,7 @@ export function findContenders(): { present: Contender[]; absent: Absent[] } {
     ],
     ["bun", () => runtime("bun", [])],
     ["node", () => runtime("node", [])],
-  ];
-  for (const [name, find] of candidates) {
-    try {
-      present.push(find());
-    } catch (error) {
-      if (!(error instanceof Unavailable)) throw error;
-      absent.push({ name, reason: error.message });
-    }
-  }
-  return { present, absent };
+  ]);
 }
 
 /** Runs a contender once. Its key files go into `directory`, so that none can be missed. */

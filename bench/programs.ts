@@ -114,10 +114,10 @@ export function ours(name: Exclude<RuntimeName, "qt">): Contender {
 }
 
 /** Those of `candidates` that this machine has. */
-export function available(
-  candidates: readonly (readonly [name: string, find: () => Contender])[],
-): { present: Contender[]; absent: Absent[] } {
-  const present: Contender[] = [];
+export function available<Found>(
+  candidates: readonly (readonly [name: string, find: () => Found])[],
+): { present: Found[]; absent: Absent[] } {
+  const present: Found[] = [];
   const absent: Absent[] = [];
   for (const [name, find] of candidates) {
     try {

@@ -507,6 +507,7 @@ describe("a lock on macOS, which has no semtimedop", () => {
     const { ffi, lock } = setUpLocked();
     const steps = script(
       ...[`${TRY_DOWN} = EAGAIN`, `${TRY_DOWN} = EAGAIN`, "semctl(7, 0, GETVAL) = 2"],
+      "fstat(3) = { inode 2, links 1 }",
       linux.SETTLE(2),
     );
     assert.equal(ffi.play(steps, () => lock.acquire()), true);

@@ -171,8 +171,16 @@ describe("who has only attached", () => {
 
   test("removes its segment, and only releases another user's lock", () => {
     const { ffi, segment } = setUpAttached();
-    const marking = REMOVE_LOCK.split("\n").slice(0, 2).join("\n").replace(/0$/, "EPERM");
-    const rest = script(marking, UNLOCK, "close(4) = 0");
+    const marking = REMOVE_LOCK.split("\n").slice(0, 3).join("\n").replace(/0$/, "EPERM");
+    const rest = script(marking, UNLOCK, CLOSE);
+    const steps = script(UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL.replace(REMOVE_LOCK, "LOCK"));
+    ffi.play(steps.replace(/LOCK\n[^]*$/, rest), () => segment.leave(false, true));
+  });
+
+  test("leaves its lock to somebody who has the key file at that moment, and so is not gone", () => {
+    const { ffi, segment } = setUpAttached();
+    const [status, alone] = REMOVE_LOCK.split("\n");
+    const rest = script(status!, alone!.replace(/0$/, "EAGAIN"), UNLOCK, CLOSE);
     const steps = script(UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL.replace(REMOVE_LOCK, "LOCK"));
     ffi.play(steps.replace(/LOCK\n[^]*$/, rest), () => segment.leave(false, true));
   });

@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import * as fake from "./fixtures/fake_system.ts";
 import { created, script, setUp } from "./fixtures/fake_system.ts";
 
-const { DOWN, HOLDER, OPEN_NEW_LOCK, SETTLE, TAKE_OVER, TRY_DOWN, UNLOCK } = fake;
+const { DOWN, HOLDER, LINKED, OPEN_NEW_LOCK, SETTLE, TAKE_OVER, TRY_DOWN, UNLOCK } = fake;
 
 const VALUE = (value: number | string) => `semctl(7, 0, GETVAL) = ${value}`;
 const LAST = (pid: number) => `semctl(7, 0, GETPID) = ${pid}`;
@@ -36,13 +36,19 @@ describe("a lock whose value is above 1, which lets two in", () => {
   for (const value of [2, 3]) {
     test(`is taken if it is still ${value}, after the kernel has forgotten who is to undo what`, () => {
       const { ffi, lock } = setUpLocked();
-      const steps = script(`${TRY_DOWN} = EAGAIN`, REFUSED, VALUE(value), SETTLE(value));
+      const steps = script(`${TRY_DOWN} = EAGAIN`, REFUSED, VALUE(value), LINKED, SETTLE(value));
       ffi.play(steps, () => assert.equal(lock.acquire(1500), true));
     });
   }
 
   test("is taken so also by who only tries", () => {
-    const steps = script(`${TRY_DOWN} = EAGAIN`, `${DOWN(0)} = EAGAIN`, VALUE(2), SETTLE(2));
+    const steps = script(
+      `${TRY_DOWN} = EAGAIN`,
+      `${DOWN(0)} = EAGAIN`,
+      VALUE(2),
+      LINKED,
+      SETTLE(2),
+    );
     setUpLocked().tries(steps, true);
   });
 
@@ -55,12 +61,25 @@ describe("a lock whose value is above 1, which lets two in", () => {
     test(`is left to somebody who ${name}`, () => {
       const { ffi, lock } = setUpLocked();
       const steps = script(
-        ...[`${TRY_DOWN} = EAGAIN`, REFUSED, VALUE(2), settling],
+        ...[`${TRY_DOWN} = EAGAIN`, REFUSED, VALUE(2), LINKED, settling],
         ...[`${DOWN(1000)} = EAGAIN`, HOLDER(), `${DOWN(500)} = 0`],
       );
       ffi.play(steps, () => assert.equal(lock.acquire(1500), true));
     });
   }
+
+  test("is made again if its key file is deleted: who has raised it was killed while he removed it", () => {
+    const steps = `
+      ${TRY_DOWN} = EAGAIN
+      ${DOWN(0)} = EAGAIN
+      ${VALUE(2)}
+      ${LINKED.replace("links 1", "links 0")}
+      semctl(7, 0, IPC_RMID) = 0
+      ${DOWN(0)} = EINVAL
+      close(3) = 0
+      ${OPEN_NEW_LOCK}`;
+    setUpLocked().tries(steps, true);
+  });
 
   test("is made again if it is removed before it is looked at", () => {
     const steps = `

@@ -5,7 +5,8 @@ import * as fake from "./fixtures/fake_system.ts";
 import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
 
 const { Create, Open } = SystemSemaphoreMode;
-const { DOWN, JOIN, LINKED, MAKE, OPEN, OPEN_LOCK, OPEN_NEW_SEMAPHORE, UNLOCK } = fake;
+const { DOWN, JOIN, KEEP_FILE, LEAVE, LINKED, MAKE, OPEN, OPEN_LOCK, OPEN_NEW_SEMAPHORE, UNLOCK } =
+  fake;
 
 describe("opening a semaphore", () => {
   /** A semaphore that is not there is made with the key file that is. */
@@ -14,11 +15,13 @@ describe("opening a semaphore", () => {
       statx(3) = { inode 2 }
       semget(0x51000002, 1, 0600) = ENOENT
       semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0610)`;
-  /** That file is there still, so the mark is taken away. */
+  /** That file is there still, and not just being deleted, so the mark is taken away. */
   const COMPLETE = script(
+    `${KEEP_FILE} = 0`,
     LINKED,
     fake.UNMARKED.replace("0600", "0610"),
     "semctl(7, 0, IPC_SET, { uid 1000, gid 100, mode 0600 }) = 0",
+    LEAVE,
   );
   /** The key file that is kept open from the last time. */
   const OPEN_AGAIN = script(LINKED, ...OPEN_LOCK.split("\n").slice(3));
@@ -64,11 +67,34 @@ describe("opening a semaphore", () => {
       Open,
       `${MISSING} = 7
       semctl(7, 0, SETVAL, 1) = 0
+      ${KEEP_FILE} = 0
       statx(3) = { inode 2, links 0 }
+      ${LEAVE}
       semctl(7, 0, IPC_RMID) = 0
-      statx(3) = { inode 2, links 0 }
       close(3) = 0
       ${MADE}`,
+    ],
+    [
+      "takes back what it made if the key file that it found is being deleted",
+      Open,
+      `${MISSING} = 7
+      semctl(7, 0, SETVAL, 1) = 0
+      ${KEEP_FILE} = EAGAIN
+      semctl(7, 0, IPC_RMID) = 0
+      close(3) = 0
+      ${MADE}`,
+    ],
+    [
+      "takes away the mark of somebody who was killed before he deleted the key file",
+      Open,
+      `${OPEN_LOCK.replace("cuid 1000", "cuid 1000, mode 0610")}
+      ${COMPLETE}`,
+    ],
+    [
+      "leaves the mark to somebody who is deleting the key file",
+      Open,
+      `${OPEN_LOCK.replace("cuid 1000", "cuid 1000, mode 0610")}
+      ${KEEP_FILE} = EAGAIN`,
     ],
     [
       "starts again if it is removed before it is looked at",

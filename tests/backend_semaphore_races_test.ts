@@ -117,6 +117,12 @@ describe("of those who use a semaphore the last removes it once an owner has lef
   ];
   const GONE = UNMARKED.replace(/\{.*/, "EINVAL");
   const other: [SystemSemaphoreMode, string] = [Open, OPEN_LOCK];
+  const REMOVE_GONE = (...file: string[]) =>
+    script(
+      ...[GONE, `${TRY_ALONE} = 0`, `${fake.TOUCH} = EINVAL`, GONE],
+      ...file,
+      "semctl(7, 0, IPC_RMID) = EINVAL",
+    );
   const cases: [name: string, who: typeof owner, script: string][] = [
     [
       // The mark first: whoever finds nobody else there afterwards must find the mark.
@@ -137,16 +143,12 @@ describe("of those who use a semaphore the last removes it once an owner has lef
     [
       "an owner whose semaphore was removed meanwhile deletes its key file",
       owner,
-      `${GONE}\nsemget(0x51000002, 0, 0) = ENOENT\n${TRY_ALONE} = 0\n` +
-      REMOVE_MARKED.replace(/^.*\n.*\n.*\n/, `${fake.TOUCH} = EINVAL\n${GONE}\n`).replace(
-        "IPC_RMID) = 0",
-        "IPC_RMID) = EINVAL",
-      ),
+      REMOVE_GONE("semget(0x51000002, 0, 0) = ENOENT", fake.LINKED, `unlink("/q/sem") = 0`),
     ],
     [
       "an owner leaves the key file if somebody has made another semaphore with it",
       owner,
-      `${GONE}\nsemget(0x51000002, 0, 0) = 8`,
+      REMOVE_GONE("semget(0x51000002, 0, 0) = 8"),
     ],
     [
       "who is not the last leaves a marked one",

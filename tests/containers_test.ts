@@ -46,6 +46,18 @@ async function assertNotFound(agent: Agent): Promise<void> {
   assert.equal(await agent.call("m", "error"), SharedMemoryError.NotFound);
 }
 
+/** Asserts that both have a segment of the key, and not the same; returns the one outside, attached to its own. */
+async function assertOwnSegment(key: string, inside: Agent): Promise<Agent> {
+  const outside = startAgent(ownRuntime, { TMPDIR: folder });
+  for (const agent of [outside, inside]) await agent.request("memory", "m", key);
+  await expectTrue(outside, "create", 16);
+  await assertNotFound(inside);
+  await expectTrue(inside, "create", 32);
+  assert.equal(await outside.call("m", "size"), 16);
+  assert.equal(await inside.end(), 0);
+  return outside;
+}
+
 describe("a container", options, () => {
   leaveNothingBehind();
   beforeEach(() => folder = mkdtempSync(`${keyFolder}containers-`));
@@ -76,14 +88,7 @@ describe("a container", options, () => {
     options,
     async () => {
       const key = uniqueKey();
-      const outside = startAgent(ownRuntime, { TMPDIR: folder });
-      const inside = startIn(["--ipc"]);
-      for (const agent of [outside, inside]) await agent.request("memory", "m", key);
-      await expectTrue(outside, "create", 16);
-      await assertNotFound(inside);
-      await expectTrue(inside, "create", 32);
-      assert.equal(await outside.call("m", "size"), 16);
-      assert.equal(await inside.end(), 0);
+      const outside = await assertOwnSegment(key, startIn(["--ipc"]));
       await outside.request("memory", "newcomer", key);
       assert.equal(await outside.call("newcomer", "attach"), false);
       assert.equal(await outside.end(), 0);
@@ -94,15 +99,10 @@ describe("a container", options, () => {
     "that shares the IPC namespace alone, as a service with PrivateTmp, has its own too",
     options,
     async () => {
-      const key = uniqueKey();
-      const outside = startAgent(ownRuntime, { TMPDIR: folder });
-      const inside = startIn(["--mount"], `mount -t tmpfs tmpfs "$TMPDIR"`);
-      for (const agent of [outside, inside]) await agent.request("memory", "m", key);
-      await expectTrue(outside, "create", 16);
-      await assertNotFound(inside);
-      await expectTrue(inside, "create", 32);
-      assert.equal(await outside.call("m", "size"), 16);
-      assert.equal(await inside.end(), 0);
+      const outside = await assertOwnSegment(
+        uniqueKey(),
+        startIn(["--mount"], `mount -t tmpfs tmpfs "$TMPDIR"`),
+      );
       assert.equal(await outside.end(), 0);
     },
   );
