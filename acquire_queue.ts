@@ -1,42 +1,22 @@
 import { Failure } from "./backends/errno.ts";
 import type { Semaphore } from "./backends/types.ts";
+import { Waiter, type WaitOptions } from "./waiter.ts";
 
-/** How to wait for a lock or a semaphore without blocking the event loop. */
-export interface WaitOptions {
-  /** How long to wait at most, in ms; for ever if left out. 0 tries once. */
-  readonly timeout?: number | undefined;
-  /** Ends the wait: the promise rejects with its `reason`. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-interface Waiter {
+interface Entry {
   readonly semaphore: Semaphore;
+  readonly waiter: Waiter;
   /** It is the waiter's now. */
-  take(): void;
-  fail(error: unknown): void;
+  readonly onTaken: () => void;
 }
 
 interface Queue {
-  readonly waiters: Waiter[];
+  readonly entries: Entry[];
   /** What a call on another thread waits for, for the first of them. */
   current: Semaphore;
 }
 
 /** Who waits in this thread, by the identity of the semaphore. */
 const queues = new Map<string, Queue>();
-
-/** A longer timer fires at once. */
-const TIMER_MAX = 2 ** 31 - 1;
-
-/** @throws {TypeError | RangeError} if `timeout` is not a number of ms */
-export function checkTimeout(call: string, timeout: unknown): void {
-  if (typeof timeout !== "number") {
-    throw new TypeError(`${call}: the timeout must be a number of ms, not ${typeof timeout}`);
-  }
-  if (!(timeout >= 0)) {
-    throw new RangeError(`${call}: the timeout must be 0 ms or more, not ${timeout}`);
-  }
-}
 
 /**
  * Whether this thread waits for the semaphore of `identity`; `"ending"` if all have given up, but a
@@ -45,7 +25,7 @@ export function checkTimeout(call: string, timeout: unknown): void {
 export function waitState(identity: string): "waiting" | "ending" | null {
   const queue = queues.get(identity);
   if (queue === undefined) return null;
-  return queue.waiters.length > 0 ? "waiting" : "ending";
+  return queue.entries.length > 0 ? "waiting" : "ending";
 }
 
 /** How long a wait lasts at a time while a call on another thread may be about to take it. */
@@ -80,8 +60,8 @@ export function acquireBlocking(semaphore: Semaphore): void {
 
 /** Whether a call that nobody waits for any more may have taken what others wait for meanwhile. */
 function isTakenForNobody(): boolean {
-  for (const { waiters, current } of queues.values()) {
-    if (waiters.length === 0 && current.mayBePending()) return true;
+  for (const { entries, current } of queues.values()) {
+    if (entries.length === 0 && current.mayBePending()) return true;
   }
   return false;
 }
@@ -90,97 +70,71 @@ function isTakenForNobody(): boolean {
  * Takes one from `semaphore` when it can be had, and calls `onTaken` in that same turn; `false` after
  * the timeout. Those who wait in one thread are served in their order.
  */
-export function acquireAsync(
+export async function acquireAsync(
   semaphore: Semaphore,
-  { timeout = Infinity, signal }: WaitOptions,
+  options: WaitOptions,
   onTaken: () => void,
 ): Promise<boolean> {
-  return new Promise((resolve, reject) => {
-    signal?.throwIfAborted();
-    const key = semaphore.identity;
-    const queue = queues.get(key);
-    if (!queue?.waiters.length && semaphore.acquire(0)) {
-      onTaken();
-      resolve(true);
-      return;
-    }
-    if (timeout === 0) {
-      resolve(false);
-      return;
-    }
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const finish = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", onAbort);
-    };
-    const waiter: Waiter = {
-      semaphore,
-      take() {
-        finish();
-        onTaken();
-        resolve(true);
-      },
-      fail(error) {
-        finish();
-        reject(error);
-      },
-    };
-    const onAbort = () => {
-      if (remove(key, waiter)) waiter.fail(signal?.reason);
-    };
-    signal?.addEventListener("abort", onAbort);
-    if (timeout <= TIMER_MAX) {
-      timer = setTimeout(() => {
-        if (!remove(key, waiter)) return;
-        finish();
-        resolve(false);
-      }, timeout);
-    }
-    if (queue !== undefined) {
-      queue.waiters.push(waiter);
-    } else {
-      const made = { waiters: [waiter], current: semaphore };
-      queues.set(key, made);
-      void serve(key, made);
-    }
-  });
+  options.signal?.throwIfAborted();
+  const key = semaphore.identity;
+  const queue = queues.get(key);
+  if (!queue?.entries.length && semaphore.acquire(0)) {
+    onTaken();
+    return true;
+  }
+  if (options.timeout === 0) return false;
+  const waiter: Waiter = new Waiter(options, () => remove(key, entry));
+  const entry: Entry = { semaphore, waiter, onTaken };
+  if (queue !== undefined) {
+    queue.entries.push(entry);
+  } else {
+    const made = { entries: [entry], current: semaphore };
+    queues.set(key, made);
+    void serve(key, made);
+  }
+  return await waiter.promise;
 }
 
 /** Ends the waits for `semaphore`, which is about to be closed. */
 export function failWaits(semaphore: Semaphore, error: Failure): void {
   const { identity } = semaphore;
-  for (const waiter of [...queues.get(identity)?.waiters ?? []]) {
-    if (waiter.semaphore === semaphore && remove(identity, waiter)) waiter.fail(error);
+  for (const entry of [...queues.get(identity)?.entries ?? []]) {
+    if (entry.semaphore === semaphore && remove(identity, entry)) entry.waiter.fail(error);
   }
 }
 
 /** `false` if it had its turn already. */
-function remove(key: string, waiter: Waiter): boolean {
-  const { waiters = [] } = queues.get(key) ?? {};
-  const at = waiters.indexOf(waiter);
-  if (at >= 0) waiters.splice(at, 1);
+function remove(key: string, entry: Entry): boolean {
+  const { entries = [] } = queues.get(key) ?? {};
+  const at = entries.indexOf(entry);
+  if (at >= 0) entries.splice(at, 1);
   return at >= 0;
 }
 
 /** Waits for the semaphore until nobody is in the queue. */
 async function serve(key: string, queue: Queue): Promise<void> {
-  const { waiters } = queue;
+  const { entries } = queue;
   for (;;) {
-    const [first] = waiters;
+    const [first] = entries;
     if (first === undefined) break;
     const { semaphore } = first;
     queue.current = semaphore;
     try {
       if (!await semaphore.acquireInBackground()) continue;
     } catch (error) {
-      if (waiters[0] === first) waiters.shift()!.fail(error);
+      if (entries[0] === first) entries.shift()!.waiter.fail(error);
       continue;
     }
     // Whoever waited for it may have given up; who uses the same object may have it instead.
-    if (waiters[0]?.semaphore === semaphore) waiters.shift()!.take();
+    if (entries[0]?.semaphore === semaphore) hand(entries.shift()!);
     else giveBack(semaphore);
   }
   queues.delete(key);
+}
+
+function hand({ waiter, onTaken }: Entry): void {
+  onTaken();
+  waiter.succeed();
 }
 
 function giveBack(semaphore: Semaphore): void {

@@ -1,13 +1,8 @@
-import {
-  acquireAsync,
-  acquireBlocking,
-  failWaits,
-  type WaitOptions,
-  waitState,
-} from "./acquire_queue.ts";
+import { acquireAsync, acquireBlocking, failWaits, waitState } from "./acquire_queue.ts";
 import { forgetAtExit, isClosed, rememberAtExit, type Resource } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
 import type { Backend, Lock, Segment } from "./backends/types.ts";
+import type { WaitOptions } from "./waiter.ts";
 
 /** @throws {Failure} if this thread is in `initialize` of the segment, and would wait for itself */
 export function refuseNested(lock: Lock): void {

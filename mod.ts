@@ -25,7 +25,7 @@ export {
   SystemSemaphoreMode,
   UnsupportedError,
 } from "./errors.ts";
-export type { WaitOptions } from "./acquire_queue.ts";
+export type { WaitOptions } from "./waiter.ts";
 export {
   type OpenOptions,
   type Parent,

@@ -1,5 +1,4 @@
 import process from "node:process";
-import { checkTimeout, type WaitOptions } from "./acquire_queue.ts";
 import { isClosed } from "./at_exit.ts";
 import { Attachment, Bytes, refuseNested } from "./attachment.ts";
 import { Failure } from "./backends/errno.ts";
@@ -26,6 +25,7 @@ import {
   platformSafeKey,
 } from "./native_ipc_key.ts";
 import { refuseThenable } from "./thenable.ts";
+import { checkTimeout, type WaitOptions } from "./waiter.ts";
 
 /** A `Uint8Array` without the methods that change it. */
 export interface ReadonlyUint8Array

@@ -1,11 +1,5 @@
 import process from "node:process";
-import {
-  acquireAsync,
-  acquireBlocking,
-  checkTimeout,
-  failWaits,
-  type WaitOptions,
-} from "./acquire_queue.ts";
+import { acquireAsync, acquireBlocking, failWaits } from "./acquire_queue.ts";
 import { forgetAtExit, isClosed, rememberAtExit, type Resource } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
 import { backendOf } from "./backends/mod.ts";
@@ -28,6 +22,7 @@ import {
   type NativeIpcKeyType,
   platformSafeKey,
 } from "./native_ipc_key.ts";
+import { checkTimeout, type WaitOptions } from "./waiter.ts";
 
 /** An open semaphore, which must be closed when its object is collected or the program ends. */
 class OpenSemaphore implements Resource {

@@ -1,7 +1,6 @@
 import { setImmediate } from "node:timers";
-import type { WaitOptions } from "../acquire_queue.ts";
 import { nextPause } from "../backends/pause.ts";
-import { Waiter } from "./waiter.ts";
+import { Waiter, type WaitOptions } from "../waiter.ts";
 
 /** `attempt` says whether it has what it waits for, and throws if it never will. */
 type Entry = readonly [waiter: Waiter, attempt: () => boolean];

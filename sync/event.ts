@@ -1,10 +1,9 @@
-import { checkTimeout, type WaitOptions } from "../acquire_queue.ts";
+import { checkTimeout, Waiter, type WaitOptions } from "../waiter.ts";
 import { wordId, wordSleeper } from "../backends/mod.ts";
 import { nextPause, pause, sleep } from "../backends/pause.ts";
 import { BACKGROUND_SLICE_MS, SLICE_MS } from "../backends/posix_mapped_semaphore.ts";
 import type { WordSleeper } from "../backends/word_sleeper.ts";
 import { HEADER_BYTES, Kind, Place } from "./place.ts";
-import { Waiter } from "./waiter.ts";
 
 const [SEQUENCE_WORD, ID_WORD] = [2, 3];
 /** More than can wait. */

@@ -1,5 +1,5 @@
 import type { Attachment } from "../attachment.ts";
-import { checkTimeout, type WaitOptions } from "../acquire_queue.ts";
+import { checkTimeout, type WaitOptions } from "../waiter.ts";
 import { EDEADLK, errnoText, Failure } from "../backends/errno.ts";
 import { sharedMutexes } from "../backends/mod.ts";
 import { SLICE_MS } from "../backends/posix_mapped_semaphore.ts";

@@ -1,7 +1,23 @@
-import type { WaitOptions } from "../acquire_queue.ts";
+/** How to wait for a lock or a semaphore without blocking the event loop. */
+export interface WaitOptions {
+  /** How long to wait at most, in ms; for ever if left out. 0 tries once. */
+  readonly timeout?: number | undefined;
+  /** Ends the wait: the promise rejects with its `reason`. */
+  readonly signal?: AbortSignal | undefined;
+}
 
 /** A longer timer fires at once. */
 const TIMER_MAX = 2 ** 31 - 1;
+
+/** @throws {TypeError | RangeError} if `timeout` is not a number of ms */
+export function checkTimeout(call: string, timeout: unknown): void {
+  if (typeof timeout !== "number") {
+    throw new TypeError(`${call}: the timeout must be a number of ms, not ${typeof timeout}`);
+  }
+  if (!(timeout >= 0)) {
+    throw new RangeError(`${call}: the timeout must be 0 ms or more, not ${timeout}`);
+  }
+}
 
 /** Somebody who waits without blocking the thread, until it is over one way or the other. */
 export class Waiter {
