@@ -145,11 +145,10 @@ function load(type: NativeIpcKeyType): Backend {
       : `${os} has no objects of type ${schemeOf(type)}`;
     throw new Failure("KeyError", `${text}; see SharedMemory.isKeyTypeSupported()`);
   }
-  const ffi = selectFfi();
-  if (type === NativeIpcKeyType.Windows) return windows(ffi, { os, arch });
+  if (type === NativeIpcKeyType.Windows) return windows(selectFfi(), { os, arch });
   const library = sharedLibrary();
-  if (type === NativeIpcKeyType.PosixRealtime) return posix(ffi, library);
-  return systemV(ffi, { os, arch }, type, library);
+  if (type === NativeIpcKeyType.PosixRealtime) return posix(library.ffi, library);
+  return systemV(library.ffi, { os, arch }, type, library);
 }
 
 let posixLibrary: PosixLibrary | undefined;

@@ -436,7 +436,9 @@ class SystemVSemaphore implements Lock {
     const file = this.#file!;
     if (!this.#guard) c.semop(this.#id, this.#operations.touch, 2n);
     const exists = this.#readStatus();
-    if (!this.#mayRemove(file) || exists && !this.#mark(REMOVING)) {
+    const isAlone = this.#isAlone(file);
+    const isMarked = !exists || this.#mark(isAlone ? REMOVING : INHERITED);
+    if (!isAlone || !isMarked) {
       if (this.#guard) this.#unlock(); // another user's can only be left
     } else {
       if (this.#guard) c.semop(this.#id, this.#operations.undoTwice, 2n);
@@ -448,10 +450,10 @@ class SystemVSemaphore implements Lock {
   }
 
   /**
-   * Who deletes the file holds LOCK_EX of it, and who wants it to stay for a moment LOCK_SH; then he will be
-   * the last one. A semaphore's is held already.
+   * Who deletes the file holds LOCK_EX of it, as the last one of a semaphore does already. Who wants it to stay
+   * holds LOCK_SH: for a moment, and then he will be the last one, or since he uses the lock as a semaphore.
    */
-  #mayRemove(file: KeyFile): boolean {
+  #isAlone(file: KeyFile): boolean {
     return !this.#guard || file.flock(LOCK_EX | LOCK_NB);
   }
 

@@ -177,10 +177,15 @@ describe("who has only attached", () => {
     ffi.play(steps.replace(/LOCK\n[^]*$/, rest), () => segment.leave(false, true));
   });
 
-  test("leaves its lock to somebody who has the key file at that moment, and so is not gone", () => {
+  test("leaves its lock to the last one of those who use it as a semaphore", () => {
     const { ffi, segment } = setUpAttached();
-    const [status, alone] = REMOVE_LOCK.split("\n");
-    const rest = script(status!, alone!.replace(/0$/, "EAGAIN"), UNLOCK, CLOSE);
+    const rest = script(
+      fake.UNMARKED,
+      `${fake.TRY_ALONE} = EAGAIN`,
+      fake.MARKED_NOW,
+      UNLOCK,
+      CLOSE,
+    );
     const steps = script(UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL.replace(REMOVE_LOCK, "LOCK"));
     ffi.play(steps.replace(/LOCK\n[^]*$/, rest), () => segment.leave(false, true));
   });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { describe, test } from "node:test";
-import { SystemSemaphore, SystemSemaphoreMode } from "../mod.ts";
+import { SharedMemory, SystemSemaphore, SystemSemaphoreMode } from "../mod.ts";
 import { versions, withQt } from "./qt_pairs.ts";
 import { type Agent, crewOnly, leaveNothingBehind, ownRuntime, runtimes, slow } from "./support.ts";
 import {
@@ -132,3 +132,37 @@ describe("a semaphore whose owner leaves first", systemVOnly, () => {
     });
   }
 });
+
+describe(
+  "a semaphore that is the lock of a segment, as both have the same key",
+  systemVOnly,
+  () => {
+    leaveNothingBehind();
+
+    test("goes on as a semaphore when the segment goes, and is removed by the last one", () => {
+      const key = uniqueKey();
+      const memory = new SharedMemory(key);
+      assert.equal(memory.create(1), true, memory.errorString());
+      const semaphore = new SystemSemaphore(key, 1, Open);
+      const { semid } = semaphoreRow(key);
+      assert.equal(memory.detach(), true, memory.errorString());
+      assert.equal(semaphore.acquire(), true, semaphore.errorString());
+      assert.equal(semaphore.release(), true, semaphore.errorString());
+      assert.equal(semaphoreRow(key)["semid"], semid);
+      semaphore[Symbol.dispose]();
+      assertRemoved(key, semid);
+    });
+
+    test("goes with the segment if nobody uses it as a semaphore any more", () => {
+      const key = uniqueKey();
+      const memory = new SharedMemory(key);
+      assert.equal(memory.create(1), true, memory.errorString());
+      const { semid } = semaphoreRow(key);
+      new SystemSemaphore(key, 1, Open)[Symbol.dispose]();
+      assert.equal(memory.lock(), true, memory.errorString());
+      assert.equal(semaphoreRow(key)["semid"], semid);
+      assert.equal(memory.detach(), true, memory.errorString());
+      assertRemoved(key, semid);
+    });
+  },
+);
