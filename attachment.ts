@@ -4,6 +4,14 @@ import { Failure } from "./backends/errno.ts";
 import type { Backend, Lock, Segment } from "./backends/types.ts";
 import type { WaitOptions } from "./waiter.ts";
 
+/** Of the lock that a segment does not have. */
+export function noLock(): Failure {
+  return new Failure(
+    "LockError",
+    "a native key that is a string has no lock; use setKey() or a NativeIpcKey to have one",
+  );
+}
+
 /** @throws {Failure} if this thread is in `initialize` of the segment, and would wait for itself */
 export function refuseNested(lock: Lock): void {
   for (const attachment of attachments) attachment.refuseNested(lock);
@@ -155,7 +163,7 @@ export class Attachment implements Resource {
 
   #existingLock(): Lock {
     if (this.#lock !== null) return this.#lock;
-    throw new Failure("LockError", "a native key has no lock; use setKey() to have one");
+    throw noLock();
   }
 
   /** The lock is taken, by whatever way. */

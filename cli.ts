@@ -24,8 +24,8 @@ Usage: shared-memory list                  what there is
 Options:
   --json      for programs: sizes in bytes, everything that is known
   --dry-run   only say what cleanup would remove
-  --orphans   let cleanup also remove stale segments that no key file leads to; programs with another
-              TMPDIR may have theirs elsewhere
+  --orphans   let cleanup also remove stale segments that no key file leads to (programs with another
+              TMPDIR may have theirs elsewhere), and POSIX objects that other programs made
   -h, --help  this text
 
 It looks at the key files in TMPDIR or else /tmp, as the programs do. Stale is a segment that nobody

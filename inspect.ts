@@ -55,17 +55,19 @@ export interface CleanupResult {
 /** How {@linkcode cleanup} is to go about it. */
 export interface CleanupOptions {
   /** Only say what would be removed. */
-  readonly dryRun?: boolean;
+  readonly dryRun?: boolean | undefined;
   /**
    * Also remove stale segments that no key file leads to: its file was deleted, and the memory is lost;
-   * or it lies in another folder, where programs with another `TMPDIR` may yet look for the segment.
+   * or it lies in another folder, where programs with another `TMPDIR` may yet look for the segment. And
+   * stale POSIX objects that other programs made, as Qt or Python.
    */
-  readonly orphans?: boolean;
+  readonly orphans?: boolean | undefined;
 }
 
 /**
  * Looks at what there is: the segments of all users with a key file in `TMPDIR` or else `/tmp`, this
- * user's that have none but may be Qt's, and what is left of others. It changes nothing, and takes no lock.
+ * user's that have none but may be Qt's, what is left of others, and this user's POSIX objects in `/dev/shm`.
+ * It changes nothing, and takes no lock.
  *
  * What is being made or removed at this moment may be listed incompletely. On Linux, to be called as
  * often as you like: it reads `/proc` and the folder.
@@ -100,7 +102,7 @@ export function inspect(): Inventory {
  *
  * It may wait some seconds for the lock of a segment.
  *
- * @param options with `dryRun`, nothing is changed; with `orphans`, segments without a key file are removed too
+ * @param options with `dryRun`, nothing is changed; with `orphans`, segments without a key file and POSIX objects of other programs are removed too
  * @returns what was removed and what could not be, for instance because a process came to use it
  * @throws {SharedMemoryException} as {@linkcode inspect} does
  * @throws {UnsupportedError} on other systems than Linux

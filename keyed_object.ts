@@ -53,6 +53,20 @@ export function safePlaceOf(type: NativeIpcKeyType, object: ObjectKind): NativeI
   return { os, object, folder: isSupported(type, os) ? backendOf(type).runtimeFolder() : "" };
 }
 
+/** What `make` returns; of what the system refuses meanwhile, as the folder of key files, an exception. */
+export function madeFrom(
+  key: string,
+  call: `${ObjectKind}.${string}`,
+  make: () => NativeIpcKey,
+): NativeIpcKey {
+  try {
+    return make();
+  } catch (error) {
+    const [className, operation] = call.split(".") as [string, string];
+    throw new ErrorState(className).exception(operation, key, error);
+  }
+}
+
 /** The name that Qt makes of a key, `null` if there is no key. */
 export function nameOf(
   key: string | null,

@@ -270,7 +270,7 @@ function typeOf(scheme: string): NativeIpcKeyType {
 
 /** Whether an operating system has such objects: Windows its own kind only, and nobody else has those. */
 export function isSupported(type: NativeIpcKeyType, os: string): boolean {
-  return type !== 0 && (type === NativeIpcKeyType.Windows) === (os === "win32");
+  return schemeOf(type) !== "" && (type === NativeIpcKeyType.Windows) === (os === "win32");
 }
 
 /** The rest of a name after its slash, as long as macOS allows it. */

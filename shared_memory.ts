@@ -1,6 +1,6 @@
 import process from "node:process";
 import { isClosed } from "./at_exit.ts";
-import { Attachment, Bytes, refuseNested } from "./attachment.ts";
+import { Attachment, Bytes, noLock, refuseNested } from "./attachment.ts";
 import { Failure } from "./backends/errno.ts";
 import { backendOf } from "./backends/mod.ts";
 import { type Backend, type Lock, PRIVATE, type Segment } from "./backends/types.ts";
@@ -12,6 +12,7 @@ import {
   ErrorState,
   legacyType,
   lockNameOf,
+  madeFrom,
   nameOf,
   type NativeName,
   placeOf,
@@ -227,12 +228,15 @@ export class SharedMemory implements Disposable {
    * @param type the type of Qt where none is said, if left out
    * @returns an empty one if `key` is empty, or this system has no objects of this type
    * @throws {TypeError} if `key` contains a lone surrogate or `type` is no type
+   * @throws {SharedMemoryException} `KeyError` if the folder of the key files cannot be used
+   * @throws {UnsupportedError} if this runtime has no FFI, or the system no shared memory
    */
   static platformSafeKey(
     key: string,
     type: NativeIpcKeyType = NativeIpcKey.defaultTypeForOs(process.platform),
   ): NativeIpcKey {
-    return platformSafeKey(key, type, safePlaceOf(type, "SharedMemory"));
+    const make = () => platformSafeKey(key, type, safePlaceOf(type, "SharedMemory"));
+    return madeFrom(key, "SharedMemory.platformSafeKey", make);
   }
 
   /**
@@ -242,9 +246,12 @@ export class SharedMemory implements Disposable {
    * @param type that of keys that are strings, if left out
    * @returns an empty one if `key` is empty, or this system has no objects of this type
    * @throws {TypeError} if `key` contains a lone surrogate or `type` is no type
+   * @throws {SharedMemoryException} `KeyError` if the folder of the key files cannot be used
+   * @throws {UnsupportedError} if this runtime has no FFI, or the system no shared memory
    */
   static legacyNativeKey(key: string, type: NativeIpcKeyType = legacyType()): NativeIpcKey {
-    return legacyNativeKey(key, type, placeOf(type, "SharedMemory"));
+    const make = () => legacyNativeKey(key, type, placeOf(type, "SharedMemory"));
+    return madeFrom(key, "SharedMemory.legacyNativeKey", make);
   }
 
   /**
@@ -262,6 +269,7 @@ export class SharedMemory implements Disposable {
     checkSize("create", size);
     return this.#attach("create", mode, ({ segments }, nativeKey, lock) => {
       requirePositive(size);
+      if (lock !== null) refuseNested(lock);
       return segments.create(nativeKey, size, mode, lock);
     });
   }
@@ -437,11 +445,12 @@ export class SharedMemory implements Disposable {
 
   /**
    * Locks the segment for this object; other processes, Qt's too, wait until it is unlocked. It blocks
-   * the thread, and so the event loop, as long as that takes. If the holder dies, the kernel unlocks.
+   * the thread, and so the event loop, as long as that takes. If the holder dies, the kernel unlocks;
+   * for a POSIX or Windows key the next of this module's that waits takes it over, but not on macOS.
    * To lock again what this object has locked warns and returns `true`; there is no count.
    *
-   * @returns `false` with `LockError` if this object is not attached, if the segment has a native key
-   * and so no lock, or if this thread would wait for itself: another object of it holds the lock, or
+   * @returns `false` with `LockError` if this object is not attached, if its native key is a
+   * string, which has no lock, or if this thread would wait for itself: another object of it holds the lock, or
    * `lockAsync()` waits for it, has got it for this object, or has been given up a moment ago
    */
   lock(): boolean {
@@ -467,7 +476,7 @@ export class SharedMemory implements Disposable {
    * before has called {@linkcode SharedMemory.unlock}.
    *
    * @returns `false` with `LockError` if the lock could not be had within `timeout`, if this object is
-   * not attached or is detached meanwhile, or if the segment has a native key and so no lock. Rejects
+   * not attached or is detached meanwhile, or if its native key is a string, which has no lock. Rejects
    * with the reason of `signal` if that is aborted first; then the lock is not taken
    * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
    *
@@ -650,9 +659,7 @@ export class SharedMemory implements Disposable {
       mode,
       ({ segments }, nativeKey, lock, adopt) => {
         requirePositive(size);
-        if (lock === null) {
-          throw new Failure("LockError", "a native key has no lock; use setKey() to have one");
-        }
+        if (lock === null) throw noLock();
         refuseNested(lock);
         const request = {
           size,

@@ -11,6 +11,7 @@ import {
   ENDING,
   ErrorState,
   legacyType,
+  madeFrom,
   nameOf,
   placeOf,
   safePlaceOf,
@@ -214,12 +215,15 @@ export class SystemSemaphore implements Disposable {
    * @param type the type of Qt where none is said, if left out
    * @returns an empty one if `key` is empty, or this system has no objects of this type
    * @throws {TypeError} if `key` contains a lone surrogate or `type` is no type
+   * @throws {SharedMemoryException} `KeyError` if the folder of the key files cannot be used
+   * @throws {UnsupportedError} if this runtime has no FFI, or the system no shared memory
    */
   static platformSafeKey(
     key: string,
     type: NativeIpcKeyType = NativeIpcKey.defaultTypeForOs(process.platform),
   ): NativeIpcKey {
-    return platformSafeKey(key, type, safePlaceOf(type, "SystemSemaphore"));
+    const make = () => platformSafeKey(key, type, safePlaceOf(type, "SystemSemaphore"));
+    return madeFrom(key, "SystemSemaphore.platformSafeKey", make);
   }
 
   /**
@@ -229,9 +233,12 @@ export class SystemSemaphore implements Disposable {
    * @param type that of keys that are strings, if left out
    * @returns an empty one if `key` is empty, or this system has no objects of this type
    * @throws {TypeError} if `key` contains a lone surrogate or `type` is no type
+   * @throws {SharedMemoryException} `KeyError` if the folder of the key files cannot be used
+   * @throws {UnsupportedError} if this runtime has no FFI, or the system no shared memory
    */
   static legacyNativeKey(key: string, type: NativeIpcKeyType = legacyType()): NativeIpcKey {
-    return legacyNativeKey(key, type, placeOf(type, "SystemSemaphore"));
+    const make = () => legacyNativeKey(key, type, placeOf(type, "SystemSemaphore"));
+    return madeFrom(key, "SystemSemaphore.legacyNativeKey", make);
   }
 
   /**
@@ -300,7 +307,8 @@ export class SystemSemaphore implements Disposable {
    * Adds `n` to the semaphore's value at once, which lets up to `n` waiting processes go on.
    *
    * @param n from 0 to 32767
-   * @returns `false` with `OutOfResources` if the value would pass 32767, else as
+   * @returns `false` with `OutOfResources` if the value would pass 32767 (2147483647 for POSIX and Windows
+   * keys), else as
    * {@linkcode SystemSemaphore.acquire}
    * @throws {TypeError} if `n` is not a number
    * @throws {RangeError} if `n` is not a whole number from 0 to 32767

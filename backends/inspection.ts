@@ -1,6 +1,5 @@
 import process from "node:process";
 import { UnsupportedError } from "../errors.ts";
-import { selectFfi } from "../ffi/mod.ts";
 import type {
   Inspection,
   Inventory,
@@ -8,7 +7,7 @@ import type {
   SegmentInfo,
   SemaphoreInfo,
 } from "./inventory.ts";
-import { libraryOf, temporaryFolder } from "./mod.ts";
+import { sharedLibrary, temporaryFolder } from "./mod.ts";
 import { PosixInspection } from "./posix_inspection.ts";
 import { PosixLibrary } from "./posix_library.ts";
 import { SystemVInspection } from "./systemv_inspection.ts";
@@ -19,7 +18,7 @@ class AllInspection implements Inspection {
   readonly #posix: PosixInspection;
 
   constructor() {
-    const libc = libraryOf(selectFfi(), { os: process.platform, arch: process.arch });
+    const libc = sharedLibrary();
     this.#systemV = new SystemVInspection(libc, () => temporaryFolder(libc));
     this.#posix = new PosixInspection(libc, new PosixLibrary(libc).semaphorePrefix);
   }

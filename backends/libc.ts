@@ -129,7 +129,7 @@ const NO_PATH = new Uint8Array(1);
 const FOREIGN_ATTEMPTS = 10;
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** A C string. The caller has made sure that `text` has no NUL. */
 export function cString(text: string): Uint8Array {

@@ -50,22 +50,27 @@ export function systemV(
 }
 
 /** POSIX, the other kind of key on Unix. */
-export function posix(ffi: Ffi, libc: Libc): Backend {
+export function posix(ffi: Ffi, libc: Libc, library?: PosixLibrary): Backend {
   const mappings = new Mappings(libc, libc.pageBytes);
   return {
     arrayBuffer: (address, byteLength) => ffi.arrayBuffer(address, byteLength),
     ...(libc.os === "darwin"
       ? darwinPosix(libc, mappings, ffi.maxBufferBytes)
-      : linuxPosix(libc, mappings, ffi.maxBufferBytes)),
+      : linuxPosix(libc, mappings, ffi.maxBufferBytes, library)),
     folder: () => "",
     runtimeFolder: () => "",
   };
 }
 
-function linuxPosix(libc: Libc, mappings: Mappings, maxBytes: number) {
+function linuxPosix(
+  libc: Libc,
+  mappings: Mappings,
+  maxBytes: number,
+  library = new PosixLibrary(libc),
+) {
   return {
     segments: new PosixSegments(libc, mappings, maxBytes),
-    semaphores: new PosixSemaphores(new PosixLibrary(libc)),
+    semaphores: new PosixSemaphores(library),
   };
 }
 
@@ -78,9 +83,9 @@ function darwinPosix(libc: Libc, mappings: Mappings, maxBytes: number) {
 }
 
 /** The kernel's named objects, the only kind of key on Windows. */
-export function windows(ffi: Ffi, platform: Platform): Backend {
+export function windows(ffi: Ffi, platform: Platform, kernel?: Kernel32): Backend {
   requireSystem(["win32"], platform);
-  const kernel = new Kernel32(ffi);
+  kernel ??= new Kernel32(ffi);
   return {
     arrayBuffer: (address, byteLength) => ffi.arrayBuffer(address, byteLength),
     segments: new WindowsSegments(kernel, ffi.maxBufferBytes),
@@ -145,9 +150,14 @@ function load(type: NativeIpcKeyType): Backend {
       : `${os} has no objects of type ${schemeOf(type)}`;
     throw new Failure("KeyError", `${text}; see SharedMemory.isKeyTypeSupported()`);
   }
-  if (type === NativeIpcKeyType.Windows) return windows(selectFfi(), { os, arch });
+  if (type === NativeIpcKeyType.Windows) {
+    const shared = sharedKernel();
+    return windows(shared.ffi, { os, arch }, shared);
+  }
   const library = sharedLibrary();
-  if (type === NativeIpcKeyType.PosixRealtime) return posix(library.ffi, library);
+  if (type === NativeIpcKeyType.PosixRealtime) {
+    return posix(library.ffi, library, os === "darwin" ? undefined : sharedPosixLibrary(library));
+  }
   return systemV(library.ffi, { os, arch }, type, library);
 }
 
@@ -166,6 +176,10 @@ export function wordSleeper(id: number, read: () => number | undefined): WordSle
   if (process.platform === "win32") return new WindowsEvents(sharedKernel(), id, read);
   const library = sharedLibrary();
   if (process.platform === "darwin") return sharedDarwinSleeper(library);
+  return sharedPosixLibrary(library);
+}
+
+function sharedPosixLibrary(library: Libc): PosixLibrary {
   return posixLibrary ??= new PosixLibrary(library);
 }
 
@@ -173,7 +187,8 @@ function sharedKernel(): Kernel32 {
   return kernel ??= new Kernel32(selectFfi());
 }
 
-function sharedLibrary(): Libc {
+/** @throws {UnsupportedError} where there is no C library that is known */
+export function sharedLibrary(): Libc {
   const { platform: os, arch } = process;
   return libc ??= libraryOf(selectFfi(), { os, arch });
 }

@@ -1,5 +1,6 @@
 import type { Ffi } from "../ffi/types.ts";
 import { EDEADLK } from "./errno.ts";
+import { HeldList, HeldNode } from "./held_list.ts";
 import { nextPause, sleep } from "./pause.ts";
 import { type LockOutcome, MutexLibrary, type SharedMutexes } from "./shared_mutex.ts";
 import type { WordSleeper } from "./word_sleeper.ts";
@@ -19,15 +20,16 @@ const BLOCK_BYTES = 12;
 const SLEEPERS_WORD = 2;
 
 /** One of these mutexes, as one thread uses it. */
-export class OwnerMutex {
+export class OwnerMutex extends HeldNode {
   readonly address: bigint;
   /** Who holds it: the pid, and in the lower 44 bits the thread; or 0. */
-  readonly owner: BigUint64Array;
+  readonly holder: BigUint64Array;
   readonly words: Int32Array;
 
   constructor(address: bigint, buffer: ArrayBuffer) {
+    super();
     this.address = address;
-    this.owner = new BigUint64Array(buffer, 0, 1);
+    this.holder = new BigUint64Array(buffer, 0, 1);
     this.words = new Int32Array(buffer, 0, BLOCK_BYTES / 4);
   }
 }
@@ -41,6 +43,7 @@ export class OwnerMutex {
 export class OwnerMutexes implements SharedMutexes<OwnerMutex> {
   readonly library = MutexLibrary.macos;
   readonly scopeName = "system";
+  readonly held = new HeldList(new HeldNode());
   readonly #ffi: Ffi;
   readonly #threads: Threads;
   readonly #sleeper: WordSleeper | null;
@@ -86,13 +89,17 @@ export class OwnerMutexes implements SharedMutexes<OwnerMutex> {
     }
   }
 
-  #try({ owner }: OwnerMutex): LockOutcome {
+  #try(mutex: OwnerMutex): LockOutcome {
     const self = this.#own;
-    const found = Atomics.compareExchange(owner, 0, 0n, self);
-    if (found === 0n) return "taken";
+    const { holder } = mutex;
+    const found = Atomics.compareExchange(holder, 0, 0n, self);
     if (found === self) return EDEADLK;
-    if (this.#threads.isRunning(Number(found >> THREAD_BITS), found & THREAD)) return "held";
-    return Atomics.compareExchange(owner, 0, found, self) === found ? "abandoned" : "held";
+    if (found !== 0n) {
+      if (this.#threads.isRunning(Number(found >> THREAD_BITS), found & THREAD)) return "held";
+      if (Atomics.compareExchange(holder, 0, found, self) !== found) return "held";
+    }
+    this.held.push(mutex);
+    return found === 0n ? "taken" : "abandoned";
   }
 
   get #own(): bigint {
@@ -117,9 +124,11 @@ export class OwnerMutexes implements SharedMutexes<OwnerMutex> {
     return null;
   }
 
-  unlock({ address, owner, words }: OwnerMutex): boolean {
+  unlock(mutex: OwnerMutex): boolean {
+    const { address, holder, words } = mutex;
+    this.held.remove(mutex);
     const self = this.#own;
-    const isUnlocked = Atomics.compareExchange(owner, 0, self, 0n) === self;
+    const isUnlocked = Atomics.compareExchange(holder, 0, self, 0n) === self;
     if (Atomics.load(words, SLEEPERS_WORD) !== 0) this.#sleeper?.wake(address);
     return isUnlocked;
   }

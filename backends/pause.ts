@@ -1,4 +1,12 @@
-/** Where the kernel has no wait that ends after a time: pauses between one try and the next, in ms. */
+/** How long waits last at a time, and the pauses between tries where the kernel has no wait with a timeout; in ms. */
+
+/**
+ * How long a call that blocks its thread waits at most. Each time it is over the wait loses its place in the
+ * kernel's queue, but a lock that nobody holds is found, and a worker can be ended.
+ */
+export const SLICE_MS = 1000;
+/** The same of a call on another thread, for which the end of a Node program waits. */
+export const BACKGROUND_SLICE_MS = 200;
 
 /** Rarely enough to cost nothing, and often enough that nobody notices. */
 const PAUSE_MAX_MS = 16;

@@ -123,11 +123,6 @@ export class PosixFile {
     return this.#status.reserved >= this.#status.bytes;
   }
 
-  /** Whether this module made it. */
-  get isOurs(): boolean {
-    return isMarked(this.#status);
-  }
-
   /**
    * The object, `null` if there is none. It is refused before it is used, if `check` throws or if it is
    * not what it should be: a use, however short, keeps the last user from removing it.

@@ -1,8 +1,9 @@
 import type { Libc } from "./libc.ts";
 import type { PosixName } from "./posix_file.ts";
 import type { PosixLibrary } from "./posix_library.ts";
-import { BACKGROUND_SLICE_MS, MappedSemaphore, SLICE_MS } from "./posix_mapped_semaphore.ts";
+import { MappedSemaphore } from "./posix_mapped_semaphore.ts";
 import type { Lock } from "./types.ts";
+import { BACKGROUND_SLICE_MS, SLICE_MS } from "./pause.ts";
 
 /**
  * Where in a `sem_t` the lock notes who has it: both glibc and musl leave the last 16 of its 32 bytes

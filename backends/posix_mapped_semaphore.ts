@@ -14,10 +14,6 @@ export function valueOf(word: number): number {
   return word === -1 ? 0 : word & 0x7fff_ffff;
 }
 
-/** How long a call into the C library waits at most, so that a worker can be ended. */
-export const SLICE_MS = 1000;
-/** The same on another thread, for which the end of a Node program waits. */
-export const BACKGROUND_SLICE_MS = 200;
 /** A race with somebody who removes and makes the semaphore is lost only so often in a row. */
 const OPEN_ATTEMPTS = 1000;
 

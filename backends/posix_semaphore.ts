@@ -3,8 +3,9 @@ import { Failure } from "./errno.ts";
 import { type PosixName, posixName } from "./posix_file.ts";
 import type { PosixLibrary } from "./posix_library.ts";
 import { PosixLock } from "./posix_lock.ts";
-import { BACKGROUND_SLICE_MS, MappedSemaphore, SLICE_MS } from "./posix_mapped_semaphore.ts";
+import { MappedSemaphore } from "./posix_mapped_semaphore.ts";
 import { type Lock, PRIVATE, type Semaphore, type SemaphoreBackend } from "./types.ts";
+import { BACKGROUND_SLICE_MS, SLICE_MS } from "./pause.ts";
 
 const SEM_VALUE_MAX = 2 ** 31 - 1;
 

@@ -22,7 +22,7 @@ import {
   timespec,
   tryLoad,
 } from "./posix_library.ts";
-import { RobustList, RobustNode } from "./robust_list.ts";
+import { pointerOf, RobustList, RobustNode } from "./robust_list.ts";
 import { type LockOutcome, MutexLibrary, type SharedMutexes } from "./shared_mutex.ts";
 
 /** All of them return an errno. */
@@ -56,12 +56,15 @@ export class PthreadMutex extends RobustNode {
   readonly kind: Int32Array;
   /** The word that the kernel knows: the thread that holds it, and two bits. */
   readonly holder: Int32Array;
+  readonly address: bigint;
   readonly pointer: Pointer;
 
   constructor(pthreads: Pthreads, address: bigint) {
     // A buffer of its own: that of the segment may be transferred away while the mutex is held.
     const buffer = pthreads.arrayBuffer(address, PTHREAD_MUTEX.bytes);
-    super(address, buffer);
+    const { prev, next } = PTHREAD_MUTEX;
+    super(pointerOf(address + BigInt(next)), new Float64Array(buffer, prev, 2));
+    this.address = address;
     this.pointer = pthreads.pointer(address);
     this.kind = new Int32Array(buffer, pthreads.offsets.kind, 1);
     this.holder = new Int32Array(buffer, pthreads.offsets.holder, 1);
@@ -91,14 +94,14 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
   readonly #attributes: bigint;
   /** What the kind of all of them is. */
   readonly #kind: number;
-  readonly #list: RobustList;
+  readonly held: RobustList;
   /** The number of this thread; 0 before the first lock. */
   #thread = 0;
 
   constructor(libc: Libc) {
     this.#libc = libc;
     const { ffi } = libc;
-    this.#list = RobustList.ofThread(ffi);
+    this.held = RobustList.ofThread(ffi);
     this.#c = ffi.load(PTHREAD_LIBRARIES, SIGNATURES);
     this.#tryLock = this.#c.pthread_mutex_trylock;
     this.#unlock = this.#c.pthread_mutex_unlock;
@@ -162,6 +165,7 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
   }
 
   lock(mutex: PthreadMutex, ms: number): LockOutcome {
+    if (mutex.kind[0] !== this.#kind) return "damaged";
     const errno = this.#tryLock(mutex.pointer);
     if (errno !== 0) return this.#lockNotFree(mutex, ms, errno);
     this.#add(mutex);
@@ -188,7 +192,7 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
   }
 
   #add(mutex: PthreadMutex): void {
-    this.#list.add(mutex);
+    this.held.add(mutex);
     if (this.#thread === 0) this.#thread = mutex.holder[0]! & FUTEX_TID_MASK;
   }
 
@@ -207,12 +211,13 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
 
   /** `false` if somebody has overwritten it. */
   unlock(mutex: PthreadMutex): boolean {
-    mutex.kind[0] = this.#kind;
-    this.#list.restore(mutex);
+    const wasIntact = this.isMutex(mutex);
+    if (!wasIntact) mutex.kind[0] = this.#kind;
+    this.held.restore(mutex);
     const isUnlocked = this.#unlock(mutex.pointer) === 0;
-    if (isUnlocked) this.#list.remove(mutex);
-    else this.#list.cut(mutex);
-    return isUnlocked;
+    if (isUnlocked) this.held.remove(mutex);
+    else this.held.cut(mutex);
+    return isUnlocked && wasIntact;
   }
 }
 

@@ -1,14 +1,17 @@
+import type { HeldNode } from "./held_list.ts";
+
 /** Who made a mutex in a segment: what lies there differs. */
 export const MutexLibrary = { glibc: 1, musl: 2, windows: 3, macos: 4 } as const;
 
 /**
  * How a lock went: `abandoned` is taken, and who had it has ended, `held` is not, `unrecoverable` never will
- * be, and any other number is the errno; `EDEADLK` if this thread has it.
+ * be, nor `damaged`, whose bytes are not of that mutex any more; and any other number is the errno, `EDEADLK` if
+ * this thread has it.
  */
-export type LockOutcome = "taken" | "abandoned" | "held" | "unrecoverable" | number;
+export type LockOutcome = "taken" | "abandoned" | "held" | "unrecoverable" | "damaged" | number;
 
 /** What a system has for mutexes in segments; `Joined` is one, as one thread uses it. */
-export interface SharedMutexes<Joined = unknown> {
+export interface SharedMutexes<Joined extends HeldNode = HeldNode> {
   /** One of {@linkcode MutexLibrary}. */
   readonly library: number;
   arrayBuffer(address: bigint, byteLength: number): ArrayBuffer;
@@ -21,17 +24,19 @@ export interface SharedMutexes<Joined = unknown> {
   /**
    * Joins one.
    *
-   * @param owner what it is used with, until `close`
+   * @param segment what it is used with, until `close`
    */
-  join(address: bigint, owner: object): Joined;
+  join(address: bigint, segment: object): Joined;
+  /** What this thread holds, the last one taken first. */
+  readonly held: Iterable<HeldNode>;
   /** Whether the bytes are still of that mutex. */
   isMutex(mutex: Joined): boolean;
   /** Takes one; `held` if somebody else does not give it back within `ms`. */
   lock(mutex: Joined, ms: number): LockOutcome;
   /** Who holds one, for texts, if that does not exist and so never gives it back; otherwise `null`. */
   deadHolder(mutex: Joined): number | null;
-  /** Gives back one that this thread holds; `false` if others may hold it too. */
+  /** Gives back one that this thread holds; `false` if its bytes were overwritten, so that others may hold it too. */
   unlock(mutex: Joined): boolean;
-  /** The mutexes that were joined with `owner` are used no more, nor held. */
-  close?(owner: object): void;
+  /** The mutexes that were joined with `segment` are used no more, nor held. */
+  close?(segment: object): void;
 }

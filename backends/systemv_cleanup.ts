@@ -16,7 +16,7 @@ import type { Libc } from "./libc.ts";
 import { KeyFile, keyFilePath } from "./systemv_key_file.ts";
 import { SystemVSegments } from "./systemv_segment.ts";
 import { SystemVSemaphores } from "./systemv_semaphore.ts";
-import { readTable, semaphoreState } from "./systemv_tables.ts";
+import { isOfFile, readTable, semaphoreState } from "./systemv_tables.ts";
 import { PRIVATE } from "./types.ts";
 
 const CAME_INTO_USE = "came into use meanwhile";
@@ -102,15 +102,16 @@ export class SystemVCleanup {
   #removeSegmentFile(path: string): string | null {
     const remove = () =>
       this.#withFile(path, (file) => {
-        if (this.#segments.exists(file)) return CAME_INTO_USE;
+        if (this.#isUsed("shm", file)) return CAME_INTO_USE;
         file.unlink();
         return null;
       });
     if (path.includes("/qipc_creating_")) return remove();
     // Segments are made under the lock. There is none now: a stale one was removed before this.
     const lock = lockPath(path);
-    const isLocked = this.#withFile(lock, (file) => this.#libc.c.semget(file.key, 0, 0) !== -1);
-    return isLocked ? CAME_INTO_USE : this.#locked(lock, PRIVATE, remove);
+    const isLocked = this.#withFile(lock, (file) => this.#isUsed("sem", file));
+    const isUsed = this.#withFile(path, (file) => this.#isUsed("shm", file));
+    return isLocked || isUsed ? CAME_INTO_USE : this.#locked(lock, PRIVATE, remove);
   }
 
   /** A semaphore with its key file, or with `id` null a file that leads to none. */
@@ -118,6 +119,7 @@ export class SystemVCleanup {
     return this.#withFile(path, (file) => {
       // Whoever of us opens it at this moment finds it removed, and makes it again as Qt does.
       if (!file.flock(LOCK_EX | LOCK_NB)) return CAME_INTO_USE;
+      if (id === null && this.#isUsed("sem", file)) return CAME_INTO_USE;
       const { c } = this.#libc;
       // Where there is none it is made, so that who looked its key up before finds it removed too.
       const flags = id === null ? PRIVATE | IPC_CREAT | IPC_EXCL : 0;
@@ -132,6 +134,11 @@ export class SystemVCleanup {
       c.semctl(found, 0, IPC_RMID, 0n);
       return null;
     });
+  }
+
+  /** Whether a file leads to something, with whatever project id. */
+  #isUsed(table: "shm" | "sem", file: KeyFile): boolean {
+    return readTable(this.#libc, table).some(({ key }) => isOfFile(key!, file.key));
   }
 
   #isUnused(id: number): boolean {

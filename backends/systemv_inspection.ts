@@ -10,6 +10,7 @@ import type {
 import type { Libc } from "./libc.ts";
 import { SystemVCleanup } from "./systemv_cleanup.ts";
 import {
+  isOfFile,
   isQtKey,
   type KeyFileEntry,
   processOf,
@@ -210,10 +211,8 @@ class Look {
   }
 
   #keyFile(file: KeyFileEntry, semaphore: number | undefined): KeyFileInfo | null {
-    const isUsed = file.kind === "systemsem"
-      ? this.#semaphores.has(file.key)
-      : this.#segments.some(({ key }) => key === file.key);
-    if (isUsed) return null;
+    const table = file.kind === "systemsem" ? this.#semaphores.values() : this.#segments;
+    if ([...table].some(({ key }) => isOfFile(key!, file.key))) return null;
     return {
       kind: "key file",
       type: "systemv",

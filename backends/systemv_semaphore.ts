@@ -29,18 +29,18 @@ import {
 } from "./errno.ts";
 import type { Libc } from "./libc.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./systemv_key_file.ts";
-import { nextPause, pause, sleep } from "./pause.ts";
+import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "./pause.ts";
 import { limitsOf } from "./systemv_limits.ts";
 import { Operations } from "./systemv_operations.ts";
 import { ownerOf } from "./systemv_owner.ts";
 import { REMOVING, sweepOnce } from "./systemv_sweep.ts";
 import { changeTimeOf } from "./systemv_tables.ts";
 import { DOUBT_MS, TakenNumbers } from "./systemv_taken_numbers.ts";
-import { SLICE_MS, type Waits, waitsOf } from "./systemv_wait.ts";
+import { type Waits, waitsOf } from "./systemv_wait.ts";
 import { isShared, type Lock, PRIVATE, type Semaphore, type SemaphoreBackend } from "./types.ts";
 
-/** SEMVMX: the largest value, and the largest step, of a System V semaphore. */
-export const SEMAPHORE_VALUE_MAX = 32767;
+/** The largest value, and the largest step, of a System V semaphore. */
+const SEMVMX = 32767;
 
 /** To open, read and change, whichever class of user this one is. */
 const ACCESS = 0o600;
@@ -48,8 +48,6 @@ const ACCESS = 0o600;
 const INHERITED = 0o100;
 /** A race with somebody who removes and makes the semaphore is lost only so often in a row. */
 const OPEN_ATTEMPTS = 1000;
-/** How long a call on another thread waits at most, for which the end of a Node program waits. */
-const BACKGROUND_SLICE_MS = 200;
 /** How long a lock is nobody's before it is taken over. */
 const ABANDONED_MS = 1000;
 /** Long enough to find that out. */
@@ -58,7 +56,7 @@ const RECOVERY_MS = 2 * SLICE_MS + 100;
 const ERRORS: ErrnoTable = {
   [ERANGE]: [
     "OutOfResources",
-    `the semaphore's value would pass its maximum of ${SEMAPHORE_VALUE_MAX}`,
+    `the semaphore's value would pass its maximum of ${SEMVMX}`,
   ],
 };
 
@@ -284,8 +282,8 @@ class SystemVSemaphore implements Lock {
 
   /** How many there may be more, as far as the system does not see to it: macOS would go on from 0. */
   #room(): number {
-    if (this.#libc.os !== "darwin" || this.#guard) return SEMAPHORE_VALUE_MAX;
-    return SEMAPHORE_VALUE_MAX - Math.max(0, this.#get("GETVAL"));
+    if (this.#libc.os !== "darwin" || this.#guard) return SEMVMX;
+    return SEMVMX - Math.max(0, this.#get("GETVAL"));
   }
 
   /** A lock that somebody reset or removed is not ours any more: adding 1 would let two in. */

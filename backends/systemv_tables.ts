@@ -40,6 +40,11 @@ export function isQtKey(key: number): boolean {
   return key >>> 24 === "Q".charCodeAt(0);
 }
 
+/** Whether a System V key is that of a file whose key with another project id, or the same, is `fileKey`. */
+export function isOfFile(key: number, fileKey: number): boolean {
+  return ((key ^ fileKey) & 0xffffff) === 0;
+}
+
 export interface KeyFileEntry {
   readonly path: string;
   /** What it is a file of: a segment, a lock or semaphore, or a segment that is being filled. */

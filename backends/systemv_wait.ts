@@ -1,13 +1,7 @@
 import { IPC_NOWAIT, SEM_UNDO } from "./constants.ts";
 import type { Libc } from "./libc.ts";
-import { nextPause, sleep } from "./pause.ts";
+import { nextPause, sleep, SLICE_MS } from "./pause.ts";
 import type { Operations } from "./systemv_operations.ts";
-
-/**
- * How long a call into the kernel waits at most. Each time it is over the wait loses its place in the
- * queue, but a lock that nobody holds is found, and a worker can be ended.
- */
-export const SLICE_MS = 1000;
 
 /** What is to be done to the value of a semaphore. */
 export interface Change {

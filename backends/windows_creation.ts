@@ -1,9 +1,8 @@
 import { Failure } from "./errno.ts";
 import { type Kernel32, slice } from "./kernel32.ts";
 import { bareName, nameBeside } from "./windows_names.ts";
+import { SLICE_MS } from "./pause.ts";
 
-/** How long a call into the kernel waits at most, so that a worker can be ended. */
-const SLICE_MS = 1000;
 /** How long somebody is waited for who looks for the segment, which takes far less. */
 const LOOK_MS = 5000;
 /** How often one looks again whether a segment is complete, or gone. */

@@ -1,11 +1,9 @@
 import { type Kernel32, slice } from "./kernel32.ts";
-import { nextPause, pause } from "./pause.ts";
+import { nextPause, pause, SLICE_MS } from "./pause.ts";
 import { EVENT_MODIFY_STATE } from "./windows_constants.ts";
 import { wideName } from "./windows_names.ts";
 import type { WordSleeper } from "./word_sleeper.ts";
 
-/** How long one sleeps at most: a worker can be ended, and another session's event is of no use. */
-const SLICE_MS = 1000;
 /** How long one sleeps if there is no event. */
 const PAUSE_MS = nextPause(Infinity);
 

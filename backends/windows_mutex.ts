@@ -1,18 +1,18 @@
 import process from "node:process";
 import { EDEADLK } from "./errno.ts";
+import { HeldList, HeldNode } from "./held_list.ts";
 import { type Kernel32, slice } from "./kernel32.ts";
 import { type LockOutcome, MutexLibrary, type SharedMutexes } from "./shared_mutex.ts";
 import { wideName } from "./windows_names.ts";
+import { SLICE_MS } from "./pause.ts";
 
-/** How long a call into the kernel waits at most, so that a worker can be ended. */
-const SLICE_MS = 1000;
 /** In the block: 128 random bits, and whether somebody holds it. */
 const ID_WORDS = 4;
 const HELD_WORD = ID_WORDS;
 const BLOCK_BYTES = 4 * (HELD_WORD + 1);
 
 /** A named mutex of the kernel, as one thread uses it. */
-export class WindowsMutex {
+export class WindowsMutex extends HeldNode {
   /** A buffer of its own: that of the segment may be transferred away while the mutex is held. */
   readonly words: Int32Array;
   /** What the words of its id must be. */
@@ -21,6 +21,7 @@ export class WindowsMutex {
   readonly handle: bigint;
 
   constructor(words: Int32Array, name: string, handle: bigint) {
+    super();
     this.words = words;
     this.id = words.slice(0, ID_WORDS);
     this.name = name;
@@ -38,8 +39,9 @@ export class WindowsMutexes implements SharedMutexes<WindowsMutex> {
   readonly library = MutexLibrary.windows;
   readonly scopeName = "session of Windows, which does not see it";
   readonly #kernel: Kernel32;
+  readonly held = new HeldList(new HeldNode());
   /** The names of what this thread holds: the kernel would give it that once more. */
-  readonly #held = heldByThread();
+  readonly #heldNames = heldByThread();
   /** The handles by name, until what they were opened for ends. */
   readonly #opened = new WeakMap<object, Map<string, bigint>>();
 
@@ -63,12 +65,12 @@ export class WindowsMutexes implements SharedMutexes<WindowsMutex> {
     return new Int32Array(this.arrayBuffer(address, BLOCK_BYTES));
   }
 
-  join(address: bigint, owner: object): WindowsMutex {
+  join(address: bigint, segment: object): WindowsMutex {
     const words = this.#wordsAt(address);
     const id = Array.from(words.subarray(0, ID_WORDS), (word) => hex(word));
     const name = `Local\\shared-memory-mutex-${id.join("")}`;
-    let handles = this.#opened.get(owner);
-    if (handles === undefined) this.#opened.set(owner, handles = new Map());
+    let handles = this.#opened.get(segment);
+    if (handles === undefined) this.#opened.set(segment, handles = new Map());
     let handle = handles.get(name);
     if (handle === undefined) {
       handles.set(name, handle = this.#kernel.openMutex(name, wideName(name)));
@@ -80,11 +82,14 @@ export class WindowsMutexes implements SharedMutexes<WindowsMutex> {
     return id.every((word, i) => words[i] === word);
   }
 
-  lock({ name, handle, words }: WindowsMutex, ms: number): LockOutcome {
-    if (this.#held.has(name)) return EDEADLK;
+  lock(mutex: WindowsMutex, ms: number): LockOutcome {
+    if (!this.isMutex(mutex)) return "damaged";
+    const { name, handle, words } = mutex;
+    if (this.#heldNames.has(name)) return EDEADLK;
     const result = this.#kernel.wait(handle, slice(ms, SLICE_MS));
     if (result === "timeout") return "held";
-    this.#held.add(name);
+    this.#heldNames.add(name);
+    this.held.push(mutex);
     const wasHeld = Atomics.exchange(words, HELD_WORD, 1) !== 0;
     return wasHeld ? "abandoned" : result;
   }
@@ -96,16 +101,18 @@ export class WindowsMutexes implements SharedMutexes<WindowsMutex> {
 
   unlock(mutex: WindowsMutex): boolean {
     const { name, handle, words } = mutex;
-    this.#held.delete(name);
-    if (this.isMutex(mutex)) Atomics.store(words, HELD_WORD, 0); // else it is another's
-    return this.#kernel.c.ReleaseMutex(handle) !== 0;
+    this.#heldNames.delete(name);
+    this.held.remove(mutex);
+    const isIntact = this.isMutex(mutex);
+    if (isIntact) Atomics.store(words, HELD_WORD, 0); // else it is another's
+    return this.#kernel.c.ReleaseMutex(handle) !== 0 && isIntact;
   }
 
-  close(owner: object): void {
-    for (const handle of this.#opened.get(owner)?.values() ?? []) {
+  close(segment: object): void {
+    for (const handle of this.#opened.get(segment)?.values() ?? []) {
       this.#kernel.c.CloseHandle(handle);
     }
-    this.#opened.delete(owner);
+    this.#opened.delete(segment);
   }
 }
 

@@ -4,11 +4,7 @@ import type { Lock, Semaphore, SemaphoreBackend } from "./types.ts";
 import { ERROR_TOO_MANY_POSTS, windowsFailure } from "./windows_errors.ts";
 import { type Holders, WindowsLock } from "./windows_lock.ts";
 import { bareName, wideName } from "./windows_names.ts";
-
-/** How long a call into the kernel waits at most, so that a worker can be ended. */
-const SLICE_MS = 1000;
-/** The same on another thread, for which the end of a Node program waits. */
-const BACKGROUND_SLICE_MS = 200;
+import { BACKGROUND_SLICE_MS, SLICE_MS } from "./pause.ts";
 
 /** A semaphore of the kernel's, which removes it with its last handle. Nothing that a process did is undone. */
 class WindowsSemaphore implements Semaphore {

@@ -28,7 +28,6 @@ const BIND = `
 export function bunFfi(): Ffi {
   const ffi = process.getBuiltinModule("bun:ffi") as unknown as BunFfi;
   return {
-    runtime: "Bun",
     maxBufferBytes: 2 ** 32, // JavaScriptCore's MAX_ARRAY_BUFFER_SIZE
 
     load<const S extends CSignatures>(libraries: readonly string[], signatures: S): CFunctions<S> {

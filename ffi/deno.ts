@@ -34,7 +34,6 @@ async function limited<Result>(call: () => Result): Promise<Awaited<Result>> {
 
 /** Deno's FFI. Without `--allow-ffi` Deno's own `NotCapable` passes through untouched. */
 export const denoFfi: Ffi = {
-  runtime: "Deno",
   maxBufferBytes: Number.MAX_SAFE_INTEGER,
 
   load<const S extends CSignatures>(libraries: readonly string[], signatures: S): CFunctions<S> {

@@ -37,7 +37,6 @@ export function nodeFfi(): Ffi | undefined {
   const ffi = process.getBuiltinModule?.("node:ffi") as unknown as NodeFfi | undefined;
   if (ffi === undefined) return undefined;
   return {
-    runtime: "Node",
     maxBufferBytes: Number.MAX_SAFE_INTEGER,
 
     load<const S extends CSignatures>(libraries: readonly string[], signatures: S): CFunctions<S> {

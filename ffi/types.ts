@@ -45,7 +45,6 @@ export type AsyncCFunctions<S extends CSignatures> = {
 };
 
 export interface Ffi {
-  readonly runtime: "Deno" | "Bun" | "Node";
   /** The largest number of bytes of foreign memory that one `ArrayBuffer` can wrap here. */
   readonly maxBufferBytes: number;
   /** Binds the functions from the first of `libraries` that has them all. */

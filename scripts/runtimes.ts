@@ -39,14 +39,14 @@ const RECIPES: Readonly<Record<RuntimeName, Recipe>> = {
   deno: {
     args: ["run", "--allow-ffi", "--quiet"],
     versionArgs: ["--version"],
-    minimum: "2.0.0",
+    minimum: "2.9.0",
     install: "npm install in this folder, or https://deno.com",
     windowsFile: "deno/deno.exe",
   },
   bun: {
     args: [],
     versionArgs: ["--version"],
-    minimum: "1.0.0",
+    minimum: "1.4.0",
     install: "npm install in this folder, or https://bun.sh",
     windowsFile: "bun/bin/bun.exe",
   },

@@ -15,7 +15,7 @@ const GAUGE = 1n;
 const HASH_BITS = ~GAUGE;
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /**
  * Counters and gauges with names. A name has its place when somebody first asks for it, and keeps it, so

@@ -1,7 +1,6 @@
 import { checkTimeout, Waiter, type WaitOptions } from "../waiter.ts";
 import { wordId, wordSleeper } from "../backends/mod.ts";
-import { nextPause, pause, sleep } from "../backends/pause.ts";
-import { BACKGROUND_SLICE_MS, SLICE_MS } from "../backends/posix_mapped_semaphore.ts";
+import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "../backends/pause.ts";
 import type { WordSleeper } from "../backends/word_sleeper.ts";
 import { HEADER_BYTES, Kind, Place } from "./place.ts";
 

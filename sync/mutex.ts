@@ -1,13 +1,14 @@
 import type { Attachment } from "../attachment.ts";
 import { checkTimeout, type WaitOptions } from "../waiter.ts";
 import { EDEADLK, errnoText, Failure } from "../backends/errno.ts";
+import type { HeldNode } from "../backends/held_list.ts";
 import { sharedMutexes } from "../backends/mod.ts";
-import { SLICE_MS } from "../backends/posix_mapped_semaphore.ts";
 import { type LockOutcome, MutexLibrary, type SharedMutexes } from "../backends/shared_mutex.ts";
 import { refuseThenable } from "../thenable.ts";
 import { AsyncQueue } from "./async_queue.ts";
 import { SyncError } from "./errors.ts";
 import { HEADER_BYTES, Kind, Place } from "./place.ts";
+import { SLICE_MS } from "../backends/pause.ts";
 
 /** In the header: where it can be used, and whether who had it has left without giving it back. */
 const [SCOPE_WORD, ABANDONED_WORD] = [2, 3];
@@ -17,10 +18,8 @@ const LOOK_MS = 1000;
 const PROMISE_TO_WITH_LOCK =
   "Mutex.withLock: fn returned a promise, for which the mutex does not wait; use withLockAsync()";
 
-/** What this thread holds, kept alive with its segments: the last one taken, which leads to the others. */
-let lastHeld: Mutex | null = null;
 /** Gives back what this thread holds in a segment. */
-let abandon: (attachment: Attachment) => void;
+let abandon: (attachment: Attachment, mutexes: SharedMutexes) => void;
 const watched = new WeakSet<Attachment>();
 
 /** The thread's list of what it holds leads through the segment, which must not go before. */
@@ -28,7 +27,7 @@ function releaseBeforeEnd(attachment: Attachment, mutexes: SharedMutexes): void 
   if (watched.has(attachment)) return;
   watched.add(attachment);
   attachment.beforeEnd(() => {
-    abandon(attachment);
+    abandon(attachment, mutexes);
     mutexes.close?.(attachment);
   });
 }
@@ -69,27 +68,25 @@ export class Mutex {
   static readonly ALIGNMENT = 8;
   readonly #place: Place;
   readonly #mutexes: SharedMutexes;
-  readonly #mutex: unknown;
+  readonly #mutex: HeldNode;
   /** The header, also once the buffer of the segment was transferred away, and until that has been detached. */
   readonly #words: Int32Array;
-  readonly #queue = new AsyncQueue();
+  /** Who waits for it here; none before anybody has. */
+  #queue: AsyncQueue | null = null;
   #isHeld = false;
   #wasAbandoned = false;
   /** Whether the last try failed since this thread has it already. */
   #isOfThread = false;
   /** When it was last looked whether the holder lives, in ms. */
   #looked = -Infinity;
-  /** While it is held: what this thread has taken before, and holds still. */
-  #heldBefore: Mutex | null = null;
   /** How often it was taken: tells one time from another. */
   #holds = 0;
 
   static {
-    abandon = (attachment) => {
-      for (let mutex = lastHeld; mutex !== null;) {
-        const before: Mutex | null = mutex.#heldBefore;
-        if (mutex.#place.attachment === attachment) mutex.#release(true);
-        mutex = before;
+    abandon = (attachment, mutexes) => {
+      for (const { owner } of [...mutexes.held]) {
+        if (owner === null || !(#place in owner)) continue; // that of another copy of this module
+        if (owner.#place.attachment === attachment) owner.#release(true);
       }
     };
   }
@@ -101,6 +98,7 @@ export class Mutex {
       call,
       () => mutexes.join(place.address(HEADER_BYTES), place.attachment),
     );
+    this.#mutex.owner = this;
     this.#words = new Int32Array(mutexes.arrayBuffer(place.address(0), HEADER_BYTES));
     releaseBeforeEnd(place.attachment, mutexes);
   }
@@ -233,11 +231,13 @@ export class Mutex {
    * its bytes were overwritten while it was held: then others may have held it too
    */
   unlock(): void {
-    if (!this.#isHeld) {
-      this.#place.requireUsable("unlock");
-      throw new SyncError("NotOwner", "Mutex.unlock: this object does not hold it; lock() first");
-    }
+    if (!this.#isHeld) throw this.#notHeld();
     if (!this.#release(false)) throw this.#damaged("unlock");
+  }
+
+  #notHeld(): SyncError {
+    this.#place.requireUsable("unlock");
+    return new SyncError("NotOwner", "Mutex.unlock: this object does not hold it; lock() first");
   }
 
   /**
@@ -326,8 +326,9 @@ export class Mutex {
       hold = this.#holds;
       return true;
     };
-    if (!this.#queue.isEmpty || !attempt()) {
+    if (this.#queue?.isEmpty === false || !attempt()) {
       if (timeout === 0) return null;
+      this.#queue ??= new AsyncQueue();
       if (!await this.#queue.wait(attempt, options)) return null;
     }
     if (signal?.aborted) {
@@ -344,31 +345,32 @@ export class Mutex {
     return hold;
   }
 
-  /** `false` if somebody else has it for all of `ms`, or this thread has it. */
+  /**
+   * `false` if somebody else has it for all of `ms`, or this thread has it. This and what it calls are small, and
+   * what seldom happens is elsewhere, since the engines take only small functions apart where they are called.
+   */
   #take(method: string, ms: number): boolean {
-    this.#requireIntact(method);
-    this.#isOfThread = this.#isHeld;
-    if (this.#isHeld) return false;
+    if (this.#isHeld || !this.#place.isIntact) return this.#takeNotFree(method, EDEADLK);
     const outcome = this.#mutexes.lock(this.#mutex, ms);
     if (outcome !== "taken") return this.#takeNotFree(method, outcome);
-    this.#hold(false);
+    this.#hold();
     return true;
   }
 
-  /** On its own, since the engines take small functions apart where they are called. */
   #takeNotFree(method: string, outcome: Exclude<LockOutcome, "taken">): boolean {
     if (outcome === "abandoned") {
-      this.#hold(true);
+      this.#words[ABANDONED_WORD] = 1; // in the segment: who repairs may be killed too, or fail
+      this.#hold();
       return true;
     }
+    this.#requireIntact(method);
+    this.#isOfThread = outcome === EDEADLK;
+    if (this.#isOfThread) return false;
     if (outcome === "held") {
       this.#requireLivingHolder(method);
       return false;
     }
-    if (outcome === EDEADLK) {
-      this.#isOfThread = true;
-      return false;
-    }
+    if (outcome === "damaged") throw this.#damaged(method);
     if (outcome === "unrecoverable") {
       throw new SyncError(
         "Damaged",
@@ -393,38 +395,22 @@ export class Mutex {
     );
   }
 
-  #hold(isAbandoned: boolean): void {
-    // In the segment: who repairs may be killed too, or fail.
-    if (isAbandoned) this.#words[ABANDONED_WORD] = 1;
+  #hold(): void {
     this.#wasAbandoned = this.#words[ABANDONED_WORD] !== 0;
     this.#isHeld = true;
     this.#holds++;
-    this.#heldBefore = lastHeld;
-    lastHeld = this;
   }
 
   /** Gives it back; `false` if its bytes were overwritten meanwhile. */
   #release(isAbandoned: boolean): boolean {
     this.#isHeld = false;
-    this.#forget();
-    const wasIntact = this.#isIntact || !this.#place.isUsable;
-    if (wasIntact && isAbandoned !== this.#wasAbandoned) {
+    const wasIntact = this.#place.isIntact || !this.#place.isUsable;
+    if (isAbandoned !== this.#wasAbandoned && wasIntact) {
       this.#words[ABANDONED_WORD] = isAbandoned ? 1 : 0;
     }
     const isUnlocked = this.#mutexes.unlock(this.#mutex);
-    this.#queue.tryAgain();
+    if (this.#queue !== null) this.#queue.tryAgain();
     return isUnlocked && wasIntact;
-  }
-
-  #forget(): void {
-    if (lastHeld === this) {
-      lastHeld = this.#heldBefore;
-    } else {
-      let after = lastHeld;
-      while (after !== null && after.#heldBefore !== this) after = after.#heldBefore;
-      if (after !== null) after.#heldBefore = this.#heldBefore;
-    }
-    this.#heldBefore = null;
   }
 
   /** Gives it back, unless that has been done since, and perhaps the mutex taken again. */

@@ -115,7 +115,7 @@ const BOOL: Codec = {
 };
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** UTF-8, with zeros after it. */
 function text(bytes: number): Codec {

@@ -248,7 +248,6 @@ describe("what is not supported", () => {
     const ffi = {
       load: () => assert.fail("a library was loaded"),
       arrayBuffer: () => assert.fail("memory was touched"),
-      runtime: "Node",
       maxBufferBytes: 1,
     } as unknown as Ffi;
     for (const [os, arch] of [["sunos", "x64"], ["linux", "s390x"], ["linux", "ia32"]] as const) {

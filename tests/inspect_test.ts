@@ -477,6 +477,21 @@ describe("key files", linuxOnly, () => {
     assert.deepEqual(readdirSync(folder).sort(), [...strangers, "below"].sort());
   });
 
+  test("of another project id than Qt's that are in use are left alone", slow, async () => {
+    const user = start();
+    const open = `
+      const key = library.SharedMemory.legacyNativeKey(${JSON.stringify(uniqueKey())}, 84);
+      objects.m = library.SharedMemory.open(key, { size: 8 });`;
+    await user.run(open);
+    const files = readdirSync(folder);
+    assert.equal(files.length, 2);
+    assert.deepEqual((await look()).keyFiles, []);
+    await assertNothingIsStale();
+    assert.deepEqual(readdirSync(folder), files);
+    assert.equal(await user.end(), 0);
+    assert.deepEqual(readdirSync(folder), []);
+  });
+
   test("that a process takes in use are no longer stale", slow, async () => {
     const key = uniqueKey();
     for (const path of [segmentFile(key), semaphoreFile(key)]) writeFileSync(path, "");

@@ -3,7 +3,27 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync } from "node:fs";
 import { rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { SharedMemory } from "../mod.ts";
-import { assertFailed, keyFolder, leaveNothingBehind, systemVOnly } from "./support.ts";
+import { assertFailed, keyFolder, leaveNothingBehind, ownRuntime, startAgent } from "./support.ts";
+import { systemVOnly } from "./support.ts";
+
+describe("the making of a native key", systemVOnly, () => {
+  test("throws a SharedMemoryException if its folder does not exist", async () => {
+    const agent = startAgent(ownRuntime, { TMPDIR: "/missing folder" });
+    const thrown = await agent.run(`
+      return ["SharedMemory", "SystemSemaphore"].map((name) => {
+        try {
+          library[name].legacyNativeKey("k", 81);
+        } catch (error) {
+          return [error instanceof library.SharedMemoryException, error.code, error.message];
+        }
+      });`);
+    assert.equal(await agent.end(), 0);
+    for (const [isOurs, code, message] of thrown) {
+      assert.deepEqual([isOurs, code], [true, "KeyError"]);
+      assert.match(message, /\.legacyNativeKey \("k"\): .*\/missing folder, cannot be used/);
+    }
+  });
+});
 
 describe("a native key", systemVOnly, () => {
   leaveNothingBehind();
@@ -70,7 +90,7 @@ describe("a native key", systemVOnly, () => {
       using other = withNativeKey(`${folder}/key`);
       assert.equal(memory.create(16), true, memory.errorString());
       assert.equal(other.attach(), true, other.errorString());
-      const advice = "a native key has no lock; use setKey()";
+      const advice = "a native key that is a string has no lock; use setKey() or a NativeIpcKey";
       assertFailed(other, "lock", other.lock(), "LockError", advice);
       assert.equal(memory.detach() && other.detach(), true);
       assert.deepEqual(readdirSync(folder), ["key"]);

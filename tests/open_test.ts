@@ -96,7 +96,7 @@ describe("createOrAttach()", () => {
     const native = new SharedMemory();
     native.setNativeKey(segmentFile("some native key"));
     assert.equal(native.createOrAttach(9), false);
-    assert.match(native.errorString(), /a native key has no lock/);
+    assert.match(native.errorString(), /a native key that is a string has no lock/);
     assert.deepEqual(ipcObjectsSince(before), []);
   });
 });
@@ -200,6 +200,9 @@ describe("SharedMemory.open()", () => {
           code: "LockError",
           message: /initialize of the same segment is running in this thread/,
         });
+        const creator = new SharedMemory(key);
+        assert.equal(creator.create(16), false);
+        assert.match(creator.errorString(), /initialize of the same segment is running in this/);
       },
     });
     assert.equal(memory.size(), sizeOf(16));

@@ -157,11 +157,13 @@ describe("a block of counters", () => {
     later.counter("errors").add(1);
     later.counter("requests").add(1);
     block.counter("größe").add(-1);
+    block.counter("\uFEFFa").add(7); // a byte order mark is part of the name
     assert.deepEqual([...block.values()], [
       ["requests", 4n],
       ["load", 0.5],
       ["errors", 1n],
       ["größe", -1n],
+      ["\uFEFFa", 7n],
     ]);
     assert.deepEqual(later.values(), block.values());
   });

@@ -124,7 +124,10 @@ describe("tryLock()", () => {
     native.setNativeKey(segmentFile(memory.key()!));
     assert.equal(native.attach(), true, native.errorString());
     assert.equal(native.tryLock(), false);
-    assert.match(native.errorString(), /: a native key has no lock; use setKey\(\) to have one$/);
+    assert.match(
+      native.errorString(),
+      /: a native key that is a string has no lock; use setKey\(\) or a NativeIpcKey to have one$/,
+    );
   });
 });
 
