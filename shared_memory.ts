@@ -112,7 +112,8 @@ const NO_NAMES: Names = { segment: null, lock: null };
  * collected, and that detaches, unless the object holds the lock. A variable that the rest of the
  * program does not mention refers to nothing.
  *
- * In Deno it needs `--allow-ffi` and nothing else.
+ * In Deno it needs `--allow-ffi` and nothing else. Where the runtime has no FFI, or the system no shared memory that
+ * is known here, the first method that needs them throws an {@linkcode UnsupportedError}.
  *
  * @example
  * ```ts
@@ -297,7 +298,7 @@ export class SharedMemory implements Disposable {
    * new one. {@linkcode SharedMemory.open} does the same with more options.
    *
    * It waits up to 5000 ms for a process that is making the segment; a user who holds the lock is not
-   * waited for.
+   * waited for, but with a POSIX key on macOS.
    *
    * @param size in bytes, at least 1; a segment that exists must have at least as many
    * @param mode with `ReadOnly`, this object's views may only be read
@@ -382,7 +383,10 @@ export class SharedMemory implements Disposable {
     return this.#current !== null;
   }
 
-  /** The size of the segment in bytes, 0 if this object is not attached. */
+  /**
+   * The size of the segment in bytes, 0 if this object is not attached. Windows, and macOS for POSIX keys, round up
+   * what `create()` got to whole pages.
+   */
   size(): number {
     return this.#current?.size ?? 0;
   }

@@ -67,7 +67,10 @@ const objects = new FinalizationRegistry<OpenSemaphore>((open) => {
  * Keep the object as long as you want to use it; collecting it is letting go, except of what it has
  * acquired or released on balance, which lasts as long as the process.
  *
- * In Deno it needs `--allow-ffi` and nothing else.
+ * On Windows, where the system removes a semaphore with its last user, `Create` is as `Open`.
+ *
+ * In Deno it needs `--allow-ffi` and nothing else. Where the runtime has no FFI, or the system no semaphores that are
+ * known here, the constructor with a key throws an {@linkcode UnsupportedError}.
  *
  * @example
  * ```ts
