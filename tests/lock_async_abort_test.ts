@@ -2,11 +2,13 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setImmediate } from "node:timers";
+import { waitState } from "../acquire_queue.ts";
+import { PROJECT_ID } from "../backends/systemv_key_file.ts";
 import type { SharedMemory } from "../mod.ts";
 import { attached, created, ownPeer, served, startAttached, startHolder } from "./peers.ts";
 import { expectTrue } from "./qt_pairs.ts";
 import { type Agent, leaveNothingBehind, semaphoreValue, slow, until } from "./support.ts";
-import { untilBlocked, withDeadline } from "./support.ts";
+import { semaphoreFile, untilBlocked, withDeadline } from "./support.ts";
 
 /** Takes and releases the lock of `objects.m` once per round that it is told of in the segment. */
 const HOLD = (from: number, to: number) => `
@@ -28,17 +30,24 @@ const [ASKED, HELD, GO, MICROSECONDS] = [0, 1, 2, 3] as const;
 /** So many rounds within one deadline. */
 const CHUNK = 250;
 
+/** That no call of this thread for the lock of a key goes on in the background. */
+async function untilNobodyWaits(key: string): Promise<void> {
+  const identity = `${PROJECT_ID} ${semaphoreFile(key)}`;
+  await until(() => waitState(identity) === null, "the end of the call on another thread");
+}
+
 function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
 /** How a wait ended: with the lock or without. */
 type Outcome = "taken" | "given up";
-type Wait = (memory: SharedMemory, round: number) => Promise<Outcome>;
+type Wait = (memory: SharedMemory, round: number, extraMs: number) => Promise<Outcome>;
 
 /**
  * Has another process unlock at about the moment that our wait is given up, nearer and nearer to it:
- * earlier after each round that it was too late, later after each that it was not.
+ * earlier after each round that it was too late, later after each that it was not. Where at once is too late, as
+ * on a machine that is slow to wake a thread, the wait is given up later.
  */
 async function race(rounds: number, wait: Wait): Promise<Record<Outcome, number>> {
   using memory = created();
@@ -47,6 +56,7 @@ async function race(rounds: number, wait: Wait): Promise<Record<Outcome, number>
   const words = memory.view(Int32Array);
   const outcomes = { taken: 0, "given up": 0 };
   let microseconds = 200;
+  let extraMs = 0;
   let held = Promise.resolve();
   for (let round = 1; round <= rounds; round++) {
     words[MICROSECONDS] = microseconds;
@@ -56,13 +66,16 @@ async function race(rounds: number, wait: Wait): Promise<Record<Outcome, number>
       held = agent.run(HOLD(round, Math.min(rounds, round + CHUNK - 1)));
     }
     while (Atomics.load(words, HELD) < round) await turn();
-    const outcome = await withDeadline(wait(memory, round), `round ${round}`);
+    const outcome = await withDeadline(wait(memory, round, extraMs), `round ${round}`);
     outcomes[outcome]++;
     if (outcome === "taken") assert.equal(memory.unlock(), true, memory.errorString());
-    microseconds = Math.max(0, microseconds + (outcome === "taken" ? 20 : -20));
+    const later = outcome === "taken" ? 0.02 : -0.02; // ms
+    if (microseconds === 0) extraMs = Math.max(0, extraMs - later);
+    if (extraMs === 0) microseconds = Math.max(0, microseconds + 1000 * later);
   }
   await held;
-  // What was taken too late is given back.
+  // What was taken too late is given back, also by a call on another thread that has yet to begin.
+  await untilNobodyWaits(key);
   assert.equal(await served(memory.lockAsync()), true, memory.errorString());
   assert.equal(memory.unlock(), true, memory.errorString());
   assert.equal(semaphoreValue(key), 1);
@@ -74,12 +87,12 @@ async function race(rounds: number, wait: Wait): Promise<Record<Outcome, number>
 
 /** Aborts after about `ms`, during which the event loop turns. */
 function abortAfter(ms: number): Wait {
-  return async (memory, round) => {
+  return async (memory, round, extraMs) => {
     const controller = new AbortController();
     const reason = { round };
     const locked = memory.lockAsync({ signal: controller.signal });
     Atomics.store(memory.view(Int32Array), GO, round);
-    const end = performance.now() + ms;
+    const end = performance.now() + ms + (ms > 0 ? extraMs : 0);
     while (performance.now() < end) await turn();
     controller.abort(reason);
     try {
@@ -92,8 +105,8 @@ function abortAfter(ms: number): Wait {
   };
 }
 
-async function timeOut(memory: SharedMemory, round: number): Promise<Outcome> {
-  const locked = memory.lockAsync({ timeout: 2 });
+async function timeOut(memory: SharedMemory, round: number, extraMs: number): Promise<Outcome> {
+  const locked = memory.lockAsync({ timeout: 2 + extraMs });
   Atomics.store(memory.view(Int32Array), GO, round);
   return await locked ? "taken" : "given up";
 }

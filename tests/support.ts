@@ -323,7 +323,12 @@ export function semaphoreValue(key: string): number {
 /** Waits until `count` processes or threads are blocked on the semaphore of a key. */
 export async function untilBlocked(key: string, count = 1): Promise<void> {
   if (isWindows || isDarwin) return await delay(100); // of tries with pauses nobody can tell
-  await until(() => semctl(key, GETNCNT) === count, `${count} waiting for ${key}`);
+  await until(() => waitingFor(key) === count, `${count} waiting for ${key}`);
+}
+
+/** How many processes or threads are blocked on the semaphore of a key; 0 where nobody can tell. */
+export function waitingFor(key: string): number {
+  return isWindows || isDarwin ? 0 : semctl(key, GETNCNT);
 }
 
 /** What there is of System V and POSIX objects and of Qt's key files; on Windows, of named objects. */
