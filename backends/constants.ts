@@ -122,6 +122,9 @@ export const DIRENT = { name: 19 } as const;
 export const PATH_MAX = 4096;
 export const NAME_MAX = 255;
 
+// linux/proc_ns.h: the inode of the namespace in which each process has a pid
+export const PROC_PID_INIT_INO = 0xeffffffc;
+
 /** `(void *) -1`, which `shmat` and `mmap` return on failure. */
 export const FAILED_ADDRESS = 0xffff_ffff_ffff_ffffn;
 

@@ -5,6 +5,7 @@ import {
   AT_SYMLINK_NOFOLLOW,
   DIRENT,
   O_RDONLY,
+  PROC_PID_INIT_INO,
   STATX,
   STATX_BASIC_STATS,
   SYS_STATX,
@@ -386,6 +387,11 @@ export class Libc {
       this.#pidNamespace = typeof status === "object" ? status.inode : 0;
     }
     return this.#pidNamespace;
+  }
+
+  /** Whether each process of the system has a pid here; else those of other namespaces all have 0. */
+  seesAllProcesses(): boolean {
+    return this.os !== "linux" || this.pidNamespace() === PROC_PID_INIT_INO;
   }
 
   /**

@@ -379,8 +379,13 @@ class SystemVSemaphore implements Lock {
     return Math.max(0, this.#get("GETPID"));
   }
 
+  /**
+   * Whether nobody ever had a lock whose last user has no pid here, and is not just of another pid namespace.
+   * A time of use says nothing: the end of a process that waited leaves one too.
+   */
   #isUnused(): boolean {
-    return this.#readStatus() && !this.#operations.wasUsed;
+    if (!this.#readStatus()) return false;
+    return !this.#operations.wasUsed || this.#libc.seesAllProcesses();
   }
 
   /** Of several that find the lock nobody's only one takes it. */

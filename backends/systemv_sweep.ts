@@ -27,8 +27,10 @@ export function sweepOnce(libc: Libc): void {
     const isOurs = isQtKey(key!) && uid === owner && cuid === owner;
     if (!isOurs || (perms! & REMOVING) === 0) continue;
     const user = libc.c.semctl(semid!, 0, GETPID, 0n);
-    const isUnused = otime === 0 && Date.now() / 1000 - ctime! > MAKING_SECONDS;
-    const isLeft = user > 0 ? !libc.isRunning(user) : user === 0 && isUnused;
+    const isOld = Date.now() / 1000 - ctime! > MAKING_SECONDS;
+    const isLeft = user > 0
+      ? !libc.isRunning(user)
+      : user === 0 && isOld && (otime === 0 || libc.seesAllProcesses());
     if (isLeft) libc.c.semctl(semid!, 0, IPC_RMID, 0n);
   }
 }

@@ -1,6 +1,7 @@
 /** What becomes of a lock whose value peers or crashes have wrecked. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { FIRST_PID_NAMESPACE } from "./fixtures/fake_ffi.ts";
 import * as fake from "./fixtures/fake_system.ts";
 import { created, script, setUp } from "./fixtures/fake_system.ts";
 
@@ -160,6 +161,13 @@ describe("a lock that is taken, though whoever took it last is dead", () => {
     tries(TRY(NOBODY(0)), false);
     later(999, TRY(NOBODY(0)), false);
     later(1, TAKEN(NOBODY(0)), true);
+  });
+
+  test("is taken over so too if only somebody who waited for it has left a time of use", () => {
+    const { ffi, tries, later } = setUpLocked();
+    ffi.pidNamespace = FIRST_PID_NAMESPACE;
+    tries(TRY(NOBODY(5)), false);
+    later(1000, TAKEN(NOBODY(5)), true);
   });
 
   test("is taken over only by the one who gets the flock", () => {

@@ -1,6 +1,7 @@
 /** The search for semaphores whose remover was killed between the deletion of key file and semaphore. */
 import { describe, test } from "node:test";
 import { SystemSemaphoreMode } from "../mod.ts";
+import { FIRST_PID_NAMESPACE } from "./fixtures/fake_ffi.ts";
 import * as fake from "./fixtures/fake_system.ts";
 import { script, setUp } from "./fixtures/fake_system.ts";
 
@@ -47,6 +48,13 @@ describe("who makes a semaphore", () => {
 
   test("removes those whose maker was killed before he did more", () => {
     const { ffi, backend } = setUpTable(row({ otime: 0 }));
+    const steps = MAKING("semctl(21, 0, GETPID) = 0", REMOVED(21));
+    ffi.play(steps, () => backend.semaphores.open("/q/sem", 1, Open));
+  });
+
+  test("removes those too if only somebody who waited has left a time of use", () => {
+    const { ffi, backend } = setUpTable(row());
+    ffi.pidNamespace = FIRST_PID_NAMESPACE;
     const steps = MAKING("semctl(21, 0, GETPID) = 0", REMOVED(21));
     ffi.play(steps, () => backend.semaphores.open("/q/sem", 1, Open));
   });

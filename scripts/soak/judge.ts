@@ -54,14 +54,14 @@ export function judgePool(pool: SystemSemaphore): string[] {
 }
 
 /** Comes and goes once more, as after a crash, and then nothing may be left. */
-export function judgeLeftovers(
+export async function judgeLeftovers(
   keys: Keys,
   crew: Crew,
   leftovers: Leftovers,
   all: KeyFiles,
   deleted: KeyFiles,
   qt: QtPeer | null,
-): string[] {
+): Promise<string[]> {
   const problems: string[] = [];
   for (const key of keys.segments) {
     using memory = new Memory(key);
@@ -71,7 +71,8 @@ export function judgeLeftovers(
   for (const key of keys.semaphores) {
     new SystemSemaphore(key, 0, SystemSemaphoreMode.Create)[Symbol.dispose]();
   }
-  for (const leftover of leftovers.find(crew.pids)) {
+  await leftovers.sweep();
+  for (const leftover of leftovers.find(crew.pids, deleted.systemKeys)) {
     // Without its key file nobody finds what a killed process has left.
     const isExplained = deleted.systemKeys.has(leftover.key) && crew.killed.size > 0;
     if (!isExplained && !qt?.owns(leftover.key)) problems.push(`left behind: ${leftover.text}`);

@@ -1,8 +1,10 @@
 /** What the processes of a soak have left in the system, however they have ended. */
 import { readFileSync } from "node:fs";
 import process from "node:process";
+import { setTimeout as delay } from "node:timers/promises";
 import { GETPID, IPC_RMID } from "../../backends/constants.ts";
 import { Libc } from "../../backends/libc.ts";
+import { REMOVING, sweepOnce } from "../../backends/systemv_sweep.ts";
 import { selectFfi } from "../../ffi/mod.ts";
 
 export interface Leftover {
@@ -27,7 +29,10 @@ export function systemKeys(): number[] {
 
 const libc = new Libc(selectFfi(), process.arch);
 
-/** The process that used it last, or made it. */
+/** Longer than a semaphore that is just being made is left alone. */
+const SWEEP_MS = 4000;
+
+/** The process that used it last, or made it; 0 for a semaphore that nobody ever used. */
 function users(kind: Leftover["kind"], row: number[]): number[] {
   // key shmid perms size cpid lpid …
   return kind === "segment" ? [row[4]!, row[5]!] : [libc.c.semctl(row[1]!, 0, GETPID, 0n)];
@@ -36,16 +41,30 @@ function users(kind: Leftover["kind"], row: number[]): number[] {
 export class Leftovers {
   readonly #before = new Set(this.#all().map(({ text }) => text));
 
-  #all(isOurs: (pid: number) => boolean = () => true): Leftover[] {
+  #all(isOurs: (pid: number, key: number) => boolean = () => true): Leftover[] {
     return (["segment", "semaphore"] as const).flatMap((kind) =>
-      rows(kind).filter((row) => users(kind, row).some(isOurs))
+      rows(kind).filter((row) => users(kind, row).some((pid) => isOurs(pid, row[0]!)))
         .map((row) => ({ kind, key: row[0]!, id: row[1]!, text: `${kind} ${row[1]}` }))
     );
   }
 
-  /** What was not there before, and one of these processes used. */
-  find(pids: ReadonlySet<number>): Leftover[] {
-    return this.#all((pid) => pids.has(pid)).filter(({ text }) => !this.#before.has(text));
+  /** What was not there before, and one of these processes used; or nobody, if it has one of these keys. */
+  find(pids: ReadonlySet<number>, keys: ReadonlySet<number>): Leftover[] {
+    return this.#all((pid, key) => pids.has(pid) || pid === 0 && keys.has(key))
+      .filter(({ text }) => !this.#before.has(text));
+  }
+
+  /** Whoever comes next removes what is marked: its maker was killed, when another had deleted its key file. */
+  async sweep(): Promise<void> {
+    const deadline = performance.now() + SWEEP_MS;
+    const isMarked = () =>
+      rows("semaphore").some((row) =>
+        (parseInt(`${row[2]}`, 8) & REMOVING) !== 0 && !this.#before.has(`semaphore ${row[1]}`)
+      );
+    while (isMarked() && performance.now() < deadline) {
+      sweepOnce(new Libc(selectFfi(), process.arch));
+      await delay(100);
+    }
   }
 
   remove({ kind, id }: Leftover): void {
