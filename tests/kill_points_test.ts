@@ -166,6 +166,8 @@ describe("a process that is killed before any of its system calls", () => {
           waited++;
         }
         const next = peer(key);
+        assert.equal(next.lock.acquire(5000), true, `killed at call ${calls}`);
+        next.lock.release();
         leave(next.open());
         return killed;
       });
