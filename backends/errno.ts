@@ -128,11 +128,21 @@ export function failure(syscall: string, errno: number, table: ErrnoTable = {}, 
   return new Failure(code, `${words} [${call}: ${errnoText(errno)}]`, syscall, errno);
 }
 
+/** What texts call what they are about. */
+export type Kind = "segment" | "lock" | "semaphore" | "object";
+
 /** The text of a refusal to use what another user could change or remove at will. */
-export function othersText(what: string, owner: string): string {
+export function othersText(
+  what: Kind,
+  owner: string,
+  own: "key" | "key or a TMPDIR" = "key",
+): string {
   const whose = owner === "" ? "another user" : `${owner}, another user`;
-  return `permission denied: the ${what} belongs to ${whose}; use a key or a TMPDIR of your own, or ` +
-    "share with others on purpose (the option permissions)";
+  // A semaphore of its own has no such option.
+  const share = what === "semaphore"
+    ? ""
+    : ", or share with others on purpose (the option permissions)";
+  return `permission denied: the ${what} belongs to ${whose}; use a ${own} of your own${share}`;
 }
 
 /** Of a segment that is there, with less than was asked for. */

@@ -29,6 +29,7 @@ import {
   errnoText,
   Failure,
   failure,
+  type Kind,
   othersText,
 } from "./errno.ts";
 import { cString, type FileStatus, type Libc } from "./libc.ts";
@@ -62,8 +63,7 @@ const PUBLISH_ERRORS: ErrnoTable = {
 
 /** Which object, and whom it may belong to. */
 export interface PosixName {
-  /** `"segment"` or `"semaphore"`, for texts. */
-  readonly what: string;
+  readonly what: Kind;
   readonly nativeKey: string;
   /** Its path. */
   readonly path: string;
@@ -77,7 +77,7 @@ export interface PosixName {
  * @throws {Failure} `KeyError` if it can be none
  */
 export function posixName(
-  what: string,
+  what: Kind,
   nativeKey: string,
   prefix: string,
   permissions: number,

@@ -1,5 +1,5 @@
 import { SystemSemaphoreMode } from "../errors.ts";
-import { Failure } from "./errno.ts";
+import { Failure, type Kind } from "./errno.ts";
 import { type PosixName, posixName } from "./posix_file.ts";
 import type { PosixLibrary } from "./posix_library.ts";
 import { PosixLock } from "./posix_lock.ts";
@@ -101,7 +101,7 @@ export class PosixSemaphores implements SemaphoreBackend {
     return new PosixLock(this.#library, this.#name("lock", name, permissions), nativeKey);
   }
 
-  #name(what: string, nativeKey: string, permissions: number): PosixName {
+  #name(what: Kind, nativeKey: string, permissions: number): PosixName {
     return posixName(what, nativeKey, this.#library.semaphorePrefix, permissions);
   }
 }

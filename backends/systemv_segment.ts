@@ -473,7 +473,7 @@ export class SystemVSegments implements SegmentBackend {
     if (isShared(permissions) || this.#isOwn(status)) return;
     const user = this.#libc.c.geteuid();
     const other = status.users.find((uid) => uid !== user)!;
-    const text = othersText("segment", this.#libc.userName(other));
+    const text = othersText("segment", this.#libc.userName(other), "key or a TMPDIR");
     throw new Failure("PermissionDenied", text, "shmctl");
   }
 
@@ -609,7 +609,7 @@ export class SystemVSegments implements SegmentBackend {
 
   #failure(errno: number, errors: ErrnoTable, key: number): Failure {
     if (errno !== EACCES) return failure("shmget", errno, errors);
-    const text = othersText("segment", ownerOf(this.#libc, "shm", key));
+    const text = othersText("segment", ownerOf(this.#libc, "shm", key), "key or a TMPDIR");
     return new Failure(
       "PermissionDenied",
       `${text} [shmget: ${errnoText(errno)}]`,

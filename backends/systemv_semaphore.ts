@@ -228,7 +228,8 @@ class SystemVSemaphore implements Lock {
 
   #othersFailure(owner: string, errno?: number): Failure {
     const call = errno === undefined ? "" : ` [semget ${this.nativeKey}: ${errnoText(errno)}]`;
-    return new Failure("PermissionDenied", othersText("semaphore", owner) + call, "semget", errno);
+    const text = othersText(this.#guard ? "lock" : "semaphore", owner, "key or a TMPDIR");
+    return new Failure("PermissionDenied", text + call, "semget", errno);
   }
 
   acquire(timeoutMs = Infinity): boolean {

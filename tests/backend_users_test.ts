@@ -81,19 +81,21 @@ describe("another user's key file", () => {
 });
 
 describe("another user's semaphore", () => {
-  const text = /the semaphore belongs to eve \(uid 1001\), another user/;
+  const text = /the (semaphore|lock) belongs to eve \(uid 1001\), another user/;
   const THEIRS = OPEN_LOCK.split("\n").slice(0, -1).join("\n");
   const OF = (users: string) => script(THEIRS, `semctl(7, 0, IPC_STAT) = { ${users} }`, EVE);
 
   for (const users of ["uid 1001, cuid 1001", "uid 1001, cuid 1000", "uid 1000, cuid 1001"]) {
     test(`is refused (${users}): either may change it`, () => {
       const open = () => openSemaphore(OF(users));
-      assertFails(open, DENIED, "semget", undefined, text);
+      const advice = /the semaphore belongs to eve .*; use a key or a TMPDIR of your own$/;
+      assertFails(open, DENIED, "semget", undefined, advice);
     });
 
     test(`is refused as a lock (${users}) before anything is attached`, () => {
       const steps = script(FIND, OF(users));
-      assertFails(() => attach(steps), DENIED, "semget", undefined, text);
+      const advice = /the lock belongs to eve .*, or share .*\(the option permissions\)$/;
+      assertFails(() => attach(steps), DENIED, "semget", undefined, advice);
     });
   }
 

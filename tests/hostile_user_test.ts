@@ -126,7 +126,7 @@ describe("what another user plants gains him nothing", options, () => {
       assert.equal(memory.create(size), false);
       assert.match(
         memory.errorString(),
-        /the semaphore belongs to \w+ \(uid 65534\), another user/,
+        /the lock belongs to \w+ \(uid 65534\), another user/,
       );
       assert.equal(memory.createOrAttach(size), false);
     }
