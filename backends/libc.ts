@@ -389,7 +389,7 @@ export class Libc {
     return this.#pidNamespace;
   }
 
-  /** Whether each process of the system has a pid here; else those of other namespaces all have 0. */
+  /** Whether each process of the system has a pid here; else the pid of some outside is 0. */
   seesAllProcesses(): boolean {
     return this.os !== "linux" || this.pidNamespace() === PROC_PID_INIT_INO;
   }

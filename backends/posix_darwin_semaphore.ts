@@ -9,6 +9,7 @@ import {
   errnoText,
   Failure,
   failure,
+  type Kind,
   othersText,
 } from "./errno.ts";
 import { nextPause, pause, sleep } from "./pause.ts";
@@ -29,13 +30,19 @@ class NamedSemaphore {
   readonly #address: bigint;
   #pauseMs = 0;
 
-  constructor(library: DarwinPosixLibrary, name: Uint8Array, value: number, permissions: number) {
+  constructor(
+    library: DarwinPosixLibrary,
+    kind: Kind,
+    name: Uint8Array,
+    value: number,
+    permissions: number,
+  ) {
     this.#library = library;
     this.#name = name;
-    [this.#address, this.isMade] = this.#open(value, permissions);
+    [this.#address, this.isMade] = this.#open(kind, value, permissions);
   }
 
-  #open(value: number, permissions: number): [address: bigint, isMade: boolean] {
+  #open(kind: Kind, value: number, permissions: number): [address: bigint, isMade: boolean] {
     const { c, libc } = this.#library;
     const { O_CREAT, O_EXCL } = libc.constants;
     for (let attempt = 0; attempt < OPEN_ATTEMPTS; attempt++) {
@@ -49,7 +56,7 @@ class NamedSemaphore {
         if (errno === ENOENT) continue; // removed since
       }
       if (errno !== EACCES) throw failure("sem_open", errno);
-      const text = `${othersText("semaphore", "")} [sem_open: ${errnoText(errno)}]`;
+      const text = `${othersText(kind, "")} [sem_open: ${errnoText(errno)}]`;
       throw new Failure("PermissionDenied", text, "sem_open", errno);
     }
     throw new Failure("UnknownError", "the semaphore is removed again and again");
@@ -117,7 +124,7 @@ class DarwinPosixSemaphore implements Semaphore {
     this.nativeKey = this.identity = nativeKey;
     this.#library = library;
     this.#name = darwinName(nativeKey);
-    this.#semaphore = new NamedSemaphore(library, this.#name, value, PRIVATE);
+    this.#semaphore = new NamedSemaphore(library, "semaphore", this.#name, value, PRIVATE);
     const { isMade } = this.#semaphore;
     const isSet = mode === SystemSemaphoreMode.Create;
     this.#isOwner = isMade || isSet;
@@ -186,6 +193,7 @@ class DarwinPosixLock implements Lock {
   #opened(): NamedSemaphore {
     return this.#semaphore ??= new NamedSemaphore(
       this.#library,
+      "lock",
       this.#name,
       1,
       this.#permissions,

@@ -194,6 +194,14 @@ describe("a POSIX segment on macOS", () => {
 });
 
 describe("the lock of a POSIX segment on macOS", () => {
+  test("of another user is refused, and may be shared on purpose", () => {
+    const { ffi, lock } = setUp();
+    const steps = script(`${MAKE_LOCK} = EEXIST`, `sem_open("/seg", 0) = EACCES`);
+    const text = /the lock belongs to another user; .*\(the option permissions\)/;
+    const taking = () => ffi.play(steps, () => lock.acquire());
+    assertFails(taking, "PermissionDenied", "sem_open", 13, text);
+  });
+
   test("is opened if it exists, and made again if it is removed at that moment", () => {
     const { ffi, lock } = setUp();
     const steps = script(
@@ -255,7 +263,8 @@ describe("a POSIX semaphore on macOS", () => {
     const { ffi, semaphores } = setUp();
     const steps = script(`${SEMAPHORE(1)} = EEXIST`, `sem_open("/seg", 0) = EACCES`);
     const open = () => ffi.play(steps, () => semaphores.open("/seg", 1, Open));
-    assertFails(open, "PermissionDenied", "sem_open", 13);
+    const text = /the semaphore belongs to another user; use a key of your own \[/;
+    assertFails(open, "PermissionDenied", "sem_open", 13, text);
   });
 });
 

@@ -71,7 +71,7 @@ export async function judgeLeftovers(
   for (const key of keys.semaphores) {
     new SystemSemaphore(key, 0, SystemSemaphoreMode.Create)[Symbol.dispose]();
   }
-  await leftovers.sweep();
+  if (crew.killed.size > 0) await leftovers.sweep();
   for (const leftover of leftovers.find(crew.pids, deleted.systemKeys)) {
     // Without its key file nobody finds what a killed process has left.
     const isExplained = deleted.systemKeys.has(leftover.key) && crew.killed.size > 0;

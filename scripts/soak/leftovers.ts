@@ -41,16 +41,20 @@ function users(kind: Leftover["kind"], row: number[]): number[] {
 export class Leftovers {
   readonly #before = new Set(this.#all().map(({ text }) => text));
 
-  #all(isOurs: (pid: number, key: number) => boolean = () => true): Leftover[] {
+  #all(isOurs: (pid: number, thing: Leftover) => boolean = () => true): Leftover[] {
     return (["segment", "semaphore"] as const).flatMap((kind) =>
-      rows(kind).filter((row) => users(kind, row).some((pid) => isOurs(pid, row[0]!)))
-        .map((row) => ({ kind, key: row[0]!, id: row[1]!, text: `${kind} ${row[1]}` }))
+      rows(kind).flatMap((row) => {
+        const thing = { kind, key: row[0]!, id: row[1]!, text: `${kind} ${row[1]}` };
+        return users(kind, row).some((pid) => isOurs(pid, thing)) ? [thing] : [];
+      })
     );
   }
 
-  /** What was not there before, and one of these processes used; or nobody, if it has one of these keys. */
+  /** What was not there before, and one of these processes used; or a semaphore of one of these keys that nobody did. */
   find(pids: ReadonlySet<number>, keys: ReadonlySet<number>): Leftover[] {
-    return this.#all((pid, key) => pids.has(pid) || pid === 0 && keys.has(key))
+    const isUnused = (pid: number, { kind, key }: Leftover) =>
+      kind === "semaphore" && pid === 0 && keys.has(key);
+    return this.#all((pid, thing) => pids.has(pid) || isUnused(pid, thing))
       .filter(({ text }) => !this.#before.has(text));
   }
 
