@@ -99,8 +99,8 @@ export class Operations {
     return [view.getUint32(STATUS + uid, true), view.getUint32(STATUS + cuid, true)];
   }
 
-  /** Whether any `semop` ever succeeded. */
-  get wasUsed(): boolean {
+  /** Whether any `semop` ever succeeded, or a process ended that had tried one. */
+  get hasTimeOfUse(): boolean {
     return this.#view.getBigInt64(STATUS + this.#fields.otime, true) !== 0n;
   }
 

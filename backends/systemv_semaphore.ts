@@ -34,7 +34,7 @@ import { limitsOf } from "./systemv_limits.ts";
 import { Operations } from "./systemv_operations.ts";
 import { ownerOf } from "./systemv_owner.ts";
 import { REMOVING, sweepOnce } from "./systemv_sweep.ts";
-import { changeTimeOf } from "./systemv_tables.ts";
+import { changeTimeOf, wasNeverUsed } from "./systemv_tables.ts";
 import { DOUBT_MS, TakenNumbers } from "./systemv_taken_numbers.ts";
 import { type Waits, waitsOf } from "./systemv_wait.ts";
 import { isShared, type Lock, PRIVATE, type Semaphore, type SemaphoreBackend } from "./types.ts";
@@ -380,13 +380,8 @@ class SystemVSemaphore implements Lock {
     return Math.max(0, this.#get("GETPID"));
   }
 
-  /**
-   * Whether nobody ever had a lock whose last user has no pid here, and is not just of another pid namespace.
-   * A time of use says nothing: the end of a process that waited leaves one too.
-   */
   #isUnused(): boolean {
-    if (!this.#readStatus()) return false;
-    return !this.#operations.wasUsed || this.#libc.seesAllProcesses();
+    return this.#readStatus() && wasNeverUsed(this.#libc, this.#operations.hasTimeOfUse);
   }
 
   /** Of several that find the lock nobody's only one takes it. */

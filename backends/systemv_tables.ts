@@ -102,6 +102,14 @@ export function semaphoreState(
   return { value, waiting, last: processOf(libc, get(GETPID) ?? 0) };
 }
 
+/**
+ * Whether nobody ever had a semaphore whose last user has no pid here, and is not just of another pid namespace.
+ * A time of use alone says nothing: the end of a process that waited leaves one too.
+ */
+export function wasNeverUsed(libc: Libc, hasTimeOfUse: boolean): boolean {
+  return !hasTimeOfUse || libc.seesAllProcesses();
+}
+
 /** `null` for 0: a process of another pid namespace, or none at all. */
 export function processOf(libc: Libc, pid: number): ProcessInfo | null {
   return pid === 0 ? null : { pid, alive: libc.isRunning(pid) };

@@ -81,7 +81,7 @@ describe("another user's key file", () => {
 });
 
 describe("another user's semaphore", () => {
-  const text = /the (semaphore|lock) belongs to eve \(uid 1001\), another user/;
+  const text = /the semaphore belongs to eve \(uid 1001\), another user/;
   const THEIRS = OPEN_LOCK.split("\n").slice(0, -1).join("\n");
   const OF = (users: string) => script(THEIRS, `semctl(7, 0, IPC_STAT) = { ${users} }`, EVE);
 

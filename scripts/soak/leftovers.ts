@@ -4,7 +4,7 @@ import process from "node:process";
 import { setTimeout as delay } from "node:timers/promises";
 import { GETPID, IPC_RMID } from "../../backends/constants.ts";
 import { Libc } from "../../backends/libc.ts";
-import { REMOVING, sweepOnce } from "../../backends/systemv_sweep.ts";
+import { REMOVING, sweep } from "../../backends/systemv_sweep.ts";
 import { selectFfi } from "../../ffi/mod.ts";
 
 export interface Leftover {
@@ -66,7 +66,7 @@ export class Leftovers {
         (parseInt(`${row[2]}`, 8) & REMOVING) !== 0 && !this.#before.has(`semaphore ${row[1]}`)
       );
     while (isMarked() && performance.now() < deadline) {
-      sweepOnce(new Libc(selectFfi(), process.arch));
+      sweep(libc);
       await delay(100);
     }
   }
