@@ -79,6 +79,10 @@ function filterArguments(name: Name): string[] {
   return [`--test-name-pattern=${text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&")}`];
 }
 
+/** For the reports, and what is compiled. */
+const temporary = mkdtempSync(path.join(os.tmpdir(), "shared-memory-test-"));
+process.once("exit", () => rmSync(temporary, { recursive: true, force: true }));
+
 /** Runs a command and kills its process group; returns what went wrong. */
 function run(command: string, args: string[], seconds: number): Promise<string | undefined> {
   const { promise, resolve } = Promise.withResolvers<string | undefined>();
@@ -86,6 +90,8 @@ function run(command: string, args: string[], seconds: number): Promise<string |
   const env = {
     ...(process.stdout.isTTY ? {} : { NO_COLOR: "1" }),
     SHARED_MEMORY_TEST_CREW: crew,
+    // Node takes most of its start to strip types, which is done once then.
+    NODE_COMPILE_CACHE: path.join(temporary, "node"),
     ...process.env,
   };
   const child = spawn(command, args, { cwd: root, env, stdio, detached: !windows });
@@ -171,15 +177,13 @@ async function leftBehind(before: string[]): Promise<string[]> {
 
 async function test(name: Name, { command, version }: Runtime): Promise<Outcome> {
   console.log(`\n=== ${name} ${version}`);
-  const folder = mkdtempSync(path.join(os.tmpdir(), "shared-memory-test-"));
-  const report = path.join(folder, "report.xml");
+  const report = path.join(temporary, `${name}.xml`);
   const before = traces();
   const started = performance.now();
   const args = [...runners[name](report), ...filterArguments(name), ...files];
   const problem = await run(command, args, Number(options.deadline));
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const results = existsSync(report) ? readFileSync(report, "utf8") : "";
-  rmSync(folder, { recursive: true });
   const tests = casesOf(results);
   const counts = count(tests);
   const problems = (await leftBehind(before)).map((trace) => `left behind: ${trace}`);

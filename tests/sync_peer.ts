@@ -9,6 +9,7 @@ import { createInterface } from "node:readline";
 import { after, before } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { SharedMemory } from "../mod.ts";
+import { compilers } from "./posix_names.ts";
 import { ftok, systemLibrary, withDeadline } from "./support.ts";
 
 const source = fileURLToPath(new URL("./fixtures/sync_peer.c", import.meta.url));
@@ -17,7 +18,7 @@ const required = (process.env["REQUIRE_PEERS"] ?? "").split(",").includes("c");
 const isWindows = process.platform === "win32";
 /** Where Windows may have it made elsewhere. */
 const given = source.replace(/c$/, "exe");
-const compiler = ["cc", "gcc", ...(isWindows ? ["clang"] : [])]
+const compiler = [...compilers, ...(isWindows ? ["clang"] : [])]
   .find((name) => spawnSync(name, ["--version"]).status === 0);
 const isFit = isWindows || (process.platform === "linux" && compiler !== undefined &&
   /gnu/.test(spawnSync(compiler, ["-dumpmachine"], { encoding: "utf8" }).stdout));
@@ -26,7 +27,7 @@ const isThere = isFit && (compiler !== undefined || existsSync(given));
 /** For tests that need it. */
 export const cOnly: { skip?: string } = isThere || required
   ? {}
-  : { skip: "no C compiler (cc), for Windows or glibc" };
+  : { skip: "no C compiler (cc; musl-gcc for musl)" };
 
 let folder = "";
 let program = given;

@@ -13,6 +13,7 @@ that processes for arm64 and for x64 share. Without files, all are run that emul
   --runtime <name>      deno, bun or node; may be given more than once (default: all)
   --filter <text>       only suites and top-level tests whose name contains the text
   --deadline <seconds>  for all the tests of one runtime (default: 1200)
+  --core                only the tests of what differs from platform to platform
   --setup-only          installs what is missing
   --help
 
@@ -20,7 +21,7 @@ It needs Debian on x64, root, apt and npm. The first time, it installs qemu-user
 libraries for arm64, and puts the runtimes, 350 MB, into shared-memory-platforms/arm64 in
 $XDG_CACHE_HOME or /var/cache; that can be deleted at any time.`;
 
-/** For Deno and Node: what each runtime's FFI and threads have a part in. */
+/** For Deno and Node, what each runtime's FFI and threads have a part in. */
 const CORE = [
   "apple_variadic",
   "endings",
@@ -47,6 +48,7 @@ const CORE = [
 
 const plan: Plan = {
   agents: ["endings", "lock", "platforms"],
+  core: ["apple_variadic", "platforms", "sync_counter", "sync_mutex", "views", "wire_protocol"],
   leftOut: [
     {
       why:

@@ -2,7 +2,7 @@
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { giveUp, requireDebianRoot } from "./common.ts";
-import type { Name, Plan } from "./plan.ts";
+import { argumentsFor, type Name, type Plan } from "./plan.ts";
 import { type Platform, testPlatform } from "./suite.ts";
 
 function parse(usage: string) {
@@ -15,6 +15,7 @@ function parse(usage: string) {
         runtime: { type: "string", multiple: true },
         filter: { type: "string" },
         deadline: { type: "string", default: "1200" },
+        core: { type: "boolean" },
         "setup-only": { type: "boolean" },
         help: { type: "boolean" },
       },
@@ -50,5 +51,6 @@ export async function runPlatform(
   const chosen = runtimes.filter((name) => values.runtime?.includes(name) ?? true);
   const args = [`--deadline=${values.deadline}`];
   if (values.filter !== undefined) args.push(`--filter=${values.filter}`);
-  return await testPlatform(platform, plan, chosen, positionals, args);
+  const files = [...positionals, ...(values.core ? argumentsFor(plan.core) : [])];
+  return await testPlatform(platform, plan, chosen, files, args);
 }

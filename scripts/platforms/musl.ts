@@ -12,6 +12,7 @@ with glibc share, but for POSIX semaphores, which they cannot share: there C pro
 
   --filter <text>       only suites and top-level tests whose name contains the text
   --deadline <seconds>  for all the tests (default: 1200)
+  --core                only the tests of what differs from platform to platform
   --setup-only          installs what is missing
   --help
 
@@ -21,7 +22,11 @@ deleted at any time.`;
 
 const plan: Plan = {
   agents: "all",
-  alone: ["conformance", "key_types", "posix", "posix_inspect"],
+  alone: [
+    ...["conformance", "key_types", "posix", "posix_inspect"],
+    ...["sync_model", "sync_mutex", "sync_mutex_kills"],
+  ],
+  core: ["key_types", "lock", "platforms", "sync_counter", "sync_mutex", "views", "wire_protocol"],
   leftOut: [{
     why: "about programs of the system's, which these start by themselves",
     files: ["bun_server", "dashboard", "docs", "examples", "guide", "interop_docs"],

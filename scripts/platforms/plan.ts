@@ -6,6 +6,8 @@ import { root } from "./common.ts";
 export const names = ["deno", "bun", "node"] as const;
 export type Name = typeof names[number];
 
+const ENDING = "_test.ts";
+
 /** Test files that are not run, in all the platform's runtimes or in these. Names lack `_test.ts`. */
 export interface LeftOut {
   readonly why: string;
@@ -21,6 +23,13 @@ export interface Plan {
   readonly agents: "all" | readonly string[];
   /** Those of them that start no others: the system's cannot share what they are about. */
   readonly alone?: readonly string[];
+  /** What `--core` runs: the tests of what differs from platform to platform. */
+  readonly core: readonly string[];
+}
+
+/** What chooses test files by their names, as arguments of scripts/test.ts. */
+export function argumentsFor(files: readonly string[]): string[] {
+  return files.map((file) => `/${file}${ENDING}`);
 }
 
 /** Some tests, in one runtime. */
@@ -33,8 +42,6 @@ export interface Part {
   /** For the arguments of scripts/test.ts. */
   readonly files: readonly string[];
 }
-
-const ENDING = "_test.ts";
 
 function isLeftOut(file: string, name: Name, { runtimes, files, allBut }: LeftOut): boolean {
   if (runtimes !== undefined && !runtimes.includes(name)) return false;
@@ -50,6 +57,7 @@ export function partsOf(plan: Plan, name: Name, texts: readonly string[]): Part[
   const known = [
     ...agents,
     ...alone,
+    ...plan.core,
     ...plan.leftOut.flatMap(({ files, allBut }) => files ?? allBut ?? []),
   ];
   const unknown = known.find((file) => !all.includes(file));
@@ -59,7 +67,7 @@ export function partsOf(plan: Plan, name: Name, texts: readonly string[]): Part[
     : all.filter((file) => !plan.leftOut.some((rule) => isLeftOut(file, name, rule)));
   const part = (isIn: (file: string) => boolean, how: Pick<Part, "agents" | "alone">) => ({
     ...{ name, ...how },
-    files: files.filter(isIn).map((file) => `/${file}${ENDING}`),
+    files: argumentsFor(files.filter(isIn)),
   });
   return [
     part((file) => alone.includes(file), { agents: true, alone: true }),

@@ -1,6 +1,7 @@
 /** Runs the tests as on Windows, in Wine: `npm run test:windows`. */
 import process from "node:process";
 import { giveUp, requireDebianRoot } from "./common.ts";
+import { argumentsFor } from "./plan.ts";
 import { runInWine, type WindowsRuntime } from "./wine.ts";
 import { setUpWine, type Wine } from "./wine_setup.ts";
 
@@ -9,7 +10,8 @@ const usage = `Usage: node scripts/platforms/windows.ts [--] [test arguments]
        node scripts/platforms/windows.ts --run <deno|bun|node> [arguments]
 
 Runs the tests in the Windows versions of Deno, Bun and Node, in Wine; the arguments are those of
-scripts/test.ts (--runtime bun, lock_test.ts, ...). --run starts a runtime in the repository's
+scripts/test.ts (--runtime bun, lock_test.ts, ...), and --core runs only the tests of what differs from
+platform to platform. --run starts a runtime in the repository's
 folder there: --run node scripts/demo.ts
 
 It needs Debian on x64, root, apt and npm. The first time, it installs mmdebstrap and puts Wine and
@@ -17,6 +19,20 @@ the runtimes, 2.2 GB, into shared-memory-platforms/windows in $XDG_CACHE_HOME or
 be deleted at any time. Each run starts with a copy of the repository and an empty %TEMP%, and
 leaves nothing. Wine is not Windows: it shows that the calls are right, and nothing about security,
 sessions or speed.`;
+
+/** What differs from platform to platform. */
+const CORE = argumentsFor([
+  "key_types",
+  "lock",
+  "owner_mutex",
+  "sync_counter",
+  "sync_mutex",
+  "sync_windows",
+  "views",
+  "windows",
+  "windows_lock",
+  "windows_segment",
+]);
 
 function setUp(): Wine {
   requireDebianRoot();
@@ -42,7 +58,7 @@ async function test(args: string[]): Promise<number> {
   const { status, printed } = await runInWine(
     layers,
     "node",
-    ["scripts/test.ts", ...args],
+    ["scripts/test.ts", ...args.flatMap((arg) => arg === "--core" ? CORE : arg)],
     required,
   );
   // Not the exit code alone: what fails may be Wine.
