@@ -9,7 +9,7 @@ export class HeldNode {
 /** What a thread holds: the last one taken, and the others through `before`. */
 export class HeldList<Node extends HeldNode> {
   /** Its `before` is the last one taken, or it itself. */
-  head: Node;
+  declare readonly head: Node; // see Place
 
   constructor(head: Node) {
     this.head = head;
@@ -20,21 +20,22 @@ export class HeldList<Node extends HeldNode> {
   }
 
   push(node: Node): void {
-    node.before = this.head.before;
-    this.head.before = node;
+    const { head } = this;
+    node.before = head.before;
+    head.before = node;
   }
 
   /** Nothing happens if `node` is not held. */
   remove(node: Node): void {
-    const after = this.after(node);
+    const { head } = this;
+    const after = head.before === node ? head : this.after(node);
     if (after.before === node) after.before = node.before;
   }
 
   /** What was taken after `node`, or the head. */
   after(node: Node): Node {
     const { head } = this;
-    if (head.before === node) return head;
-    for (let after = head.before; after !== head; after = after.before) {
+    for (let after = head; after.before !== head; after = after.before) {
       if (after.before === node) return after;
     }
     return head;

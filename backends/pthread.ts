@@ -22,7 +22,7 @@ import {
   timespec,
   tryLoad,
 } from "./posix_library.ts";
-import { pointerOf, RobustList, RobustNode } from "./robust_list.ts";
+import { pointerOf, PREV, RobustList, RobustNode } from "./robust_list.ts";
 import { type LockOutcome, MutexLibrary, type SharedMutexes } from "./shared_mutex.ts";
 
 /** All of them return an errno. */
@@ -53,7 +53,7 @@ const ATTRIBUTES_BYTES = 64;
 /** A `pthread_mutex_t` in a segment, as one thread uses it. */
 export class PthreadMutex extends RobustNode {
   /** The word that says what kind of mutex it is, without which no call of the C library is safe. */
-  readonly kind: Int32Array;
+  declare readonly kind: Int32Array;
   /** The word that the kernel knows: the thread that holds it, and two bits. */
   readonly holder: Int32Array;
   readonly address: bigint;
@@ -79,10 +79,10 @@ export class PthreadMutex extends RobustNode {
  * is held. So each call first makes sure that what it trusts is what it should be.
  */
 export class Pthreads implements SharedMutexes<PthreadMutex> {
-  readonly library: number;
+  declare readonly library: number;
   readonly scopeName = "namespace of pids (another container), whose threads have the same numbers";
   /** Where in a mutex what is, in bytes. */
-  readonly offsets: { readonly kind: number; readonly holder: number };
+  declare readonly offsets: { readonly kind: number; readonly holder: number };
   readonly #libc: Libc;
   readonly #c: CFunctions<typeof SIGNATURES>;
   readonly #tryLock: CFunctions<typeof SIGNATURES>["pthread_mutex_trylock"];
@@ -94,14 +94,13 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
   readonly #attributes: bigint;
   /** What the kind of all of them is. */
   readonly #kind: number;
-  readonly held: RobustList;
-  /** The number of this thread; 0 before the first lock. */
-  #thread = 0;
+  declare readonly held: RobustList;
+  /** The number of this thread. */
+  readonly #thread: number;
 
   constructor(libc: Libc) {
     this.#libc = libc;
     const { ffi } = libc;
-    this.held = RobustList.ofThread(ffi);
     this.#c = ffi.load(PTHREAD_LIBRARIES, SIGNATURES);
     this.#tryLock = this.#c.pthread_mutex_trylock;
     this.#unlock = this.#c.pthread_mutex_unlock;
@@ -124,6 +123,12 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
     const { address, view } = libc.allocate(PTHREAD_MUTEX.bytes);
     this.init(address);
     this.#kind = view.getInt32(this.offsets.kind, true);
+    // What is locked says who holds it, and where the list begins.
+    const mutex = this.join(address);
+    require("pthread_mutex_trylock", this.#tryLock(mutex.pointer));
+    this.#thread = mutex.holder[0]! & FUTEX_TID_MASK;
+    this.held = RobustList.ofThread(ffi, mutex.pointers[PREV]!);
+    require("pthread_mutex_unlock", this.#unlock(mutex.pointer));
   }
 
   #makeAttributes(): bigint {
@@ -168,32 +173,26 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
     if (mutex.kind[0] !== this.#kind) return "damaged";
     const errno = this.#tryLock(mutex.pointer);
     if (errno !== 0) return this.#lockNotFree(mutex, ms, errno);
-    this.#add(mutex);
+    this.held.add(mutex);
     return "taken";
   }
 
   /** Goes on where `trylock` has returned `errno`. */
   #lockNotFree(mutex: PthreadMutex, ms: number, errno: number): LockOutcome {
     // musl's does not say whose it is.
-    const holder = mutex.holder[0]! & FUTEX_TID_MASK;
-    if (errno === EBUSY && holder === this.#thread && holder !== 0) return EDEADLK;
+    if (errno === EBUSY && (mutex.holder[0]! & FUTEX_TID_MASK) === this.#thread) return EDEADLK;
     if (errno === EBUSY && ms > 0) {
       this.#getTime(this.#clock, this.#time.address);
       addDuration(this.#time, ms);
       errno = this.#wait(mutex.address, this.#time.address);
     }
-    if (errno === 0 || errno === EOWNERDEAD) this.#add(mutex);
+    if (errno === 0 || errno === EOWNERDEAD) this.held.add(mutex);
     if (errno === 0) return "taken";
     if (errno === EBUSY || errno === ETIMEDOUT) return "held";
     if (errno === ENOTRECOVERABLE) return "unrecoverable";
     if (errno !== EOWNERDEAD) return errno;
     this.#c.pthread_mutex_consistent(mutex.address);
     return "abandoned";
-  }
-
-  #add(mutex: PthreadMutex): void {
-    this.held.add(mutex);
-    if (this.#thread === 0) this.#thread = mutex.holder[0]! & FUTEX_TID_MASK;
   }
 
   /**

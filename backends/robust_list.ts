@@ -7,13 +7,14 @@ import { HeldList, HeldNode } from "./held_list.ts";
  */
 export type Pointer = number;
 
-const [PREV, NEXT] = [0, 1];
+/** In what a node has of pointers. */
+export const [PREV, NEXT] = [0, 1] as const;
 const POINTER_BYTES = 8;
 
 /** A mutex in a segment, as this thread may hold it; or the head of the list of those that it holds. */
 export class RobustNode extends HeldNode {
   /** What points to it, points there. */
-  readonly link: Pointer;
+  declare readonly link: Pointer;
   /** Its pointers to what was locked after it, and to what was locked before it. */
   readonly pointers: Float64Array;
 
@@ -33,42 +34,39 @@ export class RobustNode extends HeldNode {
  */
 export class RobustList extends HeldList<RobustNode> {
   readonly #ffi: Ffi;
-  /** Whether the head leads to the thread's own, of which the memory is left to the C library. */
-  #isHeadKnown = false;
   /** What the one that was locked first points to: the head, unless other code of this thread holds one too. */
   #end: Pointer = 0;
 
-  private constructor(ffi: Ffi) {
-    super(new RobustNode(0, new Float64Array(2)));
+  private constructor(ffi: Ffi, head: Pointer) {
+    super(new RobustNode(head, new Float64Array(2))); // the thread's own is left to the C library
     this.#ffi = ffi;
   }
 
-  /** That of this thread, also if two copies of this module are loaded in it. */
-  static ofThread(ffi: Ffi): RobustList {
-    const key = Symbol.for("@shared-memory/shared-memory robust list 2");
+  /**
+   * That of this thread, also if two copies of this module are loaded in it.
+   *
+   * @param head where it begins: what the mutex points back to that was locked last
+   */
+  static ofThread(ffi: Ffi, head: Pointer): RobustList {
+    const key = Symbol.for("@shared-memory/shared-memory robust list 3");
     const shared = globalThis as typeof globalThis & { [key]?: RobustList };
-    return shared[key] ??= new RobustList(ffi);
+    return shared[key] ??= new RobustList(ffi, head);
   }
 
   /** `node` has just been locked. */
   add(node: RobustNode): void {
-    if (this.isEmpty) this.#addFirst(node);
+    if (this.isEmpty) this.#end = node.pointers[NEXT]!;
     this.push(node);
-  }
-
-  #addFirst(node: RobustNode): void {
-    this.#end = node.pointers[NEXT]!;
-    if (this.#isHeadKnown) return;
-    this.head = new RobustNode(node.pointers[PREV]!, this.head.pointers);
-    this.#isHeadKnown = true;
   }
 
   /** Gives `node` the pointers that it must have. */
   restore(node: RobustNode): void {
     // As a rule they are right, but no comparison tells: to a processor that was told to take denormal
     // numbers for zero, as add-ons made with -ffast-math do, all pointers are alike.
-    node.pointers[PREV] = this.after(node).link;
-    node.pointers[NEXT] = this.#linkBefore(node);
+    const { head } = this;
+    const after = head.before === node ? head : this.after(node);
+    node.pointers[PREV] = after.link;
+    node.pointers[NEXT] = node.before === head ? this.#end : node.before.link;
   }
 
   /** Takes `node` out of the list, which the C library has refused to do. */

@@ -66,40 +66,40 @@ export class Mutex {
   static readonly BYTES = 64;
   /** What its place in the segment must be a multiple of, in bytes. */
   static readonly ALIGNMENT = 8;
-  readonly #place: Place;
-  readonly #mutexes: SharedMutexes;
-  readonly #mutex: HeldNode;
+  declare private readonly place: Place;
+  declare private readonly mutexes: SharedMutexes;
+  declare private readonly mutex: HeldNode;
   /** The header, also once the buffer of the segment was transferred away, and until that has been detached. */
-  readonly #words: Int32Array;
+  declare private readonly words: Int32Array;
   /** Who waits for it here; none before anybody has. */
-  #queue: AsyncQueue | null = null;
-  #isHeld = false;
-  #wasAbandoned = false;
+  private queue: AsyncQueue | null = null;
+  private isTaken = false;
+  private isToRepair = false;
   /** Whether the last try failed since this thread has it already. */
-  #isOfThread = false;
+  private isOfThread = false;
   /** When it was last looked whether the holder lives, in ms. */
-  #looked = -Infinity;
+  private looked = -Infinity;
   /** How often it was taken: tells one time from another. */
-  #holds = 0;
+  private holds = 0;
 
   static {
     abandon = (attachment, mutexes) => {
       for (const { owner } of [...mutexes.held]) {
-        if (owner === null || !(#place in owner)) continue; // that of another copy of this module
-        if (owner.#place.attachment === attachment) owner.#release(true);
+        if (!(owner instanceof Mutex)) continue; // that of another copy of this module
+        if (owner.place.attachment === attachment) owner.release(true);
       }
     };
   }
 
   private constructor(call: string, place: Place, mutexes: SharedMutexes) {
-    this.#place = place;
-    this.#mutexes = mutexes;
-    this.#mutex = orSyncError(
+    this.place = place;
+    this.mutexes = mutexes;
+    this.mutex = orSyncError(
       call,
       () => mutexes.join(place.address(HEADER_BYTES), place.attachment),
     );
-    this.#mutex.owner = this;
-    this.#words = new Int32Array(mutexes.arrayBuffer(place.address(0), HEADER_BYTES));
+    this.mutex.owner = this;
+    this.words = new Int32Array(mutexes.arrayBuffer(place.address(0), HEADER_BYTES));
     releaseBeforeEnd(place.attachment, mutexes);
   }
 
@@ -155,13 +155,13 @@ export class Mutex {
       );
     }
     const mutex = new Mutex(call, place, mutexes);
-    mutex.#requireIntact("at");
+    mutex.requireIntact("at");
     return mutex;
   }
 
   /** Whether this object holds it. */
   get isHeld(): boolean {
-    return this.#isHeld;
+    return this.isTaken;
   }
 
   /**
@@ -169,7 +169,7 @@ export class Mutex {
    * middle of a change, or has given it back from a `withLock` that failed after it was told so itself.
    */
   get wasAbandoned(): boolean {
-    return this.#isHeld && this.#wasAbandoned;
+    return this.isTaken && this.isToRepair;
   }
 
   /**
@@ -179,7 +179,7 @@ export class Mutex {
    * after detach; `Damaged` if its bytes have been overwritten
    */
   lock(): void {
-    this.#acquire("lock", Infinity);
+    if (!this.take("lock", 0)) this.wait("lock", Infinity);
   }
 
   /**
@@ -191,7 +191,7 @@ export class Mutex {
    */
   tryLock(timeoutMs = 0): boolean {
     checkTimeout("Mutex.tryLock", timeoutMs);
-    return this.#acquire("tryLock", timeoutMs);
+    return this.acquire("tryLock", timeoutMs);
   }
 
   /**
@@ -220,7 +220,7 @@ export class Mutex {
    * ```
    */
   async lockAsync(options: WaitOptions = {}): Promise<boolean> {
-    return await this.#acquireAsync("lockAsync", options) !== null;
+    return await this.acquireAsync("lockAsync", options) !== null;
   }
 
   /**
@@ -231,12 +231,17 @@ export class Mutex {
    * its bytes were overwritten while it was held: then others may have held it too
    */
   unlock(): void {
-    if (!this.#isHeld) throw this.#notHeld();
-    if (!this.#release(false)) throw this.#damaged("unlock");
+    if (!this.isTaken) throw this.notHeld();
+    // Not by release(): JavaScriptCore takes functions apart only to a certain depth.
+    this.isTaken = false;
+    if (this.isToRepair) this.tellNext(false);
+    const isUnlocked = this.mutexes.unlock(this.mutex);
+    if (this.queue !== null) this.queue.tryAgain();
+    if (!isUnlocked) throw this.damaged("unlock");
   }
 
-  #notHeld(): SyncError {
-    this.#place.requireUsable("unlock");
+  private notHeld(): SyncError {
+    this.place.requireUsable("unlock");
     return new SyncError("NotOwner", "Mutex.unlock: this object does not hold it; lock() first");
   }
 
@@ -252,16 +257,16 @@ export class Mutex {
    * @throws {TypeError} if `fn` returns a promise
    */
   withLock<Result>(fn: (wasAbandoned: boolean) => Result): Result {
-    this.#acquire("withLock", Infinity);
-    const hold = this.#holds;
+    this.acquire("withLock", Infinity);
+    const hold = this.holds;
     let isRepaired = false;
     try {
-      const result = fn(this.#wasAbandoned);
+      const result = fn(this.isToRepair);
       refuseThenable(result, PROMISE_TO_WITH_LOCK);
       isRepaired = true;
       return result;
     } finally {
-      this.#endHold(hold, isRepaired);
+      this.endHold(hold, isRepaired);
     }
   }
 
@@ -278,7 +283,7 @@ export class Mutex {
     fn: (wasAbandoned: boolean) => Result | PromiseLike<Result>,
     options: WaitOptions = {},
   ): Promise<Result> {
-    const hold = await this.#acquireAsync("withLockAsync", options);
+    const hold = await this.acquireAsync("withLockAsync", options);
     if (hold === null) {
       const { timeout } = options;
       throw new SyncError(
@@ -288,55 +293,55 @@ export class Mutex {
     }
     let isRepaired = false;
     try {
-      const result = await fn(this.#wasAbandoned);
+      const result = await fn(this.isToRepair);
       isRepaired = true;
       return result;
     } finally {
-      this.#endHold(hold, isRepaired);
+      this.endHold(hold, isRepaired);
     }
   }
 
-  #acquire(method: string, timeoutMs: number): boolean {
-    return this.#take(method, 0) || this.#wait(method, timeoutMs);
+  private acquire(method: string, timeoutMs: number): boolean {
+    return this.take(method, 0) || this.wait(method, timeoutMs);
   }
 
-  #wait(method: string, timeoutMs: number): boolean {
+  private wait(method: string, timeoutMs: number): boolean {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
-      if (this.#isOfThread) throw this.#deadlock(method);
+      if (this.isOfThread) throw this.deadlock(method);
       const left = deadline - performance.now();
       if (timeoutMs === 0 || left <= 0) return false;
-      if (this.#take(method, Math.min(left, SLICE_MS))) return true;
+      if (this.take(method, Math.min(left, SLICE_MS))) return true;
     }
   }
 
   /** Returns which hold it is, or `null` after the timeout. */
-  async #acquireAsync(method: string, options: WaitOptions): Promise<number | null> {
+  private async acquireAsync(method: string, options: WaitOptions): Promise<number | null> {
     const { timeout = Infinity, signal } = options;
     checkTimeout(`Mutex.${method}`, timeout);
     signal?.throwIfAborted();
     let hold = 0;
     const attempt = () => {
       // What an asynchronous call of this thread holds it will give back.
-      if (this.#isHeld) {
-        this.#requireIntact(method);
+      if (this.isTaken) {
+        this.requireIntact(method);
         return false;
       }
-      if (!this.#take(method, 0)) return false;
-      hold = this.#holds;
+      if (!this.take(method, 0)) return false;
+      hold = this.holds;
       return true;
     };
-    if (this.#queue?.isEmpty === false || !attempt()) {
+    if (this.queue?.isEmpty === false || !attempt()) {
       if (timeout === 0) return null;
-      this.#queue ??= new AsyncQueue();
-      if (!await this.#queue.wait(attempt, options)) return null;
+      this.queue ??= new AsyncQueue();
+      if (!await this.queue.wait(attempt, options)) return null;
     }
     if (signal?.aborted) {
-      this.#endHold(hold, false);
+      this.endHold(hold, false);
       throw signal.reason;
     }
-    if (!this.#isHeld || this.#holds !== hold) {
-      this.#place.requireUsable(method);
+    if (!this.isTaken || this.holds !== hold) {
+      this.place.requireUsable(method);
       throw new SyncError(
         "NotOwner",
         `Mutex.${method}: it was given back before this call returned`,
@@ -349,28 +354,28 @@ export class Mutex {
    * `false` if somebody else has it for all of `ms`, or this thread has it. This and what it calls are small, and
    * what seldom happens is elsewhere, since the engines take only small functions apart where they are called.
    */
-  #take(method: string, ms: number): boolean {
-    if (this.#isHeld || !this.#place.isIntact) return this.#takeNotFree(method, EDEADLK);
-    const outcome = this.#mutexes.lock(this.#mutex, ms);
-    if (outcome !== "taken") return this.#takeNotFree(method, outcome);
-    this.#hold();
+  private take(method: string, ms: number): boolean {
+    if (this.isTaken || !this.place.isIntact) return this.takeNotFree(method, EDEADLK);
+    const outcome = this.mutexes.lock(this.mutex, ms);
+    if (outcome !== "taken") return this.takeNotFree(method, outcome);
+    this.hold();
     return true;
   }
 
-  #takeNotFree(method: string, outcome: Exclude<LockOutcome, "taken">): boolean {
+  private takeNotFree(method: string, outcome: Exclude<LockOutcome, "taken">): boolean {
     if (outcome === "abandoned") {
-      this.#words[ABANDONED_WORD] = 1; // in the segment: who repairs may be killed too, or fail
-      this.#hold();
+      this.words[ABANDONED_WORD] = 1; // in the segment: who repairs may be killed too, or fail
+      this.hold();
       return true;
     }
-    this.#requireIntact(method);
-    this.#isOfThread = outcome === EDEADLK;
-    if (this.#isOfThread) return false;
+    this.requireIntact(method);
+    this.isOfThread = outcome === EDEADLK;
+    if (this.isOfThread) return false;
     if (outcome === "held") {
-      this.#requireLivingHolder(method);
+      this.requireLivingHolder(method);
       return false;
     }
-    if (outcome === "damaged") throw this.#damaged(method);
+    if (outcome === "damaged") throw this.damaged(method);
     if (outcome === "unrecoverable") {
       throw new SyncError(
         "Damaged",
@@ -382,11 +387,11 @@ export class Mutex {
   }
 
   /** Looks once in a second whether whoever holds it can give it back. */
-  #requireLivingHolder(method: string): void {
+  private requireLivingHolder(method: string): void {
     const now = performance.now();
-    if (now - this.#looked < LOOK_MS) return;
-    this.#looked = now;
-    const thread = this.#mutexes.deadHolder(this.#mutex);
+    if (now - this.looked < LOOK_MS) return;
+    this.looked = now;
+    const thread = this.mutexes.deadHolder(this.mutex);
     if (thread === null) return;
     throw new SyncError(
       "Damaged",
@@ -395,42 +400,44 @@ export class Mutex {
     );
   }
 
-  #hold(): void {
-    this.#wasAbandoned = this.#words[ABANDONED_WORD] !== 0;
-    this.#isHeld = true;
-    this.#holds++;
+  private hold(): void {
+    this.isToRepair = this.words[ABANDONED_WORD] !== 0;
+    this.isTaken = true;
+    this.holds++;
   }
 
   /** Gives it back; `false` if its bytes were overwritten meanwhile. */
-  #release(isAbandoned: boolean): boolean {
-    this.#isHeld = false;
-    const wasIntact = this.#place.isIntact || !this.#place.isUsable;
-    if (isAbandoned !== this.#wasAbandoned && wasIntact) {
-      this.#words[ABANDONED_WORD] = isAbandoned ? 1 : 0;
-    }
-    const isUnlocked = this.#mutexes.unlock(this.#mutex);
-    if (this.#queue !== null) this.#queue.tryAgain();
-    return isUnlocked && wasIntact;
+  private release(isAbandoned: boolean): boolean {
+    this.isTaken = false;
+    if (isAbandoned !== this.isToRepair) this.tellNext(isAbandoned);
+    const isUnlocked = this.mutexes.unlock(this.mutex);
+    if (this.queue !== null) this.queue.tryAgain();
+    return isUnlocked;
+  }
+
+  private tellNext(isAbandoned: boolean): void {
+    if (this.place.isUsable && !this.place.isIntact) return; // what is there now is not ours
+    this.words[ABANDONED_WORD] = isAbandoned ? 1 : 0;
   }
 
   /** Gives it back, unless that has been done since, and perhaps the mutex taken again. */
-  #endHold(hold: number, isRepaired: boolean): void {
-    if (!this.#isHeld || this.#holds !== hold) return;
-    if (!this.#release(this.#wasAbandoned && !isRepaired)) throw this.#damaged("unlock");
+  private endHold(hold: number, isRepaired: boolean): void {
+    if (!this.isTaken || this.holds !== hold) return;
+    if (!this.release(this.isToRepair && !isRepaired)) throw this.damaged("unlock");
   }
 
-  get #isIntact(): boolean {
-    return this.#place.isIntact && this.#mutexes.isMutex(this.#mutex);
+  private get isIntact(): boolean {
+    return this.place.isIntact && this.mutexes.isMutex(this.mutex);
   }
 
-  #requireIntact(method: string): void {
+  private requireIntact(method: string): void {
     // Once the segment has been detached or the buffer transferred away, nothing is intact.
-    if (this.#isIntact) return;
-    this.#place.requireUsable(method);
-    throw this.#damaged(method);
+    if (this.isIntact) return;
+    this.place.requireUsable(method);
+    throw this.damaged(method);
   }
 
-  #damaged(method: string): SyncError {
+  private damaged(method: string): SyncError {
     return new SyncError(
       "Damaged",
       `Mutex.${method}: its bytes have been overwritten; others may hold it too, so make it anew ` +
@@ -438,7 +445,7 @@ export class Mutex {
     );
   }
 
-  #deadlock(method: string): SyncError {
+  private deadlock(method: string): SyncError {
     return new SyncError(
       "Deadlock",
       `Mutex.${method}: this thread holds it already, and would wait for itself; there is no count`,
