@@ -145,11 +145,10 @@ class SystemVSemaphore implements Lock {
     let id = file.created ? -1 : c.semget(file.key, 1, ACCESS);
     let errno = file.created ? ENOENT : id === -1 ? this.#libc.errno() : 0;
     const make = errno === ENOENT;
-    // The file that was found may be deleted by now, so who is killed before he knows leaves the mark.
-    const mark = file.created ? 0 : REMOVING;
     if (make) {
       sweepOnce(this.#libc);
-      id = c.semget(file.key, 1, this.#path.permissions | mark | IPC_CREAT | IPC_EXCL);
+      // The file may be deleted by now, even if it was just made: who is killed before he knows leaves the mark.
+      id = c.semget(file.key, 1, this.#path.permissions | REMOVING | IPC_CREAT | IPC_EXCL);
       errno = id === -1 ? this.#libc.errno() : 0;
       if (errno === EEXIST) return null;
     }
@@ -165,7 +164,7 @@ class SystemVSemaphore implements Lock {
     const owner = make || mode === SystemSemaphoreMode.Create;
     const result = owner ? this.#initialize(id, make) : "open";
     if (result === null) return null;
-    if (make && !(mark === 0 ? file.isCurrent() : this.#unmark(id, file))) {
+    if (make && !this.#unmark(id, file, file.created && result === "taken")) {
       // Somebody deleted the key file after we looked it up: nobody else will find this one.
       c.semctl(id, 0, IPC_RMID, 0n);
       return null;
@@ -474,16 +473,20 @@ class SystemVSemaphore implements Lock {
     return true;
   }
 
-  /** Clears the mark, as the file is there; `false` if it is not, or is just being deleted. */
-  #unmark(id: number, file: KeyFile): boolean {
-    if (!file.flock(LOCK_SH | LOCK_NB)) return false;
+  /**
+   * Clears the mark, as the file is there; `false` if it is not, or is just being deleted.
+   *
+   * @param isLocked whether this one has the lock, which whoever deletes the file has too
+   */
+  #unmark(id: number, file: KeyFile, isLocked = false): boolean {
+    if (!isLocked && !file.flock(LOCK_SH | LOCK_NB)) return false;
     // A process that was stopped for long may find that it was swept.
     const isFound = file.isCurrent() && this.#readStatus(id);
     if (isFound) {
       this.#operations.mode &= ~REMOVING;
       this.#libc.c.semctl(id, 0, IPC_SET, this.#operations.status);
     }
-    file.flock(LOCK_UN);
+    if (!isLocked) file.flock(LOCK_UN);
     return isFound;
   }
 

@@ -62,6 +62,8 @@ function releaseBeforeEnd(attachment: Attachment, mutexes: SharedMutexes): void 
  * ```
  */
 export class Mutex {
+  // `private` and `declare` rather than `#`, for speed: see Place.
+
   /** The bytes it takes. */
   static readonly BYTES = 64;
   /** What its place in the segment must be a multiple of, in bytes. */
@@ -240,6 +242,7 @@ export class Mutex {
     if (!isUnlocked) throw this.damaged("unlock");
   }
 
+  /** What unlock() of an object that does not hold it throws. */
   private notHeld(): SyncError {
     this.place.requireUsable("unlock");
     return new SyncError("NotOwner", "Mutex.unlock: this object does not hold it; lock() first");
@@ -301,10 +304,12 @@ export class Mutex {
     }
   }
 
+  /** Takes it, within a time if need be; `false` after it. */
   private acquire(method: string, timeoutMs: number): boolean {
     return this.take(method, 0) || this.wait(method, timeoutMs);
   }
 
+  /** The same of one that could not be had at once. */
   private wait(method: string, timeoutMs: number): boolean {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
@@ -362,6 +367,7 @@ export class Mutex {
     return true;
   }
 
+  /** Goes on where it could not simply be taken. */
   private takeNotFree(method: string, outcome: Exclude<LockOutcome, "taken">): boolean {
     if (outcome === "abandoned") {
       this.words[ABANDONED_WORD] = 1; // in the segment: who repairs may be killed too, or fail
@@ -400,6 +406,7 @@ export class Mutex {
     );
   }
 
+  /** It has been taken. */
   private hold(): void {
     this.isToRepair = this.words[ABANDONED_WORD] !== 0;
     this.isTaken = true;
@@ -415,6 +422,7 @@ export class Mutex {
     return isUnlocked;
   }
 
+  /** Notes for the next one, in the segment, whether what it protects may be half changed. */
   private tellNext(isAbandoned: boolean): void {
     if (this.place.isUsable && !this.place.isIntact) return; // what is there now is not ours
     this.words[ABANDONED_WORD] = isAbandoned ? 1 : 0;
@@ -426,10 +434,12 @@ export class Mutex {
     if (!this.release(this.isToRepair && !isRepaired)) throw this.damaged("unlock");
   }
 
+  /** Whether its bytes are what they were when it was joined. */
   private get isIntact(): boolean {
     return this.place.isIntact && this.mutexes.isMutex(this.mutex);
   }
 
+  /** Throws if its bytes are not what they were when it was joined, or the segment is gone. */
   private requireIntact(method: string): void {
     // Once the segment has been detached or the buffer transferred away, nothing is intact.
     if (this.isIntact) return;
@@ -437,6 +447,7 @@ export class Mutex {
     throw this.damaged(method);
   }
 
+  /** What is thrown if its bytes have been overwritten. */
   private damaged(method: string): SyncError {
     return new SyncError(
       "Damaged",
@@ -445,6 +456,7 @@ export class Mutex {
     );
   }
 
+  /** What is thrown if this thread has it. */
   private deadlock(method: string): SyncError {
     return new SyncError(
       "Deadlock",

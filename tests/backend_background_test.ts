@@ -118,7 +118,7 @@ describe("what was taken in the background is given back", () => {
         background semtimedop(7, [-1 SEM_UNDO], 200 ms) = 0
         semtimedop(7, [1 SEM_UNDO], 1000 ms) = EIDRM
         close(3) = 0
-        ${OPEN_NEW_SEMAPHORE(1).replace(" = 7", " = 8").replace("semctl(7", "semctl(8")}
+        ${OPEN_NEW_SEMAPHORE(1).replace(" = 7", " = 8").replaceAll("semctl(7", "semctl(8")}
         ${JOIN}
         semtimedop(8, [1 SEM_UNDO], 1000 ms) = 0
         ${GIVE_BACK} = ${errno}`;

@@ -420,7 +420,7 @@ describe("the limits of macOS", () => {
   test("10 of them while a lock is made, which is removed again", () => {
     const { ffi, lock } = setUp();
     const steps = `
-      ${fake.OPEN_NEW_LOCK.replace(/= 0\n.*$/, "= EINVAL")}
+      ${fake.OPEN_NEW_LOCK.replace(/= 0\n[^]*$/, "= EINVAL")}
       semctl(7, 0, GETPID) = 0
       semctl(7, 0, IPC_RMID) = 0
       fstat(3) = { inode 2, links 1 }

@@ -5,8 +5,19 @@ import * as fake from "./fixtures/fake_system.ts";
 import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
 
 const { Create, Open } = SystemSemaphoreMode;
-const { DOWN, JOIN, KEEP_FILE, LEAVE, LINKED, MAKE, OPEN, OPEN_LOCK, OPEN_NEW_SEMAPHORE, UNLOCK } =
-  fake;
+const {
+  COMPLETE,
+  DOWN,
+  JOIN,
+  KEEP_FILE,
+  LEAVE,
+  LINKED,
+  MAKE,
+  OPEN,
+  OPEN_LOCK,
+  OPEN_NEW_SEMAPHORE,
+  UNLOCK,
+} = fake;
 
 describe("opening a semaphore", () => {
   /** A semaphore that is not there is made with the key file that is. */
@@ -15,14 +26,6 @@ describe("opening a semaphore", () => {
       statx(3) = { inode 2 }
       semget(0x51000002, 1, 0600) = ENOENT
       semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0610)`;
-  /** That file is there still, and not just being deleted, so the mark is taken away. */
-  const COMPLETE = script(
-    `${KEEP_FILE} = 0`,
-    LINKED,
-    fake.UNMARKED.replace("0600", "0610"),
-    "semctl(7, 0, IPC_SET, { uid 1000, gid 100, mode 0600 }) = 0",
-    LEAVE,
-  );
   /** The key file that is kept open from the last time. */
   const OPEN_AGAIN = script(LINKED, ...OPEN_LOCK.split("\n").slice(3));
   const MADE = OPEN_NEW_SEMAPHORE(1);
@@ -43,7 +46,7 @@ describe("opening a semaphore", () => {
       "starts again if another process makes it first, with a file that this one made",
       Open,
       script(...MADE.split("\n").slice(0, 2)) + `
-      semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0600) = EEXIST
+      semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0610) = EEXIST
       close(3) = 0
       ${OPEN_LOCK}`,
     ],
@@ -57,7 +60,9 @@ describe("opening a semaphore", () => {
     [
       "takes back what it made if its key file is deleted by then",
       Open,
-      `${MADE.replace(/links 1 \}$/, "links 0 }")}
+      `${script(...MADE.split("\n").slice(0, 5))}
+      statx(3) = { inode 2, links 0 }
+      ${LEAVE}
       semctl(7, 0, IPC_RMID) = 0
       close(3) = 0
       ${MADE}`,
@@ -158,7 +163,7 @@ describe("opening a semaphore", () => {
     const { ffi, backend } = setUp();
     const steps = `
       ${script(...MADE.split("\n").slice(0, 2))}
-      semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0600) = ENOSPC
+      semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0610) = ENOSPC
       ${LINKED}
       unlink("/q/sem") = 0
       close(3) = 0`;

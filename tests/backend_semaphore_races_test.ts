@@ -46,7 +46,7 @@ describe("the lock in use", () => {
         ${TRY_DOWN} = ${errno}
         ${DOWN(1000)} = ${errno}
         close(3) = 0
-        ${OPEN_NEW_LOCK.replace(" = 7", " = 8").replace("semop(7", "semop(8")}`;
+        ${OPEN_NEW_LOCK.replace(" = 7", " = 8").replaceAll(/(semop|semctl).7/g, "$1(8")}`;
       ffi.play(steps, () => assert.equal(lock.acquire(), true));
       ffi.play(UNLOCK.replace("7", "8"), () => lock.release());
     });
