@@ -72,10 +72,14 @@ export async function judgeLeftovers(
     new SystemSemaphore(key, 0, SystemSemaphoreMode.Create)[Symbol.dispose]();
   }
   if (crew.killed.size > 0) await leftovers.sweep();
-  for (const leftover of leftovers.find(crew.pids, deleted.systemKeys)) {
+  // Qt looks whether there is a semaphore, and then makes it whether or not: if somebody has removed it in
+  // between, nobody gives it a value, and whoever deletes the key file leaves it behind.
+  const isOfQt = (key: number) => qt?.owns(key) === true;
+  const isOurs = (key: number) => deleted.systemKeys.has(key) || isOfQt(key);
+  for (const leftover of leftovers.find(crew.pids, isOurs)) {
     // Without its key file nobody finds what a killed process has left.
     const isExplained = deleted.systemKeys.has(leftover.key) && crew.killed.size > 0;
-    if (!isExplained && !qt?.owns(leftover.key)) problems.push(`left behind: ${leftover.text}`);
+    if (!isExplained && !isOfQt(leftover.key)) problems.push(`left behind: ${leftover.text}`);
     leftovers.remove(leftover);
   }
   for (const path of all.paths()) {

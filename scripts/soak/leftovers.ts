@@ -50,10 +50,10 @@ export class Leftovers {
     );
   }
 
-  /** What was not there before, and one of these processes used; or a semaphore of one of these keys that nobody did. */
-  find(pids: ReadonlySet<number>, keys: ReadonlySet<number>): Leftover[] {
+  /** What was not there before, and one of these processes used; or a semaphore of ours that nobody did. */
+  find(pids: ReadonlySet<number>, isOurs: (key: number) => boolean): Leftover[] {
     const isUnused = (pid: number, { kind, key }: Leftover) =>
-      kind === "semaphore" && pid === 0 && keys.has(key);
+      kind === "semaphore" && pid === 0 && isOurs(key);
     return this.#all((pid, thing) => pids.has(pid) || isUnused(pid, thing))
       .filter(({ text }) => !this.#before.has(text));
   }
