@@ -55,9 +55,9 @@ export class PthreadMutex extends RobustNode {
   /** The word that says what kind of mutex it is, without which no call of the C library is safe. */
   declare readonly kind: Int32Array;
   /** The word that the kernel knows: the thread that holds it, and two bits. */
-  readonly holder: Int32Array;
-  readonly address: bigint;
-  readonly pointer: Pointer;
+  declare readonly holder: Int32Array;
+  declare readonly address: bigint;
+  declare readonly pointer: Pointer;
 
   constructor(pthreads: Pthreads, address: bigint) {
     // A buffer of its own: that of the segment may be transferred away while the mutex is held.

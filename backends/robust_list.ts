@@ -16,7 +16,7 @@ export class RobustNode extends HeldNode {
   /** What points to it, points there. */
   declare readonly link: Pointer;
   /** Its pointers to what was locked after it, and to what was locked before it. */
-  readonly pointers: Float64Array;
+  declare readonly pointers: Float64Array;
 
   constructor(link: Pointer, pointers: Float64Array) {
     super();
