@@ -28,6 +28,11 @@ export function waitState(identity: string): "waiting" | "ending" | null {
   return queue.entries.length > 0 ? "waiting" : "ending";
 }
 
+/** Whether this thread waits for any semaphore. */
+export function isWaiting(): boolean {
+  return queues.size > 0;
+}
+
 /** How long a wait lasts at a time while a call on another thread may be about to take it. */
 const ENDING_MS = 100;
 
@@ -36,17 +41,16 @@ const ENDING_MS = 100;
  * for this thread itself: what another thread takes for it, only the event loop can hand out.
  */
 export function acquireBlocking(semaphore: Semaphore): void {
-  const { identity } = semaphore;
-  if (waitState(identity) === "waiting") {
+  if (!isWaiting()) {
+    semaphore.acquire();
+    return;
+  }
+  if (waitState(semaphore.identity) === "waiting") {
     throw new Failure(
       "LockError",
       "an asynchronous call waits for it in this thread, may have it first, and could never release it " +
         "while this one waits; use the asynchronous call here too",
     );
-  }
-  if (queues.size === 0) {
-    semaphore.acquire();
-    return;
   }
   while (!semaphore.acquire(ENDING_MS)) {
     if (!isTakenForNobody()) continue;

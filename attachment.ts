@@ -1,4 +1,4 @@
-import { acquireAsync, acquireBlocking, failWaits, waitState } from "./acquire_queue.ts";
+import { acquireAsync, acquireBlocking, failWaits, isWaiting, waitState } from "./acquire_queue.ts";
 import { forgetAtExit, isClosed, rememberAtExit, type Resource } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
 import type { Backend, Lock, Segment } from "./backends/types.ts";
@@ -24,10 +24,36 @@ const byBuffer = new WeakMap<ArrayBufferLike, Attachment>();
 let locksHeld = 0;
 const LEAVE_AGAIN_MS = 5;
 
-/** What an object has of the segment that it is attached to: the way to its buffer, once there is one. */
-export class Bytes {
+/**
+ * What an object has of the segment that it is attached to. It has one for all its life, since to be told of a
+ * collection costs microseconds.
+ */
+export class Access {
+  /**
+   * The last one that began, or `null` if the object has ended it. It is not there before the first: so it is assigned
+   * once, unless the object attaches again, and a constant to engines, as are the fields with `declare` of sync/place.ts.
+   */
+  declare attachment: Attachment | null | undefined;
   /** Made by {@linkcode Attachment.expose}. */
   buffer: ArrayBuffer | null = null;
+  /** What outlives the object. */
+  #last: { attachment: Attachment } | null = null;
+
+  begin(attachment: Attachment): void {
+    this.attachment = attachment;
+    this.buffer = null;
+    if (this.#last !== null) {
+      this.#last.attachment = attachment;
+    } else {
+      this.#last = { attachment };
+      accesses.register(this, this.#last);
+    }
+  }
+
+  end(): void {
+    if (this.attachment) this.attachment = null;
+    this.buffer = null;
+  }
 }
 
 /** The buffer's own methods, whatever a user has done to it. */
@@ -41,38 +67,41 @@ const { get: byteLength } = Object.getOwnPropertyDescriptor(ArrayBuffer.prototyp
  * It must not keep the buffer alive, since the buffer's collection is what ends it.
  */
 export class Attachment implements Resource {
+  // `declare` and no `#` for what each lock and unlock reads: see sync/place.ts.
+
   readonly size: number;
   /** Whether a store into the buffer is allowed. */
   readonly isWritable: boolean;
   readonly #backend: Backend;
   readonly #segment: Segment;
-  readonly #lock: Lock | null;
+  /** The lock of the segment, if it has one. */
+  declare private readonly guard: Lock | null;
   /** `null` as long as nobody knows where the segment is mapped. */
   #buffer: WeakRef<ArrayBuffer> | null = null;
-  #isEnded = false;
+  private hasEnded = false;
   /** Whether `leave` is over, which may come later than the end. */
   #isLeft = false;
   #isFreeable = false;
-  #isLocked = false;
+  private hasLock = false;
   #isLockedAsync = false;
   #isInitializing = false;
-  #holds = 0;
-  #held: Bytes | undefined;
+  private holds = 0;
+  private held: Access | null = null;
   #endings: Set<() => void> | null = null;
 
   constructor(
     backend: Backend,
     segment: Segment,
     lock: Lock | null,
-    bytes: Bytes,
+    access: Access,
     isWritable: boolean,
   ) {
     this.size = segment.size;
     this.isWritable = isWritable;
     this.#backend = backend;
     this.#segment = segment;
-    this.#lock = lock;
-    allBytes.register(bytes, this);
+    this.guard = lock;
+    access.begin(this);
     attachments.add(this);
     rememberAtExit(this);
   }
@@ -82,8 +111,8 @@ export class Attachment implements Resource {
    *
    * @throws {Failure} `InvalidSize` if the runtime cannot make it
    */
-  expose(bytes: Bytes): ArrayBuffer {
-    if (bytes.buffer !== null) return bytes.buffer;
+  expose(access: Access): ArrayBuffer {
+    if (access.buffer !== null) return access.buffer;
     let buffer: ArrayBuffer;
     try {
       buffer = this.#backend.arrayBuffer(this.#segment.address, this.size);
@@ -95,7 +124,7 @@ export class Attachment implements Resource {
     this.#buffer = new WeakRef(buffer);
     buffers.register(buffer, this);
     byBuffer.set(buffer, this);
-    return bytes.buffer = buffer;
+    return access.buffer = buffer;
   }
 
   /** The attachment that a buffer was made for, which may have ended; `undefined` of any other buffer. */
@@ -119,70 +148,71 @@ export class Attachment implements Resource {
   }
 
   get isEnded(): boolean {
-    return this.#isEnded;
+    return this.hasEnded;
   }
 
   get isLocked(): boolean {
-    return this.#isLocked;
+    return this.hasLock;
   }
 
-  /** Takes the lock, and keeps `bytes`, its own, alive until it is released. `false` after `timeoutMs`. */
-  lock(bytes: Bytes, timeoutMs?: number): boolean {
-    const lock = this.#existingLock();
+  /** Takes the lock, and keeps `access`, its own, alive until it is released. `false` after `timeoutMs`. */
+  lock(access: Access, timeoutMs?: number): boolean {
+    const lock = this.guard ?? this.#existingLock();
     if (timeoutMs === undefined) {
       if (locksHeld > 0) this.#refuseDeadlock();
-      acquireBlocking(lock);
+      if (isWaiting()) acquireBlocking(lock);
+      else lock.acquire();
     } else if (!lock.acquire(timeoutMs)) {
       return false;
     }
-    this.#hold(bytes);
+    this.hold(access);
     return true;
   }
 
   /** The same without blocking the thread. `onTaken` gets what {@linkcode Attachment.endHold} takes. */
   lockAsync(
-    bytes: Bytes,
+    access: Access,
     options: WaitOptions,
     onTaken: (hold: number) => void,
   ): Promise<boolean> {
     return acquireAsync(this.#existingLock(), options, () => {
-      onTaken(this.#hold(bytes));
+      onTaken(this.hold(access));
       this.#isLockedAsync = true;
     });
   }
 
   /** Whether it holds the lock for an asynchronous call, beside which others run. */
   get isLockedAsync(): boolean {
-    return this.#isLocked && this.#isLockedAsync;
+    return this.hasLock && this.#isLockedAsync;
   }
 
   /** The process that holds the lock, if that is known. */
   holder(): number | null {
-    return this.#lock?.holder() ?? null;
+    return this.guard?.holder() ?? null;
   }
 
   #existingLock(): Lock {
-    if (this.#lock !== null) return this.#lock;
+    if (this.guard !== null) return this.guard;
     throw noLock();
   }
 
   /** The lock is taken, by whatever way. */
-  #hold(bytes: Bytes): number {
-    this.#isLocked = true;
+  private hold(access: Access): number {
+    this.hasLock = true;
     this.#isLockedAsync = false;
-    this.#held = bytes;
+    this.held = access;
     locksHeld++;
-    return ++this.#holds;
+    return ++this.holds;
   }
 
   /** How often the lock was taken: tells one time from another. */
   get lastHold(): number {
-    return this.#holds;
+    return this.holds;
   }
 
   /** Whether it is locked still since that time. */
   isHeld(hold: number): boolean {
-    return this.#isLocked && this.#holds === hold;
+    return this.hasLock && this.holds === hold;
   }
 
   /** Unlocks, unless that has been done since, and perhaps the lock taken again. */
@@ -191,13 +221,13 @@ export class Attachment implements Resource {
   }
 
   /** Fills a new segment, with the lock held by the section that makes it; if that fails, it ends. */
-  initialize(bytes: Bytes, fill: () => void): void {
-    this.#hold(bytes);
+  initialize(access: Access, fill: () => void): void {
+    this.hold(access);
     this.#isInitializing = true;
     try {
       fill();
       this.#isInitializing = false;
-      this.#forgetLock();
+      this.forgetLock();
     } catch (error) {
       this.end();
       throw error;
@@ -205,27 +235,27 @@ export class Attachment implements Resource {
   }
 
   unlock(): void {
-    this.#forgetLock();
-    this.#lock?.release();
+    this.forgetLock();
+    this.guard?.release();
   }
 
   /** Returns whether it was locked. */
-  #forgetLock(): boolean {
-    if (!this.#isLocked) return false;
-    this.#isLocked = false;
-    this.#held = undefined;
+  private forgetLock(): boolean {
+    if (!this.hasLock) return false;
+    this.hasLock = false;
+    this.held = null;
     locksHeld--;
     return true;
   }
 
   refuseNested(lock: Lock): void {
-    if (!this.#isInitializing || this.#lock?.identity !== lock.identity) return;
+    if (!this.#isInitializing || this.guard?.identity !== lock.identity) return;
     throw new Failure("LockError", "initialize of the same segment is running in this thread");
   }
 
   #refuseDeadlock(): void {
     for (const other of attachments) {
-      if (!other.#isLocked || other.#lock?.identity !== this.#lock?.identity) continue;
+      if (!other.hasLock || other.guard?.identity !== this.guard?.identity) continue;
       throw new Failure(
         "LockError",
         "another object of this thread holds the lock, and could never release it while this one " +
@@ -236,18 +266,18 @@ export class Attachment implements Resource {
 
   /** Detaches every view, then the mapping, then removes the segment if nobody uses it. */
   end(atExit = false): void {
-    if (this.#isEnded) return;
+    if (this.hasEnded) return;
     for (const release of this.#endings ?? []) release();
     this.#endings = null;
-    this.#isEnded = true;
+    this.hasEnded = true;
     attachments.delete(this);
     try {
       this.#unmap();
     } finally {
-      const lock = this.#lock;
+      const lock = this.guard;
       const isWaiting = lock !== null && waitState(lock.identity) !== null;
       if (isWaiting) failWaits(lock, new Failure("LockError", "detached while it waited"));
-      if (isWaiting && !atExit && !this.#isLocked) {
+      if (isWaiting && !atExit && !this.hasLock) {
         void this.#leaveLater(lock);
       } else {
         this.#leave(atExit);
@@ -259,7 +289,7 @@ export class Attachment implements Resource {
     if (this.#isLeft) return;
     this.#isLeft = true;
     forgetAtExit(this);
-    this.#segment.leave(this.#forgetLock(), !atExit, isClosed());
+    this.#segment.leave(this.forgetLock(), !atExit, isClosed());
   }
 
   /**
@@ -293,7 +323,7 @@ export class Attachment implements Resource {
 
   closeAtExit(): void {
     try {
-      if (this.#isEnded) this.#leave(true);
+      if (this.hasEnded) this.#leave(true);
       else this.end(true);
     } catch {
       // Nobody is left to tell. The kernel detaches and unlocks in any case.
@@ -301,8 +331,8 @@ export class Attachment implements Resource {
   }
 
   /** The object is collected, and never had a buffer that somebody could still use. */
-  bytesCollected(): void {
-    if (this.#buffer === null && !this.#isEnded) this.closeAtExit();
+  accessCollected(): void {
+    if (this.#buffer === null && !this.hasEnded) this.closeAtExit();
   }
 
   bufferCollected(): void {
@@ -313,5 +343,7 @@ export class Attachment implements Resource {
   }
 }
 
-const allBytes = new FinalizationRegistry<Attachment>((attachment) => attachment.bytesCollected());
+const accesses = new FinalizationRegistry<{ attachment: Attachment }>(
+  ({ attachment }) => attachment.accessCollected(),
+);
 const buffers = new FinalizationRegistry<Attachment>((attachment) => attachment.bufferCollected());

@@ -120,10 +120,14 @@ export class ErrorState {
 
   /** The last operation succeeded; returns `true` for it to return. */
   clear(): true {
+    if (this.code !== "NoError") this.#forget();
+    return true;
+  }
+
+  #forget(): void {
     this.code = "NoError";
     this.text = "";
     this.#failure = null;
-    return true;
   }
 
   /**

@@ -1,6 +1,6 @@
 import process from "node:process";
 import { isClosed } from "./at_exit.ts";
-import { Attachment, Bytes, noLock, refuseNested } from "./attachment.ts";
+import { Access, Attachment, noLock, refuseNested } from "./attachment.ts";
 import { Failure } from "./backends/errno.ts";
 import { backendOf } from "./backends/mod.ts";
 import { type Backend, type Lock, PRIVATE, type Segment } from "./backends/types.ts";
@@ -90,6 +90,7 @@ export interface OpenOptions {
 /** How long `createOrAttach` waits for a process that is making the segment. */
 const OPEN_TIMEOUT_MS = 5000;
 
+const NOT_LOCKED = "this object does not hold the lock; lock() first";
 const NOT_ATTACHED = "this object is not attached; create() or attach() first";
 
 const PROMISE_TO_OPEN =
@@ -132,8 +133,7 @@ export class SharedMemory implements Disposable {
   /** What the user has chosen instead of a key. */
   #chosen: NativeIpcKey | string | null = null;
   #names: Names | null = NO_NAMES;
-  #attachment: Attachment | null = null;
-  #bytes: Bytes | null = null;
+  readonly #access = new Access();
   #data: Uint8Array | null = null;
   readonly #errors = new ErrorState("SharedMemory");
 
@@ -367,8 +367,7 @@ export class SharedMemory implements Disposable {
   detach(): boolean {
     const attachment = this.#current;
     if (attachment === null) return this.#notAttached("detach");
-    this.#attachment = null;
-    this.#bytes = null;
+    this.#access.end();
     this.#data = null;
     try {
       attachment.end();
@@ -458,7 +457,14 @@ export class SharedMemory implements Disposable {
    * `lockAsync()` waits for it, has got it for this object, or has been given up a moment ago
    */
   lock(): boolean {
-    return this.#lock("lock");
+    const { attachment } = this.#access;
+    if (!attachment || attachment.isEnded || attachment.isLocked) return this.#lock("lock");
+    try {
+      attachment.lock(this.#access);
+    } catch (error) {
+      return this.#lockFailed("lock", error);
+    }
+    return this.#errors.clear();
   }
 
   /**
@@ -499,7 +505,7 @@ export class SharedMemory implements Disposable {
     try {
       await this.#lockAsync("lockAsync", options);
     } catch (error) {
-      return this.#errors.fail("lockAsync", this.#shownKey(), error, "LockError");
+      return this.#lockFailed("lockAsync", error);
     }
     return this.#errors.clear();
   }
@@ -533,7 +539,7 @@ export class SharedMemory implements Disposable {
       );
     }
     if (!this.#lock("withLock")) throw this.#errors.lastException(this.#shownKey());
-    const attachment = this.#attachment!;
+    const attachment = this.#access.attachment!;
     const hold = attachment.lastHold;
     try {
       const result = fn();
@@ -590,15 +596,15 @@ export class SharedMemory implements Disposable {
    * @returns `false` with `LockError` if this object does not hold the lock
    */
   unlock(): boolean {
-    const attachment = this.#current;
-    if (attachment === null) return this.#notAttached("unlock", "LockError");
+    const { attachment } = this.#access;
+    if (!attachment || attachment.isEnded) return this.#notAttached("unlock", "LockError");
+    if (!attachment.isLocked) {
+      return this.#lockFailed("unlock", new Failure("LockError", NOT_LOCKED));
+    }
     try {
-      if (!attachment.isLocked) {
-        throw new Failure("LockError", "this object does not hold the lock; lock() first");
-      }
       attachment.unlock();
     } catch (error) {
-      return this.#errors.fail("unlock", this.#shownKey(), error, "LockError");
+      return this.#lockFailed("unlock", error);
     }
     return this.#errors.clear();
   }
@@ -628,11 +634,15 @@ export class SharedMemory implements Disposable {
     try {
       if (attachment.isLocked) throw new Failure("LockError", "this object holds the lock already");
       const limit = timeoutMs === Infinity ? undefined : timeoutMs;
-      if (attachment.lock(this.#bytes!, limit)) return this.#errors.clear();
+      if (attachment.lock(this.#access, limit)) return this.#errors.clear();
       throw timedOut(timeoutMs, attachment.holder());
     } catch (error) {
-      return this.#errors.fail(operation, this.#shownKey(), error, "LockError");
+      return this.#lockFailed(operation, error);
     }
+  }
+
+  #lockFailed(operation: string, error: unknown): false {
+    return this.#errors.fail(operation, this.#shownKey(), error, "LockError");
   }
 
   /** Returns what unlocks it again, unless that has been done since. */
@@ -643,7 +653,7 @@ export class SharedMemory implements Disposable {
     const attachment = this.#current;
     if (attachment === null) throw new Failure("LockError", NOT_ATTACHED);
     let hold = 0;
-    if (!await attachment.lockAsync(this.#bytes!, options, (taken) => hold = taken)) {
+    if (!await attachment.lockAsync(this.#access, options, (taken) => hold = taken)) {
       throw timedOut(timeout, attachment.holder());
     }
     if (signal?.aborted) {
@@ -672,7 +682,7 @@ export class SharedMemory implements Disposable {
           stale: options.stale ?? "replace",
           timeoutMs: options.timeout ?? OPEN_TIMEOUT_MS,
           initialize: initialize === undefined ? null : (segment: Segment) => {
-            adopt(segment).initialize(this.#bytes!, () => {
+            adopt(segment).initialize(this.#access, () => {
               refuseThenable(initialize(this.data()!), PROMISE_TO_OPEN);
             });
           },
@@ -715,12 +725,12 @@ export class SharedMemory implements Disposable {
       try {
         segment = open(backend, nativeKey, lock, adopt);
       } catch (error) {
-        this.#attachment?.end(); // it may have come as far as that
-        this.#attachment = null;
+        this.#access.attachment?.end(); // it may have come as far as that
+        this.#access.end();
         lock?.close();
         throw error;
       }
-      if (this.#attachment === null) adopt(segment);
+      if (!this.#access.attachment) adopt(segment);
     } catch (error) {
       return this.#errors.fail(operation, this.#shownKey(), error);
     }
@@ -730,21 +740,15 @@ export class SharedMemory implements Disposable {
   /** Makes the attached segment this object's. */
   #adopt(segment: Segment, backend: Backend, lock: Lock | null, mode: AccessMode): Attachment {
     this.#data = null;
-    this.#bytes = new Bytes();
-    return this.#attachment = new Attachment(
-      backend,
-      segment,
-      lock,
-      this.#bytes,
-      mode === AccessMode.ReadWrite,
-    );
+    const isWritable = mode === AccessMode.ReadWrite;
+    return new Attachment(backend, segment, lock, this.#access, isWritable);
   }
 
   /** The buffer of the segment that this object is attached to. */
   #buffer(operation: string): ArrayBuffer {
     try {
       if (this.#current === null) throw new Failure("NotFound", NOT_ATTACHED);
-      const buffer = this.#current.expose(this.#bytes!);
+      const buffer = this.#current.expose(this.#access);
       this.#data ??= new Uint8Array(buffer); // now: it may be transferred away
       return buffer;
     } catch (error) {
@@ -778,7 +782,8 @@ export class SharedMemory implements Disposable {
 
   /** `null` also once the end of the program has ended it. */
   get #current(): Attachment | null {
-    return this.#attachment?.isEnded === false ? this.#attachment : null;
+    const { attachment } = this.#access;
+    return attachment?.isEnded === false ? attachment : null;
   }
 
   #notAttached(operation: string, code: "NotFound" | "LockError" = "NotFound"): false {

@@ -55,7 +55,7 @@ const SIGNATURES = {
   semget: { args: ["i32", "i32", "i32"], returns: "i32" }, // (key, count, flags)
   // (id, index, cmd, union semun)
   semctl: { args: ["i32", "i32", "i32", "u64"], returns: "i32", fixed: 3 },
-  semop: { args: ["i32", "u64", "u64"], returns: "i32" }, // (id, sembuf *, count)
+  semop: { args: ["i32", "usize", "usize"], returns: "i32" }, // (id, sembuf *, count)
 } as const satisfies CSignatures;
 
 const LINUX_SIGNATURES = {
@@ -70,7 +70,7 @@ const LINUX_SIGNATURES = {
   readdir: { args: ["u64"], returns: "u64" }, // (DIR *) -> struct dirent *
   closedir: { args: ["u64"], returns: "i32" },
   madvise: { args: ["u64", "u64", "i32"], returns: "i32" }, // (addr, length, advice)
-  semtimedop: { args: ["i32", "u64", "u64", "u64"], returns: "i32" }, // (id, sembuf *, count, timespec *)
+  semtimedop: { args: ["i32", "usize", "usize", "usize"], returns: "i32" }, // (id, sembuf *, count, timespec *)
 } as const satisfies CSignatures;
 
 const DARWIN_SIGNATURES = {

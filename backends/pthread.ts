@@ -1,5 +1,5 @@
 import { UnsupportedError } from "../errors.ts";
-import type { CFunctions, CSignatures, Pointer } from "../ffi/types.ts";
+import type { CFunctions, CSignatures, Usize } from "../ffi/types.ts";
 import {
   CLOCK_MONOTONIC,
   CLOCK_REALTIME,
@@ -32,8 +32,8 @@ const SIGNATURES = {
   pthread_mutexattr_setrobust: { args: ["u64", "i32"], returns: "i32" },
   pthread_mutexattr_settype: { args: ["u64", "i32"], returns: "i32" },
   pthread_mutex_init: { args: ["u64", "u64"], returns: "i32" }, // (mutex, attr)
-  pthread_mutex_trylock: { args: ["pointer"], returns: "i32" },
-  pthread_mutex_unlock: { args: ["pointer"], returns: "i32" },
+  pthread_mutex_trylock: { args: ["usize"], returns: "i32" },
+  pthread_mutex_unlock: { args: ["usize"], returns: "i32" },
   pthread_mutex_consistent: { args: ["u64"], returns: "i32" },
 } as const satisfies CSignatures;
 
@@ -57,7 +57,7 @@ export class PthreadMutex extends RobustNode {
   /** The word that the kernel knows: the thread that holds it, and two bits. */
   declare readonly holder: Int32Array;
   declare readonly address: bigint;
-  declare readonly pointer: Pointer;
+  declare readonly pointer: Usize;
 
   constructor(pthreads: Pthreads, address: bigint) {
     // A buffer of its own: that of the segment may be transferred away while the mutex is held.
@@ -148,8 +148,8 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
     return this.#libc.ffi.arrayBuffer(address, byteLength);
   }
 
-  pointer(address: bigint): Pointer {
-    return this.#libc.ffi.pointer(address);
+  pointer(address: bigint): Usize {
+    return this.#libc.ffi.usize(address);
   }
 
   /** What tells the thread ids of one container from those of another. */

@@ -1,4 +1,5 @@
 import { IPC_NOWAIT, SEM_UNDO } from "./constants.ts";
+import type { Usize } from "../ffi/types.ts";
 import type { Libc } from "./libc.ts";
 import type { SystemConstants } from "./system.ts";
 
@@ -18,28 +19,48 @@ const TIMESPEC = 16 * SEMBUF_BYTES; // aligned to 8
 const SLICE = TIMESPEC + TIMESPEC_BYTES;
 const STATUS = SLICE + TIMESPEC_BYTES;
 
+/** What one atomic call does to a semaphore: an array of `struct sembuf`. */
+export class Operation {
+  declare readonly steps: Usize;
+  declare readonly count: Usize;
+  readonly #semop: Libc["c"]["semop"];
+
+  constructor({ c, ffi }: Libc, steps: bigint, count: bigint) {
+    this.steps = ffi.usize(steps);
+    this.count = ffi.usize(count);
+    this.#semop = c.semop;
+  }
+
+  /** Does it to the semaphore `id`: 0, or -1 with `errno`. */
+  apply(id: number): number {
+    return this.#semop(id, this.steps, this.count);
+  }
+}
+
 /** The structures that semaphore calls point to, in C memory, as that is the fastest. */
 export class Operations {
-  /**
-   * As one atomic call: take 1, and then the value must be 0. What takes a lock whose value a peer has
-   * raised above 1 would let two in. The first of the two alone takes one of a semaphore.
-   */
-  readonly down: bigint;
+  /** Take one of a semaphore. */
+  declare readonly down: Operation;
   /** The same without waiting. */
-  readonly tryDown: bigint;
-  /** As one atomic call: if the value is 0 still, add 1. */
-  readonly unlock: bigint;
-  /** As one atomic call: if the value is 0, be the one for whom it is 0, with the kernel's undo. */
-  readonly takeOver: bigint;
-  /** As one atomic call: nothing, but the kernel notes that this process did it. */
-  readonly touch: bigint;
-  /** As one atomic call: nothing, but the end of this process adds 1 more. */
-  readonly undoTwice: bigint;
-  readonly timespec: bigint;
+  declare readonly tryDown: Operation;
+  /** Take 1, and then the value must be 0: to take a lock whose value a peer has raised above 1 would let two in. */
+  declare readonly lock: Operation;
+  /** The same without waiting. */
+  declare readonly tryLock: Operation;
+  /** If the value is 0 still, add 1. */
+  declare readonly unlock: Operation;
+  /** If the value is 0, be the one for whom it is 0, with the kernel's undo. */
+  declare readonly takeOver: Operation;
+  /** Nothing, but the kernel notes that this process did it. */
+  declare readonly touch: Operation;
+  /** Nothing, but the end of this process adds 1 more. */
+  declare readonly undoTwice: Operation;
+  readonly timespec: Usize;
   /** The time that a wait on another thread lasts at most. */
-  readonly slice: bigint;
+  readonly slice: Usize;
   readonly status: bigint;
-  readonly #address: bigint;
+  readonly #step: Operation;
+  readonly #settle: Operation;
   readonly #view: DataView;
   /** Where what is in the structure at `status`. */
   readonly #fields: SystemConstants["SEMID_DS"];
@@ -47,36 +68,40 @@ export class Operations {
   constructor(libc: Libc, sliceMs: number) {
     const { SEMID_DS } = libc.constants;
     const { address, view } = libc.allocate(STATUS + SEMID_DS.bytes);
-    this.#address = address;
     this.#view = view;
     this.#fields = SEMID_DS;
-    this.down = this.#sembuf(DOWN, -1, SEM_UNDO);
-    this.#sembuf(DOWN + 1, 0, IPC_NOWAIT);
-    this.tryDown = this.#sembuf(TRY_DOWN, -1, SEM_UNDO | IPC_NOWAIT);
-    this.#sembuf(TRY_DOWN + 1, 0, IPC_NOWAIT);
-    this.unlock = this.#sembuf(UNLOCK, 0, IPC_NOWAIT);
-    this.#sembuf(UNLOCK + 1, 1, SEM_UNDO);
-    this.takeOver = this.#sembuf(TAKE_OVER, 0, IPC_NOWAIT);
-    this.#sembuf(TAKE_OVER + 1, 1, 0);
-    this.#sembuf(TAKE_OVER + 2, -1, SEM_UNDO);
-    this.touch = this.#sembuf(TOUCH, 1, 0);
-    this.#sembuf(TOUCH + 1, -1, 0);
-    this.undoTwice = this.#sembuf(UNDO_TWICE, 1, 0);
-    this.#sembuf(UNDO_TWICE + 1, -1, SEM_UNDO);
-    this.timespec = address + BigInt(TIMESPEC);
-    this.slice = this.#time(SLICE, sliceMs);
+    const operation = (index: number, ...steps: [op: number, flags: number][]) => {
+      for (const [i, [op, flags]] of steps.entries()) this.#sembuf(index + i, op, flags);
+      const begin = address + BigInt(index * SEMBUF_BYTES);
+      return new Operation(libc, begin, BigInt(steps.length));
+    };
+    const isZero = [0, IPC_NOWAIT] as [number, number];
+    this.lock = operation(DOWN, [-1, SEM_UNDO], isZero);
+    this.down = operation(DOWN, [-1, SEM_UNDO]);
+    this.tryLock = operation(TRY_DOWN, [-1, SEM_UNDO | IPC_NOWAIT], isZero);
+    this.tryDown = operation(TRY_DOWN, [-1, SEM_UNDO | IPC_NOWAIT]);
+    this.unlock = operation(UNLOCK, isZero, [1, SEM_UNDO]);
+    this.takeOver = operation(TAKE_OVER, isZero, [1, 0], [-1, SEM_UNDO]);
+    this.touch = operation(TOUCH, [1, 0], [-1, 0]);
+    this.undoTwice = operation(UNDO_TWICE, [1, 0], [-1, SEM_UNDO]);
+    this.#step = operation(STEP, [0, 0]);
+    this.#settle = operation(SETTLE, isZero, isZero);
+    this.timespec = libc.ffi.usize(address + BigInt(TIMESPEC));
+    this.slice = libc.ffi.usize(address + BigInt(SLICE));
+    this.#time(SLICE, sliceMs);
     this.status = address + BigInt(STATUS);
   }
 
   /** A step that is not the usual one. */
-  step(count: number, flags: number): bigint {
-    return this.#sembuf(STEP, count, flags);
+  step(count: number, flags: number): Operation {
+    this.#sembuf(STEP, count, flags);
+    return this.#step;
   }
 
-  /** As one atomic call: if the value is exactly `value`, make it 0. */
-  settle(value: number): bigint {
-    this.#sembuf(SETTLE + 1, 0, IPC_NOWAIT);
-    return this.#sembuf(SETTLE, -value, IPC_NOWAIT);
+  /** If the value is exactly `value`, make it 0. */
+  settle(value: number): Operation {
+    this.#sembuf(SETTLE, -value, IPC_NOWAIT);
+    return this.#settle;
   }
 
   setTimeout(ms: number): void {
@@ -105,19 +130,17 @@ export class Operations {
   }
 
   /** `{ sem_num: 0, sem_op, sem_flg }` */
-  #sembuf(index: number, op: number, flags: number): bigint {
+  #sembuf(index: number, op: number, flags: number): void {
     const offset = index * SEMBUF_BYTES;
     this.#view.setUint16(offset, 0, true);
     this.#view.setInt16(offset + 2, op, true);
     this.#view.setInt16(offset + 4, flags, true);
-    return this.#address + BigInt(offset);
   }
 
   /** `struct timespec` */
-  #time(offset: number, ms: number): bigint {
+  #time(offset: number, ms: number): void {
     const seconds = Math.trunc(ms / 1000);
     this.#view.setBigInt64(offset, BigInt(seconds), true);
     this.#view.setBigInt64(offset + 8, BigInt(Math.trunc((ms - seconds * 1000) * 1e6)), true);
-    return this.#address + BigInt(offset);
   }
 }

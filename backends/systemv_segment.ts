@@ -517,10 +517,10 @@ export class SystemVSegments implements SegmentBackend {
   enter(
     lock: Lock,
     isUsed: () => boolean,
-    deadline = performance.now() + ENTER_MS,
+    deadline?: number,
     mayBeHeld = isUsed,
   ): boolean {
-    for (;;) {
+    for (let end = deadline;;) {
       if (lock.acquire(SECTION_MS)) return true;
       if (isUsed()) return false;
       if (lock.mayBePending()) {
@@ -530,7 +530,9 @@ export class SystemVSegments implements SegmentBackend {
             "free when the event loop has turned; await something, and try again",
         );
       }
-      const left = deadline - performance.now();
+      const now = performance.now();
+      end ??= now + ENTER_MS - SECTION_MS; // the clock is not read by those who need not wait
+      const left = end - now;
       if (left <= 0) break;
       if (lock.recover(() => !mayBeHeld(), left)) return true;
     }

@@ -31,7 +31,7 @@ import type { Libc } from "./libc.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./systemv_key_file.ts";
 import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "./pause.ts";
 import { limitsOf } from "./systemv_limits.ts";
-import { Operations } from "./systemv_operations.ts";
+import { type Operation, Operations } from "./systemv_operations.ts";
 import { ownerOf } from "./systemv_owner.ts";
 import { REMOVING, sweepOnce } from "./systemv_sweep.ts";
 import { changeTimeOf, wasNeverUsed } from "./systemv_tables.ts";
@@ -62,19 +62,25 @@ const ERRORS: ErrnoTable = {
 
 /** A set of one semaphore, found by Qt's rules through its key file. */
 class SystemVSemaphore implements Lock {
+  // `declare` and no `#` for what each lock and unlock reads: see sync/place.ts. They call `semop` themselves, as
+  // engines inline calls only five deep or so.
+
   readonly identity: string;
   readonly #libc: Libc;
-  readonly #operations: Operations;
+  declare private readonly semop: Libc["c"]["semop"];
+  declare private readonly operations: Operations;
+  /** Takes it, if that can be had at once. */
+  declare private readonly tryDown: Operation;
   readonly #waits: Waits;
   readonly #path: KeyPath;
   readonly #initialValue: number;
   /** The lock of a segment: removed together with the segment, not by its owner. */
-  readonly #guard: boolean;
+  declare private readonly guard: boolean;
   /** How many calls on other threads wait, by identity. */
   readonly #inFlight: Map<string, number>;
   readonly #errors: ErrnoTable;
   #file: KeyFile | null = null;
-  #id = -1;
+  private id = -1;
   isOwner = false;
   /** The process that last changed a lock which seems to be nobody's, and since when it does. */
   #suspect = { id: -1, pid: 0, since: 0 };
@@ -89,16 +95,19 @@ class SystemVSemaphore implements Lock {
     path: KeyPath,
     value: number,
     guard: boolean,
+    errors: ErrnoTable,
   ) {
     this.#libc = libc;
+    this.semop = libc.c.semop;
     this.#inFlight = inFlight;
-    this.#operations = operations;
+    this.operations = operations;
     this.#waits = waits;
     this.#path = path;
     this.#initialValue = value;
-    this.#guard = guard;
+    this.guard = guard;
+    this.tryDown = guard ? operations.tryLock : operations.tryDown;
     this.identity = `${path.projectId} ${path.path}`;
-    this.#errors = { ...ERRORS, ...limitsOf(libc.os).semaphores };
+    this.#errors = errors;
   }
 
   get nativeKey(): string {
@@ -170,10 +179,10 @@ class SystemVSemaphore implements Lock {
       return null;
     }
     this.#file = file;
-    this.#id = id;
+    this.id = id;
     this.isOwner = owner;
     // The flock tells the others of us that it is in use, and ends with the process at the latest.
-    if (!this.#guard) file.flock(LOCK_SH | LOCK_NB);
+    if (!this.guard) file.flock(LOCK_SH | LOCK_NB);
     return result;
   }
 
@@ -186,9 +195,9 @@ class SystemVSemaphore implements Lock {
   /** Sets the value. Until then that of a new one is 0, and whoever comes in between waits for it. */
   #initialize(id: number, isNew: boolean): "open" | "taken" | null {
     const { c } = this.#libc;
-    const take = isNew && this.#guard;
+    const take = isNew && this.guard;
     const result = take
-      ? c.semop(id, this.#operations.takeOver, 3n)
+      ? this.operations.takeOver.apply(id)
       : c.semctl(id, 0, this.#libc.constants.SETVAL, BigInt(this.#initialValue));
     if (result === 0) return take ? "taken" : "open";
     const errno = this.#libc.errno();
@@ -199,49 +208,42 @@ class SystemVSemaphore implements Lock {
   }
 
   /** macOS says EINVAL too if there is no room to note what is to be undone, as in sysv_sem.c. */
-  #saysRemoved(errno: number, id = this.#id): boolean {
+  #saysRemoved(errno: number, id = this.id): boolean {
     if (errno !== EINVAL || this.#libc.os !== "darwin") return errno === EINVAL || errno === EIDRM;
     return this.#get("GETPID", id) === -1;
   }
 
-  #get(command: "GETPID" | "GETVAL", id = this.#id): number {
+  #get(command: "GETPID" | "GETVAL", id = this.id): number {
     return this.#libc.c.semctl(id, 0, this.#libc.constants[command], 0n);
   }
 
   /** That nobody else may change it; `false` if it is gone. */
   #check(id: number, file: KeyFile): boolean {
     if (isShared(this.#path.permissions)) return true;
-    if (this.#libc.c.semctl(id, 0, IPC_STAT, this.#operations.status) === -1) {
+    if (this.#libc.c.semctl(id, 0, IPC_STAT, this.operations.status) === -1) {
       const errno = this.#libc.errno();
       if (errno === EINVAL || errno === EIDRM) return false;
       throw failure("semctl", errno, this.#errors, this.nativeKey);
     }
     const user = this.#libc.c.geteuid();
-    const other = this.#operations.users.find((uid) => uid !== user);
+    const other = this.operations.users.find((uid) => uid !== user);
     if (other !== undefined) throw this.#othersFailure(this.#libc.userName(other));
     // Who marked it was killed before he could delete the file; or he is about to, and it is left to him.
-    const isMarked = (this.#operations.mode & REMOVING) !== 0;
+    const isMarked = (this.operations.mode & REMOVING) !== 0;
     if (!isMarked || this.#unmark(id, file)) file.checkedId = id;
     return true;
   }
 
   #othersFailure(owner: string, errno?: number): Failure {
     const call = errno === undefined ? "" : ` [semget ${this.nativeKey}: ${errnoText(errno)}]`;
-    const text = othersText(this.#guard ? "lock" : "semaphore", owner, "key or a TMPDIR");
+    const text = othersText(this.guard ? "lock" : "semaphore", owner, "key or a TMPDIR");
     return new Failure("PermissionDenied", text + call, "semget", errno);
   }
 
   acquire(timeoutMs = Infinity): boolean {
-    const { tryDown } = this.#operations;
-    if (this.#id !== -1 && this.#libc.c.semop(this.#id, tryDown, this.#downCount) === 0) {
-      return true;
-    }
+    const { id, tryDown } = this;
+    if (id !== -1 && this.semop(id, tryDown.steps, tryDown.count) === 0) return true;
     return this.#modify(-1, timeoutMs);
-  }
-
-  /** How many steps of `down` there are to take it. */
-  get #downCount(): bigint {
-    return this.#guard ? 2n : 1n;
   }
 
   async acquireInBackground(): Promise<boolean> {
@@ -254,47 +256,56 @@ class SystemVSemaphore implements Lock {
       await pause(this.#pauseMs);
       return false;
     }
-    const id = this.#id;
-    const { down, slice } = this.#operations;
+    const id = this.id;
+    const { lock, down, slice } = this.operations;
+    const { steps, count } = this.guard ? lock : down;
     const { semtimedop } = this.#libc.background;
     const inFlight = this.#inFlight;
     inFlight.set(this.identity, (inFlight.get(this.identity) ?? 0) + 1);
     let result: number;
     try {
-      result = await semtimedop(id, down, this.#downCount, slice);
+      result = await semtimedop(id, steps, count, slice);
     } finally {
       const others = inFlight.get(this.identity)! - 1;
       if (others > 0) inFlight.set(this.identity, others);
       else inFlight.delete(this.identity);
     }
-    if (this.#id === id) return result === 0 || this.acquire(0); // which meets what went wrong
+    if (this.id === id) return result === 0 || this.acquire(0); // which meets what went wrong
     // Closed or made again meanwhile: what was taken is given back.
-    if (result === 0 && this.#guard) this.#libc.c.semop(id, this.#operations.unlock, 2n);
-    else if (result === 0) this.#libc.c.semop(id, this.#operations.step(1, SEM_UNDO), 1n);
+    if (result === 0 && this.guard) this.operations.unlock.apply(id);
+    else if (result === 0) this.operations.step(1, SEM_UNDO).apply(id);
     return false;
   }
 
   release(count = 1): void {
+    if (!this.guard) return this.#add(count);
+    const { unlock } = this.operations;
+    if (this.semop(this.id, unlock.steps, unlock.count) !== 0) this.#unlockFailed();
+  }
+
+  #add(count: number): void {
     if (count > this.#room()) throw failure("semop", ERANGE, this.#errors, this.nativeKey);
-    if (this.#guard) this.#unlock();
-    else this.#modify(count);
+    this.#modify(count);
   }
 
   /** How many there may be more, as far as the system does not see to it: macOS would go on from 0. */
   #room(): number {
-    if (this.#libc.os !== "darwin" || this.#guard) return SEMVMX;
+    if (this.#libc.os !== "darwin") return SEMVMX;
     return SEMVMX - Math.max(0, this.#get("GETVAL"));
   }
 
   /** A lock that somebody reset or removed is not ours any more: adding 1 would let two in. */
   #unlock(): void {
-    if (this.#libc.c.semop(this.#id, this.#operations.unlock, 2n) === 0) return;
+    if (this.operations.unlock.apply(this.id) !== 0) this.#unlockFailed();
+  }
+
+  #unlockFailed(): void {
     const errno = this.#libc.errno();
     if (errno === EINVAL || errno === EIDRM) return;
     if (errno !== EAGAIN) throw failure("semop", errno, this.#errors, this.nativeKey);
     const value = this.#get("GETVAL");
     if (value > 0 && this.#settle(value)) {
-      this.#libc.c.semop(this.#id, this.#operations.unlock, 2n);
+      this.operations.unlock.apply(this.id);
     }
   }
 
@@ -303,25 +314,25 @@ class SystemVSemaphore implements Lock {
    * it: what it would take back from them, when they end, would be taken from another holder.
    */
   #settle(value: number): boolean {
-    const { c } = this.#libc;
-    if (c.semop(this.#id, this.#operations.settle(value), 2n) !== 0) return false;
-    c.semctl(this.#id, 0, this.#libc.constants.SETVAL, 0n);
-    return c.semop(this.#id, this.#operations.takeOver, 3n) === 0;
+    if (this.operations.settle(value).apply(this.id) !== 0) return false;
+    this.#libc.c.semctl(this.id, 0, this.#libc.constants.SETVAL, 0n);
+    return this.operations.takeOver.apply(this.id) === 0;
   }
 
   /** `semop` with everything that can happen to it; `false` after the timeout. */
   #modify(step: number, timeoutMs = Infinity): boolean {
+    if (this.id === -1 && this.open(SystemSemaphoreMode.Open)) return true;
     const deadline = performance.now() + timeoutMs;
-    const takesLock = this.#guard;
+    const takesLock = this.guard;
     let flags = SEM_UNDO;
     for (let slice = this.#waits.next();; slice = this.#waits.next(slice)) {
-      if (this.#id === -1 && this.open(SystemSemaphoreMode.Open)) return true;
+      if (this.id === -1 && this.open(SystemSemaphoreMode.Open)) return true;
       const left = deadline - performance.now();
       const ms = this.#mayBlock(left, slice) ? Infinity : Math.min(Math.max(0, left), slice);
-      const errno = this.#waits.change(this.#id, { step, flags, takesLock }, ms);
+      const errno = this.#waits.change(this.id, { step, flags, takesLock }, ms);
       if (errno === 0) return true;
       if (errno === EAGAIN) {
-        const state = this.#guard ? this.#mend() : "held";
+        const state = this.guard ? this.#mend() : "held";
         if (state === "taken") return true;
         if (state === "held" && left <= slice) return false;
       } else if (this.#saysRemoved(errno)) {
@@ -350,7 +361,7 @@ class SystemVSemaphore implements Lock {
     if (value > 1) {
       // Qt's create() sets 1 while somebody holds the lock, who then adds 1.
       if (this.#file?.isCurrent()) return this.#settle(value) ? "taken" : "mended";
-      this.#libc.c.semctl(this.#id, 0, IPC_RMID, 0n); // as who was killed was about to
+      this.#libc.c.semctl(this.id, 0, IPC_RMID, 0n); // as who was killed was about to
       return "mended";
     }
     if (value < 0) return this.#libc.errno() === EACCES ? "held" : "mended"; // else it is removed
@@ -367,10 +378,10 @@ class SystemVSemaphore implements Lock {
     const pid = this.#lastUser();
     const alive = pid === 0 ? !this.#isUnused() : this.#libc.isRunning(pid);
     const { id, pid: suspect, since } = this.#suspect;
-    if (!alive && id === this.#id && suspect === pid) {
+    if (!alive && id === this.id && suspect === pid) {
       return performance.now() - since >= ABANDONED_MS;
     }
-    this.#suspect = { id: alive ? -1 : this.#id, pid, since: performance.now() };
+    this.#suspect = { id: alive ? -1 : this.id, pid, since: performance.now() };
     return false;
   }
 
@@ -380,7 +391,7 @@ class SystemVSemaphore implements Lock {
   }
 
   #isUnused(): boolean {
-    return this.#readStatus() && wasNeverUsed(this.#libc, this.#operations.hasTimeOfUse);
+    return this.#readStatus() && wasNeverUsed(this.#libc, this.operations.hasTimeOfUse);
   }
 
   /** Of several that find the lock nobody's only one takes it. */
@@ -388,7 +399,7 @@ class SystemVSemaphore implements Lock {
     const file = this.#file;
     if (file === null || !file.flock(LOCK_EX | LOCK_NB)) return false;
     try {
-      return mayTake() && this.#libc.c.semop(this.#id, this.#operations.takeOver, 3n) === 0;
+      return mayTake() && this.operations.takeOver.apply(this.id) === 0;
     } finally {
       file.flock(LOCK_UN);
     }
@@ -402,7 +413,7 @@ class SystemVSemaphore implements Lock {
   }
 
   holder(): number | null {
-    if (this.#id === -1 || this.#get("GETVAL") !== 0) return null;
+    if (this.id === -1 || this.#get("GETVAL") !== 0) return null;
     return this.#lastUser() || null;
   }
 
@@ -432,17 +443,17 @@ class SystemVSemaphore implements Lock {
   #remove(withFile: boolean): void {
     const { c } = this.#libc;
     const file = this.#file!;
-    if (!this.#guard) c.semop(this.#id, this.#operations.touch, 2n);
+    if (!this.guard) this.operations.touch.apply(this.id);
     const exists = this.#readStatus();
     const isAlone = this.#isAlone(file);
     const isMarked = !exists || this.#mark(isAlone ? REMOVING : INHERITED);
     if (!isAlone || !isMarked) {
-      if (this.#guard) this.#unlock(); // another user's can only be left
+      if (this.guard) this.#unlock(); // another user's can only be left
     } else {
-      if (this.#guard) c.semop(this.#id, this.#operations.undoTwice, 2n);
+      if (this.guard) this.operations.undoTwice.apply(this.id);
       // If somebody else removed it, the file may have got another one since.
       if (withFile && (exists || c.semget(file.key, 0, 0) === -1)) file.unlink();
-      if (c.semctl(this.#id, 0, IPC_RMID, 0n) === -1 && this.#guard) this.#unlock();
+      if (c.semctl(this.id, 0, IPC_RMID, 0n) === -1 && this.guard) this.#unlock();
     }
     this.#drop();
   }
@@ -452,7 +463,7 @@ class SystemVSemaphore implements Lock {
    * holds LOCK_SH: for a moment, and then he will be the last one, or since he uses the lock as a semaphore.
    */
   #isAlone(file: KeyFile): boolean {
-    return !this.#guard || file.flock(LOCK_EX | LOCK_NB);
+    return !this.guard || file.flock(LOCK_EX | LOCK_NB);
   }
 
   /**
@@ -461,7 +472,7 @@ class SystemVSemaphore implements Lock {
    * at that moment would be without LOCK_SH.
    */
   close(): void {
-    const file = this.#guard ? null : this.#file;
+    const file = this.guard ? null : this.#file;
     const isToRemove = file !== null && (this.isOwner ? this.#offer() : this.#isOffered(file));
     if (isToRemove && file.flock(LOCK_EX | LOCK_NB)) this.remove();
     else this.#drop();
@@ -483,8 +494,8 @@ class SystemVSemaphore implements Lock {
     // A process that was stopped for long may find that it was swept.
     const isFound = file.isCurrent() && this.#readStatus(id);
     if (isFound) {
-      this.#operations.mode &= ~REMOVING;
-      this.#libc.c.semctl(id, 0, IPC_SET, this.#operations.status);
+      this.operations.mode &= ~REMOVING;
+      this.#libc.c.semctl(id, 0, IPC_SET, this.operations.status);
     }
     if (!isLocked) file.flock(LOCK_UN);
     return isFound;
@@ -492,26 +503,26 @@ class SystemVSemaphore implements Lock {
 
   /** Sets a mode bit in the status that was just read; `false` if this user may not. */
   #mark(bit: number): boolean {
-    if ((this.#operations.mode & bit) !== 0) return true;
-    this.#operations.mode |= bit;
-    if (this.#libc.c.semctl(this.#id, 0, IPC_SET, this.#operations.status) === 0) return true;
+    if ((this.operations.mode & bit) !== 0) return true;
+    this.operations.mode |= bit;
+    if (this.#libc.c.semctl(this.id, 0, IPC_SET, this.operations.status) === 0) return true;
     return this.#libc.errno() !== EPERM;
   }
 
   #isOffered(file: KeyFile): boolean {
     file.flock(LOCK_UN);
-    return this.#readStatus() && (this.#operations.mode & INHERITED) !== 0;
+    return this.#readStatus() && (this.operations.mode & INHERITED) !== 0;
   }
 
   /** `false` if there is no such semaphore any more. */
-  #readStatus(id = this.#id): boolean {
-    return this.#libc.c.semctl(id, 0, IPC_STAT, this.#operations.status) === 0;
+  #readStatus(id = this.id): boolean {
+    return this.#libc.c.semctl(id, 0, IPC_STAT, this.operations.status) === 0;
   }
 
   #drop(): void {
     this.#file?.close();
     this.#file = null;
-    this.#id = -1;
+    this.id = -1;
   }
 }
 
@@ -520,7 +531,7 @@ export class SystemVSemaphores implements SemaphoreBackend {
   readonly #operations: Operations;
   readonly #waits: Waits;
   readonly #inFlight = new Map<string, number>();
-
+  readonly #errors: ErrnoTable;
   readonly #projectId: number;
 
   constructor(libc: Libc, projectId = PROJECT_ID) {
@@ -528,6 +539,7 @@ export class SystemVSemaphores implements SemaphoreBackend {
     this.#projectId = projectId;
     this.#operations = new Operations(libc, BACKGROUND_SLICE_MS);
     this.#waits = waitsOf(libc, this.#operations);
+    this.#errors = { ...ERRORS, ...limitsOf(libc.os).semaphores };
   }
 
   open(
@@ -555,6 +567,7 @@ export class SystemVSemaphores implements SemaphoreBackend {
       path,
       value,
       guard,
+      this.#errors,
     );
   }
 }

@@ -39,12 +39,12 @@ class TimedWaits implements Waits {
   }
 
   change(id: number, { step, flags, takesLock }: Change, ms: number): number {
-    const exact = takesLock && flags === SEM_UNDO;
     const operations = this.#operations;
-    const operation = exact ? operations.down : operations.step(step, flags);
+    const isLock = takesLock && flags === SEM_UNDO;
+    const { steps, count } = isLock ? operations.lock : operations.step(step, flags);
     operations.setTimeout(ms);
     const { semtimedop } = this.#libc.c;
-    const result = semtimedop(id, operation, exact ? 2n : 1n, operations.timespec);
+    const result = semtimedop(id, steps, count, operations.timespec);
     return result === 0 ? 0 : this.#libc.errno();
   }
 }
@@ -67,11 +67,11 @@ class PolledWaits implements Waits {
   change(id: number, { step, flags, takesLock }: Change, ms: number): number {
     const isTry = ms !== Infinity;
     if (isTry) sleep(ms);
-    const { down, tryDown } = this.#operations;
+    const { lock, tryLock } = this.#operations;
     const operation = takesLock
-      ? (isTry ? tryDown : down)
+      ? (isTry ? tryLock : lock)
       : this.#operations.step(step, isTry ? flags | IPC_NOWAIT : flags);
-    const result = this.#libc.c.semop(id, operation, takesLock ? 2n : 1n);
+    const result = operation.apply(id);
     return result === 0 ? 0 : this.#libc.errno();
   }
 }

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #define MEASURE_NS 150e6
+#define WARM_UPS 6
 #define MAX_BATCHES 10000
 
 static double now(void) {
@@ -38,8 +39,8 @@ static inline double cost_once(void (*operation)(void), int batch) {
   return undisturbed_mean(batches, count) / batch;
 }
 
-/* The nanoseconds that one call of `operation` takes; the first time through is the warm-up. */
+/* The nanoseconds that one call of `operation` takes after the warm-up. */
 static inline double cost(void (*operation)(void), int batch) {
-  cost_once(operation, batch);
+  for (int i = 0; i < WARM_UPS; i++) cost_once(operation, batch);
   return cost_once(operation, batch);
 }

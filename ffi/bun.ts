@@ -1,6 +1,6 @@
 import process from "node:process";
 import { threadCalls } from "./threads.ts";
-import type { CFunctions, CSignatures, CType, Ffi, Pointer } from "./types.ts";
+import type { CFunctions, CSignatures, CType, Ffi, Usize } from "./types.ts";
 
 interface BunFfi {
   dlopen(
@@ -14,7 +14,7 @@ const TYPES: Readonly<Record<CType, string>> = {
   i32: "i32",
   u32: "u32",
   u64: "u64",
-  pointer: "ptr",
+  usize: "ptr",
   buffer: "ptr",
   void: "void",
 };
@@ -52,6 +52,6 @@ export function bunFfi(): Ffi {
     arrayBuffer: (address, byteLength) => ffi.toArrayBuffer(Number(address), 0, byteLength),
 
     // A number costs half of what a BigInt does.
-    pointer: (address) => Number(address) as unknown as Pointer,
+    usize: (value) => Number(value) as unknown as Usize,
   };
 }

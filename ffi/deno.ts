@@ -1,10 +1,10 @@
-import type { AsyncCFunctions, CFunctions, CSignatures, CType, Ffi, Pointer } from "./types.ts";
+import type { AsyncCFunctions, CFunctions, CSignatures, CType, Ffi, Usize } from "./types.ts";
 
 const TYPES: Readonly<Record<CType, Deno.NativeType | "void">> = {
   i32: "i32",
   u32: "u32",
   u64: "u64",
-  pointer: "u64",
+  usize: "u64",
   buffer: "buffer",
   void: "void",
 };
@@ -58,7 +58,7 @@ export const denoFfi: Ffi = {
     return Deno.UnsafePointerView.getArrayBuffer(pointer, byteLength);
   },
 
-  pointer: (address) => address as unknown as Pointer,
+  usize: (value) => value as unknown as Usize,
 };
 
 function dlopen(

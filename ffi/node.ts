@@ -1,6 +1,6 @@
 import process from "node:process";
 import { threadCalls } from "./threads.ts";
-import type { CFunctions, CSignatures, CType, Ffi, Pointer } from "./types.ts";
+import type { CFunctions, CSignatures, CType, Ffi, Usize } from "./types.ts";
 
 interface NodeLibrary {
   getFunction(name: string, signature: { arguments: string[]; return: string }): unknown;
@@ -15,7 +15,7 @@ const TYPES: Readonly<Record<CType, string>> = {
   i32: "i32",
   u32: "u32",
   u64: "u64",
-  pointer: "pointer",
+  usize: "pointer",
   buffer: "pointer", // "buffer" is slower: it accepts only some kinds of view
   void: "void",
 };
@@ -63,6 +63,6 @@ export function nodeFfi(): Ffi | undefined {
 
     arrayBuffer: (address, byteLength) => ffi.toArrayBuffer(address, byteLength, false),
 
-    pointer: (address) => address as unknown as Pointer,
+    usize: (value) => value as unknown as Usize,
   };
 }

@@ -2,19 +2,19 @@
  * The contract between a runtime's FFI and everything above it. C signatures are written once in this
  * vocabulary; each adapter translates the type names and nothing else.
  *
- * `i32` and `u32` are numbers, `u64` is a bigint (addresses, `size_t`, `long`), `pointer` is what
- * `Ffi.pointer` has made of an address, in which form it costs least to pass, `buffer` is a typed array
+ * `i32` and `u32` are numbers, `u64` is a bigint (addresses, `size_t`, `long`), `usize` is what `Ffi.usize`
+ * has made of an address or a `size_t`, in which form it costs least to pass, `buffer` is a typed array
  * whose bytes the callee may use only until it returns.
  */
-export type CType = "i32" | "u32" | "u64" | "pointer" | "buffer" | "void";
+export type CType = "i32" | "u32" | "u64" | "usize" | "buffer" | "void";
 
-/** An address in the form that the runtime's FFI passes fastest. */
-export type Pointer = { readonly [pointer]: true };
-declare const pointer: unique symbol;
+/** An address or a `size_t` in the form that the runtime's FFI passes fastest. */
+export type Usize = { readonly [usize]: true };
+declare const usize: unique symbol;
 
 export interface CSignature {
   readonly args: readonly Exclude<CType, "void">[];
-  readonly returns: Exclude<CType, "buffer" | "pointer">;
+  readonly returns: Exclude<CType, "buffer" | "usize">;
   /** Of a variadic function: how many arguments come before the variadic ones. */
   readonly fixed?: number;
 }
@@ -25,7 +25,7 @@ interface JsTypes {
   i32: number;
   u32: number;
   u64: bigint;
-  pointer: Pointer;
+  usize: Usize;
   buffer: Uint8Array;
   void: void;
 }
@@ -59,6 +59,6 @@ export interface Ffi {
   ): AsyncCFunctions<S>;
   /** An `ArrayBuffer` over foreign memory, which it neither copies nor ever frees. */
   arrayBuffer(address: bigint, byteLength: number): ArrayBuffer;
-  /** To pass the same address often. */
-  pointer(address: bigint): Pointer;
+  /** To pass the same address or `size_t`, below 2^53, often. */
+  usize(value: bigint): Usize;
 }

@@ -145,7 +145,7 @@ describe("the C library of macOS", () => {
     const unused = (count: number) => Array(count).fill("u64");
     assert.deepEqual(signatures["open"]?.args, ["buffer", "i32", ...unused(6), "u64"]);
     assert.deepEqual(signatures["semctl"]?.args, ["i32", "i32", "i32", ...unused(5), "u64"]);
-    assert.deepEqual(signatures["semop"]?.args, ["i32", "u64", "u64"]);
+    assert.deepEqual(signatures["semop"]?.args, ["i32", "usize", "usize"]);
     const intel = load("x64").signatures;
     assert.deepEqual(intel["open"]?.args, ["buffer", "i32", "u32"]);
     assert.deepEqual(intel["semctl"]?.args, ["i32", "i32", "i32", "u64"]);
