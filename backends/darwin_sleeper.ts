@@ -1,4 +1,4 @@
-import type { AsyncCFunctions, CFunctions, CSignatures, Ffi } from "../ffi/types.ts";
+import type { AsyncCFunctions, CFunctions, CSignatures, Ffi, Usize } from "../ffi/types.ts";
 import { OS_CLOCK_MACH_ABSOLUTE_TIME, OS_SYNC_SHARED } from "./darwin_constants.ts";
 import { EINTR, ETIMEDOUT } from "./errno.ts";
 import { DARWIN_LIBRARIES, type Libc } from "./libc.ts";
@@ -9,13 +9,13 @@ import type { WordSleeper } from "./word_sleeper.ts";
 const WAIT = {
   // (address, value, size, flags, clock, nanoseconds) -> how many others wait, or -1
   os_sync_wait_on_address_with_timeout: {
-    args: ["u64", "u64", "u64", "u32", "u32", "u64"],
+    args: ["usize", "u64", "u64", "u32", "u32", "u64"],
     returns: "i32",
   },
 } as const satisfies CSignatures;
 const WAKE = {
-  os_sync_wake_by_address_any: { args: ["u64", "u64", "u32"], returns: "i32" }, // (address, size, flags)
-  os_sync_wake_by_address_all: { args: ["u64", "u64", "u32"], returns: "i32" },
+  os_sync_wake_by_address_any: { args: ["usize", "u64", "u32"], returns: "i32" }, // (address, size, flags)
+  os_sync_wake_by_address_all: { args: ["usize", "u64", "u32"], returns: "i32" },
 } as const satisfies CSignatures;
 
 const WORD_BYTES = 4n;
@@ -41,14 +41,18 @@ export class DarwinSleeper implements WordSleeper {
     return c === null ? null : new DarwinSleeper(libc, c);
   }
 
-  sleep(word: bigint, value: number, ms: number): void {
+  wordAt(address: bigint): Usize {
+    return this.#libc.ffi.usize(address);
+  }
+
+  sleep(word: Usize, value: number, ms: number): void {
     const wait = this.#c.os_sync_wait_on_address_with_timeout;
     if (wait(...argumentsOf(word, value, ms)) >= 0) return;
     const errno = this.#libc.errno();
     if (errno !== ETIMEDOUT && errno !== EINTR) sleep(Math.min(ms, PAUSE_MS));
   }
 
-  async sleepInBackground(word: bigint, value: number, ms: number): Promise<void> {
+  async sleepInBackground(word: Usize, value: number, ms: number): Promise<void> {
     const { ffi } = this.#libc;
     const { os_sync_wait_on_address_with_timeout: wait } = this.#background ??= ffi.background(
       DARWIN_LIBRARIES,
@@ -58,7 +62,7 @@ export class DarwinSleeper implements WordSleeper {
     if (await wait(...argumentsOf(word, value, ms)) < 0) await pause(1);
   }
 
-  wake(word: bigint, count = 1): void {
+  wake(word: Usize, count = 1): void {
     const { os_sync_wake_by_address_any: wakeAny, os_sync_wake_by_address_all: wakeAll } = this.#c;
     if (count > ONE_BY_ONE_MAX) wakeAll(word, WORD_BYTES, OS_SYNC_SHARED);
     else for (let i = 0; i < count && wakeAny(word, WORD_BYTES, OS_SYNC_SHARED) === 0; i++);
@@ -74,7 +78,7 @@ function functionsOf(ffi: Ffi): CFunctions<typeof WAIT & typeof WAKE> | null {
 }
 
 /** A time of 0 would be none. */
-function argumentsOf(word: bigint, value: number, ms: number) {
+function argumentsOf(word: Usize, value: number, ms: number) {
   const ns = BigInt(Math.max(1, Math.ceil(ms * NS_PER_MS)));
   const clock = OS_CLOCK_MACH_ABSOLUTE_TIME;
   return [word, BigInt(value), WORD_BYTES, OS_SYNC_SHARED, clock, ns] as const;

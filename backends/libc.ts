@@ -21,7 +21,7 @@ import { constantsOf, type SystemConstants } from "./system.ts";
 import { loadFunctions } from "./variadic.ts";
 
 /** glibc has the first name; musl answers to it as well, and to the second. */
-const LINUX_LIBRARIES = ["libc.so.6", "libc.so"];
+export const LINUX_LIBRARIES = ["libc.so.6", "libc.so"];
 export const DARWIN_LIBRARIES = ["/usr/lib/libSystem.B.dylib"];
 
 /** The C functions we call, each once: those of every system. */

@@ -176,7 +176,7 @@ export function wordSleeper(id: number, read: () => number | undefined): WordSle
   if (process.platform === "win32") return new WindowsEvents(sharedKernel(), id, read);
   const library = sharedLibrary();
   if (process.platform === "darwin") return sharedDarwinSleeper(library);
-  return sharedPosixLibrary(library);
+  return sharedPosixLibrary(library).futex;
 }
 
 function sharedPosixLibrary(library: Libc): PosixLibrary {

@@ -1,4 +1,4 @@
-import type { Ffi } from "../ffi/types.ts";
+import type { Ffi, Usize } from "../ffi/types.ts";
 import { EDEADLK } from "./errno.ts";
 import { HeldList, HeldNode } from "./held_list.ts";
 import { nextPause, sleep } from "./pause.ts";
@@ -21,14 +21,14 @@ const SLEEPERS_WORD = 2;
 
 /** One of these mutexes, as one thread uses it. */
 export class OwnerMutex extends HeldNode {
-  readonly address: bigint;
+  readonly word: Usize;
   /** Who holds it: the pid, and in the lower 44 bits the thread; or 0. */
   readonly holder: BigUint64Array;
   readonly words: Int32Array;
 
-  constructor(address: bigint, buffer: ArrayBuffer) {
+  constructor(word: Usize, buffer: ArrayBuffer) {
     super();
-    this.address = address;
+    this.word = word;
     this.holder = new BigUint64Array(buffer, 0, 1);
     this.words = new Int32Array(buffer, 0, BLOCK_BYTES / 4);
   }
@@ -68,7 +68,7 @@ export class OwnerMutexes implements SharedMutexes<OwnerMutex> {
   init(): void {}
 
   join(address: bigint): OwnerMutex {
-    return new OwnerMutex(address, this.arrayBuffer(address, 16));
+    return new OwnerMutex(this.#ffi.usize(address), this.arrayBuffer(address, 16));
   }
 
   /** Whatever is in the word may be an owner. */
@@ -111,11 +111,11 @@ export class OwnerMutexes implements SharedMutexes<OwnerMutex> {
   }
 
   /** Who gives it back wakes somebody if there are sleepers; nobody wakes for a dead one. */
-  #sleep({ address, words }: OwnerMutex, ms: number): void {
+  #sleep({ word, words }: OwnerMutex, ms: number): void {
     if (this.#sleeper === null) return sleep(ms);
     Atomics.add(words, SLEEPERS_WORD, 1);
     const thread = Atomics.load(words, 0); // its lower half
-    if (thread !== 0) this.#sleeper.sleep(address, thread >>> 0, ms);
+    if (thread !== 0) this.#sleeper.sleep(word, thread >>> 0, ms);
     Atomics.sub(words, SLEEPERS_WORD, 1);
   }
 
@@ -125,11 +125,11 @@ export class OwnerMutexes implements SharedMutexes<OwnerMutex> {
   }
 
   unlock(mutex: OwnerMutex): boolean {
-    const { address, holder, words } = mutex;
+    const { word, holder, words } = mutex;
     this.held.remove(mutex);
     const self = this.#own;
     const isUnlocked = Atomics.compareExchange(holder, 0, self, 0n) === self;
-    if (Atomics.load(words, SLEEPERS_WORD) !== 0) this.#sleeper?.wake(address);
+    if (Atomics.load(words, SLEEPERS_WORD) !== 0) this.#sleeper?.wake(word);
     return isUnlocked;
   }
 }

@@ -1,5 +1,6 @@
 import type { Libc } from "./libc.ts";
 import type { PosixName } from "./posix_file.ts";
+import type { Usize } from "../ffi/types.ts";
 import type { PosixLibrary } from "./posix_library.ts";
 import { MappedSemaphore } from "./posix_mapped_semaphore.ts";
 import type { Lock } from "./types.ts";
@@ -29,7 +30,7 @@ interface Opened {
   readonly semaphore: MappedSemaphore;
   readonly note: Int32Array;
   readonly entry: BigInt64Array;
-  readonly noteAddress: bigint;
+  readonly noteWord: Usize;
 }
 
 /**
@@ -65,20 +66,20 @@ export class PosixLock implements Lock {
       }
       const left = Math.min(deadline - performance.now(), SLICE_MS);
       if (left <= 0) {
-        if (sleepers !== 0) this.#library.wake(open.noteAddress); // it may have been for us
+        if (sleepers !== 0) this.#library.futex.wake(open.noteWord); // it may have been for us
         return false;
       }
       const value = announceSleep(open);
-      if (value !== 0) this.#library.sleep(open.noteAddress, value, left);
+      if (value !== 0) this.#library.futex.sleep(open.noteWord, value, left);
     }
   }
 
   async acquireInBackground(): Promise<boolean> {
     const open = this.#opened();
-    const { semaphore, noteAddress } = open;
+    const { semaphore, noteWord } = open;
     if (!this.#takeNote(open, 0)) {
       const value = announceSleep(open);
-      if (value !== 0) await semaphore.sleepInBackground(noteAddress, value, BACKGROUND_SLICE_MS);
+      if (value !== 0) await semaphore.sleepInBackground(noteWord, value, BACKGROUND_SLICE_MS);
       if (semaphore.isClosed || !this.#takeNote(open, SLEEPERS)) return false;
     }
     if (!semaphore.isLinked()) {
@@ -132,8 +133,8 @@ export class PosixLock implements Lock {
   }
 
   /** Makes it nobody's, and wakes somebody who sleeps until that. */
-  #dropNote({ note, noteAddress }: Opened): false {
-    if ((Atomics.exchange(note, 0, 0) & SLEEPERS) !== 0) this.#library.wake(noteAddress);
+  #dropNote({ note, noteWord }: Opened): false {
+    if ((Atomics.exchange(note, 0, 0) & SLEEPERS) !== 0) this.#library.futex.wake(noteWord);
     return false;
   }
 
@@ -160,7 +161,7 @@ export class PosixLock implements Lock {
       semaphore,
       note: new Int32Array(buffer, NOTE_OFFSET, 1),
       entry: new BigInt64Array(buffer, NOTE_OFFSET, 1),
-      noteAddress: semaphore.address + BigInt(NOTE_OFFSET),
+      noteWord: this.#library.futex.wordAt(semaphore.address + BigInt(NOTE_OFFSET)),
     };
   }
 

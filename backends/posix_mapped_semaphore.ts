@@ -1,3 +1,4 @@
+import type { Usize } from "../ffi/types.ts";
 import { FAILED_ADDRESS, MAP_SHARED, O_RDWR, PROT_READ, PROT_WRITE } from "./constants.ts";
 import { EAGAIN, EINTR, EOVERFLOW, type ErrnoTable, ETIMEDOUT, Failure, failure } from "./errno.ts";
 import { PosixFile, type PosixName } from "./posix_file.ts";
@@ -143,8 +144,8 @@ export class MappedSemaphore {
   }
 
   /** Sleeps on another thread, until somebody wakes who sleeps at a word of its memory. */
-  async sleepInBackground(word: bigint, value: number, ms: number): Promise<void> {
-    await this.#use(() => this.#library.sleepInBackground(word, value, ms));
+  async sleepInBackground(word: Usize, value: number, ms: number): Promise<void> {
+    await this.#use(() => this.#library.futex.sleepInBackground(word, value, ms));
   }
 
   /** Keeps the memory until `call` is over. */

@@ -13,15 +13,8 @@ import {
 } from "./constants.ts";
 import { EBUSY, EDEADLK, ENOTRECOVERABLE, EOWNERDEAD, errnoText, ETIMEDOUT } from "./errno.ts";
 import type { Libc } from "./libc.ts";
-import {
-  addDuration,
-  CLOCK,
-  isGlibc,
-  PTHREAD_LIBRARIES,
-  type Timespec,
-  timespec,
-  tryLoad,
-} from "./posix_library.ts";
+import { CLOCK, isGlibc, PTHREAD_LIBRARIES, tryLoad } from "./posix_library.ts";
+import { addDuration, type Timespec, timespec } from "./timespec.ts";
 import { pointerOf, PREV, RobustList, RobustNode } from "./robust_list.ts";
 import { type LockOutcome, MutexLibrary, type SharedMutexes } from "./shared_mutex.ts";
 

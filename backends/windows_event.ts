@@ -1,3 +1,4 @@
+import type { Usize } from "../ffi/types.ts";
 import { type Kernel32, slice } from "./kernel32.ts";
 import { nextPause, pause, SLICE_MS } from "./pause.ts";
 import { EVENT_MODIFY_STATE } from "./windows_constants.ts";
@@ -44,7 +45,11 @@ export class WindowsEvents implements WordSleeper {
     return 0n;
   }
 
-  sleep(_word: bigint, value: number, ms: number): void {
+  wordAt(address: bigint): Usize {
+    return this.#kernel.ffi.usize(address);
+  }
+
+  sleep(_word: Usize, value: number, ms: number): void {
     const { c } = this.#kernel;
     const event = this.#open(value);
     try {
@@ -56,7 +61,7 @@ export class WindowsEvents implements WordSleeper {
     }
   }
 
-  async sleepInBackground(_word: bigint, value: number, ms: number): Promise<void> {
+  async sleepInBackground(_word: Usize, value: number, ms: number): Promise<void> {
     const { c, background } = this.#kernel;
     const event = this.#open(value);
     try {
@@ -70,7 +75,7 @@ export class WindowsEvents implements WordSleeper {
   }
 
   /** All of them: the kernel does not say how many there are. None needs to be woken for another. */
-  wake(_word: bigint, _count?: number, before?: number): void {
+  wake(_word: Usize, _count?: number, before?: number): void {
     if (before === undefined) return;
     const { OpenEventW, SetEvent, CloseHandle } = this.#kernel.c;
     const event = OpenEventW(EVENT_MODIFY_STATE, 0, this.#wideName(before));

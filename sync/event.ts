@@ -1,4 +1,5 @@
 import { checkTimeout, Waiter, type WaitOptions } from "../waiter.ts";
+import type { Usize } from "../ffi/types.ts";
 import { wordId, wordSleeper } from "../backends/mod.ts";
 import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "../backends/pause.ts";
 import type { WordSleeper } from "../backends/word_sleeper.ts";
@@ -7,6 +8,11 @@ import { HEADER_BYTES, Kind, Place } from "./place.ts";
 const [SEQUENCE_WORD, ID_WORD] = [2, 3];
 /** More than can wait. */
 const ALL = 2 ** 31 - 1;
+
+/** The clock is slow to read, and not needed to wait for ever. */
+function deadlineIn(ms: number): number {
+  return ms === Infinity ? Infinity : performance.now() + ms;
+}
 
 /** How to wait for an {@linkcode Event} without blocking the event loop. */
 export interface EventWaitOptions extends WaitOptions {
@@ -48,21 +54,21 @@ export class Event {
   static readonly BYTES = 16;
   /** What its place in the segment must be a multiple of, in bytes. */
   static readonly ALIGNMENT = 8;
-  readonly #place: Place;
-  readonly #sleeper: WordSleeper | null;
-  /** Where its sequence is. */
-  readonly #address: bigint;
+  // `private` and `declare` rather than `#`, for speed: see Place.
+
+  declare private readonly place: Place;
+  declare private readonly sleeper: WordSleeper | null;
+  /** Its sequence, for the sleeper. */
+  declare private readonly word: Usize | undefined;
   /** Those of this object who wait without blocking, and since what sequence. */
   readonly #waiters = new Map<Waiter, number>();
   #isServed = false;
 
   private constructor(place: Place) {
-    this.#place = place;
-    this.#address = place.address(4 * SEQUENCE_WORD);
-    this.#sleeper = wordSleeper(
-      place.words[ID_WORD]! >>> 0,
-      () => place.isUsable ? this.#now : undefined,
-    );
+    this.place = place;
+    const id = place.words[ID_WORD]! >>> 0;
+    this.sleeper = wordSleeper(id, () => place.isUsable ? this.now : undefined);
+    this.word = this.sleeper?.wordAt(place.address(4 * SEQUENCE_WORD));
   }
 
   /**
@@ -100,12 +106,12 @@ export class Event {
    * @throws {SyncError} `NotAttached` after detach
    */
   get sequence(): number {
-    this.#place.requireUsable("sequence");
-    return this.#now;
+    this.place.requireUsable("sequence");
+    return this.now;
   }
 
-  get #now(): number {
-    return Atomics.load(this.#place.words, SEQUENCE_WORD) >>> 0;
+  private get now(): number {
+    return Atomics.load(this.place.words, SEQUENCE_WORD) >>> 0;
   }
 
   /**
@@ -120,8 +126,8 @@ export class Event {
    */
   wait(timeoutMs = Infinity, since?: number): boolean {
     checkTimeout("Event.wait", timeoutMs);
-    this.#place.requireUsable("wait");
-    return this.#sleep(this.#checkSince("wait", since), performance.now() + timeoutMs);
+    this.place.requireUsable("wait");
+    return this.sleep(this.checkSince("wait", since), deadlineIn(timeoutMs));
   }
 
   /**
@@ -136,9 +142,9 @@ export class Event {
     const { timeout = Infinity, signal } = options;
     checkTimeout("Event.waitAsync", timeout);
     signal?.throwIfAborted();
-    this.#place.requireUsable("waitAsync");
-    const since = this.#checkSince("waitAsync", options.since);
-    if (this.#now !== since) return true;
+    this.place.requireUsable("waitAsync");
+    const since = this.checkSince("waitAsync", options.since);
+    if (this.now !== since) return true;
     if (timeout === 0) return false;
     return await this.#enter(options, since);
   }
@@ -156,13 +162,13 @@ export class Event {
    */
   waitUntil(condition: () => boolean, timeoutMs = Infinity): boolean {
     checkTimeout("Event.waitUntil", timeoutMs);
-    const deadline = performance.now() + timeoutMs;
+    const deadline = deadlineIn(timeoutMs);
     for (;;) {
-      this.#place.requireUsable("waitUntil");
-      const since = this.#now; // before the look: what is notified after it ends the wait
+      this.place.requireUsable("waitUntil");
+      const since = this.now; // before the look: what is notified after it ends the wait
       if (condition()) return true;
-      this.#place.requireUsable("waitUntil");
-      if (!this.#sleep(since, deadline)) return condition();
+      this.place.requireUsable("waitUntil");
+      if (!this.sleep(since, deadline)) return condition();
     }
   }
 
@@ -181,8 +187,8 @@ export class Event {
     const deadline = performance.now() + timeout;
     for (;;) {
       signal?.throwIfAborted();
-      this.#place.requireUsable("waitUntilAsync");
-      const since = this.#now;
+      this.place.requireUsable("waitUntilAsync");
+      const since = this.now;
       if (condition()) return true;
       const left = Math.max(0, deadline - performance.now());
       if (!await this.waitAsync({ timeout: left, signal, since })) return condition();
@@ -203,7 +209,7 @@ export class Event {
     if (!Number.isInteger(count) || count < 1) {
       throw new RangeError(`Event.notify: the count must be an integer from 1, not ${count}`);
     }
-    this.#notify("notify", Math.min(count, ALL));
+    this.wake("notify", Math.min(count, ALL));
   }
 
   /**
@@ -212,29 +218,29 @@ export class Event {
    * @throws {SyncError} `NotAttached` after detach
    */
   notifyAll(): void {
-    this.#notify("notifyAll", ALL);
+    this.wake("notifyAll", ALL);
   }
 
-  #notify(method: string, count: number): void {
-    this.#place.requireUsable(method);
+  private wake(method: string, count: number): void {
+    this.place.requireUsable(method);
     // First: who is about to sleep does not, since the kernel compares, and who is woken sees it.
-    const before = Atomics.add(this.#place.words, SEQUENCE_WORD, 1) >>> 0;
-    this.#sleeper?.wake(this.#address, count, before);
+    const before = Atomics.add(this.place.words, SEQUENCE_WORD, 1) >>> 0;
+    this.sleeper?.wake(this.word!, count, before);
   }
 
-  #checkSince(method: string, since: number | undefined): number {
-    if (since === undefined) return this.#now;
+  private checkSince(method: string, since: number | undefined): number {
+    if (since === undefined) return this.now;
     if (typeof since === "number") return since >>> 0;
     throw new TypeError(`Event.${method}: since must be a number, not ${typeof since}`);
   }
 
   /** `false` after the deadline. A second at a time: whoever was to be woken may have been killed. */
-  #sleep(since: number, deadline: number): boolean {
-    for (let ms = 0; this.#now === since;) {
+  private sleep(since: number, deadline: number): boolean {
+    for (let ms = 0; this.now === since;) {
       const left = deadline === Infinity ? Infinity : deadline - performance.now();
       if (left <= 0) return false;
-      if (this.#sleeper !== null) {
-        this.#sleeper.sleep(this.#address, since, Math.min(left, SLICE_MS));
+      if (this.sleeper !== null) {
+        this.sleeper.sleep(this.word!, since, Math.min(left, SLICE_MS));
       } else {
         sleep(Math.min(left, ms = nextPause(ms)));
       }
@@ -253,24 +259,24 @@ export class Event {
   #leave(waiter: Waiter): boolean {
     if (!this.#waiters.delete(waiter)) return false;
     // Whoever was woken for it may be the one who waits for all of this object, and has nobody to tell.
-    if (this.#waiters.size === 0 && this.#place.isUsable) this.#sleeper?.wake(this.#address);
+    if (this.#waiters.size === 0 && this.place.isUsable) this.sleeper?.wake(this.word!);
     return true;
   }
 
   async #serve(): Promise<void> {
     this.#isServed = true;
-    const { attachment } = this.#place;
-    const fail = () => this.#failAll(this.#place.detached("waitAsync"));
+    const { attachment } = this.place;
+    const fail = () => this.#failAll(this.place.detached("waitAsync"));
     attachment.beforeEnd(fail);
     try {
       for (let ms = 0; this.#waiters.size > 0;) {
-        if (!this.#place.isUsable) throw this.#place.detached("waitAsync");
-        const now = this.#now;
+        if (!this.place.isUsable) throw this.place.detached("waitAsync");
+        const now = this.now;
         if (this.#succeed(now)) ms = 0;
         if (this.#waiters.size === 0) break;
         // That the segment may go meanwhile does no harm: the kernel only looks at the word, if it is there.
-        if (this.#sleeper === null) await pause(ms = nextPause(ms));
-        else await this.#sleeper.sleepInBackground(this.#address, now, BACKGROUND_SLICE_MS);
+        if (this.sleeper === null) await pause(ms = nextPause(ms));
+        else await this.sleeper.sleepInBackground(this.word!, now, BACKGROUND_SLICE_MS);
       }
     } catch (error) {
       this.#failAll(error);

@@ -92,11 +92,13 @@ describe("a mutex that is the word with its owner", () => {
     const { buffer, threadOf } = setUp();
     const calls: string[] = [];
     const holder = threadOf(1, 2n ** 40n + 5n, {
+      wordAt: () => assert.fail("it makes none"),
       sleep: () => assert.fail("it does not wait"),
       sleepInBackground: () => assert.fail("it does not wait"),
       wake: (word) => calls.push(`wake ${word}`),
     });
     const waiter = threadOf(2, 9n, {
+      wordAt: () => assert.fail("it makes none"),
       sleep(word, value) {
         calls.push(`sleep ${word} ${value}`);
         assert.equal(holder.unlock(), true);
@@ -169,7 +171,7 @@ function libcOf(errno: number, results: Record<string, (...values: never[]) => u
     c: bind(["getpid"]),
     errno: () => errno,
     isRunning: (pid: number) => pid === 42,
-    ffi: { load, background: load },
+    ffi: { load, background: load, usize: (value: bigint) => value },
   };
   return { libc: libc as unknown as Libc, calls };
 }
@@ -211,12 +213,13 @@ describe("what macOS is asked", () => {
       os_sync_wake_by_address_all: () => 0,
     });
     const sleeper = DarwinSleeper.load(libc)!;
-    sleeper.sleep(4096n, 2 ** 32 - 1, 1.5);
-    sleeper.sleep(4096n, 1, 0);
-    await sleeper.sleepInBackground(4096n, 3, 200);
-    sleeper.wake(4096n);
-    sleeper.wake(4096n, 2);
-    sleeper.wake(4096n, 2 ** 31 - 1);
+    const word = sleeper.wordAt(4096n);
+    sleeper.sleep(word, 2 ** 32 - 1, 1.5);
+    sleeper.sleep(word, 1, 0);
+    await sleeper.sleepInBackground(word, 3, 200);
+    sleeper.wake(word);
+    sleeper.wake(word, 2);
+    sleeper.wake(word, 2 ** 31 - 1);
     const wait = "os_sync_wait_on_address_with_timeout";
     assert.deepEqual(calls, [
       `${wait}(4096, 4294967295, 4, 1, 32, 1500000)`,

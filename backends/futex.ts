@@ -1,0 +1,71 @@
+import type { AsyncCFunctions, CFunctions, CSignatures, Usize } from "../ffi/types.ts";
+import { FUTEX_WAIT, FUTEX_WAKE, SYS_FUTEX } from "./constants.ts";
+import { type Libc, LINUX_LIBRARIES } from "./libc.ts";
+import { SLICE_MS } from "./pause.ts";
+import { setDuration, type Timespec, timespec } from "./timespec.ts";
+import type { WordSleeper } from "./word_sleeper.ts";
+
+const SIGNATURES = {
+  // (SYS_futex, int *, operation, value, timespec *); what it returns, as a long, fits an int
+  syscall: { args: ["usize", "usize", "i32", "u32", "usize"], returns: "i32" },
+} as const satisfies CSignatures;
+
+/** Sleeps in Linux's kernel. */
+export class Futex implements WordSleeper {
+  // `declare` and no `#` for what each use of an event reads: see sync/place.ts.
+
+  declare private readonly syscall: CFunctions<typeof SIGNATURES>["syscall"];
+  declare private readonly number: Usize;
+  declare private readonly nothing: Usize;
+  /** Of `SLICE_MS`, which is the time as a rule. Nobody changes it, so calls may share it. */
+  declare private readonly slice: Usize;
+  readonly #libc: Libc;
+  readonly #idle: Timespec[] = [];
+  #background: AsyncCFunctions<typeof SIGNATURES>["syscall"] | undefined;
+
+  constructor(libc: Libc) {
+    const { ffi, arch } = libc;
+    this.#libc = libc;
+    this.syscall = ffi.load(LINUX_LIBRARIES, SIGNATURES).syscall;
+    this.number = ffi.usize(BigInt(SYS_FUTEX[arch] ?? 0));
+    this.nothing = ffi.usize(0n);
+    this.slice = this.#duration(SLICE_MS).usize;
+  }
+
+  wordAt(address: bigint): Usize {
+    return this.#libc.ffi.usize(address);
+  }
+
+  sleep(word: Usize, value: number, ms: number): void {
+    if (ms === SLICE_MS) this.syscall(this.number, word, FUTEX_WAIT, value, this.slice);
+    else this.#sleep(word, value, ms);
+  }
+
+  #sleep(word: Usize, value: number, ms: number): void {
+    const time = this.#duration(ms);
+    this.syscall(this.number, word, FUTEX_WAIT, value, time.usize);
+    this.#idle.push(time);
+  }
+
+  async sleepInBackground(word: Usize, value: number, ms: number): Promise<void> {
+    this.#background ??= this.#libc.ffi.background(LINUX_LIBRARIES, SIGNATURES).syscall;
+    const time = this.#duration(ms);
+    try {
+      await this.#background(this.number, word, FUTEX_WAIT, value, time.usize);
+    } finally {
+      this.#idle.push(time);
+    }
+  }
+
+  /** Returns how many there were. */
+  wake(word: Usize, count = 1): number {
+    return this.syscall(this.number, word, FUTEX_WAKE, count, this.nothing);
+  }
+
+  /** A structure for one call: calls on other threads may read theirs late. */
+  #duration(ms: number): Timespec {
+    const time = this.#idle.pop() ?? timespec(this.#libc);
+    setDuration(time, 0n, ms);
+    return time;
+  }
+}
