@@ -35,7 +35,7 @@ async function startVictim(memory: SharedMemory, runtime: Runtime): Promise<Agen
 function setUp() {
   const buffer = new ArrayBuffer(64);
   const ended = new Set<string>();
-  const ffi = { arrayBuffer: () => buffer } as unknown as Ffi;
+  const ffi = { arrayBuffer: () => buffer, usize: (value: bigint) => value } as unknown as Ffi;
   const threadOf = (pid: number, thread: bigint, sleeper: WordSleeper | null = null) => {
     const threads: Threads = {
       self: () => ({ pid, thread }),
