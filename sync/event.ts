@@ -110,6 +110,7 @@ export class Event {
     return this.now;
   }
 
+  /** The sequence as it is now. */
   private get now(): number {
     return Atomics.load(this.place.words, SEQUENCE_WORD) >>> 0;
   }
@@ -221,6 +222,7 @@ export class Event {
     this.wake("notifyAll", ALL);
   }
 
+  /** Wakes `count`. */
   private wake(method: string, count: number): void {
     this.place.requireUsable(method);
     // First: who is about to sleep does not, since the kernel compares, and who is woken sees it.
@@ -228,6 +230,7 @@ export class Event {
     this.sleeper?.wake(this.word!, count, before);
   }
 
+  /** Since when a wait lasts. */
   private checkSince(method: string, since: number | undefined): number {
     if (since === undefined) return this.now;
     if (typeof since === "number") return since >>> 0;
