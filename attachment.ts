@@ -30,10 +30,10 @@ const LEAVE_AGAIN_MS = 5;
  */
 export class Access {
   /**
-   * The last one that began, or `null` if the object has ended it. It is not there before the first: so it is assigned
-   * once, unless the object attaches again, and a constant to engines, as are the fields with `declare` of sync/place.ts.
+   * The last one that began. It is not there before the first: so it is assigned once, unless the object attaches again,
+   * and a constant to engines, as are the fields with `declare` of sync/place.ts.
    */
-  declare attachment: Attachment | null | undefined;
+  declare attachment: Attachment | undefined;
   /** Made by {@linkcode Attachment.expose}. */
   buffer: ArrayBuffer | null = null;
   /** What outlives the object. */
@@ -48,11 +48,6 @@ export class Access {
       this.#last = { attachment };
       accesses.register(this, this.#last);
     }
-  }
-
-  end(): void {
-    if (this.attachment) this.attachment = null;
-    this.buffer = null;
   }
 }
 
@@ -160,7 +155,7 @@ export class Attachment implements Resource {
     const lock = this.guard ?? this.#existingLock();
     if (timeoutMs === undefined) {
       if (locksHeld > 0) this.#refuseDeadlock();
-      if (isWaiting()) acquireBlocking(lock);
+      if (isWaiting()) acquireBlocking(lock); // which asks too; but engines inline only calls that are not too deep
       else lock.acquire();
     } else if (!lock.acquire(timeoutMs)) {
       return false;
@@ -275,9 +270,9 @@ export class Attachment implements Resource {
       this.#unmap();
     } finally {
       const lock = this.guard;
-      const isWaiting = lock !== null && waitState(lock.identity) !== null;
-      if (isWaiting) failWaits(lock, new Failure("LockError", "detached while it waited"));
-      if (isWaiting && !atExit && !this.hasLock) {
+      const isAwaited = lock !== null && waitState(lock.identity) !== null;
+      if (isAwaited) failWaits(lock, new Failure("LockError", "detached while it waited"));
+      if (isAwaited && !atExit && !this.hasLock) {
         void this.#leaveLater(lock);
       } else {
         this.#leave(atExit);

@@ -367,7 +367,7 @@ export class SharedMemory implements Disposable {
   detach(): boolean {
     const attachment = this.#current;
     if (attachment === null) return this.#notAttached("detach");
-    this.#access.end();
+    this.#access.buffer = null;
     this.#data = null;
     try {
       attachment.end();
@@ -726,11 +726,10 @@ export class SharedMemory implements Disposable {
         segment = open(backend, nativeKey, lock, adopt);
       } catch (error) {
         this.#access.attachment?.end(); // it may have come as far as that
-        this.#access.end();
         lock?.close();
         throw error;
       }
-      if (!this.#access.attachment) adopt(segment);
+      if (this.#current === null) adopt(segment);
     } catch (error) {
       return this.#errors.fail(operation, this.#shownKey(), error);
     }

@@ -295,10 +295,6 @@ class SystemVSemaphore implements Lock {
   }
 
   /** A lock that somebody reset or removed is not ours any more: adding 1 would let two in. */
-  #unlock(): void {
-    if (this.operations.unlock.apply(this.id) !== 0) this.#unlockFailed();
-  }
-
   #unlockFailed(): void {
     const errno = this.#libc.errno();
     if (errno === EINVAL || errno === EIDRM) return;
@@ -321,7 +317,7 @@ class SystemVSemaphore implements Lock {
 
   /** `semop` with everything that can happen to it; `false` after the timeout. */
   #modify(step: number, timeoutMs = Infinity): boolean {
-    if (this.id === -1 && this.open(SystemSemaphoreMode.Open)) return true;
+    if (this.id === -1 && this.open(SystemSemaphoreMode.Open)) return true; // without a look at the clock
     const deadline = performance.now() + timeoutMs;
     const takesLock = this.guard;
     let flags = SEM_UNDO;
@@ -428,7 +424,7 @@ class SystemVSemaphore implements Lock {
   bequeath(held: boolean): void {
     // The key file of a chosen key is the segment's too.
     if (this.isOwner && (held || this.acquire(0))) this.#remove(!this.#path.isNative);
-    else if (held) this.#unlock();
+    else if (held) this.release();
   }
 
   remove(): void {
@@ -448,12 +444,12 @@ class SystemVSemaphore implements Lock {
     const isAlone = this.#isAlone(file);
     const isMarked = !exists || this.#mark(isAlone ? REMOVING : INHERITED);
     if (!isAlone || !isMarked) {
-      if (this.guard) this.#unlock(); // another user's can only be left
+      if (this.guard) this.release(); // another user's can only be left
     } else {
       if (this.guard) this.operations.undoTwice.apply(this.id);
       // If somebody else removed it, the file may have got another one since.
       if (withFile && (exists || c.semget(file.key, 0, 0) === -1)) file.unlink();
-      if (c.semctl(this.id, 0, IPC_RMID, 0n) === -1 && this.guard) this.#unlock();
+      if (c.semctl(this.id, 0, IPC_RMID, 0n) === -1 && this.guard) this.release();
     }
     this.#drop();
   }

@@ -56,7 +56,8 @@ export class Snapshot {
    * W2 and R2 are not atomic. What orders them are the others, which are sequentially consistent:
    * - R1 has read what W3 wrote, so it sees all of W2 (W3 releases, R1 acquires). That stays so: for the n that
    *   an R1 of the same reader has loaded before, a mere load is enough, which takes engines 6 ns less. It comes
-   *   after R3 of the read before, and after whatever told the caller to read. (After 2^32 records n comes again.)
+   *   after R3 of the read before, and after whatever the caller has read before; but not, on arm64, after what he
+   *   has written. (After 2^32 records n comes again.)
    * - The next writer of this half, of record n + 2, writes in W2' only after W1'. R3 writes too, so R3 and
    *   W1' have an order in which the later one reads what the earlier one wrote. If W1' comes first, R3
    *   gets n + 2, and the copy is dropped. If R3 does, W1' acquires what R3 released, R2 included: W2' comes
@@ -216,8 +217,11 @@ export class Snapshot {
   #tryToRead(into: Uint8Array<ArrayBuffer>): boolean | null {
     const { words } = this.#place;
     let number = words[LATEST_WORD]!;
-    if (number !== this.#seen) number = this.#seen = Atomics.load(words, LATEST_WORD); // R1
-    if (number === 0) return false;
+    // Of 0 too: in a loop without any atomic operation, engines look once and for all.
+    if (number === 0 || number !== this.#seen) {
+      number = this.#seen = Atomics.load(words, LATEST_WORD); // R1
+      if (number === 0) return false;
+    }
     const half = number & 1;
     into.set(this.#halves[half]!); // R2
     return Atomics.add(this.#filling, half, 0) === number ? true : null; // R3

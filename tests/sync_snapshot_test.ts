@@ -1,6 +1,7 @@
 /** Records that are published, read, and cut off in the middle. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { type FieldType, RecordSnapshot, Snapshot } from "../sync/mod.ts";
 import { Random } from "../scripts/random.ts";
 import {
@@ -23,6 +24,8 @@ import {
 
 const crew = { ...slow, ...crewOnly };
 
+/** By then engines have compiled a loop that runs all the time as best they can. */
+const COMPILED_MS = 1500;
 /** In one run, of writers of all runtimes. */
 const KILLS = 15;
 /** In 32-bit integers: so many that to copy them takes a while. */
@@ -44,6 +47,16 @@ const PUBLISH = `
     }
     setTimeout(publishMany);
   });`;
+
+/** JavaScript of a reader that waits for the first record, and returns what is in it. */
+const POLL = `
+  const snapshot = sync.Snapshot.at(objects.m.view(Uint8Array));
+  const into = new Uint8Array(1);
+  const poll = () => {
+    while (snapshot.read(into) === null);
+  };
+  poll();
+  return into[0];`;
 
 /** JavaScript of a reader that looks whether records are whole and grow, until it is told to stop. */
 const READ = `
@@ -91,6 +104,25 @@ describe("a snapshot in a segment", () => {
     }
     assert.deepEqual([...reader.read()!], [5, 5, 5, 5, 5]);
   });
+
+  // JavaScriptCore takes a mere load out of such a loop, once it takes all that is called for a part of it.
+  for (const runtime of runtimes) {
+    test(
+      `is found by ${runtime.name} that polls for the first record and does nothing else`,
+      crew,
+      async () => {
+        using memory = created();
+        const snapshot = Snapshot.create(memory.view(Uint8Array), 0, 1);
+        const agent = startAgent(runtime, { BUN_JSC_maximumInliningDepth: "20" });
+        await attach(agent, memory);
+        const found = agent.request("run", POLL);
+        await delay(COMPILED_MS);
+        snapshot.publish(Uint8Array.of(7));
+        assert.equal(await found, 7);
+        await endAll([agent]);
+      },
+    );
+  }
 
   test("goes on when the numbers of the records begin anew", () => {
     using memory = created();
