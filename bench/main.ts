@@ -10,8 +10,9 @@ import { parseArgs } from "node:util";
 import { type Contender, findContenders, run } from "./contenders.ts";
 import { removeLeftovers } from "./leftovers.ts";
 import { quick, thorough } from "./measuring.ts";
-import { describeMachine, performance, published } from "./performance.ts";
-import { goalLine, goalsOf, rowsOf, type Samples, tableOf } from "./report.ts";
+import { fill, published, today } from "./page.ts";
+import { describeMachine, performance } from "./performance.ts";
+import { goalLine, goalsOf, pageTable, rowsOf, type Samples, tableOf } from "./report.ts";
 
 /** Of the calls: each contender runs once per round as a process of its own. */
 const callRounds = 5;
@@ -125,7 +126,11 @@ async function runRounds(
   return samples;
 }
 
-async function measureCalls(rounds: number, json: string | undefined): Promise<string[]> {
+async function measureCalls(
+  rounds: number,
+  json: string | undefined,
+  page: string | undefined,
+): Promise<string[]> {
   const { present, absent } = findContenders();
   console.log(`load average ${machine.load.toFixed(2)} at the start, rounds: ${rounds}`);
   console.log(`key files in ${tmpdir()} (TMPDIR)\n`);
@@ -140,6 +145,10 @@ async function measureCalls(rounds: number, json: string | undefined): Promise<s
   console.log(`\n${tableOf(rows)}\n`);
   console.log(`load average ${loadavg()[0]!.toFixed(2)} at the end\n\nGoals`);
   for (const goal of goals) console.log(goalLine(goal));
+  if (page !== undefined) {
+    const versions = present.map(({ name, version }) => `${name} ${version}`).join(", ");
+    fill(page, { calls: `${today()}, ${description}. ${versions}.\n\n${pageTable(rows)}` });
+  }
   if (json !== undefined) {
     const report = {
       machine,
@@ -171,7 +180,9 @@ console.log(description);
 
 const faults: string[] = [];
 try {
-  if (part !== "sync") faults.push(...await measureCalls(callsRounds, json));
+  if (part !== "sync") {
+    faults.push(...await measureCalls(callsRounds, json, performanceOptions.write?.page));
+  }
   if (part !== "calls") {
     const { signal } = interrupt;
     faults.push(...await performance({ ...performanceOptions, machine: description, signal }));

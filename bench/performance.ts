@@ -1,14 +1,13 @@
 /** The part of `npm run bench` about `./sync`, and what it writes: docs/performance.md and its chart. */
-import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { findRuntime } from "../scripts/runtimes.ts";
 import { chartOf } from "./chart.ts";
 import type { Effort } from "./measuring.ts";
+import { fill, format, today } from "./page.ts";
 import { measurePeers, peerJobs, type PeerRow } from "./peers_bench.ts";
-import { type Absent, available, c, type Contender, cppQt, here, ours } from "./programs.ts";
+import { type Absent, available, c, type Contender, cppQt, ours } from "./programs.ts";
 import { measureSync, type SyncRow, type Verdict } from "./sync_bench.ts";
 import { atomics, bareC, qt } from "./sync_measures.ts";
 import { duration, markdownTable, times } from "./table.ts";
@@ -24,8 +23,6 @@ export interface PerformanceOptions {
   only: readonly string[] | undefined;
   signal: AbortSignal;
 }
-
-const date = () => new Date().toISOString().slice(0, 10);
 
 function syncTable(rows: readonly SyncRow[]): string {
   let last = "";
@@ -80,15 +77,6 @@ function peerTable(rows: readonly PeerRow[]): string {
   );
 }
 
-/** Replaces what is between the markers of each table. */
-function filled(page: string, tables: Readonly<Record<string, string>>): string {
-  return Object.entries(tables).reduce((text, [name, content]) => {
-    const block = new RegExp(`(<!-- table ${name}[^>]*-->\n)[^]*?(<!-- end -->)`);
-    if (!block.test(text)) throw new Error(`the page has no place for the table ${name}`);
-    return text.replace(block, (_, start, end) => `${start}\n${content}\n\n${end}`);
-  }, page);
-}
-
 function versionsOf(present: readonly Contender[], absent: readonly Absent[]): string {
   const versions = present.map(({ name, version }) =>
     version.startsWith(name) ? version : `${name} ${version}`
@@ -96,15 +84,6 @@ function versionsOf(present: readonly Contender[], absent: readonly Absent[]): s
   const missing = absent.map(({ name, reason }) => `${name} (${reason})`);
   const left = missing.length === 0 ? "" : ` Left out: ${missing.join("; ")}.`;
   return `${[...new Set(versions)].join(", ")}.${left}`;
-}
-
-/** As `npm run check` wants the files of the repository. */
-function format(files: readonly string[]): void {
-  const deno = findRuntime("deno");
-  if ("missing" in deno) return;
-  const config = ["--config", join(here, "../deno.json")];
-  const existing = files.filter((file) => existsSync(file));
-  execFileSync(deno.command, ["fmt", "--quiet", ...config, ...existing], { stdio: "inherit" });
 }
 
 /** Returns what went wrong. */
@@ -135,30 +114,24 @@ export async function performance(options: PerformanceOptions): Promise<string[]
     if (write !== undefined) {
       const versions = versionsOf(present, absent);
       const tables: Record<string, string> = {
-        run: `${date()}, ${machine}. ${versions}`,
+        run: `${today()}, ${machine}. ${versions}`,
         sync: syncTable(rows),
         targets: verdictTable(verdicts),
       };
       if (peers !== undefined) {
-        tables["peers"] = `${date()}, ${machine}. ${versionsOf(peers.present, peers.absent)}\n\n${
+        tables["peers"] = `${today()}, ${machine}. ${versionsOf(peers.present, peers.absent)}\n\n${
           peerTable(peers.rows)
         }`;
-        writeFileSync(write.chart, chartOf(peers.rows, `${machine}, ${date()}`));
+        writeFileSync(write.chart, chartOf(peers.rows, `${machine}, ${today()}`));
+        format(write.chart);
       }
-      writeFileSync(write.page, filled(readFileSync(write.page, "utf8"), tables));
-      format(Object.values(write));
+      fill(write.page, tables);
     }
   } finally {
     rmSync(folder, { recursive: true });
   }
   return faults;
 }
-
-/** What the repository shows. */
-export const published = {
-  page: join(here, "../docs/performance.md"),
-  chart: join(here, "../docs/performance.svg"),
-};
 
 export function describeMachine(cpu: string, cores: number, kernel: string): string {
   return `${cpu}, ${cores} ${cores === 1 ? "core" : "cores"}, ${kernel}, ${process.arch}`;

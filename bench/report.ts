@@ -1,5 +1,6 @@
 /** What the samples of all rounds say. */
 import type { Sample } from "./contenders.ts";
+import { duration, markdownTable, times as inTimes } from "./table.ts";
 import { median } from "./timing.ts";
 
 /** The samples of each contender that went through all rounds, in order of the rounds. */
@@ -130,6 +131,25 @@ export function tableOf(rows: Row[]): string {
       column < 2 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)
     ).join("  ").trimEnd()
   ).join("\n");
+}
+
+/** The same for a page, in Markdown. */
+export function pageTable(rows: readonly Row[]): string {
+  const against = [...new Set(groups.flatMap((group) => group.against))];
+  let last = "";
+  return markdownTable(
+    ["operation", "who", "time", ...against.map((name) => `to ${name}`)],
+    rows.map(({ measure, contender, ns, ratios }) => {
+      const shown = measure === last
+        ? ""
+        : elements.includes(measure)
+        ? `${measure}, each`
+        : measure;
+      last = measure;
+      const found = against.map((name) => inTimes(ratios[name]));
+      return [shown, contender, duration(ns), ...found];
+    }),
+  );
 }
 
 export function goalLine({ contender, measure, against, limit, ratio }: Goal): string {

@@ -9,7 +9,7 @@ export function markdownTable(heading: readonly string[], rows: readonly string[
 /** Nanoseconds as people say them. */
 export function duration(ns: number): string {
   const [unit, value] = ns < 1e3 ? ["ns", ns] : ns < 1e6 ? ["µs", ns / 1e3] : ["ms", ns / 1e6];
-  return `${value.toFixed(value >= 100 ? 0 : value >= 10 ? 0 : 1)} ${unit}`;
+  return `${value.toFixed(value >= 10 ? 0 : value >= 1 ? 1 : 2)} ${unit}`;
 }
 
 export function times(ratio: number | undefined): string {

@@ -1,4 +1,4 @@
-/** The benchmark of `./sync` as short as can be: that it works, and what it writes. */
+/** The benchmark as short as can be: that it works, and what it writes. */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -6,6 +6,7 @@ import process from "node:process";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { chartOf } from "../bench/chart.ts";
+import { pageTable, rowsOf as reportRowsOf } from "../bench/report.ts";
 import { peerJobs, type PeerRow } from "../bench/peers_bench.ts";
 import { keyFolder, leaveNothingBehind, linuxOnly, ownRuntime, withDeadline } from "./support.ts";
 
@@ -69,13 +70,36 @@ describe("benchmark", () => {
       const text = readFileSync(copy, "utf8");
       const own = rowsOf(text, "sync").filter(([, name]) => name === ownRuntime.name);
       assert.equal(own.length, 7, "each operation once");
-      for (const [, , , time] of own) assert.match(time!, /^\d+(\.\d)? (ns|µs|ms)$/);
+      for (const [, , , time] of own) assert.match(time!, /^\d+(\.\d+)? (ns|µs|ms)$/);
       const judged = rowsOf(text, "targets").filter(([, name]) => name === ownRuntime.name);
       assert.equal(judged.length > 0, ownRuntime.name !== "node");
       for (const [, , , , reached] of judged) assert.match(reached!, /^(yes|\*\*no\*\*)$/);
     } finally {
       rmSync(folder, { recursive: true });
     }
+  });
+
+  test("the calls of SharedMemory are a table, with what each is compared with", () => {
+    const sample = (ns: number) => ({
+      "lock+unlock": ns,
+      "sum of Uint8": ns / 400,
+      "hand-off": ns,
+    });
+    const samples = new Map([
+      ["bare C", [sample(100), sample(200)]],
+      ["deno", [sample(150), sample(400)]],
+    ]);
+    const cells = pageTable(reportRowsOf(samples)).split("\n").map((line) =>
+      line.split("|").slice(1, -1).map((cell) => cell.trim())
+    );
+    assert.deepEqual(cells.slice(2), [
+      ["lock+unlock", "bare C", "150 ns", "1.00×", "", "", ""],
+      ["", "deno", "275 ns", "1.75×", "", "", ""],
+      ["sum of Uint8, each", "bare C", "0.38 ns", "1.00×", "", "", ""],
+      ["", "deno", "0.69 ns", "1.75×", "", "", ""],
+      ["hand-off", "bare C", "150 ns", "", "", "", ""],
+      ["", "deno", "275 ns", "", "", "", ""],
+    ]);
   });
 
   test("the chart is well-formed, and a time ten times as long a fixed distance longer", () => {
