@@ -19,6 +19,7 @@ import { platformSafeName } from "../native_ipc_key.ts";
 import { type Agent, keyFolder, leaveNothingBehind, needsQt, ownRuntime } from "./support.ts";
 import { runtimes, slow, startAgent, startAgentThrough, startQt } from "./support.ts";
 import { ftok, linuxOnly, systemLibrary, uniqueKey, until } from "./support.ts";
+import { cannotBeNobody, nobody } from "./support.ts";
 import { type Row, systemVRow } from "./systemv_tables.ts";
 
 const IPC_CREAT = 0o1000;
@@ -505,10 +506,9 @@ describe("key files", linuxOnly, () => {
   });
 });
 
-const nobody = { uid: 65534, gid: 65534 };
-const isRoot = process.getuid?.() === 0;
+const stranger = cannotBeNobody();
 
-describe("what belongs to another user", isRoot ? {} : { skip: "only root can be others" }, () => {
+describe("what belongs to another user", stranger === undefined ? {} : { skip: stranger }, () => {
   inFolderOfItsOwn();
 
   const startAs = (user?: typeof nobody) =>

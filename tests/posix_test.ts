@@ -45,10 +45,12 @@ import {
 import { expectTrue } from "./qt_pairs.ts";
 import {
   Agent,
+  cannotBeNobody,
   endAll,
   hasPython,
   leaveNothingBehind,
   needsPython,
+  nobody,
   ownRuntime,
   runtimes,
   slow,
@@ -940,18 +942,6 @@ describe("the names of POSIX objects", linux, () => {
 
 // Other users
 
-const NOBODY = 65534;
-const nobody = { uid: NOBODY, gid: NOBODY };
-
-/** Why the tests cannot be another user here, if they cannot. */
-function cannotBeNobody(): string | undefined {
-  if (process.getuid?.() !== 0) return "only root can start processes of other users";
-  const read = spawnSync("cat", [`${fixtures}agent.ts`], { ...nobody, stdio: "ignore" });
-  const started = spawnSync(ownRuntime.command, ["--version"], { ...nobody, stdio: "ignore" });
-  if (read.status === 0 && started.status === 0) return undefined;
-  return "user nobody may not read this repository or not run its runtime";
-}
-
 const stranger = isLinux ? cannotBeNobody() : "needs /dev/shm";
 const withNobody = stranger === undefined ? slow : { skip: stranger };
 
@@ -981,7 +971,7 @@ describe("what another user plants gains him nothing", withNobody, () => {
     test(`a segment of his, of mode ${mode.toString(8)}, is refused`, () => {
       const key = newKey();
       plant(key, 64, mode);
-      chownSync(segmentPath(key), NOBODY, NOBODY);
+      chownSync(segmentPath(key), nobody.uid, nobody.uid);
       chmodSync(segmentPath(key), mode);
       const memory = new SharedMemory(key);
       assertFailed(memory, memory.attach(), PermissionDenied, whose);
@@ -1000,7 +990,7 @@ describe("what another user plants gains him nothing", withNobody, () => {
     const bytes = new Uint8Array(32);
     bytes[0] = 1;
     writeFileSync(lockPath(key), bytes, { flag: "wx" });
-    chownSync(lockPath(key), NOBODY, NOBODY);
+    chownSync(lockPath(key), nobody.uid, nobody.uid);
     chmodSync(lockPath(key), 0o666);
     using memory = create(key);
     assert.equal(memory.lock(), false);
@@ -1079,7 +1069,7 @@ describe("what another user plants gains him nothing", withNobody, () => {
   test("an object of his that is locked for ever is refused at once", async () => {
     const key = newKey();
     plant(key, 64);
-    chownSync(segmentPath(key), NOBODY, NOBODY);
+    chownSync(segmentPath(key), nobody.uid, nobody.uid);
     const script = `exec 9<${
       JSON.stringify(segmentPath(key))
     }; flock -x 9; echo '{"value": 1}'; cat`;
@@ -1164,7 +1154,7 @@ describe("what belongs to another user", withNobody, () => {
   test("may be for reading only, as the permissions of a foreign object say", async () => {
     const key = newKey();
     plant(key, 64, 0o400);
-    chownSync(segmentPath(key), NOBODY, NOBODY);
+    chownSync(segmentPath(key), nobody.uid, nobody.uid);
     const agent = startNobody();
     await giveMemory(agent, key);
     const says = /the permissions of \/dev\/shm\/.* do not allow this mode \[open .*: EACCES 13\]$/;

@@ -112,6 +112,17 @@ export function needsQt(version: 5 | 6): { skip?: string } {
 export const hasPython: boolean = process.platform === "linux" &&
   spawnSync(python, ["-c", "import multiprocessing.shared_memory"]).status === 0;
 
+export const nobody = { uid: 65534, gid: 65534 };
+
+/** Why the tests cannot be another user here, if they cannot. */
+export function cannotBeNobody(): string | undefined {
+  if (process.getuid?.() !== 0) return "only root can start processes of other users";
+  const read = spawnSync("cat", [`${fixtures}agent.ts`], { ...nobody, stdio: "ignore" });
+  const started = spawnSync(ownRuntime.command, ["--version"], { ...nobody, stdio: "ignore" });
+  if (read.status === 0 && started.status === 0) return undefined;
+  return "user nobody may not read this repository or not run its runtime";
+}
+
 /** `{ skip: reason }` where Python, without Qt, is not installed, unless the environment requires it. */
 export const needsPython: { skip?: string } =
   hasPython || (process.env["REQUIRE_PEERS"] ?? "").split(",").includes("python")

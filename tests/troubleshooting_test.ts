@@ -6,6 +6,7 @@ import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import type { Runtime } from "../scripts/runtimes.ts";
 import {
+  cannotBeNobody,
   crewOnly,
   DEADLINE_MS,
   keyFolder,
@@ -22,6 +23,8 @@ const shown = [...page.matchAll(/```text\n([^]*?)\n```/g)].map(([, message]) => 
 interface Case {
   /** In which runtime; in any if it is left out. */
   readonly runtime?: Runtime["name"];
+  /** Why it cannot be shown here, if it cannot. */
+  readonly cannot?: () => string | undefined;
   /** Its arguments, if not the usual ones. */
   readonly args?: readonly string[];
   /** For a shell in namespaces of its own, before the program starts there. */
@@ -85,6 +88,7 @@ const cases: Record<string, Case> = {
       process.on("exit", () => say(memory, "create", 1000));`,
   },
   "another user's segment": {
+    cannot: cannotBeNobody,
     runtime: "node",
     source: `const nobody = { uid: 65534, gid: 65534, stdio: "inherit" };
       using memory = new SharedMemory("cache");
@@ -183,7 +187,8 @@ describe("docs/troubleshooting.md", reason === undefined ? {} : { skip: reason }
 
   for (const [name, example] of Object.entries(cases)) {
     const isMissing = runtimes.every(({ name }) => name !== (example.runtime ?? ownRuntime.name));
-    const options = isMissing ? { skip: `${example.runtime} is not installed` } : {};
+    const why = isMissing ? `${example.runtime} is not installed` : example.cannot?.();
+    const options = why === undefined ? {} : { skip: why };
     test(`has what is printed for ${name}`, options, () => {
       const message = printed(example);
       assert.ok(shown.some((one) => general(one) === message), `the page shows: ${message}`);

@@ -3,25 +3,14 @@ import { spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import process from "node:process";
 import { afterEach, beforeEach, describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { SharedMemoryError, SystemSemaphoreError } from "../mod.ts";
 import { type Agent, keyFolder, leaveNothingBehind } from "./support.ts";
-import { ownRuntime, startAgentThrough, systemVOnly, uniqueKey } from "./support.ts";
+import { cannotBeNobody, nobody, ownRuntime, startAgentThrough, systemVOnly } from "./support.ts";
+import { uniqueKey } from "./support.ts";
 
 const { KeyError, NotFound, NoError, PermissionDenied } = SharedMemoryError;
 
-const nobody = { uid: 65534, gid: 65534 };
 const somebody = { uid: 65533, gid: 65533 };
-
-/** Why the tests cannot be another user here, if they cannot. */
-function cannotBeNobody(): string | undefined {
-  if (process.getuid?.() !== 0) return "only root can start processes of other users";
-  const files = [fileURLToPath(new URL("./fixtures/agent.ts", import.meta.url))];
-  const read = spawnSync("cat", files, { ...nobody, stdio: "ignore" });
-  const started = spawnSync(ownRuntime.command, ["--version"], { ...nobody, stdio: "ignore" });
-  if (read.status === 0 && started.status === 0) return undefined;
-  return "user nobody may not read this repository or not run its runtime";
-}
 
 let folder: string;
 
