@@ -14,6 +14,9 @@ import { Event, type RecordOf, RecordSnapshot } from "../sync/mod.ts";
 const layout = { greeting: "text:32", perSecond: "u32", isOpen: "bool" } as const;
 type Config = RecordOf<typeof layout>;
 
+// An orderly end detaches. Before the segment is opened, so that no signal comes in between.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit());
+
 using memory = SharedMemory.open("configuration", {
   size: Event.BYTES + RecordSnapshot.bytesFor(layout),
   initialize: (bytes) => {
@@ -48,7 +51,6 @@ if (settings.length > 0) {
   hasChanged.notifyAll();
   console.log("published", JSON.stringify(config()));
 } else {
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit());
   for (let shown = "";;) {
     // From before the look: what is published after it ends the wait at once.
     const since = hasChanged.sequence;

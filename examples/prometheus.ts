@@ -11,6 +11,9 @@ import process from "node:process";
 import { SharedMemory } from "../mod.ts";
 import { CounterBlock } from "../sync/mod.ts";
 
+// An orderly end detaches. Before the segment is opened, so that no signal comes in between.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit());
+
 // Not `using`: that would let go of the memory at the end of this file, where a server only begins.
 //
 // Numbers with names, found by name: programs of other versions may bring more of them. The numbers stay as long
@@ -60,4 +63,3 @@ const server = createServer((request, response) => {
 server.listen(Number(process.argv[2] ?? 8000), "127.0.0.1", () => {
   console.log(`http://127.0.0.1:${(server.address() as { port: number }).port}/metrics`);
 });
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit());

@@ -13,6 +13,9 @@ import { RateLimiter } from "./rate_limiter.ts";
 
 const PLACES = 65_536; // 512 KiB
 
+// An orderly end detaches. Before the segment is opened, so that no signal comes in between.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit());
+
 // Not `using`: that would let go of the memory at the end of this file, where a server only begins.
 const memory = SharedMemory.open("rate limits", { size: 8 * PLACES });
 const limiter = new RateLimiter(memory.view(BigInt64Array), { perSecond: 5, burst: 10 });
@@ -32,4 +35,3 @@ const server = serve({
   },
 });
 console.log(`http://127.0.0.1:${server.port}`);
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit());

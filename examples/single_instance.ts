@@ -43,14 +43,15 @@ function wakeOther(): boolean {
   }
 }
 
+// Ctrl-C and a service manager's SIGTERM: an orderly end gives the segment back. Before there is one, so that no
+// signal comes in between.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit());
+
 let memory = claim();
 while (memory === null) {
   if (wakeOther()) process.exit();
   memory = claim();
 }
-
-// Ctrl-C and a service manager's SIGTERM: an orderly end gives the segment back.
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit());
 
 const hasBeenStarted = Event.at(memory.view(Uint8Array));
 console.log(`process ${process.pid} is the only one`);

@@ -145,7 +145,9 @@ describe("the server of docs/guide.md", options, () => {
     writeFileSync(
       `${programs}/cluster.ts`,
       `import cluster from "node:cluster";
-      cluster.setupPrimary({ exec: ${JSON.stringify(`${programs}/server.ts`)} });
+      // The primary says that both listen, not each of itself.
+      const stdio = ["ignore", "ignore", "inherit", "ipc"] as const;
+      cluster.setupPrimary({ exec: ${JSON.stringify(`${programs}/server.ts`)}, stdio: [...stdio] });
       let listening = 0;
       cluster.on("listening", () => ++listening === 2 && console.log("listening"));
       let ended = 0;
