@@ -1,12 +1,14 @@
 import process from "node:process";
 import { threadCalls } from "./threads.ts";
-import type { CFunctions, CSignatures, CType, Ffi, Usize } from "./types.ts";
+import type { CFunctions, CSignature, CSignatures, CType, Ffi, Usize } from "./types.ts";
+
+interface Description {
+  args: string[];
+  returns: string;
+}
 
 interface BunFfi {
-  dlopen(
-    library: string,
-    symbols: Record<string, { args: string[]; returns: string }>,
-  ): { symbols: unknown };
+  dlopen(library: string, symbols: Record<string, Description>): { symbols: unknown };
   toArrayBuffer(pointer: number, byteOffset: number, byteLength: number): ArrayBuffer;
 }
 
@@ -18,6 +20,10 @@ const TYPES: Readonly<Record<CType, string>> = {
   buffer: "ptr",
   void: "void",
 };
+
+function described({ args, returns }: CSignature): Description {
+  return { args: args.map((type) => TYPES[type]), returns: TYPES[returns] };
+}
 
 /** Binds the functions, on a thread that loads nothing of ours. */
 const BIND = `
@@ -31,9 +37,9 @@ export function bunFfi(): Ffi {
     maxBufferBytes: 2 ** 32, // JavaScriptCore's MAX_ARRAY_BUFFER_SIZE
 
     load<const S extends CSignatures>(libraries: readonly string[], signatures: S): CFunctions<S> {
-      const symbols: Record<string, { args: string[]; returns: string }> = {};
-      for (const [name, { args, returns }] of Object.entries(signatures)) {
-        symbols[name] = { args: args.map((type) => TYPES[type]), returns: TYPES[returns] };
+      const symbols: Record<string, Description> = {};
+      for (const [name, signature] of Object.entries(signatures)) {
+        symbols[name] = described(signature);
       }
       let cause: unknown;
       for (const library of libraries) {
@@ -46,7 +52,7 @@ export function bunFfi(): Ffi {
       throw cause;
     },
 
-    background: (libraries, signatures) => threadCalls(BIND, TYPES, libraries, signatures),
+    background: (libraries, signatures) => threadCalls(BIND, described, libraries, signatures),
 
     // User-space addresses are below 2^53 on every supported platform, so the number is exact.
     arrayBuffer: (address, byteLength) => ffi.toArrayBuffer(Number(address), 0, byteLength),

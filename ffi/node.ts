@@ -1,9 +1,16 @@
 import process from "node:process";
 import { threadCalls } from "./threads.ts";
-import type { CFunctions, CSignatures, CType, Ffi, Usize } from "./types.ts";
+import type { CFunctions, CSignature, CSignatures, CType, Ffi, Usize } from "./types.ts";
+
+interface Description {
+  arguments: string[];
+  return: string;
+}
+
+type Call = (...args: readonly unknown[]) => unknown;
 
 interface NodeLibrary {
-  getFunction(name: string, signature: { arguments: string[]; return: string }): unknown;
+  getFunction(name: string, description: Description): Call;
 }
 
 interface NodeFfi {
@@ -16,9 +23,24 @@ const TYPES: Readonly<Record<CType, string>> = {
   u32: "u32",
   u64: "u64",
   usize: "pointer",
-  buffer: "pointer", // "buffer" is slower: it accepts only some kinds of view
+  buffer: "pointer",
   void: "void",
 };
+
+/** The type of a callback, which to C is an address as any other. */
+const CALLBACK = "function";
+
+/**
+ * Each function gets a parameter of that type, the last address or one more: the calls of others V8 builds into the code
+ * that it compiles, on another thread, and Node frees what it has to know for that when a worker or the program ends,
+ * though V8 may be compiling still. In Node 26.10 about each fiftieth end of a busy worker crashed the process.
+ */
+function described({ args, returns }: CSignature): Description {
+  const types = args.map((type) => TYPES[type]);
+  const last = args.findLastIndex((type) => type !== "i32" && type !== "u32");
+  types[last >= 0 ? last : args.length] = CALLBACK;
+  return { arguments: types, return: TYPES[returns] };
+}
 
 /** Binds the functions, on a thread that loads nothing of ours. */
 const BIND = `
@@ -26,8 +48,8 @@ const BIND = `
   const { DynamicLibrary } = process.getBuiltinModule("node:ffi");
   const bind = (path, symbols) => {
     const library = new DynamicLibrary(path);
-    const functions = Object.entries(symbols).map(([name, { args, returns }]) =>
-      [name, library.getFunction(name, { arguments: args, return: returns })]);
+    const functions = Object.entries(symbols).map(([name, description]) =>
+      [name, library.getFunction(name, description)]);
     return Object.fromEntries(functions);
   };`;
 
@@ -44,14 +66,14 @@ export function nodeFfi(): Ffi | undefined {
       for (const path of libraries) {
         try {
           const library = new ffi.DynamicLibrary(path);
-          const functions: Record<string, unknown> = {};
-          for (const [name, { args, returns }] of Object.entries(signatures)) {
-            functions[name] = library.getFunction(name, {
-              arguments: args.map((type) => TYPES[type]),
-              return: TYPES[returns],
-            });
+          const functions: Record<string, Call> = {};
+          for (const [name, signature] of Object.entries(signatures)) {
+            const description = described(signature);
+            const call = library.getFunction(name, description);
+            const hasOneMore = description.arguments.length > signature.args.length;
+            functions[name] = hasOneMore ? (...args) => call(...args, 0n) : call; // C does not look at it
           }
-          return functions as CFunctions<S>;
+          return functions as unknown as CFunctions<S>;
         } catch (error) {
           cause ??= error;
         }
@@ -59,7 +81,7 @@ export function nodeFfi(): Ffi | undefined {
       throw cause;
     },
 
-    background: (libraries, signatures) => threadCalls(BIND, TYPES, libraries, signatures),
+    background: (libraries, signatures) => threadCalls(BIND, described, libraries, signatures),
 
     arrayBuffer: (address, byteLength) => ffi.toArrayBuffer(address, byteLength, false),
 

@@ -1,6 +1,6 @@
 import process from "node:process";
 import type { Worker } from "node:worker_threads";
-import type { AsyncCFunctions, CSignatures, CType } from "./types.ts";
+import type { AsyncCFunctions, CSignature, CSignatures } from "./types.ts";
 
 /** More calls than this at a time wait for a thread. */
 const THREADS_MAX = 16;
@@ -100,19 +100,16 @@ class Threads {
 
 /**
  * `Ffi.background` where the FFI itself has no such calls. `bind` is code that defines a function of
- * that name, from a library's path and the signatures in the runtime's own `types`.
+ * that name, from a library's path and the functions as the runtime has them `described`.
  */
 export function threadCalls<const S extends CSignatures>(
   bind: string,
-  types: Readonly<Record<CType, string>>,
+  described: (signature: CSignature) => unknown,
   libraries: readonly string[],
   signatures: S,
 ): AsyncCFunctions<S> {
   const symbols = Object.fromEntries(
-    Object.entries(signatures).map(([name, { args, returns }]) => [
-      name,
-      { args: args.map((type) => types[type]), returns: types[returns] },
-    ]),
+    Object.entries(signatures).map(([name, signature]) => [name, described(signature)]),
   );
   const threads = new Threads(bind + SERVE, { libraries, symbols });
   return Object.fromEntries(
