@@ -2,9 +2,9 @@ import { IPC_NOWAIT, SEM_UNDO } from "./constants.ts";
 import type { Usize } from "../ffi/types.ts";
 import type { Libc } from "./libc.ts";
 import type { SystemConstants } from "./system.ts";
+import { setDuration, type Timespec, timespec } from "./timespec.ts";
 
 const SEMBUF_BYTES = 6;
-const TIMESPEC_BYTES = 16;
 
 /** Where each array of `struct sembuf` lies, in steps of a `sembuf`. */
 const DOWN = 0;
@@ -15,9 +15,7 @@ const SETTLE = 9;
 const TOUCH = 11;
 const UNDO_TWICE = 13;
 const STEP = 15;
-const TIMESPEC = 16 * SEMBUF_BYTES; // aligned to 8
-const SLICE = TIMESPEC + TIMESPEC_BYTES;
-const STATUS = SLICE + TIMESPEC_BYTES;
+const STATUS = 16 * SEMBUF_BYTES; // aligned to 8
 
 /** What one atomic call does to a semaphore: an array of `struct sembuf`. */
 export class Operation {
@@ -55,10 +53,12 @@ export class Operations {
   declare readonly touch: Operation;
   /** Nothing, but the end of this process adds 1 more. */
   declare readonly undoTwice: Operation;
-  readonly timespec: Usize;
+  /** What {@linkcode Operations.setTimeout} sets. */
+  readonly timeout: Usize;
   /** The time that a wait on another thread lasts at most. */
   readonly slice: Usize;
   readonly status: bigint;
+  readonly #timeout: Timespec;
   readonly #step: Operation;
   readonly #settle: Operation;
   readonly #view: DataView;
@@ -86,9 +86,11 @@ export class Operations {
     this.undoTwice = operation(UNDO_TWICE, [1, 0], [-1, SEM_UNDO]);
     this.#step = operation(STEP, [0, 0]);
     this.#settle = operation(SETTLE, isZero, isZero);
-    this.timespec = libc.ffi.usize(address + BigInt(TIMESPEC));
-    this.slice = libc.ffi.usize(address + BigInt(SLICE));
-    this.#time(SLICE, sliceMs);
+    this.#timeout = timespec(libc);
+    this.timeout = this.#timeout.usize;
+    const slice = timespec(libc);
+    setDuration(slice, 0n, sliceMs);
+    this.slice = slice.usize;
     this.status = address + BigInt(STATUS);
   }
 
@@ -105,7 +107,7 @@ export class Operations {
   }
 
   setTimeout(ms: number): void {
-    this.#time(TIMESPEC, ms);
+    setDuration(this.#timeout, 0n, ms);
   }
 
   /** `sem_perm.mode` of what IPC_STAT wrote to `status`. */
@@ -135,12 +137,5 @@ export class Operations {
     this.#view.setUint16(offset, 0, true);
     this.#view.setInt16(offset + 2, op, true);
     this.#view.setInt16(offset + 4, flags, true);
-  }
-
-  /** `struct timespec` */
-  #time(offset: number, ms: number): void {
-    const seconds = Math.trunc(ms / 1000);
-    this.#view.setBigInt64(offset, BigInt(seconds), true);
-    this.#view.setBigInt64(offset + 8, BigInt(Math.trunc((ms - seconds * 1000) * 1e6)), true);
   }
 }

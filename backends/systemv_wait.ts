@@ -44,7 +44,7 @@ class TimedWaits implements Waits {
     const { steps, count } = isLock ? operations.lock : operations.step(step, flags);
     operations.setTimeout(ms);
     const { semtimedop } = this.#libc.c;
-    const result = semtimedop(id, steps, count, operations.timespec);
+    const result = semtimedop(id, steps, count, operations.timeout);
     return result === 0 ? 0 : this.#libc.errno();
   }
 }

@@ -971,7 +971,7 @@ describe("what another user plants gains him nothing", withNobody, () => {
     test(`a segment of his, of mode ${mode.toString(8)}, is refused`, () => {
       const key = newKey();
       plant(key, 64, mode);
-      chownSync(segmentPath(key), nobody.uid, nobody.uid);
+      chownSync(segmentPath(key), nobody.uid, nobody.gid);
       chmodSync(segmentPath(key), mode);
       const memory = new SharedMemory(key);
       assertFailed(memory, memory.attach(), PermissionDenied, whose);
@@ -990,7 +990,7 @@ describe("what another user plants gains him nothing", withNobody, () => {
     const bytes = new Uint8Array(32);
     bytes[0] = 1;
     writeFileSync(lockPath(key), bytes, { flag: "wx" });
-    chownSync(lockPath(key), nobody.uid, nobody.uid);
+    chownSync(lockPath(key), nobody.uid, nobody.gid);
     chmodSync(lockPath(key), 0o666);
     using memory = create(key);
     assert.equal(memory.lock(), false);
@@ -1069,7 +1069,7 @@ describe("what another user plants gains him nothing", withNobody, () => {
   test("an object of his that is locked for ever is refused at once", async () => {
     const key = newKey();
     plant(key, 64);
-    chownSync(segmentPath(key), nobody.uid, nobody.uid);
+    chownSync(segmentPath(key), nobody.uid, nobody.gid);
     const script = `exec 9<${
       JSON.stringify(segmentPath(key))
     }; flock -x 9; echo '{"value": 1}'; cat`;
@@ -1154,7 +1154,7 @@ describe("what belongs to another user", withNobody, () => {
   test("may be for reading only, as the permissions of a foreign object say", async () => {
     const key = newKey();
     plant(key, 64, 0o400);
-    chownSync(segmentPath(key), nobody.uid, nobody.uid);
+    chownSync(segmentPath(key), nobody.uid, nobody.gid);
     const agent = startNobody();
     await giveMemory(agent, key);
     const says = /the permissions of \/dev\/shm\/.* do not allow this mode \[open .*: EACCES 13\]$/;
