@@ -1,4 +1,4 @@
-import type { AsyncCFunctions, CFunctions, CSignatures, Ffi } from "../ffi/types.ts";
+import type { AsyncCFunctions, CFunctions, CSignatures, Ffi, Usize } from "../ffi/types.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
@@ -61,8 +61,8 @@ const SIGNATURES = {
 const LINUX_SIGNATURES = {
   __errno_location: { args: [], returns: "u64" },
   // glibc before 2.33 has no `fstat`, musl has no `statx`; both have this:
-  // (SYS_statx, fd, path, flags, mask, struct statx *)
-  syscall: { args: ["u64", "i32", "buffer", "i32", "u32", "buffer"], returns: "u64", fixed: 1 },
+  // (SYS_statx, fd, path, flags, mask, struct statx *); what it returns, as a long, fits an int
+  syscall: { args: ["usize", "i32", "buffer", "i32", "u32", "buffer"], returns: "i32", fixed: 1 },
   // (olddirfd, old path, newdirfd, new path, flags)
   linkat: { args: ["i32", "buffer", "i32", "buffer", "i32"], returns: "i32" },
   posix_fallocate: { args: ["i32", "u64", "u64"], returns: "i32" }, // (fd, offset, length) -> errno
@@ -158,7 +158,7 @@ export class Libc {
   #errnoCell = new Int32Array(1);
   readonly #stat: Uint8Array;
   readonly #statView: DataView;
-  readonly #statxNumber: bigint;
+  readonly #statxNumber: Usize;
 
   constructor(ffi: Ffi, arch: string, os = "linux") {
     this.ffi = ffi;
@@ -169,7 +169,7 @@ export class Libc {
     this.statCall = isDarwin ? "stat" : "statx";
     this.#stat = new Uint8Array(isDarwin ? STAT.bytes : STATX.bytes);
     this.#statView = new DataView(this.#stat.buffer);
-    this.#statxNumber = BigInt(SYS_STATX[arch]!);
+    this.#statxNumber = ffi.usize(BigInt(SYS_STATX[arch]!));
     if (isDarwin) {
       const loaded = loadDarwin(ffi, arch);
       this.#darwin = loaded;
@@ -282,7 +282,7 @@ export class Libc {
         STATX_BASIC_STATS,
         this.#stat,
       );
-      if (result !== FAILED) break;
+      if (result === 0) break;
       const errno = this.errno();
       if (errno !== EAGAIN || attempt === FOREIGN_ATTEMPTS) return errno;
     }

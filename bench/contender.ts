@@ -1,6 +1,6 @@
 /**
- * The module under one runtime: `<runtime> contender.ts KEY` checks it, measures it and prints
- * the nanoseconds of each operation as one line of JSON.
+ * The module under one runtime: `<runtime> contender.ts KEY [create]` checks it, measures it and prints
+ * the nanoseconds of each operation, or of `create` alone, as one line of JSON.
  */
 import process from "node:process";
 import { SharedMemory } from "../mod.ts";
@@ -78,11 +78,13 @@ function viewCosts(key: string): Record<string, number> {
   return costs;
 }
 
-const key = process.argv[2];
-if (key === undefined) throw new Error("usage: contender.ts KEY");
-console.log(JSON.stringify({
+const [, , key, only] = process.argv;
+if (key === undefined) throw new Error("usage: contender.ts KEY [create]");
+const create = () => ({ "create+detach": createCost(`${key}-create`) });
+const all = () => ({
   "lock+unlock": lockCost(`${key}-lock`),
-  "create+detach": createCost(`${key}-create`),
+  ...create(),
   "attach+detach": attachCost(`${key}-attach`),
   ...viewCosts(`${key}-view`),
-}));
+});
+console.log(JSON.stringify(only === "create" ? create() : all()));

@@ -6,6 +6,17 @@ import { promisify } from "node:util";
 import { findRuntime, type RuntimeName } from "../scripts/runtimes.ts";
 import { type Absent, available, compile, here, output, Unavailable } from "./programs.ts";
 
+/** What is measured a second time, and what that is called: with the key files in memory, which no disk slows down. */
+export const createMeasure = "create+detach";
+export const createInMemory = "create+detach, key files in tmpfs";
+
+/** Where the key files of a run are. */
+export interface Folders {
+  usual: string;
+  /** On a tmpfs; `null` if this system has none. */
+  memory: string | null;
+}
+
 /** The nanoseconds of one operation, by measure. */
 export type Sample = Record<string, number>;
 
@@ -15,6 +26,8 @@ export interface Contender {
   command: string;
   /** The arguments of each part of a run that keeps to `key` and to files in `directory`. */
   parts(key: string, directory: string): string[][];
+  /** The arguments to measure only making segments, for those who make key files for that. */
+  create?(key: string): string[];
 }
 
 function bareC(): Contender {
@@ -38,7 +51,13 @@ function cppQt(): Contender {
   const command = compile("c++", args, "qt");
   const version = output(command, ["--version"]);
   if (version === null) throw new Unavailable("the compiled program does not start");
-  return { name: "C++ Qt", version: `Qt ${version}`, command, parts: (key) => [[key]] };
+  return {
+    name: "C++ Qt",
+    version: `Qt ${version}`,
+    command,
+    parts: (key) => [[key]],
+    create: (key) => [key, "create"],
+  };
 }
 
 function runtime(name: RuntimeName, args: string[], handOffArgs = args): Contender {
@@ -49,7 +68,8 @@ function runtime(name: RuntimeName, args: string[], handOffArgs = args): Contend
     [...args, join(here, "contender.ts"), key],
     [...handOffArgs, join(here, "hand_off.ts"), key, directory],
   ];
-  return { name, version, command, parts };
+  const create = (key: string) => [...args, join(here, "contender.ts"), key, "create"];
+  return { name, version, command, parts, create };
 }
 
 export function findContenders(): { present: Contender[]; absent: Absent[] } {
@@ -70,21 +90,24 @@ export function findContenders(): { present: Contender[]; absent: Absent[] } {
   ]);
 }
 
-/** Runs a contender once. Its key files go into `directory`, so that none can be missed. */
+/** Runs a contender once. Its key files go into these folders alone, so that none can be missed. */
 export async function run(
   contender: Contender,
   key: string,
-  directory: string,
+  { usual, memory }: Folders,
   signal: AbortSignal,
 ): Promise<Sample> {
+  const part = async (args: string[], TMPDIR: string): Promise<Sample> => {
+    const env = { ...process.env, TMPDIR, NO_COLOR: "1" };
+    const options = { env, signal, timeout: 120_000 };
+    const { stdout } = await promisify(execFile)(contender.command, args, options);
+    return JSON.parse(stdout);
+  };
   const sample: Sample = {};
-  for (const args of contender.parts(key, directory)) {
-    const { stdout } = await promisify(execFile)(
-      contender.command,
-      args,
-      { env: { ...process.env, TMPDIR: directory, NO_COLOR: "1" }, signal, timeout: 120_000 },
-    );
-    Object.assign(sample, JSON.parse(stdout));
+  for (const args of contender.parts(key, usual)) Object.assign(sample, await part(args, usual));
+  const create = contender.create?.(key);
+  if (create !== undefined && memory !== null) {
+    sample[createInMemory] = (await part(create, memory))[createMeasure]!;
   }
   for (const [measure, ns] of Object.entries(sample)) {
     if (!(ns > 0)) throw new Error(`${contender.name}: ${measure} took ${ns} ns`);

@@ -2,12 +2,12 @@
  * Measures the module in each runtime: its calls against plain C and Qt itself, in one interleaved run, then
  * `./sync` against plain C, and if wanted what people use today: `npm run bench`.
  */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, loadavg, release, tmpdir, type } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { type Contender, findContenders, run } from "./contenders.ts";
+import { type Contender, findContenders, type Folders, run } from "./contenders.ts";
 import { removeLeftovers } from "./leftovers.ts";
 import { quick, thorough } from "./measuring.ts";
 import { fill, published, today } from "./page.ts";
@@ -87,6 +87,17 @@ function options(): ReturnType<typeof parseOptions> {
   }
 }
 
+/** A new folder for key files in memory, `null` where there is no tmpfs. */
+function memoryFolder(): string | null {
+  const tmpfs = "/dev/shm"; // as shm_overview(7) has it
+  const TMPFS_MAGIC = 0x01021994;
+  try {
+    return statfsSync(tmpfs).type === TMPFS_MAGIC ? mkdtempSync(join(tmpfs, "bench-")) : null;
+  } catch {
+    return null;
+  }
+}
+
 /** All rounds; a contender that goes wrong is out of all of them, and named in `faults`. */
 async function runRounds(
   contenders: Contender[],
@@ -95,10 +106,13 @@ async function runRounds(
   signal: AbortSignal,
 ): Promise<Samples> {
   const samples: Samples = new Map(contenders.map(({ name }) => [name, []]));
-  const directory = mkdtempSync(join(tmpdir(), "bench-"));
+  const folders: Folders = { usual: mkdtempSync(join(tmpdir(), "bench-")), memory: memoryFolder() };
+  const all = [folders.usual, folders.memory].filter((folder) => folder !== null);
   process.once("exit", () => {
-    removeLeftovers(directory);
-    rmSync(directory, { recursive: true });
+    for (const folder of all) {
+      removeLeftovers(folder);
+      rmSync(folder, { recursive: true });
+    }
   });
   for (let round = 1; round <= rounds; round++) {
     // Nobody always comes after the same one: ext4 is slow to make files where many were deleted.
@@ -111,11 +125,11 @@ async function runRounds(
       process.stderr.write(`round ${round} of ${rounds}: ${name}\n`);
       let fault: string | null = null;
       try {
-        own.push(await run(contender, key, directory, signal));
+        own.push(await run(contender, key, folders, signal));
       } catch (error) {
         fault = error instanceof Error ? error.message : String(error);
       }
-      const leftovers = removeLeftovers(directory);
+      const leftovers = all.flatMap(removeLeftovers);
       signal.throwIfAborted();
       if (leftovers.length > 0) fault ??= `left behind ${leftovers.join(", ")}`;
       if (fault === null) continue;
