@@ -1,7 +1,12 @@
-/* The floor: what the system calls and the memory accesses cost in plain C. */
+/*
+ * The floor: what the system calls and the memory accesses cost in plain C. `bare KEY_FILE` prints the ns of those to
+ * elements; `bare JOB COUNT INDEX KEY_FILE` makes the calls, and does what its standard input says, as commands.ts has it.
+ */
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ipc.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
@@ -98,29 +103,6 @@ static void *map(int id) {
   return address;
 }
 
-static double lock_cost(void) {
-  union semun one = {.val = 1};
-  semaphore = semget(ipc_key, 1, IPC_CREAT | IPC_EXCL | 0600);
-  if (semaphore == -1) die("semget");
-  if (semctl(semaphore, 0, SETVAL, one) == -1) die("semctl(SETVAL)");
-  add_to_semaphore(-1);
-  if (semctl(semaphore, 0, GETVAL) != 0) die("locked, but the value is not 0");
-  add_to_semaphore(1);
-  double ns = cost(lock_unlock, 500);
-  if (semctl(semaphore, 0, GETVAL) != 1) die("free, but the value is not 1");
-  if (semctl(semaphore, 0, IPC_RMID) == -1) die("semctl(IPC_RMID)");
-  return ns;
-}
-
-static double attach_cost(void) {
-  int id = new_segment(SEGMENT_BYTES);
-  void *kept = map(id);
-  double ns = cost(attach_detach, 50);
-  shmdt(kept);
-  shmctl(id, IPC_RMID, NULL);
-  return ns;
-}
-
 static void element_costs(double ns[3]) {
   int id = new_segment(ELEMENTS_BYTES);
   elements = map(id);
@@ -146,26 +128,59 @@ static void element_costs(double ns[3]) {
   shmdt(elements);
 }
 
+static void make_semaphore(void) {
+  union semun one = {.val = 1};
+  semaphore = semget(ipc_key, 1, IPC_CREAT | IPC_EXCL | 0600);
+  if (semaphore == -1) die("semget");
+  if (semctl(semaphore, 0, SETVAL, one) == -1) die("semctl(SETVAL)");
+}
+
+static void check_lock(void) {
+  add_to_semaphore(-1);
+  if (semctl(semaphore, 0, GETVAL) != 0) die("locked, but the value is not 0");
+  add_to_semaphore(1);
+  if (semctl(semaphore, 0, GETVAL) != 1) die("free, but the value is not 1");
+}
+
+static void obey(const char *job) {
+  int is_lock = strcmp(job, "lock") == 0, is_attach = strcmp(job, "attach") == 0;
+  int kept = is_attach ? new_segment(SEGMENT_BYTES) : -1;
+  void *address = is_attach ? map(kept) : NULL;
+  if (is_lock) make_semaphore();
+  char line[64];
+  puts("ready");
+  fflush(stdout);
+  while (fgets(line, sizeof line, stdin) != NULL) {
+    double ms = atof(line + strcspn(line, " "));
+    if (is_lock) check_lock();
+    if (is_lock) run(lock_unlock, ms, 500, INFINITY);
+    else if (is_attach) run(attach_detach, ms, 50, INFINITY);
+    else run(create_detach, ms, 20, INFINITY);
+    fflush(stdout);
+  }
+  if (is_lock && semctl(semaphore, 0, IPC_RMID) == -1) die("semctl(IPC_RMID)");
+  if (is_attach && (shmdt(address) == -1 || shmctl(kept, IPC_RMID, NULL) == -1)) die("shmctl");
+}
+
+static void print_element_costs(void) {
+  double ns[3];
+  element_costs(ns);
+  printf("{\"sum of Uint8\": %.4f, \"increment Int32\": %.4f, \"sum of Float64\": %.4f}\n", ns[0], ns[1], ns[2]);
+}
+
 int main(int argc, char **argv) {
-  if (argc != 2) {
-    fprintf(stderr, "usage: bare KEY_FILE\n");
+  if (argc != 2 && argc != 5) {
+    fprintf(stderr, "usage: bare [JOB COUNT INDEX] KEY_FILE\n");
     return 2;
   }
-  FILE *file = fopen(argv[1], "wx");
-  if (file == NULL) die(argv[1]);
+  const char *path = argv[argc - 1];
+  FILE *file = fopen(path, "wx");
+  if (file == NULL) die(path);
   fclose(file);
-  ipc_key = ftok(argv[1], 'Q');
+  ipc_key = ftok(path, 'Q');
   if (ipc_key == -1) die("ftok");
-
-  double lock = lock_cost();
-  double create = cost(create_detach, 20);
-  double attach = attach_cost();
-  double elements_ns[3];
-  element_costs(elements_ns);
-  remove(argv[1]);
-
-  printf("{\"lock+unlock\": %.2f, \"create+detach\": %.2f, \"attach+detach\": %.2f, "
-         "\"sum of Uint8\": %.4f, \"increment Int32\": %.4f, \"sum of Float64\": %.4f}\n",
-         lock, create, attach, elements_ns[0], elements_ns[1], elements_ns[2]);
+  if (argc == 5) obey(argv[1]);
+  else print_element_costs();
+  remove(path);
   return 0;
 }

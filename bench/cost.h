@@ -1,4 +1,5 @@
-/* How the C and C++ contenders measure: the same as timing.ts. */
+/* How the C and C++ contenders measure: the same as timing.ts and commands.ts. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -24,6 +25,22 @@ static double undisturbed_mean(double *batches, int count) {
   qsort(batches, count, sizeof *batches, compare);
   while (used < count && batches[used] <= 2 * batches[count / 2]) sum += batches[used++];
   return sum / used;
+}
+
+/* Does `operation` for `ms`, or as often as `most`, and prints how long that took. */
+static inline void run(void (*operation)(void), double ms, int batch, double most) {
+  static double batches[MAX_BATCHES];
+  int count = 0;
+  double ops = 0, begin = now(), end = begin;
+  while (end - begin < ms * 1e6 && count < MAX_BATCHES && ops < most) {
+    double start = end;
+    for (int i = 0; i < batch; i++) operation();
+    end = now();
+    ops += batch;
+    batches[count++] = end - start;
+  }
+  printf("{\"ops\": %.0f, \"ns\": %.0f, \"perOp\": %.3f}\n", ops, end - begin,
+         undisturbed_mean(batches, count) / batch);
 }
 
 static inline double cost_once(void (*operation)(void), int batch) {

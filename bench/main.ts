@@ -2,20 +2,18 @@
  * Measures the module in each runtime: its calls against plain C and Qt itself, in one interleaved run, then
  * `./sync` against plain C, and if wanted what people use today: `npm run bench`.
  */
-import { mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus, loadavg, release, tmpdir, type } from "node:os";
-import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { type Contender, findContenders, type Folders, run } from "./contenders.ts";
-import { removeLeftovers } from "./leftovers.ts";
-import { quick, thorough } from "./measuring.ts";
+import { findCallers, measureCalls } from "./calls_bench.ts";
+import { type Effort, quick, thorough } from "./measuring.ts";
 import { fill, published, today } from "./page.ts";
 import { describeMachine, performance } from "./performance.ts";
-import { goalLine, goalsOf, pageTable, rowsOf, type Samples, tableOf } from "./report.ts";
+import { goalLine, goalsOf, pageTable, rowsOf, tableOf } from "./report.ts";
 
-/** Of the calls: each contender runs once per round as a process of its own. */
-const callRounds = 5;
+/** Of views and of waiting for the lock: each runtime runs once per round as a process of its own. */
+const aloneRounds = 5;
 
 const usage = `usage: npm run bench -- [--peers] [--write] [--rounds N] [--json FILE]
 
@@ -24,7 +22,7 @@ The exit code tells of wrong results, not of goals that are not met.
   --peers      also the same jobs with SQLite, LMDB, Redis, sockets, process.send, Python and Qt
   --write      write the tables to docs/performance.md, and with --peers the chart beside it
   --part PART  only "calls" (those of SharedMemory) or "sync"
-  --rounds N   how often everything is started anew (default ${callRounds} for the calls, ${thorough.rounds} for the rest)
+  --rounds N   how often everything is started anew (default ${aloneRounds} for views and hand-offs, ${thorough.rounds} for the rest)
   --only NAME  only this runtime, and each measure of the sync part with as few processes as it can have;
                may be given more than once
   --quick      as short as can be: for a look whether it works
@@ -72,7 +70,7 @@ function parseOptions() {
     only,
     withPeers: peers,
     write: write ? { page, chart } : undefined,
-    rounds: rounds(values.rounds, values.quick ? 1 : callRounds),
+    rounds: rounds(values.rounds, values.quick ? 1 : aloneRounds),
     effort: { ...effort, rounds: rounds(values.rounds, effort.rounds) },
   };
 }
@@ -87,73 +85,23 @@ function options(): ReturnType<typeof parseOptions> {
   }
 }
 
-/** A new folder for key files in memory, `null` where there is no tmpfs. */
-function memoryFolder(): string | null {
-  const tmpfs = "/dev/shm"; // as shm_overview(7) has it
-  const TMPFS_MAGIC = 0x01021994;
-  try {
-    return statfsSync(tmpfs).type === TMPFS_MAGIC ? mkdtempSync(join(tmpfs, "bench-")) : null;
-  } catch {
-    return null;
-  }
-}
-
-/** All rounds; a contender that goes wrong is out of all of them, and named in `faults`. */
-async function runRounds(
-  contenders: Contender[],
-  rounds: number,
-  faults: string[],
-  signal: AbortSignal,
-): Promise<Samples> {
-  const samples: Samples = new Map(contenders.map(({ name }) => [name, []]));
-  const folders: Folders = { usual: mkdtempSync(join(tmpdir(), "bench-")), memory: memoryFolder() };
-  const all = [folders.usual, folders.memory].filter((folder) => folder !== null);
-  process.once("exit", () => {
-    for (const folder of all) {
-      removeLeftovers(folder);
-      rmSync(folder, { recursive: true });
-    }
-  });
-  for (let round = 1; round <= rounds; round++) {
-    // Nobody always comes after the same one: ext4 is slow to make files where many were deleted.
-    const first = (round - 1) % contenders.length;
-    for (const contender of [...contenders.slice(first), ...contenders.slice(0, first)]) {
-      const { name } = contender;
-      const own = samples.get(name);
-      if (own === undefined) continue;
-      const key = `bench-${process.pid}-${round}-${name.replaceAll(/\W/g, "")}`;
-      process.stderr.write(`round ${round} of ${rounds}: ${name}\n`);
-      let fault: string | null = null;
-      try {
-        own.push(await run(contender, key, folders, signal));
-      } catch (error) {
-        fault = error instanceof Error ? error.message : String(error);
-      }
-      const leftovers = all.flatMap(removeLeftovers);
-      signal.throwIfAborted();
-      if (leftovers.length > 0) fault ??= `left behind ${leftovers.join(", ")}`;
-      if (fault === null) continue;
-      faults.push(`${name}: ${fault}`);
-      samples.delete(name);
-    }
-  }
-  return samples;
-}
-
-async function measureCalls(
-  rounds: number,
-  json: string | undefined,
-  page: string | undefined,
+async function reportCalls(
+  { effort, rounds, json, page }: {
+    effort: Effort;
+    rounds: number;
+    json: string | undefined;
+    page: string | undefined;
+  },
 ): Promise<string[]> {
-  const { present, absent } = findContenders();
-  console.log(`load average ${machine.load.toFixed(2)} at the start, rounds: ${rounds}`);
+  const { present, absent } = findCallers();
+  console.log(`load average ${machine.load.toFixed(2)} at the start`);
   console.log(`key files in ${tmpdir()} (TMPDIR)\n`);
   for (const { name, version } of present) console.log(`${name.padEnd(8)}${version}`);
   for (const { name, reason } of absent) {
     console.log(`${name.padEnd(8)}does not take part: ${reason}`);
   }
   const faults: string[] = [];
-  const samples = await runRounds(present, rounds, faults, interrupt.signal);
+  const samples = await measureCalls(present, effort, rounds, interrupt.signal, faults);
   const rows = rowsOf(samples);
   const goals = goalsOf(samples);
   console.log(`\n${tableOf(rows)}\n`);
@@ -195,7 +143,8 @@ console.log(description);
 const faults: string[] = [];
 try {
   if (part !== "sync") {
-    faults.push(...await measureCalls(callsRounds, json, performanceOptions.write?.page));
+    const { effort, write } = performanceOptions;
+    faults.push(...await reportCalls({ effort, rounds: callsRounds, json, page: write?.page }));
   }
   if (part !== "calls") {
     const { signal } = interrupt;

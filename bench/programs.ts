@@ -75,6 +75,26 @@ export function c(): Contender {
   };
 }
 
+/** The system calls that nobody can do without; its key file is its own. */
+export function bareCalls(): Contender {
+  const { command, version } = compileBare();
+  return {
+    name: "bare C",
+    version,
+    program: (job, key, folder) => ({
+      command,
+      args: (index, count) => [job, String(count), String(index), join(folder, key)],
+    }),
+  };
+}
+
+export function compileBare(): { command: string; version: string } {
+  const version = output("cc", ["-dumpfullversion", "-dumpversion"]);
+  if (version === null) throw new Unavailable("no C compiler (cc): apt-get install gcc");
+  const command = compile("cc", ["-pthread", join(here, "bare.c")], "bare");
+  return { command, version: `cc ${version} -O2` };
+}
+
 export function cppQt(): Contender {
   const flags = output("pkg-config", ["--cflags", "--libs", "Qt6Core"]);
   if (flags === null) throw new Unavailable("no Qt 6: apt-get install qt6-base-dev");
@@ -93,8 +113,8 @@ export function cppQt(): Contender {
   };
 }
 
-/** The module in one of the runtimes. */
-export function ours(name: Exclude<RuntimeName, "qt">): Contender {
+/** The module in one of the runtimes, which does the jobs of `file`. */
+export function ours(name: Exclude<RuntimeName, "qt">, file = "sync_jobs.ts"): Contender {
   const [command, args, version] = runtime(name);
   return {
     name,
@@ -103,7 +123,7 @@ export function ours(name: Exclude<RuntimeName, "qt">): Contender {
       command,
       args: (index, count) => [
         ...args,
-        join(here, "sync_jobs.ts"),
+        join(here, file),
         job,
         String(count),
         String(index),

@@ -7,7 +7,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <string>
+#include <sys/ipc.h>
+#include <sys/sem.h>
+#include <utility>
 #include <vector>
 
 #include "cost.h"
@@ -31,8 +35,15 @@ struct Shared {
   std::exit(1);
 }
 
+// The value of the semaphore behind `memory`: 1 when free, 0 when locked.
+int semaphoreValue(const QSharedMemory &memory) {
+  QString path = memory.nativeKey();
+  path.replace("qipc_sharedmemory_", "qipc_systemsem_");
+  return semctl(semget(ftok(qPrintable(path), 'Q'), 1, 0600), 0, GETVAL);
+}
+
 struct Jobs {
-  QSharedMemory memory;
+  QSharedMemory memory, other, created;
   QSystemSemaphore ping, pong;
   Shared *shared;
   std::vector<unsigned char> source;
@@ -40,10 +51,28 @@ struct Jobs {
   bool isCheck = false;
 
   explicit Jobs(const QString &key)
-      : memory(key), ping(key + "-ping", 0), pong(key + "-pong", 0), source(mib) {
+      : memory(key), other(key), created(key + "-create"), ping(key + "-ping", 0),
+        pong(key + "-pong", 0), source(mib) {
     if (!memory.create(sizeof(Shared)) && !memory.attach()) wrong(memory.errorString());
     shared = static_cast<Shared *>(memory.data());
     for (int i = 0; i < mib; i++) source[i] = static_cast<unsigned char>(i);
+  }
+
+  void lockAndUnlock() {
+    if (!memory.lock()) wrong(memory.errorString());
+    if (isCheck && semaphoreValue(memory) != 0) wrong("locked, but free");
+    if (!memory.unlock()) wrong(memory.errorString());
+    if (isCheck && semaphoreValue(memory) != 1) wrong("unlocked, but not free");
+  }
+
+  void attachAndDetach() {
+    if (!other.attach()) wrong(other.errorString());
+    if (isCheck && other.size() != memory.size()) wrong("attached to something else");
+    if (!other.detach()) wrong(other.errorString());
+  }
+
+  void createAndDetach() {
+    if (!created.create(page) || !created.detach()) wrong(created.errorString());
   }
 
   void increment() {
@@ -90,45 +119,42 @@ struct Jobs {
   }
 };
 
-template <typename Operation> void run(double ms, int batch, double opsMax, Operation operation) {
-  static double batches[MAX_BATCHES];
-  int count = 0;
-  double ops = 0, begin = now(), end = begin;
-  while (end - begin < ms * 1e6 && count < MAX_BATCHES && ops < opsMax) {
-    const double start = end;
-    for (int i = 0; i < batch; i++) operation();
-    end = now();
-    ops += batch;
-    batches[count++] = end - start;
-  }
-  std::printf("{\"ops\": %.0f, \"ns\": %.0f, \"perOp\": %.3f}\n", ops, end - begin,
-              undisturbed_mean(batches, count) / batch);
-}
+Jobs *jobs; // static, as a pointer can be made only of a function that captures nothing
+
+/* What is done by one process alone, and in which batches; as in call_jobs.ts and sync_jobs.ts. */
+const std::map<std::string, std::pair<void (*)(), int>> alone = {
+    {"lock", {[] { jobs->lockAndUnlock(); }, 500}},
+    {"attach", {[] { jobs->attachAndDetach(); }, 50}},
+    {"create", {[] { jobs->createAndDetach(); }, 20}},
+    {"mutex", {[] { jobs->increment(); }, 100}},
+};
 
 } // namespace
 
 int main(int argc, char **argv) {
   if (argc != 5) wrong("usage: qt_jobs JOB COUNT INDEX KEY");
   const std::string job = argv[1];
-  const bool isAnswering = job != "mutex" && std::atoi(argv[3]) % 2 == 1;
-  Jobs jobs(QString::fromUtf8(argv[4]));
+  const auto one = alone.find(job);
+  const bool isAnswering = one == alone.end() && std::atoi(argv[3]) % 2 == 1;
+  Jobs all(QString::fromUtf8(argv[4]));
+  jobs = &all;
   char line[64];
   std::puts("ready");
   std::fflush(stdout);
   while (std::fgets(line, sizeof line, stdin) != nullptr) {
     const double ms = std::atof(line + std::strcspn(line, " "));
-    jobs.isCheck = std::strncmp(line, "check", 5) == 0;
+    jobs->isCheck = std::strncmp(line, "check", 5) == 0;
     if (std::strncmp(line, "total", 5) == 0) {
-      std::printf("{\"total\": %lld}\n", static_cast<long long>(jobs.shared->number));
+      std::printf("{\"total\": %lld}\n", static_cast<long long>(jobs->shared->number));
     } else if (isAnswering) {
-      jobs.answer(job == "mib");
+      jobs->answer(job == "mib");
       std::puts("{}");
-    } else if (job == "mutex") {
-      run(ms, 100, 1e9, [&jobs] { jobs.increment(); });
+    } else if (one != alone.end()) {
+      run(one->second.first, ms, one->second.second, 1e9);
     } else {
-      if (job == "mib") run(ms, 1, roundTripsMax, [&jobs] { jobs.handOver(); });
-      else run(ms, 10, roundTripsMax, [&jobs] { jobs.roundTrip(); });
-      jobs.stopAnswering();
+      if (job == "mib") run([] { jobs->handOver(); }, ms, 1, roundTripsMax);
+      else run([] { jobs->roundTrip(); }, ms, 10, roundTripsMax);
+      jobs->stopAnswering();
     }
     std::fflush(stdout);
   }

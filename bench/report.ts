@@ -1,10 +1,12 @@
-/** What the samples of all rounds say. */
-import { createInMemory, createMeasure, type Sample } from "./contenders.ts";
+/** What the samples say. */
 import { duration, markdownTable, times as inTimes } from "./table.ts";
 import { median } from "./timing.ts";
 
-/** The samples of each contender that went through all rounds, in order of the rounds. */
-export type Samples = Map<string, Sample[]>;
+/**
+ * The ns of one operation, by contender and measure, in the order in which they were measured: the first of all was
+ * measured at the same time, and so on.
+ */
+export type Samples = Map<string, Record<string, number[]>>;
 
 interface Row {
   contender: string;
@@ -23,7 +25,21 @@ export interface Goal {
   ratio: number | undefined;
 }
 
-const operations = ["lock+unlock", createMeasure, createInMemory, "attach+detach"];
+interface Call {
+  title: string;
+  /** What the programs call it. */
+  job: string;
+  /** Whether the key files are in memory, where no disk slows it down. */
+  inMemory?: boolean;
+}
+
+export const calls: readonly Call[] = [
+  { title: "lock+unlock", job: "lock" },
+  { title: "create+detach", job: "create" },
+  { title: "create+detach, key files in tmpfs", job: "create", inMemory: true },
+  { title: "attach+detach", job: "attach" },
+];
+const operations = calls.map(({ title }) => title);
 const elements = ["sum of Uint8", "increment Int32", "sum of Float64"];
 const handOffs = ["hand-off", "hand-off to sleeper"];
 const buffer = "ordinary buffer";
@@ -42,16 +58,13 @@ const groups = [
   { heading: "ns per hand-off", measures: handOffs, against: [socket] },
 ];
 
-// The ratio of each round first, then their median: what slows the machine down for a while slows
-// both sides of a round down.
+// The ratio at each time first, then their median: what slows the machine down for a while slows both sides down.
 function ratio(samples: Samples, contender: string, measure: string, against: string) {
-  const own = samples.get(contender);
   const suffix = suffixes[against];
-  const other = suffix === undefined ? samples.get(against) : own;
-  const otherMeasure = measure + (suffix ?? "");
-  if (!own || !other) return undefined;
-  const ratios = own.map((sample, round) => sample[measure]! / other[round]![otherMeasure]!);
-  return ratios.some(Number.isNaN) ? undefined : median(ratios);
+  const own = samples.get(contender)?.[measure];
+  const other = samples.get(suffix === undefined ? against : contender)?.[measure + (suffix ?? "")];
+  if (own === undefined || other === undefined) return undefined;
+  return median(own.map((ns, time) => ns / other[time]!));
 }
 
 function measuresOf({ measures, against }: typeof groups[number]) {
@@ -62,8 +75,8 @@ export function rowsOf(samples: Samples): Row[] {
   const rows: Row[] = [];
   for (const { measure, against } of groups.flatMap(measuresOf)) {
     for (const [contender, own] of samples) {
-      const values = own.map((sample) => sample[measure]).filter((ns) => ns !== undefined);
-      if (values.length === 0) continue;
+      const values = own[measure];
+      if (values === undefined || values.length === 0) continue;
       const ratios = against.map((name) => [name, ratio(samples, contender, measure, name)]);
       rows.push({
         contender,
@@ -81,10 +94,7 @@ export function rowsOf(samples: Samples): Row[] {
 export function goalsOf(samples: Samples): Goal[] {
   const limits: [string, string, number][] = [
     ["lock+unlock", "bare C", 1.25],
-    ["lock+unlock", "C++ Qt", 1],
-    [createMeasure, "C++ Qt", 1],
-    [createInMemory, "C++ Qt", 1],
-    ["attach+detach", "C++ Qt", 1],
+    ...operations.map((measure): [string, string, number] => [measure, "C++ Qt", 1]),
     ...elements.map((measure): [string, string, number] => [measure, buffer, 1.1]),
   ];
   const goals = (contenders: string[], own: [string, string, number][]): Goal[] =>

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -160,21 +161,6 @@ static void answer(int is_mib) {
   }
 }
 
-static void run(void (*job)(void), double ms, int batch) {
-  static double batches[MAX_BATCHES];
-  int count = 0;
-  double ops = 0, begin = now(), end = begin;
-  while (end - begin < ms * 1e6 && count < MAX_BATCHES) {
-    double start = end;
-    for (int i = 0; i < batch; i++) job();
-    end = now();
-    ops += batch;
-    batches[count++] = end - start;
-  }
-  printf("{\"ops\": %.0f, \"ns\": %.0f, \"perOp\": %.3f}\n", ops, end - begin,
-         undisturbed_mean(batches, count) / batch);
-}
-
 static void initialize(void) {
   pthread_mutexattr_t attributes;
   pthread_mutexattr_init(&attributes);
@@ -228,7 +214,7 @@ int main(int argc, char **argv) {
       answer(is_mib);
       puts("{}");
     } else {
-      run(job, ms, is_mib ? 1 : is_event ? 10 : job == counter_job ? 5000 : 500);
+      run(job, ms, is_mib ? 1 : is_event ? 10 : job == counter_job ? 5000 : 500, INFINITY);
       if (is_pair) {
         __atomic_store_n(&own->stop, 1, __ATOMIC_SEQ_CST);
         notify(&own->ping);

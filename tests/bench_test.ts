@@ -80,14 +80,14 @@ describe("benchmark", () => {
   });
 
   test("the calls of SharedMemory are a table, with what each is compared with", () => {
-    const sample = (ns: number) => ({
+    const samplesOf = (...ns: number[]) => ({
       "lock+unlock": ns,
-      "sum of Uint8": ns / 400,
+      "sum of Uint8": ns.map((one) => one / 400),
       "hand-off": ns,
     });
     const samples = new Map([
-      ["bare C", [sample(100), sample(200)]],
-      ["deno", [sample(150), sample(400)]],
+      ["bare C", samplesOf(100, 200)],
+      ["deno", samplesOf(150, 400)],
     ]);
     const cells = pageTable(reportRowsOf(samples)).split("\n").map((line) =>
       line.split("|").slice(1, -1).map((cell) => cell.trim())

@@ -1,0 +1,21 @@
+/**
+ * Views under one runtime: `<runtime> views.ts KEY` prints the ns of each element of a view, and of an ordinary buffer,
+ * as one line of JSON.
+ */
+import process from "node:process";
+import { SharedMemory } from "../mod.ts";
+import { elementCosts, elementsBytes } from "./elements.ts";
+
+const key = process.argv[2];
+if (key === undefined) throw new Error("usage: views.ts KEY");
+
+using memory = SharedMemory.open(key, { size: elementsBytes, disposition: "create" });
+using other = SharedMemory.open(key);
+if (other.size() !== elementsBytes) throw new Error(`the segment has ${other.size()} bytes`);
+const bytes = memory.view(Uint8Array);
+const costs = elementCosts(bytes);
+
+bytes.forEach((_, index) => bytes[index] = index * 7);
+const same = other.view(Uint8Array).every((byte, index) => byte === (index * 7 & 0xff));
+if (!same) throw new Error("the other object's view shows other bytes");
+console.log(JSON.stringify(costs));
