@@ -1,6 +1,7 @@
 /** Events: nobody misses one, whoever is killed. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { Random } from "../scripts/random.ts";
 import { Event } from "../sync/mod.ts";
 import { badTimeouts } from "./peers.ts";
@@ -120,11 +121,12 @@ describe("an event in a segment", () => {
       const timed = event.waitAsync({ timeout: random.number() * 3 });
       const thrown = Promise.allSettled(aborted);
       setTimeout(() => controller.abort(reason), random.number() * 3);
-      setTimeout(() => event.notify(), random.number() * 3);
+      const notified = delay(random.number() * 3).then(() => event.notify());
       const [first, second] = await withDeadline(thrown, "the waits");
       assert.ok(first!.status === "fulfilled" || first!.reason === reason);
       assert.ok(second!.status === "rejected" && second!.reason === reason);
       assert.equal(typeof await withDeadline(timed, "a wait"), "boolean");
+      await notified; // or else it may come after the segment is gone
     }
     for (const [timeout, error] of badTimeouts) {
       assert.throws(() => event.wait(timeout as number), error);
