@@ -45,16 +45,20 @@ int semaphoreValue(const QSharedMemory &memory) {
 struct Jobs {
   QSharedMemory memory, other, created;
   QSystemSemaphore ping, pong;
-  Shared *shared;
+  Shared *shared = nullptr;
   std::vector<unsigned char> source;
   std::uint32_t mibs = 0;
   bool isCheck = false;
 
-  explicit Jobs(const QString &key)
+  // Without a segment of its own where others are made: a tmpfs numbers its files one after the other, and sooner or later
+  // a new one has the number, and so the System V key, of that segment's.
+  Jobs(const QString &key, bool hasSegment)
       : memory(key), other(key), created(key + "-create"), ping(key + "-ping", 0),
         pong(key + "-pong", 0), source(mib) {
-    if (!memory.create(sizeof(Shared)) && !memory.attach()) wrong(memory.errorString());
-    shared = static_cast<Shared *>(memory.data());
+    if (hasSegment) {
+      if (!memory.create(sizeof(Shared)) && !memory.attach()) wrong(memory.errorString());
+      shared = static_cast<Shared *>(memory.data());
+    }
     for (int i = 0; i < mib; i++) source[i] = static_cast<unsigned char>(i);
   }
 
@@ -136,7 +140,7 @@ int main(int argc, char **argv) {
   const std::string job = argv[1];
   const auto one = alone.find(job);
   const bool isAnswering = one == alone.end() && std::atoi(argv[3]) % 2 == 1;
-  Jobs all(QString::fromUtf8(argv[4]));
+  Jobs all(QString::fromUtf8(argv[4]), job != "create");
   jobs = &all;
   char line[64];
   std::puts("ready");
