@@ -232,10 +232,17 @@ export class SystemVSegments implements SegmentBackend {
   create(path: string, size: number, mode: AccessMode, lock: Lock | null): Segment {
     if (size > this.#maxBytes) throw this.#oversize("the size is", size);
     const keyPath = this.#keyPath(path, lock);
-    // A segment that exists is an answer at any time, also to who would have to wait for the lock.
-    if (lock !== null && !lock.acquire(0)) {
-      this.#refuseExisting(keyPath, lock);
-      if (!this.#enterAt(keyPath, lock)) throw failure("shmget", EEXIST, CREATE_ERRORS);
+    // Looked up before the lock is waited for: a segment that exists is an answer at any time.
+    const key = KeyFile.keyAt(this.#libc, keyPath);
+    if (key !== null) {
+      const id = this.#libc.c.shmget(key, 0n, ACCESS);
+      const errno = id !== -1 ? EEXIST : this.#libc.errno();
+      const isUnfinished = id !== -1 && isGuarded(keyPath, lock) &&
+        this.status(id)?.unfinished === true;
+      if (errno !== ENOENT && !isUnfinished) throw this.#failure(errno, this.#createErrors, key);
+    }
+    if (lock !== null && !this.#enterAt(keyPath, lock)) {
+      throw failure("shmget", EEXIST, CREATE_ERRORS);
     }
     let segment: Segment | undefined;
     try {
@@ -244,21 +251,6 @@ export class SystemVSegments implements SegmentBackend {
       if (segment !== undefined) lock?.release();
       else this.#abandon(keyPath, lock);
     }
-  }
-
-  #refuseExisting(path: KeyPath, lock: Lock): void {
-    const key = KeyFile.keyAt(this.#libc, path);
-    if (key === null) return;
-    const id = this.#libc.c.shmget(key, 0n, ACCESS);
-    const errno = id !== -1 ? EEXIST : this.#libc.errno();
-    const isUnfinished = id !== -1 && isGuarded(path, lock) && this.status(id)?.unfinished === true;
-    if (errno !== ENOENT && !isUnfinished) throw this.#failure(errno, this.#createErrors, key);
-  }
-
-  /** Why a segment that exists cannot be made: EEXIST says so of another user's too. */
-  #existingErrno(key: number): number {
-    const isOthers = this.#libc.c.shmget(key, 0n, ACCESS) === -1 && this.#libc.errno() === EACCES;
-    return isOthers ? EACCES : EEXIST;
   }
 
   #createLocked(
@@ -296,10 +288,7 @@ export class SystemVSegments implements SegmentBackend {
     const errno = id === -1 ? this.#libc.errno() : 0;
     if (errno === EEXIST && numbers.add(file, "shm")) return null;
     try {
-      if (errno !== 0) {
-        const cause = errno === EEXIST ? this.#existingErrno(file.key) : errno;
-        throw this.#failure(cause, this.#createErrors, file.key);
-      }
+      if (errno !== 0) throw this.#failure(errno, this.#createErrors, file.key);
       const address = this.#map(id, mode);
       if (address === null) throw failure("shmat", EIDRM);
       return this.#segment(id, address, size, file, lock);

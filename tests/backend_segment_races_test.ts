@@ -5,19 +5,8 @@ import * as fake from "./fixtures/fake_system.ts";
 import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
 
 const { ReadWrite } = AccessMode;
-const {
-  ATTACHED,
-  DOWN,
-  FIND,
-  HOLDER,
-  HOLDS,
-  LOOK,
-  NEW_FILE,
-  OLD_FILE,
-  OPEN,
-  OPEN_LOCK,
-  OPEN_NEW_LOCK,
-} = fake;
+const { ATTACHED, DOWN, FIND, HOLDER, HOLDS, LOOK, NEW_FILE, OPEN, OPEN_LOCK, OPEN_NEW_LOCK } =
+  fake;
 const { REMOVE_LOCK, SHMGET_NEW, STATUS, STATX, TRY_DOWN, UNLOCK, WAIT_IN_VAIN } = fake;
 
 /** The same as FIND with the key file that is kept open from the last time. */
@@ -170,35 +159,17 @@ describe("attach() among other processes", () => {
 });
 
 describe("create() among other processes", () => {
-  /** A lock that is free, and one that is held. */
-  const FREE = script(OPEN_LOCK, `${DOWN(0)} = 0`);
-  const HELD = script(OPEN_LOCK, `${DOWN(0)} = EAGAIN`, HOLDER());
-
-  test("of a segment that exists neither waits for nor touches the lock that somebody holds", () => {
-    // Qt sets the lock to free before it knows.
+  test("of a segment that exists does not touch its lock", () => {
+    // Qt sets the lock to free before it knows, even if somebody holds it.
     const { ffi, backend, lock } = setUp();
-    const steps = script(
-      HELD,
-      `${STATX("/q/seg")} = { inode 1 }`,
-      "shmget(0x51000001, 0, 0600) = 9",
-    );
-    const create = () => backend.segments.create("/q/seg", 100, ReadWrite, lock);
-    assertFails(() => ffi.play(steps, create), "AlreadyExists", "shmget", 17);
-  });
-
-  test("of a segment that exists gives the lock back", () => {
-    const { ffi, backend, lock } = setUp();
-    const steps = script(
-      ...[FREE, OLD_FILE, `${SHMGET_NEW} = EEXIST`, "shmget(0x51000001, 0, 0600) = 9"],
-      ...[LOOK("size 100, attached 1"), UNLOCK],
-    );
+    const steps = `${STATX("/q/seg")} = { inode 1 }\nshmget(0x51000001, 0, 0600) = 9`;
     const create = () => backend.segments.create("/q/seg", 100, ReadWrite, lock);
     assertFails(() => ffi.play(steps, create), "AlreadyExists", "shmget", 17);
   });
 
   test("does not wait for the lock of a segment that has got a user since", () => {
     const { ffi, backend, lock } = setUp();
-    const steps = script(HELD, NONE, BUSY_AGAIN, LOOK("size 100, attached 1"));
+    const steps = script(NONE, BUSY, LOOK("size 100, attached 1"));
     const create = () => backend.segments.create("/q/seg", 100, ReadWrite, lock);
     assertFails(() => ffi.play(steps, create), "AlreadyExists", "shmget", 17);
   });
@@ -206,8 +177,13 @@ describe("create() among other processes", () => {
   test("uses a key file that has no segment", () => {
     const { ffi, backend, lock } = setUp();
     const steps = `
-      ${FREE}
-      ${OLD_FILE}
+      ${STATX("/q/seg")} = { inode 1 }
+      shmget(0x51000001, 0, 0600) = ENOENT
+      ${OPEN_LOCK}
+      ${DOWN(10)} = 0
+      ${fake.MAKE("/q/seg")} = EEXIST
+      ${OPEN("/q/seg")} = 4
+      statx(4) = { inode 1 }
       ${SHMGET_NEW} = 9
       shmat(9, 0, 0) = 0x7f0000000000
       ${UNLOCK}`;
@@ -215,22 +191,23 @@ describe("create() among other processes", () => {
   });
 
   const undone = script("statx(4) = { inode 1, links 1 }", `unlink("/q/seg") = 0`, "close(4) = 0");
-  const start = script(OPEN_NEW_LOCK, NEW_FILE);
-  const lost = script(`${SHMGET_NEW} = EEXIST`, "shmget(0x51000001, 0, 0600) = 9", "close(4) = 0");
+  const start = script(NONE, OPEN_NEW_LOCK, NEW_FILE);
   for (
     const [name, code, syscall, errno, steps] of [
       [
         "that loses against another one leaves it its file, and removes its own lock",
         ...["AlreadyExists", "shmget", 17] as const,
         script(
-          ...[start, lost, LOOK("size 100, attached 1"), REMOVE_LOCK],
+          ...[start, `${SHMGET_NEW} = EEXIST`, "close(4) = 0"],
+          ...[LOOK("size 100, attached 1"), REMOVE_LOCK],
         ),
       ],
       [
         "that loses against another one only gives a lock of theirs back",
         ...["AlreadyExists", "shmget", 17] as const,
         script(
-          ...[FREE, NEW_FILE, lost, LOOK("size 100, attached 1"), UNLOCK],
+          ...[NONE, OPEN_LOCK, `${DOWN(10)} = 0`, NEW_FILE, `${SHMGET_NEW} = EEXIST`],
+          ...["close(4) = 0", LOOK("size 100, attached 1"), UNLOCK],
         ),
       ],
       [

@@ -60,6 +60,7 @@ describe("another user's key file", () => {
 
   test("is no file to create a segment with: the lock made for that is removed", () => {
     const steps = script(
+      ...[`${STATX("/q/seg")} = { inode 1, uid 1001 }`, "shmget(0x51000001, 0, 0600) = ENOENT"],
       ...[OPEN_NEW_LOCK, `${MAKE("/q/seg")} = EEXIST`, THEIRS("/q/seg", 4)],
       ...[`${STATX("/q/seg")} = { inode 1, uid 1001 }`, "shmget(0x51000001, 0, 0) = ENOENT"],
       REMOVE_LOCK,
@@ -132,20 +133,10 @@ describe("another user's segment", () => {
     assertFails(failing, DENIED, "shmget", 13, text);
   });
 
-  const REFUSED = "shmget(0x51000001, 0, 0600) = EACCES";
-
-  test("is refused by create(), with the user's name, and the lock released", () => {
+  test("is refused by create(), with the user's name, before the lock is asked for", () => {
     const steps = script(
-      ...[OPEN_LOCK, `${DOWN(0)} = 0`, fake.OLD_FILE],
-      ...[`${fake.SHMGET_NEW} = EEXIST`, REFUSED, EVE, LOOK("attached 1"), UNLOCK],
-    );
-    assertFails(() => create(steps, setUpTables(1001)), DENIED, "shmget", 13, text);
-  });
-
-  test("is refused by create(), with the user's name, also while its lock is held", () => {
-    const steps = script(
-      ...[OPEN_LOCK, `${DOWN(0)} = EAGAIN`, fake.HOLDER(), `${STATX("/q/seg")} = { inode 1 }`],
-      ...[REFUSED, EVE],
+      ...[`${STATX("/q/seg")} = { inode 1 }`, "shmget(0x51000001, 0, 0600) = EACCES"],
+      EVE,
     );
     assertFails(() => create(steps, setUpTables(1001)), DENIED, "shmget", 13, text);
   });
@@ -161,8 +152,8 @@ describe("a symbolic link as a key file", () => {
   test("is no file to create a segment with: the lock made for that is removed", () => {
     const none = script(`${STATX("/q/seg")} = { inode 1 }`, "shmget(0x51000001, 0, 0) = ENOENT");
     const steps = script(
-      ...[OPEN_NEW_LOCK, `${MAKE("/q/seg")} = EEXIST`],
-      ...[`${OPEN("/q/seg")} = ELOOP`, none, REMOVE_LOCK],
+      ...[none.replace(", 0)", ", 0600)"), OPEN_NEW_LOCK],
+      ...[`${MAKE("/q/seg")} = EEXIST`, `${OPEN("/q/seg")} = ELOOP`, none, REMOVE_LOCK],
     );
     assertFails(() => create(steps), DENIED, "open", 40, text);
   });
