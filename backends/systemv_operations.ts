@@ -53,12 +53,11 @@ export class Operations {
   declare readonly touch: Operation;
   /** Nothing, but the end of this process adds 1 more. */
   declare readonly undoTwice: Operation;
-  /** What {@linkcode Operations.setTimeout} sets. */
-  readonly timeout: Usize;
+  /** Of the wait that this thread is about to begin. */
+  readonly timeout: Timespec;
   /** The time that a wait on another thread lasts at most. */
   readonly slice: Usize;
   readonly status: bigint;
-  readonly #timeout: Timespec;
   readonly #step: Operation;
   readonly #settle: Operation;
   readonly #view: DataView;
@@ -86,8 +85,7 @@ export class Operations {
     this.undoTwice = operation(UNDO_TWICE, [1, 0], [-1, SEM_UNDO]);
     this.#step = operation(STEP, [0, 0]);
     this.#settle = operation(SETTLE, isZero, isZero);
-    this.#timeout = timespec(libc);
-    this.timeout = this.#timeout.usize;
+    this.timeout = timespec(libc);
     const slice = timespec(libc);
     setDuration(slice, 0n, sliceMs);
     this.slice = slice.usize;
@@ -104,10 +102,6 @@ export class Operations {
   settle(value: number): Operation {
     this.#sembuf(SETTLE, -value, IPC_NOWAIT);
     return this.#settle;
-  }
-
-  setTimeout(ms: number): void {
-    setDuration(this.#timeout, 0n, ms);
   }
 
   /** `sem_perm.mode` of what IPC_STAT wrote to `status`. */

@@ -2,6 +2,7 @@ import { IPC_NOWAIT, SEM_UNDO } from "./constants.ts";
 import type { Libc } from "./libc.ts";
 import { nextPause, sleep, SLICE_MS } from "./pause.ts";
 import type { Operations } from "./systemv_operations.ts";
+import { setDuration } from "./timespec.ts";
 
 /** What is to be done to the value of a semaphore. */
 export interface Change {
@@ -42,9 +43,9 @@ class TimedWaits implements Waits {
     const operations = this.#operations;
     const isLock = takesLock && flags === SEM_UNDO;
     const { steps, count } = isLock ? operations.lock : operations.step(step, flags);
-    operations.setTimeout(ms);
+    setDuration(operations.timeout, 0n, ms);
     const { semtimedop } = this.#libc.c;
-    const result = semtimedop(id, steps, count, operations.timeout);
+    const result = semtimedop(id, steps, count, operations.timeout.usize);
     return result === 0 ? 0 : this.#libc.errno();
   }
 }
