@@ -2,7 +2,6 @@
  * The floor: what the system calls and the memory accesses cost in plain C. `bare KEY_FILE` prints the ns of those to
  * elements; `bare JOB COUNT INDEX KEY_FILE` makes the calls, and does what its standard input says, as commands.ts has it.
  */
-#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -45,17 +45,18 @@ async function measureTurns(
   faults: string[],
 ): Promise<Samples> {
   const samples: Samples = new Map();
+  const options = { combine: "rate", isCounted: false } as const;
+  const warm = effort.warmUpMs === 0 ? effort : { ...effort, warmUpMs };
   for (const { title, job, inMemory } of calls) {
     const keys = inMemory ? folders.memory : folders.usual;
     if (keys === null) continue;
     process.stderr.write(`${title}\n`);
-    const entries = callers.map((contender): Entry => ({
-      ...{ name: contender.name, contender, job, count: 1 },
-    }));
+    const entryOf = (contender: Contender): Entry => (
+      { name: contender.name, contender, job, count: 1 }
+    );
     const place = { folder: keys, keys, signal, faults };
-    const options = { combine: "rate", isCounted: false } as const;
-    const warm = effort.warmUpMs === 0 ? effort : { ...effort, warmUpMs };
-    for (const [name, turns] of await measure(entries, options, warm, place)) {
+    const turnsOfAll = await measure(callers.map(entryOf), options, warm, place);
+    for (const [name, turns] of turnsOfAll) {
       add(samples, name, title, turns);
     }
   }
@@ -105,17 +106,18 @@ export async function measureCalls(
 ): Promise<Samples> {
   const usual = mkdtempSync(join(tmpdir(), "bench-"));
   const memory = memoryFolder();
-  process.once("exit", () => {
+  try {
+    const samples = await measureTurns(callers, effort, { usual, memory }, signal, faults);
+    const { present } = findContenders();
+    for (const [name, own] of await measureAlone(present, rounds, usual, signal, faults)) {
+      samples.set(name, { ...samples.get(name), ...own });
+    }
+    return samples;
+  } finally {
     for (const folder of [usual, memory]) {
       if (folder === null) continue;
       removeLeftovers(folder);
       rmSync(folder, { recursive: true });
     }
-  });
-  const samples = await measureTurns(callers, effort, { usual, memory }, signal, faults);
-  const { present } = findContenders();
-  for (const [name, own] of await measureAlone(present, rounds, usual, signal, faults)) {
-    samples.set(name, { ...samples.get(name), ...own });
   }
-  return samples;
 }

@@ -1,9 +1,10 @@
-/* How the C and C++ contenders measure: the same as timing.ts and commands.ts. */
+/* How the C and C++ contenders measure: in batches, as timing.ts and commands.ts do. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-#define MEASURE_NS 150e6
+#define MEASURE_MS 150
 #define WARM_UPS 6
 #define MAX_BATCHES 10000
 
@@ -27,8 +28,12 @@ static double undisturbed_mean(double *batches, int count) {
   return sum / used;
 }
 
-/* Does `operation` for `ms`, or as often as `most`, and prints how long that took. */
-static inline void run(void (*operation)(void), double ms, int batch, double most) {
+struct result {
+  double ops, ns, per_op;
+};
+
+/* Does `operation` for `ms`, or as often as `most`, in batches, so that reading the clock does not count. */
+static inline struct result repeat(void (*operation)(void), double ms, int batch, double most) {
   static double batches[MAX_BATCHES];
   int count = 0;
   double ops = 0, begin = now(), end = begin;
@@ -39,25 +44,18 @@ static inline void run(void (*operation)(void), double ms, int batch, double mos
     ops += batch;
     batches[count++] = end - start;
   }
-  printf("{\"ops\": %.0f, \"ns\": %.0f, \"perOp\": %.3f}\n", ops, end - begin,
-         undisturbed_mean(batches, count) / batch);
+  struct result found = {ops, end - begin, undisturbed_mean(batches, count) / batch};
+  return found;
 }
 
-static inline double cost_once(void (*operation)(void), int batch) {
-  static double batches[MAX_BATCHES];
-  int count = 0;
-  double begin = now(), end = begin;
-  while (end - begin < MEASURE_NS && count < MAX_BATCHES) {
-    double start = end;
-    for (int i = 0; i < batch; i++) operation();
-    end = now();
-    batches[count++] = end - start;
-  }
-  return undisturbed_mean(batches, count) / batch;
+/* The same, and prints how long that took. */
+static inline void run(void (*operation)(void), double ms, int batch, double most) {
+  struct result found = repeat(operation, ms, batch, most);
+  printf("{\"ops\": %.0f, \"ns\": %.0f, \"perOp\": %.3f}\n", found.ops, found.ns, found.per_op);
 }
 
 /* The nanoseconds that one call of `operation` takes after the warm-up. */
 static inline double cost(void (*operation)(void), int batch) {
-  for (int i = 0; i < WARM_UPS; i++) cost_once(operation, batch);
-  return cost_once(operation, batch);
+  for (int i = 0; i < WARM_UPS; i++) repeat(operation, MEASURE_MS, batch, INFINITY);
+  return repeat(operation, MEASURE_MS, batch, INFINITY).per_op;
 }

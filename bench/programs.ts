@@ -61,10 +61,15 @@ export function runtime(
   return [found.command, [...args], found.version];
 }
 
-export function c(): Contender {
+/** Compiles NAME.c; the version is that of the compiler. */
+function compileC(name: string): { command: string; version: string } {
   const version = output("cc", ["-dumpfullversion", "-dumpversion"]);
   if (version === null) throw new Unavailable("no C compiler (cc): apt-get install gcc");
-  const command = compile("cc", ["-pthread", join(here, "sync.c")], "sync");
+  return { command: compile("cc", ["-pthread", join(here, `${name}.c`)], name), version };
+}
+
+export function c(): Contender {
+  const { command, version } = compileC("sync");
   return {
     name: "C",
     version: `gcc ${version} -O2`,
@@ -89,9 +94,7 @@ export function bareCalls(): Contender {
 }
 
 export function compileBare(): { command: string; version: string } {
-  const version = output("cc", ["-dumpfullversion", "-dumpversion"]);
-  if (version === null) throw new Unavailable("no C compiler (cc): apt-get install gcc");
-  const command = compile("cc", ["-pthread", join(here, "bare.c")], "bare");
+  const { command, version } = compileC("bare");
   return { command, version: `cc ${version} -O2` };
 }
 

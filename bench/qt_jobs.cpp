@@ -154,7 +154,7 @@ int main(int argc, char **argv) {
       jobs->answer(job == "mib");
       std::puts("{}");
     } else if (one != alone.end()) {
-      run(one->second.first, ms, one->second.second, 1e9);
+      run(one->second.first, ms, one->second.second, INFINITY);
     } else {
       if (job == "mib") run([] { jobs->handOver(); }, ms, 1, roundTripsMax);
       else run([] { jobs->roundTrip(); }, ms, 10, roundTripsMax);
