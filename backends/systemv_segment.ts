@@ -75,6 +75,12 @@ interface Status {
   readonly unfinished: boolean;
 }
 
+/** A segment that there is. */
+interface Found {
+  readonly id: number;
+  readonly status: Status;
+}
+
 /** To read and write, whichever class of user this one is. */
 const ACCESS = 0o600;
 
@@ -148,9 +154,9 @@ class SystemVSegment implements Segment {
     this.#range.free();
   }
 
-  leave(held: boolean, wait: boolean, ending = false): void {
+  leave(held: boolean, ending = false): void {
     try {
-      for (let locked = held; !this.#leaveOnce(locked, wait, ending); locked = false);
+      for (let locked = held; !this.#leaveOnce(locked, ending); locked = false);
     } finally {
       this.#lock?.close();
       this.#file.close();
@@ -158,14 +164,13 @@ class SystemVSegment implements Segment {
   }
 
   /** `false` if it has to look again: who left meanwhile could not have the lock, and relies on us. */
-  #leaveOnce(held: boolean, wait: boolean, ending: boolean): boolean {
+  #leaveOnce(held: boolean, ending: boolean): boolean {
     const lock = this.#lock;
     let locked = held || lock?.isOwner === true && lock.acquire(0); // its maker removes it
     if (!locked && lock !== null) {
       if (!this.#isUnused()) return true;
-      locked = wait
-        ? this.#system.enter(lock, () => !this.#isUnused())
-        : lock.acquire(SECTION_MS) || ending && lock.isHeldHere();
+      locked = ending && (lock.acquire(SECTION_MS) || lock.isHeldHere()) ||
+        this.#system.enter(lock, () => !this.#isUnused());
       if (!locked) return true;
     }
     // Whoever holds the lock may be about to attach, so what counts is what is true under it.
@@ -333,13 +338,15 @@ export class SystemVSegments implements SegmentBackend {
     lock: Lock | null,
     minBytes: number,
   ): Segment | null {
-    const id = this.#get(file, mode, isGuarded(path, lock));
-    if (id === null) throw failure("shmget", ENOENT, ATTACH_ERRORS);
-    if (file.isNew && file.isInDoubt(this.status(id)?.changed ?? Infinity)) {
+    // Refused before it is attached to: others take whoever is attached for a user, and leave it to him.
+    const found = this.#find(file, mode, isGuarded(path, lock));
+    if (found === null) throw failure("shmget", ENOENT, ATTACH_ERRORS);
+    if (file.isNew && file.isInDoubt(found.status.changed)) {
       sleep(DOUBT_MS);
       return null;
     }
-    if (minBytes > 0) this.#checkSize(id, minBytes);
+    this.#checkUsers(found.status, path);
+    this.#checkSize(found.status, minBytes);
     const locked = lock !== null && this.#enterAt(path, lock);
     // Only one at a time attaches without the lock, so that the others it sees are users.
     const unguarded = lock !== null && !locked;
@@ -348,7 +355,7 @@ export class SystemVSegments implements SegmentBackend {
     try {
       // The last user removes under the lock. Without it, that somebody else is attached shows that
       // its holder is a user, and not the last one about to remove what we just attached.
-      return segment = this.#mapFound(id, file, path, mode, lock, unguarded ? 2 : 1);
+      return segment = this.#mapFound(found, file, mode, lock, unguarded ? 2 : 1);
     } finally {
       if (unguarded) file.flock(LOCK_UN);
       if (locked) {
@@ -358,37 +365,34 @@ export class SystemVSegments implements SegmentBackend {
     }
   }
 
-  /** The id of the segment of a key file, `null` if there is none. */
-  #get(file: KeyFile, mode: AccessMode, isGuarded: boolean): number | null {
+  /** The segment of a key file, `null` if there is none. */
+  #find(file: KeyFile, mode: AccessMode, isGuarded: boolean): Found | null {
     const id = this.#libc.c.shmget(file.key, 0n, mode === AccessMode.ReadOnly ? 0o400 : ACCESS);
-    if (id !== -1) return isGuarded && this.status(id)?.unfinished === true ? null : id;
-    const errno = this.#libc.errno();
-    if (errno === ENOENT) return null;
-    throw this.#failure(errno, this.#attachErrors, file.key);
+    if (id === -1) {
+      const errno = this.#libc.errno();
+      if (errno === ENOENT) return null;
+      throw this.#failure(errno, this.#attachErrors, file.key);
+    }
+    const status = this.status(id);
+    return status === null || isGuarded && status.unfinished ? null : { id, status };
   }
 
   /** Attaches; `null` if it was removed, or fewer than `users` are attached then, us included. */
   #mapFound(
-    id: number,
+    { id, status: { size } }: Found,
     file: KeyFile,
-    path: KeyPath,
     mode: AccessMode,
     lock: Lock | null,
     users: number,
   ): Segment | null {
     const address = this.#map(id, mode);
     if (address === null) return null;
-    let isKept = false;
-    try {
-      const status = this.status(id);
-      if (status === null || status.removed || status.attached < users) return null;
-      this.#checkUsers(status, path);
-      if (status.size > this.#maxBytes) throw this.#oversize("the segment has", status.size);
-      isKept = true;
-      return this.#segment(id, address, status.size, file, lock);
-    } finally {
-      if (!isKept) this.#libc.c.shmdt(address);
+    const status = this.status(id);
+    if (status !== null && !status.removed && status.attached >= users) {
+      return this.#segment(id, address, size, file, lock);
     }
+    this.#libc.c.shmdt(address);
+    return null;
   }
 
   open(path: string, request: OpenRequest, lock: Lock, permissions = PRIVATE): Segment {
@@ -440,9 +444,9 @@ export class SystemVSegments implements SegmentBackend {
     if (file === null) return null;
     let segment: Segment | null = null;
     try {
-      const id = this.#get(file, request.mode, isGuarded(path, lock));
-      const status = id === null ? null : this.status(id);
-      if (id === null || status === null) return null;
+      const found = this.#find(file, request.mode, isGuarded(path, lock));
+      if (found === null) return null;
+      const { id, status } = found;
       this.#checkUsers(status, path);
       // Another user's cannot be replaced, so it is kept.
       if (status.attached === 0 && request.stale === "replace" && this.remove(id)) {
@@ -450,18 +454,16 @@ export class SystemVSegments implements SegmentBackend {
         return null;
       }
       if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);
-      this.#checkSize(id, request.size);
-      return segment = this.#mapFound(id, file, path, request.mode, lock, 1);
+      this.#checkSize(status, request.size);
+      return segment = this.#mapFound(found, file, request.mode, lock, 1);
     } finally {
       if (segment === null) file.close();
     }
   }
 
-  /** That the segment is not too small; before it is attached to, which would make us a user. */
-  #checkSize(id: number, minBytes: number): void {
-    const size = this.status(id)?.size ?? minBytes;
-    if (size >= minBytes) return;
-    throw tooSmall(size, minBytes);
+  #checkSize({ size }: Status, minBytes: number): void {
+    if (size < minBytes) throw tooSmall(size, minBytes);
+    if (size > this.#maxBytes) throw this.#oversize("the segment has", size);
   }
 
   #isOwn({ users }: Status): boolean {
@@ -548,7 +550,7 @@ export class SystemVSegments implements SegmentBackend {
     if (lock === null) return;
     let exists = true;
     try {
-      exists = this.#lookUp(path) !== null;
+      exists = this.isThere(path);
     } finally {
       if (exists) lock.bequeath(true);
       else lock.remove();
@@ -560,9 +562,9 @@ export class SystemVSegments implements SegmentBackend {
     return this.#libc.c.shmget(file.key, 0n, 0) !== -1;
   }
 
-  /** Whether a path leads to a segment. */
+  /** Whether a path leads to a segment, whoever's it is. */
   isThere(path: KeyPath): boolean {
-    return this.#lookUp(path) !== null;
+    return this.#idAt(path) !== -1;
   }
 
   /** Whether the name of a chosen lock leads to a segment too. */
@@ -571,15 +573,15 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   #isUsed(path: KeyPath, orUnfinished = false): boolean {
-    const status = this.#lookUp(path);
+    const id = this.#idAt(path);
+    const status = id === -1 ? null : this.status(id);
     return status !== null && status.attached > 0 && (orUnfinished || !status.unfinished);
   }
 
-  #lookUp(path: KeyPath): Status | null {
+  /** The id of the segment that a path leads to, -1 if there is none. */
+  #idAt(path: KeyPath): number {
     const key = KeyFile.keyAt(this.#libc, path);
-    if (key === null) return null;
-    const id = this.#libc.c.shmget(key, 0n, 0);
-    return id === -1 ? null : this.status(id);
+    return key === null ? -1 : this.#libc.c.shmget(key, 0n, 0);
   }
 
   /** `null` if there is no such segment any more. */

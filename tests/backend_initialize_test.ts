@@ -64,7 +64,7 @@ describe("open() with initialize", () => {
   test("fills no segment that is there", () => {
     const { open } = setUpOpen();
     const used = STATUS("size 100, attached 1");
-    const steps = script(OPEN_LOCK, `${DOWN(10)} = 0`, FIND, used, used, ATTACHED, UNLOCK);
+    const steps = script(OPEN_LOCK, `${DOWN(10)} = 0`, FIND, used, ATTACHED, UNLOCK);
     open(steps, () => assert.fail("it was filled before"));
   });
 
@@ -103,7 +103,7 @@ describe("open() with initialize", () => {
     const { ffi, publish } = setUpOpen();
     const segment = publish(script(OPEN_NEW_LOCK, NONE, NO_UNFINISHED, MADE, PUBLISH, UNLOCK));
     const steps = longNamed(script(`${fake.TRY_DOWN} = 0`, fake.REMOVE_ALL));
-    ffi.play(steps, () => segment.leave(false, true));
+    ffi.play(steps, () => segment.leave(false));
   });
 
   test("that throws has left the segment, of which nothing remains; the error is its own", () => {
@@ -115,7 +115,7 @@ describe("open() with initialize", () => {
     const mine = new RangeError("mine");
     const failing = (segment: Segment) => {
       segment.unmap();
-      segment.leave(true, true);
+      segment.leave(true);
       throw mine;
     };
     assert.throws(() => open(steps, failing), (error) => error === mine);
@@ -142,7 +142,7 @@ describe("open() with initialize", () => {
   });
 
   const nothing = [`${STATX("/q/seg")} = ENOENT`];
-  const another = [fake.LOOK("attached 1"), fake.LOOK("attached 1")];
+  const another = [fake.THERE, fake.THERE];
   for (
     const [errno, code, number, text, looks] of [
       ["EPERM", "PermissionDenied", 1, /permission denied/, nothing],
@@ -158,7 +158,7 @@ describe("open() with initialize", () => {
       let made: Segment | undefined;
       assertFails(() => open(steps, (segment) => made = segment), code, "link", number, text);
       const leaving = script(OPEN_NEW_LOCK, fake.REMOVE_ALL.replace("/q/seg", UNFINISHED));
-      ffi.play(leaving, () => made!.leave(false, true));
+      ffi.play(leaving, () => made!.leave(false));
     });
   }
 });

@@ -9,8 +9,8 @@ import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
 
 const { ATTACHED, DOWN, FIND, HOLDER, HOLDS, LOOK, NEW_FILE, OPEN, OPEN_LOCK, OPEN_NEW_LOCK } =
   fake;
-const { NO_UNFINISHED, REMOVE_LOCK, SHMGET_NEW, STATUS, STATX, TRY_DOWN, UNLOCK, WAIT_IN_VAIN } =
-  fake;
+const { NO_UNFINISHED, REMOVE_LOCK, SHMGET_NEW, STATUS, STATX, TRY_DOWN, UNLOCK, THERE } = fake;
+const { WAIT_IN_VAIN } = fake;
 
 const REQUEST: OpenRequest = {
   size: 100,
@@ -58,7 +58,7 @@ describe("open()", () => {
   });
 
   test("attaches to a segment that is used", () => {
-    const segment = open(script(ENTER, FIND, USED, USED, ATTACHED, UNLOCK), { size: 99 });
+    const segment = open(script(ENTER, FIND, USED, ATTACHED, UNLOCK), { size: 99 });
     assert.equal(segment.size, 100);
   });
 
@@ -95,7 +95,7 @@ describe("open()", () => {
 
   test("refuses one that is used if it is to be new, with or without the lock", () => {
     const request = { existing: "refuse" } as const;
-    const locked = script(ENTER, FIND, USED, LOOK("size 100, attached 1"), UNLOCK);
+    const locked = script(ENTER, FIND, USED, THERE, UNLOCK);
     const unlocked = script(BUSY, LOOK("size 100, attached 1"));
     for (const steps of [locked, unlocked]) {
       assertFails(() => open(steps, request), "AlreadyExists", "shmget", 17);
@@ -123,11 +123,11 @@ describe("open()", () => {
 
   test("keeps another user's that nobody is attached to, with its file, and attaches to it", () => {
     const attachedOnce = ATTACHED.replace("attached 2", "attached 1, uid 1001, cuid 1001");
-    open(script(THEIRS, STALE, attachedOnce, UNLOCK), {}, 0o666);
+    open(script(THEIRS, attachedOnce, UNLOCK), {}, 0o666);
   });
 
   test("keeps another user's that nobody is attached to, and refuses it if it is to be new", () => {
-    const steps = script(THEIRS, "close(4) = 0", LOOK("size 100, attached 0"), UNLOCK);
+    const steps = script(THEIRS, "close(4) = 0", THERE, UNLOCK);
     const failing = () => open(steps, { existing: "refuse" }, 0o666);
     assertFails(failing, "AlreadyExists", "shmget", 17);
   });
@@ -136,7 +136,7 @@ describe("open()", () => {
     const others = "size 100, attached 0, uid 1001, cuid 1001";
     const steps = script(
       ...[ENTER, FIND, STATUS(others), 'getpwuid(1001) = "eve"'],
-      ...[LOOK(others), UNLOCK],
+      ...[THERE, UNLOCK],
     );
     const text = /belongs to eve \(uid 1001\)/;
     assertFails(() => open(steps), "PermissionDenied", "shmctl", undefined, text);
@@ -144,11 +144,11 @@ describe("open()", () => {
 
   test("keeps one that nobody is attached to if that is asked for, and attaches to it", () => {
     const attachedOnce = ATTACHED.replace("attached 2", "attached 1");
-    open(script(ENTER, FIND, STALE, STALE, attachedOnce, UNLOCK), { stale: "keep" });
+    open(script(ENTER, FIND, STALE, attachedOnce, UNLOCK), { stale: "keep" });
   });
 
   test("keeps one that nobody is attached to, and refuses it if it is to be new", () => {
-    const steps = script(ENTER, FIND, STALE, LOOK("size 100, attached 0"), UNLOCK);
+    const steps = script(ENTER, FIND, STALE, THERE, UNLOCK);
     const request = { stale: "keep", existing: "refuse" } as const;
     assertFails(() => open(steps, request), "AlreadyExists", "shmget", 17);
   });
@@ -166,7 +166,7 @@ describe("open()", () => {
   const tooSmall = /the segment has 50 bytes, fewer than the 100 that were asked for/;
 
   test("refuses a smaller one, naming both sizes, and does not attach to it", () => {
-    const steps = script(ENTER, FIND, SMALL, SMALL, LOOK("size 50, attached 1"), UNLOCK);
+    const steps = script(ENTER, FIND, SMALL, THERE, UNLOCK);
     assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
   });
 

@@ -1,7 +1,8 @@
 /** From the creation of a segment to its removal by the last one out, however that one leaves. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { SharedMemory, SharedMemoryError } from "../mod.ts";
+import { setTimeout as delay } from "node:timers/promises";
+import { SharedMemory, SharedMemoryError, SystemSemaphore } from "../mod.ts";
 import {
   type Agent,
   ipcObjects,
@@ -12,6 +13,7 @@ import {
   sizeOf,
   staleOnly,
   startAgent,
+  systemVOnly,
 } from "./support.ts";
 import { slow, uniqueKey, untilBlocked, withDeadline } from "./support.ts";
 import { assertAttached } from "./systemv_tables.ts";
@@ -127,6 +129,27 @@ describe("the last one out", () => {
     assert.equal(await locked, true);
     assert.equal(await waiter.end(), 0);
   });
+
+  test(
+    `in ${ownRuntime.name} waits at its end for a lock that others hold`,
+    systemVOnly,
+    async () => {
+      const before = ipcObjects();
+      const key = uniqueKey();
+      const agent = startAgent(ownRuntime);
+      await createAgent(agent, "m", key);
+      // As somebody whose attempt to make or open the segment is not over, and will fail.
+      const holder = new SystemSemaphore(key, 1);
+      assert.equal(holder.acquire(), true, holder.errorString());
+      const ended = agent.end();
+      await untilBlocked(key);
+      await delay(100); // ten times what such an attempt takes
+      assert.equal(holder.release(), true, holder.errorString());
+      assert.equal(await ended, 0);
+      holder[Symbol.dispose]();
+      assert.deepEqual(ipcObjectsSince(before), []);
+    },
+  );
 
   test(
     `killed in ${ownRuntime.name} leaves the bytes, and the next detach() removes all`,

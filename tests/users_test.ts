@@ -1,6 +1,14 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import process from "node:process";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { SharedMemoryError, SystemSemaphoreError } from "../mod.ts";
@@ -77,6 +85,40 @@ describe("what belongs to another user", options, () => {
       assert.equal(await second.end(), 0);
       assert.equal(await first.end(), 0);
       assert.deepEqual(readdirSync(folder), []);
+    });
+  }
+
+  // Somebody's empty file lends its inode to nobody's segment, which he may not even look at.
+  for (
+    const [call, source] of [
+      ["createOrAttach()", "const { m } = objects; return m.createOrAttach(16) || m.error();"],
+      [
+        "SharedMemory.open()",
+        "try { return library.SharedMemory.open(key, { size: 16 }); } catch (e) { return e.error; }",
+      ],
+    ]
+  ) {
+    test(`in a file of one's own is refused by ${call}, and keeps its file`, async () => {
+      const path = `${folder}/key`;
+      const [owner, stranger] = [startAs(nobody), startAs(somebody)];
+      writeFileSync(path, "");
+      chownSync(path, somebody.uid, somebody.gid);
+      await owner.request("memory", "m", null);
+      await owner.call("m", "setNativeKey", path);
+      await assertTrue(owner, "create", 16);
+      const refused = await stranger.run(`
+        const { NativeIpcKey, NativeIpcKeyType, SharedMemory } = library;
+        const key = new NativeIpcKey(${JSON.stringify(path)}, NativeIpcKeyType.SystemV);
+        objects.m = new SharedMemory(key);
+        ${source}
+      `);
+      assert.equal(refused, PermissionDenied);
+      assert.deepEqual(readdirSync(folder), ["key"]);
+      await owner.request("memory", "other", null);
+      await owner.call("other", "setNativeKey", path);
+      assert.equal(await owner.call("other", "attach"), true);
+      assert.equal(await owner.end(), 0);
+      assert.equal(await stranger.end(), 0);
     });
   }
 
