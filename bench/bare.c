@@ -102,19 +102,19 @@ static void *map(int id) {
   return address;
 }
 
-static void element_costs(double ns[3]) {
+static void element_costs(double ms, double ns[3]) {
   int id = new_segment(ELEMENTS_BYTES);
   elements = map(id);
   /* Removed once detached, whatever happens. */
   shmctl(id, IPC_RMID, NULL);
 
   for (int i = 0; i < ELEMENTS_BYTES; i++) elements[i] = (unsigned char)(i & 0xff);
-  ns[0] = cost(sum_uint8, 200) / ELEMENTS_BYTES;
+  ns[0] = cost(sum_uint8, ms, 200) / ELEMENTS_BYTES;
   check_sum("sum of Uint8", ELEMENTS_BYTES / 256 * 255 * 128);
 
   int32_t *integers = (int32_t *)elements;
   for (int i = 0; i < ELEMENTS_BYTES / 4; i++) integers[i] = 0;
-  ns[1] = cost(increment_int32, 200) / (ELEMENTS_BYTES / 4);
+  ns[1] = cost(increment_int32, ms, 200) / (ELEMENTS_BYTES / 4);
   for (int i = 1; i < ELEMENTS_BYTES / 4; i++) {
     total = integers[i];
     check_sum("increments of Int32", integers[0]);
@@ -122,7 +122,7 @@ static void element_costs(double ns[3]) {
 
   int count = ELEMENTS_BYTES / 8;
   for (int i = 0; i < count; i++) ((double *)elements)[i] = i;
-  ns[2] = cost(sum_float64, 200) / count;
+  ns[2] = cost(sum_float64, ms, 200) / count;
   check_sum("sum of Float64", count * (count - 1.0) / 2);
   shmdt(elements);
 }
@@ -161,15 +161,15 @@ static void obey(const char *job) {
   if (is_attach && (shmdt(address) == -1 || shmctl(kept, IPC_RMID, NULL) == -1)) die("shmctl");
 }
 
-static void print_element_costs(void) {
+static void print_element_costs(double ms) {
   double ns[3];
-  element_costs(ns);
+  element_costs(ms, ns);
   printf("{\"sum of Uint8\": %.4f, \"increment Int32\": %.4f, \"sum of Float64\": %.4f}\n", ns[0], ns[1], ns[2]);
 }
 
 int main(int argc, char **argv) {
-  if (argc != 2 && argc != 5) {
-    fprintf(stderr, "usage: bare [JOB COUNT INDEX] KEY_FILE\n");
+  if (argc != 3 && argc != 5) {
+    fprintf(stderr, "usage: bare MS KEY_FILE, or bare JOB COUNT INDEX KEY_FILE\n");
     return 2;
   }
   const char *path = argv[argc - 1];
@@ -179,7 +179,7 @@ int main(int argc, char **argv) {
   ipc_key = ftok(path, 'Q');
   if (ipc_key == -1) die("ftok");
   if (argc == 5) obey(argv[1]);
-  else print_element_costs();
+  else print_element_costs(atof(argv[1]));
   remove(path);
   return 0;
 }

@@ -3,11 +3,11 @@ import { mkdtempSync, rmSync, statfsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { type Contender as Loner, findContenders, run } from "./contenders.ts";
+import { measureAlone } from "./alone.ts";
 import { removeLeftovers } from "./leftovers.ts";
 import { type Effort, type Entry, measure } from "./measuring.ts";
-import { available, bareCalls, type Contender, cppQt, ours } from "./programs.ts";
-import { calls, type Samples } from "./report.ts";
+import { available, bareCalls, type Contender, cppQt, ours, type RuntimeName } from "./programs.ts";
+import { addSamples, calls, type Samples } from "./report.ts";
 
 /** V8 needs a second to compile all that `create()` and `detach()` call as best it can. */
 const warmUpMs = 1000;
@@ -24,16 +24,11 @@ function memoryFolder(): string | null {
 }
 
 /** Who makes the calls, and whose versions are told. */
-export function findCallers(): ReturnType<typeof available<Contender>> {
-  const runtimes = (["deno", "bun", "node"] as const)
-    .map((name) => [name, () => ours(name, "call_jobs.ts")] as const);
-  return available([["bare C", bareCalls], ["C++ Qt", cppQt], ...runtimes]);
-}
-
-function add(samples: Samples, name: string, title: string, values: readonly number[]): void {
-  const own = samples.get(name) ?? {};
-  samples.set(name, own);
-  (own[title] ??= []).push(...values);
+export function findCallers(
+  runtimes: readonly RuntimeName[],
+): ReturnType<typeof available<Contender>> {
+  const own = runtimes.map((name) => [name, () => ours(name, "call_jobs.ts")] as const);
+  return available([["bare C", bareCalls], ["C++ Qt", cppQt], ...own]);
 }
 
 /** The calls, each in turns of all who make them. */
@@ -54,44 +49,11 @@ async function measureTurns(
     const entryOf = (contender: Contender): Entry => (
       { name: contender.name, contender, job, count: 1 }
     );
-    const place = { folder: keys, keys, signal, faults };
+    const found: string[] = [];
+    const place = { folder: keys, keys, signal, faults: found };
     const turnsOfAll = await measure(callers.map(entryOf), options, warm, place);
-    for (const [name, turns] of turnsOfAll) {
-      add(samples, name, title, turns);
-    }
-  }
-  return samples;
-}
-
-/** The rest, `rounds` times; one who goes wrong is out of all of them, and named in `faults`. */
-async function measureAlone(
-  loners: readonly Loner[],
-  rounds: number,
-  directory: string,
-  signal: AbortSignal,
-  faults: string[],
-): Promise<Samples> {
-  const samples: Samples = new Map(loners.map(({ name }) => [name, {}]));
-  for (let round = 1; round <= rounds; round++) {
-    for (const loner of loners) {
-      const { name } = loner;
-      if (!samples.has(name)) continue;
-      const key = `bench-${process.pid}-${round}-${name.replaceAll(/\W/g, "")}`;
-      process.stderr.write(`round ${round} of ${rounds}: ${name}\n`);
-      let fault: string | null = null;
-      try {
-        const sample = await run(loner, key, directory, signal);
-        for (const [title, ns] of Object.entries(sample)) add(samples, name, title, [ns]);
-      } catch (error) {
-        fault = error instanceof Error ? error.message : String(error);
-      }
-      const leftovers = removeLeftovers(directory);
-      signal.throwIfAborted();
-      if (leftovers.length > 0) fault ??= `left behind ${leftovers.join(", ")}`;
-      if (fault === null) continue;
-      faults.push(`${name}: ${fault}`);
-      samples.delete(name);
-    }
+    for (const [name, turns] of turnsOfAll) addSamples(samples, name, title, turns);
+    faults.push(...found.map((fault) => `${title}: ${fault}`));
   }
   return samples;
 }
@@ -99,8 +61,8 @@ async function measureAlone(
 /** All of it, by contender; what goes wrong is told in `faults`. */
 export async function measureCalls(
   callers: readonly Contender[],
+  runtimes: readonly RuntimeName[],
   effort: Effort,
-  rounds: number,
   signal: AbortSignal,
   faults: string[],
 ): Promise<Samples> {
@@ -108,8 +70,8 @@ export async function measureCalls(
   const memory = memoryFolder();
   try {
     const samples = await measureTurns(callers, effort, { usual, memory }, signal, faults);
-    const { present } = findContenders();
-    for (const [name, own] of await measureAlone(present, rounds, usual, signal, faults)) {
+    const alone = await measureAlone(runtimes, effort.alone, usual, signal, faults);
+    for (const [name, own] of alone) {
       samples.set(name, { ...samples.get(name), ...own });
     }
     return samples;

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define MEASURE_MS 150
 #define WARM_UPS 6
 #define MAX_BATCHES 10000
 
@@ -54,8 +53,8 @@ static inline void run(void (*operation)(void), double ms, int batch, double mos
   printf("{\"ops\": %.0f, \"ns\": %.0f, \"perOp\": %.3f}\n", found.ops, found.ns, found.per_op);
 }
 
-/* The nanoseconds that one call of `operation` takes after the warm-up. */
-static inline double cost(void (*operation)(void), int batch) {
-  for (int i = 0; i < WARM_UPS; i++) repeat(operation, MEASURE_MS, batch, INFINITY);
-  return repeat(operation, MEASURE_MS, batch, INFINITY).per_op;
+/* The nanoseconds that one call of `operation` takes in the last `ms`, after the warm-up. */
+static inline double cost(void (*operation)(void), double ms, int batch) {
+  for (int i = 0; i < WARM_UPS; i++) repeat(operation, ms, batch, INFINITY);
+  return repeat(operation, ms, batch, INFINITY).per_op;
 }

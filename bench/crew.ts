@@ -40,7 +40,7 @@ class Member {
   }
 
   async answer(): Promise<string> {
-    const timer = setTimeout(() => this.kill(), deadlineMs);
+    const timer = setTimeout(() => void this.kill(), deadlineMs);
     try {
       const { value, done } = await this.#lines.next();
       if (!done) return value;
@@ -56,15 +56,16 @@ class Member {
   }
 
   async end(): Promise<void> {
-    const timer = setTimeout(() => this.kill(), deadlineMs);
+    const timer = setTimeout(() => void this.kill(), deadlineMs);
     this.#child.stdin!.end();
     const problem = await this.#closed;
     clearTimeout(timer);
     if (problem !== "") throw new Error(`a process ended: ${problem}`);
   }
 
-  kill(): void {
+  async kill(): Promise<void> {
     this.#child.kill("SIGKILL");
+    await this.#closed;
   }
 }
 
@@ -107,7 +108,7 @@ export class Crew {
       await Promise.all(Array.from({ length: count - 1 - begin }, (_, i) => join(begin + 1 + i)));
       return crew;
     } catch (error) {
-      crew.kill();
+      await crew.kill();
       throw error;
     }
   }
@@ -137,7 +138,8 @@ export class Crew {
     for (const member of this.#members.toReversed()) await member.end();
   }
 
-  kill(): void {
-    for (const member of this.#members) member.kill();
+  /** And waits until they are gone. */
+  async kill(): Promise<void> {
+    await Promise.all(this.#members.map((member) => member.kill()));
   }
 }

@@ -1,4 +1,4 @@
-import { measureNs, now, undisturbedMean } from "./timing.ts";
+import { now, undisturbedMean } from "./timing.ts";
 
 type Elements = Uint8Array | Int32Array | Float64Array;
 type Passes = (array: Elements, passes: number) => number;
@@ -106,10 +106,10 @@ class Runner {
 }
 
 // Two alternate, so that whatever else the machine does meets both.
-function runAlternately(one: Runner, other: Runner): void {
+function runAlternately(one: Runner, other: Runner, ms: number): void {
   one.restart();
   other.restart();
-  const end = now() + 2 * measureNs / pairs;
+  const end = now() + 2 * ms * 1e6 / pairs;
   while (now() < end) {
     one.batch();
     other.batch();
@@ -119,10 +119,13 @@ function runAlternately(one: Runner, other: Runner): void {
 }
 
 /**
- * The nanoseconds per element of each loop, over views of `shared` under the loop's name and over
+ * The nanoseconds per element of each loop, in `ms` for each, over views of `shared` under the loop's name and over
  * ordinary buffers under the name with " (buffer)".
  */
-export function elementCosts(shared: Uint8Array<ArrayBuffer>): Record<string, number> {
+export function elementCosts(
+  shared: Uint8Array<ArrayBuffer>,
+  ms: number,
+): Record<string, number> {
   const costs: Record<string, number> = {};
   for (const loop of loops) {
     let view = 0;
@@ -130,8 +133,8 @@ export function elementCosts(shared: Uint8Array<ArrayBuffer>): Record<string, nu
     for (let pair = 0; pair < pairs; pair++) {
       const one = new Runner(loop, loop.wrap(shared.buffer, shared.byteOffset, elementsBytes));
       const other = new Runner(loop, loop.wrap(new ArrayBuffer(elementsBytes), 0, elementsBytes));
-      runAlternately(one, other); // warm-up
-      runAlternately(one, other);
+      runAlternately(one, other, ms); // warm-up
+      runAlternately(one, other, ms);
       view += one.nsPerElement() / pairs;
       buffer += other.nsPerElement() / pairs;
     }

@@ -1,6 +1,6 @@
 /**
  * The time from another process's `unlock()` to what follows `await lockAsync()`, and beside it that of
- * a round trip on a Unix socket between the same two processes: `<runtime> hand_off.ts KEY FOLDER`
+ * a round trip on a Unix socket between the same two processes: `<runtime> hand_off.ts KEY FOLDER ROUNDS`
  * prints the medians in ns as one line of JSON.
  *
  * Each is measured at once and after a sleep of both processes, from which to wake up is what takes most
@@ -17,8 +17,7 @@ import { SharedMemory } from "../mod.ts";
 import { requests, segmentBytes, sharedNow, sleepMs } from "./hand_off_pair.ts";
 import { median } from "./timing.ts";
 
-const rounds = 200;
-const warmUpRounds = 30;
+const warmUp = 0.15;
 /** Of a round, one after the other. */
 const echoes = 20;
 
@@ -77,7 +76,7 @@ async function handOff(memory: SharedMemory, peer: Peer, request: string): Promi
   return end - start;
 }
 
-async function measure(key: string, path: string): Promise<Record<string, number>> {
+async function measure(key: string, path: string, rounds: number): Promise<Record<string, number>> {
   const memory = new SharedMemory(key);
   if (!memory.create(segmentBytes) || !memory.lock() || !memory.unlock()) {
     throw new Error(memory.errorString());
@@ -85,7 +84,7 @@ async function measure(key: string, path: string): Promise<Record<string, number
   const peer = await startPeer(key, path);
   const times: Record<string, number[]> = {};
   const note = (name: string, ns: number) => (times[name] ??= []).push(ns);
-  for (let round = -warmUpRounds; round < rounds; round++) {
+  for (let round = -Math.ceil(warmUp * rounds); round < rounds; round++) {
     if (round === 0) { for (const name of Object.keys(times)) delete times[name]; }
     note("hand-off", await handOff(memory, peer, requests.unlockAtOnce));
     for (let i = 0; i < echoes; i++) note("hand-off (socket)", await roundTrip(peer));
@@ -98,6 +97,8 @@ async function measure(key: string, path: string): Promise<Record<string, number
   return Object.fromEntries(Object.entries(times).map(([name, ns]) => [name, median(ns)]));
 }
 
-const [key, folder] = process.argv.slice(2);
-if (key === undefined || folder === undefined) throw new Error("usage: hand_off.ts KEY FOLDER");
-console.log(JSON.stringify(await measure(key, join(folder, "socket"))));
+const [key, folder, rounds] = process.argv.slice(2);
+if (key === undefined || folder === undefined || rounds === undefined) {
+  throw new Error("usage: hand_off.ts KEY FOLDER ROUNDS");
+}
+console.log(JSON.stringify(await measure(key, join(folder, "socket"), Number(rounds))));

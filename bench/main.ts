@@ -10,10 +10,8 @@ import { findCallers, measureCalls } from "./calls_bench.ts";
 import { type Effort, quick, thorough } from "./measuring.ts";
 import { fill, published, today } from "./page.ts";
 import { describeMachine, performance } from "./performance.ts";
+import { runtimeNames } from "./programs.ts";
 import { goalLine, goalsOf, pageTable, rowsOf, tableOf } from "./report.ts";
-
-/** Of views and of waiting for the lock: each runtime runs once per round as a process of its own. */
-const aloneRounds = 5;
 
 const usage = `usage: npm run bench -- [--peers] [--write] [--rounds N] [--json FILE]
 
@@ -22,9 +20,9 @@ The exit code tells of wrong results, not of goals that are not met.
   --peers      also the same jobs with SQLite, LMDB, Redis, sockets, process.send, Python and Qt
   --write      write the tables to docs/performance.md, and with --peers the chart beside it
   --part PART  only "calls" (those of SharedMemory) or "sync"
-  --rounds N   how often everything is started anew (default ${aloneRounds} for views and hand-offs, ${thorough.rounds} for the rest)
-  --only NAME  only this runtime, and each measure of the sync part with as few processes as it can have;
-               may be given more than once
+  --rounds N   how often everything is started anew (default ${thorough.alone.rounds} for views and hand-offs, ${thorough.rounds} for the rest)
+  --only NAME  only this runtime, beside C and Qt, and each measure of the sync part with as few processes
+               as it can have; may be given more than once
   --quick      as short as can be: for a look whether it works
   --json FILE  also write all samples, medians and goals of the calls to FILE
   --page FILE, --chart FILE  instead of docs/performance.md and .svg
@@ -61,17 +59,24 @@ function parseOptions() {
   if (part !== undefined && part !== "calls" && part !== "sync") {
     throw new TypeError(`--part ${part}`);
   }
+  for (const name of only ?? []) {
+    if (!runtimeNames.some((known) => known === name)) throw new TypeError(`--only ${name}`);
+  }
   const effort = values.quick ? quick : thorough;
   const page = values.page ?? published.page;
   const chart = values.chart ?? published.chart;
   return {
     part,
     json,
-    only,
+    runtimes: runtimeNames.filter((name) => only?.includes(name) ?? true),
+    isShort: only !== undefined,
     withPeers: peers,
     write: write ? { page, chart } : undefined,
-    rounds: rounds(values.rounds, values.quick ? 1 : aloneRounds),
-    effort: { ...effort, rounds: rounds(values.rounds, effort.rounds) },
+    effort: {
+      ...effort,
+      rounds: rounds(values.rounds, effort.rounds),
+      alone: { ...effort.alone, rounds: rounds(values.rounds, effort.alone.rounds) },
+    },
   };
 }
 
@@ -85,15 +90,22 @@ function options(): ReturnType<typeof parseOptions> {
   }
 }
 
+function effortText({ rounds, turns, turnMs, alone }: Effort): string {
+  const count = rounds * turns;
+  return `${count} ${
+    count === 1 ? "turn" : "turns"
+  } of ${turnMs} ms for the calls, by processes started anew ${times(rounds)}; ` +
+    `for views and hand-offs they were started ${times(alone.rounds)}.`;
+}
+
+function times(count: number): string {
+  return count === 1 ? "once" : `${count} times`;
+}
+
 async function reportCalls(
-  { effort, rounds, json, page }: {
-    effort: Effort;
-    rounds: number;
-    json: string | undefined;
-    page: string | undefined;
-  },
+  { effort, runtimes, json, write }: ReturnType<typeof parseOptions>,
 ): Promise<string[]> {
-  const { present, absent } = findCallers();
+  const { present, absent } = findCallers(runtimes);
   console.log(`load average ${machine.load.toFixed(2)} at the start`);
   console.log(`key files in ${tmpdir()} (TMPDIR)\n`);
   for (const { name, version } of present) console.log(`${name.padEnd(8)}${version}`);
@@ -101,15 +113,16 @@ async function reportCalls(
     console.log(`${name.padEnd(8)}does not take part: ${reason}`);
   }
   const faults: string[] = [];
-  const samples = await measureCalls(present, effort, rounds, interrupt.signal, faults);
+  const samples = await measureCalls(present, runtimes, effort, interrupt.signal, faults);
   const rows = rowsOf(samples);
   const goals = goalsOf(samples);
   console.log(`\n${tableOf(rows)}\n`);
   console.log(`load average ${loadavg()[0]!.toFixed(2)} at the end\n\nGoals`);
   for (const goal of goals) console.log(goalLine(goal));
-  if (page !== undefined) {
+  if (write !== undefined) {
     const versions = present.map(({ name, version }) => `${name} ${version}`).join(", ");
-    fill(page, { calls: `${today()}, ${description}. ${versions}.\n\n${pageTable(rows)}` });
+    const heading = `${today()}, ${description}. ${versions}. ${effortText(effort)}`;
+    fill(write.page, { calls: `${heading}\n\n${pageTable(rows)}` });
   }
   if (json !== undefined) {
     const report = {
@@ -126,7 +139,7 @@ async function reportCalls(
   return faults;
 }
 
-const { part, json, rounds: callsRounds, ...performanceOptions } = options();
+const chosen = options();
 const interrupt = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.once(signal, () => interrupt.abort());
@@ -142,13 +155,10 @@ console.log(description);
 
 const faults: string[] = [];
 try {
-  if (part !== "sync") {
-    const { effort, write } = performanceOptions;
-    faults.push(...await reportCalls({ effort, rounds: callsRounds, json, page: write?.page }));
-  }
-  if (part !== "calls") {
+  if (chosen.part !== "sync") faults.push(...await reportCalls(chosen));
+  if (chosen.part !== "calls") {
     const { signal } = interrupt;
-    faults.push(...await performance({ ...performanceOptions, machine: description, signal }));
+    faults.push(...await performance({ ...chosen, machine: description, signal }));
   }
 } catch (error) {
   if (!interrupt.signal.aborted) throw error;

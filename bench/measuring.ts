@@ -4,7 +4,7 @@ import process from "node:process";
 import { type Combine, Crew } from "./crew.ts";
 import { removeLeftovers } from "./leftovers.ts";
 import type { Contender } from "./programs.ts";
-import { median } from "./timing.ts";
+import { medianRatio } from "./timing.ts";
 
 export interface Effort {
   /** How often everybody is started anew. */
@@ -15,10 +15,18 @@ export interface Effort {
   /** Before it is measured, in ms. */
   checkMs: number;
   warmUpMs: number;
+  /** Of views, how long each loop lasts, in ms, and of waiting for the lock, how often it is handed over. */
+  alone: { rounds: number; ms: number; handOffs: number };
 }
 
-export const thorough: Effort = { rounds: 3, turns: 8, turnMs: 40, checkMs: 20, warmUpMs: 300 };
-export const quick: Effort = { rounds: 1, turns: 1, turnMs: 5, checkMs: 2, warmUpMs: 0 };
+export const thorough: Effort = {
+  ...{ rounds: 3, turns: 8, turnMs: 40, checkMs: 20, warmUpMs: 300 },
+  alone: { rounds: 5, ms: 150, handOffs: 200 },
+};
+export const quick: Effort = {
+  ...{ rounds: 1, turns: 1, turnMs: 5, checkMs: 2, warmUpMs: 0 },
+  alone: { rounds: 1, ms: 2, handOffs: 2 },
+};
 
 /** Who does which job. */
 export interface Entry {
@@ -61,7 +69,7 @@ export async function measure(
       try {
         await step();
       } catch (error) {
-        crews.get(name)?.kill();
+        await crews.get(name)?.kill();
         turns.delete(name);
         faults.push(`${name}: ${error instanceof Error ? error.message : error}`);
       }
@@ -99,7 +107,7 @@ export async function measure(
         });
       }
     } finally {
-      for (const crew of crews.values()) crew.kill();
+      await Promise.all([...crews.values()].map((crew) => crew.kill()));
       for (let key = made - entries.length; key < made; key++) {
         rmSync(`/dev/shm/bench-${process.pid}-${key}`, { force: true });
       }
@@ -111,11 +119,8 @@ export async function measure(
   return turns;
 }
 
-// The ratio of each turn first, then their median: what slows the machine down for a while slows both sides
-// of a turn down.
 export function ratio(turns: Turns, own: string, other: string): number | undefined {
   const [mine, others] = [turns.get(own), turns.get(other)];
   if (mine === undefined || others === undefined) return undefined;
-  const ratios = mine.map((ns, turn) => ns / others[turn]!);
-  return ratios.length > 0 ? median(ratios) : undefined;
+  return mine.length > 0 ? medianRatio(mine, others) : undefined;
 }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { type Effort, type Entry, measure, type Place } from "./measuring.ts";
 import { installLmdb, peer, python, type Setup, startRedis } from "./peers/contenders.ts";
-import { type Absent, type Contender, cppQt, Unavailable } from "./programs.ts";
+import { type Absent, type Contender, cppQt, runtimeNames, Unavailable } from "./programs.ts";
 import { median } from "./timing.ts";
 
 export const peerJobs = [
@@ -53,11 +53,11 @@ async function findPeers(folder: string): Promise<
   await add("lmdb", "pair", () => withSetup("lmdb", "lmdb", installLmdb(folder)));
   await add("SQLite (bun:sqlite)", "pair", () => peer("SQLite (bun:sqlite)", "sqlite", "bun"));
   await add("SQLite (node:sqlite)", "pair", () => peer("SQLite (node:sqlite)", "sqlite", "node"));
-  for (const name of ["deno", "bun", "node"] as const) {
+  for (const name of runtimeNames) {
     const title = `Unix socket (${name})`;
     await add(title, "server", () => peer(title, "socket", name));
   }
-  for (const name of ["deno", "bun", "node"] as const) {
+  for (const name of runtimeNames) {
     const title = `process.send (${name})`;
     await add(title, "alone", () => peer(title, "send", name));
   }

@@ -7,7 +7,15 @@ import { chartOf } from "./chart.ts";
 import type { Effort } from "./measuring.ts";
 import { fill, format, today } from "./page.ts";
 import { measurePeers, peerJobs, type PeerRow } from "./peers_bench.ts";
-import { type Absent, available, c, type Contender, cppQt, ours } from "./programs.ts";
+import {
+  type Absent,
+  available,
+  c,
+  type Contender,
+  cppQt,
+  ours,
+  type RuntimeName,
+} from "./programs.ts";
 import { measureSync, type SyncRow, type Verdict } from "./sync_bench.ts";
 import { atomics, bareC, qt } from "./sync_measures.ts";
 import { duration, markdownTable, times } from "./table.ts";
@@ -19,8 +27,9 @@ export interface PerformanceOptions {
   write: { page: string; chart: string } | undefined;
   /** The machine, in a line. */
   machine: string;
-  /** Only these runtimes, and each measure with its smallest number of processes. */
-  only: readonly string[] | undefined;
+  runtimes: readonly RuntimeName[];
+  /** Whether to measure each with its smallest number of processes only. */
+  isShort: boolean;
   signal: AbortSignal;
 }
 
@@ -88,11 +97,9 @@ function versionsOf(present: readonly Contender[], absent: readonly Absent[]): s
 
 /** Returns what went wrong. */
 export async function performance(options: PerformanceOptions): Promise<string[]> {
-  const { effort, withPeers, write, machine, only, signal } = options;
-  const runtimes = (["deno", "bun", "node"] as const)
-    .filter((name) => only === undefined || only.includes(name))
-    .map((name) => [name, () => ours(name)] as const);
-  const { present, absent } = available([[bareC, c], [qt, cppQt], ...runtimes]);
+  const { effort, withPeers, write, machine, runtimes, isShort, signal } = options;
+  const own = runtimes.map((name) => [name, () => ours(name)] as const);
+  const { present, absent } = available([[bareC, c], [qt, cppQt], ...own]);
   for (const { name, reason } of absent) console.log(`${name} does not take part: ${reason}`);
 
   const faults: string[] = [];
@@ -101,7 +108,6 @@ export async function performance(options: PerformanceOptions): Promise<string[]
   mkdirSync(keys);
   const place = { folder, keys, signal, faults };
   try {
-    const isShort = only !== undefined;
     const { rows, verdicts } = await measureSync(present, effort, place, isShort);
     console.log(`\n${syncTable(rows)}\n\n${verdictTable(verdicts)}`);
     const runtimesPresent = present.filter(({ name }) => name !== bareC && name !== qt);

@@ -1,9 +1,14 @@
-/** The programs that take part in the measurements of `./sync`, as far as this machine has them. */
+/** The programs that take part, as far as this machine has them. */
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { findRuntime, type RuntimeName } from "../scripts/runtimes.ts";
+import { findRuntime, type RuntimeName as AnyRuntimeName } from "../scripts/runtimes.ts";
 import type { Program } from "./crew.ts";
+
+export type RuntimeName = Exclude<AnyRuntimeName, "qt">;
+
+/** Where the module runs. */
+export const runtimeNames: readonly RuntimeName[] = ["deno", "bun", "node"];
 
 /** One who does a job. */
 export interface Contender {
@@ -51,13 +56,14 @@ export function compile(compiler: string, args: string[], program: string): stri
   return target;
 }
 
-/** A runtime with all permissions. */
+/** A runtime, with all permissions if nothing else is said. */
 export function runtime(
-  name: Exclude<RuntimeName, "qt">,
+  name: RuntimeName,
+  permission = "--allow-all",
 ): [command: string, args: string[], version: string] {
   const found = findRuntime(name);
   if ("missing" in found) throw new Unavailable(found.missing);
-  const args = name === "deno" ? ["run", "--quiet", "--no-check", "--allow-all"] : found.args;
+  const args = name === "deno" ? ["run", "--quiet", "--no-check", permission] : found.args;
   return [found.command, [...args], found.version];
 }
 
@@ -117,7 +123,7 @@ export function cppQt(): Contender {
 }
 
 /** The module in one of the runtimes, which does the jobs of `file`. */
-export function ours(name: Exclude<RuntimeName, "qt">, file = "sync_jobs.ts"): Contender {
+export function ours(name: RuntimeName, file = "sync_jobs.ts"): Contender {
   const [command, args, version] = runtime(name);
   return {
     name,

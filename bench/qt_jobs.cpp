@@ -11,7 +11,6 @@
 #include <string>
 #include <sys/ipc.h>
 #include <sys/sem.h>
-#include <utility>
 #include <vector>
 
 #include "cost.h"
@@ -52,11 +51,11 @@ struct Jobs {
 
   // Without a segment of its own where others are made: a tmpfs numbers its files one after the other, and sooner or later
   // a new one has the number, and so the System V key, of that segment's.
-  Jobs(const QString &key, bool hasSegment)
+  Jobs(const QString &key, int bytes)
       : memory(key), other(key), created(key + "-create"), ping(key + "-ping", 0),
         pong(key + "-pong", 0), source(mib) {
-    if (hasSegment) {
-      if (!memory.create(sizeof(Shared)) && !memory.attach()) wrong(memory.errorString());
+    if (bytes > 0) {
+      if (!memory.create(bytes) && !memory.attach()) wrong(memory.errorString());
       shared = static_cast<Shared *>(memory.data());
     }
     for (int i = 0; i < mib; i++) source[i] = static_cast<unsigned char>(i);
@@ -125,12 +124,17 @@ struct Jobs {
 
 Jobs *jobs; // static, as a pointer can be made only of a function that captures nothing
 
-/* What is done by one process alone, and in which batches; as in call_jobs.ts and sync_jobs.ts. */
-const std::map<std::string, std::pair<void (*)(), int>> alone = {
-    {"lock", {[] { jobs->lockAndUnlock(); }, 500}},
-    {"attach", {[] { jobs->attachAndDetach(); }, 50}},
-    {"create", {[] { jobs->createAndDetach(); }, 20}},
-    {"mutex", {[] { jobs->increment(); }, 100}},
+struct Alone {
+  void (*act)();
+  int batch, bytes; // of the segment, if it needs one
+};
+
+/* What is done by one process alone; as in call_jobs.ts and sync_jobs.ts. */
+const std::map<std::string, Alone> alone = {
+    {"lock", {[] { jobs->lockAndUnlock(); }, 500, page}},
+    {"attach", {[] { jobs->attachAndDetach(); }, 50, page}},
+    {"create", {[] { jobs->createAndDetach(); }, 20, 0}},
+    {"mutex", {[] { jobs->increment(); }, 100, sizeof(Shared)}},
 };
 
 } // namespace
@@ -140,7 +144,7 @@ int main(int argc, char **argv) {
   const std::string job = argv[1];
   const auto one = alone.find(job);
   const bool isAnswering = one == alone.end() && std::atoi(argv[3]) % 2 == 1;
-  Jobs all(QString::fromUtf8(argv[4]), job != "create");
+  Jobs all(QString::fromUtf8(argv[4]), one == alone.end() ? sizeof(Shared) : one->second.bytes);
   jobs = &all;
   char line[64];
   std::puts("ready");
@@ -154,7 +158,7 @@ int main(int argc, char **argv) {
       jobs->answer(job == "mib");
       std::puts("{}");
     } else if (one != alone.end()) {
-      run(one->second.first, ms, one->second.second, INFINITY);
+      run(one->second.act, ms, one->second.batch, INFINITY);
     } else {
       if (job == "mib") run([] { jobs->handOver(); }, ms, 1, roundTripsMax);
       else run([] { jobs->roundTrip(); }, ms, 10, roundTripsMax);

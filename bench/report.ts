@@ -1,6 +1,6 @@
 /** What the samples say. */
 import { duration, markdownTable, times as inTimes } from "./table.ts";
-import { median } from "./timing.ts";
+import { median, medianRatio } from "./timing.ts";
 
 /**
  * The ns of one operation, by contender and measure, in the order in which they were measured: the first of all was
@@ -58,13 +58,23 @@ const groups = [
   { heading: "ns per hand-off", measures: handOffs, against: [socket] },
 ];
 
-// The ratio at each time first, then their median: what slows the machine down for a while slows both sides down.
+export function addSamples(
+  samples: Samples,
+  name: string,
+  title: string,
+  values: readonly number[],
+): void {
+  const own = samples.get(name) ?? {};
+  samples.set(name, own);
+  (own[title] ??= []).push(...values);
+}
+
 function ratio(samples: Samples, contender: string, measure: string, against: string) {
   const suffix = suffixes[against];
   const own = samples.get(contender)?.[measure];
   const other = samples.get(suffix === undefined ? against : contender)?.[measure + (suffix ?? "")];
   if (own === undefined || other === undefined) return undefined;
-  return median(own.map((ns, time) => ns / other[time]!));
+  return medianRatio(own, other);
 }
 
 function measuresOf({ measures, against }: typeof groups[number]) {

@@ -1,8 +1,5 @@
 import process from "node:process";
 
-/** How long each loop over elements is repeated, per round. */
-export const measureNs = 150e6;
-
 /** The time since some fixed moment, in nanoseconds. */
 export function now(): number {
   return Number(process.hrtime.bigint());
@@ -12,6 +9,14 @@ export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = Math.floor(sorted.length / 2);
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/**
+ * The ratio at each time first, then their median: what slows the machine down for a while slows both sides
+ * of a ratio down.
+ */
+export function medianRatio(own: readonly number[], other: readonly number[]): number {
+  return median(own.map((ns, time) => ns / other[time]!));
 }
 
 /** The mean without the batches during which the machine did something else. */
