@@ -275,16 +275,16 @@ export class Attachment implements Resource {
       if (isAwaited && !atExit && !this.hasLock) {
         void this.#leaveLater(lock);
       } else {
-        this.#leave();
+        this.#leave(atExit);
       }
     }
   }
 
-  #leave(): void {
+  #leave(atExit: boolean): void {
     if (this.#isLeft) return;
     this.#isLeft = true;
     forgetAtExit(this);
-    this.#segment.leave(this.forgetLock(), isClosed());
+    this.#segment.leave(this.forgetLock(), !atExit, isClosed());
   }
 
   /**
@@ -297,7 +297,7 @@ export class Attachment implements Resource {
       await new Promise((resolve) => setTimeout(resolve, LEAVE_AGAIN_MS));
     }
     try {
-      this.#leave();
+      this.#leave(false);
     } catch (error) {
       if (!(error instanceof Failure)) throw error; // detach() has returned; nobody is left to tell
     }
@@ -318,7 +318,7 @@ export class Attachment implements Resource {
 
   closeAtExit(): void {
     try {
-      if (this.hasEnded) this.#leave();
+      if (this.hasEnded) this.#leave(true);
       else this.end(true);
     } catch {
       // Nobody is left to tell. The kernel detaches and unlocks in any case.

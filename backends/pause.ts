@@ -8,6 +8,12 @@ export const SLICE_MS = 1000;
 /** The same of a call on another thread, for which the end of a Node program waits. */
 export const BACKGROUND_SLICE_MS = 200;
 
+/**
+ * How long attach() waits for the lock: the sections of create, attach and detach are far shorter, so
+ * a holder that takes longer is a user of the segment.
+ */
+export const SECTION_MS = 10;
+
 /** Rarely enough to cost nothing, and often enough that nobody notices. */
 const PAUSE_MAX_MS = 16;
 

@@ -56,7 +56,7 @@ export class SystemVCleanup {
     try {
       const segment = this.#segments.attach(path, AccessMode.ReadOnly, lock, mode);
       segment.free();
-      segment.leave(false);
+      segment.leave(false, true);
     } catch (error) {
       lock.close();
       if (this.#isThere(id)) throw error;
@@ -156,8 +156,7 @@ export class SystemVCleanup {
       try {
         return action();
       } finally {
-        if (exists()) lock.bequeath(true);
-        else lock.remove();
+        this.#segments.abandon(keyFilePath(segment), lock);
       }
     } finally {
       lock.close();

@@ -28,11 +28,12 @@ import {
 import type { Libc } from "./libc.ts";
 import { Mappings } from "./mapping.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./systemv_key_file.ts";
-import { sleep } from "./pause.ts";
+import { SECTION_MS, sleep } from "./pause.ts";
 import { DOUBT_MS, TakenNumbers } from "./systemv_taken_numbers.ts";
 import { limitsOf } from "./systemv_limits.ts";
 import { ownerOf } from "./systemv_owner.ts";
 import { type Range, rangeOf } from "./systemv_range.ts";
+import { Traces } from "./systemv_traces.ts";
 import {
   isShared,
   type Lock,
@@ -42,11 +43,6 @@ import {
   type SegmentBackend,
 } from "./types.ts";
 
-/**
- * How long attach() waits for the lock: the sections of create, attach and detach are far shorter, so
- * a holder that takes longer is a user of the segment.
- */
-const SECTION_MS = 10;
 const ATTACH_ATTEMPTS = 1000;
 /** How long a lock is waited for that is held by somebody who is not attached. */
 const ENTER_MS = 5000;
@@ -73,6 +69,7 @@ interface Status {
   readonly changed: number;
   /** Of a chosen key, and its creator is still filling it, or was killed at that. */
   readonly unfinished: boolean;
+  readonly left: boolean;
 }
 
 /** A segment that there is. */
@@ -89,6 +86,9 @@ const ACCESS = 0o600;
  * filling. Its key file is its lock's too, and has its name already.
  */
 const UNFINISHED = 0o100;
+
+/** Another one: its last user could not have the lock, and relies on who had it. */
+const LEFT = 0o010;
 
 /** The key file of a segment that its creator is still filling; Qt's names end with a SHA-1 in hex. */
 function unfinishedPath(keyPath: KeyPath): KeyPath {
@@ -111,25 +111,14 @@ function processText(pid: number | null): string {
 class SystemVSegment implements Segment {
   readonly size: number;
   readonly #system: SystemVSegments;
-  readonly #id: number;
+  readonly #traces: Traces;
   readonly #range: Range;
-  readonly #file: KeyFile;
-  readonly #lock: Lock | null;
 
-  constructor(
-    system: SystemVSegments,
-    id: number,
-    range: Range,
-    size: number,
-    file: KeyFile,
-    lock: Lock | null,
-  ) {
+  constructor(system: SystemVSegments, traces: Traces, range: Range, size: number) {
     this.#system = system;
-    this.#id = id;
+    this.#traces = traces;
     this.#range = range;
     this.size = size;
-    this.#file = file;
-    this.#lock = lock;
   }
 
   get address(): bigint {
@@ -138,12 +127,12 @@ class SystemVSegment implements Segment {
 
   /** Lets others attach to it. */
   finish(permissions: number): void {
-    this.#system.setMode(this.#id, permissions);
+    this.#system.finish(this.#traces.id, permissions);
   }
 
   /** Lets others find it under `path`. */
   publish(path: KeyPath): void {
-    this.#file.rename(path.path, () => this.#system.isThere(path));
+    this.#traces.file.rename(path.path, () => this.#system.isThere(path));
   }
 
   unmap(): boolean {
@@ -154,54 +143,8 @@ class SystemVSegment implements Segment {
     this.#range.free();
   }
 
-  leave(held: boolean, ending = false): void {
-    try {
-      for (let locked = held; !this.#leaveOnce(locked, ending); locked = false);
-    } finally {
-      this.#lock?.close();
-      this.#file.close();
-    }
-  }
-
-  /** `false` if it has to look again: who left meanwhile could not have the lock, and relies on us. */
-  #leaveOnce(held: boolean, ending: boolean): boolean {
-    const lock = this.#lock;
-    let locked = held || lock?.isOwner === true && lock.acquire(0); // its maker removes it
-    if (!locked && lock !== null) {
-      if (!this.#isUnused()) return true;
-      locked = ending && (lock.acquire(SECTION_MS) || lock.isHeldHere()) ||
-        this.#system.enter(lock, () => !this.#isUnused());
-      if (!locked) return true;
-    }
-    // Whoever holds the lock may be about to attach, so what counts is what is true under it.
-    if (this.#isUnused()) {
-      this.#remove();
-      return true;
-    }
-    lock?.bequeath(true);
-    return lock === null || !this.#isUnused();
-  }
-
-  #isUnused(): boolean {
-    const status = this.#system.status(this.#id);
-    return status === null ? !this.#system.exists(this.#file) : status.attached === 0;
-  }
-
-  /**
-   * Removes what belongs to the segment; the file last, so that who is killed in between leaves nothing
-   * that is not found. Qt also deletes a file that only lent its inode.
-   */
-  #remove(): void {
-    const removed = this.#system.remove(this.#id); // another user's can only be left
-    const mayUnlink = removed && (this.#lock !== null || this.#file.created);
-    let replaced = mayUnlink && this.#file.unlink() === "replaced";
-    // By the file of the lock alone, if that is of the same name and was made again.
-    if (replaced && this.#lock !== null && this.#file.isNative) {
-      replaced = this.#system.hasSegment(this.#lock);
-    }
-    // Or else another segment has the name now, and the same lock.
-    if (removed && !replaced) this.#lock?.remove();
-    else this.#lock?.release();
+  leave(held: boolean, wait: boolean, ending = false): void {
+    this.#traces.leave(held, wait, ending);
   }
 }
 
@@ -254,7 +197,7 @@ export class SystemVSegments implements SegmentBackend {
       return segment = this.#createLocked(keyPath, size, mode, lock);
     } finally {
       if (segment !== undefined) lock?.release();
-      else this.#abandon(keyPath, lock);
+      else if (lock !== null) this.abandon(keyPath, lock);
     }
   }
 
@@ -360,7 +303,7 @@ export class SystemVSegments implements SegmentBackend {
       if (unguarded) file.flock(LOCK_UN);
       if (locked) {
         if (segment !== null) lock.release();
-        else this.#abandon(path, lock);
+        else this.abandon(path, lock);
       }
     }
   }
@@ -389,6 +332,7 @@ export class SystemVSegments implements SegmentBackend {
     if (address === null) return null;
     const status = this.status(id);
     if (status !== null && !status.removed && status.attached >= users) {
+      if (status.left) this.#setMode(id, this.#mode & ~LEFT);
       return this.#segment(id, address, size, file, lock);
     }
     this.#libc.c.shmdt(address);
@@ -434,7 +378,7 @@ export class SystemVSegments implements SegmentBackend {
       return segment = made;
     } finally {
       if (segment !== null) lock.release();
-      else if (!isLeft) this.#abandon(path, lock);
+      else if (!isLeft) this.abandon(path, lock);
     }
   }
 
@@ -546,14 +490,26 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   /** Gives up under the lock. Where there is no segment there is no use for its lock either. */
-  #abandon(path: KeyPath, lock: Lock | null): void {
-    if (lock === null) return;
-    let exists = true;
+  abandon(path: KeyPath, lock: Lock): void {
+    let id: number | null = null;
     try {
-      exists = this.isThere(path);
+      id = this.#idAt(path);
     } finally {
-      if (exists) lock.bequeath(true);
-      else lock.remove();
+      if (id === -1) lock.remove();
+      else lock.bequeath(true);
+    }
+    if (id !== -1) this.#removeLeft(id, path, lock);
+  }
+
+  /** Removes a segment whose last user could not have the lock meanwhile. */
+  #removeLeft(id: number, path: KeyPath, lock: Lock): void {
+    const status = this.status(id);
+    if (!status?.left || status.attached > 0 || !this.#isOwn(status)) return;
+    try {
+      const file = KeyFile.open(this.#libc, path);
+      if (file !== null) new Traces(this, id, file, lock).leave(false, true);
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error; // why it gave up is what is to be told
     }
   }
 
@@ -601,12 +557,14 @@ export class SystemVSegments implements SegmentBackend {
     const attached = SHMID_DS.nattchBytes === 2
       ? view.getUint16(SHMID_DS.nattch, true)
       : Number(view.getBigUint64(SHMID_DS.nattch, true));
+    const mode = this.#mode;
     return {
       size: Number(view.getBigUint64(SHMID_DS.segsz, true)),
       attached,
       changed: Number(view.getBigInt64(SHMID_DS.ctime, true)),
-      removed: (view.getUint16(SHMID_DS.mode, true) & SHM_DEST) !== 0,
-      unfinished: (view.getUint16(SHMID_DS.mode, true) & UNFINISHED) !== 0,
+      removed: (mode & SHM_DEST) !== 0,
+      unfinished: (mode & UNFINISHED) !== 0,
+      left: (mode & LEFT) !== 0,
       users: [view.getUint32(SHMID_DS.uid, true), view.getUint32(SHMID_DS.cuid, true)],
     };
   }
@@ -622,12 +580,27 @@ export class SystemVSegments implements SegmentBackend {
     );
   }
 
-  setMode(id: number, mode: number): void {
-    if (this.status(id) === null) throw failure("shmctl", this.#libc.errno());
-    this.#statusView.setUint16(this.#libc.constants.SHMID_DS.mode, mode, true);
-    if (this.#libc.c.shmctl(id, IPC_SET, this.#statusBuffer) === -1) {
+  /** Lets others attach to it. */
+  finish(id: number, permissions: number): void {
+    if (this.status(id) === null || !this.#setMode(id, permissions)) {
       throw failure("shmctl", this.#libc.errno());
     }
+  }
+
+  /** Notes that its last user has left it to who holds the lock, if it is his to do so. */
+  markLeft(id: number): void {
+    if (this.status(id)?.attached === 0) this.#setMode(id, this.#mode | LEFT);
+  }
+
+  /** Of the segment whose status was just read. */
+  get #mode(): number {
+    return this.#statusView.getUint16(this.#libc.constants.SHMID_DS.mode, true);
+  }
+
+  /** Of that one too; `false` if this user may not or it is gone. */
+  #setMode(id: number, mode: number): boolean {
+    this.#statusView.setUint16(this.#libc.constants.SHMID_DS.mode, mode, true);
+    return this.#libc.c.shmctl(id, IPC_SET, this.#statusBuffer) === 0;
   }
 
   /** `false` if this user may not. */
@@ -639,6 +612,6 @@ export class SystemVSegments implements SegmentBackend {
   /** One that `shmat` has attached at `address`. */
   #segment(id: number, address: bigint, size: number, file: KeyFile, lock: Lock | null) {
     const range = rangeOf(this.#libc, this.#mappings, address, size);
-    return new SystemVSegment(this, id, range, size, file, lock);
+    return new SystemVSegment(this, new Traces(this, id, file, lock), range, size);
   }
 }

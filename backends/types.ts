@@ -56,11 +56,12 @@ export interface Segment {
   /** Gives the address range back, attached or not; nobody may know it any more. */
   free(): void;
   /**
-   * After `unmap`: removes the segment and its lock if nobody is attached, and closes both; waits for a lock
-   * that somebody holds who is not attached. Returns with the lock released if `held` says it was taken. At the
-   * end of the program (`ending`) a lock that this process holds is taken for this call's.
+   * After `unmap`: removes the segment and its lock if nobody is attached, and closes both. With `wait`
+   * false it waits only as long as a create, attach or detach takes. Returns with the lock released if
+   * `held` says it was taken. At the end of the program (`ending`) a lock that this process holds is
+   * taken for this call's.
    */
-  leave(held: boolean, ending?: boolean): void;
+  leave(held: boolean, wait: boolean, ending?: boolean): void;
 }
 
 /** What `SegmentBackend.open` is to do. */

@@ -156,7 +156,7 @@ export class WindowsSegments implements SegmentBackend {
       if (lock?.acquire(SECTION_MS)) lock.release();
     } catch (error) {
       segment.free();
-      segment.leave(false);
+      segment.leave(false, false);
       throw error;
     }
   }

@@ -65,7 +65,7 @@ for (const arch of ["x64", "arm64"]) {
         munmap(0x7f0000000000, 16384) = 0`;
       ffi.play(steps, () => {
         assert.equal(segment.unmap(), true);
-        segment.leave(true);
+        segment.leave(true, true);
         segment.free();
       });
     });
@@ -76,7 +76,7 @@ for (const arch of ["x64", "arm64"]) {
       assert.equal(segment.size, 16384);
       ffi.play(TAKE, () => lock.acquire());
       const steps = script(GIVE, "sem_close(5) = 0", "close(4) = 0");
-      ffi.play(steps, () => segment.leave(true));
+      ffi.play(steps, () => segment.leave(true, true));
     });
 
     test("is attached to read-only", () => {
@@ -185,7 +185,7 @@ describe("a POSIX segment on macOS", () => {
       segments.open("/seg", {
         ...REQUEST,
         initialize(segment) {
-          segment.leave(true);
+          segment.leave(true, true);
           throw mine;
         },
       }, lock);

@@ -250,7 +250,7 @@ for (const arch of ["x64", "arm64"]) {
       const segment = create(setup);
       const steps = `${BURY} = 0x7f5500000000\nshmdt(0x7f0000000000) = 0`;
       assert.equal(setup.ffi.play(steps, () => segment.unmap()), true);
-      setup.ffi.play(script(`${TRY_DOWN} = 0`, fake.REMOVE_ALL), () => segment.leave(false));
+      setup.ffi.play(script(`${TRY_DOWN} = 0`, fake.REMOVE_ALL), () => segment.leave(false, true));
       setup.ffi.play(`munmap(0x7f5500000000, ${pageBytes}) = 0`, () => segment.free());
     });
 
@@ -312,7 +312,7 @@ for (const arch of ["x64", "arm64"]) {
       const setup = setUp(arch);
       const segment = create(setup);
       const steps = script(`${TRY_DOWN} = 0`, fake.REMOVE_ALL);
-      setup.ffi.play(steps, () => segment.leave(false));
+      setup.ffi.play(steps, () => segment.leave(false, true));
     });
 
     test("open() makes the segment, or attaches to it", () => {

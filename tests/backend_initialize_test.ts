@@ -103,7 +103,7 @@ describe("open() with initialize", () => {
     const { ffi, publish } = setUpOpen();
     const segment = publish(script(OPEN_NEW_LOCK, NONE, NO_UNFINISHED, MADE, PUBLISH, UNLOCK));
     const steps = longNamed(script(`${fake.TRY_DOWN} = 0`, fake.REMOVE_ALL));
-    ffi.play(steps, () => segment.leave(false));
+    ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("that throws has left the segment, of which nothing remains; the error is its own", () => {
@@ -115,7 +115,7 @@ describe("open() with initialize", () => {
     const mine = new RangeError("mine");
     const failing = (segment: Segment) => {
       segment.unmap();
-      segment.leave(true);
+      segment.leave(true, true);
       throw mine;
     };
     assert.throws(() => open(steps, failing), (error) => error === mine);
@@ -141,10 +141,10 @@ describe("open() with initialize", () => {
     ));
   });
 
-  const nothing = [`${STATX("/q/seg")} = ENOENT`];
-  const another = [fake.THERE, fake.THERE];
+  const nothing = [`${STATX("/q/seg")} = ENOENT`, REMOVE_LOCK];
+  const another = [fake.THERE, fake.THERE, REMOVE_LOCK, STATUS("attached 1")];
   for (
-    const [errno, code, number, text, looks] of [
+    const [errno, code, number, text, rest] of [
       ["EPERM", "PermissionDenied", 1, /permission denied/, nothing],
       ["EEXIST", "AlreadyExists", 17, /another program.*made the segment.*open\(\) again/, another],
     ] as const
@@ -153,12 +153,12 @@ describe("open() with initialize", () => {
       const { ffi, open } = setUpOpen();
       const steps = script(
         ...[OPEN_NEW_LOCK, NONE, NO_UNFINISHED, MADE, `${LINK} = ${errno}`],
-        ...[...looks, REMOVE_LOCK],
+        ...rest,
       );
       let made: Segment | undefined;
       assertFails(() => open(steps, (segment) => made = segment), code, "link", number, text);
       const leaving = script(OPEN_NEW_LOCK, fake.REMOVE_ALL.replace("/q/seg", UNFINISHED));
-      ffi.play(leaving, () => made!.leave(false));
+      ffi.play(leaving, () => made!.leave(false, true));
     });
   }
 });

@@ -5,10 +5,13 @@ import * as fake from "./fixtures/fake_system.ts";
 import { assertFails, attached, created, script, setUp } from "./fixtures/fake_system.ts";
 import { PID } from "./fixtures/fake_ffi.ts";
 
-const { HOLDS, REMOVE_ALL, REMOVE_LOCK, STATUS, STATX, TRY_DOWN, UNLOCK, WAIT_IN_VAIN } = fake;
+const { HOLDS, MARK_LEFT, REMOVE_ALL, REMOVE_LOCK, STATUS, STATX, TRY_DOWN, UNLOCK, WAIT_IN_VAIN } =
+  fake;
 
 const USED = STATUS("attached 1");
 const UNUSED = STATUS("attached 0");
+/** Whoever has the lock is to see to the rest. */
+const LEAVE_IT = script(UNUSED, MARK_LEFT, WAIT_IN_VAIN(0));
 const CLOSE = script("close(3) = 0", "close(4) = 0");
 
 describe("the maker of the lock", () => {
@@ -21,14 +24,14 @@ describe("the maker of the lock", () => {
     const { ffi, segment } = setUpCreated();
     ffi.play(fake.BURY, () => assert.equal(segment.unmap(), true));
     const steps = script(`${TRY_DOWN} = 0`, USED, REMOVE_LOCK, USED, "close(4) = 0");
-    ffi.play(steps, () => segment.leave(false));
+    ffi.play(steps, () => segment.leave(false, true));
     ffi.play("munmap(0x7f0000000000, 4096) = 0", () => segment.free());
   });
 
   test("who is not the last leaves a lock that somebody holds", () => {
     const { ffi, segment } = setUpCreated();
     const steps = script(WAIT_IN_VAIN(0), USED, CLOSE);
-    ffi.play(steps, () => segment.leave(false));
+    ffi.play(steps, () => segment.leave(false, true));
   });
 
   for (
@@ -49,13 +52,13 @@ describe("the maker of the lock", () => {
         ${found}
         ${REMOVE_LOCK}
         close(4) = 0`;
-      ffi.play(steps, () => segment.leave(false));
+      ffi.play(steps, () => segment.leave(false, true));
     });
   }
 
   test("who is the last removes all of it with the lock that it holds already", () => {
     const { ffi, segment } = setUpCreated();
-    ffi.play(REMOVE_ALL, () => segment.leave(true));
+    ffi.play(REMOVE_ALL, () => segment.leave(true, false));
   });
 
   test("removes all, with a lock made again, if the others leave while it gives it up", () => {
@@ -66,7 +69,7 @@ describe("the maker of the lock", () => {
       fake.OPEN_NEW_LOCK,
       REMOVE_ALL,
     );
-    ffi.play(steps, () => segment.leave(false));
+    ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("who is the last leaves the file, and so the lock, to a later segment of the key", () => {
@@ -79,14 +82,25 @@ describe("the maker of the lock", () => {
       ${STATX("/q/seg")} = { inode 3 }
       ${UNLOCK}
       ${CLOSE}`;
-    ffi.play(steps, () => segment.leave(false));
+    ffi.play(steps, () => segment.leave(false, true));
   });
 
-  test("waits at exit for a lock that somebody holds who is not attached", () => {
+  test("waits at exit only as long as others take to come and go, and leaves it to them", () => {
     const { ffi, segment } = setUpCreated();
-    const busy = script(WAIT_IN_VAIN(0), UNUSED, WAIT_IN_VAIN(10), HOLDS());
-    const steps = script(busy, `${TRY_DOWN} = EAGAIN`, `${fake.DOWN(10)} = 0`, REMOVE_ALL);
-    ffi.play(steps, () => segment.leave(false, true));
+    const steps = script(WAIT_IN_VAIN(0), UNUSED, WAIT_IN_VAIN(10), LEAVE_IT, CLOSE);
+    ffi.play(steps, () => segment.leave(false, false));
+  });
+
+  test("removes all at exit if it can have the lock when it has left it to its holder", () => {
+    const { ffi, segment } = setUpCreated();
+    const left = script(WAIT_IN_VAIN(0), UNUSED, WAIT_IN_VAIN(10), UNUSED, MARK_LEFT);
+    ffi.play(script(left, `${TRY_DOWN} = 0`, REMOVE_ALL), () => segment.leave(false, false));
+  });
+
+  test("leaves it to no holder of the lock if somebody attaches meanwhile", () => {
+    const { ffi, segment } = setUpCreated();
+    const steps = script(WAIT_IN_VAIN(0), UNUSED, WAIT_IN_VAIN(10), USED, WAIT_IN_VAIN(0), CLOSE);
+    ffi.play(steps, () => segment.leave(false, false));
   });
 
   test("leaves a mapping, without memory to put over it, until nobody can know its address", () => {
@@ -106,48 +120,60 @@ describe("who has only attached", () => {
   // Both key files are kept open for the next time.
   test("and is not the last does not ask for the lock", () => {
     const { ffi, segment } = setUpAttached();
-    ffi.play(USED, () => segment.leave(false));
+    ffi.play(USED, () => segment.leave(false, true));
   });
 
   test("and is not the last only releases a lock that it holds", () => {
     const { ffi, segment } = setUpAttached();
-    ffi.play(script(USED, UNLOCK, USED), () => segment.leave(true));
+    ffi.play(script(USED, UNLOCK, USED), () => segment.leave(true, true));
   });
 
   test("and holds the lock removes all if the others, who could not have it, leave", () => {
     const { ffi, segment } = setUpAttached();
     const steps = script(USED, UNLOCK, UNUSED, UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL);
-    ffi.play(steps, () => segment.leave(true));
+    ffi.play(steps, () => segment.leave(true, false));
   });
 
   test("and is the last removes all, under the lock", () => {
     const { ffi, segment } = setUpAttached();
     const steps = script(UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL);
-    ffi.play(steps, () => segment.leave(false));
+    ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("leaves all to somebody who attaches while it waits for the lock", () => {
     const { ffi, segment } = setUpAttached();
     const steps = script(UNUSED, WAIT_IN_VAIN(10), USED);
-    ffi.play(steps, () => segment.leave(false));
+    ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("leaves all to somebody who attached before it had the lock", () => {
     const { ffi, segment } = setUpAttached();
     const steps = script(UNUSED, `${TRY_DOWN} = 0`, USED, UNLOCK, USED);
-    ffi.play(steps, () => segment.leave(false));
-  });
-
-  test("leaves all at exit to somebody who attaches while it waits for the lock", () => {
-    const { ffi, segment } = setUpAttached();
-    const steps = script(UNUSED, WAIT_IN_VAIN(10), HOLDS(), WAIT_IN_VAIN(10), USED);
     ffi.play(steps, () => segment.leave(false, true));
   });
 
-  test("takes at exit a lock that this process holds for its own", () => {
+  test("leaves all at exit to who holds the lock, who removes it if nobody stays", () => {
+    const { ffi, segment } = setUpAttached();
+    const steps = script(UNUSED, WAIT_IN_VAIN(10), LEAVE_IT);
+    ffi.play(steps, () => segment.leave(false, false));
+  });
+
+  test("takes a lock at exit that gets free in the time others take to come and go", () => {
+    const { ffi, segment } = setUpAttached();
+    const steps = script(UNUSED, `${TRY_DOWN} = EAGAIN`, `${fake.DOWN(10)} = 0`, REMOVE_ALL);
+    ffi.play(steps, () => segment.leave(false, false));
+  });
+
+  test("leaves all at exit to another thread of this process that holds the lock", () => {
+    const { ffi, segment } = setUpAttached();
+    const steps = script(UNUSED, WAIT_IN_VAIN(10, PID), UNUSED, MARK_LEFT, WAIT_IN_VAIN(0, PID));
+    ffi.play(steps, () => segment.leave(false, false));
+  });
+
+  test("takes at the end of the program a lock that this process holds for its own", () => {
     const { ffi, segment } = setUpAttached();
     const steps = script(UNUSED, WAIT_IN_VAIN(10, PID), HOLDS(PID), REMOVE_ALL);
-    ffi.play(steps, () => segment.leave(false, true));
+    ffi.play(steps, () => segment.leave(false, false, true));
   });
 
   test("is told apart from a segment that was removed meanwhile", () => {
@@ -156,13 +182,13 @@ describe("who has only attached", () => {
     const rest = REMOVE_ALL.replace(/^.*/, gone)
       .replace("shmctl(9, IPC_RMID) = 0", "shmctl(9, IPC_RMID) = EINVAL");
     const steps = script(gone, `${TRY_DOWN} = 0`, rest);
-    ffi.play(steps, () => segment.leave(false));
+    ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("leaves another user's segment with its files, and only releases the lock", () => {
     const { ffi, segment } = setUpAttached();
     const steps = script(UNUSED, `${TRY_DOWN} = 0`, UNUSED, "shmctl(9, IPC_RMID) = EPERM", UNLOCK);
-    ffi.play(steps, () => segment.leave(false));
+    ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("removes its segment, and only releases another user's lock", () => {
@@ -170,7 +196,7 @@ describe("who has only attached", () => {
     const marking = REMOVE_LOCK.split("\n").slice(0, 3).join("\n").replace(/0$/, "EPERM");
     const rest = script(marking, UNLOCK, CLOSE);
     const steps = script(UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL.replace(REMOVE_LOCK, "LOCK"));
-    ffi.play(steps.replace(/LOCK\n[^]*$/, rest), () => segment.leave(false));
+    ffi.play(steps.replace(/LOCK\n[^]*$/, rest), () => segment.leave(false, true));
   });
 
   test("leaves its lock to the last one of those who use it as a semaphore", () => {
@@ -183,7 +209,7 @@ describe("who has only attached", () => {
       CLOSE,
     );
     const steps = script(UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL.replace(REMOVE_LOCK, "LOCK"));
-    ffi.play(steps.replace(/LOCK\n[^]*$/, rest), () => segment.leave(false));
+    ffi.play(steps.replace(/LOCK\n[^]*$/, rest), () => segment.leave(false, true));
   });
 
   test("does not wait for a lock that a call of this thread in the background may have taken", async () => {
@@ -195,7 +221,7 @@ describe("who has only attached", () => {
     );
     const waiting = ffi.play(steps, () => {
       const waiting = lock.acquireInBackground();
-      const leave = () => segment.leave(false);
+      const leave = () => segment.leave(false, true);
       assertFails(leave, "LockError", undefined, undefined, /lockAsync\(\).*has been given up/);
       return waiting;
     });

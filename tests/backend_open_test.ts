@@ -7,9 +7,20 @@ import { PID } from "./fixtures/fake_ffi.ts";
 import * as fake from "./fixtures/fake_system.ts";
 import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
 
-const { ATTACHED, DOWN, FIND, HOLDER, HOLDS, LOOK, NEW_FILE, OPEN, OPEN_LOCK, OPEN_NEW_LOCK } =
-  fake;
-const { NO_UNFINISHED, REMOVE_LOCK, SHMGET_NEW, STATUS, STATX, TRY_DOWN, UNLOCK, THERE } = fake;
+const {
+  ATTACHED,
+  DOWN,
+  FIND,
+  GIVE_UP,
+  HOLDER,
+  HOLDS,
+  LOOK,
+  NEW_FILE,
+  OPEN,
+  OPEN_LOCK,
+  OPEN_NEW_LOCK,
+} = fake;
+const { NO_UNFINISHED, REMOVE_LOCK, SHMGET_NEW, STATUS, STATX, TRY_DOWN, UNLOCK } = fake;
 const { WAIT_IN_VAIN } = fake;
 
 const REQUEST: OpenRequest = {
@@ -95,7 +106,7 @@ describe("open()", () => {
 
   test("refuses one that is used if it is to be new, with or without the lock", () => {
     const request = { existing: "refuse" } as const;
-    const locked = script(ENTER, FIND, USED, THERE, UNLOCK);
+    const locked = script(ENTER, FIND, USED, GIVE_UP("attached 1"));
     const unlocked = script(BUSY, LOOK("size 100, attached 1"));
     for (const steps of [locked, unlocked]) {
       assertFails(() => open(steps, request), "AlreadyExists", "shmget", 17);
@@ -127,7 +138,7 @@ describe("open()", () => {
   });
 
   test("keeps another user's that nobody is attached to, and refuses it if it is to be new", () => {
-    const steps = script(THEIRS, "close(4) = 0", THERE, UNLOCK);
+    const steps = script(THEIRS, "close(4) = 0", GIVE_UP("attached 0"));
     const failing = () => open(steps, { existing: "refuse" }, 0o666);
     assertFails(failing, "AlreadyExists", "shmget", 17);
   });
@@ -136,7 +147,7 @@ describe("open()", () => {
     const others = "size 100, attached 0, uid 1001, cuid 1001";
     const steps = script(
       ...[ENTER, FIND, STATUS(others), 'getpwuid(1001) = "eve"'],
-      ...[THERE, UNLOCK],
+      GIVE_UP(others),
     );
     const text = /belongs to eve \(uid 1001\)/;
     assertFails(() => open(steps), "PermissionDenied", "shmctl", undefined, text);
@@ -148,7 +159,7 @@ describe("open()", () => {
   });
 
   test("keeps one that nobody is attached to, and refuses it if it is to be new", () => {
-    const steps = script(ENTER, FIND, STALE, THERE, UNLOCK);
+    const steps = script(ENTER, FIND, STALE, GIVE_UP("attached 0"));
     const request = { stale: "keep", existing: "refuse" } as const;
     assertFails(() => open(steps, request), "AlreadyExists", "shmget", 17);
   });
@@ -166,8 +177,36 @@ describe("open()", () => {
   const tooSmall = /the segment has 50 bytes, fewer than the 100 that were asked for/;
 
   test("refuses a smaller one, naming both sizes, and does not attach to it", () => {
-    const steps = script(ENTER, FIND, SMALL, THERE, UNLOCK);
+    const steps = script(ENTER, FIND, SMALL, GIVE_UP("attached 1"));
     assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
+  });
+
+  const LEFT = "size 50, attached 0, mode 0610";
+  /** Its key file was kept open. */
+  const KEPT = "statx(4) = { inode 1, links 1 }";
+
+  test("removes the one that it refuses if its last user could not have the lock meanwhile", () => {
+    const removed = script(STATUS(LEFT), `${TRY_DOWN} = 0`, fake.REMOVE_ALL);
+    const steps = script(ENTER, FIND, SMALL, GIVE_UP(LEFT), KEPT, removed);
+    assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
+  });
+
+  test("and leaves it to somebody who attaches to it at last", () => {
+    const used = script(STATUS(LEFT), `${TRY_DOWN} = 0`, USED, UNLOCK, USED);
+    const steps = script(ENTER, FIND, SMALL, GIVE_UP(LEFT), KEPT, used);
+    assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
+  });
+
+  test("and says why it is refused also if it cannot be removed", () => {
+    const failing = script(STATUS(LEFT), `${TRY_DOWN} = EACCES`, `${DOWN(10)} = EACCES`);
+    const steps = script(ENTER, FIND, SMALL, GIVE_UP(LEFT), KEPT, failing);
+    assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
+  });
+
+  test("takes the note off one whose last user could not have the lock before", () => {
+    const left = ATTACHED.replace("attached 2", "attached 1, mode 0610");
+    const clear = "shmctl(9, IPC_SET, { uid 1000, gid 100, mode 0600 }) = 0";
+    open(script(ENTER, FIND, STALE, left, clear, UNLOCK), { stale: "keep" });
   });
 
   test("refuses a smaller one, and does not attach to it, without the lock too", () => {

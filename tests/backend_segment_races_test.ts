@@ -196,7 +196,7 @@ describe("create() among other processes", () => {
         ...["AlreadyExists", "shmget", 17] as const,
         script(
           ...[start, `${SHMGET_NEW} = EEXIST`, "close(4) = 0"],
-          ...[THERE, REMOVE_LOCK],
+          ...[THERE, REMOVE_LOCK, STATUS("attached 1")],
         ),
       ],
       [
@@ -204,7 +204,7 @@ describe("create() among other processes", () => {
         ...["AlreadyExists", "shmget", 17] as const,
         script(
           ...[NONE, OPEN_LOCK, `${DOWN(10)} = 0`, NEW_FILE, `${SHMGET_NEW} = EEXIST`],
-          ...["close(4) = 0", THERE, UNLOCK],
+          ...["close(4) = 0", fake.GIVE_UP("attached 1")],
         ),
       ],
       [

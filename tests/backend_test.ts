@@ -61,7 +61,7 @@ for (const arch of ["x64", "arm64"]) {
       const last = `
         ${fake.STATUS("size 100, attached 0")}
         shmctl(9, IPC_RMID) = 0`; // and the file is kept open for the next time
-      ffi.play(last, () => segment.leave(false));
+      ffi.play(last, () => segment.leave(false, true));
     });
 
     test("lock() and unlock() are one semop each, undone by the kernel at any death", () => {

@@ -215,7 +215,7 @@ describe("permissions to share", () => {
     const { segments } = backend;
     const segment = ffi.play(steps, () => segments.attach("/q/seg", ReadWrite, lock, ALL));
     const leaving = script(STATUS("attached 1"), "close(3) = 0", "close(4) = 0");
-    ffi.play(leaving, () => segment.leave(false));
+    ffi.play(leaving, () => segment.leave(false, true));
   });
 
   test("do not accept a symbolic link", () => {

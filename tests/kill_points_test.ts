@@ -55,7 +55,7 @@ async function startVictim(key: string): Promise<Agent> {
     objects.detach = (calls) => {
       killAt(calls);
       objects.segment.unmap();
-      objects.segment.leave(false);
+      objects.segment.leave(false, true);
       killAt(Infinity);
     };`);
   return agent;
@@ -92,7 +92,7 @@ describe("a process that is killed before any of its system calls", () => {
 
   function leave(segment: Segment): void {
     segment.unmap();
-    segment.leave(false);
+    segment.leave(false, true);
   }
 
   /** That the lock is one, for those who had it before and for those who come. */

@@ -1,19 +1,26 @@
 /** From the creation of a segment to its removal by the last one out, however that one leaves. */
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import process from "node:process";
 import { describe, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
-import { SharedMemory, SharedMemoryError, SystemSemaphore } from "../mod.ts";
+import { systemV } from "../backends/mod.ts";
+import { selectFfi } from "../ffi/mod.ts";
+import { SharedMemory, SharedMemoryError } from "../mod.ts";
+import { watched } from "./fixtures/watched_ffi.ts";
 import {
   type Agent,
+  DEADLINE_MS,
   ipcObjects,
   ipcObjectsSince,
   leaveNothingBehind,
+  linuxOnly,
   ownRuntime,
   runtimes,
+  segmentFile,
+  semaphoreFile,
   sizeOf,
   staleOnly,
   startAgent,
-  systemVOnly,
 } from "./support.ts";
 import { slow, uniqueKey, untilBlocked, withDeadline } from "./support.ts";
 import { assertAttached } from "./systemv_tables.ts";
@@ -34,6 +41,17 @@ async function createAgent(agent: Agent, name: string, key: string): Promise<voi
 async function endBy(agent: Agent, source: string): Promise<number | string> {
   agent.run(source).catch(() => {}); // it ends instead of answering
   return await withDeadline(agent.ended, `the end of ${agent.name}`);
+}
+
+/** Blocks until a child process has ended, though it is waited for only later. */
+function waitForDeath(pid: number): void {
+  const sleeper = new Int32Array(new SharedArrayBuffer(4));
+  const deadline = performance.now() + DEADLINE_MS;
+  // "pid (name) state …"
+  while (!/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"))) {
+    assert.ok(performance.now() < deadline, `process ${pid} does not end`);
+    Atomics.wait(sleeper, 0, 0, 1);
+  }
 }
 
 /** How a process can leave its segments; each answers how the process ended, if it did. */
@@ -130,26 +148,44 @@ describe("the last one out", () => {
     assert.equal(await waiter.end(), 0);
   });
 
-  test(
-    `in ${ownRuntime.name} waits at its end for a lock that others hold`,
-    systemVOnly,
-    async () => {
-      const before = ipcObjects();
-      const key = uniqueKey();
-      const agent = startAgent(ownRuntime);
-      await createAgent(agent, "m", key);
-      // As somebody whose attempt to make or open the segment is not over, and will fail.
-      const holder = new SystemSemaphore(key, 1);
-      assert.equal(holder.acquire(), true, holder.errorString());
-      const ended = agent.end();
-      await untilBlocked(key);
-      await delay(100); // ten times what such an attempt takes
-      assert.equal(holder.release(), true, holder.errorString());
-      assert.equal(await ended, 0);
-      holder[Symbol.dispose]();
-      assert.deepEqual(ipcObjectsSince(before), []);
-    },
-  );
+  for (const pending of [false, true]) {
+    const also = pending ? ", and waits for that with lockAsync()," : "";
+    test(
+      `in ${ownRuntime.name} cannot have the lock${also} and leaves all to who is refused`,
+      { ...slow, ...linuxOnly },
+      async () => {
+        const before = ipcObjects();
+        const key = uniqueKey();
+        const agent = startAgent(ownRuntime);
+        await createAgent(agent, "m", key);
+        const end = pending
+          ? "objects.m.lockAsync(); setTimeout(() => process.exit(), 50);"
+          : "process.exit();";
+        const pid = await agent.run(
+          `process.on("SIGTERM", () => { ${end} }); return process.pid;`,
+        );
+        let shmgets = 0;
+        // The first one finds the segment in use and too small; by the second one the last user is gone.
+        const ffi = watched(selectFfi(), (name) => {
+          if (name !== "shmget" || ++shmgets !== 2) return;
+          process.kill(pid, "SIGTERM");
+          waitForDeath(pid);
+        });
+        const { segments, semaphores } = systemV(ffi, { os: "linux", arch: process.arch });
+        const request = { size: 101, mode: 1, timeoutMs: 10_000, initialize: null } as const;
+        const open = () =>
+          segments.open(
+            segmentFile(key),
+            { ...request, existing: "attach", stale: "keep" },
+            semaphores.lock(semaphoreFile(key)),
+          );
+        assert.throws(open, { code: "InvalidSize", message: /100 bytes, fewer than the 101/ });
+        assert.equal(shmgets, 2);
+        assert.deepEqual(ipcObjectsSince(before), []);
+        assert.equal(await withDeadline(agent.ended, `the end of ${agent.name}`), 0);
+      },
+    );
+  }
 
   test(
     `killed in ${ownRuntime.name} leaves the bytes, and the next detach() removes all`,

@@ -27,7 +27,7 @@ describe("create() on Windows", () => {
     assert.deepEqual([segment.address, segment.size], [0x7000n, 4096]);
     assert.equal(segment.unmap(), true); // what nobody knows any more is freed
     setup.ffi.play(UNMAP, () => segment.free());
-    setup.ffi.play(script(fake.CLOSE_LOCK, "CloseHandle(2)"), () => segment.leave(false));
+    setup.ffi.play(script(fake.CLOSE_LOCK, "CloseHandle(2)"), () => segment.leave(false, true));
   });
 
   test("releases the lock when it leaves, if it is held", () => {
@@ -35,7 +35,7 @@ describe("create() on Windows", () => {
     const segment = setup.ffi.play(fake.CREATE, () => create(setup));
     setup.ffi.play(takeBoth(500), () => setup.lock.acquire());
     const steps = script(UNLOCK, fake.CLOSE_LOCK, "CloseHandle(2)");
-    setup.ffi.play(steps, () => segment.leave(true));
+    setup.ffi.play(steps, () => segment.leave(true, true));
   });
 
   test("with ReadOnly only maps it so", () => {
@@ -375,7 +375,7 @@ describe("open() on Windows", () => {
     const opening = () =>
       open(setup, {
         initialize: (segment) => {
-          segment.leave(true);
+          segment.leave(true, true);
           throw mine;
         },
       });
