@@ -149,14 +149,14 @@ export class SystemVCleanup {
   /** Calls `action` under the lock of a key, which is removed if there is no segment then. */
   #locked(path: string, mode: number, action: () => string | null): string | null {
     const lock = this.#semaphores.lock(path, mode);
-    const segment = segmentPath(path);
-    const exists = () => this.#withFile(segment, (file) => this.#segments.exists(file)) === true;
+    const segment = keyFilePath(segmentPath(path));
+    const exists = () => this.#segments.isThere(segment);
     try {
       if (!this.#segments.enter(lock, exists)) return CAME_INTO_USE;
       try {
         return action();
       } finally {
-        this.#segments.abandon(keyFilePath(segment), lock);
+        this.#segments.abandon(segment, lock);
       }
     } finally {
       lock.close();

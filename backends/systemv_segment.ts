@@ -28,7 +28,7 @@ import {
 import type { Libc } from "./libc.ts";
 import { Mappings } from "./mapping.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./systemv_key_file.ts";
-import { SECTION_MS, sleep } from "./pause.ts";
+import { BACKGROUND_SLICE_MS, SECTION_MS, sleep } from "./pause.ts";
 import { DOUBT_MS, TakenNumbers } from "./systemv_taken_numbers.ts";
 import { limitsOf } from "./systemv_limits.ts";
 import { ownerOf } from "./systemv_owner.ts";
@@ -46,6 +46,8 @@ import {
 const ATTACH_ATTEMPTS = 1000;
 /** How long a lock is waited for that is held by somebody who is not attached. */
 const ENTER_MS = 5000;
+/** The same for one that was left: the last user who ended may have it until his threads have ended. */
+const LEFT_MS = 2 * BACKGROUND_SLICE_MS;
 
 const CREATE_ERRORS: ErrnoTable = {
   [EEXIST]: [
@@ -284,7 +286,7 @@ export class SystemVSegments implements SegmentBackend {
     // Refused before it is attached to: others take whoever is attached for a user, and leave it to him.
     const found = this.#find(file, mode, isGuarded(path, lock));
     if (found === null) throw failure("shmget", ENOENT, ATTACH_ERRORS);
-    if (file.isNew && file.isInDoubt(found.status.changed)) {
+    if (file.isInDoubt(found.status.changed)) {
       sleep(DOUBT_MS);
       return null;
     }
@@ -298,7 +300,7 @@ export class SystemVSegments implements SegmentBackend {
     try {
       // The last user removes under the lock. Without it, that somebody else is attached shows that
       // its holder is a user, and not the last one about to remove what we just attached.
-      return segment = this.#mapFound(found, file, mode, lock, unguarded ? 2 : 1);
+      return segment = this.#mapFound(found.id, file, mode, lock, unguarded ? 2 : 1);
     } finally {
       if (unguarded) file.flock(LOCK_UN);
       if (locked) {
@@ -322,7 +324,7 @@ export class SystemVSegments implements SegmentBackend {
 
   /** Attaches; `null` if it was removed, or fewer than `users` are attached then, us included. */
   #mapFound(
-    { id, status: { size } }: Found,
+    id: number,
     file: KeyFile,
     mode: AccessMode,
     lock: Lock | null,
@@ -333,7 +335,7 @@ export class SystemVSegments implements SegmentBackend {
     const status = this.status(id);
     if (status !== null && !status.removed && status.attached >= users) {
       if (status.left) this.#setMode(id, this.#mode & ~LEFT);
-      return this.#segment(id, address, size, file, lock);
+      return this.#segment(id, address, status.size, file, lock);
     }
     this.#libc.c.shmdt(address);
     return null;
@@ -399,7 +401,7 @@ export class SystemVSegments implements SegmentBackend {
       }
       if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);
       this.#checkSize(status, request.size);
-      return segment = this.#mapFound(found, file, request.mode, lock, 1);
+      return segment = this.#mapFound(id, file, request.mode, lock, 1);
     } finally {
       if (segment === null) file.close();
     }
@@ -415,8 +417,12 @@ export class SystemVSegments implements SegmentBackend {
     return users.every((uid) => uid === user);
   }
 
-  #checkUsers(status: Status, { permissions }: KeyPath): void {
-    if (isShared(permissions) || this.#isOwn(status)) return;
+  #mayUse(status: Status, { permissions }: KeyPath): boolean {
+    return isShared(permissions) || this.#isOwn(status);
+  }
+
+  #checkUsers(status: Status, path: KeyPath): void {
+    if (this.#mayUse(status, path)) return;
     const user = this.#libc.c.geteuid();
     const other = status.users.find((uid) => uid !== user)!;
     const text = othersText("segment", this.#libc.userName(other), "key or a TMPDIR");
@@ -504,10 +510,18 @@ export class SystemVSegments implements SegmentBackend {
   /** Removes a segment whose last user could not have the lock meanwhile. */
   #removeLeft(id: number, path: KeyPath, lock: Lock): void {
     const status = this.status(id);
-    if (!status?.left || status.attached > 0 || !this.#isOwn(status)) return;
+    if (!status?.left || status.attached > 0 || !this.#mayUse(status, path)) return;
     try {
       const file = KeyFile.open(this.#libc, path);
-      if (file !== null) new Traces(this, id, file, lock).leave(false, true);
+      if (file === null) return;
+      let isLocked = false;
+      try {
+        const isUsed = () => this.status(id)?.attached !== 0;
+        isLocked = this.enter(lock, isUsed, performance.now() + LEFT_MS);
+      } finally {
+        if (!isLocked) file.close();
+      }
+      if (isLocked) new Traces(this, id, file, lock).leave(true, false);
     } catch (error) {
       if (!(error instanceof Failure)) throw error; // why it gave up is what is to be told
     }
@@ -589,7 +603,11 @@ export class SystemVSegments implements SegmentBackend {
 
   /** Notes that its last user has left it to who holds the lock, if it is his to do so. */
   markLeft(id: number): void {
-    if (this.status(id)?.attached === 0) this.#setMode(id, this.#mode | LEFT);
+    const isUnused = this.status(id)?.attached === 0;
+    if (!isUnused || !this.#setMode(id, this.#mode | LEFT)) return;
+    // Who attaches takes the mark away, or is seen here.
+    const status = this.status(id);
+    if (status !== null && status.attached > 0) this.#setMode(id, this.#mode & ~LEFT);
   }
 
   /** Of the segment whose status was just read. */

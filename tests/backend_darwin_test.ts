@@ -220,7 +220,7 @@ for (const arch of ["x64", "arm64"]) {
       const steps = `
         ${fake.FOUND.replace("|O_NOFOLLOW", "").replace("0600", "0400")}
         shmat(9, 0, SHM_RDONLY) = 0x7f0000000000
-        ${STATUS("attached 65535")}
+        ${STATUS("size 100, attached 65535")}
         ${sized(REMAP)}`; // noise follows the number
       const attach = () => backend.segments.attach("/q/seg", ReadOnly, null);
       assert.equal(ffi.play(steps, attach).size, 100);

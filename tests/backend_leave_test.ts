@@ -11,7 +11,7 @@ const { HOLDS, MARK_LEFT, REMOVE_ALL, REMOVE_LOCK, STATUS, STATX, TRY_DOWN, UNLO
 const USED = STATUS("attached 1");
 const UNUSED = STATUS("attached 0");
 /** Whoever has the lock is to see to the rest. */
-const LEAVE_IT = script(UNUSED, MARK_LEFT, WAIT_IN_VAIN(0));
+const LEAVE_IT = script(UNUSED, MARK_LEFT(), WAIT_IN_VAIN(0));
 const CLOSE = script("close(3) = 0", "close(4) = 0");
 
 describe("the maker of the lock", () => {
@@ -93,14 +93,18 @@ describe("the maker of the lock", () => {
 
   test("removes all at exit if it can have the lock when it has left it to its holder", () => {
     const { ffi, segment } = setUpCreated();
-    const left = script(WAIT_IN_VAIN(0), UNUSED, WAIT_IN_VAIN(10), UNUSED, MARK_LEFT);
+    const left = script(WAIT_IN_VAIN(0), UNUSED, WAIT_IN_VAIN(10), UNUSED, MARK_LEFT());
     ffi.play(script(left, `${TRY_DOWN} = 0`, REMOVE_ALL), () => segment.leave(false, false));
   });
 
   test("leaves it to no holder of the lock if somebody attaches meanwhile", () => {
-    const { ffi, segment } = setUpCreated();
-    const steps = script(WAIT_IN_VAIN(0), UNUSED, WAIT_IN_VAIN(10), USED, WAIT_IN_VAIN(0), CLOSE);
-    ffi.play(steps, () => segment.leave(false, false));
+    const between = script(UNUSED, MARK_LEFT("attached 1"), fake.CLEAR_LEFT);
+    for (const look of [USED, between]) {
+      const { ffi, segment } = setUpCreated();
+      const busy = script(WAIT_IN_VAIN(0), UNUSED, WAIT_IN_VAIN(10));
+      const steps = script(busy, look, WAIT_IN_VAIN(0), CLOSE);
+      ffi.play(steps, () => segment.leave(false, false));
+    }
   });
 
   test("leaves a mapping, without memory to put over it, until nobody can know its address", () => {
@@ -166,7 +170,7 @@ describe("who has only attached", () => {
 
   test("leaves all at exit to another thread of this process that holds the lock", () => {
     const { ffi, segment } = setUpAttached();
-    const steps = script(UNUSED, WAIT_IN_VAIN(10, PID), UNUSED, MARK_LEFT, WAIT_IN_VAIN(0, PID));
+    const steps = script(UNUSED, WAIT_IN_VAIN(10, PID), UNUSED, MARK_LEFT(), WAIT_IN_VAIN(0, PID));
     ffi.play(steps, () => segment.leave(false, false));
   });
 

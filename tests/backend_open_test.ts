@@ -186,27 +186,31 @@ describe("open()", () => {
   const KEPT = "statx(4) = { inode 1, links 1 }";
 
   test("removes the one that it refuses if its last user could not have the lock meanwhile", () => {
-    const removed = script(STATUS(LEFT), `${TRY_DOWN} = 0`, fake.REMOVE_ALL);
+    const removed = script(`${TRY_DOWN} = 0`, fake.REMOVE_ALL);
     const steps = script(ENTER, FIND, SMALL, GIVE_UP(LEFT), KEPT, removed);
     assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
   });
 
   test("and leaves it to somebody who attaches to it at last", () => {
-    const used = script(STATUS(LEFT), `${TRY_DOWN} = 0`, USED, UNLOCK, USED);
+    const used = script(`${TRY_DOWN} = 0`, USED, UNLOCK, USED);
     const steps = script(ENTER, FIND, SMALL, GIVE_UP(LEFT), KEPT, used);
     assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
   });
 
   test("and says why it is refused also if it cannot be removed", () => {
-    const failing = script(STATUS(LEFT), `${TRY_DOWN} = EACCES`, `${DOWN(10)} = EACCES`);
-    const steps = script(ENTER, FIND, SMALL, GIVE_UP(LEFT), KEPT, failing);
-    assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
+    const denied = script(`${TRY_DOWN} = EACCES`, `${DOWN(10)} = EACCES`);
+    const wait = script(`${TRY_DOWN} = EAGAIN`, `${DOWN(390)} = EAGAIN`, HOLDER(), STATUS(LEFT));
+    const taken = script(WAIT_IN_VAIN(10), STATUS(LEFT), wait.replace(/\n.*$/, ""));
+    const late = script(taken, WAIT_IN_VAIN(10), STATUS(LEFT), HOLDS(), HOLDS());
+    for (const failing of [denied, late]) {
+      const steps = script(ENTER, FIND, SMALL, GIVE_UP(LEFT), KEPT, failing);
+      assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
+    }
   });
 
   test("takes the note off one whose last user could not have the lock before", () => {
     const left = ATTACHED.replace("attached 2", "attached 1, mode 0610");
-    const clear = "shmctl(9, IPC_SET, { uid 1000, gid 100, mode 0600 }) = 0";
-    open(script(ENTER, FIND, STALE, left, clear, UNLOCK), { stale: "keep" });
+    open(script(ENTER, FIND, STALE, left, fake.CLEAR_LEFT, UNLOCK), { stale: "keep" });
   });
 
   test("refuses a smaller one, and does not attach to it, without the lock too", () => {

@@ -38,7 +38,7 @@ for (const arch of ["x64", "arm64"]) {
           ${fake.OPEN_LOCK}
           ${fake.DOWN(10)} = 0
           shmat(9, 0, ${flag}) = 0x7f0000000000
-          ${fake.STATUS("attached 2")}
+          ${fake.STATUS("size 5000, attached 2")}
           ${fake.UNLOCK}`;
         const segment = ffi.play(steps, () => backend.segments.attach("/q/seg", mode, lock));
         assert.equal(segment.size, 5000);
