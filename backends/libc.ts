@@ -126,8 +126,8 @@ export interface FileStatus {
 const READ_BYTES = 65536;
 const FAILED = 0xffff_ffff_ffff_ffffn;
 const NO_PATH = new Uint8Array(1);
-/** How often EAGAIN of a call that has no such error is taken for that of the runtime's own threads. */
-const FOREIGN_ATTEMPTS = 10;
+/** How often a call is made again whose errno it cannot have: that is of what the runtime itself called. */
+export const FOREIGN_ATTEMPTS = 10;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -154,8 +154,7 @@ export class Libc {
   #mapAgain: ((address: bigint, bytes: bigint) => bigint | null) | undefined;
   #background: AsyncCFunctions<typeof BACKGROUND> | undefined;
   #pidNamespace: number | undefined;
-  #errnoAddress = 0n;
-  #errnoCell = new Int32Array(1);
+  readonly #errnoCell: Int32Array;
   readonly #stat: Uint8Array;
   readonly #statView: DataView;
   readonly #statxNumber: Usize;
@@ -177,6 +176,8 @@ export class Libc {
     } else {
       this.c = ffi.load(LINUX_LIBRARIES, { ...SIGNATURES, ...LINUX_SIGNATURES });
     }
+    const errno = this.#darwin === null ? this.c.__errno_location() : this.#darwin.__error();
+    this.#errnoCell = new Int32Array(ffi.arrayBuffer(errno, 4));
   }
 
   /** The functions that may block, to be called without blocking this thread: on Linux. */
@@ -189,13 +190,11 @@ export class Libc {
     return Number(this.c.sysconf(this.constants._SC_PAGESIZE));
   }
 
-  /** `errno` of this thread, as errno.ts has it; to be read right after the call that failed. */
+  /**
+   * `errno` of this thread, as errno.ts has it; to be read right after the call that failed. V8 may do something of its own
+   * in between, and then it is that of what V8 called, seldom enough to be seen once in a hundred starts of a program.
+   */
   errno(): number {
-    const address = this.#darwin === null ? this.c.__errno_location() : this.#darwin.__error();
-    if (address !== this.#errnoAddress) {
-      this.#errnoCell = new Int32Array(this.ffi.arrayBuffer(address, 4));
-      this.#errnoAddress = address;
-    }
     return swapErrno(this.#errnoCell[0]!, this.os);
   }
 
@@ -227,8 +226,8 @@ export class Libc {
   }
 
   /**
-   * A file descriptor, or minus the errno. A runtime that meets a taken lock of its own between the call and
-   * the look at errno leaves EAGAIN there.
+   * A file descriptor, or minus the errno. EAGAIN is what a runtime leaves that meets a taken lock of its own between
+   * the call and the look at errno.
    */
   open(path: Uint8Array, flags: number, mode = 0): number {
     for (let attempt = 0;; attempt++) {

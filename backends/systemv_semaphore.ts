@@ -15,10 +15,13 @@ import {
   EACCES,
   EAGAIN,
   EEXIST,
+  EFBIG,
   EIDRM,
   EINTR,
   EINVAL,
   ENOENT,
+  ENOMEM,
+  ENOSPC,
   EPERM,
   ERANGE,
   type ErrnoTable,
@@ -27,7 +30,7 @@ import {
   failure,
   othersText,
 } from "./errno.ts";
-import type { Libc } from "./libc.ts";
+import { FOREIGN_ATTEMPTS, type Libc } from "./libc.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./systemv_key_file.ts";
 import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "./pause.ts";
 import { limitsOf } from "./systemv_limits.ts";
@@ -52,6 +55,9 @@ const OPEN_ATTEMPTS = 1000;
 const ABANDONED_MS = 1000;
 /** Long enough to find that out. */
 const RECOVERY_MS = 2 * SLICE_MS + 100;
+
+/** What `semop` fails with, besides what it is made again for. Any other error is one of the runtime itself. */
+const OWN_ERRORS = new Set([ENOMEM, EACCES, EINVAL, EFBIG, ENOSPC, ERANGE, EIDRM]);
 
 const ERRORS: ErrnoTable = {
   [ERANGE]: [
@@ -321,6 +327,7 @@ class SystemVSemaphore implements Lock {
     const deadline = performance.now() + timeoutMs;
     const takesLock = this.guard;
     let flags = SEM_UNDO;
+    let foreign = 0;
     for (let slice = this.#waits.next();; slice = this.#waits.next(slice)) {
       if (this.id === -1 && this.open(SystemSemaphoreMode.Open)) return true;
       const left = deadline - performance.now();
@@ -337,7 +344,7 @@ class SystemVSemaphore implements Lock {
         // The kernel counts only so many unmatched steps of a process; past that the semaphore goes
         // on without undoing them. If the value itself is at its end, the next try says so again.
         flags = 0;
-      } else if (errno !== EINTR) {
+      } else if (errno !== EINTR && (OWN_ERRORS.has(errno) || ++foreign > FOREIGN_ATTEMPTS)) {
         throw failure("semop", errno, this.#errors, this.nativeKey);
       }
     }

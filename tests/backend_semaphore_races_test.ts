@@ -8,13 +8,13 @@ const { Create, Open } = SystemSemaphoreMode;
 const { DOWN, HOLDER, JOIN, LEAVE, MARK, MARKED, OPEN_LOCK, OPEN_NEW_LOCK } = fake;
 const { OPEN_NEW_SEMAPHORE, REMOVE_MARKED, STATX, TRY_ALONE, TRY_DOWN, UNLOCK, UNMARKED } = fake;
 
-describe("the lock in use", () => {
-  function setUpLocked() {
-    const setup = setUp();
-    created(setup);
-    return setup;
-  }
+function setUpLocked() {
+  const setup = setUp();
+  created(setup);
+  return setup;
+}
 
+describe("the lock in use", () => {
   test("is waited for in slices, for as long as it takes", () => {
     const { ffi, lock } = setUpLocked();
     const slice = `${DOWN(1000)} = EAGAIN\n${HOLDER()}`;
@@ -78,6 +78,22 @@ describe("the lock in use", () => {
       ${DOWN(1000)} = ERANGE
       semtimedop(7, [-1], 1000 ms) = 0`;
     ffi.play(steps, () => assert.equal(lock.acquire(), true));
+  });
+});
+
+describe("a lock whose errno is not that of semop, but of what the runtime called since", () => {
+  const FOREIGN = `${DOWN(1000)} = ENOENT`;
+
+  test("is asked for again", () => {
+    const { ffi, lock } = setUpLocked();
+    const steps = script(`${TRY_DOWN} = EAGAIN`, FOREIGN, FOREIGN, `${DOWN(1000)} = 0`);
+    ffi.play(steps, () => assert.equal(lock.acquire(), true));
+  });
+
+  test("fails if it is that every time", () => {
+    const { ffi, lock } = setUpLocked();
+    const steps = script(`${TRY_DOWN} = EAGAIN`, ...new Array(11).fill(FOREIGN));
+    assertFails(() => ffi.play(steps, () => lock.acquire()), "NotFound", "semop", 2);
   });
 });
 
