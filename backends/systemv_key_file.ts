@@ -74,7 +74,7 @@ export class KeyFile {
   checkedId = -1;
   readonly #libc: Libc;
   #path: Uint8Array;
-  readonly #fd: number;
+  #fd: number;
   /** Whether the user has chosen it. */
   readonly isNative: boolean;
   readonly #projectId: number;
@@ -256,14 +256,20 @@ export class KeyFile {
   /**
    * Deletes the file, unless another one has taken its place, which is what it returns. A chosen file
    * with content has a purpose of its own, and stays.
+   *
+   * @param isClosed whether it is of no more use, and closed before: file systems are faster then
    */
-  unlink(): "unlinked" | "missing" | "replaced" {
+  unlink(isClosed = false): "unlinked" | "missing" | "replaced" {
     if (!this.isCurrent()) {
       const status = this.#libc.pathStatus(this.#path, this.isNative);
       return typeof status === "object" ? "replaced" : "missing";
     }
     const status = this.isNative ? this.#libc.fileStatus(this.#fd) : null;
     if (typeof status === "object" && status !== null && status.bytes > 0) return "unlinked";
+    if (isClosed) {
+      this.#libc.c.close(this.#fd);
+      this.#fd = -1;
+    }
     this.#libc.c.unlink(this.#path);
     this.#isKeepable = false;
     return "unlinked";
@@ -299,6 +305,7 @@ export class KeyFile {
 
   /** Closes it, sooner or later: whoever used it often uses it again. */
   close(): void {
+    if (this.#fd === -1) return;
     const kept = keptFiles(this.#libc);
     if (!this.#isKeepable || kept.has(this.#path)) {
       this.#libc.c.close(this.#fd);

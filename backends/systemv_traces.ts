@@ -65,7 +65,7 @@ export class Traces {
   #remove(): void {
     const removed = this.#system.remove(this.id); // another user's can only be left
     const mayUnlink = removed && (this.#lock !== null || this.file.created);
-    let replaced = mayUnlink && this.file.unlink() === "replaced";
+    let replaced = mayUnlink && this.file.unlink(true) === "replaced";
     // By the file of the lock alone, if that is of the same name and was made again.
     if (replaced && this.#lock !== null && this.file.isNative) {
       replaced = this.#system.hasSegment(this.#lock);

@@ -36,10 +36,15 @@ describe("the maker of the lock", () => {
 
   for (
     const [file, found] of [
-      ["", `statx(4) = { inode 1, links 1 }\nunlink("/q/seg") = 0`],
+      [
+        "",
+        `statx(4) = { inode 1, links 1 }\nclose(4) = 0\nunlink("/q/seg") = 0\n${REMOVE_LOCK}`,
+      ],
       [
         ", also without the key file,",
-        `statx(4) = { inode 1, links 0 }\n${STATX("/q/seg")} = ENOENT`,
+        `statx(4) = { inode 1, links 0 }\n${
+          STATX("/q/seg")
+        } = ENOENT\n${REMOVE_LOCK}\nclose(4) = 0`,
       ],
     ] as const
   ) {
@@ -49,9 +54,7 @@ describe("the maker of the lock", () => {
         ${TRY_DOWN} = 0
         ${UNUSED}
         shmctl(9, IPC_RMID) = 0
-        ${found}
-        ${REMOVE_LOCK}
-        close(4) = 0`;
+        ${found}`;
       ffi.play(steps, () => segment.leave(false, true));
     });
   }
@@ -198,9 +201,9 @@ describe("who has only attached", () => {
   test("removes its segment, and only releases another user's lock", () => {
     const { ffi, segment } = setUpAttached();
     const marking = REMOVE_LOCK.split("\n").slice(0, 3).join("\n").replace(/0$/, "EPERM");
-    const rest = script(marking, UNLOCK, CLOSE);
-    const steps = script(UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL.replace(REMOVE_LOCK, "LOCK"));
-    ffi.play(steps.replace(/LOCK\n[^]*$/, rest), () => segment.leave(false, true));
+    const rest = script(marking, UNLOCK, "close(3) = 0");
+    const steps = script(UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL.replace(REMOVE_LOCK, rest));
+    ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("leaves its lock to the last one of those who use it as a semaphore", () => {
@@ -210,10 +213,10 @@ describe("who has only attached", () => {
       `${fake.TRY_ALONE} = EAGAIN`,
       fake.MARKED_NOW,
       UNLOCK,
-      CLOSE,
+      "close(3) = 0",
     );
-    const steps = script(UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL.replace(REMOVE_LOCK, "LOCK"));
-    ffi.play(steps.replace(/LOCK\n[^]*$/, rest), () => segment.leave(false, true));
+    const steps = script(UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL.replace(REMOVE_LOCK, rest));
+    ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("does not wait for a lock that a call of this thread in the background may have taken", async () => {
