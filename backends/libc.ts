@@ -154,7 +154,7 @@ export class Libc {
   #mapAgain: ((address: bigint, bytes: bigint) => bigint | null) | undefined;
   #background: AsyncCFunctions<typeof BACKGROUND> | undefined;
   #pidNamespace: number | undefined;
-  readonly #errnoCell: Int32Array;
+  #errnoCell: Int32Array | undefined;
   readonly #stat: Uint8Array;
   readonly #statView: DataView;
   readonly #statxNumber: Usize;
@@ -176,8 +176,6 @@ export class Libc {
     } else {
       this.c = ffi.load(LINUX_LIBRARIES, { ...SIGNATURES, ...LINUX_SIGNATURES });
     }
-    const errno = this.#darwin === null ? this.c.__errno_location() : this.#darwin.__error();
-    this.#errnoCell = new Int32Array(ffi.arrayBuffer(errno, 4));
   }
 
   /** The functions that may block, to be called without blocking this thread: on Linux. */
@@ -195,7 +193,13 @@ export class Libc {
    * in between, and then it is that of what V8 called, seldom enough to be seen once in a hundred starts of a program.
    */
   errno(): number {
-    return swapErrno(this.#errnoCell[0]!, this.os);
+    const cell = this.#errnoCell ??= this.#locateErrno();
+    return swapErrno(cell[0]!, this.os) || EINTR; // 0 would pass for success
+  }
+
+  #locateErrno(): Int32Array {
+    const address = this.#darwin === null ? this.c.__errno_location() : this.#darwin.__error();
+    return new Int32Array(this.ffi.arrayBuffer(address, 4));
   }
 
   /** Zeroed C memory that is never freed: for the few structures that hot calls point to. */

@@ -517,7 +517,8 @@ export class SystemVSegments implements SegmentBackend {
       let isLocked = false;
       try {
         const isUsed = () => this.status(id)?.attached !== 0;
-        isLocked = this.enter(lock, isUsed, performance.now() + LEFT_MS);
+        const isIts = this.#libc.c.shmget(file.key, 0n, 0) === id;
+        isLocked = isIts && this.enter(lock, isUsed, performance.now() + LEFT_MS);
       } finally {
         if (!isLocked) file.close();
       }

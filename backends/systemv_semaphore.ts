@@ -56,7 +56,7 @@ const ABANDONED_MS = 1000;
 /** Long enough to find that out. */
 const RECOVERY_MS = 2 * SLICE_MS + 100;
 
-/** What `semop` fails with, besides what it is made again for. Any other error is one of the runtime itself. */
+/** What `semop` fails with, besides what it is made again for. Any other error is first taken for one of the runtime. */
 const OWN_ERRORS = new Set([ENOMEM, EACCES, EINVAL, EFBIG, ENOSPC, ERANGE, EIDRM]);
 
 const ERRORS: ErrnoTable = {
@@ -335,6 +335,7 @@ class SystemVSemaphore implements Lock {
       const errno = this.#waits.change(this.id, { step, flags, takesLock }, ms);
       if (errno === 0) return true;
       if (errno === EAGAIN) {
+        foreign = 0;
         const state = this.guard ? this.#mend() : "held";
         if (state === "taken") return true;
         if (state === "held" && left <= slice) return false;

@@ -1,3 +1,4 @@
+import { Failure } from "./errno.ts";
 import { SECTION_MS } from "./pause.ts";
 import type { KeyFile } from "./systemv_key_file.ts";
 import type { SystemVSegments } from "./systemv_segment.ts";
@@ -34,7 +35,7 @@ export class Traces {
     if (!locked && lock !== null) {
       if (!this.#isUnused()) return true;
       locked = wait
-        ? this.#system.enter(lock, () => !this.#isUnused())
+        ? this.#enter(lock)
         : lock.acquire(SECTION_MS) || ending && lock.isHeldHere() || this.#leaveToHolder(lock);
       if (!locked) return true;
     }
@@ -45,6 +46,15 @@ export class Traces {
     }
     lock?.bequeath(true);
     return lock === null || !this.#isUnused();
+  }
+
+  #enter(lock: Lock): boolean {
+    try {
+      return this.#system.enter(lock, () => !this.#isUnused());
+    } catch (error) {
+      if (error instanceof Failure && this.#leaveToHolder(lock)) return true;
+      throw error;
+    }
   }
 
   /** Marks it for whoever holds the lock, who looks when he has given it up; `true` if he has by now. */

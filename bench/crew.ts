@@ -65,6 +65,7 @@ class Member {
 
   async kill(): Promise<void> {
     this.#child.kill("SIGKILL");
+    for (const stream of [this.#child.stdout!, this.#child.stderr!]) stream.destroy(); // its children have them too
     await this.#closed;
   }
 }

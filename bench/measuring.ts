@@ -93,8 +93,7 @@ export async function measure(
       }
       for (let turn = 0; turn < effort.turns; turn++) {
         // Nobody always comes after the same one: ext4 is slow to make files where many were deleted.
-        const first = turn % entries.length;
-        for (const { name } of [...entries.slice(first), ...entries.slice(0, first)]) {
+        for (const { name } of shuffled(entries)) {
           await attempt(name, async () => {
             turns.get(name)!.push(await crews.get(name)!.run("run", effort.turnMs));
           });
@@ -117,6 +116,11 @@ export async function measure(
     if (leftovers.length > 0) faults.push(`left behind: ${leftovers.join(", ")}`);
   }
   return turns;
+}
+
+function shuffled<T>(values: readonly T[]): T[] {
+  const places = values.map((value) => ({ value, place: Math.random() }));
+  return places.sort((a, b) => a.place - b.place).map(({ value }) => value);
 }
 
 export function ratio(turns: Turns, own: string, other: string): number | undefined {

@@ -219,12 +219,36 @@ describe("who has only attached", () => {
     ffi.play(steps, () => segment.leave(false, true));
   });
 
+  test("leaves all to who holds the lock for more than five seconds without being attached", () => {
+    const { ffi, segment } = setUpAttached();
+    const recover = (...slices: number[]) =>
+      script(
+        `${TRY_DOWN} = EAGAIN`,
+        ...slices.map((ms) => `${fake.DOWN(ms)} = EAGAIN\n${fake.HOLDER()}`),
+      );
+    const isForeign = `flock(3, LOCK_EX|LOCK_NB) = 0
+      semctl(7, 0, GETPID) = 77
+      flock(3, LOCK_UN) = 0`;
+    const round = script(WAIT_IN_VAIN(10), UNUSED, recover(1000, 1000, 100), isForeign);
+    const last = script(WAIT_IN_VAIN(10), UNUSED, recover(770), WAIT_IN_VAIN(10), UNUSED);
+    const steps = script(UNUSED, round, round, last, HOLDS(), HOLDS(), LEAVE_IT, "close(3) = 0");
+    const text = /timed out.*held by process 77 /;
+    assertFails(
+      () => ffi.play(steps, () => segment.leave(false, true)),
+      "LockError",
+      undefined,
+      undefined,
+      text,
+    );
+  });
+
   test("does not wait for a lock that a call of this thread in the background may have taken", async () => {
     const { ffi, lock, segment } = setUpAttached();
     const busy = WAIT_IN_VAIN(0);
     const steps = script(
       ...[busy, `background ${fake.DOWN(200)} = 0`],
-      ...[UNUSED, WAIT_IN_VAIN(10, PID), UNUSED, HOLDS(PID), UNLOCK],
+      ...[UNUSED, WAIT_IN_VAIN(10, PID), UNUSED, HOLDS(PID)],
+      ...[UNUSED, MARK_LEFT(), WAIT_IN_VAIN(0, PID), UNLOCK],
     );
     const waiting = ffi.play(steps, () => {
       const waiting = lock.acquireInBackground();

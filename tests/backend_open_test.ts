@@ -183,7 +183,7 @@ describe("open()", () => {
 
   const LEFT = "size 50, attached 0, mode 0610";
   /** Its key file was kept open. */
-  const KEPT = "statx(4) = { inode 1, links 1 }";
+  const KEPT = script("statx(4) = { inode 1, links 1 }", "shmget(0x51000001, 0, 0) = 9");
 
   test("removes the one that it refuses if its last user could not have the lock meanwhile", () => {
     const removed = script(`${TRY_DOWN} = 0`, fake.REMOVE_ALL);
@@ -194,6 +194,11 @@ describe("open()", () => {
   test("and leaves it to somebody who attaches to it at last", () => {
     const used = script(`${TRY_DOWN} = 0`, USED, UNLOCK, USED);
     const steps = script(ENTER, FIND, SMALL, GIVE_UP(LEFT), KEPT, used);
+    assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
+  });
+
+  test("and leaves it if its key file is another one's by then", () => {
+    const steps = script(ENTER, FIND, SMALL, GIVE_UP(LEFT), KEPT.replace(/9$/, "12"));
     assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
   });
 

@@ -180,7 +180,7 @@ describe("the last one out", () => {
             semaphores.lock(semaphoreFile(key)),
           );
         assert.throws(open, { code: "InvalidSize", message: /100 bytes, fewer than the 101/ });
-        assert.equal(shmgets, 2);
+        assert.ok(shmgets >= 2);
         assert.deepEqual(ipcObjectsSince(before), []);
         assert.equal(await withDeadline(agent.ended, `the end of ${agent.name}`), 0);
       },
