@@ -9,8 +9,8 @@ import { type Effort, type Entry, measure } from "./measuring.ts";
 import { available, bareCalls, type Contender, cppQt, ours, type RuntimeName } from "./programs.ts";
 import { addSamples, calls, type Samples } from "./report.ts";
 
-/** V8 needs a second to compile all that `create()` and `detach()` call as best it can. */
-const warmUpMs = 1000;
+/** It takes V8 so long to compile all that `create()` and `detach()` call as best it can: after a second it is at it still. */
+const warmUpMs = 3000;
 
 /** A new folder on a tmpfs, `null` where there is none. */
 function memoryFolder(): string | null {
