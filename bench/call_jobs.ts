@@ -4,9 +4,10 @@
  */
 import process from "node:process";
 import { SharedMemory } from "../mod.ts";
-import { type Job, obey, repeat } from "./commands.ts";
+import { type Job, obey, repeat, repeatBatches } from "./commands.ts";
 
 const segmentBytes = 4096;
+const lockBatch = 500;
 
 function require(ok: boolean, what: string, memory: SharedMemory): void {
   if (!ok) throw new Error(`${what}: ${memory.errorString() || "the opposite was expected"}`);
@@ -53,15 +54,19 @@ function lockJob(): Job {
     require(other.lock(), "lock while free", other);
     require(other.unlock(), "unlock", other);
   };
-  const lock = () => {
-    require(memory.lock(), "lock", memory);
-    require(memory.unlock(), "unlock", memory);
+  const lockMany = () => {
+    for (let i = 0; i < lockBatch; i++) {
+      require(memory.lock(), "lock", memory);
+      require(memory.unlock(), "unlock", memory);
+    }
   };
   const end = () => {
     require(other.detach(), "detach", other);
     require(memory.detach(), "detach", memory);
   };
-  return { run: (ms, isCheck) => isCheck ? repeat(ms, 1, check) : repeat(ms, 500, lock), end };
+  const run = (ms: number, isCheck: boolean) =>
+    isCheck ? repeat(ms, 1, check) : repeatBatches(ms, lockBatch, lockMany);
+  return { run, end };
 }
 
 const jobs: Record<string, () => Job> = { create: createJob, attach: attachJob, lock: lockJob };
