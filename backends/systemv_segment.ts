@@ -232,7 +232,7 @@ export class SystemVSegments implements SegmentBackend {
   ): SystemVSegment | null {
     const { c } = this.#libc;
     const file = KeyFile.create(this.#libc, path);
-    if (isGuarded(path, lock)) this.#removeIfUnfinished(c.shmget(file.key, 0n, 0));
+    if (isGuarded(path, lock)) this.#removeIfUnfinished(this.#idOf(file));
     const flags = path.permissions | bits | IPC_CREAT | IPC_EXCL;
     const id = c.shmget(file.key, BigInt(size), flags);
     const errno = id === -1 ? this.#libc.errno() : 0;
@@ -433,7 +433,7 @@ export class SystemVSegments implements SegmentBackend {
   #removeUnfinished(path: KeyPath): void {
     const file = KeyFile.open(this.#libc, path);
     if (file === null) return;
-    const id = this.#libc.c.shmget(file.key, 0n, 0);
+    const id = this.#idOf(file);
     const status = id === -1 ? null : this.status(id);
     if (status?.attached === 0 && this.#isOwn(status)) this.remove(id);
     file.unlink();
@@ -517,7 +517,7 @@ export class SystemVSegments implements SegmentBackend {
       let isLocked = false;
       try {
         const isUsed = () => this.status(id)?.attached !== 0;
-        const isIts = this.#libc.c.shmget(file.key, 0n, 0) === id;
+        const isIts = this.#idOf(file) === id;
         isLocked = isIts && this.enter(lock, isUsed, performance.now() + LEFT_MS);
       } finally {
         if (!isLocked) file.close();
@@ -530,7 +530,7 @@ export class SystemVSegments implements SegmentBackend {
 
   /** Whether the key of a key file has a segment. */
   exists(file: KeyFile): boolean {
-    return this.#libc.c.shmget(file.key, 0n, 0) !== -1;
+    return this.#idOf(file) !== -1;
   }
 
   /** Whether a path leads to a segment, whoever's it is. */
@@ -552,7 +552,12 @@ export class SystemVSegments implements SegmentBackend {
   /** The id of the segment that a path leads to, -1 if there is none. */
   #idAt(path: KeyPath): number {
     const key = KeyFile.keyAt(this.#libc, path);
-    return key === null ? -1 : this.#libc.c.shmget(key, 0n, 0);
+    return key === null ? -1 : this.#idOf({ key });
+  }
+
+  /** The same of a key, whoever may use the segment. */
+  #idOf({ key }: { readonly key: number }): number {
+    return this.#libc.c.shmget(key, 0n, 0);
   }
 
   /** `null` if there is no such segment any more. */

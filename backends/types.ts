@@ -57,9 +57,9 @@ export interface Segment {
   free(): void;
   /**
    * After `unmap`: removes the segment and its lock if nobody is attached, and closes both. With `wait`
-   * false it waits only as long as a create, attach or detach takes, and then leaves it to whoever has the lock. Returns with the lock released if
-   * `held` says it was taken. At the end of the program (`ending`) a lock that this process holds is
-   * taken for this call's.
+   * false it waits only as long as a create, attach or detach takes, and then leaves it to whoever has
+   * the lock. Returns with the lock released if `held` says it was taken. At the end of the program
+   * (`ending`) a lock that this process holds is taken for this call's.
    */
   leave(held: boolean, wait: boolean, ending?: boolean): void;
 }

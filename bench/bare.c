@@ -1,6 +1,6 @@
 /*
- * The floor: what the system calls and the memory accesses cost in plain C. `bare KEY_FILE` prints the ns of those to
- * elements; `bare JOB COUNT INDEX KEY_FILE` makes the calls, and does what its standard input says, as commands.ts has it.
+ * The floor: what the system calls and the memory accesses cost in plain C. `bare MS KEY_FILE` prints the ns of those to
+ * elements, in loops that last so long; `bare JOB COUNT INDEX KEY_FILE` makes the calls, and does what its standard input says, as commands.ts has it.
  */
 #include <stdint.h>
 #include <stdio.h>

@@ -5,9 +5,8 @@ import * as fake from "./fixtures/fake_system.ts";
 import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
 
 const { ReadWrite } = AccessMode;
-const { ATTACHED, DOWN, FOUND, HOLDER, HOLDS, LOOK, NEW_FILE, OPEN, OPEN_LOCK, OPEN_NEW_LOCK } =
-  fake;
-const { REMOVE_LOCK, SHMGET_NEW, STATUS, STATX, THERE, TRY_DOWN, UNLOCK, WAIT_IN_VAIN } = fake;
+const { ATTACHED, DOWN, FOUND, HOLDER, LOOK, NEW_FILE, OPEN, OPEN_LOCK, OPEN_NEW_LOCK } = fake;
+const { REMOVE_LOCK, SHMGET_NEW, STATUS, STATX, THERE, TRY_DOWN, UNLOCK } = fake;
 
 /** The same as FOUND with the key file that is kept open from the last time. */
 const FOUND_AGAIN = script(
@@ -15,9 +14,8 @@ const FOUND_AGAIN = script(
   "shmget(0x51000001, 0, 0600) = 9",
   STATUS("size 100"),
 );
-/** The first try for the lock, and another one. */
+/** The first try for the lock. */
 const BUSY = script(OPEN_LOCK, `${DOWN(10)} = EAGAIN`, HOLDER());
-const BUSY_AGAIN = WAIT_IN_VAIN(10);
 /** A look at the segment that finds no key file. */
 const NONE = `${STATX("/q/seg")} = ENOENT`;
 
@@ -130,18 +128,7 @@ describe("attach() among other processes", () => {
 
   test("names the holder of a lock if it waited five seconds for one who is not attached", () => {
     const { ffi, backend, lock } = setUp();
-    const recover = (...slices: number[]) =>
-      script(`${TRY_DOWN} = EAGAIN`, ...slices.map((ms) => `${DOWN(ms)} = EAGAIN\n${HOLDER()}`));
-    const look = LOOK("size 100, attached 0");
-    const isForeign = `flock(3, LOCK_EX|LOCK_NB) = 0
-      semctl(7, 0, GETPID) = 77
-      flock(3, LOCK_UN) = 0`;
-    const steps = script(
-      ...[FOUND, BUSY, look, recover(1000, 1000, 100), isForeign],
-      ...[BUSY_AGAIN, look, recover(1000, 1000, 100), isForeign],
-      ...[BUSY_AGAIN, look, recover(770), BUSY_AGAIN, look],
-      ...[HOLDS(), HOLDS()],
-    );
+    const steps = script(FOUND, BUSY, fake.WAIT_FIVE_SECONDS(LOOK("size 100, attached 0")));
     const attach = () => backend.segments.attach("/q/seg", ReadWrite, lock);
     const failing = () => ffi.play(steps, attach);
     assertFails(failing, "LockError", undefined, undefined, /timed out.*held by process 77 /);

@@ -1,9 +1,9 @@
 /** From the creation of a segment to its removal by the last one out, however that one leaves. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { systemV } from "../backends/mod.ts";
+import { sleep } from "../backends/pause.ts";
 import { selectFfi } from "../ffi/mod.ts";
 import { SharedMemory, SharedMemoryError } from "../mod.ts";
 import { watched } from "./fixtures/watched_ffi.ts";
@@ -21,6 +21,7 @@ import {
   sizeOf,
   staleOnly,
   startAgent,
+  systemLibrary,
 } from "./support.ts";
 import { slow, uniqueKey, untilBlocked, withDeadline } from "./support.ts";
 import { assertAttached } from "./systemv_tables.ts";
@@ -45,12 +46,10 @@ async function endBy(agent: Agent, source: string): Promise<number | string> {
 
 /** Blocks until a child process has ended, though it is waited for only later. */
 function waitForDeath(pid: number): void {
-  const sleeper = new Int32Array(new SharedArrayBuffer(4));
   const deadline = performance.now() + DEADLINE_MS;
-  // "pid (name) state …"
-  while (!/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"))) {
+  while (systemLibrary().isRunning(pid)) {
     assert.ok(performance.now() < deadline, `process ${pid} does not end`);
-    Atomics.wait(sleeper, 0, 0, 1);
+    sleep(1);
   }
 }
 
