@@ -686,6 +686,7 @@ export class SharedMemory implements Disposable {
               refuseThenable(initialize(this.data()!), PROMISE_TO_OPEN);
             });
           },
+          discard: () => this.#access.attachment?.end(),
         } as const;
         return segments.open(nativeKey, request, lock, permissions);
       },

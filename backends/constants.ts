@@ -21,6 +21,14 @@ export const LOCK_SH = 1;
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;
 export const LOCK_UN = 8;
+/** Locks of an open file description, of single bytes, which have nothing to do with `flock`. */
+export const F_OFD_GETLK = 36;
+export const F_OFD_SETLK = 37;
+export const F_RDLCK = 0;
+export const F_WRLCK = 1;
+export const F_UNLCK = 2;
+/** `struct flock` of 64-bit systems. */
+export const FLOCK = { bytes: 32, type: 0, start: 8, len: 16 } as const;
 
 // <sys/ipc.h>
 export const IPC_CREAT = 0o1000;
@@ -44,6 +52,7 @@ export const SHMID_DS = {
   mode: 20,
   segsz: 48,
   ctime: 72,
+  cpid: 80,
   nattch: 88,
   nattchBytes: 8,
 } as const;

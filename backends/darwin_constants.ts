@@ -22,6 +22,7 @@ export const SHMID_DS = {
   cuid: 8,
   mode: 16,
   segsz: 24,
+  cpid: 36,
   ctime: 60,
   nattch: 40,
   nattchBytes: 2,

@@ -43,6 +43,9 @@ const SIGNATURES = {
   fchmod: { args: ["i32", "u32"], returns: "i32" }, // (fd, mode)
   unlink: { args: ["buffer"], returns: "i32" },
   link: { args: ["buffer", "buffer"], returns: "i32" }, // (old path, new path)
+  rename: { args: ["buffer", "buffer"], returns: "i32" }, // (old path, new path)
+  symlink: { args: ["buffer", "buffer"], returns: "i32" }, // (text, path)
+  readlink: { args: ["buffer", "buffer", "u64"], returns: "u64" }, // (path, buf, size) -> ssize_t
   flock: { args: ["i32", "i32"], returns: "i32" },
 
   mmap: { args: ["u64", "u64", "i32", "i32", "i32", "u64"], returns: "u64" }, // (addr, length, prot, flags, fd, offset)
@@ -63,6 +66,7 @@ const LINUX_SIGNATURES = {
   // glibc before 2.33 has no `fstat`, musl has no `statx`; both have this:
   // (SYS_statx, fd, path, flags, mask, struct statx *); what it returns, as a long, fits an int
   syscall: { args: ["usize", "i32", "buffer", "i32", "u32", "buffer"], returns: "i32", fixed: 1 },
+  fcntl: { args: ["i32", "i32", "buffer"], returns: "i32" }, // (fd, cmd, struct flock *)
   // (olddirfd, old path, newdirfd, new path, flags)
   linkat: { args: ["i32", "buffer", "i32", "buffer", "i32"], returns: "i32" },
   posix_fallocate: { args: ["i32", "u64", "u64"], returns: "i32" }, // (fd, offset, length) -> errno
@@ -241,6 +245,13 @@ export class Libc {
       const isForeign = errno === EAGAIN && attempt < FOREIGN_ATTEMPTS;
       if (errno !== EINTR && !isForeign) return -errno;
     }
+  }
+
+  /** The text of a symbolic link, or the errno. */
+  readLink(path: string): string | number {
+    const text = new Uint8Array(this.constants.PATH_MAX);
+    const length = this.c.readlink(cString(path), text, BigInt(text.length));
+    return length === FAILED ? this.errno() : decoder.decode(text.subarray(0, Number(length)));
   }
 
   /** The folder of this user's temporary files that the system itself knows, `""` if it knows none. */

@@ -1,25 +1,25 @@
 import { AccessMode } from "../errors.ts";
-import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "../native_ipc_key.ts";
 import {
   _SC_PAGESIZE,
   IPC_CREAT,
   IPC_EXCL,
   IPC_RMID,
   IPC_SET,
-  LOCK_EX,
-  LOCK_NB,
   SHMID_DS,
 } from "./constants.ts";
 import { EACCES, EEXIST, failure } from "./errno.ts";
 import type { KeyFileInfo, SegmentInfo, SemaphoreInfo } from "./inventory.ts";
 import type { Libc } from "./libc.ts";
-import { KeyFile, keyFilePath } from "./systemv_key_file.ts";
+import { KeyFile, keyFilePath, lockPath, segmentPath } from "./systemv_key_file.ts";
+import { removeRetired } from "./systemv_retired.ts";
 import { SystemVSegments } from "./systemv_segment.ts";
 import { SystemVSemaphores } from "./systemv_semaphore.ts";
 import { isOfFile, readTable, semaphoreState } from "./systemv_tables.ts";
 import { PRIVATE } from "./types.ts";
 
 const CAME_INTO_USE = "came into use meanwhile";
+/** Of a file on which somebody holds LOCK_SH. */
+const RELIED_ON = "its key file is in use by another process, perhaps of another container";
 
 /** Removes what is stale, in ways that harm nobody who comes to use it at the same moment. */
 export class SystemVCleanup {
@@ -45,6 +45,7 @@ export class SystemVCleanup {
         : this.#removeSegment(keyFile, thing);
     }
     if (kind === "semaphore") return this.#removeSemaphore(keyFile!, thing.id);
+    if (keyFile!.includes("/qipc_removing_")) return this.#removeRetired(keyFile!);
     return keyFile!.includes("/qipc_systemsem_")
       ? this.#removeSemaphore(keyFile!, null)
       : this.#removeSegmentFile(keyFile!);
@@ -68,9 +69,12 @@ export class SystemVCleanup {
   #removeUnfinished(path: string, { id, mode, lock }: SegmentInfo): string | null {
     const remove = () => {
       if (this.#segments.status(id)?.attached !== 0) return CAME_INTO_USE;
-      this.#withFile(path, (file) => void file.unlink());
-      this.#segments.remove(id);
-      return null;
+      return this.#withFile(path, (file) => {
+        if (!file.isSole()) return RELIED_ON;
+        this.#segments.remove(id);
+        file.unlink();
+        return null;
+      });
     };
     return lock === null ? remove() : this.#locked(lock.keyFile, mode, remove);
   }
@@ -103,9 +107,12 @@ export class SystemVCleanup {
     const remove = () =>
       this.#withFile(path, (file) => {
         if (this.#isUsed("shm", file)) return CAME_INTO_USE;
+        if (!file.isSole()) return RELIED_ON;
         file.unlink();
         return null;
       });
+    const isSole = this.#withFile(path, (file) => file.isSole());
+    if (isSole === false) return RELIED_ON;
     if (path.includes("/qipc_creating_")) return remove();
     // Segments are made under the lock. There is none now: a stale one was removed before this.
     const lock = lockPath(path);
@@ -117,8 +124,9 @@ export class SystemVCleanup {
   /** A semaphore with its key file, or with `id` null a file that leads to none. */
   #removeSemaphore(path: string, id: number | null): string | null {
     return this.#withFile(path, (file) => {
-      // Whoever of us opens it at this moment finds it removed, and makes it again as Qt does.
-      if (!file.flock(LOCK_EX | LOCK_NB)) return CAME_INTO_USE;
+      // Whoever of us opens it at this moment waits for it, and makes it again as Qt does.
+      const isRelied = () => !file.isSole() || this.#withFile(segmentPath(path), isShared) === true;
+      if (isRelied()) return RELIED_ON;
       if (id === null && this.#isUsed("sem", file)) return CAME_INTO_USE;
       const { c } = this.#libc;
       // Where there is none it is made, so that who looked its key up before finds it removed too.
@@ -130,10 +138,17 @@ export class SystemVCleanup {
         throw failure("semget", errno, {}, path);
       }
       if (id !== null && !(found === id && this.#isUnused(id))) return CAME_INTO_USE;
-      file.unlink();
+      file.retire();
       c.semctl(found, 0, IPC_RMID, 0n);
+      file.unlink();
       return null;
     });
+  }
+
+  /** A semaphore whose removal was interrupted, with its key file. */
+  #removeRetired(path: string): string | null {
+    removeRetired(this.#libc, path);
+    return this.#withFile(path, () => CAME_INTO_USE);
   }
 
   /** Whether a file leads to something, with whatever project id. */
@@ -179,17 +194,6 @@ export class SystemVCleanup {
   }
 }
 
-/** The key file of a segment's lock; they differ in the prefix of the name. */
-function lockPath(path: string): string {
-  return path.replace(
-    /[^/]*$/,
-    (name) => name.replace(SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX),
-  );
-}
-
-function segmentPath(path: string): string {
-  return path.replace(
-    /[^/]*$/,
-    (name) => name.replace(SYSTEM_SEMAPHORE_PREFIX, SHARED_MEMORY_PREFIX),
-  );
+function isShared(file: KeyFile): boolean {
+  return !file.isSole();
 }

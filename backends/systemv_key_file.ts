@@ -1,4 +1,15 @@
-import { NAME_MAX, O_RDONLY, O_RDWR } from "./constants.ts";
+import { claimByte, isByteLocked, shareByte } from "./byte_locks.ts";
+import {
+  LOCK_EX,
+  LOCK_NB,
+  LOCK_SH,
+  LOCK_UN,
+  NAME_MAX,
+  O_RDONLY,
+  O_RDWR,
+  S_IFMT,
+  S_IFREG,
+} from "./constants.ts";
 import {
   EACCES,
   EEXIST,
@@ -10,6 +21,7 @@ import {
   Failure,
   failure,
 } from "./errno.ts";
+import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "../native_ipc_key.ts";
 import { cString, type FileStatus, type Libc } from "./libc.ts";
 import { isShared, PRIVATE } from "./types.ts";
 
@@ -24,13 +36,6 @@ const ERRORS: ErrnoTable = {
   [EACCES]: [
     "PermissionDenied",
     "permission denied: this user may not make or look up files there; use a TMPDIR of your own",
-  ],
-};
-
-const RENAME_ERRORS: ErrnoTable = {
-  [EEXIST]: [
-    "AlreadyExists",
-    "another program, as Qt may, has made the segment while it was initialized here; open() again",
   ],
 };
 
@@ -58,9 +63,34 @@ export function keyOf({ device, inode }: FileStatus, projectId = PROJECT_ID): nu
   return projectId << 24 | device << 16 | inode & 0xffff;
 }
 
+/** Among the bytes of a file that can be locked, those for claims; below are those for semaphores. */
+const CLAIM = 0x100;
+
+/** The name that the key file of a semaphore has while the semaphore is removed. */
+export function removingPath(path: string): string {
+  return path.replace(/[^/]*$/, (name) => `qipc_removing_${name.slice(-40)}`);
+}
+
+/** The key file of a lock's segment, and that of a segment's lock: they differ in the prefix of the name. */
+export function segmentPath(path: string): string {
+  return withPrefix(path, SYSTEM_SEMAPHORE_PREFIX, SHARED_MEMORY_PREFIX);
+}
+
+export function lockPath(path: string): string {
+  return withPrefix(path, SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX);
+}
+
+function withPrefix(path: string, from: string, to: string): string {
+  return path.replace(/[^/]*$/, (name) => name.replace(from, to));
+}
+
 /**
  * The empty file whose inode is the System V key. It is kept open: as long as somebody uses the key,
  * the inode of a deleted file is not given to the file of another key.
+ *
+ * Whoever relies on the file, being attached to its segment or using its semaphore, holds `flock(LOCK_SH)` on
+ * it, which other namespaces and users of other keys with the same file see too. It is deleted only under
+ * LOCK_EX.
  */
 export class KeyFile {
   readonly key: number;
@@ -75,10 +105,15 @@ export class KeyFile {
   readonly #libc: Libc;
   #path: Uint8Array;
   #fd: number;
+  /** The path as text. */
+  readonly #name: string;
   /** Whether the user has chosen it. */
   readonly isNative: boolean;
   readonly #projectId: number;
   #isKeepable: boolean;
+  /** Whether it may be under `flock`. */
+  #isLocked = false;
+  #isRetired = false;
 
   private constructor(
     libc: Libc,
@@ -87,7 +122,7 @@ export class KeyFile {
     status: FileStatus,
     created: boolean,
     since: number,
-    { isNative, permissions, projectId }: KeyPath,
+    { path: name, isNative, permissions, projectId }: KeyPath,
   ) {
     this.#libc = libc;
     this.#path = path;
@@ -96,6 +131,7 @@ export class KeyFile {
     this.#changed = status.changed;
     this.#since = since;
     this.created = created;
+    this.#name = name;
     this.isNative = isNative;
     this.#projectId = projectId;
     this.#isKeepable = !created && !isShared(permissions);
@@ -142,6 +178,13 @@ export class KeyFile {
     return KeyFile.#checked(libc, keyPath, bytes, fd, false, 0);
   }
 
+  /** The deleted key file that another process has open at a path under /proc; `null` if it has not any more. */
+  static openDeleted(libc: Libc, keyPath: KeyPath, link: string): KeyFile | null {
+    const fd = libc.open(cString(link), O_RDONLY | libc.constants.O_CLOEXEC);
+    if (fd < 0) return null;
+    return KeyFile.#checked(libc, keyPath, pathBytes(keyPath.path), fd, false, 0);
+  }
+
   /** The key file at `path`, made if it was not there. */
   static create(libc: Libc, keyPath: KeyPath): KeyFile {
     const { path, permissions } = keyPath;
@@ -149,12 +192,12 @@ export class KeyFile {
     const bytes = pathBytes(path);
     const kept = KeyFile.#takeKept(libc, bytes, keyPath);
     if (kept !== null) return kept;
-    const mode = 0o640 | permissions & 0o044;
+    const mode = 0o640 | permissions & 0o066; // others lock it as well, for which some locks want to write
     for (let attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
       const since = Date.now();
       const fd = libc.open(bytes, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
       if (fd >= 0) {
-        if (isShared(permissions)) libc.c.fchmod(fd, mode); // others flock it, whatever the umask
+        if (isShared(permissions)) libc.c.fchmod(fd, mode); // whatever the umask
         return KeyFile.#checked(libc, keyPath, bytes, fd, true, since);
       }
       if (fd === -EEXIST) {
@@ -242,70 +285,139 @@ export class KeyFile {
 
   /** Whether the path still leads to this key, and so newcomers find what we use. */
   isCurrent(): boolean {
+    return this.#currentStatus() !== null;
+  }
+
+  /** About the file, `null` if the path does not lead to this key any more. */
+  #currentStatus(): FileStatus | null {
+    const own = this.#libc.fileStatus(this.#fd);
+    if (typeof own === "number") return null;
     // Nobody else may rename a file of this user's, but anybody may have deleted it for him. A second
     // name is one that somebody was killed before he could delete it.
-    if (!this.isNative) {
-      const status = this.#libc.fileStatus(this.#fd);
-      const links = typeof status === "object" ? status.links : 0;
-      if (links < 2) return links === 1;
-    }
+    if (!this.isNative && own.links < 2) return own.links === 1 ? own : null;
     const status = this.#libc.pathStatus(this.#path, this.isNative);
-    return typeof status === "object" && keyOf(status, this.#projectId) === this.key;
+    const isSame = typeof status === "object" && keyOf(status, this.#projectId) === this.key;
+    return isSame ? own : null;
+  }
+
+  /** Whether {@linkcode KeyFile.retire} has taken its name. */
+  get isRetired(): boolean {
+    return this.#isRetired;
   }
 
   /**
-   * Deletes the file, unless another one has taken its place, which is what it returns. A chosen file
-   * with content has a purpose of its own, and stays.
+   * Deletes the file, unless another one has taken its place, which is what it returns. What is no empty file
+   * has a purpose of its own, and stays.
    *
    * @param isClosed whether it is of no more use, and closed before: file systems are faster then
    */
   unlink(isClosed = false): "unlinked" | "missing" | "replaced" {
-    if (!this.isCurrent()) {
-      const status = this.#libc.pathStatus(this.#path, this.isNative);
-      return typeof status === "object" ? "replaced" : "missing";
+    const status = this.#currentStatus();
+    if (status === null) {
+      const found = this.#libc.pathStatus(this.#path, this.isNative);
+      return typeof found === "object" ? "replaced" : "missing";
     }
-    const status = this.isNative ? this.#libc.fileStatus(this.#fd) : null;
-    if (typeof status === "object" && status !== null && status.bytes > 0) return "unlinked";
+    if (!isEmptyFile(status)) return "unlinked";
+    this.#isKeepable = false;
     if (isClosed) {
       this.#libc.c.close(this.#fd);
       this.#fd = -1;
     }
     this.#libc.c.unlink(this.#path);
-    this.#isKeepable = false;
     return "unlinked";
   }
 
-  /**
-   * Gives the file another name in the same folder. A file that has it already is deleted if it leads to
-   * nothing, which is what `isUsed` says.
-   */
-  rename(path: string, isUsed: () => boolean): void {
+  /** Takes the name from the file; `false` if another file has it. It keeps one by which `cleanup()` finds it. */
+  retire(): boolean {
+    const status = this.#currentStatus();
+    if (status === null || !isEmptyFile(status)) return false;
+    const path = pathBytes(removingPath(this.#name));
+    if (this.#libc.c.rename(this.#path, path) !== 0) return false;
+    this.#isKeepable = false;
+    this.#isRetired = true;
+    this.#path = path;
+    return true;
+  }
+
+  /** Gives the file another name in the same folder; `false` if another file has that. */
+  rename(path: string): boolean {
     const bytes = pathBytes(path);
-    const link = () => this.#libc.c.link(this.#path, bytes) === 0 ? 0 : this.#libc.errno();
-    let errno = link();
-    if (errno === EEXIST && !isUsed()) {
-      this.#libc.c.unlink(bytes);
-      errno = link();
-    }
-    if (errno !== 0) {
-      throw failure("link", errno, errno === EEXIST ? RENAME_ERRORS : ERRORS, path);
+    if (this.#libc.c.link(this.#path, bytes) !== 0) {
+      const errno = this.#libc.errno();
+      if (errno === EEXIST) return false;
+      throw failure("link", errno, ERRORS, path);
     }
     this.#libc.c.unlink(this.#path);
     this.#path = bytes;
+    return true;
   }
 
-  /** `flock`; `false` if it cannot be had. */
-  flock(operation: number): boolean {
-    this.#isKeepable = false; // only closing it surely ends the lock
+  /** Holds LOCK_SH of the file from now on; `false` if another process has LOCK_EX, or there is no `flock`. */
+  share(): boolean {
+    return this.#flock(LOCK_SH | LOCK_NB);
+  }
+
+  /**
+   * Whether nobody else relies on the file. If so, nobody else comes to rely on it before this object lets go of
+   * it; if not, this object relies on it no more.
+   */
+  isSole(): boolean {
+    return this.#flock(LOCK_EX | LOCK_NB);
+  }
+
+  /** The opposite of {@linkcode KeyFile.share}, and of {@linkcode KeyFile.isSole}. */
+  unshare(): void {
+    if (this.#isLocked) this.#flock(LOCK_UN);
+    this.#isLocked = false;
+  }
+
+  #flock(operation: number): boolean {
+    this.#isLocked = true;
     for (;;) {
       if (this.#libc.c.flock(this.#fd, operation) === 0) return true;
       if (this.#libc.errno() !== EINTR) return false;
     }
   }
 
+  /** Says that this object uses the semaphore of the key, until it is closed. */
+  noteSemaphoreUse(): void {
+    shareByte(this.#libc, this.#fd, this.#projectId);
+  }
+
+  /** Whether an object of this module says so. */
+  isSemaphoreUsed(): boolean {
+    return isByteLocked(this.#libc, this.#fd, this.#projectId);
+  }
+
+  /**
+   * Calls `act` while no other process is in such a call for the key: `"busy"` if one is, and `"unavailable"` if this
+   * cannot be known, as the system has no such locks, or the file is another user's.
+   */
+  claiming<Result>(act: () => Result): Result | "busy" | "unavailable" {
+    const libc = this.#libc;
+    const fd = libc.os === "linux" ? this.#openForWriting() : -1;
+    if (fd < 0) return "unavailable";
+    try {
+      return claimByte(libc, fd, CLAIM + this.#projectId) ? act() : "busy";
+    } finally {
+      libc.c.close(fd);
+    }
+  }
+
+  /** Another descriptor of the file. Of a deleted one there is none without a /proc. */
+  #openForWriting(): number {
+    const libc = this.#libc;
+    const { O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK } = libc.constants;
+    const fd = libc.open(cString(`/proc/self/fd/${this.#fd}`), O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0 || !this.isCurrent()) return fd;
+    const follow = this.isNative ? 0 : O_NOFOLLOW[libc.arch]!;
+    return libc.open(this.#path, O_RDWR | O_CLOEXEC | O_NONBLOCK | follow);
+  }
+
   /** Closes it, sooner or later: whoever used it often uses it again. */
   close(): void {
     if (this.#fd === -1) return;
+    this.unshare();
     const kept = keptFiles(this.#libc);
     if (!this.#isKeepable || kept.has(this.#path)) {
       this.#libc.c.close(this.#fd);
@@ -317,6 +429,10 @@ export class KeyFile {
     kept.delete(oldest.#path);
     this.#libc.c.close(oldest.#fd);
   }
+}
+
+function isEmptyFile({ mode, bytes }: FileStatus): boolean {
+  return (mode & S_IFMT) === S_IFREG && bytes === 0;
 }
 
 /** Files that were closed but are kept open for the next use, by path: at most so many. */

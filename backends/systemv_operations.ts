@@ -12,9 +12,8 @@ const TRY_DOWN = 2;
 const UNLOCK = 4;
 const TAKE_OVER = 6;
 const SETTLE = 9;
-const TOUCH = 11;
-const UNDO_TWICE = 13;
-const STEP = 15;
+const UNDO_TWICE = 11;
+const STEP = 13;
 const STATUS = 16 * SEMBUF_BYTES; // aligned to 8
 
 /** What one atomic call does to a semaphore: an array of `struct sembuf`. */
@@ -49,8 +48,6 @@ export class Operations {
   declare readonly unlock: Operation;
   /** If the value is 0, be the one for whom it is 0, with the kernel's undo. */
   declare readonly takeOver: Operation;
-  /** Nothing, but the kernel notes that this process did it. */
-  declare readonly touch: Operation;
   /** Nothing, but the end of this process adds 1 more. */
   declare readonly undoTwice: Operation;
   /** Of the wait that this thread is about to begin. */
@@ -81,7 +78,6 @@ export class Operations {
     this.tryDown = operation(TRY_DOWN, [-1, SEM_UNDO | IPC_NOWAIT]);
     this.unlock = operation(UNLOCK, isZero, [1, SEM_UNDO]);
     this.takeOver = operation(TAKE_OVER, isZero, [1, 0], [-1, SEM_UNDO]);
-    this.touch = operation(TOUCH, [1, 0], [-1, 0]);
     this.undoTwice = operation(UNDO_TWICE, [1, 0], [-1, SEM_UNDO]);
     this.#step = operation(STEP, [0, 0]);
     this.#settle = operation(SETTLE, isZero, isZero);
@@ -102,15 +98,6 @@ export class Operations {
   settle(value: number): Operation {
     this.#sembuf(SETTLE, -value, IPC_NOWAIT);
     return this.#settle;
-  }
-
-  /** `sem_perm.mode` of what IPC_STAT wrote to `status`. */
-  get mode(): number {
-    return this.#view.getUint16(STATUS + this.#fields.mode, true);
-  }
-
-  set mode(mode: number) {
-    this.#view.setUint16(STATUS + this.#fields.mode, mode, true);
   }
 
   /** Its owner and its maker, who both may do anything to it. */

@@ -6,9 +6,6 @@ import {
   IPC_RMID,
   IPC_SET,
   IPC_STAT,
-  LOCK_EX,
-  LOCK_NB,
-  LOCK_UN,
   SHM_RDONLY,
 } from "./constants.ts";
 import {
@@ -28,6 +25,7 @@ import {
 import type { Libc } from "./libc.ts";
 import { Mappings } from "./mapping.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./systemv_key_file.ts";
+import { Mark } from "./systemv_marks.ts";
 import { BACKGROUND_SLICE_MS, SECTION_MS, sleep } from "./pause.ts";
 import { DOUBT_MS, TakenNumbers } from "./systemv_taken_numbers.ts";
 import { limitsOf } from "./systemv_limits.ts";
@@ -46,6 +44,8 @@ import {
 const ATTACH_ATTEMPTS = 1000;
 /** How long a lock is waited for that is held by somebody who is not attached. */
 const ENTER_MS = 5000;
+/** How long a newcomer waits for others that attach without the lock, in ms: they take microseconds. */
+const CLAIM_MS = 20;
 /** The same for one that was left: the last user who ended may have it until his threads have ended. */
 const LEFT_MS = 2 * BACKGROUND_SLICE_MS;
 
@@ -69,9 +69,10 @@ interface Status {
   readonly users: readonly [uid: number, cuid: number];
   /** When it was made or its owner was last set, in seconds since 1970. */
   readonly changed: number;
-  /** Of a chosen key, and its creator is still filling it, or was killed at that. */
-  readonly unfinished: boolean;
-  readonly left: boolean;
+  /** The process that made it; 0 if that is of another pid namespace. */
+  readonly creator: number;
+  /** Whether it may be that its creator is still filling it, or was killed at that: its mark says so. */
+  readonly mayBeUnfinished: boolean;
 }
 
 /** A segment that there is. */
@@ -84,24 +85,19 @@ interface Found {
 const ACCESS = 0o600;
 
 /**
- * A bit of the mode, without a meaning to the kernel, of a segment of a chosen key that its creator is still
- * filling. Its key file is its lock's too, and has its name already.
+ * A bit of the mode, without a meaning to the kernel, of a segment that is filled where others can find it. Any program
+ * may set it; so it only says that a look for the mark is worth its cost.
  */
-const UNFINISHED = 0o100;
+const MAY_BE_UNFINISHED = 0o001;
 
-/** Another one: its last user could not have the lock, and relies on who had it. */
-const LEFT = 0o010;
+/** What came of an `open`: a segment, or why there is to be another attempt. */
+type Opened = Segment | "again";
 
 /** The key file of a segment that its creator is still filling; Qt's names end with a SHA-1 in hex. */
 function unfinishedPath(keyPath: KeyPath): KeyPath {
   const { path } = keyPath;
   const folder = path.slice(0, path.lastIndexOf("/") + 1);
   return { ...keyPath, path: `${folder}qipc_creating_${path.slice(-40)}` };
-}
-
-/** Whether a segment of a chosen key has a lock, so that it may be unfinished. */
-function isGuarded({ isNative }: KeyPath, lock: Lock | null): boolean {
-  return isNative && lock !== null;
 }
 
 /** A process for texts. */
@@ -129,12 +125,12 @@ class SystemVSegment implements Segment {
 
   /** Lets others attach to it. */
   finish(permissions: number): void {
-    this.#system.finish(this.#traces.id, permissions);
+    this.#system.finish(this.#traces, permissions);
   }
 
-  /** Lets others find it under `path`. */
-  publish(path: KeyPath): void {
-    this.#traces.file.rename(path.path, () => this.#system.isThere(path));
+  /** Lets others find it under `path`; `false` if another program has made one there meanwhile. */
+  publish(path: KeyPath): boolean {
+    return this.#traces.file.rename(path.path);
   }
 
   unmap(): boolean {
@@ -147,6 +143,11 @@ class SystemVSegment implements Segment {
 
   leave(held: boolean, wait: boolean, ending = false): void {
     this.#traces.leave(held, wait, ending);
+  }
+
+  /** Removes what was never published; whoever leaves it then lets go of nothing else. */
+  discard(): void {
+    this.#traces.discard();
   }
 }
 
@@ -187,11 +188,10 @@ export class SystemVSegments implements SegmentBackend {
     if (key !== null) {
       const id = this.#libc.c.shmget(key, 0n, ACCESS);
       const errno = id !== -1 ? EEXIST : this.#libc.errno();
-      const isUnfinished = id !== -1 && isGuarded(keyPath, lock) &&
-        this.status(id)?.unfinished === true;
+      const isUnfinished = id !== -1 && this.#isUnfinished(key, id);
       if (errno !== ENOENT && !isUnfinished) throw this.#failure(errno, this.#createErrors, key);
     }
-    if (lock !== null && !this.#enterAt(keyPath, lock)) {
+    if (lock !== null && !this.#enterAt(keyPath, lock, { isNew: key === null })) {
       throw failure("shmget", EEXIST, CREATE_ERRORS);
     }
     let segment: Segment | undefined;
@@ -203,50 +203,68 @@ export class SystemVSegments implements SegmentBackend {
     }
   }
 
+  /** @param isMarked whether it is filled where others can find it, so that it must be marked as unfinished */
   #createLocked(
     path: KeyPath,
     size: number,
     mode: AccessMode,
     lock: Lock | null,
-    bits = 0,
+    isMarked = false,
   ): SystemVSegment {
     const numbers = new TakenNumbers(this.#libc);
     try {
-      for (;;) {
-        const segment = this.#tryCreate(path, size, mode, lock, bits, numbers);
+      for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
+        const segment = this.#tryCreate(path, size, mode, lock, isMarked, numbers);
         if (segment !== null) return segment;
       }
     } finally {
       numbers.close();
     }
+    throw new Failure("UnknownError", "the segment is made and removed again and again");
   }
 
-  /** `null` if a file was made whose number another file's segment has. */
+  /**
+   * `null` if a file was made whose number another file's segment has, or if another program removed the segment
+   * before it could be attached to.
+   */
   #tryCreate(
     path: KeyPath,
     size: number,
     mode: AccessMode,
     lock: Lock | null,
-    bits: number,
+    isMarked: boolean,
     numbers: TakenNumbers,
   ): SystemVSegment | null {
     const { c } = this.#libc;
     const file = KeyFile.create(this.#libc, path);
-    if (isGuarded(path, lock)) this.#removeIfUnfinished(this.#idOf(file));
-    const flags = path.permissions | bits | IPC_CREAT | IPC_EXCL;
-    const id = c.shmget(file.key, BigInt(size), flags);
-    const errno = id === -1 ? this.#libc.errno() : 0;
-    if (errno === EEXIST && numbers.add(file, "shm")) return null;
+    file.share();
+    if (lock !== null && !file.created) this.#removeIfUnfinished(file);
+    const mark = isMarked ? new Mark(this.#libc, "unfinished", file.key) : null;
+    let id = -1;
+    let isKept = false;
     try {
+      mark?.set(`pid ${c.getpid()}`);
+      const bits = isMarked ? MAY_BE_UNFINISHED : 0;
+      id = c.shmget(file.key, BigInt(size), path.permissions | bits | IPC_CREAT | IPC_EXCL);
+      const errno = id === -1 ? this.#libc.errno() : 0;
+      if (errno === EEXIST) {
+        isKept = numbers.add(file, "shm");
+        if (isKept) return null;
+      }
       if (errno !== 0) throw this.#failure(errno, this.#createErrors, file.key);
+      mark?.set(`id ${id}`);
       const address = this.#map(id, mode);
-      if (address === null) throw failure("shmat", EIDRM);
-      return this.#segment(id, address, size, file, lock);
-    } catch (error) {
-      if (id !== -1) this.remove(id);
-      if (file.created && errno !== EEXIST) file.unlink();
-      file.close();
-      throw error;
+      if (address === null) return null;
+      isKept = true;
+      return this.#segment(id, address, size, file, lock, mark);
+    } finally {
+      if (!isKept) {
+        if (id !== -1) this.remove(id);
+        mark?.clear();
+        const isOthers = id === -1 && this.#idOf(file) !== -1;
+        if (file.created && !isOthers && file.isSole()) file.unlink();
+        file.close();
+      }
     }
   }
 
@@ -261,57 +279,78 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   #attach(path: KeyPath, mode: AccessMode, lock: Lock | null, minBytes: number): Segment {
+    let hasRelied = false;
     for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
       const file = KeyFile.open(this.#libc, path);
-      if (file === null) throw failure("open", ENOENT, ATTACH_ERRORS, path.path);
-      let segment: Segment | null = null;
+      let segment: Segment | "gone" | null = null;
       try {
-        segment = this.#tryAttach(file, path, mode, lock, minBytes);
+        if (file !== null) segment = this.#tryAttach(file, path, mode, lock, minBytes);
       } finally {
-        if (segment === null) file.close();
+        if (segment === null || segment === "gone") file?.close();
       }
-      if (segment !== null) return segment;
+      if (segment === null) {
+        if (hasRelied && lock !== null && lock.acquire(0)) this.abandon(path, lock, false, true);
+        const call = file === null ? "open" : "shmget";
+        throw failure(call, ENOENT, ATTACH_ERRORS, file === null ? path.path : "");
+      }
+      if (segment !== "gone") return segment;
+      hasRelied = true;
     }
     throw new Failure("UnknownError", "the segment is removed again and again");
   }
 
-  /** `null` if the segment was removed while we attached. */
+  /** `null` if there is no segment, `"gone"` if it was removed while we attached. */
   #tryAttach(
     file: KeyFile,
     path: KeyPath,
     mode: AccessMode,
     lock: Lock | null,
     minBytes: number,
-  ): Segment | null {
+  ): Segment | "gone" | null {
     // Refused before it is attached to: others take whoever is attached for a user, and leave it to him.
-    const found = this.#find(file, mode, isGuarded(path, lock));
-    if (found === null) throw failure("shmget", ENOENT, ATTACH_ERRORS);
+    const found = this.#find(file, mode);
+    if (found === null) return null;
     if (file.isInDoubt(found.status.changed)) {
       sleep(DOUBT_MS);
-      return null;
+      return "gone";
     }
     this.#checkUsers(found.status, path);
     this.#checkSize(found.status, minBytes);
     const locked = lock !== null && this.#enterAt(path, lock);
-    // Only one at a time attaches without the lock, so that the others it sees are users.
-    const unguarded = lock !== null && !locked;
-    if (unguarded && !file.flock(LOCK_EX | LOCK_NB)) return null;
-    let segment: Segment | null = null;
+    if (lock !== null && !locked) return this.#attachUnguarded(found.id, file, mode, lock);
+    let segment: Segment | "gone" = "gone";
     try {
-      // The last user removes under the lock. Without it, that somebody else is attached shows that
-      // its holder is a user, and not the last one about to remove what we just attached.
-      return segment = this.#mapFound(found.id, file, mode, lock, unguarded ? 2 : 1);
+      file.share();
+      return segment = this.#mapFound(found.id, found.status.size, file, mode, lock) ?? "gone";
     } finally {
-      if (unguarded) file.flock(LOCK_UN);
-      if (locked) {
-        if (segment !== null) lock.release();
-        else this.abandon(path, lock);
-      }
+      if (locked && segment === "gone") this.abandon(path, lock, found.status.attached > 0);
+      else if (locked) lock.release();
     }
   }
 
+  /**
+   * Attaches while a user of the segment has the lock, who may do so for as long as he likes. The last user removes
+   * the segment under the lock: that others were attached before and are so afterwards shows that its holder is not
+   * one who is about to remove what we attach to. The claim keeps newcomers from taking each other for users.
+   */
+  #attachUnguarded(id: number, file: KeyFile, mode: AccessMode, lock: Lock): Segment | "gone" {
+    const attach = (): Segment | "gone" => {
+      const before = this.status(id);
+      if (before === null || before.attached === 0) return "gone";
+      file.share();
+      return this.#mapFound(id, before.size, file, mode, lock, 2) ?? "gone";
+    };
+    for (let waited = 0; waited < CLAIM_MS; waited++) {
+      const segment = file.claiming(attach);
+      if (segment === "unavailable") break;
+      if (segment !== "busy") return segment;
+      sleep(1);
+    }
+    return attach();
+  }
+
   /** The segment of a key file, `null` if there is none. */
-  #find(file: KeyFile, mode: AccessMode, isGuarded: boolean): Found | null {
+  #find(file: KeyFile, mode: AccessMode): Found | null {
     const id = this.#libc.c.shmget(file.key, 0n, mode === AccessMode.ReadOnly ? 0o400 : ACCESS);
     if (id === -1) {
       const errno = this.#libc.errno();
@@ -319,24 +358,28 @@ export class SystemVSegments implements SegmentBackend {
       throw this.#failure(errno, this.#attachErrors, file.key);
     }
     const status = this.status(id);
-    return status === null || isGuarded && status.unfinished ? null : { id, status };
+    const isUnfinished = status?.mayBeUnfinished === true && this.#isUnfinished(file.key, id);
+    return status === null || isUnfinished ? null : { id, status };
   }
 
-  /** Attaches; `null` if it was removed, or fewer than `users` are attached then, us included. */
+  /**
+   * Attaches; `null` if it was removed. Without the lock also if fewer than `users` are attached then, us included.
+   */
   #mapFound(
     id: number,
+    size: number,
     file: KeyFile,
     mode: AccessMode,
     lock: Lock | null,
-    users: number,
+    users = 0,
   ): Segment | null {
     const address = this.#map(id, mode);
     if (address === null) return null;
-    const status = this.status(id);
-    if (status !== null && !status.removed && status.attached >= users) {
-      if (status.left) this.#setMode(id, this.#mode & ~LEFT);
-      return this.#segment(id, address, status.size, file, lock);
-    }
+    // Under the lock nobody removes it, and the file stays if others are attached, or if LOCK_SH came first.
+    const status = users > 0 || lock === null ? this.status(id) : undefined;
+    const isThere = status === undefined ||
+      status !== null && !status.removed && status.attached >= users;
+    if (isThere) return this.#segment(id, address, size, file, lock);
     this.#libc.c.shmdt(address);
     return null;
   }
@@ -346,8 +389,10 @@ export class SystemVSegments implements SegmentBackend {
     const keyPath = this.#keyPath(path, lock, permissions);
     const deadline = performance.now() + request.timeoutMs;
     for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
-      if (this.#enterAt(keyPath, lock, deadline)) {
-        return this.#openLocked(keyPath, request, lock);
+      if (this.#enterAt(keyPath, lock, { deadline })) {
+        const opened = this.#openLocked(keyPath, request, lock);
+        if (opened !== "again") return opened;
+        continue;
       }
       if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);
       try {
@@ -359,49 +404,89 @@ export class SystemVSegments implements SegmentBackend {
     throw new Failure("UnknownError", "the segment is made and removed again and again");
   }
 
-  #openLocked(path: KeyPath, request: OpenRequest, lock: Lock): Segment {
+  /** With the lock. `"again"` if a program that does not respect it, as Qt's reset, has come in between. */
+  #openLocked(path: KeyPath, request: OpenRequest, lock: Lock): Opened {
     let segment: Segment | null = null;
     let isLeft = false;
+    const seen = { users: false };
     try {
-      segment = this.#attachLocked(path, request, lock);
+      segment = this.#attachLocked(path, request, lock, seen);
       if (segment !== null) return segment;
-      const { size, mode, initialize } = request;
-      const unfinished = path.isNative ? path : unfinishedPath(path);
-      if (!path.isNative) this.#removeUnfinished(unfinished);
-      if (initialize === null) return segment = this.#createLocked(path, size, mode, lock);
-      // Where nobody finds it, or marked so that nobody attaches to it, until it is complete.
-      const bits = path.isNative ? UNFINISHED : 0;
-      const made = this.#createLocked(unfinished, size, mode, lock, bits);
-      isLeft = true;
-      initialize(made);
-      isLeft = false;
-      if (path.isNative) made.finish(path.permissions);
-      else made.publish(path);
+      const made = this.#makeLocked(path, request, lock, (isIt) => isLeft = isIt);
+      if (made === "again") return made;
       return segment = made;
+    } catch (error) {
+      const isTaken = error instanceof Failure && error.code === "AlreadyExists";
+      if (isTaken && !isLeft && request.existing === "attach") return "again";
+      throw error;
     } finally {
       if (segment !== null) lock.release();
-      else if (!isLeft) this.abandon(path, lock);
+      else if (!isLeft) this.abandon(path, lock, seen.users);
     }
   }
 
+  /** @param leave is told whether `initialize` is to let go of the lock if it fails */
+  #makeLocked(
+    path: KeyPath,
+    { size, mode, initialize, discard }: OpenRequest,
+    lock: Lock,
+    leave: (isIt: boolean) => void,
+  ): SystemVSegment | "again" {
+    if (!path.isNative) this.#removeUnfinished(unfinishedPath(path));
+    if (initialize === null) return this.#createLocked(path, size, mode, lock);
+    // Where nobody finds it until it is complete; or marked so that nobody attaches to it, where the file has its
+    // name already, as a chosen one has, and one that processes of other containers rely on.
+    const isMarked = path.isNative || !this.#removeUnusedFile(path);
+    const place = isMarked ? path : unfinishedPath(path);
+    const made = this.#createLocked(place, size, mode, lock, isMarked);
+    leave(true);
+    initialize(made);
+    leave(false);
+    if (isMarked) {
+      made.finish(path.permissions);
+    } else if (!made.publish(path)) {
+      made.discard();
+      discard?.();
+      return "again";
+    }
+    return made;
+  }
+
+  /** Deletes the key file of a segment that there is not; `false` if others rely on the file. */
+  #removeUnusedFile(path: KeyPath): boolean {
+    const file = KeyFile.open(this.#libc, path);
+    if (file === null) return true;
+    const isSole = file.isSole();
+    if (isSole) file.unlink();
+    file.close();
+    return isSole;
+  }
+
   /** Attaches to the segment that there is; `null` if there is none or none that is to be kept. */
-  #attachLocked(path: KeyPath, request: OpenRequest, lock: Lock): Segment | null {
+  #attachLocked(
+    path: KeyPath,
+    request: OpenRequest,
+    lock: Lock,
+    seen: { users: boolean },
+  ): Segment | null {
     const file = KeyFile.open(this.#libc, path);
     if (file === null) return null;
     let segment: Segment | null = null;
     try {
-      const found = this.#find(file, request.mode, isGuarded(path, lock));
+      const found = this.#find(file, request.mode);
       if (found === null) return null;
       const { id, status } = found;
+      seen.users = status.attached > 0;
       this.#checkUsers(status, path);
       // Another user's cannot be replaced, so it is kept.
       if (status.attached === 0 && request.stale === "replace" && this.remove(id)) {
-        if (!path.isNative) file.unlink(); // that is the file of the lock too
+        if (!path.isNative && file.isSole()) file.unlink(); // a chosen one is that of the lock too
         return null;
       }
       if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);
       this.#checkSize(status, request.size);
-      return segment = this.#mapFound(id, file, request.mode, lock, 1);
+      file.share();
+      return segment = this.#mapFound(id, status.size, file, request.mode, lock);
     } finally {
       if (segment === null) file.close();
     }
@@ -433,17 +518,29 @@ export class SystemVSegments implements SegmentBackend {
   #removeUnfinished(path: KeyPath): void {
     const file = KeyFile.open(this.#libc, path);
     if (file === null) return;
-    const id = this.#idOf(file);
-    const status = id === -1 ? null : this.status(id);
-    if (status?.attached === 0 && this.#isOwn(status)) this.remove(id);
-    file.unlink();
+    if (file.isSole()) {
+      const id = this.#idOf(file);
+      const status = id === -1 ? null : this.status(id);
+      if (status?.attached === 0 && this.#isOwn(status)) this.remove(id);
+      file.unlink();
+    }
     file.close();
   }
 
-  /** The same for a chosen key: who has the lock knows that its creator does not. */
-  #removeIfUnfinished(id: number): void {
-    const status = id === -1 ? null : this.status(id);
-    if (status?.unfinished === true && status.attached === 0) this.remove(id);
+  /** The same for one that is marked: who has the lock knows that its creator does not. */
+  #removeIfUnfinished(file: KeyFile): void {
+    const id = this.#idOf(file);
+    if (id === -1 || !this.#isUnfinished(file.key, id) || this.status(id)?.attached !== 0) return;
+    this.remove(id);
+    new Mark(this.#libc, "unfinished", file.key).clear();
+  }
+
+  /** Whether its mark says that the creator of a segment has not filled it yet. */
+  #isUnfinished(key: number, id: number): boolean {
+    const status = this.status(id);
+    if (!status?.mayBeUnfinished) return false;
+    const text = new Mark(this.#libc, "unfinished", key).read();
+    return text === `id ${id}` || status.creator !== 0 && text === `pid ${status.creator}`;
   }
 
   #oversize(what: string, size: number): Failure {
@@ -453,12 +550,25 @@ export class SystemVSegments implements SegmentBackend {
     );
   }
 
-  /** {@linkcode SystemVSegments.enter} for a path, at which a segment may be in the making too. */
-  #enterAt(path: KeyPath, lock: Lock, deadline?: number): boolean {
+  /**
+   * {@linkcode SystemVSegments.enter} for a path, at which a segment may be in the making too.
+   *
+   * @param isNew whether the path led to nothing a moment ago
+   */
+  #enterAt(
+    path: KeyPath,
+    lock: Lock,
+    { deadline, isNew = false }: { deadline?: number; isNew?: boolean } = {},
+  ): boolean {
     const isUsed = () => this.#isUsed(path);
     const isBeingMade = () =>
-      path.isNative ? this.#isUsed(path, true) : this.#isUsed(unfinishedPath(path));
-    return this.enter(lock, isUsed, deadline, () => isUsed() || isBeingMade());
+      this.#isUsed(path, true) || !path.isNative && this.#isUsed(unfinishedPath(path));
+    lock.isSegmentUsed = isNew ? null : isUsed;
+    try {
+      return this.enter(lock, isUsed, deadline, isBeingMade);
+    } finally {
+      lock.isSegmentUsed = isUsed;
+    }
   }
 
   /**
@@ -495,22 +605,45 @@ export class SystemVSegments implements SegmentBackend {
     );
   }
 
-  /** Gives up under the lock. Where there is no segment there is no use for its lock either. */
-  abandon(path: KeyPath, lock: Lock): void {
+  /**
+   * Gives up under the lock. Where there is no segment there is no use for its lock either.
+   *
+   * @param hadUsers whether somebody was attached when this process had the lock already
+   * @param hasRelied whether this process relied on the key file, so that the last user may have left it
+   */
+  abandon(path: KeyPath, lock: Lock, hadUsers = false, hasRelied = false): void {
     let id: number | null = null;
     try {
       id = this.#idAt(path);
+      hadUsers ||= id !== -1 && (this.status(id)?.attached ?? 0) > 0;
     } finally {
-      if (id === -1) lock.remove();
-      else lock.bequeath(true);
+      const file = id === null ? undefined : this.#fileAt(path);
+      const isSole = file === null || file?.isSole() === true;
+      if (id === -1) {
+        if (isSole && hasRelied && !path.isNative) file?.unlink();
+        lock.remove(isSole);
+      } else {
+        lock.bequeath(true, isSole);
+      }
+      file?.close();
     }
-    if (id !== -1) this.#removeLeft(id, path, lock);
+    if (hadUsers && id !== null) this.#removeLeft(id, path, lock);
+  }
+
+  /** The key file at a path, `null` if there is none, `undefined` if it cannot be known. */
+  #fileAt(path: KeyPath): KeyFile | null | undefined {
+    try {
+      return KeyFile.open(this.#libc, path);
+    } catch (error) {
+      if (error instanceof Failure) return undefined;
+      throw error;
+    }
   }
 
   /** Removes a segment whose last user could not have the lock meanwhile. */
   #removeLeft(id: number, path: KeyPath, lock: Lock): void {
     const status = this.status(id);
-    if (!status?.left || status.attached > 0 || !this.#mayUse(status, path)) return;
+    if (status === null || status.attached > 0 || !this.#mayUse(status, path)) return;
     try {
       const file = KeyFile.open(this.#libc, path);
       if (file === null) return;
@@ -546,7 +679,13 @@ export class SystemVSegments implements SegmentBackend {
   #isUsed(path: KeyPath, orUnfinished = false): boolean {
     const id = this.#idAt(path);
     const status = id === -1 ? null : this.status(id);
-    return status !== null && status.attached > 0 && (orUnfinished || !status.unfinished);
+    if (status === null || status.attached === 0) return false;
+    return orUnfinished || !status.mayBeUnfinished || !this.#isUnfinishedAt(path, id);
+  }
+
+  #isUnfinishedAt(path: KeyPath, id: number): boolean {
+    const key = KeyFile.keyAt(this.#libc, path);
+    return key !== null && this.#isUnfinished(key, id);
   }
 
   /** The id of the segment that a path leads to, -1 if there is none. */
@@ -583,8 +722,8 @@ export class SystemVSegments implements SegmentBackend {
       attached,
       changed: Number(view.getBigInt64(SHMID_DS.ctime, true)),
       removed: (mode & SHM_DEST) !== 0,
-      unfinished: (mode & UNFINISHED) !== 0,
-      left: (mode & LEFT) !== 0,
+      creator: view.getInt32(SHMID_DS.cpid, true),
+      mayBeUnfinished: (mode & MAY_BE_UNFINISHED) !== 0,
       users: [view.getUint32(SHMID_DS.uid, true), view.getUint32(SHMID_DS.cuid, true)],
     };
   }
@@ -601,19 +740,11 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   /** Lets others attach to it. */
-  finish(id: number, permissions: number): void {
-    if (this.status(id) === null || !this.#setMode(id, permissions)) {
+  finish(traces: Traces, permissions: number): void {
+    if (this.status(traces.id) === null || !this.#setMode(traces.id, permissions)) {
       throw failure("shmctl", this.#libc.errno());
     }
-  }
-
-  /** Notes that its last user has left it to who holds the lock, if it is his to do so. */
-  markLeft(id: number): void {
-    const isUnused = this.status(id)?.attached === 0;
-    if (!isUnused || !this.#setMode(id, this.#mode | LEFT)) return;
-    // Who attaches takes the mark away, or is seen here.
-    const status = this.status(id);
-    if (status !== null && status.attached > 0) this.#setMode(id, this.#mode & ~LEFT);
+    traces.unmark();
   }
 
   /** Of the segment whose status was just read. */
@@ -634,8 +765,15 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   /** One that `shmat` has attached at `address`. */
-  #segment(id: number, address: bigint, size: number, file: KeyFile, lock: Lock | null) {
+  #segment(
+    id: number,
+    address: bigint,
+    size: number,
+    file: KeyFile,
+    lock: Lock | null,
+    mark: Mark | null = null,
+  ) {
     const range = rangeOf(this.#libc, this.#mappings, address, size);
-    return new SystemVSegment(this, new Traces(this, id, file, lock), range, size);
+    return new SystemVSegment(this, new Traces(this, id, file, lock, mark), range, size);
   }
 }

@@ -3,12 +3,7 @@ import {
   IPC_CREAT,
   IPC_EXCL,
   IPC_RMID,
-  IPC_SET,
   IPC_STAT,
-  LOCK_EX,
-  LOCK_NB,
-  LOCK_SH,
-  LOCK_UN,
   SEM_UNDO,
 } from "./constants.ts";
 import {
@@ -22,7 +17,6 @@ import {
   ENOENT,
   ENOMEM,
   ENOSPC,
-  EPERM,
   ERANGE,
   type ErrnoTable,
   errnoText,
@@ -31,12 +25,14 @@ import {
   othersText,
 } from "./errno.ts";
 import { FOREIGN_ATTEMPTS, type Libc } from "./libc.ts";
-import { KeyFile, type KeyPath, PROJECT_ID } from "./systemv_key_file.ts";
+import { KeyFile, type KeyPath, PROJECT_ID, segmentPath } from "./systemv_key_file.ts";
 import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "./pause.ts";
 import { limitsOf } from "./systemv_limits.ts";
 import { type Operation, Operations } from "./systemv_operations.ts";
+import { lostLockFile } from "./systemv_lost_file.ts";
+import { Mark } from "./systemv_marks.ts";
 import { ownerOf } from "./systemv_owner.ts";
-import { REMOVING, sweepOnce } from "./systemv_sweep.ts";
+import { removeRetired } from "./systemv_retired.ts";
 import { changeTimeOf, wasNeverUsed } from "./systemv_tables.ts";
 import { DOUBT_MS, TakenNumbers } from "./systemv_taken_numbers.ts";
 import { type Waits, waitsOf } from "./systemv_wait.ts";
@@ -47,14 +43,18 @@ const SEMVMX = 32767;
 
 /** To open, read and change, whichever class of user this one is. */
 const ACCESS = 0o600;
-/** A mode bit that means nothing to the kernel: whoever is the last of us removes the semaphore. */
-const INHERITED = 0o100;
 /** A race with somebody who removes and makes the semaphore is lost only so often in a row. */
 const OPEN_ATTEMPTS = 1000;
 /** How long a lock is nobody's before it is taken over. */
 const ABANDONED_MS = 1000;
 /** Long enough to find that out. */
 const RECOVERY_MS = 2 * SLICE_MS + 100;
+
+/** How long another process may have LOCK_EX of a key file that it is deleting, in ms. */
+const DELETION_MS = 50;
+/** The names of semaphores that this process made lately. */
+const made = new Set<string>();
+const MADE_MAX = 100;
 
 /** What `semop` fails with, besides what it is made again for. Any other error is first taken for one of the runtime. */
 const OWN_ERRORS = new Set([ENOMEM, EACCES, EINVAL, EFBIG, ENOSPC, ERANGE, EIDRM]);
@@ -88,6 +88,7 @@ class SystemVSemaphore implements Lock {
   #file: KeyFile | null = null;
   private id = -1;
   isOwner = false;
+  isSegmentUsed: (() => boolean) | null = null;
   /** The process that last changed a lock which seems to be nobody's, and since when it does. */
   #suspect = { id: -1, pid: 0, since: 0 };
   /** How long an asynchronous wait pauses next, in ms. */
@@ -139,7 +140,7 @@ class SystemVSemaphore implements Lock {
 
   /** `null` if it has to be tried again. */
   #tryOpen(mode: SystemSemaphoreMode, numbers: TakenNumbers): "open" | "taken" | null {
-    const file = KeyFile.create(this.#libc, this.#path);
+    const file = this.#keyFile();
     let isKept = false;
     try {
       const result = this.#openAt(file, mode);
@@ -153,17 +154,39 @@ class SystemVSemaphore implements Lock {
     }
   }
 
+  /** The key file; the one that is in use, if it was deleted while others are attached to the segment. */
+  #keyFile(): KeyFile {
+    const file = KeyFile.create(this.#libc, this.#path);
+    if (!file.created) return file;
+    if (this.#isFirst()) removeRetired(this.#libc, this.nativeKey);
+    if (!this.isSegmentUsed?.()) return file;
+    const lost = lostLockFile(this.#libc, this.#path);
+    if (lost === null) return file;
+    file.unlink();
+    file.close();
+    return lost;
+  }
+
+  /** Whether this process has not made a semaphore with this name before, as far as it remembers. */
+  #isFirst(): boolean {
+    if (this.#path.isNative || made.has(this.nativeKey)) return false;
+    if (made.size >= MADE_MAX) made.clear();
+    made.add(this.nativeKey);
+    return true;
+  }
+
   /** `null` if somebody made or removed the semaphore at the same time. */
   #openAt(file: KeyFile, mode: SystemSemaphoreMode): "open" | "taken" | null {
     const { c } = this.#libc;
+    // Whoever deletes the file has LOCK_EX of it; only for a moment, but if it is another program.
+    if (!this.guard && !this.#share(file)) return null;
     // A file that was just made has none, unless it was found between these two steps.
     let id = file.created ? -1 : c.semget(file.key, 1, ACCESS);
     let errno = file.created ? ENOENT : id === -1 ? this.#libc.errno() : 0;
     const make = errno === ENOENT;
     if (make) {
-      sweepOnce(this.#libc);
-      // The file may be deleted by now, even if it was just made: who is killed before he knows leaves the mark.
-      id = c.semget(file.key, 1, this.#path.permissions | REMOVING | IPC_CREAT | IPC_EXCL);
+      if (this.guard && !file.created && !this.#share(file)) return null;
+      id = c.semget(file.key, 1, this.#path.permissions | IPC_CREAT | IPC_EXCL);
       errno = id === -1 ? this.#libc.errno() : 0;
       if (errno === EEXIST) return null;
     }
@@ -179,17 +202,23 @@ class SystemVSemaphore implements Lock {
     const owner = make || mode === SystemSemaphoreMode.Create;
     const result = owner ? this.#initialize(id, make) : "open";
     if (result === null) return null;
-    if (make && !this.#unmark(id, file, file.created && result === "taken")) {
-      // Somebody deleted the key file after we looked it up: nobody else will find this one.
+    if (make && !file.created && !file.isCurrent()) {
+      // Another program deleted the key file after we looked it up: nobody else will find this one.
       c.semctl(id, 0, IPC_RMID, 0n);
       return null;
     }
     this.#file = file;
     this.id = id;
     this.isOwner = owner;
-    // The flock tells the others of us that it is in use, and ends with the process at the latest.
-    if (!this.guard) file.flock(LOCK_SH | LOCK_NB);
+    if (this.guard) file.unshare();
+    else file.noteSemaphoreUse();
     return result;
+  }
+
+  /** Relies on the file; `false` if it is being deleted. Nobody is waited for who has LOCK_EX for longer. */
+  #share(file: KeyFile): boolean {
+    for (let waited = 0; !file.share() && waited < DELETION_MS; waited++) sleep(1);
+    return file.created || file.isCurrent();
   }
 
   /** Whether the file may be replaced, as its number is that of another key. */
@@ -234,9 +263,7 @@ class SystemVSemaphore implements Lock {
     const user = this.#libc.c.geteuid();
     const other = this.operations.users.find((uid) => uid !== user);
     if (other !== undefined) throw this.#othersFailure(this.#libc.userName(other));
-    // Who marked it was killed before he could delete the file; or he is about to, and it is left to him.
-    const isMarked = (this.operations.mode & REMOVING) !== 0;
-    if (!isMarked || this.#unmark(id, file)) file.checkedId = id;
+    file.checkedId = id;
     return true;
   }
 
@@ -400,13 +427,14 @@ class SystemVSemaphore implements Lock {
 
   /** Of several that find the lock nobody's only one takes it. */
   #takeOver(mayTake: () => boolean): boolean {
+    const take = () => mayTake() && this.operations.takeOver.apply(this.id) === 0;
     const file = this.#file;
-    if (file === null || !file.flock(LOCK_EX | LOCK_NB)) return false;
-    try {
-      return mayTake() && this.operations.takeOver.apply(this.id) === 0;
-    } finally {
-      file.flock(LOCK_UN);
-    }
+    if (file === null) return false;
+    const result = file.claiming(take);
+    if (result !== "unavailable") return result === true;
+    const isTaken = file.isSole() && take();
+    file.unshare();
+    return isTaken;
   }
 
   recover(stale: () => boolean, timeoutMs: number): boolean {
@@ -429,93 +457,94 @@ class SystemVSemaphore implements Lock {
     return (this.#inFlight.get(this.identity) ?? 0) > 0 && this.isHeldHere();
   }
 
-  bequeath(held: boolean): void {
-    // The key file of a chosen key is the segment's too.
-    if (this.isOwner && (held || this.acquire(0))) this.#remove(!this.#path.isNative);
+  bequeath(held: boolean, isSole = false): void {
+    if (this.isOwner && (held || this.acquire(0))) this.#remove(isSole);
     else if (held) this.release();
   }
 
-  remove(): void {
-    this.#remove(true);
+  remove(isSole = false): void {
+    this.#remove(isSole);
   }
 
   /**
-   * In this order: whoever still finds the file finds the semaphore, and learns that it is gone. Who is
-   * killed in between leaves a semaphore that nobody finds, but marked; and the lock that it was with a
-   * value at which its users see that they are to make another one.
+   * Removes the semaphore, and the key file with it if nobody else relies on that: the file first, so that whoever
+   * still finds it finds the semaphore, and learns that it is gone. If this process is killed in between, the file
+   * has a name still by which the semaphore is found, and a lock a value at which its users see that they are to
+   * make another one.
    */
-  #remove(withFile: boolean): void {
+  #remove(isSole: boolean): void {
     const { c } = this.#libc;
     const file = this.#file!;
-    if (!this.guard) this.operations.touch.apply(this.id);
-    const exists = this.#readStatus();
-    const isAlone = this.#isAlone(file);
-    const isMarked = !exists || this.#mark(isAlone ? REMOVING : INHERITED);
-    if (!isAlone || !isMarked) {
-      if (this.guard) this.release(); // another user's can only be left
-    } else {
-      if (this.guard) this.operations.undoTwice.apply(this.id);
-      // If somebody else removed it, the file may have got another one since.
-      if (withFile && (exists || c.semget(file.key, 0, 0) === -1)) file.unlink();
-      if (c.semctl(this.id, 0, IPC_RMID, 0n) === -1 && this.guard) this.release();
+    const { isNative } = this.#path;
+    // The file of a chosen key is the segment's too. Others may use the lock as a semaphore.
+    const isAlone = this.guard && !isNative ? file.isSole() : isSole;
+    const found = c.semget(file.key, 1, 0);
+    const isReplaced = found !== -1 && found !== this.id; // another program removed it, and a third made one
+    const isToStay = this.guard && (!this.#isOwn() || !isAlone && file.isSemaphoreUsed());
+    if (isReplaced || isToStay) {
+      if (this.guard) this.release();
+      return this.#drop();
     }
+    if (isSole && isAlone) {
+      if (this.guard) this.operations.undoTwice.apply(this.id);
+      if (!isNative) file.retire();
+      else if (file.created) file.unlink();
+    }
+    if (c.semctl(this.id, 0, IPC_RMID, 0n) === -1 && this.guard) this.release();
+    if (file.isRetired) file.unlink();
     this.#drop();
   }
 
-  /**
-   * Who deletes the file holds LOCK_EX of it, as the last one of a semaphore does already. Who wants it to stay
-   * holds LOCK_SH: for a moment, and then he will be the last one, or since he uses the lock as a semaphore.
-   */
-  #isAlone(file: KeyFile): boolean {
-    return !this.guard || file.flock(LOCK_EX | LOCK_NB);
+  /** Whether this user may remove it, which is known of what is not shared on purpose. */
+  #isOwn(): boolean {
+    if (!isShared(this.#path.permissions) || !this.#readStatus()) return true;
+    const user = this.#libc.c.geteuid();
+    return user === 0 || this.operations.users.includes(user);
   }
 
   /**
    * Qt's owner removes it whoever uses it. Ours leaves that to the last of us: whoever lets go of LOCK_SH
-   * after the mark was made, and then gets LOCK_EX. Nobody takes LOCK_EX but to remove: who opens it
-   * at that moment would be without LOCK_SH.
+   * after the mark was set, and then gets LOCK_EX. Nobody takes LOCK_EX but to remove: whoever opens it
+   * at that moment waits for LOCK_SH.
    */
   close(): void {
     const file = this.guard ? null : this.#file;
-    const isToRemove = file !== null && (this.isOwner ? this.#offer() : this.#isOffered(file));
-    if (isToRemove && file.flock(LOCK_EX | LOCK_NB)) this.remove();
-    else this.#drop();
+    if (file !== null) this.#leave(file);
+    this.#drop();
   }
 
-  /** Marks it, for the last of us to remove; if somebody else removed it, the file is to go still. */
-  #offer(): boolean {
-    if (this.#readStatus()) this.#mark(INHERITED);
-    return true;
-  }
-
-  /**
-   * Clears the mark, as the file is there; `false` if it is not, or is just being deleted.
-   *
-   * @param isLocked whether this one has the lock, which whoever deletes the file has too
-   */
-  #unmark(id: number, file: KeyFile, isLocked = false): boolean {
-    if (!isLocked && !file.flock(LOCK_SH | LOCK_NB)) return false;
-    // A process that was stopped for long may find that it was swept.
-    const isFound = file.isCurrent() && this.#readStatus(id);
-    if (isFound) {
-      this.operations.mode &= ~REMOVING;
-      this.#libc.c.semctl(id, 0, IPC_SET, this.operations.status);
+  #leave(file: KeyFile): void {
+    const mark = new Mark(this.#libc, "inherited", file.key);
+    const text = `id ${this.id}`;
+    if (!this.isOwner) {
+      file.unshare();
+      if (mark.read() !== text || !file.isSole()) return;
+    } else if (!file.isSole()) {
+      this.#offer(mark, text);
+      // The others may have left before they could see it.
+      if (!file.isSole()) return;
     }
-    if (!isLocked) file.flock(LOCK_UN);
-    return isFound;
+    mark.clear();
+    this.#remove(this.#isSegmentUnused());
   }
 
-  /** Sets a mode bit in the status that was just read; `false` if this user may not. */
-  #mark(bit: number): boolean {
-    if ((this.operations.mode & bit) !== 0) return true;
-    this.operations.mode |= bit;
-    if (this.#libc.c.semctl(this.id, 0, IPC_SET, this.operations.status) === 0) return true;
-    return this.#libc.errno() !== EPERM;
+  /** Sets the mark for the last of us; without one, which a full disk can prevent, the semaphore stays. */
+  #offer(mark: Mark, text: string): void {
+    try {
+      mark.set(text);
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+    }
   }
 
-  #isOffered(file: KeyFile): boolean {
-    file.flock(LOCK_UN);
-    return this.#readStatus() && (this.operations.mode & INHERITED) !== 0;
+  /** Whether nobody relies on the key file of the segment whose lock this may be. */
+  #isSegmentUnused(): boolean {
+    if (this.#path.isNative) return true; // it is the same
+    const path = { ...this.#path, path: segmentPath(this.nativeKey) };
+    const segment = KeyFile.open(this.#libc, path);
+    const isUnused = segment === null || segment.isSole();
+    segment?.close();
+    return isUnused;
   }
 
   /** `false` if there is no such semaphore any more. */

@@ -1,6 +1,6 @@
-import { Failure } from "./errno.ts";
 import { SECTION_MS } from "./pause.ts";
 import type { KeyFile } from "./systemv_key_file.ts";
+import type { Mark } from "./systemv_marks.ts";
 import type { SystemVSegments } from "./systemv_segment.ts";
 import type { Lock } from "./types.ts";
 
@@ -10,16 +10,40 @@ export class Traces {
   readonly file: KeyFile;
   readonly #system: SystemVSegments;
   readonly #lock: Lock | null;
+  /** Says that the segment is not filled yet, where others can find it already. */
+  #mark: Mark | null;
+  #isDiscarded = false;
 
-  constructor(system: SystemVSegments, id: number, file: KeyFile, lock: Lock | null) {
+  constructor(
+    system: SystemVSegments,
+    id: number,
+    file: KeyFile,
+    lock: Lock | null,
+    mark: Mark | null = null,
+  ) {
     this.#system = system;
     this.id = id;
     this.file = file;
     this.#lock = lock;
+    this.#mark = mark;
+  }
+
+  /** The segment is filled. */
+  unmark(): void {
+    this.#mark?.clear();
+    this.#mark = null;
+  }
+
+  /** Removes what nobody else has found; the lock is the caller's. */
+  discard(): void {
+    this.#system.remove(this.id);
+    this.file.unlink();
+    this.#isDiscarded = true;
   }
 
   /** As `Segment.leave`. */
   leave(held: boolean, wait: boolean, ending = false): void {
+    if (this.#isDiscarded) return this.file.close();
     try {
       for (let locked = held; !this.#leaveOnce(locked, wait, ending); locked = false);
     } finally {
@@ -35,32 +59,17 @@ export class Traces {
     if (!locked && lock !== null) {
       if (!this.#isUnused()) return true;
       locked = wait
-        ? this.#enter(lock)
-        : lock.acquire(SECTION_MS) || ending && lock.isHeldHere() || this.#leaveToHolder(lock);
-      if (!locked) return true;
+        ? this.#system.enter(lock, () => !this.#isUnused())
+        : lock.acquire(SECTION_MS) || ending && lock.isHeldHere();
+      if (!locked) return true; // its holder looks whether somebody has left meanwhile
     }
     // Whoever holds the lock may be about to attach, so what counts is what is true under it.
     if (this.#isUnused()) {
       this.#remove();
       return true;
     }
-    lock?.bequeath(true);
+    lock?.bequeath(true, lock.isOwner && this.file.isSole());
     return lock === null || !this.#isUnused();
-  }
-
-  #enter(lock: Lock): boolean {
-    try {
-      return this.#system.enter(lock, () => !this.#isUnused());
-    } catch (error) {
-      if (error instanceof Failure && this.#leaveToHolder(lock)) return true;
-      throw error;
-    }
-  }
-
-  /** Marks it for whoever holds the lock, who looks when he has given it up; `true` if he has by now. */
-  #leaveToHolder(lock: Lock): boolean {
-    this.#system.markLeft(this.id);
-    return lock.acquire(0);
   }
 
   #isUnused(): boolean {
@@ -70,18 +79,22 @@ export class Traces {
 
   /**
    * Removes what belongs to the segment; the file last, so that who is killed in between leaves nothing
-   * that is not found. Qt also deletes a file that only lent its inode.
+   * that is not found. Qt also deletes a file that only lent its inode. The file stays for others who rely on it,
+   * such as processes of other containers.
    */
   #remove(): void {
+    this.unmark();
     const removed = this.#system.remove(this.id); // another user's can only be left
-    const mayUnlink = removed && (this.#lock !== null || this.file.created);
+    const isSole = removed && this.file.isSole();
+    // A chosen file goes with the object that made it, and no other.
+    const mayUnlink = isSole && (this.file.created || !this.file.isNative && this.#lock !== null);
     let replaced = mayUnlink && this.file.unlink(true) === "replaced";
     // By the file of the lock alone, if that is of the same name and was made again.
     if (replaced && this.#lock !== null && this.file.isNative) {
       replaced = this.#system.hasSegment(this.#lock);
     }
     // Or else another segment has the name now, and the same lock.
-    if (removed && !replaced) this.#lock?.remove();
+    if (removed && !replaced) this.#lock?.remove(isSole);
     else this.#lock?.release();
   }
 }

@@ -34,11 +34,24 @@ export interface Lock extends Semaphore {
    */
   recover(stale: () => boolean, timeoutMs: number): boolean;
   /**
+   * Asked by a lock that has to be made, though its segment may be in use: then those who use it may have the
+   * lock still, and only its key file was deleted.
+   */
+  isSegmentUsed?: (() => boolean) | null;
+  /**
+   * Removes the lock for everybody, who make it again if they need it.
+   *
+   * @param isSole whether no other process relies on the key files, so that they may be deleted
+   */
+  remove(isSole?: boolean): void;
+  /**
    * Leaves it to those who stay, unlocked if it is `held`. Its maker removes it if nobody holds it, as
    * Qt does: whoever needs it next makes it again and owns it. Otherwise it would stay for ever if the
    * last one out is Qt, which removes only what it made.
+   *
+   * @param isSole as for `remove`
    */
-  bequeath(held: boolean): void;
+  bequeath(held: boolean, isSole?: boolean): void;
 }
 
 /** An attached segment. */
@@ -80,6 +93,8 @@ export interface OpenRequest {
    * held.
    */
   readonly initialize: ((segment: Segment) => void) | null;
+  /** Ends the use of a segment that was initialized, but whose name another program has taken meanwhile. */
+  readonly discard?: () => void;
 }
 
 /**

@@ -1,0 +1,19 @@
+import { IPC_RMID } from "./constants.ts";
+import type { Libc } from "./libc.ts";
+import { KeyFile, keyFilePath, removingPath } from "./systemv_key_file.ts";
+
+/**
+ * Removes the semaphore of a key file that was retired, by a process that was killed before it could remove the
+ * semaphore: the name of the file is this module's, and shows that the semaphore is of no more use to anybody.
+ */
+export function removeRetired(libc: Libc, path: string): void {
+  const file = KeyFile.open(libc, keyFilePath(removingPath(path)));
+  if (file === null) return;
+  // Whoever is about to remove it has LOCK_EX.
+  if (file.isSole()) {
+    const id = libc.c.semget(file.key, 1, 0);
+    if (id !== -1) libc.c.semctl(id, 0, IPC_RMID, 0n);
+    file.unlink();
+  }
+  file.close();
+}
