@@ -98,6 +98,8 @@ export class KeyFile {
   readonly created: boolean;
   /** Since when it may be there, in ms since 1970 by this system's clock, if this call made it. */
   readonly #since: number;
+  readonly #inode: number;
+  readonly #device: number;
   /** When it was made or linked last, in seconds since 1970 by the clock of the file system. */
   readonly #changed: number;
   /** The semaphore that was found to be this user's, so that it is not looked at again. */
@@ -128,6 +130,8 @@ export class KeyFile {
     this.#path = path;
     this.#fd = fd;
     this.key = keyOf(status, projectId);
+    this.#inode = status.inode;
+    this.#device = status.device;
     this.#changed = status.changed;
     this.#since = since;
     this.created = created;
@@ -283,21 +287,16 @@ export class KeyFile {
     return !this.created && Math.abs(Date.now() / 1000 - this.#changed) < NEW_SECONDS;
   }
 
-  /** Whether the path still leads to this key, and so newcomers find what we use. */
+  /** Whether the path still leads to this file, and so newcomers find what we use. */
   isCurrent(): boolean {
     return this.#currentStatus() !== null;
   }
 
-  /** About the file, `null` if the path does not lead to this key any more. */
+  /** About the file, `null` if the path does not lead to it any more: it was deleted, or retired. */
   #currentStatus(): FileStatus | null {
-    const own = this.#libc.fileStatus(this.#fd);
-    if (typeof own === "number") return null;
-    // Nobody else may rename a file of this user's, but anybody may have deleted it for him. A second
-    // name is one that somebody was killed before he could delete it.
-    if (!this.isNative && own.links < 2) return own.links === 1 ? own : null;
     const status = this.#libc.pathStatus(this.#path, this.isNative);
-    const isSame = typeof status === "object" && keyOf(status, this.#projectId) === this.key;
-    return isSame ? own : null;
+    if (typeof status === "number") return null;
+    return status.inode === this.#inode && status.device === this.#device ? status : null;
   }
 
   /** Whether {@linkcode KeyFile.retire} has taken its name. */

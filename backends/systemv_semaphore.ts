@@ -52,9 +52,6 @@ const RECOVERY_MS = 2 * SLICE_MS + 100;
 
 /** How long another process may have LOCK_EX of a key file that it is deleting, in ms. */
 const DELETION_MS = 50;
-/** The names of semaphores that this process made lately. */
-const made = new Set<string>();
-const MADE_MAX = 100;
 
 /** What `semop` fails with, besides what it is made again for. Any other error is first taken for one of the runtime. */
 const OWN_ERRORS = new Set([ENOMEM, EACCES, EINVAL, EFBIG, ENOSPC, ERANGE, EIDRM]);
@@ -158,21 +155,13 @@ class SystemVSemaphore implements Lock {
   #keyFile(): KeyFile {
     const file = KeyFile.create(this.#libc, this.#path);
     if (!file.created) return file;
-    if (this.#isFirst()) removeRetired(this.#libc, this.nativeKey);
+    if (!this.#path.isNative) removeRetired(this.#libc, this.nativeKey);
     if (!this.isSegmentUsed?.()) return file;
     const lost = lostLockFile(this.#libc, this.#path);
     if (lost === null) return file;
     file.unlink();
     file.close();
     return lost;
-  }
-
-  /** Whether this process has not made a semaphore with this name before, as far as it remembers. */
-  #isFirst(): boolean {
-    if (this.#path.isNative || made.has(this.nativeKey)) return false;
-    if (made.size >= MADE_MAX) made.clear();
-    made.add(this.nativeKey);
-    return true;
   }
 
   /** `null` if somebody made or removed the semaphore at the same time. */
@@ -202,8 +191,8 @@ class SystemVSemaphore implements Lock {
     const owner = make || mode === SystemSemaphoreMode.Create;
     const result = owner ? this.#initialize(id, make) : "open";
     if (result === null) return null;
-    if (make && !file.created && !file.isCurrent()) {
-      // Another program deleted the key file after we looked it up: nobody else will find this one.
+    if (make && !file.isCurrent()) {
+      // The key file was deleted after we looked it up or made it: nobody else will find this one.
       c.semctl(id, 0, IPC_RMID, 0n);
       return null;
     }
@@ -480,8 +469,9 @@ class SystemVSemaphore implements Lock {
     const isAlone = this.guard && !isNative ? file.isSole() : isSole;
     const found = c.semget(file.key, 1, 0);
     const isReplaced = found !== -1 && found !== this.id; // another program removed it, and a third made one
-    const isToStay = this.guard && (!this.#isOwn() || !isAlone && file.isSemaphoreUsed());
-    if (isReplaced || isToStay) {
+    const isUsed = this.guard && !isAlone && file.isSemaphoreUsed();
+    if (isUsed) this.#offer(new Mark(this.#libc, "inherited", file.key));
+    if (isReplaced || isUsed || this.guard && !this.#isOwn()) {
       if (this.guard) this.release();
       return this.#drop();
     }
@@ -515,12 +505,11 @@ class SystemVSemaphore implements Lock {
 
   #leave(file: KeyFile): void {
     const mark = new Mark(this.#libc, "inherited", file.key);
-    const text = `id ${this.id}`;
     if (!this.isOwner) {
       file.unshare();
-      if (mark.read() !== text || !file.isSole()) return;
+      if (mark.read() !== this.#markText || !file.isSole()) return;
     } else if (!file.isSole()) {
-      this.#offer(mark, text);
+      this.#offer(mark);
       // The others may have left before they could see it.
       if (!file.isSole()) return;
     }
@@ -528,10 +517,14 @@ class SystemVSemaphore implements Lock {
     this.#remove(this.#isSegmentUnused());
   }
 
+  get #markText(): string {
+    return `id ${this.id}`;
+  }
+
   /** Sets the mark for the last of us; without one, which a full disk can prevent, the semaphore stays. */
-  #offer(mark: Mark, text: string): void {
+  #offer(mark: Mark): void {
     try {
-      mark.set(text);
+      mark.set(this.#markText);
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
     }
@@ -540,11 +533,17 @@ class SystemVSemaphore implements Lock {
   /** Whether nobody relies on the key file of the segment whose lock this may be. */
   #isSegmentUnused(): boolean {
     if (this.#path.isNative) return true; // it is the same
-    const path = { ...this.#path, path: segmentPath(this.nativeKey) };
-    const segment = KeyFile.open(this.#libc, path);
-    const isUnused = segment === null || segment.isSole();
-    segment?.close();
-    return isUnused;
+    try {
+      const path = { ...this.#path, path: segmentPath(this.nativeKey) };
+      const segment = KeyFile.open(this.#libc, path);
+      const isUnused = segment === null || segment.isSole();
+      segment?.close();
+      return isUnused;
+    } catch (error) {
+      // A name that is too long for a segment, or a file that is another user's.
+      if (error instanceof Failure) return error.code === "KeyError";
+      throw error;
+    }
   }
 
   /** `false` if there is no such semaphore any more. */

@@ -1,4 +1,4 @@
-import { SECTION_MS } from "./pause.ts";
+import { SECTION_MS, sleep } from "./pause.ts";
 import type { KeyFile } from "./systemv_key_file.ts";
 import type { Mark } from "./systemv_marks.ts";
 import type { SystemVSegments } from "./systemv_segment.ts";
@@ -45,6 +45,8 @@ export class Traces {
   leave(held: boolean, wait: boolean, ending = false): void {
     if (this.#isDiscarded) return this.file.close();
     try {
+      // First: whoever finds the segment unused, and this process still relying on the file, leaves that to it.
+      this.file.unshare();
       for (let locked = held; !this.#leaveOnce(locked, wait, ending); locked = false);
     } finally {
       this.#lock?.close();
@@ -72,6 +74,15 @@ export class Traces {
     return lock === null || !this.#isUnused();
   }
 
+  /** Whether nobody relies on the key file, but for processes that are ending: the kernel closes their files last. */
+  #isSole(): boolean {
+    for (let waited = 0; waited < SECTION_MS; waited++) {
+      if (this.file.isSole()) return true;
+      sleep(1);
+    }
+    return false;
+  }
+
   #isUnused(): boolean {
     const status = this.#system.status(this.id);
     return status === null ? !this.#system.exists(this.file) : status.attached === 0;
@@ -85,7 +96,7 @@ export class Traces {
   #remove(): void {
     this.unmark();
     const removed = this.#system.remove(this.id); // another user's can only be left
-    const isSole = removed && this.file.isSole();
+    const isSole = removed && this.#isSole();
     // A chosen file goes with the object that made it, and no other.
     const mayUnlink = isSole && (this.file.created || !this.file.isNative && this.#lock !== null);
     let replaced = mayUnlink && this.file.unlink(true) === "replaced";

@@ -1,7 +1,7 @@
 /** What the tests share: real processes with deadlines, unique keys, and looking at what is left. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import process from "node:process";
 import { createInterface } from "node:readline";
@@ -350,7 +350,8 @@ export function ipcObjects(): string[] {
       hashes.has(/([0-9a-f]{40})(_[a-z]+)?$/.exec(name)?.[1] ?? "");
     return objectNames().filter(isOwn);
   }
-  const files = readdirSync(keyFolder).filter((name) => name.startsWith("qipc_"));
+  const files = readdirSync(keyFolder)
+    .filter((name) => name.startsWith("qipc_") && !name.startsWith(chosenFile));
   if (isDarwin) {
     const ids = (["shm", "sem"] as const).flatMap((name) =>
       ipcsRows(name).map((row) => `${name} ${row[`${name}id`]}`)
@@ -361,6 +362,20 @@ export function ipcObjects(): string[] {
     readFileSync(`/proc/sysvipc/${name}`, "utf8").trim().split("\n").slice(1)
       .map((line) => `${name} ${line.trim().split(/\s+/)[column]}`);
   return [...table("shm", 1), ...table("sem", 1), ...files, ...posixObjects()];
+}
+
+/**
+ * What the names of key files begin with that the tests have chosen. Such a file goes with the object that made it, and
+ * stays if that is not the last one.
+ */
+const chosenFile = "qipc_chosen ";
+
+function removeChosenFiles(): void {
+  if (isWindows) return;
+  for (const name of readdirSync(keyFolder)) {
+    const isOwn = name.startsWith(`${chosenFile}${process.pid} `);
+    if (isOwn) rmSync(keyFolder + name, { force: true });
+  }
 }
 
 const posixFolder = "/dev/shm";
@@ -390,6 +405,7 @@ export function leaveNothingBehind(): void {
     const deadline = Date.now() + 5000;
     while (left().length > 0 && Date.now() < deadline) await delay(10);
     if (left().length > 0) throw new Error(`left behind: ${left().join(", ")}`);
+    removeChosenFiles();
   });
   after(() => {
     for (const agent of running) agent.child.kill("SIGKILL");
