@@ -1,12 +1,5 @@
 import { AccessMode } from "../errors.ts";
-import {
-  _SC_PAGESIZE,
-  IPC_CREAT,
-  IPC_EXCL,
-  IPC_RMID,
-  IPC_SET,
-  SHMID_DS,
-} from "./constants.ts";
+import { _SC_PAGESIZE, IPC_CREAT, IPC_EXCL, IPC_RMID, IPC_SET, SHMID_DS } from "./constants.ts";
 import { EACCES, EEXIST, failure } from "./errno.ts";
 import type { KeyFileInfo, SegmentInfo, SemaphoreInfo } from "./inventory.ts";
 import type { Libc } from "./libc.ts";

@@ -380,6 +380,7 @@ export class KeyFile {
 
   /** Says that this object uses the semaphore of the key, until it is closed. */
   noteSemaphoreUse(): void {
+    this.#isKeepable = false; // closing it ends that
     shareByte(this.#libc, this.#fd, this.#projectId);
   }
 

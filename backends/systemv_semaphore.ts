@@ -1,11 +1,5 @@
 import { SystemSemaphoreMode } from "../errors.ts";
-import {
-  IPC_CREAT,
-  IPC_EXCL,
-  IPC_RMID,
-  IPC_STAT,
-  SEM_UNDO,
-} from "./constants.ts";
+import { IPC_CREAT, IPC_EXCL, IPC_RMID, IPC_STAT, SEM_UNDO } from "./constants.ts";
 import {
   EACCES,
   EAGAIN,
@@ -480,6 +474,7 @@ class SystemVSemaphore implements Lock {
       if (!isNative) file.retire();
       else if (file.created) file.unlink();
     }
+    if (isNative) new Mark(this.#libc, "inherited", file.key).clear(); // of a semaphore that was its owner
     if (c.semctl(this.id, 0, IPC_RMID, 0n) === -1 && this.guard) this.release();
     if (file.isRetired) file.unlink();
     this.#drop();
