@@ -8,21 +8,32 @@
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { Libc } from "./backends/libc.ts";
-import { details, listing, paint, type Style } from "./cli_table.ts";
+import { details, listing, paint, printable, type Style } from "./cli_table.ts";
 import { selectFfi } from "./ffi/mod.ts";
-import { cleanup, type CleanupResult, inspect, type Inventory, type Removal } from "./inspect.ts";
-import { platformSafeName } from "./native_ipc_key.ts";
+import {
+  belongsTo,
+  cleanup,
+  type CleanupResult,
+  inspect,
+  type Inventory,
+  type KeyFileInfo,
+  type Removal,
+  type SegmentInfo,
+  type SemaphoreInfo,
+} from "./inspect.ts";
 
 const HELP = `Shows and tidies up the shared memory of this module and of Qt.
 
 Usage: shared-memory list                  what there is
        shared-memory show KEY              all about one: KEY is as a program gives it to SharedMemory
                                            or SystemSemaphore, or a key file
-       shared-memory cleanup [--dry-run] [--orphans]
-                                           removes what is stale and yours, and only that
+       shared-memory cleanup [KEY...] [--dry-run] [--orphans]
+                                           removes what is stale and yours, and only that; with
+                                           KEYs only what belongs to them
 
 Options:
   --json      for programs: sizes in bytes, everything that is known
+  --all-users let list and show tell of other users' objects too
   --dry-run   only say what cleanup would remove
   --orphans   let cleanup also remove stale segments that no key file leads to (programs with another
               TMPDIR may have theirs elsewhere), and POSIX objects that other programs made
@@ -38,7 +49,8 @@ class UsageError extends Error {}
 
 interface Command {
   readonly name: "list" | "show" | "cleanup";
-  readonly key: string;
+  readonly keys: readonly string[];
+  readonly allUsers: boolean;
   readonly dryRun: boolean;
   readonly orphans: boolean;
   readonly json: boolean;
@@ -48,19 +60,22 @@ interface Command {
 function parse(args: string[]): Command | null {
   const { values, positionals } = parsed(args);
   if (values.help) return null;
-  const [name, key, ...more] = positionals;
+  const [name, ...keys] = positionals;
   if (name === undefined) throw new UsageError("Give a command: list, show KEY or cleanup");
   if (name !== "list" && name !== "show" && name !== "cleanup") {
     throw new UsageError(`There is no command "${name}"`);
   }
-  if (name === "show" && !key) throw new UsageError("show takes a KEY");
-  const [extra] = name === "show" ? more : key === undefined ? [] : [key];
+  if (name === "show" && !keys[0]) throw new UsageError("show takes a KEY");
+  const extra = name === "cleanup" ? undefined : keys[name === "show" ? 1 : 0];
   if (extra !== undefined) throw new UsageError(`Unexpected "${extra}"; quote a key with spaces`);
+  if (name === "cleanup" && keys.includes("")) throw new UsageError("A KEY is empty");
   const dryRun = values["dry-run"] ?? false;
   if (dryRun && name !== "cleanup") throw new UsageError("--dry-run is for cleanup");
   const orphans = values.orphans ?? false;
   if (orphans && name !== "cleanup") throw new UsageError("--orphans is for cleanup");
-  return { name, key: key ?? "", dryRun, orphans, json: values.json ?? false };
+  const allUsers = values["all-users"] ?? false;
+  if (allUsers && name === "cleanup") throw new UsageError("--all-users is for list and show");
+  return { name, keys, allUsers, dryRun, orphans, json: values.json ?? false };
 }
 
 function parsed(args: string[]) {
@@ -70,6 +85,7 @@ function parsed(args: string[]) {
       allowPositionals: true,
       options: {
         json: { type: "boolean" },
+        "all-users": { type: "boolean" },
         "dry-run": { type: "boolean" },
         orphans: { type: "boolean" },
         help: { type: "boolean", short: "h" },
@@ -81,14 +97,15 @@ function parsed(args: string[]) {
 }
 
 /** Returns the exit code. */
-function run({ name, key, dryRun, orphans, json }: Command): number {
+function run({ name, keys, allUsers, dryRun, orphans, json }: Command): number {
   if (name === "cleanup") {
-    const result = cleanup({ dryRun, orphans });
+    const result = cleanup({ dryRun, orphans, ...(keys.length > 0 ? { keys } : {}) });
     if (json) printJson(result);
     else report(result, dryRun);
     return result.failed.length > 0 ? 1 : 0;
   }
-  const all = inspect();
+  const all = inspect({ allUsers });
+  const [key = ""] = keys;
   const inventory = name === "show" ? only(all, key) : all;
   const { segments, semaphores, keyFiles } = inventory;
   const isEmpty = segments.length + semaphores.length + keyFiles.length === 0;
@@ -96,19 +113,16 @@ function run({ name, key, dryRun, orphans, json }: Command): number {
   else if (name === "list") console.log(listing(inventory, style()));
   else if (!isEmpty) console.log(details(inventory, style()));
   if (name === "list" || !isEmpty) return 0;
-  console.error(`There is nothing of the key "${key}" in ${all.folder}`);
+  console.error(printable(`There is nothing of the key "${key}" in ${all.folder}`));
   return 1;
 }
 
-/** What belongs to a key, or to a key file that is named with or without its folder. */
+/** What belongs to a key. */
 function only({ folder, segments, semaphores, keyFiles }: Inventory, key: string): Inventory {
-  const hash = platformSafeName(key, "").slice(-40);
-  const isWanted = ({ keyFile }: { keyFile: string | null }) =>
-    keyFile !== null &&
-    (keyFile.endsWith(hash) || keyFile === key || keyFile.endsWith(`/${key}`));
+  const isWanted = (one: SegmentInfo | SemaphoreInfo | KeyFileInfo) => belongsTo(one, key);
   return {
     folder,
-    segments: segments.filter((one) => isWanted(one) || one.lock !== null && isWanted(one.lock)),
+    segments: segments.filter(isWanted),
     semaphores: semaphores.filter(isWanted),
     keyFiles: keyFiles.filter(isWanted),
   };
@@ -118,8 +132,10 @@ function report({ removed, failed }: CleanupResult, dryRun: boolean): void {
   const name = ({ kind, id, keyFile }: Removal) =>
     [kind, id, keyFile].filter((part) => part !== null).join(" ");
   const done = paint(dryRun ? "would remove" : "removed", "yellow", style());
-  for (const one of removed) console.log(`${done} ${name(one)}: ${one.reason}`);
-  for (const one of failed) console.error(`could not remove ${name(one)}: ${one.reason}`);
+  for (const one of removed) console.log(`${done} ${printable(`${name(one)}: ${one.reason}`)}`);
+  for (const one of failed) {
+    console.error(printable(`could not remove ${name(one)}: ${one.reason}`));
+  }
   if (removed.length + failed.length === 0) console.log("Nothing is stale.");
 }
 

@@ -139,7 +139,59 @@ function section<T extends Thing>(
   const full = table((path) => path);
   const cells = lineWidth(full) <= style.width ? full : table(shortened);
   const count = things.length === 1 ? `1 ${title}` : `${things.length} ${title}s`;
-  return [paint(count, "bold", style), ...lines(cells, style)].join("\n");
+  const shown = lineWidth(cells) <= style.width ? lines(cells, style) : narrow(cells, style);
+  return [paint(count, "bold", style), ...shown].join("\n");
+}
+
+/** What a narrow terminal does without first; `show` has it. */
+const LEAST_NEEDED = ["MODE", "CREATOR", "OWNER", "LAST", "ID"];
+
+/** A table that is too wide: the state of each thing stands below its row, and some columns are left out. */
+function narrow(rows: readonly (readonly Cell[])[], style: Style): string[] {
+  let shown = rows.map((row) => row.slice(0, -1));
+  for (const name of LEAST_NEEDED) {
+    const at = shown[0]!.findIndex(({ text }) => text === name);
+    if (at >= 0 && lineWidth(shown) > style.width) shown = shown.map((row) => row.toSpliced(at, 1));
+  }
+  const [heading, ...others] = lines(shown, style);
+  return [
+    heading!,
+    ...others.flatMap((line, i) => {
+      const { text, color } = rows[i + 1]!.at(-1)!;
+      return [
+        line,
+        ...wrapped(printable(text), style.width - 6).map((part) =>
+          `      ${paint(part, color, style)}`
+        ),
+      ];
+    }),
+  ];
+}
+
+/** Text in lines of at most `width` characters, cut between words where that can be. */
+function wrapped(text: string, width: number): string[] {
+  const found: string[] = [];
+  let line = "";
+  for (
+    const word of text.split(" ").flatMap((word) =>
+      word.match(new RegExp(`.{1,${width}}`, "gu")) ?? []
+    )
+  ) {
+    if (line !== "" && line.length + 1 + word.length > width) {
+      found.push(line);
+      line = "";
+    }
+    line = line === "" ? word : `${line} ${word}`;
+  }
+  return [...found, line];
+}
+
+/** Text without what a terminal would obey or show in another order: anybody may name a file so. */
+export function printable(text: string): string {
+  return text.replace(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu,
+    (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`,
+  );
 }
 
 function block(thing: Thing, more: readonly [string, Cell][], style: Style): string {
@@ -161,7 +213,8 @@ function block(thing: Thing, more: readonly [string, Cell][], style: Style): str
 }
 
 /** Rows as lines, their cells aligned. */
-function lines(rows: readonly (readonly Cell[])[], style: Style): string[] {
+function lines(cells: readonly (readonly Cell[])[], style: Style): string[] {
+  const rows = cells.map((row) => row.map((cell) => ({ ...cell, text: printable(cell.text) })));
   const widths = columnWidths(rows);
   return rows.map((row) => {
     const cells = row.map(({ text, color, right }, column) => {

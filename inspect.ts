@@ -20,6 +20,7 @@ import { Failure } from "./backends/errno.ts";
 import { defaultInspection } from "./backends/inspection.ts";
 import type { Inventory, KeyFileInfo, SegmentInfo, SemaphoreInfo } from "./backends/inventory.ts";
 import { SharedMemoryException } from "./errors.ts";
+import { platformSafeName } from "./native_ipc_key.ts";
 
 export type {
   Inventory,
@@ -52,10 +53,18 @@ export interface CleanupResult {
   readonly failed: readonly Removal[];
 }
 
+/** What {@linkcode inspect} is to look at. */
+export interface InspectOptions {
+  /** Also list what belongs to other users. */
+  readonly allUsers?: boolean | undefined;
+}
+
 /** How {@linkcode cleanup} is to go about it. */
 export interface CleanupOptions {
   /** Only say what would be removed. */
   readonly dryRun?: boolean | undefined;
+  /** Only what belongs to these keys or key files, as {@linkcode belongsTo} says; all if left out. */
+  readonly keys?: readonly string[] | undefined;
   /**
    * Also remove stale segments that no key file leads to: its file was deleted, and the memory is lost;
    * or it lies in another folder, where programs with another `TMPDIR` may yet look for the segment. And
@@ -65,13 +74,15 @@ export interface CleanupOptions {
 }
 
 /**
- * Looks at what there is: the segments of all users with a key file in `TMPDIR` or else `/tmp`, this
- * user's that have none but may be Qt's, what is left of others, and this user's POSIX objects in `/dev/shm`.
- * It changes nothing, and takes no lock.
+ * Lists what there is of this user's: the segments and semaphores with a key file in `TMPDIR` or else `/tmp`, those
+ * that have none but may be Qt's, what is left of others, and POSIX objects in `/dev/shm`. It changes nothing, and
+ * takes no lock, but for a moment `flock` of files that seem to be stale, to know whether a process that cannot be
+ * seen uses them.
  *
  * What is being made or removed at this moment may be listed incompletely. On Linux, to be called as
  * often as you like: it reads `/proc` and the folder.
  *
+ * @param options with `allUsers`, what belongs to other users is listed too
  * @throws {SharedMemoryException} `KeyError` if there is no such folder, `PermissionDenied` or another
  * error if the folder or `/proc` cannot be read
  * @throws {UnsupportedError} on other systems than Linux
@@ -84,9 +95,9 @@ export interface CleanupOptions {
  * console.log(stale.map(({ size, creator }) => `${size} bytes of process ${creator?.pid}`));
  * ```
  */
-export function inspect(): Inventory {
+export function inspect({ allUsers = false }: InspectOptions = {}): Inventory {
   try {
-    return defaultInspection().inventory();
+    return defaultInspection().inventory(allUsers);
   } catch (error) {
     throw exception("inspect", error);
   }
@@ -115,18 +126,44 @@ export function inspect(): Inventory {
  * console.log(removed.length, failed.length);
  * ```
  */
-export function cleanup({ dryRun = false, orphans = false }: CleanupOptions = {}): CleanupResult {
+export function cleanup(
+  { dryRun = false, orphans = false, keys }: CleanupOptions = {},
+): CleanupResult {
   const { segments, semaphores, keyFiles } = inspect();
   const removed: Removal[] = [];
   const failed: Removal[] = [];
   // In this order: a key file may be that of a segment whose lock is a stale semaphore here.
   for (const thing of [...segments, ...semaphores, ...keyFiles]) {
     if (!thing.stale || !thing.isOwn || thing.orphan && !orphans) continue;
+    if (keys !== undefined && !keys.some((key) => belongsTo(thing, key))) continue;
     const problem = dryRun ? null : remove(thing);
     if (problem === null) removed.push(removal(thing, thing.reason));
     else failed.push(removal(thing, problem));
   }
   return { removed, failed };
+}
+
+/**
+ * Whether something belongs to a key.
+ *
+ * @param thing a segment, a semaphore or a key file that {@linkcode inspect} has listed
+ * @param key as a program gives it to `SharedMemory` or `SystemSemaphore`, or the key file, with or without its folder
+ *
+ * @example
+ * ```ts
+ * import { belongsTo, inspect } from "./inspect.ts";
+ *
+ * console.log(inspect().segments.filter((segment) => belongsTo(segment, "orders")));
+ * ```
+ */
+export function belongsTo(
+  thing: SegmentInfo | SemaphoreInfo | KeyFileInfo,
+  key: string,
+): boolean {
+  const hash = platformSafeName(key, "").slice(-40);
+  const isIts = (file: string | null) =>
+    file !== null && (file.endsWith(hash) || file === key || file.endsWith(`/${key}`));
+  return isIts(thing.keyFile) || thing.kind === "segment" && isIts(thing.lock?.keyFile ?? null);
 }
 
 /** Returns what prevented it. */

@@ -23,9 +23,9 @@ class AllInspection implements Inspection {
     this.#posix = new PosixInspection(libc, new PosixLibrary(libc).semaphorePrefix);
   }
 
-  inventory(): Inventory {
-    const systemV = this.#systemV.inventory();
-    const posix = this.#posix.inventory();
+  inventory(allUsers: boolean): Inventory {
+    const systemV = this.#systemV.inventory(allUsers);
+    const posix = this.#posix.inventory(allUsers);
     return {
       folder: systemV.folder,
       segments: [...systemV.segments, ...posix.segments],

@@ -33,7 +33,7 @@ export interface ThingInfo {
   readonly stale: boolean;
   /** Whether it is removed only on request: no key file leads to it, or another program made it. */
   readonly orphan: boolean;
-  /** Why it is stale, or why not, in words. */
+  /** Why it is stale, or why not, in words. What is not known to be stale is not. */
   readonly reason: string;
 }
 
@@ -111,7 +111,8 @@ export interface Inventory {
 
 /** How a backend finds out what there is, and removes what is stale. Every method throws `Failure`. */
 export interface Inspection {
-  inventory(): Inventory;
+  /** @param allUsers whether other users' objects are wanted too */
+  inventory(allUsers: boolean): Inventory;
   /** Removes something stale of this user's. Returns why not if it turns out that it is in use. */
   remove(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): string | null;
 }

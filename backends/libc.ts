@@ -6,6 +6,8 @@ import {
   DIRENT,
   O_RDONLY,
   PROC_PID_INIT_INO,
+  S_IFMT,
+  S_IFREG,
   STATX,
   STATX_BASIC_STATS,
   SYS_STATX,
@@ -16,7 +18,7 @@ import {
   VM_FLAGS_ANYWHERE,
   VM_INHERIT_SHARE,
 } from "./darwin_constants.ts";
-import { EAGAIN, EINTR, ESRCH, failure, swapErrno } from "./errno.ts";
+import { EAGAIN, EINTR, ENOENT, ESRCH, failure, swapErrno } from "./errno.ts";
 import { constantsOf, type SystemConstants } from "./system.ts";
 import { loadFunctions } from "./variadic.ts";
 
@@ -334,7 +336,25 @@ export class Libc {
     return typeof bytes === "number" ? bytes : decoder.decode(bytes);
   }
 
-  /** What is in a file, or the errno. */
+  /** The first bytes of a plain file that anybody may have made, or the errno; ENOENT if it is another kind of file. */
+  readStart(path: string, bytes: number): Uint8Array<ArrayBuffer> | number {
+    const { O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK } = this.constants;
+    const flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW[this.arch]!;
+    const fd = this.open(cString(path), flags);
+    if (fd < 0) return -fd;
+    try {
+      const status = this.fileStatus(fd);
+      if (typeof status === "number") return status;
+      if ((status.mode & S_IFMT) !== S_IFREG) return ENOENT;
+      const found = new Uint8Array(bytes);
+      const count = this.c.read(fd, found, BigInt(bytes));
+      return count === FAILED ? this.errno() : found.slice(0, Number(count));
+    } finally {
+      this.c.close(fd);
+    }
+  }
+
+  /** What is in a file of the kernel's, or the errno. */
   readBytes(path: string): Uint8Array<ArrayBuffer> | number {
     const fd = this.open(cString(path), O_RDONLY | this.constants.O_CLOEXEC);
     if (fd < 0) return -fd;

@@ -37,6 +37,8 @@ import { isShared } from "./types.ts";
 
 /** Where `shm_open` and `sem_open` of every C library of Linux have their objects. */
 export const FOLDER = "/dev/shm/";
+/** The bits of a mode for programs. */
+const OTHER_BITS = 0o6111;
 /** How long to wait for somebody who is removing an object of the name. */
 const OPEN_MS = 5000;
 
@@ -224,6 +226,15 @@ export class PosixFile {
     this.#libc.c.close(this.fd);
   }
 
+  /** Whether a process uses the object through this module, seen or not. */
+  static isUsed(libc: Libc, path: string): boolean {
+    const fd = openPath(libc, cString(path), O_RDONLY);
+    if (fd < 0) return false;
+    const isFree = flock(libc, fd, LOCK_EX | LOCK_NB);
+    libc.c.close(fd);
+    return !isFree;
+  }
+
   /** Removes an object of this module's, or `anyones`, that nobody uses; `false` if there is none. */
   static removeUnused(libc: Libc, name: PosixName, anyones = false): boolean {
     const fd = openPath(libc, cString(name.path), O_RDONLY);
@@ -255,9 +266,9 @@ function removeIfOurs(libc: Libc, name: PosixName, fd: number, anyones = false):
   return libc.c.unlink(path) === 0;
 }
 
-/** Whether this module made it. */
+/** Whether this module made it. `chmod 1777`, as of a folder, sets more than this bit. */
 export function isMarked({ mode }: FileStatus): boolean {
-  return (mode & S_ISVTX) !== 0;
+  return (mode & (S_ISVTX | OTHER_BITS)) === S_ISVTX;
 }
 
 function statusOf(libc: Libc, fd: number, { path }: PosixName): FileStatus {

@@ -1,5 +1,5 @@
 import { S_IFMT, S_IFREG } from "./constants.ts";
-import { ENOENT, failure } from "./errno.ts";
+import { ENOENT, ESRCH, failure } from "./errno.ts";
 import type {
   Inspection,
   Inventory,
@@ -23,8 +23,12 @@ interface Entry {
   readonly name: string;
   readonly path: string;
   readonly status: FileStatus;
-  /** The processes that use it: through this module, or have it mapped. */
+  /** The processes that use it: through this module, or have it mapped or open. */
   readonly users: readonly number[];
+  /** Whether somebody uses it through this module who cannot be seen. */
+  readonly isRelied: boolean;
+  /** Whether nothing can use it unseen, so far as another program made it. */
+  readonly areAllSeen: boolean;
 }
 
 /** The POSIX objects of this module's, and those with Qt's names. */
@@ -38,8 +42,8 @@ export class PosixInspection implements Inspection {
     this.#prefix = semaphorePrefix;
   }
 
-  inventory(): Inventory {
-    const entries = this.#entries();
+  inventory(allUsers: boolean): Inventory {
+    const entries = this.#entries(allUsers);
     const isSemaphore = ({ name, status }: Entry) =>
       this.#prefix === "" ? status.bytes === SEM_BYTES : name.startsWith(this.#prefix);
     const semaphores = new Map(
@@ -73,39 +77,73 @@ export class PosixInspection implements Inspection {
     return PosixFile.removeUnused(this.#libc, name, orphan);
   }
 
-  #entries(): Entry[] {
+  #entries(allUsers: boolean): Entry[] {
     const names = this.#libc.readFolder(FOLDER);
     if (names === ENOENT) return [];
     if (typeof names === "number") throw failure("opendir", names, {}, FOLDER);
     const locked = readSharedLocks(this.#libc);
+    const user = this.#libc.c.geteuid();
     const found = names.flatMap((name) => {
       const path = FOLDER + name;
       const status = this.#libc.pathStatus(cString(path), false);
       if (typeof status === "number" || (status.mode & S_IFMT) !== S_IFREG) return [];
+      if (status.uid !== user && !allUsers) return [];
       const isQts = name.includes(QT_SEGMENT) || name.includes(QT_SEMAPHORE);
       return isMarked(status) || isQts ? [{ name, path, status }] : [];
     });
     if (found.length === 0) return [];
-    const mapped = this.#mappedBy(found.map(({ path }) => path));
+    const { users, areAllSeen } = this.#users(found);
     return found.map((entry) => {
-      const pids = [...locked.get(entry.status.inode) ?? [], ...mapped.get(entry.path) ?? []];
-      return { ...entry, users: [...new Set(pids)].sort((a, b) => a - b) };
+      const pids = [...locked.get(entry.status.inode) ?? [], ...users.get(entry.path) ?? []];
+      const isRelied = pids.length === 0 && entry.status.uid === user &&
+        PosixFile.isUsed(this.#libc, entry.path);
+      return { ...entry, users: [...new Set(pids)].sort((a, b) => a - b), isRelied, areAllSeen };
     });
   }
 
-  /** Which processes have which of these files mapped, as far as this user may know. */
-  #mappedBy(paths: readonly string[]): Map<string, number[]> {
-    const processes = this.#libc.readFolder("/proc");
+  /** Which processes have which of these files mapped or open, and whether that is known of all processes. */
+  #users(files: readonly { path: string; status: FileStatus }[]) {
     const users = new Map<string, number[]>();
-    if (typeof processes === "number") return users;
-    for (const pid of processes.map(Number).filter(Number.isInteger)) {
-      const maps = this.#libc.readFile(`/proc/${pid}/maps`);
-      if (typeof maps === "number" || !maps.includes(FOLDER)) continue;
-      for (const path of paths) {
-        if (maps.includes(` ${path}\n`)) users.set(path, [...users.get(path) ?? [], pid]);
+    const processes = this.#libc.readFolder("/proc");
+    if (typeof processes === "number") return { users, areAllSeen: false };
+    const pids = processes.map(Number).filter(Number.isInteger);
+    // Without the first process, those of other users are hidden.
+    let areAllSeen = this.#libc.seesAllProcesses() && pids.includes(1);
+    for (const pid of pids) {
+      const used = this.#inodesOf(pid);
+      // The first process of the system may be hidden even from root; it uses no such objects.
+      if (used === null && pid !== 1) areAllSeen = false;
+      for (const { path, status } of files) {
+        if (used?.has(`${status.device} ${status.inode}`)) {
+          users.set(path, [...users.get(path) ?? [], pid]);
+        }
       }
     }
-    return users;
+    return { users, areAllSeen };
+  }
+
+  /** The files that a process has mapped or open, each as its device and inode; `null` if that is not known. */
+  #inodesOf(pid: number): Set<string> | null {
+    const found = new Set<string>();
+    const maps = this.#libc.readFile(`/proc/${pid}/maps`);
+    const descriptors = this.#libc.readFolder(`/proc/${pid}/fd`);
+    for (const result of [maps, descriptors]) {
+      // A process that has ended meanwhile uses nothing.
+      if (typeof result === "number") return isGone(result) ? found : null;
+    }
+    // address permissions offset major:minor inode path
+    for (const [, minor, inode] of String(maps).matchAll(/^\S+ \S+ \S+ \w+:(\w+) (\d+) /gm)) {
+      const low = Number(BigInt.asUintN(32, BigInt(inode!)));
+      found.add(`${parseInt(minor!, 16) & 0xff} ${low}`);
+    }
+    for (const descriptor of descriptors as string[]) {
+      const link = `/proc/${pid}/fd/${descriptor}`;
+      const text = this.#libc.readLink(link);
+      if (typeof text !== "string" || !text.includes(FOLDER)) continue;
+      const status = this.#libc.pathStatus(cString(link), true);
+      if (typeof status === "object") found.add(`${status.device} ${status.inode}`);
+    }
+    return found;
   }
 
   #segment(entry: Entry, lock: Entry | undefined): SegmentInfo {
@@ -133,23 +171,32 @@ export class PosixInspection implements Inspection {
     return { id: entry.status.inode, keyFile: entry.path, value, holder, waiting };
   }
 
-  #thing({ name, path, status, users }: Entry) {
+  #thing({ name, path, status, users, isRelied, areAllSeen }: Entry) {
     const { uid, inode, mode } = status;
     const ours = isMarked(status);
-    const reason = users.length > 0
-      ? `in use by process ${users.join(", ")}`
+    const isOwn = uid === this.#libc.c.geteuid();
+    const [stale, reason] = users.length > 0
+      ? [false, `in use by process ${users.join(", ")}`]
+      : isRelied
+      ? [false, "in use by a process that cannot be seen from here, as of another container"]
       : ours
-      ? "no process uses it"
-      : "made by another program, and no process has it mapped";
+      ? [true, "no process uses it"]
+      : areAllSeen
+      ? [true, "made by another program, and no process has it mapped or open"]
+      : [
+        false,
+        "made by another program, and whether a process uses it cannot be known here: not all processes can be " +
+        `looked at; if none does, rm ${path} removes it`,
+      ];
     return {
       type: "posix",
       nativeKey: `/${name.startsWith(this.#prefix) ? name.slice(this.#prefix.length) : name}`,
       keyFile: path,
       id: inode,
       owner: { uid, name: this.#libc.loginName(uid) },
-      isOwn: uid === this.#libc.c.geteuid(),
+      isOwn,
       mode: mode & 0o777,
-      stale: users.length === 0,
+      stale,
       orphan: !ours,
       reason,
     } as const;
@@ -161,11 +208,11 @@ export class PosixInspection implements Inspection {
     waiting: number | null;
     holder: ProcessInfo | null;
   } {
-    const bytes = this.#libc.readBytes(path);
+    const bytes = this.#libc.readStart(path, SEM_BYTES);
     if (typeof bytes === "number" || bytes.length < SEM_BYTES) {
       return { value: null, waiting: null, holder: null };
     }
-    const view = new DataView(bytes.buffer);
+    const view = new DataView(bytes.buffer, bytes.byteOffset);
     const { pid, areAsleep } = noteHolder(view);
     const holder = pid === null ? null : { pid, alive: this.#libc.isRunning(pid) };
     const waiting = areAsleep ? null : view.getUint32(4, true);
@@ -176,4 +223,9 @@ export class PosixInspection implements Inspection {
     if (name.startsWith(QT_SEGMENT)) return QT_SEMAPHORE + name.slice(QT_SEGMENT.length);
     return this.#prefix === "" ? `${name}_sem` : name;
   }
+}
+
+/** Whether an errno says that there is no such process any more. */
+function isGone(errno: number): boolean {
+  return errno === ENOENT || errno === ESRCH;
 }

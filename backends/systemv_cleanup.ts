@@ -2,12 +2,12 @@ import { AccessMode } from "../errors.ts";
 import { _SC_PAGESIZE, IPC_CREAT, IPC_EXCL, IPC_RMID, IPC_SET, SHMID_DS } from "./constants.ts";
 import { EACCES, EEXIST, failure } from "./errno.ts";
 import type { KeyFileInfo, SegmentInfo, SemaphoreInfo } from "./inventory.ts";
-import type { Libc } from "./libc.ts";
+import { cString, type Libc } from "./libc.ts";
 import { KeyFile, keyFilePath, lockPath, segmentPath } from "./systemv_key_file.ts";
 import { removeRetired } from "./systemv_retired.ts";
 import { SystemVSegments } from "./systemv_segment.ts";
 import { SystemVSemaphores } from "./systemv_semaphore.ts";
-import { isOfFile, readTable, semaphoreState } from "./systemv_tables.ts";
+import { isMarkPath, isOfFile, readTable, semaphoreState } from "./systemv_tables.ts";
 import { PRIVATE } from "./types.ts";
 
 const CAME_INTO_USE = "came into use meanwhile";
@@ -39,6 +39,7 @@ export class SystemVCleanup {
     }
     if (kind === "semaphore") return this.#removeSemaphore(keyFile!, thing.id);
     if (keyFile!.includes("/qipc_removing_")) return this.#removeRetired(keyFile!);
+    if (isMarkPath(keyFile!)) return this.#removeMark(keyFile!);
     return keyFile!.includes("/qipc_systemsem_")
       ? this.#removeSemaphore(keyFile!, null)
       : this.#removeSegmentFile(keyFile!);
@@ -138,6 +139,12 @@ export class SystemVCleanup {
     });
   }
 
+  /** What was noted about an object that there is not. */
+  #removeMark(path: string): string | null {
+    this.#libc.c.unlink(cString(path));
+    return null;
+  }
+
   /** A semaphore whose removal was interrupted, with its key file. */
   #removeRetired(path: string): string | null {
     removeRetired(this.#libc, path);
@@ -150,8 +157,8 @@ export class SystemVCleanup {
   }
 
   #isUnused(id: number): boolean {
-    const { waiting, last } = semaphoreState(this.#libc, id);
-    return waiting === 0 && last?.alive === false;
+    const state = semaphoreState(this.#libc, id);
+    return state?.waiting === 0 && state.last?.alive === false;
   }
 
   /** Calls `action` under the lock of a key, which is removed if there is no segment then. */

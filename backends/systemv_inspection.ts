@@ -7,12 +7,15 @@ import type {
   SemaphoreInfo,
   UserInfo,
 } from "./inventory.ts";
-import type { Libc } from "./libc.ts";
+import { cString, type Libc } from "./libc.ts";
 import { SystemVCleanup } from "./systemv_cleanup.ts";
+import { KeyFile, keyFilePath } from "./systemv_key_file.ts";
 import {
+  isMarkPath,
   isOfFile,
   isQtKey,
   type KeyFileEntry,
+  processesAttachedTo,
   processOf,
   readKeyFiles,
   readSharedLocks,
@@ -33,6 +36,9 @@ interface Verdict {
   readonly reason: string;
 }
 
+const UNSEEN =
+  "in use by a process that cannot be seen from here, as of another container, which relies on its key file";
+
 const stale = (reason: string): Verdict => ({ stale: true, reason });
 const keep = (reason: string): Verdict => ({ stale: false, reason });
 
@@ -48,8 +54,8 @@ export class SystemVInspection implements Inspection {
     this.#cleanup = new SystemVCleanup(libc);
   }
 
-  inventory(): Inventory {
-    return new Look(this.#libc, this.#folder()).inventory();
+  inventory(allUsers: boolean): Inventory {
+    return new Look(this.#libc, this.#folder(), allUsers).inventory();
   }
 
   remove(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): string | null {
@@ -62,6 +68,8 @@ class Look {
   readonly #libc: Libc;
   readonly #folder: string;
   readonly #user: number;
+  /** Whether the objects of a user are wanted. */
+  readonly #isWanted: (uid: number) => boolean;
   readonly #now = Date.now() / 1000;
   // In this order: what is made meanwhile is missing in a table, and then its file is new.
   readonly #segments: readonly Row[];
@@ -75,20 +83,26 @@ class Look {
   /** The System V keys of the usual folder, if that is not the one to look at. */
   readonly #foreignKeys: ReadonlySet<number>;
 
-  constructor(libc: Libc, folder: string) {
+  constructor(libc: Libc, folder: string, allUsers: boolean) {
     this.#libc = libc;
     this.#folder = folder;
-    this.#user = libc.c.geteuid();
-    this.#segments = readTable(libc, "shm");
-    this.#semaphores = new Map(readTable(libc, "sem").map((row) => [row["key"]!, row]));
+    const user = libc.c.geteuid();
+    this.#user = user;
+    const isWanted = (uid: number) => allUsers || uid === user;
+    this.#segments = readTable(libc, "shm").filter((row) => isWanted(row["uid"]!));
+    this.#semaphores = new Map(
+      readTable(libc, "sem").filter((row) => isWanted(row["uid"]!))
+        .map((row) => [row["key"]!, row]),
+    );
     this.#users = readSharedLocks(libc);
     this.#files = readKeyFiles(libc, folder);
+    this.#isWanted = isWanted;
     const usual = libc.realpath(USUAL_FOLDER);
     const isElsewhere = typeof usual === "string" && usual !== folder;
     const foreign = isElsewhere ? readKeyFiles(libc, usual) : [];
     this.#foreignKeys = new Set(foreign.map(({ key }) => key));
     const ofSemaphores = this.#files.filter(({ kind }) => kind === "systemsem");
-    const others = this.#files.filter(({ kind }) => kind !== "systemsem");
+    const others = this.#files.filter(({ kind }) => kind === "sharedmemory" || kind === "creating");
     this.#segmentFiles = new Map(others.map((file) => [file.key, file]));
     this.#semaphoreFiles = new Map(ofSemaphores.map((file) => [file.key, file]));
     this.#lockFiles = new Map(ofSemaphores.map((file) => [file.hash, file]));
@@ -99,16 +113,24 @@ class Look {
     const withSegment = new Set(segments.map(({ keyFile }) => keyFile?.slice(-40)));
     const isLock = (file: KeyFileEntry | undefined) =>
       file?.kind === "systemsem" && withSegment.has(file.hash);
-    const unnamed = segments.find((one) => one.isOwn && one.keyFile === null && one.attached > 0);
+    const unnamed = segments.find((one) =>
+      one.isOwn && one.keyFile === null && one.attached > 0 && !this.#isOfOtherFolder(one)
+    );
+    const retired = new Set(
+      this.#files.flatMap(({ kind, key }) => kind === "removing" ? [key] : []),
+    );
     const semaphores = [...this.#semaphores.values()].flatMap((row) => {
       const file = this.#semaphoreFiles.get(row["key"]!);
-      return isLock(file) ? [] : this.#semaphore(row, file, unnamed) ?? [];
+      const isOther = isLock(file) || file === undefined && retired.has(row["key"]!);
+      return isOther ? [] : this.#semaphore(row, file, unnamed) ?? [];
     });
     const inUse = new Map(
       semaphores.flatMap(({ keyFile, id, stale }) => stale ? [] : [[keyFile?.slice(-40), id]]),
     );
     const keyFiles = this.#files.flatMap((file) =>
-      isLock(file) ? [] : this.#keyFile(file, inUse.get(file.hash)) ?? []
+      isLock(file) || !this.#isWanted(file.status.uid)
+        ? []
+        : this.#keyFile(file, inUse.get(file.hash)) ?? []
     );
     return { folder: this.#folder || "/", segments, semaphores, keyFiles };
   }
@@ -128,7 +150,7 @@ class Look {
       size: row["size"]!,
       owner: this.#owner(row["uid"]!),
       isOwn,
-      mode: row["perms"]! & 0o666, // the other bits mean nothing to the kernel, but to us
+      mode: row["perms"]! & 0o777,
       attached: row["nattch"]!,
       creator: processOf(this.#libc, row["cpid"]!),
       last: processOf(this.#libc, row["lpid"]!),
@@ -140,7 +162,13 @@ class Look {
 
   #judgeSegment(info: Omit<SegmentInfo, keyof Verdict>, file: KeyFileEntry | undefined): Verdict {
     const { attached, creator, lock, unfinished } = info;
-    if (attached > 0) return keep(file === undefined ? "in use, without a key file" : "in use");
+    if (attached > 0 && file === undefined) {
+      const folder = this.#folder || "/";
+      return keep(
+        `in use, without a key file in ${folder}: it was deleted, or is in another TMPDIR`,
+      );
+    }
+    if (attached > 0) return keep("in use");
     const holder = lock?.holder;
     // That is what it takes to make it, attach to it or remove it.
     if (holder?.alive) return keep(`process ${holder.pid} holds its lock`);
@@ -162,7 +190,9 @@ class Look {
     const row = file && this.#semaphores.get(file.key);
     if (row === undefined) return null;
     const id = row["semid"]!;
-    const { value, waiting, last } = semaphoreState(this.#libc, id);
+    const state = semaphoreState(this.#libc, id);
+    if (state === null) return null;
+    const { value, waiting, last } = state;
     return { id, keyFile: file!.path, value, holder: value === 0 ? last : null, waiting };
   }
 
@@ -174,6 +204,8 @@ class Look {
     const isOwn = row["uid"] === this.#user;
     if (file === undefined && !(isOwn && row["nsems"] === 1 && this.#isLost(row))) return null;
     const id = row["semid"]!;
+    const state = semaphoreState(this.#libc, id);
+    if (state === null) return null; // removed since the table was read
     const info = {
       kind: "semaphore",
       type: "systemv",
@@ -183,41 +215,47 @@ class Look {
       id,
       owner: this.#owner(row["uid"]!),
       isOwn,
-      mode: row["perms"]! & 0o666, // the other bits mean nothing to the kernel, but to us
-      ...semaphoreState(this.#libc, id),
+      mode: row["perms"]! & 0o777,
+      ...state,
       users: this.#usersOf(file),
     } as const;
-    return { ...info, ...this.#judgeSemaphore(info, unnamed) };
+    return { ...info, ...this.#judgeSemaphore(info, file, unnamed) };
   }
 
   #judgeSemaphore(
     info: Omit<SemaphoreInfo, keyof Verdict>,
+    file: KeyFileEntry | undefined,
     unnamed: SegmentInfo | undefined,
   ): Verdict {
-    const { id, isOwn, keyFile, last, users, waiting } = info;
+    const { id, isOwn, last, users, waiting } = info;
     if (users.length > 0) return keep(`in use by process ${users.join(", ")}`);
     if (!isOwn || waiting === null) return keep("another user's, so who uses it is not known");
     if (waiting > 0) return keep(`in use: ${waiting} waiting`);
     if (last === null) return keep("who used it last is not known");
     if (last.alive) return keep(`process ${last.pid}, which used it last, lives`);
     // Whoever is attached to a segment may have its lock open without a trace.
-    if (keyFile === null) {
+    if (file === undefined) {
       return keep(`no key file leads to it; if nobody uses it, ipcrm -s ${id} removes it`);
     }
     if (unnamed !== undefined) {
-      return keep(`may be the lock of segment ${unnamed.id}, which is in use without a key file`);
+      return keep(
+        `may be the lock of segment ${unnamed.id}, which is in use though its key file was deleted; it is stale ` +
+          `once the processes that are attached have ended, and if nobody uses it ipcrm -s ${id} removes it`,
+      );
     }
+    if (this.#isRelied(file)) return keep(UNSEEN);
     return stale(`process ${last.pid}, which used it last, has ended`);
   }
 
   #keyFile(file: KeyFileEntry, semaphore: number | undefined): KeyFileInfo | null {
+    const isOther = file.kind === "removing" || isMarkPath(file.path);
     const table = file.kind === "systemsem" ? this.#semaphores.values() : this.#segments;
-    if ([...table].some(({ key }) => isOfFile(key!, file.key))) return null;
+    if (!isOther && [...table].some(({ key }) => isOfFile(key!, file.key))) return null;
     return {
       kind: "key file",
       type: "systemv",
       orphan: false,
-      nativeKey: file.kind === "creating" ? null : file.path,
+      nativeKey: file.kind === "creating" || isOther ? null : file.path,
       keyFile: file.path,
       owner: this.#owner(file.status.uid),
       isOwn: file.status.uid === this.#user,
@@ -226,12 +264,65 @@ class Look {
   }
 
   #judgeKeyFile(file: KeyFileEntry, semaphore: number | undefined): Verdict {
+    const { kind, path } = file;
+    if (isMarkPath(path)) return this.#judgeMark(file);
+    if (kind === "removing" && this.#isSettled(file) && !this.#isRelied(file)) {
+      return stale("a process was killed while it removed a semaphore");
+    }
     if (!this.#isSettled(file)) return keep("made just now");
     const users = this.#usersOf(file);
     if (users.length > 0) return keep(`in use by process ${users.join(", ")}`);
     // Who uses that may be making a segment.
     if (semaphore !== undefined) return keep(`semaphore ${semaphore} has the same key`);
+    if (this.#isRelied(file)) return keep(UNSEEN);
     return stale("leads to nothing");
+  }
+
+  /** Of a note about an object, which its text names. */
+  #judgeMark(file: KeyFileEntry): Verdict {
+    if (!this.#isSettled(file)) return keep("made just now");
+    const text = this.#libc.readLink(file.path);
+    const [, what, number] = /^(id|pid) (\d+)$/.exec(String(text)) ?? [];
+    const isThere = what === "pid"
+      ? this.#libc.isRunning(Number(number))
+      : file.kind === "unfinished"
+      ? this.#segments.some((row) => row["shmid"] === Number(number))
+      : [...this.#semaphores.values()].some((row) => row["semid"] === Number(number));
+    return isThere ? keep("a note about an object that there is") : stale("a note about nothing");
+  }
+
+  /** Whether a process relies on a key file of this user's, or on that of the segment whose lock it is, seen or not. */
+  #isRelied({ kind, hash, path, status }: KeyFileEntry): boolean {
+    const segment = kind === "systemsem" &&
+      this.#files.find((other) => other.kind === "sharedmemory" && other.hash === hash);
+    if (segment && this.#isRelied(segment)) return true;
+    if (status.uid !== this.#user) return false;
+    const file = KeyFile.open(this.#libc, keyFilePath(path));
+    if (file === null) return false;
+    const isSole = file.isSole();
+    file.close();
+    return !isSole;
+  }
+
+  /**
+   * Whether the key file of a segment surely was in another folder: on another file system, or the environment of
+   * every process that is attached says so.
+   */
+  #isOfOtherFolder({ id, attached }: SegmentInfo): boolean {
+    const row = this.#segments.find(({ shmid }) => shmid === id)!;
+    const folder = this.#libc.pathStatus(cString(this.#folder || "/"), true);
+    if (typeof folder === "object" && folder.device !== (row["key"]! >>> 16 & 0xff)) return true;
+    const users = processesAttachedTo(this.#libc, id);
+    return users.length > 0 && users.reduce((sum, { count }) => sum + count, 0) >= attached &&
+      users.every(({ pid }) => this.#usesOtherFolder(pid));
+  }
+
+  #usesOtherFolder(pid: number): boolean {
+    const environment = this.#libc.readFile(`/proc/${pid}/environ`);
+    if (typeof environment === "number") return false;
+    const value = environment.split("\0").find((line) => line.startsWith("TMPDIR="))?.slice(7);
+    const folder = this.#libc.realpath(value || USUAL_FOLDER);
+    return typeof folder === "string" && folder !== (this.#folder || "/");
   }
 
   /** Whether the key file may be gone. It may also be in another folder, or a native key's. */

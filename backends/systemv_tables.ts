@@ -1,5 +1,5 @@
 import { GETNCNT, GETPID, GETVAL, GETZCNT } from "./constants.ts";
-import { Failure, failure } from "./errno.ts";
+import { EACCES, Failure, failure } from "./errno.ts";
 import type { ProcessInfo } from "./inventory.ts";
 import type { FileStatus, Libc } from "./libc.ts";
 import { KeyFile, keyFilePath, keyOf } from "./systemv_key_file.ts";
@@ -47,16 +47,31 @@ export function isOfFile(key: number, fileKey: number): boolean {
 
 export interface KeyFileEntry {
   readonly path: string;
-  /** What it is a file of: a segment, a lock or semaphore, or a segment that is being filled. */
-  readonly kind: "sharedmemory" | "systemsem" | "creating";
-  /** The SHA-1 of the user's key, which a segment and its lock have in common. */
+  /**
+   * What it is a file of: a segment, a lock or semaphore, a segment that is being filled, or a semaphore that is being
+   * removed; or that it is a mark.
+   */
+  readonly kind:
+    | "sharedmemory"
+    | "systemsem"
+    | "creating"
+    | "removing"
+    | "unfinished"
+    | "inherited";
+  /** The SHA-1 of the user's key, which a segment and its lock have in common; of a mark the System V key. */
   readonly hash: string;
-  /** The System V key that it leads to. */
+  /** The System V key that it leads to, 0 if it is a mark. */
   readonly key: number;
   readonly status: FileStatus;
 }
 
-const NAME = /^qipc_(sharedmemory|systemsem|creating)_[A-Za-z]*?([0-9a-f]{40})$/;
+const NAME = /^qipc_(sharedmemory|systemsem|creating|removing)_[A-Za-z]*?([0-9a-f]{40})$/;
+const MARK = /^qipc_(unfinished|inherited)_([0-9a-f]{8})(?:_next)?$/;
+
+/** Whether a path is that of a mark, not of a key file. */
+export function isMarkPath(path: string): boolean {
+  return MARK.test(path.slice(path.lastIndexOf("/") + 1));
+}
 
 /** The key files of a folder. */
 export function readKeyFiles(libc: Libc, folder: string): KeyFileEntry[] {
@@ -64,12 +79,14 @@ export function readKeyFiles(libc: Libc, folder: string): KeyFileEntry[] {
   if (typeof names === "number") throw failure("opendir", names, {}, folder);
   const entries: KeyFileEntry[] = [];
   for (const name of names.sort()) {
-    const [, kind, hash] = NAME.exec(name) ?? [];
+    const isMark = MARK.test(name);
+    const [, kind, hash] = (isMark ? MARK : NAME).exec(name) ?? [];
     if (hash === undefined) continue;
     const path = `${folder}/${name}`;
     const status = KeyFile.statusAt(libc, keyFilePath(path));
     if (status === null) continue; // deleted since
-    entries.push({ path, kind: kind as KeyFileEntry["kind"], hash, key: keyOf(status), status });
+    const key = isMark ? 0 : keyOf(status);
+    entries.push({ path, kind: kind as KeyFileEntry["kind"], hash, key, status });
   }
   return entries;
 }
@@ -88,18 +105,26 @@ export function readSharedLocks(libc: Libc): Map<number, number[]> {
   return holders;
 }
 
-/** What a semaphore of this user's is like; `null` stands for what is not known. */
-export function semaphoreState(
-  libc: Libc,
-  id: number,
-): { value: number | null; waiting: number | null; last: ProcessInfo | null } {
+/** What is known of a semaphore; `null` stands for what this user may not know. */
+export interface SemaphoreState {
+  readonly value: number | null;
+  readonly waiting: number | null;
+  readonly last: ProcessInfo | null;
+}
+
+/** What a semaphore is like; `null` if it has been removed. */
+export function semaphoreState(libc: Libc, id: number): SemaphoreState | null {
+  let isGone = false;
   const get = (command: number) => {
     const value = libc.c.semctl(id, 0, command, 0n);
-    return value === -1 ? null : value; // another user's, or removed since
+    if (value !== -1) return value;
+    isGone ||= libc.errno() !== EACCES;
+    return null;
   };
-  const [value, down, zero] = [get(GETVAL), get(GETNCNT), get(GETZCNT)];
+  const [value, down, zero, last] = [get(GETVAL), get(GETNCNT), get(GETZCNT), get(GETPID)];
+  if (isGone) return null;
   const waiting = down === null || zero === null ? null : down + zero;
-  return { value, waiting, last: processOf(libc, get(GETPID) ?? 0) };
+  return { value, waiting, last: processOf(libc, last ?? 0) };
 }
 
 /**
@@ -108,6 +133,19 @@ export function semaphoreState(
  */
 export function wasNeverUsed(libc: Libc, hasTimeOfUse: boolean): boolean {
   return !hasTimeOfUse || libc.seesAllProcesses();
+}
+
+/** The processes that have a segment attached, and how often, as far as this user may know. */
+export function processesAttachedTo(libc: Libc, id: number): { pid: number; count: number }[] {
+  const names = libc.readFolder("/proc");
+  if (typeof names === "number") return [];
+  // address permissions offset major:minor inode /SYSV51026c34
+  const mapping = new RegExp(`^\\S+ \\S+ \\S+ \\S+ ${id} +/SYSV[0-9a-f]{8}`, "gm");
+  return names.filter((name) => /^\d+$/.test(name)).flatMap((name) => {
+    const maps = libc.readFile(`/proc/${name}/maps`);
+    const count = typeof maps === "number" ? 0 : [...maps.matchAll(mapping)].length;
+    return count > 0 ? [{ pid: Number(name), count }] : [];
+  });
 }
 
 /** `null` for 0: a process of another pid namespace, or none at all. */

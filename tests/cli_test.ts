@@ -148,7 +148,8 @@ describe("the command", linuxOnly, () => {
         ["show takes a KEY", "show"],
         ["show takes a KEY", "show", ""],
         [`Unexpected "key"; quote a key with spaces`, "show", "my", "key"],
-        [`Unexpected "all"; quote a key with spaces`, "cleanup", "all"],
+        ["A KEY is empty", "cleanup", ""],
+        ["--all-users is for list and show", "cleanup", "--all-users"],
         ["--dry-run is for cleanup", "list", "--dry-run"],
         ["'--force'", "cleanup", "--force"],
       ] as const

@@ -1,7 +1,7 @@
 /** What a container has of its own and what it shares, as Docker, Kubernetes and systemd arrange it. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import process from "node:process";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { NativeIpcKeyType, SharedMemoryError } from "../mod.ts";
@@ -58,6 +58,18 @@ async function assertOwnSegment(key: string, inside: Agent): Promise<Agent> {
   return outside;
 }
 
+/** Asserts that whoever comes to the segment of `user` finds it, with its lock. */
+async function assertShared(key: string, user: Agent): Promise<void> {
+  const newcomer = startAgent(ownRuntime, { TMPDIR: folder });
+  await newcomer.request("memory", "m", key);
+  await expectTrue(newcomer, "attach");
+  assert.equal(await newcomer.call("m", "size"), await user.call("m", "size"));
+  await expectTrue(user, "lock");
+  assert.equal(await newcomer.call("m", "tryLock"), false);
+  await expectTrue(user, "unlock");
+  assert.equal(await newcomer.end(), 0);
+}
+
 describe("a container", options, () => {
   leaveNothingBehind();
   beforeEach(() => folder = mkdtempSync(`${keyFolder}containers-`));
@@ -84,14 +96,35 @@ describe("a container", options, () => {
   );
 
   test(
-    "that shares the key files alone has a segment of its own, and deletes the file of both",
+    "that shares the key files alone has a segment of its own, and leaves the files to the others",
     options,
     async () => {
       const key = uniqueKey();
       const outside = await assertOwnSegment(key, startIn(["--ipc"]));
-      await outside.request("memory", "newcomer", key);
-      assert.equal(await outside.call("newcomer", "attach"), false);
+      const files = readdirSync(folder);
+      assert.equal(files.length, 2, `${files}`);
+      await assertShared(key, outside);
+      // Also an open() that fills a segment, a killed user, and a cleanup.
+      const filling = startIn(["--ipc"]);
+      await filling.run(`
+        library.SharedMemory.open(${
+        JSON.stringify(key)
+      }, { size: 9, initialize: (b) => b.fill(7) });
+        objects.m = new library.SharedMemory(${JSON.stringify(key)});`);
+      await expectTrue(filling, "attach");
+      assert.deepEqual(await filling.request("read", "m", 0, 1), [7]);
+      assert.equal(await filling.end(), 0);
+      await assertShared(key, outside);
+      const cleaner = startIn(["--ipc", ...pids, "--mount"]);
+      await cleaner.run("await new Promise((resolve) => setTimeout(resolve, 3500));"); // no file is new then
+      const { keyFiles } = await cleaner.request("inspect");
+      assert.deepEqual(keyFiles.filter(({ stale }: { stale: boolean }) => stale), []);
+      assert.deepEqual(await cleaner.request("cleanup"), { removed: [], failed: [] });
+      assert.equal(await cleaner.end(), 0);
+      await assertShared(key, outside);
+      assert.deepEqual(readdirSync(folder), files);
       assert.equal(await outside.end(), 0);
+      assert.deepEqual(readdirSync(folder), []);
     },
   );
 
