@@ -47,7 +47,7 @@ export function acquireBlocking(semaphore: Semaphore): void {
   }
   if (waitState(semaphore.identity) === "waiting") {
     throw new Failure(
-      "LockError",
+      "Deadlock",
       "an asynchronous call waits for it in this thread, may have it first, and could never release it " +
         "while this one waits; use the asynchronous call here too",
     );
@@ -55,7 +55,7 @@ export function acquireBlocking(semaphore: Semaphore): void {
   while (!semaphore.acquire(ENDING_MS)) {
     if (!isTakenForNobody()) continue;
     throw new Failure(
-      "LockError",
+      "Busy",
       "a lock was just taken for an asynchronous call of this thread that has been given up, and is " +
         "free when the event loop has turned; use the asynchronous call here too",
     );

@@ -7,7 +7,7 @@ import type { WaitOptions } from "./waiter.ts";
 /** Of the lock that a segment does not have. */
 export function noLock(): Failure {
   return new Failure(
-    "LockError",
+    "NoLock",
     "a native key that is a string has no lock; use setKey() or a NativeIpcKey to have one",
   );
 }
@@ -245,14 +245,14 @@ export class Attachment implements Resource {
 
   refuseNested(lock: Lock): void {
     if (!this.#isInitializing || this.guard?.identity !== lock.identity) return;
-    throw new Failure("LockError", "initialize of the same segment is running in this thread");
+    throw new Failure("Deadlock", "initialize of the same segment is running in this thread");
   }
 
   #refuseDeadlock(): void {
     for (const other of attachments) {
       if (!other.hasLock || other.guard?.identity !== this.guard?.identity) continue;
       throw new Failure(
-        "LockError",
+        "Deadlock",
         "another object of this thread holds the lock, and could never release it while this one " +
           "waits; unlock() that one first",
       );
@@ -271,7 +271,7 @@ export class Attachment implements Resource {
     } finally {
       const lock = this.guard;
       const isAwaited = lock !== null && waitState(lock.identity) !== null;
-      if (isAwaited) failWaits(lock, new Failure("LockError", "detached while it waited"));
+      if (isAwaited) failWaits(lock, new Failure("NotAttached", "detached while it waited"));
       if (isAwaited && !atExit && !this.hasLock) {
         void this.#leaveLater(lock);
       } else {

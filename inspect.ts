@@ -183,6 +183,6 @@ function removal(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo, reason: strin
 
 function exception(operation: string, error: unknown): unknown {
   if (!(error instanceof Failure)) return error;
-  const { code, message, syscall, errno } = error;
-  return new SharedMemoryException(code, `${operation}: ${message}`, { syscall, errno });
+  const { code, message, syscall, errno, reason } = error;
+  return new SharedMemoryException(code, `${operation}: ${message}`, { syscall, errno, reason });
 }

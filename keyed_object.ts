@@ -1,7 +1,7 @@
 import process from "node:process";
 import { Failure } from "./backends/errno.ts";
 import { backendOf } from "./backends/mod.ts";
-import { type ErrorCode, SharedMemoryException } from "./errors.ts";
+import { type ErrorCode, type ErrorReason, SharedMemoryException } from "./errors.ts";
 import {
   isSupported,
   legacyNativeKey,
@@ -111,6 +111,7 @@ const WINDOWS_LOCK_LENGTH = 255;
 export class ErrorState {
   code: ErrorCode | "NoError" = "NoError";
   text = "";
+  reason: ErrorReason | null = null;
   #failure: Failure | null = null;
   readonly #className: string;
 
@@ -127,6 +128,7 @@ export class ErrorState {
   #forget(): void {
     this.code = "NoError";
     this.text = "";
+    this.reason = null;
     this.#failure = null;
   }
 
@@ -138,15 +140,16 @@ export class ErrorState {
     if (!(error instanceof Failure)) throw error;
     this.code = code ?? error.code;
     this.text = this.#describe(operation, key, error);
+    this.reason = error.reason;
     this.#failure = error;
     return false;
   }
 
   /** What the last {@linkcode ErrorState.fail} reported, to be thrown. */
   lastException(key: string | null): SharedMemoryException {
-    const { syscall, errno } = this.#failure ?? {};
+    const { syscall, errno, reason } = this.#failure ?? {};
     const code = this.code === "NoError" ? "UnknownError" : this.code;
-    return new SharedMemoryException(code, this.text, { syscall, errno, key });
+    return new SharedMemoryException(code, this.text, { syscall, errno, key, reason });
   }
 
   /** The same as an exception, for operations that cannot return `false`. */
@@ -155,6 +158,7 @@ export class ErrorState {
     return new SharedMemoryException(code ?? error.code, this.#describe(operation, key, error), {
       syscall: error.syscall,
       errno: error.errno,
+      reason: error.reason,
       key,
     });
   }

@@ -18,7 +18,9 @@
 export {
   AccessMode,
   type ErrorCode,
+  type ErrorReason,
   type FailureDetails,
+  IpcError,
   SharedMemoryError,
   SharedMemoryException,
   SystemSemaphoreError,

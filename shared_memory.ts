@@ -4,7 +4,7 @@ import { Access, Attachment, noLock, refuseNested } from "./attachment.ts";
 import { Failure } from "./backends/errno.ts";
 import { backendOf } from "./backends/mod.ts";
 import { type Backend, type Lock, PRIVATE, type Segment } from "./backends/types.ts";
-import { AccessMode, SharedMemoryError } from "./errors.ts";
+import { AccessMode, type ErrorReason, SharedMemoryError } from "./errors.ts";
 import {
   checkKey,
   chosenName,
@@ -450,7 +450,8 @@ export class SharedMemory implements Disposable {
    * Locks the segment for this object; other processes, Qt's too, wait until it is unlocked. It blocks
    * the thread, and so the event loop, as long as that takes. If the holder dies, the kernel unlocks;
    * for a POSIX or Windows key the next of this module's that waits takes it over, but not on macOS.
-   * To lock again what this object has locked warns and returns `true`; there is no count.
+   * The lock is not recursive: calling `lock()` again on the object that holds it emits a warning and returns `true`,
+   * and one `unlock()` releases it.
    *
    * @returns `false` with `LockError` if this object is not attached, if its native key is a
    * string, which has no lock, or if this thread would wait for itself: another object of it holds the lock, or
@@ -535,7 +536,7 @@ export class SharedMemory implements Disposable {
       throw this.#errors.exception(
         "withLock",
         this.#shownKey(),
-        new Failure("LockError", "this object holds the lock already, and there is no count"),
+        new Failure("AlreadyHeld", "this object holds the lock already, and it is not recursive"),
       );
     }
     if (!this.#lock("withLock")) throw this.#errors.lastException(this.#shownKey());
@@ -599,7 +600,7 @@ export class SharedMemory implements Disposable {
     const { attachment } = this.#access;
     if (!attachment || attachment.isEnded) return this.#notAttached("unlock", "LockError");
     if (!attachment.isLocked) {
-      return this.#lockFailed("unlock", new Failure("LockError", NOT_LOCKED));
+      return this.#lockFailed("unlock", new Failure("NotOwner", NOT_LOCKED));
     }
     try {
       attachment.unlock();
@@ -619,6 +620,14 @@ export class SharedMemory implements Disposable {
     return this.#errors.text;
   }
 
+  /**
+   * Why the last operation failed, in words that a program can act on, `null` if it succeeded: of a `LockError`,
+   * whether it was a `"Timeout"` or a `"Deadlock"`.
+   */
+  errorReason(): ErrorReason | null {
+    return this.#errors.reason;
+  }
+
   /** Detaches if attached. It may be called any number of times, and never throws. */
   [Symbol.dispose](): void {
     if (this.#current !== null) this.detach();
@@ -632,7 +641,9 @@ export class SharedMemory implements Disposable {
       return this.#errors.clear();
     }
     try {
-      if (attachment.isLocked) throw new Failure("LockError", "this object holds the lock already");
+      if (attachment.isLocked) {
+        throw new Failure("AlreadyHeld", "this object holds the lock already");
+      }
       const limit = timeoutMs === Infinity ? undefined : timeoutMs;
       if (attachment.lock(this.#access, limit)) return this.#errors.clear();
       throw timedOut(timeoutMs, attachment.holder());
@@ -651,7 +662,7 @@ export class SharedMemory implements Disposable {
     checkTimeout(`SharedMemory.${operation}`, timeout);
     signal?.throwIfAborted();
     const attachment = this.#current;
-    if (attachment === null) throw new Failure("LockError", NOT_ATTACHED);
+    if (attachment === null) throw new Failure("NotAttached", NOT_ATTACHED);
     let hold = 0;
     if (!await attachment.lockAsync(this.#access, options, (taken) => hold = taken)) {
       throw timedOut(timeout, attachment.holder());
@@ -661,7 +672,7 @@ export class SharedMemory implements Disposable {
       throw signal.reason;
     }
     if (attachment.isEnded || !attachment.isHeld(hold)) {
-      throw new Failure("LockError", "it was released again before this call could return");
+      throw new Failure("NotOwner", "it was released again before this call could return");
     }
     return () => attachment.endHold(hold);
   }
@@ -711,7 +722,7 @@ export class SharedMemory implements Disposable {
       );
     }
     try {
-      if (isClosed()) throw new Failure("UnknownError", ENDING);
+      if (isClosed()) throw new Failure("Ending", ENDING);
       if (this.#current !== null) {
         throw new Failure("AlreadyExists", "this object is attached already; detach() first");
       }
@@ -747,7 +758,7 @@ export class SharedMemory implements Disposable {
   /** The buffer of the segment that this object is attached to. */
   #buffer(operation: string): ArrayBuffer {
     try {
-      if (this.#current === null) throw new Failure("NotFound", NOT_ATTACHED);
+      if (this.#current === null) throw new Failure("NotAttached", NOT_ATTACHED);
       const buffer = this.#current.expose(this.#access);
       this.#data ??= new Uint8Array(buffer); // now: it may be transferred away
       return buffer;
@@ -787,7 +798,8 @@ export class SharedMemory implements Disposable {
   }
 
   #notAttached(operation: string, code: "NotFound" | "LockError" = "NotFound"): false {
-    return this.#errors.fail(operation, this.#shownKey(), new Failure(code, NOT_ATTACHED));
+    const failure = new Failure("NotAttached", NOT_ATTACHED);
+    return this.#errors.fail(operation, this.#shownKey(), failure, code);
   }
 
   #shownKey(): string | null {
@@ -841,5 +853,5 @@ function checkOpenOptions(options: OpenOptions): void {
 function timedOut(timeoutMs: number | undefined, holder: number | null): Failure {
   const holding = holder === process.pid ? "this process" : `process ${holder}`;
   const who = holder === null ? "the lock is held by another" : `${holding} holds the lock`;
-  return new Failure("LockError", `timed out after ${timeoutMs} ms: ${who}`);
+  return new Failure("Timeout", `timed out after ${timeoutMs} ms: ${who}`);
 }

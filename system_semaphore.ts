@@ -4,7 +4,7 @@ import { forgetAtExit, isClosed, rememberAtExit, type Resource } from "./at_exit
 import { Failure } from "./backends/errno.ts";
 import { backendOf } from "./backends/mod.ts";
 import type { Semaphore } from "./backends/types.ts";
-import { SystemSemaphoreError, SystemSemaphoreMode } from "./errors.ts";
+import { type ErrorReason, SystemSemaphoreError, SystemSemaphoreMode } from "./errors.ts";
 import {
   checkKey,
   chosenName,
@@ -38,7 +38,7 @@ class OpenSemaphore implements Resource {
 
   close(): void {
     forgetAtExit(this);
-    failWaits(this.semaphore, new Failure("UnknownError", "closed while it waited"));
+    failWaits(this.semaphore, new Failure("System", "closed while it waited"));
     this.semaphore.close();
   }
 
@@ -261,8 +261,7 @@ export class SystemSemaphore implements Disposable {
    * The same, but waits no longer than `timeoutMs`, and blocks the thread, and so the event loop, as
    * long; without an argument it only tries.
    *
-   * @returns `false` also if there was none to take in that time, with `UnknownError` and a text that
-   * says so
+   * @returns `false` also if there was none to take in that time, with `UnknownError` and the reason `"Timeout"`
    * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms
    */
   tryAcquire(timeoutMs = 0): boolean {
@@ -338,6 +337,14 @@ export class SystemSemaphore implements Disposable {
   }
 
   /**
+   * Why the last operation failed, in words that a program can act on, `null` if it succeeded: `"Timeout"` if there was
+   * none to acquire.
+   */
+  errorReason(): ErrorReason | null {
+    return this.#errors.reason;
+  }
+
+  /**
    * Lets go of the semaphore. It may be called any number of times, and never throws; to use the object
    * again opens the semaphore again.
    */
@@ -355,7 +362,7 @@ export class SystemSemaphore implements Disposable {
   }
 
   #opened(mode: SystemSemaphoreMode): OpenSemaphore {
-    if (isClosed()) throw new Failure("UnknownError", ENDING);
+    if (isClosed()) throw new Failure("Ending", ENDING);
     if (this.#open !== null) return this.#open;
     const name = this.#chosen === null
       ? nameOf(this.#key, "SystemSemaphore")
@@ -390,7 +397,7 @@ export class SystemSemaphore implements Disposable {
 const VALUE_MAX = 32767;
 
 function timedOut(timeoutMs: number): Failure {
-  return new Failure("UnknownError", `timed out after ${timeoutMs} ms: the value is 0`);
+  return new Failure("Timeout", `timed out after ${timeoutMs} ms: the value is 0`);
 }
 
 function checkCount(call: string, name: string, count: unknown): void {

@@ -1,5 +1,5 @@
 import process from "node:process";
-import type { ErrorCode } from "../errors.ts";
+import { codeOf, type ErrorCode, type ErrorReason } from "../errors.ts";
 
 /** The error numbers that the backends tell apart, with Linux's values on every Unix. */
 export const EPERM = 1;
@@ -85,21 +85,24 @@ const NAMES: Readonly<Record<number, string>> = {
  * class that reports it puts the operation and the key in front.
  */
 export class Failure extends Error {
+  readonly reason: ErrorReason;
+  /** What Qt calls it. */
   readonly code: ErrorCode;
   readonly syscall: string | undefined;
   /** The system's own number. */
   readonly errno: number | undefined;
 
-  constructor(code: ErrorCode, message: string, syscall?: string, errno?: number) {
+  constructor(reason: ErrorReason, message: string, syscall?: string, errno?: number) {
     super(message);
-    this.code = code;
+    this.reason = reason;
+    this.code = codeOf(reason);
     this.syscall = syscall;
     this.errno = errno === undefined ? undefined : swapErrno(errno, process.platform);
   }
 }
 
-/** What an error number means at one operation: `[code, words and advice]`. */
-export type ErrnoTable = Readonly<Record<number, readonly [ErrorCode, string]>>;
+/** What an error number means at one operation: `[reason, words and advice]`. */
+export type ErrnoTable = Readonly<Record<number, readonly [ErrorReason, string]>>;
 
 const COMMON: ErrnoTable = {
   [EACCES]: ["PermissionDenied", "permission denied"],
@@ -123,9 +126,9 @@ export function errnoText(errno: number): string {
 
 /** The {@linkcode Failure} of a system call: from `table`, else from what the number always means. */
 export function failure(syscall: string, errno: number, table: ErrnoTable = {}, on = ""): Failure {
-  const [code, words] = table[errno] ?? COMMON[errno] ?? ["UnknownError", "unknown error"];
+  const [reason, words] = table[errno] ?? COMMON[errno] ?? ["System", "unknown error"] as const;
   const call = on === "" ? syscall : `${syscall} ${on}`;
-  return new Failure(code, `${words} [${call}: ${errnoText(errno)}]`, syscall, errno);
+  return new Failure(reason, `${words} [${call}: ${errnoText(errno)}]`, syscall, errno);
 }
 
 /** What texts call what they are about. */

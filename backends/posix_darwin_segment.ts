@@ -140,7 +140,7 @@ export class DarwinPosixSegments implements SegmentBackend {
       const found = this.#attach(name, mode, lock, permissions, size, existing === "refuse");
       if (found !== null) return found;
       if (!isLocked) {
-        throw new Failure("LockError", "timed out: the lock is held, and there is no segment");
+        throw new Failure("Timeout", "timed out: the lock is held, and there is no segment");
       }
       return this.#make(name, size, mode, lock, permissions, (segment) => {
         isLeft = true;

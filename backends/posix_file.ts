@@ -43,8 +43,8 @@ const OTHER_BITS = 0o6111;
 const OPEN_MS = 5000;
 
 const ERRORS: ErrnoTable = {
-  [ENOENT]: ["UnknownError", "there is no /dev/shm, where the system has POSIX objects; mount it"],
-  [EOPNOTSUPP]: ["UnknownError", "/dev/shm is no file system of the kind tmpfs; mount one there"],
+  [ENOENT]: ["System", "there is no /dev/shm, where the system has POSIX objects; mount it"],
+  [EOPNOTSUPP]: ["System", "/dev/shm is no file system of the kind tmpfs; mount one there"],
   [ENOSPC]: [
     "OutOfResources",
     "/dev/shm is full; remove what nobody uses, or mount it with a greater size",
@@ -60,7 +60,7 @@ const RESERVE_ERRORS: ErrnoTable = {
 
 const PUBLISH_ERRORS: ErrnoTable = {
   ...ERRORS,
-  [ENOENT]: ["UnknownError", "there is no /proc, through which an object gets its name; mount it"],
+  [ENOENT]: ["System", "there is no /proc, through which an object gets its name; mount it"],
 };
 
 /** Which object, and whom it may belong to. */
@@ -154,7 +154,7 @@ export class PosixFile {
         if (!isKept) libc.c.close(fd);
       }
       if (performance.now() > deadline) {
-        throw new Failure("UnknownError", `the ${name.what} is removed again and again`);
+        throw new Failure("System", `the ${name.what} is removed again and again`);
       }
       pause();
     }

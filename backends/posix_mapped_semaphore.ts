@@ -52,7 +52,7 @@ export class MappedSemaphore {
         : MappedSemaphore.#map(library, name, file);
       if (opened !== null) return opened;
     }
-    throw new Failure("UnknownError", "the semaphore is removed again and again");
+    throw new Failure("System", "the semaphore is removed again and again");
   }
 
   /** `null` if somebody has made one meanwhile. */

@@ -137,7 +137,7 @@ export class PosixSegments implements SegmentBackend {
       } else if (left <= 0) {
         const holder = lock.holder();
         throw new Failure(
-          "LockError",
+          "Timeout",
           `timed out: the lock is held by ${
             holder === null ? "a process" : `process ${holder}`
           }, ` +

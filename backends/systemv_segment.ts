@@ -220,7 +220,7 @@ export class SystemVSegments implements SegmentBackend {
     } finally {
       numbers.close();
     }
-    throw new Failure("UnknownError", "the segment is made and removed again and again");
+    throw new Failure("System", "the segment is made and removed again and again");
   }
 
   /**
@@ -296,7 +296,7 @@ export class SystemVSegments implements SegmentBackend {
       if (segment !== "gone") return segment;
       hasRelied = true;
     }
-    throw new Failure("UnknownError", "the segment is removed again and again");
+    throw new Failure("System", "the segment is removed again and again");
   }
 
   /** `null` if there is no segment, `"gone"` if it was removed while we attached. */
@@ -401,7 +401,7 @@ export class SystemVSegments implements SegmentBackend {
         if (!(error instanceof Failure) || error.code !== "NotFound") throw error;
       }
     }
-    throw new Failure("UnknownError", "the segment is made and removed again and again");
+    throw new Failure("System", "the segment is made and removed again and again");
   }
 
   /** With the lock. `"again"` if a program that does not respect it, as Qt's reset, has come in between. */
@@ -587,7 +587,7 @@ export class SystemVSegments implements SegmentBackend {
       if (isUsed()) return false;
       if (lock.mayBePending()) {
         throw new Failure(
-          "LockError",
+          "Busy",
           "the lock was just taken for a lockAsync() of this thread that has been given up, and is " +
             "free when the event loop has turned; await something, and try again",
         );
@@ -600,7 +600,7 @@ export class SystemVSegments implements SegmentBackend {
     }
     const holder = lock.isHeldHere() ? "this process, which" : `${processText(lock.holder())} that`;
     throw new Failure(
-      "LockError",
+      "Timeout",
       `timed out: the lock is held by ${holder} is not attached to the segment`,
     );
   }

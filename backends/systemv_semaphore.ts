@@ -124,7 +124,7 @@ class SystemVSemaphore implements Lock {
       numbers.close();
     }
     throw new Failure(
-      "UnknownError",
+      "System",
       `the semaphore of ${this.nativeKey} is removed again and again`,
     );
   }

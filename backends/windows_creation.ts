@@ -89,7 +89,7 @@ export class Creation {
       const left = deadline - performance.now();
       if (left <= 0) {
         throw new Failure(
-          "LockError",
+          "Timeout",
           "timed out: the lock is held by a process or thread that is making the segment",
         );
       }
@@ -104,7 +104,7 @@ export class Creation {
       const left = deadline - performance.now();
       if (this.#kernel.wait(looking, slice(left, SLICE_MS)) !== "timeout") return;
       if (performance.now() < deadline) continue;
-      throw new Failure("LockError", "timed out: somebody is looking for the segment all the time");
+      throw new Failure("Timeout", "timed out: somebody is looking for the segment all the time");
     }
   }
 
@@ -114,7 +114,7 @@ export class Creation {
     while (exists()) {
       if (performance.now() >= deadline) {
         throw new Failure(
-          "LockError",
+          "Timeout",
           "timed out: somebody was killed who was making the segment or looking for it, and it is not " +
             "known whether it is complete; the next call takes it as it is",
         );

@@ -77,7 +77,7 @@ export function errorText(error: number): string {
 
 /** The {@linkcode Failure} of a call. */
 export function windowsFailure(call: string, error: number, name = ""): Failure {
-  let [code, words] = COMMON[error] ?? ["UnknownError", "unknown error"];
+  let [code, words] = COMMON[error] ?? ["System", "unknown error"];
   if (error === ERROR_ACCESS_DENIED && name.startsWith("Global\\")) {
     words = "permission denied: to make an object for all sessions (Global\\) takes the right " +
       "SeCreateGlobalPrivilege, which administrators and services have; and one that exists may be " +

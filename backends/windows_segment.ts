@@ -214,7 +214,7 @@ export class WindowsSegments implements SegmentBackend {
     if (lock.acquire(SECTION_MS)) return true;
     if (lock.mayBePending()) {
       throw new Failure(
-        "LockError",
+        "Busy",
         "the lock was just taken for a lockAsync() of this thread that has been given up, and is " +
           "free when the event loop has turned; await something, and try again",
       );
@@ -222,7 +222,7 @@ export class WindowsSegments implements SegmentBackend {
     if (performance.now() < deadline) return false;
     const holder = lock.isHeldHere() ? "this process, which" : "a process that";
     throw new Failure(
-      "LockError",
+      "Timeout",
       `timed out: the lock is held by ${holder} is not attached to the segment`,
     );
   }

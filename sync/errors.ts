@@ -1,5 +1,8 @@
-/** Why a primitive inside a segment could not be used. */
-export type SyncErrorCode =
+import { type ErrorReason, IpcError } from "../errors.ts";
+
+/** Why a primitive inside a segment could not be used: some of the words of {@linkcode ErrorReason}. */
+export type SyncErrorCode = Extract<
+  ErrorReason,
   /** The view is not of an attached segment, or its segment has been detached. */
   | "NotAttached"
   /** The segment was attached `ReadOnly`. */
@@ -23,7 +26,8 @@ export type SyncErrorCode =
   /** A snapshot was overwritten again and again, or by two writers at once. */
   | "Busy"
   /** The system refused; the text has the call and its `errno`. */
-  | "System";
+  | "System"
+>;
 
 /**
  * Thrown by the primitives of this module.
@@ -42,10 +46,10 @@ export type SyncErrorCode =
  * }
  * ```
  */
-export class SyncError extends Error {
+export class SyncError extends IpcError {
   /** The class's name. */
   override readonly name = "SyncError";
-  /** What happened. */
+  /** What happened: the same as `reason`. */
   readonly code: SyncErrorCode;
 
   /**
@@ -55,7 +59,7 @@ export class SyncError extends Error {
    * @param message the operation, what happened and what to do
    */
   constructor(code: SyncErrorCode, message: string) {
-    super(message);
+    super(code, message);
     this.code = code;
   }
 }

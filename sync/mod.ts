@@ -18,6 +18,7 @@
  *
  * @module
  */
+export { type ErrorReason, IpcError } from "../errors.ts";
 export { SyncError, type SyncErrorCode } from "./errors.ts";
 export { Counter, Gauge } from "./counter.ts";
 export { CounterBlock } from "./counter_block.ts";

@@ -187,8 +187,9 @@ export class Mutex {
   /**
    * The same, but waits no longer than `timeoutMs`; without an argument it only tries.
    *
-   * @returns `false` if it could not be had in that time
-   * @throws {SyncError} as {@linkcode Mutex.lock}
+   * @returns `false` if it could not be had in that time; at once if this thread holds it already, which could not
+   * release it meanwhile
+   * @throws {SyncError} as {@linkcode Mutex.lock}, but for `Deadlock`, which only `Infinity` can be
    * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms
    */
   tryLock(timeoutMs = 0): boolean {
@@ -313,7 +314,10 @@ export class Mutex {
   private wait(method: string, timeoutMs: number): boolean {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
-      if (this.isOfThread) throw this.deadlock(method);
+      if (this.isOfThread) {
+        if (timeoutMs !== Infinity && method === "tryLock") return false; // nobody can release it meanwhile
+        throw this.deadlock(method);
+      }
       const left = deadline - performance.now();
       if (timeoutMs === 0 || left <= 0) return false;
       if (this.take(method, Math.min(left, SLICE_MS))) return true;
@@ -460,7 +464,7 @@ export class Mutex {
   private deadlock(method: string): SyncError {
     return new SyncError(
       "Deadlock",
-      `Mutex.${method}: this thread holds it already, and would wait for itself; there is no count`,
+      `Mutex.${method}: this thread holds it already, and would wait for itself; it is not recursive`,
     );
   }
 }

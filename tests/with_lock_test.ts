@@ -19,7 +19,7 @@ function lockError(operation: string, memory: SharedMemory, text: RegExp) {
   };
 }
 
-const HELD = /^this object holds the lock already, and there is no count$/;
+const HELD = /^this object holds the lock already, and it is not recursive$/;
 const OTHER = /^another object of this thread holds the lock/;
 
 describe("withLock()", () => {
