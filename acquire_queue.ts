@@ -1,5 +1,6 @@
 import { Failure } from "./backends/errno.ts";
 import type { Semaphore } from "./backends/types.ts";
+import { registry, type SharedWait } from "./registry.ts";
 import { Waiter, type WaitOptions } from "./waiter.ts";
 
 interface Entry {
@@ -9,28 +10,51 @@ interface Entry {
   readonly onTaken: () => void;
 }
 
-interface Queue {
+class Queue implements SharedWait {
   readonly entries: Entry[];
   /** What a call on another thread waits for, for the first of them. */
   current: Semaphore;
+
+  constructor(first: Entry) {
+    this.entries = [first];
+    this.current = first.semaphore;
+  }
+
+  get identity(): string {
+    return this.current.identity;
+  }
+
+  get count(): number {
+    return this.entries.length;
+  }
+
+  mayBePending(): boolean {
+    return this.current.mayBePending();
+  }
 }
 
-/** Who waits in this thread, by the identity of the semaphore. */
+/** Who waits in this thread, by the identity of the semaphore. The registry has those of other copies too. */
 const queues = new Map<string, Queue>();
+const { waits } = registry;
 
 /**
  * Whether this thread waits for the semaphore of `identity`; `"ending"` if all have given up, but a
  * call on another thread goes on for a moment, and what it may take is given back afterwards.
  */
 export function waitState(identity: string): "waiting" | "ending" | null {
-  const queue = queues.get(identity);
-  if (queue === undefined) return null;
-  return queue.entries.length > 0 ? "waiting" : "ending";
+  if (!isWaiting()) return null; // as a rule, and each detach asks
+  let state: "ending" | null = null;
+  for (const wait of waits) {
+    if (wait.identity !== identity) continue;
+    if (wait.count > 0) return "waiting";
+    state = "ending";
+  }
+  return state;
 }
 
 /** Whether this thread waits for any semaphore. */
 export function isWaiting(): boolean {
-  return queues.size > 0;
+  return waits.size > 0;
 }
 
 /** How long a wait lasts at a time while a call on another thread may be about to take it. */
@@ -64,8 +88,8 @@ export function acquireBlocking(semaphore: Semaphore): void {
 
 /** Whether a call that nobody waits for any more may have taken what others wait for meanwhile. */
 function isTakenForNobody(): boolean {
-  for (const { entries, current } of queues.values()) {
-    if (entries.length === 0 && current.mayBePending()) return true;
+  for (const wait of waits) {
+    if (wait.count === 0 && wait.mayBePending()) return true;
   }
   return false;
 }
@@ -92,8 +116,9 @@ export async function acquireAsync(
   if (queue !== undefined) {
     queue.entries.push(entry);
   } else {
-    const made = { entries: [entry], current: semaphore };
+    const made = new Queue(entry);
     queues.set(key, made);
+    waits.add(made);
     void serve(key, made);
   }
   return await waiter.promise;
@@ -134,6 +159,7 @@ async function serve(key: string, queue: Queue): Promise<void> {
     else giveBack(semaphore);
   }
   queues.delete(key);
+  waits.delete(queue);
 }
 
 function hand({ waiter, onTaken }: Entry): void {

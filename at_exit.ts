@@ -1,25 +1,16 @@
 import process from "node:process";
-
-/** Something that Qt's destructors would let go of when the program ends. */
-export interface Resource {
-  /** Lets go at once, without waiting for anybody, and without throwing. */
-  closeAtExit(): void;
-}
-
-const resources = new Set<Resource>();
-let installed = false;
-let closed = false;
+import { registry, type Resource } from "./registry.ts";
 
 /** Whether the end of the program has closed everything; nothing may be opened any more. */
 export function isClosed(): boolean {
-  return closed;
+  return registry.isClosed;
 }
 
 /** Closes `resource` when the program ends normally, unless it is forgotten before. */
 export function rememberAtExit(resource: Resource): void {
-  resources.add(resource);
-  if (installed) return;
-  installed = true;
+  registry.resources.add(resource);
+  if (registry.hasExitHook) return;
+  registry.hasExitHook = true;
   process.on("exit", closeAll);
   // Deno.exit() raises only this event.
   if (process.versions["deno"] !== undefined) globalThis.addEventListener("unload", closeAll);
@@ -27,11 +18,11 @@ export function rememberAtExit(resource: Resource): void {
 
 /** The opposite of {@linkcode rememberAtExit}. */
 export function forgetAtExit(resource: Resource): void {
-  resources.delete(resource);
+  registry.resources.delete(resource);
 }
 
 function closeAll(): void {
-  closed = true;
-  for (const resource of resources) resource.closeAtExit();
-  resources.clear();
+  registry.isClosed = true;
+  for (const resource of registry.resources) resource.closeAtExit();
+  registry.resources.clear();
 }

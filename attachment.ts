@@ -1,7 +1,8 @@
 import { acquireAsync, acquireBlocking, failWaits, isWaiting, waitState } from "./acquire_queue.ts";
-import { forgetAtExit, isClosed, rememberAtExit, type Resource } from "./at_exit.ts";
+import { forgetAtExit, isClosed, rememberAtExit } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
 import type { Backend, Lock, Segment } from "./backends/types.ts";
+import { registry, type Resource, type SharedAttachment } from "./registry.ts";
 import type { WaitOptions } from "./waiter.ts";
 
 /** Of the lock that a segment does not have. */
@@ -14,14 +15,13 @@ export function noLock(): Failure {
 
 /** @throws {Failure} if this thread is in `initialize` of the segment, and would wait for itself */
 export function refuseNested(lock: Lock): void {
-  for (const attachment of attachments) attachment.refuseNested(lock);
+  for (const { isInitializing, lockIdentity } of attachments) {
+    if (!isInitializing || lockIdentity !== lock.identity) continue;
+    throw new Failure("Deadlock", "initialize of the same segment is running in this thread");
+  }
 }
 
-/** The attachments of this thread, and how many of them hold their lock. */
-const attachments = new Set<Attachment>();
-/** By the buffer of each, which they outlive but do not keep. */
-const byBuffer = new WeakMap<ArrayBufferLike, Attachment>();
-let locksHeld = 0;
+const { attachments, byBuffer } = registry;
 const LEAVE_AGAIN_MS = 5;
 
 /**
@@ -61,7 +61,7 @@ const { get: byteLength } = Object.getOwnPropertyDescriptor(ArrayBuffer.prototyp
  *
  * It must not keep the buffer alive, since the buffer's collection is what ends it.
  */
-export class Attachment implements Resource {
+export class Attachment implements Resource, SharedAttachment {
   // `declare` and no `#` for what each lock and unlock reads: see sync/place.ts.
 
   readonly size: number;
@@ -79,7 +79,7 @@ export class Attachment implements Resource {
   #isFreeable = false;
   private hasLock = false;
   #isLockedAsync = false;
-  #isInitializing = false;
+  isInitializing = false;
   private holds = 0;
   private held: Access | null = null;
   #endings: Set<() => void> | null = null;
@@ -123,7 +123,7 @@ export class Attachment implements Resource {
   }
 
   /** The attachment that a buffer was made for, which may have ended; `undefined` of any other buffer. */
-  static of(buffer: ArrayBufferLike): Attachment | undefined {
+  static of(buffer: ArrayBufferLike): SharedAttachment | undefined {
     return byBuffer.get(buffer);
   }
 
@@ -146,6 +146,10 @@ export class Attachment implements Resource {
     return this.hasEnded;
   }
 
+  get lockIdentity(): string | null {
+    return this.guard?.identity ?? null;
+  }
+
   get isLocked(): boolean {
     return this.hasLock;
   }
@@ -154,7 +158,7 @@ export class Attachment implements Resource {
   lock(access: Access, timeoutMs?: number): boolean {
     const lock = this.guard ?? this.#existingLock();
     if (timeoutMs === undefined) {
-      if (locksHeld > 0) this.#refuseDeadlock();
+      if (registry.locksHeld > 0) this.#refuseDeadlock();
       if (isWaiting()) acquireBlocking(lock); // which asks too; but engines inline only calls that are not too deep
       else lock.acquire();
     } else if (!lock.acquire(timeoutMs)) {
@@ -196,7 +200,7 @@ export class Attachment implements Resource {
     this.hasLock = true;
     this.#isLockedAsync = false;
     this.held = access;
-    locksHeld++;
+    registry.locksHeld++;
     return ++this.holds;
   }
 
@@ -218,10 +222,10 @@ export class Attachment implements Resource {
   /** Fills a new segment, with the lock held by the section that makes it; if that fails, it ends. */
   initialize(access: Access, fill: () => void): void {
     this.hold(access);
-    this.#isInitializing = true;
+    this.isInitializing = true;
     try {
       fill();
-      this.#isInitializing = false;
+      this.isInitializing = false;
       this.forgetLock();
     } catch (error) {
       this.end();
@@ -239,18 +243,14 @@ export class Attachment implements Resource {
     if (!this.hasLock) return false;
     this.hasLock = false;
     this.held = null;
-    locksHeld--;
+    registry.locksHeld--;
     return true;
   }
 
-  refuseNested(lock: Lock): void {
-    if (!this.#isInitializing || this.guard?.identity !== lock.identity) return;
-    throw new Failure("Deadlock", "initialize of the same segment is running in this thread");
-  }
-
   #refuseDeadlock(): void {
+    const identity = this.lockIdentity;
     for (const other of attachments) {
-      if (!other.hasLock || other.guard?.identity !== this.guard?.identity) continue;
+      if (!other.isLocked || other.lockIdentity !== identity) continue;
       throw new Failure(
         "Deadlock",
         "another object of this thread holds the lock, and could never release it while this one " +

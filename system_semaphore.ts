@@ -1,6 +1,6 @@
 import process from "node:process";
 import { acquireAsync, acquireBlocking, failWaits } from "./acquire_queue.ts";
-import { forgetAtExit, isClosed, rememberAtExit, type Resource } from "./at_exit.ts";
+import { forgetAtExit, isClosed, rememberAtExit } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
 import { backendOf } from "./backends/mod.ts";
 import type { Semaphore } from "./backends/types.ts";
@@ -23,20 +23,27 @@ import {
   type NativeIpcKeyType,
   platformSafeKey,
 } from "./native_ipc_key.ts";
+import { registry, type Resource, type SharedSemaphore } from "./registry.ts";
 import { checkTimeout, type WaitOptions } from "./waiter.ts";
 
 /** An open semaphore, which must be closed when its object is collected or the program ends. */
-class OpenSemaphore implements Resource {
+class OpenSemaphore implements Resource, SharedSemaphore {
   readonly semaphore: Semaphore;
   /** How many were acquired and not released. */
   balance = 0;
 
   constructor(semaphore: Semaphore) {
     this.semaphore = semaphore;
+    registry.semaphores.add(this);
     rememberAtExit(this);
   }
 
+  get identity(): string {
+    return this.semaphore.identity;
+  }
+
   close(): void {
+    registry.semaphores.delete(this);
     forgetAtExit(this);
     failWaits(this.semaphore, new Failure("System", "closed while it waited"));
     this.semaphore.close();

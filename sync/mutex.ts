@@ -1,9 +1,9 @@
-import type { Attachment } from "../attachment.ts";
 import { checkTimeout, type WaitOptions } from "../waiter.ts";
 import { EDEADLK, errnoText, Failure } from "../backends/errno.ts";
 import type { HeldNode } from "../backends/held_list.ts";
 import { sharedMutexes } from "../backends/mod.ts";
 import { type LockOutcome, MutexLibrary, type SharedMutexes } from "../backends/shared_mutex.ts";
+import type { SharedAttachment } from "../registry.ts";
 import { refuseThenable } from "../thenable.ts";
 import { AsyncQueue } from "./async_queue.ts";
 import { SyncError } from "./errors.ts";
@@ -19,11 +19,11 @@ const PROMISE_TO_WITH_LOCK =
   "Mutex.withLock: fn returned a promise, for which the mutex does not wait; use withLockAsync()";
 
 /** Gives back what this thread holds in a segment. */
-let abandon: (attachment: Attachment, mutexes: SharedMutexes) => void;
-const watched = new WeakSet<Attachment>();
+let abandon: (attachment: SharedAttachment, mutexes: SharedMutexes) => void;
+const watched = new WeakSet<SharedAttachment>();
 
 /** The thread's list of what it holds leads through the segment, which must not go before. */
-function releaseBeforeEnd(attachment: Attachment, mutexes: SharedMutexes): void {
+function releaseBeforeEnd(attachment: SharedAttachment, mutexes: SharedMutexes): void {
   if (watched.has(attachment)) return;
   watched.add(attachment);
   attachment.beforeEnd(() => {

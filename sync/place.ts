@@ -1,4 +1,5 @@
 import { Attachment } from "../attachment.ts";
+import type { SharedAttachment } from "../registry.ts";
 import { SyncError } from "./errors.ts";
 
 /** What a primitive begins with: the two words below, and two that each kind has for itself. */
@@ -34,7 +35,7 @@ function nameOf(kind: number): string {
  * which `private` is used: together that takes off a third of the time of a mutex.
  */
 export class Place {
-  declare readonly attachment: Attachment;
+  declare readonly attachment: SharedAttachment;
   /** What the errors call it. */
   declare readonly name: string;
   /** The words of the header. */
