@@ -2,6 +2,7 @@ import { acquireAsync, acquireBlocking, failWaits, isWaiting, waitState } from "
 import { forgetAtExit, isClosed, rememberAtExit } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
 import type { Backend, Lock, Segment } from "./backends/types.ts";
+import { replacedText } from "./keyed_object.ts";
 import { registry, type Resource, type SharedAttachment } from "./registry.ts";
 import type { WaitOptions } from "./waiter.ts";
 
@@ -188,6 +189,11 @@ export class Attachment implements Resource, SharedAttachment {
   /** The process that holds the lock, if that is known. */
   holder(): number | null {
     return this.guard?.holder() ?? null;
+  }
+
+  /** What a text adds to that. */
+  holderText(): string {
+    return replacedText(this.guard);
   }
 
   #existingLock(): Lock {

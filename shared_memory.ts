@@ -646,7 +646,7 @@ export class SharedMemory implements Disposable {
       }
       const limit = timeoutMs === Infinity ? undefined : timeoutMs;
       if (attachment.lock(this.#access, limit)) return this.#errors.clear();
-      throw timedOut(timeoutMs, attachment.holder());
+      throw timedOut(timeoutMs, attachment);
     } catch (error) {
       return this.#lockFailed(operation, error);
     }
@@ -665,7 +665,7 @@ export class SharedMemory implements Disposable {
     if (attachment === null) throw new Failure("NotAttached", NOT_ATTACHED);
     let hold = 0;
     if (!await attachment.lockAsync(this.#access, options, (taken) => hold = taken)) {
-      throw timedOut(timeout, attachment.holder());
+      throw timedOut(timeout, attachment);
     }
     if (signal?.aborted) {
       attachment.endHold(hold);
@@ -850,8 +850,12 @@ function checkOpenOptions(options: OpenOptions): void {
   }
 }
 
-function timedOut(timeoutMs: number | undefined, holder: number | null): Failure {
+function timedOut(timeoutMs: number | undefined, attachment: Attachment): Failure {
+  const holder = attachment.holder();
   const holding = holder === process.pid ? "this process" : `process ${holder}`;
   const who = holder === null ? "the lock is held by another" : `${holding} holds the lock`;
-  return new Failure("Timeout", `timed out after ${timeoutMs} ms: ${who}`);
+  return new Failure(
+    "Timeout",
+    `timed out after ${timeoutMs} ms: ${who}${attachment.holderText()}`,
+  );
 }

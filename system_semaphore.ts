@@ -14,6 +14,7 @@ import {
   madeFrom,
   nameOf,
   placeOf,
+  replacedText,
   safePlaceOf,
 } from "./keyed_object.ts";
 import {
@@ -275,7 +276,7 @@ export class SystemSemaphore implements Disposable {
     checkTimeout("SystemSemaphore.tryAcquire", timeoutMs);
     return this.#use("tryAcquire", (open) => {
       if (timeoutMs === Infinity) acquireBlocking(open.semaphore);
-      else if (!open.semaphore.acquire(timeoutMs)) throw timedOut(timeoutMs);
+      else if (!open.semaphore.acquire(timeoutMs)) throw timedOut(timeoutMs, open.semaphore);
       open.balance++;
     });
   }
@@ -306,7 +307,7 @@ export class SystemSemaphore implements Disposable {
       if (await acquireAsync(open.semaphore, options, () => open.balance++)) {
         return this.#errors.clear();
       }
-      throw timedOut(timeout);
+      throw timedOut(timeout, open.semaphore);
     } catch (error) {
       return this.#errors.fail("acquireAsync", this.#shownKey(), error);
     }
@@ -403,8 +404,13 @@ export class SystemSemaphore implements Disposable {
 
 const VALUE_MAX = 32767;
 
-function timedOut(timeoutMs: number): Failure {
-  return new Failure("Timeout", `timed out after ${timeoutMs} ms: the value is 0`);
+function timedOut(timeoutMs: number, semaphore: Semaphore): Failure {
+  const replaced = replacedText(semaphore);
+  const who = replaced === "" ? "" : ", and this process acquired the last unit";
+  return new Failure(
+    "Timeout",
+    `timed out after ${timeoutMs} ms: the value is 0${who}${replaced}`,
+  );
 }
 
 function checkCount(call: string, name: string, count: unknown): void {

@@ -85,9 +85,11 @@ export const MAP_NORESERVE = 0x4000;
 export const MADV_POPULATE_READ = 22;
 
 // <unistd.h>
+export const _SC_CLK_TCK = 2;
 export const _SC_PAGESIZE = 30;
 
 // <sys/syscall.h>
+export const SYS_GETTID: Record<string, number> = { x64: 186, arm64: 178 };
 export const SYS_STATX: Record<string, number> = { x64: 332, arm64: 291 };
 export const SYS_FUTEX: Record<string, number> = { x64: 202, arm64: 98 };
 
@@ -101,6 +103,7 @@ export const FUTEX_OWNER_DIED = 0x4000_0000;
 // <time.h>
 export const CLOCK_REALTIME = 0;
 export const CLOCK_MONOTONIC = 1;
+export const CLOCK_BOOTTIME = 7;
 
 // <linux/stat.h>, <fcntl.h>
 export const AT_FDCWD = -100;

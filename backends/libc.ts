@@ -10,6 +10,7 @@ import {
   S_IFREG,
   STATX,
   STATX_BASIC_STATS,
+  SYS_GETTID,
   SYS_STATX,
 } from "./constants.ts";
 import {
@@ -406,6 +407,12 @@ export class Libc {
     if (stat === null) return true;
     if (startTime !== undefined && (Number(stat[19]) & 0xffff) !== startTime) return false;
     return stat[0] !== "Z" || Number(stat[17]) > 1; // state, num_threads
+  }
+
+  /** Whether this is the first thread of the process: on Linux, and not that of a worker. */
+  isMainThread(): boolean {
+    const number = this.ffi.usize(BigInt(SYS_GETTID[this.arch]!));
+    return this.c.syscall(number, 0, NO_PATH, 0, 0, this.#stat) === this.c.getpid();
   }
 
   /** When a process started, in clock ticks since the system did; `null` if that is not known. */

@@ -3,6 +3,7 @@ import type { PosixName } from "./posix_file.ts";
 import type { Usize } from "../ffi/types.ts";
 import type { PosixLibrary } from "./posix_library.ts";
 import { MappedSemaphore } from "./posix_mapped_semaphore.ts";
+import { isHeldByThread } from "../registry.ts";
 import type { Lock } from "./types.ts";
 import { BACKGROUND_SLICE_MS, SLICE_MS } from "./pause.ts";
 
@@ -167,12 +168,19 @@ export class PosixLock implements Lock {
 
   holder(): number | null {
     const entry = this.#holdingEntry();
-    return entry !== null && isHere(this.#library.libc, entry) ? Number(entry & BigInt(PID)) : null;
+    const { libc } = this.#library;
+    const isKnown = entry !== null && isHere(libc, entry) && isAlive(libc, entry);
+    return isKnown ? Number(entry & BigInt(PID)) : null;
   }
 
   isHeldHere(): boolean {
     const entry = this.#holdingEntry();
     return entry !== null && isOf(entry, ownEntry(this.#library.libc));
+  }
+
+  /** What it notes of itself says nothing of the program that runs in it. */
+  mayBeOfReplaced(): boolean {
+    return this.isHeldHere() && !isHeldByThread(this.identity);
   }
 
   /** What the process that has the lock notes of itself. */

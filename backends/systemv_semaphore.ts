@@ -21,6 +21,12 @@ import {
 import { FOREIGN_ATTEMPTS, type Libc } from "./libc.ts";
 import { KeyFile, type KeyPath, PROJECT_ID, segmentPath } from "./systemv_key_file.ts";
 import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "./pause.ts";
+import {
+  changeTime,
+  hasPidOfAnother,
+  isOfReplacedProgram,
+  isOlderThanProgram,
+} from "./systemv_last_user.ts";
 import { limitsOf } from "./systemv_limits.ts";
 import { type Operation, Operations } from "./systemv_operations.ts";
 import { lostLockFile } from "./systemv_lost_file.ts";
@@ -30,6 +36,7 @@ import { removeRetired } from "./systemv_retired.ts";
 import { changeTimeOf, wasNeverUsed } from "./systemv_tables.ts";
 import { DOUBT_MS, TakenNumbers } from "./systemv_taken_numbers.ts";
 import { type Waits, waitsOf } from "./systemv_wait.ts";
+import { isHeldByThread } from "../registry.ts";
 import { isShared, type Lock, PRIVATE, type Semaphore, type SemaphoreBackend } from "./types.ts";
 
 /** The largest value, and the largest step, of a System V semaphore. */
@@ -41,6 +48,8 @@ const ACCESS = 0o600;
 const OPEN_ATTEMPTS = 1000;
 /** How long a lock is nobody's before it is taken over. */
 const ABANDONED_MS = 1000;
+/** How long it is not asked again whether a pid is still that of the same process. */
+const LIVING_MS = 500;
 /** Long enough to find that out. */
 const RECOVERY_MS = 2 * SLICE_MS + 100;
 
@@ -82,6 +91,8 @@ class SystemVSemaphore implements Lock {
   isSegmentUsed: (() => boolean) | null = null;
   /** The process that last changed a lock which seems to be nobody's, and since when it does. */
   #suspect = { id: -1, pid: 0, since: 0 };
+  /** The process that last changed it, if it was found to be alive, and until when that is believed. */
+  #living = { pid: 0, until: 0 };
   /** How long an asynchronous wait pauses next, in ms. */
   #pauseMs = 0;
 
@@ -379,24 +390,56 @@ class SystemVSemaphore implements Lock {
       return "mended";
     }
     if (value < 0) return this.#libc.errno() === EACCES ? "held" : "mended"; // else it is removed
-    const abandoned = () => this.#isAbandoned();
-    return value === 0 && abandoned() && this.#takeOver(abandoned) ? "taken" : "held";
+    if (value !== 0 || !this.#isAbandoned()) return "held";
+    return this.#takeOver(() => this.#isAbandoned() && this.#forgetOwn()) ? "taken" : "held";
   }
 
   /**
    * Whether the value has been 0 for a while though nobody can hold the lock: it was never taken since
    * it was made, or whoever changed it last is dead, which gives back what he held; unless another's
-   * reset made the kernel forget.
+   * reset made the kernel forget. What the program that this process was before has left is so at once.
    */
   #isAbandoned(): boolean {
     const pid = this.#lastUser();
-    const alive = pid === 0 ? !this.#isUnused() : this.#libc.isRunning(pid);
+    const state = this.#stateOf(pid);
+    if (state === "replaced") return true;
+    const alive = state === "alive";
     const { id, pid: suspect, since } = this.#suspect;
     if (!alive && id === this.id && suspect === pid) {
       return performance.now() - since >= ABANDONED_MS;
     }
     this.#suspect = { id: alive ? -1 : this.id, pid, since: performance.now() };
     return false;
+  }
+
+  /**
+   * Whether the process that changed the value last can have what it took. `"gone"`: it has ended, or another has
+   * its pid. `"replaced"`: it is this one, before `exec` replaced the program in it.
+   */
+  #stateOf(pid: number): "alive" | "gone" | "replaced" {
+    if (pid === 0) return this.#isUnused() ? "gone" : "alive";
+    if (!this.#libc.isRunning(pid)) return "gone";
+    const now = performance.now();
+    if (this.#living.pid === pid && now < this.#living.until) return "alive";
+    const time = changeTime(this.#libc, this.id);
+    if (time !== null && pid === this.#libc.c.getpid()) {
+      const isHeld = isHeldByThread(this.identity);
+      if (!isHeld && isOfReplacedProgram(this.#libc, time)) return "replaced";
+    } else if (time !== null && hasPidOfAnother(this.#libc, pid, time)) {
+      return "gone";
+    }
+    this.#living = { pid, until: now + LIVING_MS };
+    return "alive";
+  }
+
+  /**
+   * Before this process takes over what it took as another program: makes the kernel forget that it is to give that
+   * back at the end, which it would do twice then. Returns `true`.
+   */
+  #forgetOwn(): true {
+    const { c, constants } = this.#libc;
+    if (this.#lastUser() === c.getpid()) c.semctl(this.id, 0, constants.SETVAL, 0n);
+    return true;
   }
 
   /** The process that changed the value last; 0 if nobody did or he is of another pid namespace. */
@@ -429,11 +472,18 @@ class SystemVSemaphore implements Lock {
 
   holder(): number | null {
     if (this.id === -1 || this.#get("GETVAL") !== 0) return null;
-    return this.#lastUser() || null;
+    const pid = this.#lastUser();
+    return pid !== 0 && this.#stateOf(pid) === "alive" ? pid : null;
   }
 
   isHeldHere(): boolean {
     return this.holder() === this.#libc.c.getpid();
+  }
+
+  mayBeOfReplaced(): boolean {
+    if (this.id === -1 || this.#get("GETVAL") !== 0) return false;
+    if (this.#lastUser() !== this.#libc.c.getpid() || isHeldByThread(this.identity)) return false;
+    return isOlderThanProgram(changeTime(this.#libc, this.id) ?? 0);
   }
 
   mayBePending(): boolean {

@@ -20,6 +20,11 @@ export interface Semaphore {
   holder(): number | null;
   /** Whether that is this process. */
   isHeldHere(): boolean;
+  /**
+   * Whether this process took the last one, no object of this thread has it, and it may have been the program that ran
+   * in this process before `exec` replaced it. Not there where nobody can tell.
+   */
+  mayBeOfReplaced?(): boolean;
   /** Whether it may be a call of `acquireInBackground` that has just taken it, which this thread waits for. */
   mayBePending(): boolean;
 }
