@@ -1,5 +1,5 @@
 import process from "node:process";
-import { registry, type Resource } from "./registry.ts";
+import { registry, type Resource, threadGlobal } from "./registry.ts";
 
 /** Whether the end of the program has closed everything; nothing may be opened any more. */
 export function isClosed(): boolean {
@@ -11,7 +11,7 @@ export function rememberAtExit(resource: Resource): void {
   registry.resources.add(resource);
   if (registry.hasExitHook) return;
   registry.hasExitHook = true;
-  process.on("exit", closeAll);
+  (threadGlobal().process ?? process).on("exit", closeAll);
   // Deno.exit() raises only this event.
   if (process.versions["deno"] !== undefined) globalThis.addEventListener("unload", closeAll);
 }

@@ -1,3 +1,5 @@
+import process from "node:process";
+
 /**
  * What every copy of this package in a thread knows of the others: two versions, a bundle beside the package, the
  * generations of a hot reload. All of them refuse a deadlock, accept each other's views and end with one exit hook.
@@ -75,8 +77,19 @@ export interface Registry {
 
 const NAME = Symbol.for("@shared-memory/shared-memory registry 1");
 
+/**
+ * The global object of the thread, which lasts as long as that does. Test runners such as Jest give each file a context
+ * of its own (`node:vm`), with a `process` whose listeners are never called.
+ */
+export function threadGlobal(): typeof globalThis & { process?: typeof process } {
+  // What contexts get from outside was made with another `Function`.
+  if (typeof TextEncoder !== "function" || TextEncoder instanceof Function) return globalThis;
+  const vm = process.getBuiltinModule?.("node:vm");
+  return vm === undefined ? globalThis : vm.runInThisContext("globalThis");
+}
+
 function find(): Registry {
-  const shared = globalThis as typeof globalThis & { [NAME]?: Registry };
+  const shared = threadGlobal() as typeof globalThis & { [NAME]?: Registry };
   const found = shared[NAME];
   if (found !== undefined) return found;
   const made: Registry = {
@@ -90,7 +103,7 @@ function find(): Registry {
     resources: new Set(),
   };
   // Where the global object is frozen, each copy is alone. It is not enumerable: test runners compare the names.
-  Reflect.defineProperty(globalThis, NAME, { value: made });
+  Reflect.defineProperty(shared, NAME, { value: made });
   return made;
 }
 
