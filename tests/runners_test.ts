@@ -1,0 +1,94 @@
+/** The test runners that come with the runtimes: what they leave of a file that detaches nothing, and of docs/testing.md. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import process from "node:process";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { blocksOf } from "../scripts/markdown.ts";
+import { DEADLINE_MS, keyFolder, leaveNothingBehind, ownRuntime, slow } from "./support.ts";
+
+const root = fileURLToPath(new URL("../", import.meta.url));
+const module = JSON.stringify(new URL("../mod.ts", import.meta.url).href);
+
+const COMMANDS = {
+  node: ["--disable-warning=ExperimentalWarning", "--test", "--test-reporter=tap"],
+  deno: ["test", "--allow-ffi", "--no-config", "--quiet"],
+  bun: ["test"],
+} as const;
+
+let folder: string;
+
+/** Runs a test file twice with the runner of this runtime, with key files of its own; returns what was left. */
+function runTwice(source: string): string[] {
+  const file = `${folder}/some.test.ts`;
+  writeFileSync(file, source);
+  const keys = mkdtempSync(`${folder}/keys-`);
+  const env = { ...process.env, TMPDIR: keys };
+  for (const name of Object.keys(env)) if (name.startsWith("NODE_TEST")) delete env[name];
+  for (let run = 1; run <= 2; run++) {
+    const args = [...COMMANDS[ownRuntime.name as keyof typeof COMMANDS], file];
+    const { status, stdout, stderr } = spawnSync(ownRuntime.command, args, {
+      encoding: "utf8",
+      env,
+      timeout: DEADLINE_MS,
+    });
+    assert.equal(status, 0, `run ${run}: ${stdout}${stderr}`);
+  }
+  return readdirSync(keys).filter((name) => name.startsWith("qipc_"));
+}
+
+describe(`the test runner of ${ownRuntime.name}`, slow, () => {
+  leaveNothingBehind();
+
+  before(() => folder = mkdtempSync(`${keyFolder}runners-`));
+  after(() => rmSync(folder, { recursive: true }));
+
+  test("leaves nothing of the test file in docs/testing.md", () => {
+    const page = readFileSync(`${root}docs/testing.md`, "utf8");
+    const block = blocksOf(page).find(({ text }) => text.includes("node:test"))!;
+    assert.deepEqual(runTwice(block.text.replace('"./mod.ts"', module)), []);
+  });
+
+  const runsHook = ownRuntime.name !== "bun";
+  test("leaves nothing of a file that detaches nothing, if it runs exit hooks", {
+    skip: runsHook ? false : "bun test runs none",
+  }, () => {
+    const left = runTwice(`
+      import { test } from "node:test";
+      import { SharedMemory, SystemSemaphore } from ${module};
+      const memory = new SharedMemory("at the top level");
+      const isMade = memory.create(16);
+      const units = new SystemSemaphore("units at the top level", 1);
+      units.acquire();
+      test("has it", () => {
+        if (!isMade || !memory.lock()) throw new Error(memory.errorString());
+      });`);
+    assert.deepEqual(left, []);
+  });
+
+  test("can open again what a file that detaches nothing has left", () => {
+    const source = `
+      import { test } from "node:test";
+      import { SharedMemory } from ${module};
+      const memory = SharedMemory.open("left", { size: 16, disposition: "create" });
+      test("has it", () => {
+        if (!memory.lock()) throw new Error(memory.errorString());
+      });
+      if (process.env.DETACH) process.on("exit", () => {});`;
+    const left = runTwice(source);
+    if (runsHook) assert.deepEqual(left, []);
+    else rmLeft();
+  });
+
+  /** Removes what `bun test` has left, as docs/testing.md says. */
+  function rmLeft(): void {
+    const [keys] = readdirSync(folder).filter((name) => name.startsWith("keys-")).slice(-1);
+    for (const name of readdirSync(folder).filter((name) => name.startsWith("keys-"))) {
+      spawnSync(ownRuntime.command, [...ownRuntime.args, `${root}cli.ts`, "cleanup"], {
+        env: { ...process.env, TMPDIR: `${folder}/${name}` },
+      });
+    }
+    assert.deepEqual(readdirSync(`${folder}/${keys}`), []);
+  }
+});
