@@ -213,8 +213,7 @@ export class PosixInspection implements Inspection {
       return { value: null, waiting: null, holder: null };
     }
     const view = new DataView(bytes.buffer, bytes.byteOffset);
-    const { pid, areAsleep } = noteHolder(view);
-    const holder = pid === null ? null : { pid, alive: this.#libc.isRunning(pid) };
+    const { holder, areAsleep } = noteHolder(this.#libc, view);
     const waiting = areAsleep ? null : view.getUint32(4, true);
     return { value: valueOf(view.getInt32(0, true)), waiting, holder };
   }

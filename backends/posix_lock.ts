@@ -1,3 +1,4 @@
+import type { ProcessInfo } from "./inventory.ts";
 import type { Libc } from "./libc.ts";
 import type { PosixName } from "./posix_file.ts";
 import type { Usize } from "../ffi/types.ts";
@@ -228,10 +229,15 @@ function announceSleep({ note }: Opened): number {
 }
 
 /** Who has the lock whose `sem_t` this is, and whether others sleep until he gives it back. */
-export function noteHolder(semaphore: DataView): { pid: number | null; areAsleep: boolean } {
-  const note = semaphore.getInt32(NOTE_OFFSET, true);
+export function noteHolder(
+  libc: Libc,
+  semaphore: DataView,
+): { holder: ProcessInfo | null; areAsleep: boolean } {
+  const entry = semaphore.getBigInt64(NOTE_OFFSET, true);
+  const note = Number(BigInt.asIntN(32, entry));
   const isHeld = (note & PHASE) === HOLDING;
-  return { pid: isHeld ? note & PID : null, areAsleep: (note & SLEEPERS) !== 0 };
+  const holder = isHeld ? { pid: note & PID, alive: isAlive(libc, entry) } : null;
+  return { holder, areAsleep: (note & SLEEPERS) !== 0 };
 }
 
 /** What this process notes of itself: its pid, and in the upper half what tells it from others of that pid. */

@@ -11,6 +11,7 @@ import { cString, type Libc } from "./libc.ts";
 import { SystemVCleanup } from "./systemv_cleanup.ts";
 import { KeyFile, keyFilePath } from "./systemv_key_file.ts";
 import {
+  holderOf,
   isMarkPath,
   isOfFile,
   isQtKey,
@@ -193,7 +194,8 @@ class Look {
     const state = semaphoreState(this.#libc, id);
     if (state === null) return null;
     const { value, waiting, last } = state;
-    return { id, keyFile: file!.path, value, holder: value === 0 ? last : null, waiting };
+    const holder = value === 0 ? holderOf(this.#libc, row, last) : null;
+    return { id, keyFile: file!.path, value, holder, waiting };
   }
 
   #semaphore(

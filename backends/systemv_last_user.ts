@@ -2,7 +2,6 @@ import { registry } from "../registry.ts";
 import { _SC_CLK_TCK, CLOCK_BOOTTIME } from "./constants.ts";
 import type { Libc } from "./libc.ts";
 import { CLOCK, PTHREAD_LIBRARIES } from "./posix_library.ts";
-import { readTableIfAny } from "./systemv_tables.ts";
 import { timespec } from "./timespec.ts";
 
 /**
@@ -16,12 +15,6 @@ const TICK_MS = 20;
 
 /** When this program began, or this worker thread, in ms since 1970. Read at once, as tests replace clocks. */
 const { timeOrigin } = performance;
-
-/** When a semaphore set was last changed in any way, in s since 1970; `null` if it is not known. */
-export function changeTime(libc: Libc, id: number): number | null {
-  const row = readTableIfAny(libc, "sem").find(({ semid }) => semid === id);
-  return row === undefined ? null : Math.max(row["otime"]!, row["ctime"]!);
-}
 
 /**
  * Whether the process `pid`, which lives, cannot have made a change at `seconds`, since it began later and got the

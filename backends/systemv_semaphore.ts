@@ -21,19 +21,14 @@ import {
 import { FOREIGN_ATTEMPTS, type Libc } from "./libc.ts";
 import { KeyFile, type KeyPath, PROJECT_ID, segmentPath } from "./systemv_key_file.ts";
 import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "./pause.ts";
-import {
-  changeTime,
-  hasPidOfAnother,
-  isOfReplacedProgram,
-  isOlderThanProgram,
-} from "./systemv_last_user.ts";
+import { hasPidOfAnother, isOfReplacedProgram, isOlderThanProgram } from "./systemv_last_user.ts";
 import { limitsOf } from "./systemv_limits.ts";
 import { type Operation, Operations } from "./systemv_operations.ts";
 import { lostLockFile } from "./systemv_lost_file.ts";
 import { Mark } from "./systemv_marks.ts";
 import { ownerOf } from "./systemv_owner.ts";
 import { removeRetired } from "./systemv_retired.ts";
-import { changeTimeOf, wasNeverUsed } from "./systemv_tables.ts";
+import { changeTimeOf, lastChange, wasNeverUsed } from "./systemv_tables.ts";
 import { DOUBT_MS, TakenNumbers } from "./systemv_taken_numbers.ts";
 import { type Waits, waitsOf } from "./systemv_wait.ts";
 import { isHeldByThread } from "../registry.ts";
@@ -421,7 +416,7 @@ class SystemVSemaphore implements Lock {
     if (!this.#libc.isRunning(pid)) return "gone";
     const now = performance.now();
     if (this.#living.pid === pid && now < this.#living.until) return "alive";
-    const time = changeTime(this.#libc, this.id);
+    const time = lastChange(this.#libc, this.id);
     if (time !== null && pid === this.#libc.c.getpid()) {
       const isHeld = isHeldByThread(this.identity);
       if (!isHeld && isOfReplacedProgram(this.#libc, time)) return "replaced";
@@ -483,7 +478,7 @@ class SystemVSemaphore implements Lock {
   mayBeOfReplaced(): boolean {
     if (this.id === -1 || this.#get("GETVAL") !== 0) return false;
     if (this.#lastUser() !== this.#libc.c.getpid() || isHeldByThread(this.identity)) return false;
-    return isOlderThanProgram(changeTime(this.#libc, this.id) ?? 0);
+    return isOlderThanProgram(lastChange(this.#libc, this.id) ?? 0);
   }
 
   mayBePending(): boolean {

@@ -2,6 +2,7 @@ import { GETNCNT, GETPID, GETVAL, GETZCNT } from "./constants.ts";
 import { EACCES, Failure, failure } from "./errno.ts";
 import type { ProcessInfo } from "./inventory.ts";
 import type { FileStatus, Libc } from "./libc.ts";
+import { hasPidOfAnother } from "./systemv_last_user.ts";
 import { KeyFile, keyFilePath, keyOf } from "./systemv_key_file.ts";
 
 /** A row of `/proc/sysvipc/shm` or `sem`: the number under each heading. */
@@ -33,6 +34,12 @@ export function readTableIfAny(libc: Libc, table: "shm" | "sem"): Row[] {
 /** When what has `key` was made or last changed, in s since 1970; `undefined` if there is none, or no table. */
 export function changeTimeOf(libc: Libc, table: "shm" | "sem", key: number): number | undefined {
   return readTableIfAny(libc, table).find((row) => row["key"] === key)?.["ctime"];
+}
+
+/** When a semaphore set was last changed in any way, in s since 1970; `null` if it is not known. */
+export function lastChange(libc: Libc, id: number): number | null {
+  const row = readTableIfAny(libc, "sem").find(({ semid }) => semid === id);
+  return row === undefined ? null : Math.max(row["otime"]!, row["ctime"]!);
 }
 
 /** Whether a key can be one that Qt made from a file: 0x51DDIIII. */
@@ -146,6 +153,13 @@ export function processesAttachedTo(libc: Libc, id: number): { pid: number; coun
     const count = typeof maps === "number" ? 0 : [...maps.matchAll(mapping)].length;
     return count > 0 ? [{ pid: Number(name), count }] : [];
   });
+}
+
+/** The process that holds a lock of value 0, given its row and its last user: not one that has got the pid of that. */
+export function holderOf(libc: Libc, row: Row, last: ProcessInfo | null): ProcessInfo | null {
+  if (last?.alive !== true) return last;
+  const time = Math.max(row["otime"]!, row["ctime"]!);
+  return hasPidOfAnother(libc, last.pid, time) ? { pid: last.pid, alive: false } : last;
 }
 
 /** `null` for 0: a process of another pid namespace, or none at all. */
