@@ -8,7 +8,6 @@ import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { NativeIpcKeyType, SharedMemory, SystemSemaphore, SystemSemaphoreMode } from "../mod.ts";
 import {
-  DEADLINE_MS,
   ftok,
   ipcObjects,
   ipcObjectsSince,

@@ -46,8 +46,8 @@ describe(`the test runner of ${ownRuntime.name}`, slow, () => {
 
   test("leaves nothing of the test file in docs/testing.md", () => {
     const page = readFileSync(`${root}docs/testing.md`, "utf8");
-    const block = blocksOf(page).find(({ text }) => text.includes("node:test"))!;
-    assert.deepEqual(runTwice(block.text.replace('"./mod.ts"', module)), []);
+    const block = blocksOf(page).find(({ file }) => file === "cart.test.ts")!;
+    assert.deepEqual(runTwice(block.text.replace('"@shared-memory/shared-memory"', module)), []);
   });
 
   const runsHook = ownRuntime.name !== "bun";
