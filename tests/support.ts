@@ -60,6 +60,11 @@ export const linuxOnly: { skip?: string } = process.platform === "linux"
   ? {}
   : { skip: "needs what only Linux has" };
 
+/** For what is only true as long as no other program makes files, or System V or POSIX objects. */
+export const isolatedOnly: { skip?: string } = isIsolated
+  ? {}
+  : { skip: "other programs could disturb it: scripts/test.ts could not isolate this run" };
+
 /** For a test that starts many processes: bun gives it 5 s otherwise, too little on a busy machine. */
 export const slow = { timeout: 2 * DEADLINE_MS };
 
@@ -354,13 +359,23 @@ export function ipcObjects(): string[] {
       hashes.has(/([0-9a-f]{40})(_[a-z]+)?$/.exec(name)?.[1] ?? "");
     return objectNames().filter(isOwn);
   }
-  const files = namesIn(keyFolder, /^qipc_(?!chosen )/);
-  const keys = new Set(namesIn(keyFolder, /^qipc_/).map((name) => ftok(keyFolder + name)));
-  const isOwn = ({ key }: Row) => isIsolated || keys.has(Number(key) | 0);
-  const ids = (["shm", "sem"] as const).flatMap((table) =>
-    systemVRows(table).filter(isOwn).map((row) => `${table} ${row[`${table}id`]}`)
-  );
+  const keyFiles = namesIn(keyFolder, /^qipc_/);
+  const ids = (["shm", "sem"] as const).flatMap((table) => {
+    // Of a segment's key file no semaphore has the key, and the other way round.
+    const otherKind = table === "shm" ? "qipc_systemsem_" : "qipc_sharedmemory_";
+    const ofTable = keyFiles.filter((name) => !name.startsWith(otherKind));
+    const numbers = new Set(ofTable.map((name) => withoutProject(ftok(keyFolder + name))));
+    return systemVRows(table)
+      .filter(({ key }) => isIsolated || numbers.has(withoutProject(Number(key))))
+      .map((row) => `${table} ${row[`${table}id`]}`);
+  });
+  const files = keyFiles.filter((name) => !name.startsWith(chosenFile));
   return [...ids, ...files, ...posixObjects()];
+}
+
+/** What a System V key has of its file, whatever the project id is. */
+function withoutProject(key: number): number {
+  return key & 0xffffff;
 }
 
 /** A row of `/proc/sysvipc/shm` or `sem`: the text of each column under its heading. */
