@@ -10,6 +10,7 @@ import path from "node:path";
 import process from "node:process";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { isIsolated, runIsolated, runTag } from "./isolation.ts";
 import { findRuntime, type Runtime } from "./runtimes.ts";
 
 const usage = `Usage: npm test -- [options] [file...]
@@ -22,7 +23,8 @@ Runs tests/*_test.ts, or the files whose name contains one of the given texts.
   --help
 
 REQUIRE_RUNTIMES=deno,bun,node  a missing runtime is a failure instead of a skip
-REQUIRE_PEERS=qt                a missing peer is a failure instead of a skip`;
+REQUIRE_PEERS=qt                a missing peer is a failure instead of a skip
+SHARED_MEMORY_TEST_ISOLATION=off  no IPC namespace and no /dev/shm of its own`;
 
 type Counts = Record<"passed" | "failed" | "skipped", number>;
 
@@ -47,6 +49,9 @@ if (options.help) {
   console.log(usage);
   process.exit();
 }
+
+const isolated = await runIsolated(import.meta.filename!);
+if (isolated !== undefined) process.exit(isolated);
 
 const names = ["deno", "bun", "node"] as const;
 type Name = typeof names[number];
@@ -83,6 +88,8 @@ function filterArguments(name: Name): string[] {
 const temporary = mkdtempSync(path.join(os.tmpdir(), "shared-memory-test-"));
 process.once("exit", () => rmSync(temporary, { recursive: true, force: true }));
 
+const SIGNALS = [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const;
+
 /** Runs a command and kills its process group; returns what went wrong. */
 function run(command: string, args: string[], seconds: number): Promise<string | undefined> {
   const { promise, resolve } = Promise.withResolvers<string | undefined>();
@@ -108,10 +115,12 @@ function run(command: string, args: string[], seconds: number): Promise<string |
     problem = `not finished after ${seconds} s`;
     kill();
   }, seconds * 1000);
-  process.once("SIGINT", () => {
-    kill();
-    process.exit(130);
-  });
+  for (const [signal, code] of SIGNALS) {
+    process.once(signal, () => {
+      kill();
+      process.exit(code);
+    });
+  }
   const finish = (ending: string | undefined) => {
     clearTimeout(timer);
     kill();
@@ -157,14 +166,16 @@ function plain(text: string): string {
 function traces(): string[] {
   if (process.platform !== "linux") return [];
   const list = (folder: string) => readdirSync(folder).map((name) => path.join(folder, name));
+  const keyFiles = list(os.tmpdir()).filter((file) => file.includes("/qipc_"));
+  const posix = existsSync("/dev/shm") ? list("/dev/shm") : [];
+  if (!isIsolated) return [...keyFiles, ...posix.filter((file) => file.includes(runTag))];
   const ids = (kind: "shm" | "sem") =>
     readFileSync(`/proc/sysvipc/${kind}`, "utf8").trim().split("\n").slice(1)
       .map((row) => `System V ${kind} ${row.trim().split(/\s+/)[1]}`);
-  const keyFiles = list(process.env.TMPDIR || "/tmp").filter((file) => file.includes("/qipc_"));
-  return [...ids("shm"), ...ids("sem"), ...list("/dev/shm"), ...keyFiles];
+  return [...ids("shm"), ...ids("sem"), ...posix, ...keyFiles];
 }
 
-/** What was not there `before`, and stays: other programs' segments come and go meanwhile. */
+/** What was not there `before`, and stays: the kernel detaches a little after a process's end. */
 async function leftBehind(before: string[]): Promise<string[]> {
   let left = traces().filter((trace) => !before.includes(trace));
   for (let looks = 0; looks < 20 && left.length > 0; looks++) {

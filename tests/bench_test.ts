@@ -6,6 +6,7 @@ import process from "node:process";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { chartOf } from "../bench/chart.ts";
+import { elementCosts, elementsBytes } from "../bench/elements.ts";
 import { pageTable, rowsOf as reportRowsOf } from "../bench/report.ts";
 import { peerJobs, type PeerRow } from "../bench/peers_bench.ts";
 import { keyFolder, leaveNothingBehind, linuxOnly, ownRuntime, withDeadline } from "./support.ts";
@@ -95,6 +96,11 @@ describe("benchmark", () => {
       assert.match(text, /\. 1 turns? of 5 ms for the calls, .* started anew once; .* once\.\n/);
     },
   );
+
+  test("an element costs something, even if the time is over before the first pass", () => {
+    const costs = elementCosts(new Uint8Array(elementsBytes), 0);
+    for (const [name, ns] of Object.entries(costs)) assert.ok(ns > 0, `${name}: ${ns} ns`);
+  });
 
   test("the calls of SharedMemory are a table, with what each is compared with", () => {
     const samplesOf = (...ns: number[]) => ({

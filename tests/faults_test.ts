@@ -12,6 +12,7 @@ import {
   crewOnly,
   ipcObjects,
   ipcObjectsSince,
+  isolatedOnly,
   keyFolder,
   leaveNothingBehind,
   ownRuntime,
@@ -166,6 +167,7 @@ const onTmpfs = {
   ...slow,
   ...(hasTmpfs() ? crewOnly : { skip: `needs a tmpfs at ${TMPFS}` }),
   ...linuxOnly,
+  ...isolatedOnly, // the inodes are to have the numbers that it chooses
 };
 
 /**

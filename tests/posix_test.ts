@@ -935,8 +935,8 @@ describe("the names of POSIX objects", linux, () => {
     for (const path of [segmentPath(key), semaphorePath(lock.nativeKey)]) {
       assert.equal(statSync(path).mode & 0o777, 0o600, path);
     }
-    assert.match(key.nativeKey, /^\/qipc_sharedmemory_test[0-9a-f]{40}$/);
-    assert.match(lock.nativeKey, /^\/qipc_systemsem_test[0-9a-f]{40}$/);
+    assert.match(key.nativeKey, /^\/qipc_sharedmemory_test[a-z]{8}[0-9a-f]{40}$/);
+    assert.match(lock.nativeKey, /^\/qipc_systemsem_test[a-z]{8}[0-9a-f]{40}$/);
   });
 });
 

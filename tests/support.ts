@@ -13,6 +13,7 @@ import { Libc } from "../backends/libc.ts";
 import { selectFfi } from "../ffi/mod.ts";
 import { NativeIpcKey, type SharedMemory, SharedMemoryError } from "../mod.ts";
 import { platformSafeName } from "../native_ipc_key.ts";
+import { isIsolated, runTag } from "../scripts/isolation.ts";
 import { findRuntime, type Runtime } from "../scripts/runtimes.ts";
 import { ipcsRows } from "./ipcs.ts";
 import { keyValue, objectNames } from "./windows_objects.ts";
@@ -58,6 +59,11 @@ export const staleOnly: { skip?: string } = capabilities.survivesCrash
 export const linuxOnly: { skip?: string } = process.platform === "linux"
   ? {}
   : { skip: "needs what only Linux has" };
+
+/** For what is only true as long as no other program makes files, or System V or POSIX objects. */
+export const isolatedOnly: { skip?: string } = isIsolated
+  ? {}
+  : { skip: "other programs could disturb it: scripts/test.ts could not isolate this run" };
 
 /** For a test that starts many processes: bun gives it 5 s otherwise, too little on a busy machine. */
 export const slow = { timeout: 2 * DEADLINE_MS };
@@ -133,7 +139,7 @@ let count = 0;
 
 /** A key that no other test, run or process uses. */
 export function uniqueKey(text = "test"): string {
-  const key = `${text} ${process.pid} ${Date.now()} ${count++}`;
+  const key = `${text} ${runTag} ${process.pid} ${Date.now()} ${count++}`;
   if (isWindows) hashes.add(platformSafeName(key, "").slice(-40));
   return key;
 }
@@ -342,7 +348,10 @@ export function waitingFor(key: string): number {
   return isWindows || isDarwin ? 0 : semctl(key, GETNCNT);
 }
 
-/** What there is of System V and POSIX objects and of Qt's key files; on Windows, of named objects. */
+/**
+ * What there is of System V and POSIX objects and of Qt's key files; on Windows, of named objects. Where other programs
+ * can have some too, only those with names of this run, and the System V objects that such key files lead to.
+ */
 export function ipcObjects(): string[] {
   if (isWindows) {
     const isOwn = (name: string) =>
@@ -350,18 +359,42 @@ export function ipcObjects(): string[] {
       hashes.has(/([0-9a-f]{40})(_[a-z]+)?$/.exec(name)?.[1] ?? "");
     return objectNames().filter(isOwn);
   }
-  const files = readdirSync(keyFolder)
-    .filter((name) => name.startsWith("qipc_") && !name.startsWith(chosenFile));
-  if (isDarwin) {
-    const ids = (["shm", "sem"] as const).flatMap((name) =>
-      ipcsRows(name).map((row) => `${name} ${row[`${name}id`]}`)
-    );
-    return [...ids, ...files];
-  }
-  const table = (name: string, column: number) =>
-    readFileSync(`/proc/sysvipc/${name}`, "utf8").trim().split("\n").slice(1)
-      .map((line) => `${name} ${line.trim().split(/\s+/)[column]}`);
-  return [...table("shm", 1), ...table("sem", 1), ...files, ...posixObjects()];
+  const keyFiles = namesIn(keyFolder, /^qipc_/);
+  const ids = (["shm", "sem"] as const).flatMap((table) => {
+    // Of a segment's key file no semaphore has the key, and the other way round.
+    const otherKind = table === "shm" ? "qipc_systemsem_" : "qipc_sharedmemory_";
+    const ofTable = keyFiles.filter((name) => !name.startsWith(otherKind));
+    const numbers = new Set(ofTable.map((name) => withoutProject(ftok(keyFolder + name))));
+    return systemVRows(table)
+      .filter(({ key }) => isIsolated || numbers.has(withoutProject(Number(key))))
+      .map((row) => `${table} ${row[`${table}id`]}`);
+  });
+  const files = keyFiles.filter((name) => !name.startsWith(chosenFile));
+  return [...ids, ...files, ...posixObjects()];
+}
+
+/** What a System V key has of its file, whatever the project id is. */
+function withoutProject(key: number): number {
+  return key & 0xffffff;
+}
+
+/** A row of `/proc/sysvipc/shm` or `sem`: the text of each column under its heading. */
+export type Row = Readonly<Record<string, string>>;
+
+/** The segments or semaphore sets of the system. */
+export function systemVRows(table: "shm" | "sem"): Row[] {
+  if (isDarwin) return ipcsRows(table);
+  const [heading, ...lines] = readFileSync(`/proc/sysvipc/${table}`, "utf8").trim().split("\n")
+    .map((line) => line.trim().split(/\s+/));
+  return lines.map((line) =>
+    Object.fromEntries(heading!.map((name, column) => [name, line[column]!]))
+  );
+}
+
+/** Names in a folder, as far as they are of this run where others have some there too. */
+function namesIn(folder: string, pattern: RegExp): string[] {
+  const isOwn = (name: string) => isIsolated || name.includes(runTag);
+  return readdirSync(folder).filter((name) => pattern.test(name) && isOwn(name));
 }
 
 /**
@@ -373,7 +406,7 @@ const chosenFile = "qipc_chosen ";
 function removeChosenFiles(): void {
   if (isWindows) return;
   for (const name of readdirSync(keyFolder)) {
-    const isOwn = name.startsWith(`${chosenFile}${process.pid} `);
+    const isOwn = name.startsWith(`${chosenFile}${runTag} ${process.pid} `);
     if (isOwn) rmSync(keyFolder + name, { force: true });
   }
 }
@@ -382,9 +415,8 @@ const posixFolder = "/dev/shm";
 
 /** What there is of POSIX objects with Qt's names, or names of the tests' choice that begin like these. */
 function posixObjects(): string[] {
-  if (!existsSync(posixFolder)) return [];
-  return readdirSync(posixFolder).filter((name) => /^(sem\.)?qipc_/.test(name))
-    .map((name) => `${posixFolder}/${name}`);
+  if (isDarwin || !existsSync(posixFolder)) return [];
+  return namesIn(posixFolder, /^(sem\.)?qipc_/).map((name) => `${posixFolder}/${name}`);
 }
 
 /** What is there that was not `before`: what was may be on its way out, left by who ended just then. */

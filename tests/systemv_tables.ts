@@ -1,24 +1,14 @@
 /** What the kernel says about System V objects, for tests of what Qt and other peers find there. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { basename } from "node:path";
-import process from "node:process";
-import { ipcsRows } from "./ipcs.ts";
-import { ftok, ipcObjects, segmentFile, semaphoreFile, systemVOnly } from "./support.ts";
-import { until, untilBlocked } from "./support.ts";
+import { ftok, ipcObjects, type Row, segmentFile, semaphoreFile, systemVOnly } from "./support.ts";
+import { systemVRows, until, untilBlocked } from "./support.ts";
 
-/** A row of `/proc/sysvipc/shm` or `sem`: the text of each column under its heading. */
-export type Row = Readonly<Record<string, string>>;
+export type { Row };
 
 /** The object of a System V key, if there is one. */
 export function systemVRow(table: "shm" | "sem", key: number): Row | undefined {
-  if (process.platform === "darwin") {
-    return ipcsRows(table).find((row) => (Number(row["key"]) | 0) === key);
-  }
-  const [heading, ...lines] = readFileSync(`/proc/sysvipc/${table}`, "utf8").trim().split("\n")
-    .map((line) => line.trim().split(/\s+/));
-  const row = lines.find(([value]) => Number(value) === key);
-  return row && Object.fromEntries(heading!.map((name, column) => [name, row[column]!]));
+  return systemVRows(table).find((row) => (Number(row["key"]) | 0) === key);
 }
 
 /** The segment of a Qt key, which must exist. */

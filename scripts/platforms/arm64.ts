@@ -65,6 +65,7 @@ const plan: Plan = {
         "dashboard",
         "examples",
         "import",
+        "isolation",
         "life",
         "limits",
         "package",

@@ -29,7 +29,7 @@ const plan: Plan = {
   core: ["key_types", "lock", "platforms", "sync_counter", "sync_mutex", "views", "wire_protocol"],
   leftOut: [{
     why: "about programs of the system's, which these start by themselves",
-    files: ["bun_server", "dashboard", "docs", "examples", "guide", "interop_docs"],
+    files: ["bun_server", "dashboard", "docs", "examples", "guide", "interop_docs", "isolation"],
   }],
 };
 
