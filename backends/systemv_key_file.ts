@@ -338,12 +338,12 @@ export class KeyFile {
     return true;
   }
 
-  /** Gives the file another name in the same folder; `false` if another file has that. */
+  /** Gives the file another name in the same folder; `false` if another file has that, or this one was deleted. */
   rename(path: string): boolean {
     const bytes = pathBytes(path);
     if (this.#libc.c.link(this.#path, bytes) !== 0) {
       const errno = this.#libc.errno();
-      if (errno === EEXIST) return false;
+      if (errno === EEXIST || errno === ENOENT) return false;
       throw failure("link", errno, ERRORS, path);
     }
     this.#libc.c.unlink(this.#path);
