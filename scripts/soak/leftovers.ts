@@ -1,10 +1,10 @@
 /** What the processes of a soak have left in the system, however they have ended. */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import process from "node:process";
-import { setTimeout as delay } from "node:timers/promises";
 import { GETPID, IPC_RMID } from "../../backends/constants.ts";
 import { Libc } from "../../backends/libc.ts";
-import { REMOVING, sweep } from "../../backends/systemv_sweep.ts";
+import { removeRetired } from "../../backends/systemv_retired.ts";
 import { selectFfi } from "../../ffi/mod.ts";
 
 export interface Leftover {
@@ -28,9 +28,6 @@ export function systemKeys(): number[] {
 }
 
 const libc = new Libc(selectFfi(), process.arch);
-
-/** Longer than a semaphore that is just being made is left alone. */
-const SWEEP_MS = 4000;
 
 /** The process that used it last, or made it; 0 for a semaphore that nobody ever used. */
 function users(kind: Leftover["kind"], row: number[]): number[] {
@@ -58,16 +55,10 @@ export class Leftovers {
       .filter(({ text }) => !this.#before.has(text));
   }
 
-  /** Whoever comes next removes what is marked: its maker was killed, when another had deleted its key file. */
-  async sweep(): Promise<void> {
-    const deadline = performance.now() + SWEEP_MS;
-    const isMarked = () =>
-      rows("semaphore").some((row) =>
-        (parseInt(`${row[2]}`, 8) & REMOVING) !== 0 && !this.#before.has(`semaphore ${row[1]}`)
-      );
-    while (isMarked() && performance.now() < deadline) {
-      sweep(libc);
-      await delay(100);
+  /** Removes what the next process that makes a semaphore of the same key would: its remover was killed. */
+  removeRetired(): void {
+    for (const name of readdirSync(tmpdir())) {
+      if (name.startsWith("qipc_removing_")) removeRetired(libc, `${tmpdir()}/${name}`);
     }
   }
 
