@@ -94,7 +94,7 @@ async function main(): Promise<number> {
   crew.pids.add(process.pid);
   const problems = [...crew.problems, ...judgeCounters(counters, crew), ...judgePool(pool)];
   for (const one of [memory, ...counters, pool]) one[Symbol.dispose]();
-  problems.push(...await judgeLeftovers(keys, crew, leftovers, all, deleted, qt));
+  problems.push(...judgeLeftovers(keys, crew, leftovers, all, deleted, qt));
   for (const problem of problems) console.error(`FAILED: ${problem}`);
   if (problems.length > 0) {
     console.error(`\nFAILED; --seed ${seed} makes the same choices again.`);

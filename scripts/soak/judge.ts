@@ -54,14 +54,14 @@ export function judgePool(pool: SystemSemaphore): string[] {
 }
 
 /** Comes and goes once more, as after a crash, and then nothing may be left. */
-export async function judgeLeftovers(
+export function judgeLeftovers(
   keys: Keys,
   crew: Crew,
   leftovers: Leftovers,
   all: KeyFiles,
   deleted: KeyFiles,
   qt: QtPeer | null,
-): Promise<string[]> {
+): string[] {
   const problems: string[] = [];
   for (const key of keys.segments) {
     using memory = new Memory(key);
