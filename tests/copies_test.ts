@@ -65,12 +65,12 @@ describe("copies of the package in one process", slow, () => {
     writeFileSync(`${folder}/package.json`, '{ "type": "module" }');
     for (const name of ["a", "b"]) copyTo(name);
     const esbuild = `${root}node_modules/esbuild/bin/esbuild`;
-    const bundle = [`${root}mod.ts`, "--bundle", "--minify", "--platform=node", "--format=esm"];
-    // Deno's own `process.execPath` needs a word more.
-    const { status, stderr } = spawnSync(esbuild, [...bundle, `--outfile=${folder}/c.js`], {
-      encoding: "utf8",
-    });
-    assert.equal(status, 0, stderr);
+    const bundle = [`${root}mod.ts`, "--bundle", "--minify", "--platform=node"];
+    for (const [format, file] of [["esm", "c.js"], ["cjs", "c.cjs"]]) {
+      const args = [...bundle, `--format=${format}`, `--outfile=${folder}/${file}`];
+      const { status, stderr } = spawnSync(esbuild, args, { encoding: "utf8" });
+      assert.equal(status, 0, stderr);
+    }
   });
   after(() => rmSync(folder, { recursive: true }));
 
@@ -175,6 +175,30 @@ describe("copies of the package in one process", slow, () => {
         print(open.length && new b.SharedMemory(key).create(8));
       });`);
     assert.deepEqual(lines, [1, [false, false, false], false]);
+    assert.deepEqual(ipcObjectsSince(before), []);
+  });
+
+  // As Jest does it, whose `process` never calls a listener.
+  const isNode = { skip: ownRuntime.name === "node" ? false : "is about Node's contexts" };
+  test("in a context of their own, end with the thread's exit hook", isNode, () => {
+    const before = ipcObjects();
+    const lines = run(`
+      const vm = process.getBuiltinModule("node:vm");
+      const { readFileSync } = process.getBuiltinModule("node:fs");
+      const code = readFileSync(new URL("./c.cjs", import.meta.url), "utf8");
+      const inContext = () => {
+        const own = Object.assign(Object.create(process), { on: () => {} });
+        const given = { TextEncoder, TextDecoder, performance, process: own, setTimeout };
+        const load = vm.runInContext(\`(function (require, module) { \${code} })\`, vm.createContext(given));
+        const module = { exports: {} };
+        load((name) => /process/.test(name) ? own : process.getBuiltinModule(name), module);
+        return module.exports;
+      };
+      const [d, e] = [inContext(), inContext()];
+      const [x, y] = [open(d), open(e)];
+      print([x.isAttached() && y.isAttached(), process.listenerCount("exit") - listeners]);
+      print([x.lock(), y.lock(), /another object of this thread/.test(y.errorString())]);`);
+    assert.deepEqual(lines, [[true, 1], [true, false, true]]);
     assert.deepEqual(ipcObjectsSince(before), []);
   });
 });
