@@ -40,15 +40,27 @@ function wrapper(): string[] {
   ];
 }
 
-/** The wrapper, or why there is none. */
+/** The wrapper, which is empty where the whole machine is this run's, or why there is none. */
 function findWrapper(): { command: string[] } | { missing: string } {
-  if (process.env[SWITCH] === "off") return { missing: `${SWITCH}=off` };
+  const wanted = process.env[SWITCH] || "on";
+  if (wanted === "off") return { missing: `${SWITCH}=off` };
+  if (wanted === "given") return { command: [] };
+  if (wanted !== "on") throw new Error(`${SWITCH} is on, off or given, not ${wanted}`);
   if (process.platform !== "linux") return { missing: "only Linux has namespaces" };
   const command = wrapper();
   const [first, ...rest] = command;
   const tried = spawnSync(first!, [...rest, "true"], { encoding: "utf8" });
   if (tried.status === 0) return { command };
   return { missing: tried.error?.message ?? tried.stderr.trim().replaceAll(/\s+/g, " ") };
+}
+
+/** What of the rest is isolated, for people. */
+function describe(found: ReturnType<typeof findWrapper>): string {
+  if ("missing" in found) {
+    return "; not isolated: System V and POSIX objects, of which only those of this run are looked " +
+      `at (${found.missing})`;
+  }
+  return found.command.length > 0 ? ", System V objects, /dev/shm" : `; ${SWITCH}=given`;
 }
 
 /** How this process was started, without its arguments. */
@@ -68,12 +80,7 @@ export async function runIsolated(script: string): Promise<number | undefined> {
   const folder = mkdtempSync(path.join(os.tmpdir(), "shared-memory-test-"));
   chmodSync(folder, 0o1777); // some tests are other users
   try {
-    console.log(
-      "command" in found
-        ? `isolated: key files in ${folder}, an IPC namespace and /dev/shm of its own`
-        : `isolated: key files in ${folder}; not isolated: System V and POSIX objects, of which only ` +
-          `those of this run are looked at (${found.missing})`,
-    );
+    console.log(`isolated: key files in ${folder}${describe(found)}`);
     const command = "command" in found ? found.command : [];
     const [first, ...rest] = [...command, ...ownCommand(script), ...process.argv.slice(2)];
     const level = "command" in found ? "all" : "folder";
@@ -81,9 +88,8 @@ export async function runIsolated(script: string): Promise<number | undefined> {
       env: { ...process.env, TMPDIR: folder, [LEVEL]: level, [TAG]: runTag },
       stdio: "inherit",
     });
-    // It ends its own children. Ctrl+C reaches it too.
-    process.on("SIGINT", () => {});
-    for (const signal of ["SIGTERM", "SIGHUP"] as const) {
+    // It ends its own children.
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
       process.on(signal, () => child.kill(signal));
     }
     return await new Promise((resolve, reject) => {

@@ -24,7 +24,8 @@ Runs tests/*_test.ts, or the files whose name contains one of the given texts.
 
 REQUIRE_RUNTIMES=deno,bun,node  a missing runtime is a failure instead of a skip
 REQUIRE_PEERS=qt                a missing peer is a failure instead of a skip
-SHARED_MEMORY_TEST_ISOLATION=off  no IPC namespace and no /dev/shm of its own`;
+SHARED_MEMORY_TEST_ISOLATION=off    no IPC namespace and no /dev/shm of its own
+SHARED_MEMORY_TEST_ISOLATION=given  neither, as no other program shares memory here, as in a container`;
 
 type Counts = Record<"passed" | "failed" | "skipped", number>;
 

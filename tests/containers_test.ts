@@ -9,6 +9,7 @@ import { chosenKey, giveMemory } from "./key_types.ts";
 import { expectTrue } from "./qt_pairs.ts";
 import {
   type Agent,
+  isolatedOnly,
   keyFolder,
   leaveNothingBehind,
   ownRuntime,
@@ -97,7 +98,7 @@ describe("a container", options, () => {
 
   test(
     "that shares the key files alone has a segment of its own, and leaves the files to the others",
-    options,
+    { ...options, ...isolatedOnly },
     async () => {
       const key = uniqueKey();
       const outside = await assertOwnSegment(key, startIn(["--ipc"]));

@@ -9,6 +9,7 @@ import { cleanup } from "../inspect.ts";
 import {
   ftok,
   hasPython,
+  isolatedOnly,
   keyFolder,
   leaveNothingBehind,
   ownRuntime,
@@ -129,30 +130,34 @@ print(set)`;
     }]);
   }
   for (const [whose, make] of makers) {
-    test(`and of any number, ${whose}, outlives whatever else this module makes`, async () => {
-      const ids: number[] = [];
-      const keys = MODES.flatMap((mode, i) =>
-        [1, 2, 5].map((count, j) => [0x51120000 + 16 * i + j, count, mode] as const)
-      );
-      try {
-        for (const [key, count, mode] of keys) ids.push(await make(key, count, mode));
-        assert.ok(ids.every((id) => id > 0), `${ids}`);
-        // In a process of its own: what a process does once only it has not done yet.
-        const agent = startAgent(ownRuntime);
-        await agent.run(`
+    test(
+      `and of any number, ${whose}, outlives whatever else this module makes`,
+      isolatedOnly,
+      async () => {
+        const ids: number[] = [];
+        const keys = MODES.flatMap((mode, i) =>
+          [1, 2, 5].map((count, j) => [0x51120000 + 16 * i + j, count, mode] as const)
+        );
+        try {
+          for (const [key, count, mode] of keys) ids.push(await make(key, count, mode));
+          assert.ok(ids.every((id) => id > 0), `${ids}`);
+          // In a process of its own: what a process does once only it has not done yet.
+          const agent = startAgent(ownRuntime);
+          await agent.run(`
           const memory = library.SharedMemory.open(${JSON.stringify(uniqueKey())}, { size: 8 });
           const semaphore = new library.SystemSemaphore(${JSON.stringify(uniqueKey())}, 1);
           semaphore.acquire();`);
-        assert.equal(await agent.end(), 0);
-        cleanup();
-        cleanup({ orphans: true });
-        for (const [i, id] of ids.entries()) {
-          assert.notEqual(c.semctl(id, 0, GETVAL, 0n), -1, `${keys[i]} is there`);
+          assert.equal(await agent.end(), 0);
+          cleanup();
+          cleanup({ orphans: true });
+          for (const [i, id] of ids.entries()) {
+            assert.notEqual(c.semctl(id, 0, GETVAL, 0n), -1, `${keys[i]} is there`);
+          }
+        } finally {
+          for (const id of ids) c.semctl(id, 0, IPC_RMID, 0n);
         }
-      } finally {
-        for (const id of ids) c.semctl(id, 0, IPC_RMID, 0n);
-      }
-    });
+      },
+    );
   }
 
   test("goes on when an object of this module that has opened it is disposed", () => {

@@ -9,6 +9,7 @@ import { NativeIpcKeyType, SharedMemory } from "../mod.ts";
 import {
   cannotBeNobody,
   hasPython,
+  isolatedOnly,
   keyFolder,
   leaveNothingBehind,
   nobody,
@@ -23,7 +24,9 @@ const isLinux = process.platform === "linux";
 const isRoot = process.getuid?.() === 0;
 const hasNamespaces = isLinux && isRoot &&
   spawnSync("unshare", ["--pid", "--fork", "--mount-proc", "true"]).status === 0;
-const namespaces = hasNamespaces && hasPython ? slow : { skip: "needs namespaces and Python" };
+const namespaces = hasNamespaces && hasPython
+  ? { ...slow, ...isolatedOnly }
+  : { skip: "needs namespaces and Python" };
 const pids = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
 const pathOf = (name: string) => `/dev/shm/${name}`;
 
@@ -108,7 +111,9 @@ describe("an object of a living process that cannot be seen", namespaces, () => 
 const cannot = cannotBeNobody();
 describe(
   "another user",
-  isLinux && cannot === undefined ? slow : { skip: cannot ?? "needs Linux" },
+  isLinux && cannot === undefined
+    ? { ...slow, ...isolatedOnly }
+    : { skip: cannot ?? "needs Linux" },
   () => {
     leaveNothingBehind();
 
@@ -153,66 +158,70 @@ describe(
   },
 );
 
-describe("a semaphore that is left over", isLinux ? slow : { skip: "needs Linux" }, () => {
-  leaveNothingBehind();
+describe(
+  "a semaphore that is left over",
+  isLinux ? { ...slow, ...isolatedOnly } : { skip: "needs Linux" },
+  () => {
+    leaveNothingBehind();
 
-  test("is stale, whatever segment a program with another TMPDIR has", async () => {
-    const [folder, other] = [0, 1].map(() => mkdtempSync(`${keyFolder}folder-`)) as [
-      string,
-      string,
-    ];
-    const agents = [folder, folder, other].map((TMPDIR) => startAgent(ownRuntime, { TMPDIR }));
-    const [victim, inspector, user] = agents as [
-      typeof agents[0],
-      typeof agents[0],
-      typeof agents[0],
-    ];
-    try {
-      await user!.request("memory", "m", uniqueKey());
-      assert.equal(await user!.call("m", "create", 10), true);
-      rmSync(other + "/" + readdirSync(other).find((name) => name.includes("sharedmemory")));
-      await victim!.request("semaphore", "s", uniqueKey(), 1);
-      assert.equal(await victim!.call("s", "acquire"), true);
-      await victim!.kill();
-      const { semaphores }: Inventory = await inspector!.request("inspect");
-      const found = semaphores.find(({ keyFile }) => keyFile?.startsWith(folder))!;
-      assert.equal(found.stale, true, found.reason);
-      const { removed }: CleanupResult = await inspector!.request("cleanup");
-      assert.deepEqual(removed.map(({ keyFile }) => keyFile), [found.keyFile]);
-      assert.equal(await inspector!.end(), 0);
-      assert.equal(await user!.end(), 0);
-    } finally {
-      for (const one of [folder, other]) rmSync(one, { recursive: true });
-    }
-  });
+    test("is stale, whatever segment a program with another TMPDIR has", async () => {
+      const [folder, other] = [0, 1].map(() => mkdtempSync(`${keyFolder}folder-`)) as [
+        string,
+        string,
+      ];
+      const agents = [folder, folder, other].map((TMPDIR) => startAgent(ownRuntime, { TMPDIR }));
+      const [victim, inspector, user] = agents as [
+        typeof agents[0],
+        typeof agents[0],
+        typeof agents[0],
+      ];
+      try {
+        await user!.request("memory", "m", uniqueKey());
+        assert.equal(await user!.call("m", "create", 10), true);
+        rmSync(other + "/" + readdirSync(other).find((name) => name.includes("sharedmemory")));
+        await victim!.request("semaphore", "s", uniqueKey(), 1);
+        assert.equal(await victim!.call("s", "acquire"), true);
+        await victim!.kill();
+        const { semaphores }: Inventory = await inspector!.request("inspect");
+        const found = semaphores.find(({ keyFile }) => keyFile?.startsWith(folder))!;
+        assert.equal(found.stale, true, found.reason);
+        const { removed }: CleanupResult = await inspector!.request("cleanup");
+        assert.deepEqual(removed.map(({ keyFile }) => keyFile), [found.keyFile]);
+        assert.equal(await inspector!.end(), 0);
+        assert.equal(await user!.end(), 0);
+      } finally {
+        for (const one of [folder, other]) rmSync(one, { recursive: true });
+      }
+    });
 
-  test("is spared, with what to do, if it may be the lock of a segment that has lost its key file", async () => {
-    const folder = mkdtempSync(`${keyFolder}folder-`);
-    const agents = [0, 1, 2].map(() => startAgent(ownRuntime, { TMPDIR: folder }));
-    const [victim, inspector, user] = agents as [
-      typeof agents[0],
-      typeof agents[0],
-      typeof agents[0],
-    ];
-    try {
-      await user!.request("memory", "m", uniqueKey());
-      assert.equal(await user!.call("m", "create", 10), true);
-      for (const name of readdirSync(folder)) rmSync(`${folder}/${name}`);
-      await victim!.request("semaphore", "s", uniqueKey(), 1);
-      assert.equal(await victim!.call("s", "acquire"), true);
-      await victim!.kill();
-      const look = async () =>
-        (await inspector!.request("inspect") as Inventory).semaphores
-          .find(({ keyFile }) => keyFile?.startsWith(folder))!;
-      const found = await look();
-      assert.equal(found.stale, false);
-      assert.match(found.reason, /may be the lock of segment \d+.*have ended.*ipcrm -s/);
-      assert.equal(await user!.end(), 0);
-      assert.equal((await look()).stale, true);
-      await inspector!.request("cleanup");
-      assert.equal(await inspector!.end(), 0);
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
-  });
-});
+    test("is spared, with what to do, if it may be the lock of a segment that has lost its key file", async () => {
+      const folder = mkdtempSync(`${keyFolder}folder-`);
+      const agents = [0, 1, 2].map(() => startAgent(ownRuntime, { TMPDIR: folder }));
+      const [victim, inspector, user] = agents as [
+        typeof agents[0],
+        typeof agents[0],
+        typeof agents[0],
+      ];
+      try {
+        await user!.request("memory", "m", uniqueKey());
+        assert.equal(await user!.call("m", "create", 10), true);
+        for (const name of readdirSync(folder)) rmSync(`${folder}/${name}`);
+        await victim!.request("semaphore", "s", uniqueKey(), 1);
+        assert.equal(await victim!.call("s", "acquire"), true);
+        await victim!.kill();
+        const look = async () =>
+          (await inspector!.request("inspect") as Inventory).semaphores
+            .find(({ keyFile }) => keyFile?.startsWith(folder))!;
+        const found = await look();
+        assert.equal(found.stale, false);
+        assert.match(found.reason, /may be the lock of segment \d+.*have ended.*ipcrm -s/);
+        assert.equal(await user!.end(), 0);
+        assert.equal((await look()).stale, true);
+        await inspector!.request("cleanup");
+        assert.equal(await inspector!.end(), 0);
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
+    });
+  },
+);

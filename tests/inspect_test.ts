@@ -32,6 +32,9 @@ const thisUser = {
   name: spawnSync("id", ["-un"], { encoding: "utf8" }).stdout?.trim(),
 };
 
+/** What cleanup() removes may be another program's. */
+const alone = { ...linuxOnly, ...isolatedOnly };
+
 let folder: string;
 let inspector: Agent;
 
@@ -45,19 +48,14 @@ function row(table: "shm" | "sem", path: string): Row | undefined {
   return systemVRow(table, ftok(path));
 }
 
-/** Whether it has a key file in the folder; all else is others'. */
-function isHere({ keyFile }: { readonly keyFile: string | null }): boolean {
-  return keyFile?.startsWith(`${folder}/`) === true;
-}
-
-/** What the inspector sees, without the things of others. */
+/** What the inspector sees, without the things of others that have no key file. */
 async function look(agent = inspector): Promise<Inventory> {
   const seen: Inventory = await agent.request("inspect", { allUsers: true });
   assert.equal(seen.folder, folder);
   return {
     folder,
-    segments: seen.segments.filter(isHere),
-    semaphores: seen.semaphores.filter(isHere),
+    segments: seen.segments.filter(({ keyFile }) => keyFile !== null),
+    semaphores: seen.semaphores.filter(({ keyFile }) => keyFile !== null),
     keyFiles: seen.keyFiles,
   };
 }
@@ -74,9 +72,10 @@ async function onlySemaphore(): Promise<SemaphoreInfo> {
   return semaphores[0]!;
 }
 
-/** What cleanup() says, without the things of others. */
+/** What cleanup() says, without the things of others that have no key file. */
 async function clean(options?: { dryRun: boolean }, agent = inspector): Promise<CleanupResult> {
   const { removed, failed }: CleanupResult = await agent.request("cleanup", options ?? {});
+  const isHere = ({ keyFile }: Removal) => keyFile !== null;
   return { removed: removed.filter(isHere), failed: failed.filter(isHere) };
 }
 
@@ -145,7 +144,7 @@ function inFolderOfItsOwn(): void {
   afterEach(() => rmSync(folder, { recursive: true }));
 }
 
-describe("a segment", linuxOnly, () => {
+describe("a segment", alone, () => {
   inFolderOfItsOwn();
 
   test(
@@ -319,9 +318,7 @@ describe("a segment", linuxOnly, () => {
     assert.equal(await user.call("m", "detach"), true);
   });
 
-  // A file of another program could get the inode of the deleted one.
-  const lost = { ...slow, ...isolatedOnly };
-  test("without a key file is listed, and stale only after its creator", lost, async () => {
+  test("without a key file is listed, and stale only after its creator", slow, async () => {
     const key = uniqueKey();
     const [creator, other] = [start(), start()];
     await create(creator, key);
@@ -403,7 +400,7 @@ describe("a segment", linuxOnly, () => {
   });
 });
 
-describe("a semaphore", linuxOnly, () => {
+describe("a semaphore", alone, () => {
   inFolderOfItsOwn();
 
   test(
@@ -465,7 +462,7 @@ describe("a semaphore", linuxOnly, () => {
   });
 });
 
-describe("key files", linuxOnly, () => {
+describe("key files", alone, () => {
   inFolderOfItsOwn();
 
   test("that lead to nothing are removed, but not at once, and no others", slow, async () => {
@@ -525,54 +522,58 @@ describe("key files", linuxOnly, () => {
 
 const stranger = cannotBeNobody();
 
-describe("what belongs to another user", stranger === undefined ? {} : { skip: stranger }, () => {
-  inFolderOfItsOwn();
+describe(
+  "what belongs to another user",
+  stranger === undefined ? alone : { skip: stranger },
+  () => {
+    inFolderOfItsOwn();
 
-  const startAs = (user?: typeof nobody) =>
-    startAgentThrough(ownRuntime, [], { TMPDIR: folder }, user);
-  beforeEach(() => chownSync(folder, nobody.uid, nobody.gid));
+    const startAs = (user?: typeof nobody) =>
+      startAgentThrough(ownRuntime, [], { TMPDIR: folder }, user);
+    beforeEach(() => chownSync(folder, nobody.uid, nobody.gid));
 
-  test("is listed but not removed, not even by root", slow, async () => {
-    const key = uniqueKey();
-    const other = startAs(nobody);
-    await create(other, key);
-    await other.request("semaphore", "s", uniqueKey(), 1);
-    await other.kill();
-    const { segments: [segment], semaphores: [semaphore] } = await look();
-    assert.deepEqual([segment!.isOwn, segment!.owner.uid, segment!.stale], [false, 65534, true]);
-    assert.deepEqual([semaphore!.isOwn, semaphore!.stale], [false, false]);
-    await assertNothingIsStale();
-    const owner = startAs(nobody);
-    const { removed, failed } = await clean(undefined, owner);
-    assert.deepEqual([removed.length, failed], [2, []]);
-    assert.deepEqual(readdirSync(folder), []);
-  });
+    test("is listed but not removed, not even by root", slow, async () => {
+      const key = uniqueKey();
+      const other = startAs(nobody);
+      await create(other, key);
+      await other.request("semaphore", "s", uniqueKey(), 1);
+      await other.kill();
+      const { segments: [segment], semaphores: [semaphore] } = await look();
+      assert.deepEqual([segment!.isOwn, segment!.owner.uid, segment!.stale], [false, 65534, true]);
+      assert.deepEqual([semaphore!.isOwn, semaphore!.stale], [false, false]);
+      await assertNothingIsStale();
+      const owner = startAs(nobody);
+      const { removed, failed } = await clean(undefined, owner);
+      assert.deepEqual([removed.length, failed], [2, []]);
+      assert.deepEqual(readdirSync(folder), []);
+    });
 
-  test("is listed with what its owner only may know left out", slow, async () => {
-    const key = uniqueKey();
-    const [owner, stranger] = [start(), startAs(nobody)];
-    await create(owner, key);
-    await owner.request("semaphore", "s", uniqueKey(), 1);
-    const { segments: [segment], semaphores: [semaphore] } = await look(stranger);
-    assert.deepEqual([segment!.isOwn, segment!.attached, segment!.size], [false, 1, 5000]);
-    const { value, holder, waiting } = segment!.lock!;
-    assert.deepEqual([value, holder, waiting], [null, null, null]);
-    assert.deepEqual([semaphore!.value, semaphore!.last], [null, null]);
-    assert.equal(semaphore!.stale, false);
-    assert.equal(await owner.end(), 0);
-  });
+    test("is listed with what its owner only may know left out", slow, async () => {
+      const key = uniqueKey();
+      const [owner, stranger] = [start(), startAs(nobody)];
+      await create(owner, key);
+      await owner.request("semaphore", "s", uniqueKey(), 1);
+      const { segments: [segment], semaphores: [semaphore] } = await look(stranger);
+      assert.deepEqual([segment!.isOwn, segment!.attached, segment!.size], [false, 1, 5000]);
+      const { value, holder, waiting } = segment!.lock!;
+      assert.deepEqual([value, holder, waiting], [null, null, null]);
+      assert.deepEqual([semaphore!.value, semaphore!.last], [null, null]);
+      assert.equal(semaphore!.stale, false);
+      assert.equal(await owner.end(), 0);
+    });
 
-  test("keeps what is ours from being removed, which says why", slow, async () => {
-    const key = uniqueKey();
-    const id = await abandon(key);
-    chownSync(segmentFile(key), nobody.uid, nobody.gid);
-    const { removed, failed: [failed, ...more] } = await clean();
-    assert.deepEqual([removed, more, failed!.id], [[], [], id]);
-    assert.match(failed!.reason, /belongs to nobody .*, another user/);
-    chownSync(segmentFile(key), 0, 0);
-    await assertCleans({ kind: "segment", id, keyFile: segmentFile(key) });
-  });
-});
+    test("keeps what is ours from being removed, which says why", slow, async () => {
+      const key = uniqueKey();
+      const id = await abandon(key);
+      chownSync(segmentFile(key), nobody.uid, nobody.gid);
+      const { removed, failed: [failed, ...more] } = await clean();
+      assert.deepEqual([removed, more, failed!.id], [[], [], id]);
+      assert.match(failed!.reason, /belongs to nobody .*, another user/);
+      chownSync(segmentFile(key), 0, 0);
+      await assertCleans({ kind: "segment", id, keyFile: segmentFile(key) });
+    });
+  },
+);
 
 test("a folder that is missing is an error that says so", { ...slow, ...linuxOnly }, async () => {
   const agent = startAgent(ownRuntime, { TMPDIR: `${keyFolder}missing ${process.pid}` });

@@ -3,13 +3,13 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import { describe, test } from "node:test";
-import { inspect, type Inventory } from "../inspect.ts";
+import { inspect } from "../inspect.ts";
 import { SharedMemory, SystemSemaphore } from "../mod.ts";
 import type { Runtime } from "../scripts/runtimes.ts";
 import { expectTrue } from "./qt_pairs.ts";
 import {
   type Agent,
-  keyFolder,
+  isolatedOnly,
   leaveNothingBehind,
   ownRuntime,
   runtimes,
@@ -31,11 +31,7 @@ const skip = hosts.length === 0
   ? { skip: "there is one platform here; npm run test:arm64 and test:musl have two" }
   : {};
 
-/** Without what other programs have. */
-function ofThisRun({ segments, semaphores }: Inventory) {
-  const isHere = ({ keyFile }: { keyFile: string | null }) => keyFile?.startsWith(keyFolder);
-  return { segments: segments.filter(isHere), semaphores: semaphores.filter(isHere) };
-}
+const alone = { ...slow, ...isolatedOnly };
 
 function created(bytes: number): SharedMemory {
   const memory = new SharedMemory(uniqueKey());
@@ -169,16 +165,17 @@ describe("processes of two platforms", skip, () => {
       assert.equal(await agent.end(), 0);
     });
 
-    test(`${here} and ${there} see the same in inspect()`, slow, async () => {
+    test(`${here} and ${there} see the same in inspect()`, alone, async () => {
       using memory = created(5000);
       using semaphore = new SystemSemaphore(uniqueKey(), 3);
       const agent = await startAttached(host, memory.key()!);
       assert.equal(semaphore.acquire() && memory.lock(), true);
-      const seen = ofThisRun(await agent.request("inspect"));
-      assert.deepEqual(JSON.parse(JSON.stringify(ofThisRun(inspect()))), seen);
-      const found = seen.segments.find(({ keyFile }) => keyFile === segmentFile(memory.key()!))!;
-      const { size, attached, lock } = found;
-      assert.deepEqual([size, attached, lock!.holder!.pid], [5000, 2, process.pid]);
+      const seen = await agent.request("inspect");
+      assert.deepEqual(JSON.parse(JSON.stringify(inspect())), seen);
+      const found = seen.segments.find(({ keyFile }: { keyFile: string | null }) =>
+        keyFile === segmentFile(memory.key()!)
+      );
+      assert.deepEqual([found.size, found.attached, found.lock.holder.pid], [5000, 2, process.pid]);
       assert.equal(memory.unlock(), true);
       assert.equal(await agent.end(), 0);
     });

@@ -5,11 +5,20 @@ import process from "node:process";
 import { describe, test } from "node:test";
 import { cleanup, inspect } from "../inspect.ts";
 import { NativeIpcKeyType, SharedMemory, SystemSemaphore } from "../mod.ts";
-import { leaveNothingBehind, ownRuntime, slow, startAgent, uniqueKey } from "./support.ts";
+import {
+  isolatedOnly,
+  leaveNothingBehind,
+  ownRuntime,
+  slow,
+  startAgent,
+  uniqueKey,
+} from "./support.ts";
 
 const { PosixRealtime } = NativeIpcKeyType;
 const isLinux = process.platform === "linux";
-const options = isLinux ? slow : { skip: "only Linux shows its POSIX objects" };
+const options = isLinux
+  ? { ...slow, ...isolatedOnly }
+  : { skip: "only Linux shows its POSIX objects" };
 const pathOf = (nativeKey: string) => `/dev/shm${nativeKey}`;
 
 /** The segment of a native key as `inspect()` lists it. */
