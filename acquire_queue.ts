@@ -1,5 +1,6 @@
 import { Failure } from "./backends/errno.ts";
 import type { Semaphore } from "./backends/types.ts";
+import { requireStack } from "./stack.ts";
 import { Waiter, type WaitOptions } from "./waiter.ts";
 
 interface Entry {
@@ -79,6 +80,7 @@ export async function acquireAsync(
   options: WaitOptions,
   onTaken: () => void,
 ): Promise<boolean> {
+  requireStack();
   options.signal?.throwIfAborted();
   const key = semaphore.identity;
   const queue = queues.get(key);

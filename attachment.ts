@@ -2,6 +2,7 @@ import { acquireAsync, acquireBlocking, failWaits, isWaiting, waitState } from "
 import { forgetAtExit, isClosed, rememberAtExit, type Resource } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
 import type { Backend, Lock, Segment } from "./backends/types.ts";
+import { requireStack, requireStackToUndo } from "./stack.ts";
 import type { WaitOptions } from "./waiter.ts";
 
 /** Of the lock that a segment does not have. */
@@ -152,6 +153,7 @@ export class Attachment implements Resource {
 
   /** Takes the lock, and keeps `access`, its own, alive until it is released. `false` after `timeoutMs`. */
   lock(access: Access, timeoutMs?: number): boolean {
+    requireStack();
     const lock = this.guard ?? this.#existingLock();
     if (timeoutMs === undefined) {
       if (locksHeld > 0) this.#refuseDeadlock();
@@ -230,6 +232,7 @@ export class Attachment implements Resource {
   }
 
   unlock(): void {
+    requireStackToUndo();
     this.forgetLock();
     this.guard?.release();
   }

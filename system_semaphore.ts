@@ -23,6 +23,7 @@ import {
   type NativeIpcKeyType,
   platformSafeKey,
 } from "./native_ipc_key.ts";
+import { requireStack, requireStackToUndo } from "./stack.ts";
 import { checkTimeout, type WaitOptions } from "./waiter.ts";
 
 /** An open semaphore, which must be closed when its object is collected or the program ends. */
@@ -251,6 +252,7 @@ export class SystemSemaphore implements Disposable {
    * @returns `false` with `KeyError`, `PermissionDenied`, `OutOfResources` or `UnknownError`
    */
   acquire(): boolean {
+    requireStack();
     return this.#use("acquire", (open) => {
       acquireBlocking(open.semaphore);
       open.balance++;
@@ -266,6 +268,7 @@ export class SystemSemaphore implements Disposable {
    */
   tryAcquire(timeoutMs = 0): boolean {
     checkTimeout("SystemSemaphore.tryAcquire", timeoutMs);
+    requireStack();
     return this.#use("tryAcquire", (open) => {
       if (timeoutMs === Infinity) acquireBlocking(open.semaphore);
       else if (!open.semaphore.acquire(timeoutMs)) throw timedOut(timeoutMs);
@@ -317,6 +320,7 @@ export class SystemSemaphore implements Disposable {
    */
   release(n = 1): boolean {
     checkCount("SystemSemaphore.release", "n", n);
+    requireStackToUndo();
     return this.#use("release", (open) => {
       if (n > 0) open.semaphore.release(n);
       open.balance -= n;
@@ -364,6 +368,7 @@ export class SystemSemaphore implements Disposable {
   #opened(mode: SystemSemaphoreMode): OpenSemaphore {
     if (isClosed()) throw new Failure("Ending", ENDING);
     if (this.#open !== null) return this.#open;
+    requireStack();
     const name = this.#chosen === null
       ? nameOf(this.#key, "SystemSemaphore")
       : chosenName(this.#chosen, "SystemSemaphore");
@@ -388,6 +393,7 @@ export class SystemSemaphore implements Disposable {
 
   #close(): void {
     if (this.#open === null) return;
+    requireStackToUndo();
     objects.unregister(this.#open);
     this.#open.close();
     this.#open = null;
