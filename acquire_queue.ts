@@ -1,6 +1,7 @@
 import { Failure } from "./backends/errno.ts";
 import type { Semaphore } from "./backends/types.ts";
 import { registry, type SharedWait } from "./registry.ts";
+import { requireStack } from "./stack.ts";
 import { Waiter, type WaitOptions } from "./waiter.ts";
 
 interface Entry {
@@ -103,6 +104,7 @@ export async function acquireAsync(
   options: WaitOptions,
   onTaken: () => void,
 ): Promise<boolean> {
+  requireStack();
   options.signal?.throwIfAborted();
   const key = semaphore.identity;
   const queue = queues.get(key);

@@ -4,6 +4,7 @@ import { Failure } from "./backends/errno.ts";
 import type { Backend, Lock, Segment } from "./backends/types.ts";
 import { replacedText } from "./keyed_object.ts";
 import { registry, type Resource, type SharedAttachment } from "./registry.ts";
+import { requireStack, requireStackToUndo } from "./stack.ts";
 import type { WaitOptions } from "./waiter.ts";
 
 /** Of the lock that a segment does not have. */
@@ -157,6 +158,7 @@ export class Attachment implements Resource, SharedAttachment {
 
   /** Takes the lock, and keeps `access`, its own, alive until it is released. `false` after `timeoutMs`. */
   lock(access: Access, timeoutMs?: number): boolean {
+    requireStack();
     const lock = this.guard ?? this.#existingLock();
     if (timeoutMs === undefined) {
       if (registry.locksHeld > 0) this.#refuseDeadlock();
@@ -240,6 +242,7 @@ export class Attachment implements Resource, SharedAttachment {
   }
 
   unlock(): void {
+    requireStackToUndo();
     this.forgetLock();
     this.guard?.release();
   }

@@ -25,6 +25,7 @@ import {
   type NativeIpcKeyType,
   platformSafeKey,
 } from "./native_ipc_key.ts";
+import { requireStack, requireStackToUndo } from "./stack.ts";
 import { refuseThenable } from "./thenable.ts";
 import { checkTimeout, type WaitOptions } from "./waiter.ts";
 
@@ -367,6 +368,7 @@ export class SharedMemory implements Disposable {
   detach(): boolean {
     const attachment = this.#current;
     if (attachment === null) return this.#notAttached("detach");
+    requireStackToUndo();
     this.#access.buffer = null;
     this.#data = null;
     try {
@@ -722,6 +724,7 @@ export class SharedMemory implements Disposable {
       );
     }
     try {
+      requireStack();
       if (isClosed()) throw new Failure("Ending", ENDING);
       if (this.#current !== null) {
         throw new Failure("AlreadyExists", "this object is attached already; detach() first");

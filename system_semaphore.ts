@@ -25,6 +25,7 @@ import {
   platformSafeKey,
 } from "./native_ipc_key.ts";
 import { registry, type Resource, type SharedSemaphore } from "./registry.ts";
+import { requireStack, requireStackToUndo } from "./stack.ts";
 import { checkTimeout, type WaitOptions } from "./waiter.ts";
 
 /** An open semaphore, which must be closed when its object is collected or the program ends. */
@@ -259,6 +260,7 @@ export class SystemSemaphore implements Disposable {
    * @returns `false` with `KeyError`, `PermissionDenied`, `OutOfResources` or `UnknownError`
    */
   acquire(): boolean {
+    requireStack();
     return this.#use("acquire", (open) => {
       acquireBlocking(open.semaphore);
       open.balance++;
@@ -274,6 +276,7 @@ export class SystemSemaphore implements Disposable {
    */
   tryAcquire(timeoutMs = 0): boolean {
     checkTimeout("SystemSemaphore.tryAcquire", timeoutMs);
+    requireStack();
     return this.#use("tryAcquire", (open) => {
       if (timeoutMs === Infinity) acquireBlocking(open.semaphore);
       else if (!open.semaphore.acquire(timeoutMs)) throw timedOut(timeoutMs, open.semaphore);
@@ -325,6 +328,7 @@ export class SystemSemaphore implements Disposable {
    */
   release(n = 1): boolean {
     checkCount("SystemSemaphore.release", "n", n);
+    requireStackToUndo();
     return this.#use("release", (open) => {
       if (n > 0) open.semaphore.release(n);
       open.balance -= n;
@@ -372,6 +376,7 @@ export class SystemSemaphore implements Disposable {
   #opened(mode: SystemSemaphoreMode): OpenSemaphore {
     if (isClosed()) throw new Failure("Ending", ENDING);
     if (this.#open !== null) return this.#open;
+    requireStack();
     const name = this.#chosen === null
       ? nameOf(this.#key, "SystemSemaphore")
       : chosenName(this.#chosen, "SystemSemaphore");
@@ -396,6 +401,7 @@ export class SystemSemaphore implements Disposable {
 
   #close(): void {
     if (this.#open === null) return;
+    requireStackToUndo();
     objects.unregister(this.#open);
     this.#open.close();
     this.#open = null;

@@ -126,10 +126,15 @@ export class OwnerMutexes implements SharedMutexes<OwnerMutex> {
 
   unlock(mutex: OwnerMutex): boolean {
     const { word, holder, words } = mutex;
-    this.held.remove(mutex);
     const self = this.#own;
+    const after = this.held.after(mutex);
     const isUnlocked = Atomics.compareExchange(holder, 0, self, 0n) === self;
-    if (Atomics.load(words, SLEEPERS_WORD) !== 0) this.#sleeper?.wake(word);
+    if (after.before === mutex) after.before = mutex.before; // as remove(), which is not called: the stack may overflow
+    try {
+      if (Atomics.load(words, SLEEPERS_WORD) !== 0) this.#sleeper?.wake(word);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error; // whoever sleeps looks by itself a little later
+    }
     return isUnlocked;
   }
 }

@@ -201,14 +201,14 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
     return Atomics.load(holder, 0) === before ? thread : null;
   }
 
-  /** `false` if somebody has overwritten it. */
+  /** `false` if somebody has overwritten it. If the stack overflows it is held still: see what follows the call. */
   unlock(mutex: PthreadMutex): boolean {
     const wasIntact = this.isMutex(mutex);
     if (!wasIntact) mutex.kind[0] = this.#kind;
-    this.held.restore(mutex);
+    const after = this.held.restore(mutex);
     const isUnlocked = this.#unlock(mutex.pointer) === 0;
-    if (isUnlocked) this.held.remove(mutex);
-    else this.held.cut(mutex);
+    if (!isUnlocked) this.held.cut(mutex);
+    else if (after.before === mutex) after.before = mutex.before; // as remove(), which is not called here
     return isUnlocked && wasIntact;
   }
 }

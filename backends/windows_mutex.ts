@@ -101,11 +101,13 @@ export class WindowsMutexes implements SharedMutexes<WindowsMutex> {
 
   unlock(mutex: WindowsMutex): boolean {
     const { name, handle, words } = mutex;
-    this.#heldNames.delete(name);
-    this.held.remove(mutex);
     const isIntact = this.isMutex(mutex);
+    const after = this.held.after(mutex);
     if (isIntact) Atomics.store(words, HELD_WORD, 0); // else it is another's
-    return this.#kernel.c.ReleaseMutex(handle) !== 0 && isIntact;
+    const isReleased = this.#kernel.c.ReleaseMutex(handle) !== 0;
+    if (after.before === mutex) after.before = mutex.before; // as remove(), which is not called: the stack may overflow
+    this.#heldNames.delete(name);
+    return isReleased && isIntact;
   }
 
   close(segment: object): void {

@@ -1,5 +1,6 @@
 import { setImmediate } from "node:timers";
 import { nextPause } from "../backends/pause.ts";
+import { requireStack } from "../stack.ts";
 import { Waiter, type WaitOptions } from "../waiter.ts";
 
 /** `attempt` says whether it has what it waits for, and throws if it never will. */
@@ -21,6 +22,7 @@ export class AsyncQueue {
 
   /** `true` once `attempt` was, `false` after the timeout; rejects with what it throws, or the signal's reason. */
   wait(attempt: () => boolean, options: WaitOptions): Promise<boolean> {
+    requireStack();
     const waiter: Waiter = new Waiter(options, () => this.#remove(waiter));
     this.#entries.push([waiter, attempt]);
     if (!this.#isServed) void this.#serve();

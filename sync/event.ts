@@ -3,6 +3,7 @@ import type { Usize } from "../ffi/types.ts";
 import { wordId, wordSleeper } from "../backends/mod.ts";
 import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "../backends/pause.ts";
 import type { WordSleeper } from "../backends/word_sleeper.ts";
+import { requireStack } from "../stack.ts";
 import { HEADER_BYTES, Kind, Place } from "./place.ts";
 
 const [SEQUENCE_WORD, ID_WORD] = [2, 3];
@@ -252,6 +253,7 @@ export class Event {
   }
 
   #enter(options: WaitOptions, since: number): Promise<boolean> {
+    requireStack();
     const waiter: Waiter = new Waiter(options, () => this.#leave(waiter));
     this.#waiters.set(waiter, since);
     if (!this.#isServed) void this.#serve();

@@ -5,6 +5,7 @@ import { sharedMutexes } from "../backends/mod.ts";
 import { type LockOutcome, MutexLibrary, type SharedMutexes } from "../backends/shared_mutex.ts";
 import type { SharedAttachment } from "../registry.ts";
 import { refuseThenable } from "../thenable.ts";
+import { requireStack, requireStackToUndo } from "../stack.ts";
 import { AsyncQueue } from "./async_queue.ts";
 import { SyncError } from "./errors.ts";
 import { HEADER_BYTES, Kind, Place } from "./place.ts";
@@ -236,9 +237,10 @@ export class Mutex {
   unlock(): void {
     if (!this.isTaken) throw this.notHeld();
     // Not by release(): JavaScriptCore takes functions apart only to a certain depth.
-    this.isTaken = false;
+    if (this.queue !== null) requireStackToUndo();
     if (this.isToRepair) this.tellNext(false);
     const isUnlocked = this.mutexes.unlock(this.mutex);
+    this.isTaken = false; // now: if the stack overflowed before, it is held still
     if (this.queue !== null) this.queue.tryAgain();
     if (!isUnlocked) throw this.damaged("unlock");
   }
@@ -364,6 +366,7 @@ export class Mutex {
    * what seldom happens is elsewhere, since the engines take only small functions apart where they are called.
    */
   private take(method: string, ms: number): boolean {
+    requireStack();
     if (this.isTaken || !this.place.isIntact) return this.takeNotFree(method, EDEADLK);
     const outcome = this.mutexes.lock(this.mutex, ms);
     if (outcome !== "taken") return this.takeNotFree(method, outcome);
@@ -419,9 +422,9 @@ export class Mutex {
 
   /** Gives it back; `false` if its bytes were overwritten meanwhile. */
   private release(isAbandoned: boolean): boolean {
-    this.isTaken = false;
     if (isAbandoned !== this.isToRepair) this.tellNext(isAbandoned);
     const isUnlocked = this.mutexes.unlock(this.mutex);
+    this.isTaken = false;
     if (this.queue !== null) this.queue.tryAgain();
     return isUnlocked;
   }

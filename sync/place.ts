@@ -1,5 +1,6 @@
 import { Attachment } from "../attachment.ts";
 import type { SharedAttachment } from "../registry.ts";
+import { requireStack } from "../stack.ts";
 import { SyncError } from "./errors.ts";
 
 /** What a primitive begins with: the two words below, and two that each kind has for itself. */
@@ -53,6 +54,7 @@ export class Place {
    * @param byteOffset in the view, where the primitive begins
    */
   constructor(call: string, view: ArrayBufferView, byteOffset: number, alignment: number) {
+    requireStack(); // what is half made stays so
     if (!ArrayBuffer.isView(view)) {
       throw new TypeError(`${call}: the view must be a view of a segment, not ${typeof view}`);
     }
