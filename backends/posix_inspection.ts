@@ -81,7 +81,6 @@ export class PosixInspection implements Inspection {
     const names = this.#libc.readFolder(FOLDER);
     if (names === ENOENT) return [];
     if (typeof names === "number") throw failure("opendir", names, {}, FOLDER);
-    const locked = readSharedLocks(this.#libc);
     const user = this.#libc.c.geteuid();
     const found = names.flatMap((name) => {
       const path = FOLDER + name;
@@ -92,6 +91,8 @@ export class PosixInspection implements Inspection {
       return isMarked(status) || isQts ? [{ name, path, status }] : [];
     });
     if (found.length === 0) return [];
+    // Each tmpfs, as that of another container, has the same inode numbers.
+    const locked = readSharedLocks(this.#libc, found[0]!.status.device);
     const { users, areAllSeen } = this.#users(found);
     return found.map((entry) => {
       const pids = [...locked.get(entry.status.inode) ?? [], ...users.get(entry.path) ?? []];

@@ -98,14 +98,20 @@ export function readKeyFiles(libc: Libc, folder: string): KeyFileEntry[] {
   return entries;
 }
 
-/** Who has an inode under `flock(LOCK_SH)`, which is how we say that a semaphore is in use. */
-export function readSharedLocks(libc: Libc): Map<number, number[]> {
+/**
+ * The processes that have an inode under `flock(LOCK_SH)`, by which this module says that something is in use.
+ *
+ * @param device of the file system, if inodes of no other count: its number as `FileStatus` has it, which need not be that
+ * of `/proc/locks` on Btrfs and overlays
+ */
+export function readSharedLocks(libc: Libc, device?: number): Map<number, number[]> {
   const holders = new Map<number, number[]>();
   // 1: FLOCK  ADVISORY  READ 5571 fe:00:2179096 0 EOF
-  const lock = /^\d+: FLOCK +\S+ +READ +(\d+) \w+:\w+:(\d+) /gm;
+  const lock = /^\d+: FLOCK +\S+ +READ +(\d+) \w+:(\w+):(\d+) /gm;
   const text = libc.readFile("/proc/locks");
   if (typeof text === "number") return holders; // who removes it asks the file itself
-  for (const [, pid, inode] of text.matchAll(lock)) {
+  for (const [, pid, minor, inode] of text.matchAll(lock)) {
+    if (device !== undefined && (parseInt(minor!, 16) & 0xff) !== device) continue;
     const low = Number(BigInt.asUintN(32, BigInt(inode!))); // what FileStatus has of it
     holders.set(low, [...holders.get(low) ?? [], Number(pid)]);
   }

@@ -3,8 +3,10 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import {
   chownSync,
+  closeSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   realpathSync,
   renameSync,
@@ -325,6 +327,7 @@ describe("a segment", alone, () => {
     await attach(other, key);
     await other.kill(); // the lock was used last by a process that has ended
     const id = Number(row("shm", segmentFile(key))!["shmid"]);
+    const file = openSync(segmentFile(key), "r"); // which keeps its inode from another program's file
     unlinkSync(segmentFile(key));
     const find = async () => {
       const { segments }: Inventory = await inspector.request("inspect");
@@ -351,6 +354,7 @@ describe("a segment", alone, () => {
       "no key file leads to it, nobody is attached, and who made it has ended",
     );
     assert.equal(await find(), undefined);
+    closeSync(file);
     assert.deepEqual(readdirSync(folder), []);
   });
 

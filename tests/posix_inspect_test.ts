@@ -1,16 +1,20 @@
 /** What `inspect()` and `cleanup()` know of POSIX objects. */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { describe, test } from "node:test";
-import { cleanup, inspect } from "../inspect.ts";
+import { cleanup, inspect, type Inventory } from "../inspect.ts";
 import { NativeIpcKeyType, SharedMemory, SystemSemaphore } from "../mod.ts";
+import { giveMemory } from "./key_types.ts";
 import {
+  type Agent,
   isolatedOnly,
   leaveNothingBehind,
   ownRuntime,
   slow,
   startAgent,
+  startAgentThrough,
   uniqueKey,
 } from "./support.ts";
 
@@ -107,6 +111,38 @@ describe("a POSIX segment", () => {
     } finally {
       rmSync(path);
     }
+  });
+});
+
+/** Agents each in a `/dev/shm` of its own, where the first files have the same inodes; `null` if that cannot be. */
+async function startApart(count: number): Promise<Agent[] | null> {
+  const mount = [
+    "--mount",
+    "sh",
+    "-c",
+    'mount -t tmpfs -o mode=1777 tmpfs /dev/shm && exec "$@"',
+    "sh",
+  ];
+  if (spawnSync("unshare", [...mount, "true"]).status !== 0) return null;
+  return Array.from({ length: count }, () => startAgentThrough(ownRuntime, ["unshare", ...mount]));
+}
+
+describe("a POSIX segment in another /dev/shm", () => {
+  leaveNothingBehind();
+
+  test("is not taken for the one here that has the same inode number", options, async (t) => {
+    const agents = await startApart(2);
+    if (agents === null) return t.skip("cannot mount here");
+    const key = SharedMemory.platformSafeKey(uniqueKey(), PosixRealtime);
+    await giveMemory(agents, key);
+    for (const agent of agents) assert.equal(await agent.call("m", "create", 100), true);
+    for (const agent of agents) {
+      const { segments }: Inventory = await agent.request("inspect");
+      assert.deepEqual(segments.map(({ attached }) => attached), [1]);
+      assert.equal(segments[0]!.reason, `in use by process ${agent.child.pid}`);
+    }
+    await agents[0]!.kill();
+    assert.equal(await agents[1]!.end(), 0);
   });
 });
 
