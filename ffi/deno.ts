@@ -37,7 +37,7 @@ export const denoFfi: Ffi = {
     let cause: unknown;
     for (const library of libraries) {
       try {
-        return Deno.dlopen(library, symbols).symbols as CFunctions<S>;
+        return Deno.dlopen(library, symbols).symbols as unknown as CFunctions<S>;
       } catch (error) {
         if (error instanceof Deno.errors.NotCapable) throw error;
         cause ??= error;

@@ -70,14 +70,18 @@ function subjectsOf(keyType: KeyType): Subject[] {
 
 const subjects = keyTypes.filter(({ name }) => !name.includes("project id")).flatMap(subjectsOf);
 
-/** `until` which a process blocks its event loop; it says in a segment of its own that it does. */
+/** What the words of a segment say of a process: how often it was blocked, and how often that may end. */
+const [BLOCKED, ENOUGH] = [0, 1] as const;
+
+/** Code for `block()`, which blocks the event loop, no longer than the test needs. */
 const BLOCK = (text: string) => `
   const said = new library.SharedMemory(${JSON.stringify(text)});
-  if (!said.createOrAttach(64)) throw new Error(said.errorString());
+  if (!said.attach()) throw new Error(said.errorString());
+  const words = said.view(Int32Array);
   const block = () => {
-    Atomics.add(said.view(Int32Array), 0, 1);
-    for (const end = performance.now() + ${BLOCKED_MS}; performance.now() < end;);
-    said.detach();
+    const round = Atomics.add(words, ${BLOCKED}, 1) + 1;
+    const end = performance.now() + ${BLOCKED_MS};
+    while (Atomics.load(words, ${ENOUGH}) < round && performance.now() < end);
   };`;
 
 /** How a wait is given up, by code that has `wait(options)` and `block()`. */
@@ -130,7 +134,7 @@ async function make(agent: Agent, { make, name, ...subject }: Subject): Promise<
 async function handOver(holder: Agent, third: Agent, take: string): Promise<number> {
   const taken = third.run(`${take} return Date.now();`);
   const released = await holder.run(`
-    await new Promise((resolve) => setTimeout(resolve, 150));
+    await new Promise((resolve) => setTimeout(resolve, 100));
     objects.give();
     return Date.now();`);
   return await taken - released;
@@ -146,7 +150,7 @@ describe(`a wait in ${ownRuntime.name} that was given up`, () => {
         const [holder, giver, third] = agents as [Agent, Agent, Agent];
         const text = uniqueKey("said");
         using said = created(text);
-        const blocked = said.view(Int32Array);
+        const words = said.view(Int32Array);
         await make(giver, subject);
         await make(third, subject);
         await make(holder, subject.holder ? { ...subject, make: subject.holder } : subject);
@@ -154,10 +158,10 @@ describe(`a wait in ${ownRuntime.name} that was given up`, () => {
         // Its thread takes a moment to start the first time.
         assert.equal(await giver.run("return objects.wait({ timeout: 500 });"), false);
         for (const take of ["objects.take();", "objects.must(objects.tryTake(10000));"]) {
-          const before = Atomics.load(blocked, 0);
           const given = giver.run(`const { wait } = objects; ${BLOCK(text)} ${source}`);
-          await until(() => Atomics.load(blocked, 0) > before, "the block");
+          await until(() => Atomics.load(words, BLOCKED) > words[ENOUGH]!, "the block");
           const ms = await handOver(holder, third, take);
+          Atomics.add(words, ENOUGH, 1);
           if (process.env["SHOW_MS"]) console.error(ownRuntime.name, subject.name, way, take, ms);
           assert.ok(ms < PROMPTLY_MS, `${take} got it after ${ms} ms`);
           assert.equal(await given, false);
@@ -180,14 +184,15 @@ describe(`a wait in ${ownRuntime.name} that was given up`, () => {
         await giver.run("await objects.wait({ timeout: 500 });");
         const text = uniqueKey("said");
         using said = created(text);
-        const blocked = said.view(Int32Array);
+        const words = said.view(Int32Array);
         const taken = giver.run(`
-          ${BLOCK(text).replace(String(BLOCKED_MS), "300")}
+          ${BLOCK(text)}
           await objects.wait({ timeout: 30 });
           block();
           return ${take};`);
-        await until(() => Atomics.load(blocked, 0) > 0, "the block");
+        await until(() => Atomics.load(words, BLOCKED) > 0, "the block");
         await holder.run("objects.give();");
+        Atomics.add(words, ENOUGH, 1);
         assert.equal(await taken, true, take);
         await giver.run("objects.give();");
       }
@@ -222,7 +227,7 @@ describe(`a wait in ${ownRuntime.name} that was given up`, () => {
     using memory = created();
     const key = memory.key()!;
     using said = created(uniqueKey("said"));
-    const blocked = said.view(Int32Array);
+    const words = said.view(Int32Array);
     assert.equal(memory.lock(), true);
     const flags = ownRuntime.name === "deno" ? ["--allow-read"] : [];
     const [host, third] = [startAgent(ownRuntime, {}, flags), startAgent(ownRuntime)];
@@ -243,12 +248,13 @@ describe(`a wait in ${ownRuntime.name} that was given up`, () => {
     await third.run(`
       objects.m = new library.SharedMemory(${JSON.stringify(key)});
       if (!objects.m.attach()) throw new Error(objects.m.errorString());`);
-    await until(() => Atomics.load(blocked, 0) > 0, "the block");
+    await until(() => Atomics.load(words, BLOCKED) > 0, "the block");
     const locked = third.run("objects.m.lock(); return Date.now();");
     await new Promise((resolve) => setTimeout(resolve, 150));
     const released = Date.now();
     assert.equal(memory.unlock(), true);
     const ms = await locked - released;
+    Atomics.add(words, ENOUGH, 1);
     assert.ok(ms < PROMPTLY_MS, `it got the lock after ${ms} ms`);
     await third.run("objects.m.unlock();");
     await host.run("await ended;");
