@@ -1,5 +1,7 @@
 import { Failure } from "./backends/errno.ts";
-import type { Semaphore } from "./backends/types.ts";
+import { nextPause } from "./backends/pause.ts";
+import type { BackgroundWait, Semaphore } from "./backends/types.ts";
+import { ThreadError } from "./ffi/threads.ts";
 import { registry, type SharedWait } from "./registry.ts";
 import { requireStack } from "./stack.ts";
 import { Waiter, type WaitOptions } from "./waiter.ts";
@@ -12,25 +14,22 @@ interface Entry {
 }
 
 class Queue implements SharedWait {
-  readonly entries: Entry[];
-  /** What a call on another thread waits for, for the first of them. */
-  current: Semaphore;
+  readonly identity: string;
+  readonly entries: Entry[] = [];
+  /** What is waited for on another thread. */
+  current: { readonly semaphore: Semaphore; readonly wait: BackgroundWait } | null = null;
+  isServed = false;
 
-  constructor(first: Entry) {
-    this.entries = [first];
-    this.current = first.semaphore;
-  }
-
-  get identity(): string {
-    return this.current.identity;
+  constructor(identity: string) {
+    this.identity = identity;
   }
 
   get count(): number {
     return this.entries.length;
   }
 
-  mayBePending(): boolean {
-    return this.current.mayBePending();
+  join(ms: number): boolean {
+    return this.current !== null && this.current.wait.join(ms);
   }
 }
 
@@ -38,59 +37,62 @@ class Queue implements SharedWait {
 const queues = new Map<string, Queue>();
 const { waits } = registry;
 
-/**
- * Whether this thread waits for the semaphore of `identity`; `"ending"` if all have given up, but a
- * call on another thread goes on for a moment, and what it may take is given back afterwards.
- */
-export function waitState(identity: string): "waiting" | "ending" | null {
-  if (!isWaiting()) return null; // as a rule, and each detach asks
-  let state: "ending" | null = null;
-  for (const wait of waits) {
-    if (wait.identity !== identity) continue;
-    if (wait.count > 0) return "waiting";
-    state = "ending";
-  }
-  return state;
-}
-
-/** Whether this thread waits for any semaphore. */
+/** Whether this thread waits for any semaphore, or has given that up a moment ago. */
 export function isWaiting(): boolean {
   return waits.size > 0;
 }
 
-/** How long a wait lasts at a time while a call on another thread may be about to take it. */
-const ENDING_MS = 100;
+/** Whether somebody in this thread waits for the semaphore of `identity`. */
+export function isAwaited(identity: string): boolean {
+  if (!isWaiting()) return false; // as a rule, and each detach asks
+  for (const wait of waits) {
+    if (wait.count > 0 && wait.identity === identity) return true;
+  }
+  return false;
+}
+
+/** Whether a wait for the semaphore of `identity` is not over, though it may have been given up. */
+export function isPending(identity: string): boolean {
+  return queues.has(identity);
+}
+
+/** Another thread gives back what it took for nobody in far less; in ms. */
+const RETURN_MS = 10;
+/** The same if nobody can tell whether it has taken something. */
+const RETURN_UNKNOWN_MS = 1;
 
 /**
  * Takes one from `semaphore`, and blocks this thread as long as it takes, unless that would be to wait
  * for this thread itself: what another thread takes for it, only the event loop can hand out.
  */
 export function acquireBlocking(semaphore: Semaphore): void {
-  if (!isWaiting()) {
-    semaphore.acquire();
-    return;
-  }
-  if (waitState(semaphore.identity) === "waiting") {
+  if (isAwaited(semaphore.identity)) {
     throw new Failure(
       "Deadlock",
       "an asynchronous call waits for it in this thread, may have it first, and could never release it " +
         "while this one waits; use the asynchronous call here too",
     );
   }
-  while (!semaphore.acquire(ENDING_MS)) {
-    if (!isTakenForNobody()) continue;
-    throw new Failure(
-      "Busy",
-      "a lock was just taken for an asynchronous call of this thread that has been given up, and is " +
-        "free when the event loop has turned; use the asynchronous call here too",
-    );
-  }
+  semaphore.acquire();
 }
 
-/** Whether a call that nobody waits for any more may have taken what others wait for meanwhile. */
-function isTakenForNobody(): boolean {
+/** Takes one from `semaphore`; `false` after `timeoutMs` (0 tries once). */
+export function acquireWithin(semaphore: Semaphore, timeoutMs: number): boolean {
+  return semaphore.acquire(timeoutMs) || isWaiting() && acquireReturned(semaphore);
+}
+
+/** The same where a wait of this thread that was given up has it, for the moment until it is given back. */
+function acquireReturned(semaphore: Semaphore): boolean {
+  const start = performance.now();
   for (const wait of waits) {
-    if (wait.count === 0 && wait.mayBePending()) return true;
+    if (wait.identity !== semaphore.identity || wait.count > 0) continue;
+    for (let isUnsettled = true; isUnsettled;) {
+      const isHere = semaphore.isHeldHere();
+      if (!isHere && semaphore.holder() !== null) return false;
+      isUnsettled = wait.join(1);
+      if (semaphore.acquire(0)) return true;
+      if (performance.now() - start >= (isHere ? RETURN_MS : RETURN_UNKNOWN_MS)) return false;
+    }
   }
   return false;
 }
@@ -107,22 +109,19 @@ export async function acquireAsync(
   requireStack();
   options.signal?.throwIfAborted();
   const key = semaphore.identity;
-  const queue = queues.get(key);
-  if (!queue?.entries.length && semaphore.acquire(0)) {
+  if (!isAwaited(key) && acquireWithin(semaphore, 0)) {
     onTaken();
     return true;
   }
   if (options.timeout === 0) return false;
-  const waiter: Waiter = new Waiter(options, () => remove(key, entry));
+  const waiter: Waiter = new Waiter(options, () => leave(key, entry));
   const entry: Entry = { semaphore, waiter, onTaken };
-  if (queue !== undefined) {
-    queue.entries.push(entry);
-  } else {
-    const made = new Queue(entry);
-    queues.set(key, made);
-    waits.add(made);
-    void serve(key, made);
+  let queue = queues.get(key);
+  if (queue === undefined) {
+    queues.set(key, queue = new Queue(key));
+    waits.add(queue);
   }
+  enter(queue, entry);
   return await waiter.promise;
 }
 
@@ -130,38 +129,71 @@ export async function acquireAsync(
 export function failWaits(semaphore: Semaphore, error: Failure): void {
   const { identity } = semaphore;
   for (const entry of [...queues.get(identity)?.entries ?? []]) {
-    if (entry.semaphore === semaphore && remove(identity, entry)) entry.waiter.fail(error);
+    if (entry.semaphore === semaphore && leave(identity, entry)) entry.waiter.fail(error);
   }
+}
+
+function enter(queue: Queue, entry: Entry): void {
+  const { entries, current } = queue;
+  entries.push(entry);
+  if (entries.length > 1) return;
+  if (current?.semaphore === entry.semaphore) current.wait.resume();
+  else if (!queue.isServed) void serve(queue);
 }
 
 /** `false` if it had its turn already. */
-function remove(key: string, entry: Entry): boolean {
-  const { entries = [] } = queues.get(key) ?? {};
+function leave(key: string, entry: Entry): boolean {
+  const { entries = [], current } = queues.get(key) ?? {};
   const at = entries.indexOf(entry);
-  if (at >= 0) entries.splice(at, 1);
-  return at >= 0;
+  if (at < 0) return false;
+  entries.splice(at, 1);
+  if (current && current.semaphore !== entries[0]?.semaphore) {
+    current.wait.giveUp();
+    if (current.wait.claim()) giveBack(current.semaphore); // taken already
+  }
+  return true;
 }
 
 /** Waits for the semaphore until nobody is in the queue. */
-async function serve(key: string, queue: Queue): Promise<void> {
+async function serve(queue: Queue): Promise<void> {
   const { entries } = queue;
-  for (;;) {
+  queue.isServed = true;
+  for (let pauseMs = 0; entries[0] !== undefined;) {
     const [first] = entries;
-    if (first === undefined) break;
     const { semaphore } = first;
-    queue.current = semaphore;
     try {
-      if (!await semaphore.acquireInBackground()) continue;
+      if (semaphore.acquire(0) || await waitFor(queue, semaphore, pauseMs = nextPause(pauseMs))) {
+        pauseMs = 0;
+        // Whoever waited for it may have given up; who uses the same object may have it instead.
+        if (entries[0]?.semaphore === semaphore) hand(entries.shift()!);
+        else giveBack(semaphore);
+      }
     } catch (error) {
-      if (entries[0] === first) entries.shift()!.waiter.fail(error);
-      continue;
+      if (entries[0] === first) entries.shift()!.waiter.fail(reported(error));
     }
-    // Whoever waited for it may have given up; who uses the same object may have it instead.
-    if (entries[0]?.semaphore === semaphore) hand(entries.shift()!);
-    else giveBack(semaphore);
   }
-  queues.delete(key);
+  queues.delete(queue.identity);
   waits.delete(queue);
+}
+
+/** Waits on another thread, for as long as somebody in the queue has time; whether it took one. */
+async function waitFor(queue: Queue, semaphore: Semaphore, pauseMs: number): Promise<boolean> {
+  const ends = queue.entries.filter((entry) => entry.semaphore === semaphore)
+    .map(({ waiter }) => waiter.end);
+  const left = Math.max(...ends) - performance.now();
+  const wait = semaphore.acquireInBackground(Math.max(1, left), pauseMs);
+  queue.current = { semaphore, wait };
+  try {
+    await wait.over;
+    return wait.claim();
+  } finally {
+    queue.current = null;
+  }
+}
+
+function reported(error: unknown): unknown {
+  if (!(error instanceof ThreadError)) return error;
+  return new Failure(error.isForbidden ? "PermissionDenied" : "OutOfResources", error.message);
 }
 
 function hand({ waiter, onTaken }: Entry): void {

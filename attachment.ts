@@ -1,4 +1,11 @@
-import { acquireAsync, acquireBlocking, failWaits, isWaiting, waitState } from "./acquire_queue.ts";
+import {
+  acquireAsync,
+  acquireBlocking,
+  acquireWithin,
+  failWaits,
+  isAwaited,
+  isWaiting,
+} from "./acquire_queue.ts";
 import { forgetAtExit, isClosed, rememberAtExit } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
 import type { Backend, Lock, Segment } from "./backends/types.ts";
@@ -24,7 +31,6 @@ export function refuseNested(lock: Lock): void {
 }
 
 const { attachments, byBuffer } = registry;
-const LEAVE_AGAIN_MS = 5;
 
 /**
  * What an object has of the segment that it is attached to. It has one for all its life, since to be told of a
@@ -76,8 +82,6 @@ export class Attachment implements Resource, SharedAttachment {
   /** `null` as long as nobody knows where the segment is mapped. */
   #buffer: WeakRef<ArrayBuffer> | null = null;
   private hasEnded = false;
-  /** Whether `leave` is over, which may come later than the end. */
-  #isLeft = false;
   #isFreeable = false;
   private hasLock = false;
   #isLockedAsync = false;
@@ -164,7 +168,7 @@ export class Attachment implements Resource, SharedAttachment {
       if (registry.locksHeld > 0) this.#refuseDeadlock();
       if (isWaiting()) acquireBlocking(lock); // which asks too; but engines inline only calls that are not too deep
       else lock.acquire();
-    } else if (!lock.acquire(timeoutMs)) {
+    } else if (!acquireWithin(lock, timeoutMs)) {
       return false;
     }
     this.hold(access);
@@ -279,36 +283,11 @@ export class Attachment implements Resource, SharedAttachment {
       this.#unmap();
     } finally {
       const lock = this.guard;
-      const isAwaited = lock !== null && waitState(lock.identity) !== null;
-      if (isAwaited) failWaits(lock, new Failure("NotAttached", "detached while it waited"));
-      if (isAwaited && !atExit && !this.hasLock) {
-        void this.#leaveLater(lock);
-      } else {
-        this.#leave(atExit);
+      if (lock !== null && isAwaited(lock.identity)) {
+        failWaits(lock, new Failure("NotAttached", "detached while it waited"));
       }
-    }
-  }
-
-  #leave(atExit: boolean): void {
-    if (this.#isLeft) return;
-    this.#isLeft = true;
-    forgetAtExit(this);
-    this.#segment.leave(this.forgetLock(), !atExit, isClosed());
-  }
-
-  /**
-   * A wait of this thread's on another thread may just have taken the lock, and this thread has to
-   * give it back first: to wait for it here would be to wait for oneself, and others who leave meanwhile
-   * cannot have it, and rely on us.
-   */
-  async #leaveLater(lock: Lock): Promise<void> {
-    while (waitState(lock.identity) !== null && !this.#isLeft) {
-      await new Promise((resolve) => setTimeout(resolve, LEAVE_AGAIN_MS));
-    }
-    try {
-      this.#leave(false);
-    } catch (error) {
-      if (!(error instanceof Failure)) throw error; // detach() has returned; nobody is left to tell
+      forgetAtExit(this);
+      this.#segment.leave(this.forgetLock(), !atExit, isClosed());
     }
   }
 
@@ -327,8 +306,7 @@ export class Attachment implements Resource, SharedAttachment {
 
   closeAtExit(): void {
     try {
-      if (this.hasEnded) this.#leave(true);
-      else this.end(true);
+      this.end(true);
     } catch {
       // Nobody is left to tell. The kernel detaches and unlocks in any case.
     }

@@ -45,8 +45,11 @@ export interface SharedWait {
   readonly identity: string;
   /** How many calls wait. None: all have given up, but a call on another thread goes on for a moment. */
   readonly count: number;
-  /** Whether a call on another thread may have taken it, which only the event loop can hand out. */
-  mayBePending(): boolean;
+  /**
+   * Blocks this thread until a call on another thread has come further, for at most `ms`; whether that call may still take
+   * one, or give back what it took.
+   */
+  join(ms: number): boolean;
 }
 
 /** Something to be closed when the program ends. */

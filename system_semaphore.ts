@@ -1,5 +1,5 @@
 import process from "node:process";
-import { acquireAsync, acquireBlocking, failWaits } from "./acquire_queue.ts";
+import { acquireAsync, acquireBlocking, acquireWithin, failWaits } from "./acquire_queue.ts";
 import { forgetAtExit, isClosed, rememberAtExit } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
 import { backendOf } from "./backends/mod.ts";
@@ -279,7 +279,7 @@ export class SystemSemaphore implements Disposable {
     requireStack();
     return this.#use("tryAcquire", (open) => {
       if (timeoutMs === Infinity) acquireBlocking(open.semaphore);
-      else if (!open.semaphore.acquire(timeoutMs)) throw timedOut(timeoutMs, open.semaphore);
+      else if (!acquireWithin(open.semaphore, timeoutMs)) throw timedOut(timeoutMs, open.semaphore);
       open.balance++;
     });
   }

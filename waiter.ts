@@ -23,6 +23,8 @@ export function checkTimeout(call: string, timeout: unknown): void {
 export class Waiter {
   /** `true` after `succeed`, `false` after the timeout; rejects with what `fail` gets, or the signal's reason. */
   readonly promise: Promise<boolean>;
+  /** When the timeout is over, as `performance.now()` has it. */
+  readonly end: number;
   readonly #resolve: (value: boolean) => void;
   readonly #reject: (error: unknown) => void;
   readonly #signal: AbortSignal | undefined;
@@ -33,6 +35,7 @@ export class Waiter {
   constructor({ timeout = Infinity, signal }: WaitOptions, leave: () => boolean) {
     const { promise, resolve, reject } = Promise.withResolvers<boolean>();
     this.promise = promise;
+    this.end = performance.now() + timeout;
     this.#resolve = resolve;
     this.#reject = reject;
     this.#signal = signal;

@@ -1,4 +1,4 @@
-import type { AsyncCFunctions, CFunctions, CSignatures, Ffi, Usize } from "../ffi/types.ts";
+import type { Background, CFunctions, CSignatures, Ffi, Usize } from "../ffi/types.ts";
 import { OS_CLOCK_MACH_ABSOLUTE_TIME, OS_SYNC_SHARED } from "./darwin_constants.ts";
 import { EINTR, ETIMEDOUT } from "./errno.ts";
 import { DARWIN_LIBRARIES, type Libc } from "./libc.ts";
@@ -18,6 +18,9 @@ const WAKE = {
   os_sync_wake_by_address_all: { args: ["usize", "u64", "u32"], returns: "i32" },
 } as const satisfies CSignatures;
 
+const SLEEP =
+  "({ os_sync_wait_on_address_with_timeout: wait }, _memory, ...args) => wait(...args) >= 0";
+
 const WORD_BYTES = 4n;
 const NS_PER_MS = 1e6;
 /** More are woken all at once. */
@@ -28,7 +31,7 @@ const PAUSE_MS = nextPause(Infinity);
 export class DarwinSleeper implements WordSleeper {
   readonly #libc: Libc;
   readonly #c: CFunctions<typeof WAIT & typeof WAKE>;
-  #background: AsyncCFunctions<typeof WAIT> | undefined;
+  #background: Background | undefined;
 
   private constructor(libc: Libc, c: CFunctions<typeof WAIT & typeof WAKE>) {
     this.#libc = libc;
@@ -54,12 +57,11 @@ export class DarwinSleeper implements WordSleeper {
 
   async sleepInBackground(word: Usize, value: number, ms: number): Promise<void> {
     const { ffi } = this.#libc;
-    const { os_sync_wait_on_address_with_timeout: wait } = this.#background ??= ffi.background(
-      DARWIN_LIBRARIES,
-      WAIT,
-    );
+    this.#background ??= ffi.background(DARWIN_LIBRARIES, WAIT, { take: SLEEP });
+    const call = this.#background(...argumentsOf(word, value, ms));
+    await call.over;
     // Why it failed is known on that thread only.
-    if (await wait(...argumentsOf(word, value, ms)) < 0) await pause(1);
+    if (!call.claim()) await pause(1);
   }
 
   wake(word: Usize, count = 1): void {

@@ -1,5 +1,6 @@
-import type { AsyncCFunctions, CFunctions, CSignatures, Usize } from "../ffi/types.ts";
+import type { Background, CFunctions, CSignatures, Usize } from "../ffi/types.ts";
 import { FUTEX_WAIT, FUTEX_WAKE, SYS_FUTEX } from "./constants.ts";
+import { CLOCK, deadline, LEFT } from "./deadline.ts";
 import { type Libc, LINUX_LIBRARIES } from "./libc.ts";
 import { SLICE_MS } from "./pause.ts";
 import { setDuration, type Timespec, timespec } from "./timespec.ts";
@@ -10,18 +11,28 @@ const SIGNATURES = {
   syscall: { args: ["usize", "usize", "i32", "u32", "usize"], returns: "i32" },
 } as const satisfies CSignatures;
 
+const BACKGROUND = {
+  ...CLOCK,
+  syscall: { args: ["usize", "usize", "i32", "u32", "buffer"], returns: "i32" },
+} as const satisfies CSignatures;
+const SLEEP = `({ syscall, clock_gettime }, _memory, number, word, value, until) => {
+  const left = (${LEFT})(clock_gettime, until);
+  return left !== null && syscall(number, word, ${FUTEX_WAIT}, value, left) === 0;
+}`;
+
 /** Sleeps in Linux's kernel. */
 export class Futex implements WordSleeper {
   // `declare` and no `#` for what each use of an event reads: see sync/place.ts.
 
   declare private readonly syscall: CFunctions<typeof SIGNATURES>["syscall"];
-  declare private readonly number: Usize;
+  /** Of the system call. */
+  declare readonly number: Usize;
   declare private readonly nothing: Usize;
   /** Of `SLICE_MS`, which is the time as a rule. Nobody changes it, so calls may share it. */
   declare private readonly slice: Usize;
   readonly #libc: Libc;
   readonly #idle: Timespec[] = [];
-  #background: AsyncCFunctions<typeof SIGNATURES>["syscall"] | undefined;
+  #background: Background | undefined;
 
   constructor(libc: Libc) {
     const { ffi, arch } = libc;
@@ -48,13 +59,8 @@ export class Futex implements WordSleeper {
   }
 
   async sleepInBackground(word: Usize, value: number, ms: number): Promise<void> {
-    this.#background ??= this.#libc.ffi.background(LINUX_LIBRARIES, SIGNATURES).syscall;
-    const time = this.#duration(ms);
-    try {
-      await this.#background(this.number, word, FUTEX_WAIT, value, time.usize);
-    } finally {
-      this.#idle.push(time);
-    }
+    this.#background ??= this.#libc.ffi.background(LINUX_LIBRARIES, BACKGROUND, { take: SLEEP });
+    await this.#background(this.number, word, value, deadline(this.#libc, ms)).over;
   }
 
   /** Returns how many there were. */
@@ -62,7 +68,7 @@ export class Futex implements WordSleeper {
     return this.syscall(this.number, word, FUTEX_WAKE, count, this.nothing);
   }
 
-  /** A structure for one call: calls on other threads may read theirs late. */
+  /** A structure for one call. */
   #duration(ms: number): Timespec {
     const time = this.#idle.pop() ?? timespec(this.#libc);
     setDuration(time, 0n, ms);

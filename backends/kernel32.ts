@@ -1,4 +1,4 @@
-import type { AsyncCFunctions, CFunctions, CSignatures, Ffi } from "../ffi/types.ts";
+import type { Background, CFunctions, CSignatures, Ffi, ThreadCode } from "../ffi/types.ts";
 import {
   LPTR,
   SEMAPHORE_VALUE_MAX,
@@ -42,11 +42,9 @@ const SIGNATURES = {
   WaitForMultipleObjects: { args: ["u32", "u64", "i32", "u32"], returns: "u32" },
 } as const satisfies CSignatures;
 
-/** What may block and is called on another thread. */
-const BACKGROUND = {
-  WaitForSingleObject: SIGNATURES.WaitForSingleObject,
-  WaitForMultipleObjects: SIGNATURES.WaitForMultipleObjects,
-} as const satisfies CSignatures;
+const { WaitForSingleObject, WaitForMultipleObjects, ReleaseSemaphore } = SIGNATURES;
+/** What waits on another thread. */
+const BACKGROUND = { WaitForSingleObject, WaitForMultipleObjects, ReleaseSemaphore };
 
 /** How often a call is repeated whose error is none that it can have. */
 const ATTEMPTS = 3;
@@ -58,7 +56,7 @@ export type WaitResult = "taken" | "abandoned" | "timeout";
 export class Kernel32 {
   readonly c: CFunctions<typeof SIGNATURES>;
   readonly ffi: Ffi;
-  #background: AsyncCFunctions<typeof BACKGROUND> | undefined;
+  readonly #backgrounds = new Map<ThreadCode, Background>();
   readonly #previous = new Int32Array(1);
   readonly #previousBytes = new Uint8Array(this.#previous.buffer);
 
@@ -67,9 +65,14 @@ export class Kernel32 {
     this.c = ffi.load(LIBRARIES, SIGNATURES);
   }
 
-  /** The functions that may block, to be called without blocking this thread. */
-  get background(): AsyncCFunctions<typeof BACKGROUND> {
-    return this.#background ??= this.ffi.background(LIBRARIES, BACKGROUND);
+  /** A wait on other threads. */
+  background(code: ThreadCode): Background {
+    let background = this.#backgrounds.get(code);
+    if (background === undefined) {
+      background = this.ffi.background(LIBRARIES, BACKGROUND, code);
+      this.#backgrounds.set(code, background);
+    }
+    return background;
   }
 
   /** The error of the last {@linkcode Kernel32.attempt}, also of one that succeeded. */
@@ -158,10 +161,8 @@ export class Kernel32 {
   }
 }
 
-/** Whether a wait on another thread has taken what it waited for. */
-export function isTaken(result: number): boolean {
-  return result >= WAIT_OBJECT_0 && result < WAIT_ABANDONED;
-}
+/** Source text for other threads: whether a wait has taken what it waited for. */
+export const IS_TAKEN = `(result) => result >= ${WAIT_OBJECT_0} && result < ${WAIT_ABANDONED}`;
 
 /** A time as the waits take it: whole milliseconds, not below 0 nor beyond a slice. */
 export function slice(left: number, most: number): number {

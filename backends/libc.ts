@@ -1,4 +1,4 @@
-import type { AsyncCFunctions, CFunctions, CSignatures, Ffi, Usize } from "../ffi/types.ts";
+import type { CFunctions, CSignatures, Ffi, Usize } from "../ffi/types.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
@@ -102,9 +102,6 @@ const DARWIN_STAT_SIGNATURES = {
   stat: { args: ["buffer", "buffer"], returns: "i32" }, // (path, struct stat *)
 } as const satisfies CSignatures;
 
-/** What may block and is called on another thread, which keeps its `errno` to itself. */
-const BACKGROUND = { semtimedop: LINUX_SIGNATURES.semtimedop } as const satisfies CSignatures;
-
 /** An `int64_t`, exact up to 2^53 and without the cost of a BigInt. */
 function number64(view: DataView, offset: number): number {
   return view.getUint32(offset, true) + view.getInt32(offset + 4, true) * 2 ** 32;
@@ -159,7 +156,6 @@ export class Libc {
   readonly statCall: string;
   readonly #darwin: DarwinFunctions | null = null;
   #mapAgain: ((address: bigint, bytes: bigint) => bigint | null) | undefined;
-  #background: AsyncCFunctions<typeof BACKGROUND> | undefined;
   #pidNamespace: number | undefined;
   #errnoCell: Int32Array | undefined;
   readonly #stat: Uint8Array;
@@ -183,11 +179,6 @@ export class Libc {
     } else {
       this.c = ffi.load(LINUX_LIBRARIES, { ...SIGNATURES, ...LINUX_SIGNATURES });
     }
-  }
-
-  /** The functions that may block, to be called without blocking this thread: on Linux. */
-  get background(): AsyncCFunctions<typeof BACKGROUND> {
-    return this.#background ??= this.ffi.background(LINUX_LIBRARIES, BACKGROUND);
   }
 
   /** The size of a page, in bytes. */

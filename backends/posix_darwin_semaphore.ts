@@ -14,7 +14,14 @@ import {
 } from "./errno.ts";
 import { nextPause, pause, sleep } from "./pause.ts";
 import { darwinName, type DarwinPosixLibrary } from "./posix_darwin_library.ts";
-import { type Lock, PRIVATE, type Semaphore, type SemaphoreBackend } from "./types.ts";
+import {
+  type BackgroundWait,
+  type Lock,
+  pauseOf,
+  PRIVATE,
+  type Semaphore,
+  type SemaphoreBackend,
+} from "./types.ts";
 
 /** `SEM_FAILED` is -1 there. */
 const SEM_FAILED = FAILED_ADDRESS;
@@ -28,7 +35,6 @@ class NamedSemaphore {
   readonly #library: DarwinPosixLibrary;
   readonly #name: Uint8Array;
   readonly #address: bigint;
-  #pauseMs = 0;
 
   constructor(
     library: DarwinPosixLibrary,
@@ -85,17 +91,6 @@ class NamedSemaphore {
     throw failure("sem_wait", errno);
   }
 
-  /** One try, and a pause if it was in vain, each time a longer one. */
-  async takeLater(): Promise<boolean> {
-    if (this.take(0)) {
-      this.#pauseMs = 0;
-      return true;
-    }
-    this.#pauseMs = nextPause(this.#pauseMs);
-    await pause(this.#pauseMs);
-    return false;
-  }
-
   give(): void {
     const { c, libc } = this.#library;
     if (c.sem_post(this.#address) !== 0) throw failure("sem_post", libc.errno());
@@ -141,8 +136,8 @@ class DarwinPosixSemaphore implements Semaphore {
     return this.#semaphore.take(timeoutMs);
   }
 
-  acquireInBackground(): Promise<boolean> {
-    return this.#semaphore.takeLater();
+  acquireInBackground(timeoutMs: number, pauseMs: number): BackgroundWait {
+    return pauseOf(pause(Math.min(timeoutMs, pauseMs)));
   }
 
   release(count = 1): void {
@@ -164,10 +159,6 @@ class DarwinPosixSemaphore implements Semaphore {
   }
 
   isHeldHere(): boolean {
-    return false;
-  }
-
-  mayBePending(): boolean {
     return false;
   }
 }
@@ -206,10 +197,8 @@ class DarwinPosixLock implements Lock {
     return isTaken;
   }
 
-  async acquireInBackground(): Promise<boolean> {
-    const isTaken = await this.#opened().takeLater();
-    this.#isHeld ||= isTaken;
-    return isTaken;
+  acquireInBackground(timeoutMs: number, pauseMs: number): BackgroundWait {
+    return pauseOf(pause(Math.min(timeoutMs, pauseMs)));
   }
 
   /** Not if it is not held: its value would go beyond 1, and let two in. */
@@ -245,10 +234,6 @@ class DarwinPosixLock implements Lock {
 
   isHeldHere(): boolean {
     return this.#isHeld;
-  }
-
-  mayBePending(): boolean {
-    return false;
   }
 }
 

@@ -1,5 +1,6 @@
-import type { CFunctions, CSignatures } from "../ffi/types.ts";
+import type { Background, CFunctions, CSignatures, ThreadCode } from "../ffi/types.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME } from "./constants.ts";
+import { CLOCK as THREAD_CLOCK } from "./deadline.ts";
 import { Futex } from "./futex.ts";
 import type { Libc } from "./libc.ts";
 import { addDuration, type Timespec, timespec } from "./timespec.ts";
@@ -27,6 +28,40 @@ export const CLOCK = {
   clock_gettime: { args: ["i32", "u64"], returns: "i32" }, // (clock, timespec *)
 } as const satisfies CSignatures;
 
+/** What waits on another thread, with structures of its own. */
+const BACKGROUND = {
+  ...THREAD_CLOCK,
+  sem_trywait: SIGNATURES.sem_trywait,
+  sem_post: SIGNATURES.sem_post,
+  syscall: { args: ["usize", "usize", "i32", "u32", "buffer"], returns: "i32" }, // as futex.ts has it
+} as const satisfies CSignatures;
+const BACKGROUND_CLOCK_WAIT = {
+  sem_clockwait: { args: ["u64", "i32", "buffer"], returns: "i32" },
+} as const satisfies CSignatures;
+const BACKGROUND_TIMED_WAIT = {
+  sem_timedwait: { args: ["u64", "buffer"], returns: "i32" },
+} as const satisfies CSignatures;
+
+/**
+ * Source text for other threads: `(c, semaphore, until) => boolean` waits until a deadline. The clock that may be set is
+ * looked at as the wait begins.
+ */
+export const TAKE_UNTIL = `(c, semaphore, until) => {
+    const time = new BigInt64Array(2);
+    const bytes = new Uint8Array(time.buffer);
+    const now = (clock) => {
+      c.clock_gettime(clock, bytes);
+      return time[0] * 1_000_000_000n + time[1];
+    };
+    const left = until - now(${CLOCK_MONOTONIC});
+    if (left <= 0n) return false;
+    const end = left + now(c.sem_clockwait ? ${CLOCK_MONOTONIC} : ${CLOCK_REALTIME});
+    time[0] = end / 1_000_000_000n;
+    time[1] = end % 1_000_000_000n;
+    if (c.sem_clockwait) return c.sem_clockwait(semaphore, ${CLOCK_MONOTONIC}, bytes) === 0;
+    return c.sem_timedwait(semaphore, bytes) === 0;
+  }`;
+
 /** What the C library has for semaphores in shared memory, beside what every backend uses. */
 export class PosixLibrary {
   readonly libc: Libc;
@@ -37,7 +72,7 @@ export class PosixLibrary {
   readonly #clock: number;
   readonly #wait: (semaphore: bigint, until: bigint) => number;
   readonly #getTime: (clock: number, time: bigint) => number;
-  #background: ((semaphore: bigint, until: bigint) => Promise<number>) | undefined;
+  readonly #backgrounds = new Map<ThreadCode, Background>();
   readonly #idle: Timespec[] = [];
 
   constructor(libc: Libc) {
@@ -66,25 +101,17 @@ export class PosixLibrary {
     return result;
   }
 
-  /** The same on another thread, whose `errno` is not known here. */
-  async waitInBackground(semaphore: bigint, ms: number): Promise<number> {
-    const wait = this.#background ??= this.#loadBackground();
-    const time = this.#timespec();
-    this.#setTime(time, ms);
-    try {
-      return await wait(semaphore, time.address);
-    } finally {
-      this.#idle.push(time);
+  /** A wait on other threads, whose code gets the functions of {@linkcode BACKGROUND} and those that wait. */
+  background(code: ThreadCode): Background {
+    let background = this.#backgrounds.get(code);
+    if (background === undefined) {
+      const isTimed = this.#clock === CLOCK_REALTIME;
+      const wait = isTimed ? BACKGROUND_TIMED_WAIT : BACKGROUND_CLOCK_WAIT;
+      const signatures = { ...BACKGROUND, ...wait };
+      background = this.libc.ffi.background(PTHREAD_LIBRARIES, signatures, code);
+      this.#backgrounds.set(code, background);
     }
-  }
-
-  #loadBackground(): (semaphore: bigint, until: bigint) => Promise<number> {
-    const { ffi } = this.libc;
-    if (this.#clock === CLOCK_REALTIME) {
-      return ffi.background(PTHREAD_LIBRARIES, TIMED_WAIT).sem_timedwait;
-    }
-    const { sem_clockwait } = ffi.background(PTHREAD_LIBRARIES, CLOCK_WAIT);
-    return (semaphore, until) => sem_clockwait(semaphore, CLOCK_MONOTONIC, until);
+    return background;
   }
 
   /** A structure for one call: calls on other threads may read theirs late. */

@@ -1,11 +1,13 @@
 import type { ProcessInfo } from "./inventory.ts";
 import type { Libc } from "./libc.ts";
 import type { PosixName } from "./posix_file.ts";
-import type { Usize } from "../ffi/types.ts";
-import type { PosixLibrary } from "./posix_library.ts";
-import { MappedSemaphore } from "./posix_mapped_semaphore.ts";
+import type { ThreadCode, Usize } from "../ffi/types.ts";
+import { FUTEX_WAIT, FUTEX_WAKE } from "./constants.ts";
+import { deadline, LEFT } from "./deadline.ts";
+import { type PosixLibrary, TAKE_UNTIL } from "./posix_library.ts";
+import { MappedSemaphore, SEM_BYTES } from "./posix_mapped_semaphore.ts";
 import { isHeldByThread } from "../registry.ts";
-import type { Lock } from "./types.ts";
+import type { BackgroundWait, Lock } from "./types.ts";
 import { BACKGROUND_SLICE_MS, SLICE_MS } from "./pause.ts";
 
 /**
@@ -26,6 +28,62 @@ const TRYING = 1 << PID_BITS;
 const WAITING = 2 << PID_BITS;
 /** Has the semaphore. */
 const HOLDING = 3 << PID_BITS;
+
+/** Source text for other threads: the views of a `sem_t`, and what its note's changes are made with. */
+const NOTE = `
+  const buffer = memory(semaphore, ${SEM_BYTES});
+  const value = new Int32Array(buffer, 0, 1);
+  const note = new Int32Array(buffer, ${NOTE_OFFSET}, 1);
+  const entries = new BigInt64Array(buffer, ${NOTE_OFFSET}, 1);
+  const nothing = new Uint8Array(16);
+  const isTaken = () => value[0] === -1 || (Atomics.load(value, 0) & 0x7fffffff) === 0;
+  const setPhase = (from, to) => Atomics.add(note, 0, to - from);
+  const wake = () => c.syscall(number, word, ${FUTEX_WAKE}, 1, nothing);
+  const drop = () => {
+    if ((Atomics.exchange(note, 0, 0) & ${SLEEPERS}) !== 0) wake();
+  };`;
+
+/** The same as `acquire` and `release`, but for a note of the dead, which is for the thread that asks. */
+const BACKGROUND: ThreadCode = {
+  take: `(c, memory, semaphore, word, number, own, until) => {${NOTE}
+  let sleepers = 0;
+  for (;;) {
+    const entry = Atomics.load(entries, 0);
+    const found = Number(BigInt.asIntN(32, entry));
+    if ((found & ${PID}) === 0) {
+      const taken = own | BigInt(found & ${SLEEPERS} | sleepers | ${TRYING});
+      if (Atomics.compareExchange(entries, 0, entry, taken) === entry) break;
+      continue;
+    }
+    const left = (${LEFT})(c.clock_gettime, until);
+    if (left === null) {
+      if (sleepers !== 0) wake(); // it may have been for this one
+      return false;
+    }
+    const announced = found | ${SLEEPERS};
+    if (Atomics.compareExchange(note, 0, found, announced) !== found) continue;
+    sleepers = ${SLEEPERS};
+    c.syscall(number, word, ${FUTEX_WAIT}, announced, left);
+  }
+  if (c.sem_trywait(semaphore) === 0) {
+    while (!isTaken() && c.sem_trywait(semaphore) === 0); // a peer has raised it
+    setPhase(${TRYING}, ${HOLDING});
+    return true;
+  }
+  setPhase(${TRYING}, ${WAITING});
+  if ((${TAKE_UNTIL})(c, semaphore, until)) {
+    setPhase(${WAITING}, ${HOLDING});
+    return true;
+  }
+  drop();
+  return false;
+}`,
+  giveBack: `(c, memory, semaphore, word, number) => {${NOTE}
+  setPhase(${HOLDING}, ${TRYING});
+  if (isTaken()) c.sem_post(semaphore);
+  drop();
+}`,
+};
 
 /** The semaphore, and the note beside it: alone, and as one with what tells its process from others. */
 interface Opened {
@@ -76,27 +134,30 @@ export class PosixLock implements Lock {
     }
   }
 
-  async acquireInBackground(): Promise<boolean> {
+  /** All of it happens on the other thread: what it took it has to give back if nobody wants it any more. */
+  acquireInBackground(timeoutMs: number): BackgroundWait {
     const open = this.#opened();
     const { semaphore, noteWord } = open;
-    if (!this.#takeNote(open, 0)) {
-      const value = announceSleep(open);
-      if (value !== 0) await semaphore.sleepInBackground(noteWord, value, BACKGROUND_SLICE_MS);
-      if (semaphore.isClosed || !this.#takeNote(open, SLEEPERS)) return false;
-    }
-    if (!semaphore.isLinked()) {
-      this.#reopened(open);
-      return false;
-    }
-    if (this.#takeSemaphore(open, 0)) return true;
-    let isTaken = false;
-    await semaphore.takeInBackground(BACKGROUND_SLICE_MS, (taken) => {
-      isTaken = taken && !semaphore.isClosed;
-      if (isTaken) return setPhase(open, WAITING, HOLDING);
-      if (taken) semaphore.give();
-      this.#dropNote(open);
-    });
-    return isTaken;
+    const { libc, futex } = this.#library;
+    const until = deadline(libc, Math.min(timeoutMs, BACKGROUND_SLICE_MS));
+    const wait = this.#library.background(BACKGROUND);
+    const call = wait(semaphore.address, noteWord, futex.number, ownEntry(libc), until);
+    const giveBackIfClosed = () => {
+      if (semaphore.isClosed && call.claim()) this.#giveBack(open);
+    };
+    return {
+      over: semaphore.keep(call.over, giveBackIfClosed),
+      claim: () => {
+        if (!call.claim()) return false;
+        if (this.#open === open && semaphore.isLinked()) return true;
+        this.#giveBack(open);
+        if (this.#open === open) this.close(); // Qt has unlinked it, so it is made again
+        return false;
+      },
+      giveUp: () => call.giveUp(),
+      resume: () => call.resume(),
+      join: (ms) => call.join(ms),
+    };
   }
 
   /** Makes the note this process's, if it is nobody's who lives. */
@@ -141,8 +202,10 @@ export class PosixLock implements Lock {
   }
 
   release(): void {
-    const open = this.#open;
-    if (open === null || !this.isHeldHere()) return;
+    if (this.#open !== null && this.isHeldHere()) this.#giveBack(this.#open);
+  }
+
+  #giveBack(open: Opened): void {
     setPhase(open, HOLDING, TRYING);
     if (open.semaphore.value === 0) open.semaphore.give(); // unless a peer has done that
     this.#dropNote(open);
@@ -189,10 +252,6 @@ export class PosixLock implements Lock {
     if (this.#open === null) return null;
     const entry = Atomics.load(this.#open.entry, 0);
     return (Number(BigInt.asIntN(32, entry)) & PHASE) === HOLDING ? entry : null;
-  }
-
-  mayBePending(): boolean {
-    return this.#open?.semaphore.isTaking === true;
   }
 
   recover(_stale: () => boolean, timeoutMs: number): boolean {

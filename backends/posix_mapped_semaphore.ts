@@ -1,4 +1,3 @@
-import type { Usize } from "../ffi/types.ts";
 import { FAILED_ADDRESS, MAP_SHARED, O_RDWR, PROT_READ, PROT_WRITE } from "./constants.ts";
 import { EAGAIN, EINTR, EOVERFLOW, type ErrnoTable, ETIMEDOUT, Failure, failure } from "./errno.ts";
 import { PosixFile, type PosixName } from "./posix_file.ts";
@@ -30,9 +29,8 @@ export class MappedSemaphore {
   readonly #library: PosixLibrary;
   readonly #file: PosixFile;
   #isClosed = false;
-  /** Calls on other threads that use the memory, and those of them that may take one. */
+  /** Calls on other threads that use the memory. */
   #users = 0;
-  #taking = 0;
   readonly #value: Int32Array;
 
   private constructor(library: PosixLibrary, address: bigint, file: PosixFile) {
@@ -124,36 +122,15 @@ export class MappedSemaphore {
   }
 
   /**
-   * The same on another thread, and then `settle`, at once and before the memory can go, even if it has
-   * been closed meanwhile.
+   * Keeps the memory, even if it is closed meanwhile, as long as a call on another thread uses it, and then until
+   * `settle` is done.
    */
-  async takeInBackground(ms: number, settle: (isTaken: boolean) => void): Promise<void> {
-    await this.#use(async () => {
-      this.#taking++;
-      try {
-        settle(await this.#library.waitInBackground(this.address, ms) === 0);
-      } finally {
-        this.#taking--;
-      }
-    });
-  }
-
-  /** Whether a call on another thread may just have taken one. */
-  get isTaking(): boolean {
-    return this.#taking > 0;
-  }
-
-  /** Sleeps on another thread, until somebody wakes who sleeps at a word of its memory. */
-  async sleepInBackground(word: Usize, value: number, ms: number): Promise<void> {
-    await this.#use(() => this.#library.futex.sleepInBackground(word, value, ms));
-  }
-
-  /** Keeps the memory until `call` is over. */
-  async #use(call: () => Promise<void>): Promise<void> {
+  async keep(over: Promise<void>, settle: () => void): Promise<void> {
     this.#users++;
     try {
-      await call();
+      await over;
     } finally {
+      settle();
       this.#users--;
       if (this.#isClosed && this.#users === 0) this.#unmap();
     }

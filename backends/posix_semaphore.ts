@@ -1,23 +1,38 @@
 import { SystemSemaphoreMode } from "../errors.ts";
+import type { ThreadCode } from "../ffi/types.ts";
+import { deadline } from "./deadline.ts";
 import { Failure, type Kind } from "./errno.ts";
 import { type PosixName, posixName } from "./posix_file.ts";
-import type { PosixLibrary } from "./posix_library.ts";
+import { type PosixLibrary, TAKE_UNTIL } from "./posix_library.ts";
 import { PosixLock } from "./posix_lock.ts";
 import { MappedSemaphore } from "./posix_mapped_semaphore.ts";
-import { type Lock, PRIVATE, type Semaphore, type SemaphoreBackend } from "./types.ts";
+import {
+  type BackgroundWait,
+  type Lock,
+  PRIVATE,
+  type Semaphore,
+  type SemaphoreBackend,
+} from "./types.ts";
 import { BACKGROUND_SLICE_MS, SLICE_MS } from "./pause.ts";
 
 const SEM_VALUE_MAX = 2 ** 31 - 1;
+
+const BACKGROUND: ThreadCode = {
+  take: `(c, _memory, semaphore, until) => (${TAKE_UNTIL})(c, semaphore, until)`,
+  giveBack: "({ sem_post }, _memory, semaphore) => sem_post(semaphore)",
+};
 
 /** A counting semaphore. Nothing is undone when a process ends: POSIX does not know who took what. */
 class PosixSemaphore implements Semaphore {
   readonly nativeKey: string;
   readonly identity: string;
+  readonly #library: PosixLibrary;
   readonly #semaphore: MappedSemaphore;
 
   constructor(library: PosixLibrary, name: PosixName, value: number, mode: SystemSemaphoreMode) {
     this.nativeKey = name.nativeKey;
     this.identity = name.path;
+    this.#library = library;
     this.#semaphore = MappedSemaphore.open(library, name, value);
     if (mode === SystemSemaphoreMode.Create) this.#set(value);
   }
@@ -37,15 +52,20 @@ class PosixSemaphore implements Semaphore {
     }
   }
 
-  async acquireInBackground(): Promise<boolean> {
+  acquireInBackground(timeoutMs: number): BackgroundWait {
     const semaphore = this.#semaphore;
-    if (semaphore.take(0)) return true;
-    let isTaken = false;
-    await semaphore.takeInBackground(BACKGROUND_SLICE_MS, (taken) => {
-      isTaken = taken && !semaphore.isClosed;
-      if (taken && !isTaken) semaphore.give();
-    });
-    return isTaken;
+    const until = deadline(this.#library.libc, Math.min(timeoutMs, BACKGROUND_SLICE_MS));
+    const call = this.#library.background(BACKGROUND)(semaphore.address, until);
+    const giveBack = () => {
+      if (semaphore.isClosed && call.claim()) semaphore.give();
+    };
+    return {
+      over: semaphore.keep(call.over, giveBack),
+      claim: () => call.claim(),
+      giveUp: () => call.giveUp(),
+      resume: () => call.resume(),
+      join: (ms) => call.join(ms),
+    };
   }
 
   release(count = 1): void {
@@ -74,10 +94,6 @@ class PosixSemaphore implements Semaphore {
 
   isHeldHere(): boolean {
     return false;
-  }
-
-  mayBePending(): boolean {
-    return this.#semaphore.isTaking;
   }
 }
 

@@ -2,7 +2,7 @@ import { IPC_NOWAIT, SEM_UNDO } from "./constants.ts";
 import type { Usize } from "../ffi/types.ts";
 import type { Libc } from "./libc.ts";
 import type { SystemConstants } from "./system.ts";
-import { setDuration, type Timespec, timespec } from "./timespec.ts";
+import { type Timespec, timespec } from "./timespec.ts";
 
 const SEMBUF_BYTES = 6;
 
@@ -14,6 +14,7 @@ const TAKE_OVER = 6;
 const SETTLE = 9;
 const UNDO_TWICE = 11;
 const STEP = 13;
+const UP = 14;
 const STATUS = 16 * SEMBUF_BYTES; // aligned to 8
 
 /** What one atomic call does to a semaphore: an array of `struct sembuf`. */
@@ -44,6 +45,8 @@ export class Operations {
   declare readonly lock: Operation;
   /** The same without waiting. */
   declare readonly tryLock: Operation;
+  /** Give one of a semaphore back. */
+  declare readonly up: Operation;
   /** If the value is 0 still, add 1. */
   declare readonly unlock: Operation;
   /** If the value is 0, be the one for whom it is 0, with the kernel's undo. */
@@ -52,8 +55,6 @@ export class Operations {
   declare readonly undoTwice: Operation;
   /** Of the wait that this thread is about to begin. */
   readonly timeout: Timespec;
-  /** The time that a wait on another thread lasts at most. */
-  readonly slice: Usize;
   readonly status: bigint;
   readonly #step: Operation;
   readonly #settle: Operation;
@@ -61,7 +62,7 @@ export class Operations {
   /** Where what is in the structure at `status`. */
   readonly #fields: SystemConstants["SEMID_DS"];
 
-  constructor(libc: Libc, sliceMs: number) {
+  constructor(libc: Libc) {
     const { SEMID_DS } = libc.constants;
     const { address, view } = libc.allocate(STATUS + SEMID_DS.bytes);
     this.#view = view;
@@ -80,11 +81,9 @@ export class Operations {
     this.takeOver = operation(TAKE_OVER, isZero, [1, 0], [-1, SEM_UNDO]);
     this.undoTwice = operation(UNDO_TWICE, [1, 0], [-1, SEM_UNDO]);
     this.#step = operation(STEP, [0, 0]);
+    this.up = operation(UP, [1, SEM_UNDO]);
     this.#settle = operation(SETTLE, isZero, isZero);
     this.timeout = timespec(libc);
-    const slice = timespec(libc);
-    setDuration(slice, 0n, sliceMs);
-    this.slice = slice.usize;
     this.status = address + BigInt(STATUS);
   }
 

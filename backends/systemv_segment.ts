@@ -585,13 +585,6 @@ export class SystemVSegments implements SegmentBackend {
     for (let end = deadline;;) {
       if (lock.acquire(SECTION_MS)) return true;
       if (isUsed()) return false;
-      if (lock.mayBePending()) {
-        throw new Failure(
-          "Busy",
-          "the lock was just taken for a lockAsync() of this thread that has been given up, and is " +
-            "free when the event loop has turned; await something, and try again",
-        );
-      }
       const now = performance.now();
       end ??= now + ENTER_MS - SECTION_MS; // the clock is not read by those who need not wait
       const left = end - now;

@@ -20,7 +20,7 @@ import {
 } from "./errno.ts";
 import { FOREIGN_ATTEMPTS, type Libc } from "./libc.ts";
 import { KeyFile, type KeyPath, PROJECT_ID, segmentPath } from "./systemv_key_file.ts";
-import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "./pause.ts";
+import { sleep, SLICE_MS } from "./pause.ts";
 import { hasPidOfAnother, isOfReplacedProgram, isOlderThanProgram } from "./systemv_last_user.ts";
 import { limitsOf } from "./systemv_limits.ts";
 import { type Operation, Operations } from "./systemv_operations.ts";
@@ -32,7 +32,14 @@ import { changeTimeOf, lastChange, wasNeverUsed } from "./systemv_tables.ts";
 import { DOUBT_MS, TakenNumbers } from "./systemv_taken_numbers.ts";
 import { type Waits, waitsOf } from "./systemv_wait.ts";
 import { isHeldByThread } from "../registry.ts";
-import { isShared, type Lock, PRIVATE, type Semaphore, type SemaphoreBackend } from "./types.ts";
+import {
+  type BackgroundWait,
+  isShared,
+  type Lock,
+  PRIVATE,
+  type Semaphore,
+  type SemaphoreBackend,
+} from "./types.ts";
 
 /** The largest value, and the largest step, of a System V semaphore. */
 const SEMVMX = 32767;
@@ -77,8 +84,6 @@ class SystemVSemaphore implements Lock {
   readonly #initialValue: number;
   /** The lock of a segment: removed together with the segment, not by its owner. */
   declare private readonly guard: boolean;
-  /** How many calls on other threads wait, by identity. */
-  readonly #inFlight: Map<string, number>;
   readonly #errors: ErrnoTable;
   #file: KeyFile | null = null;
   private id = -1;
@@ -88,14 +93,11 @@ class SystemVSemaphore implements Lock {
   #suspect = { id: -1, pid: 0, since: 0 };
   /** The process that last changed it, if it was found to be alive, and until when that is believed. */
   #living = { pid: 0, until: 0 };
-  /** How long an asynchronous wait pauses next, in ms. */
-  #pauseMs = 0;
 
   constructor(
     libc: Libc,
     operations: Operations,
     waits: Waits,
-    inFlight: Map<string, number>,
     path: KeyPath,
     value: number,
     guard: boolean,
@@ -103,7 +105,6 @@ class SystemVSemaphore implements Lock {
   ) {
     this.#libc = libc;
     this.semop = libc.c.semop;
-    this.#inFlight = inFlight;
     this.operations = operations;
     this.#waits = waits;
     this.#path = path;
@@ -268,35 +269,23 @@ class SystemVSemaphore implements Lock {
     return this.#modify(-1, timeoutMs);
   }
 
-  async acquireInBackground(): Promise<boolean> {
-    if (this.acquire(0)) {
-      this.#pauseMs = 0;
-      return true;
-    }
-    if (this.#waits.arePolled) {
-      this.#pauseMs = nextPause(this.#pauseMs);
-      await pause(this.#pauseMs);
-      return false;
-    }
-    const id = this.id;
-    const { lock, down, slice } = this.operations;
-    const { steps, count } = this.guard ? lock : down;
-    const { semtimedop } = this.#libc.background;
-    const inFlight = this.#inFlight;
-    inFlight.set(this.identity, (inFlight.get(this.identity) ?? 0) + 1);
-    let result: number;
-    try {
-      result = await semtimedop(id, steps, count, slice);
-    } finally {
-      const others = inFlight.get(this.identity)! - 1;
-      if (others > 0) inFlight.set(this.identity, others);
-      else inFlight.delete(this.identity);
-    }
-    if (this.id === id) return result === 0 || this.acquire(0); // which meets what went wrong
-    // Closed or made again meanwhile: what was taken is given back.
-    if (result === 0 && this.guard) this.operations.unlock.apply(id);
-    else if (result === 0) this.operations.step(1, SEM_UNDO).apply(id);
-    return false;
+  acquireInBackground(timeoutMs: number, pauseMs: number): BackgroundWait {
+    const { id } = this;
+    const { lock, unlock, down, up } = this.operations;
+    const [take, giveBack] = this.guard ? [lock, unlock] : [down, up];
+    const wait = this.#waits.inBackground(id, take, giveBack, timeoutMs, pauseMs);
+    return {
+      over: wait.over,
+      claim: () => {
+        const isTaken = wait.claim();
+        const isOf = this.id === id;
+        if (isTaken && !isOf) giveBack.apply(id); // closed or made again meanwhile
+        return isTaken && isOf;
+      },
+      giveUp: () => wait.giveUp(),
+      resume: () => wait.resume(),
+      join: (ms) => wait.join(ms),
+    };
   }
 
   release(count = 1): void {
@@ -481,10 +470,6 @@ class SystemVSemaphore implements Lock {
     return isOlderThanProgram(lastChange(this.#libc, this.id) ?? 0);
   }
 
-  mayBePending(): boolean {
-    return (this.#inFlight.get(this.identity) ?? 0) > 0 && this.isHeldHere();
-  }
-
   bequeath(held: boolean, isSole = false): void {
     if (this.isOwner && (held || this.acquire(0))) this.#remove(isSole);
     else if (held) this.release();
@@ -602,14 +587,13 @@ export class SystemVSemaphores implements SemaphoreBackend {
   readonly #libc: Libc;
   readonly #operations: Operations;
   readonly #waits: Waits;
-  readonly #inFlight = new Map<string, number>();
   readonly #errors: ErrnoTable;
   readonly #projectId: number;
 
   constructor(libc: Libc, projectId = PROJECT_ID) {
     this.#libc = libc;
     this.#projectId = projectId;
-    this.#operations = new Operations(libc, BACKGROUND_SLICE_MS);
+    this.#operations = new Operations(libc);
     this.#waits = waitsOf(libc, this.#operations);
     this.#errors = { ...ERRORS, ...limitsOf(libc.os).semaphores };
   }
@@ -635,7 +619,6 @@ export class SystemVSemaphores implements SemaphoreBackend {
       this.#libc,
       this.#operations,
       this.#waits,
-      this.#inFlight,
       path,
       value,
       guard,

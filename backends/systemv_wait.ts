@@ -1,8 +1,11 @@
+import type { Background, CSignatures } from "../ffi/types.ts";
 import { IPC_NOWAIT, SEM_UNDO } from "./constants.ts";
-import type { Libc } from "./libc.ts";
-import { nextPause, sleep, SLICE_MS } from "./pause.ts";
-import type { Operations } from "./systemv_operations.ts";
+import { CLOCK, deadline, LEFT } from "./deadline.ts";
+import { type Libc, LINUX_LIBRARIES } from "./libc.ts";
+import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "./pause.ts";
+import type { Operation, Operations } from "./systemv_operations.ts";
 import { setDuration } from "./timespec.ts";
+import { type BackgroundWait, pauseOf } from "./types.ts";
 
 /** What is to be done to the value of a semaphore. */
 export interface Change {
@@ -22,13 +25,43 @@ export interface Waits {
   next(ms?: number): number;
   /** Makes a change within `ms`: 0, or the errno. Only if `arePolled`, `ms` may be infinite. */
   change(id: number, change: Change, ms: number): number;
+  /**
+   * Makes the change `down` without blocking this thread, within `ms` and not for long.
+   *
+   * @param up undoes it
+   * @param pauseMs how long to pause if that is polled
+   */
+  inBackground(
+    id: number,
+    down: Operation,
+    up: Operation,
+    ms: number,
+    pauseMs: number,
+  ): BackgroundWait;
 }
+
+const BACKGROUND = {
+  ...CLOCK,
+  semop: { args: ["i32", "usize", "usize"], returns: "i32" }, // (id, sembuf *, count)
+  semtimedop: { args: ["i32", "usize", "usize", "buffer"], returns: "i32" }, // (id, sembuf *, count, timespec *)
+} as const satisfies CSignatures;
+
+/** That it failed is all that is known of it: whoever tries next meets what went wrong. */
+const TAKE =
+  `({ semtimedop, clock_gettime }, _memory, id, down, downCount, _up, _upCount, until) => {
+  const left = (${LEFT})(clock_gettime, until);
+  return left !== null && semtimedop(id, down, downCount, left) === 0;
+}`;
+/** The kernel's undo belongs to the process, so that any thread may give back what another one took. */
+const GIVE_BACK =
+  "({ semop }, _memory, id, _down, _downCount, up, upCount) => semop(id, up, upCount)";
 
 /** Waits in the kernel, by `semtimedop`. */
 class TimedWaits implements Waits {
   readonly arePolled = false;
   readonly #libc: Libc;
   readonly #operations: Operations;
+  #background: Background | undefined;
 
   constructor(libc: Libc, operations: Operations) {
     this.#libc = libc;
@@ -37,6 +70,14 @@ class TimedWaits implements Waits {
 
   next(): number {
     return SLICE_MS;
+  }
+
+  inBackground(id: number, down: Operation, up: Operation, ms: number): BackgroundWait {
+    const { ffi } = this.#libc;
+    const code = { take: TAKE, giveBack: GIVE_BACK };
+    const wait = this.#background ??= ffi.background(LINUX_LIBRARIES, BACKGROUND, code);
+    const until = deadline(this.#libc, Math.min(ms, BACKGROUND_SLICE_MS));
+    return wait(id, down.steps, down.count, up.steps, up.count, until);
   }
 
   change(id: number, { step, flags, takesLock }: Change, ms: number): number {
@@ -63,6 +104,16 @@ class PolledWaits implements Waits {
 
   next(ms?: number): number {
     return ms === undefined ? 0 : nextPause(ms);
+  }
+
+  inBackground(
+    _id: number,
+    _down: Operation,
+    _up: Operation,
+    ms: number,
+    pauseMs: number,
+  ): BackgroundWait {
+    return pauseOf(pause(Math.min(ms, pauseMs)));
   }
 
   change(id: number, { step, flags, takesLock }: Change, ms: number): number {

@@ -8,8 +8,11 @@ export interface Semaphore {
   readonly identity: string;
   /** Takes one; blocks without a timeout. `false` after `timeoutMs` (0 tries once). */
   acquire(timeoutMs?: number): boolean;
-  /** Takes one without blocking this thread; `false` if it took too long, to be called again. */
-  acquireInBackground(): Promise<boolean>;
+  /**
+   * Begins to wait for one without blocking this thread, for at most `timeoutMs` and never for long; to be called again.
+   * Where waits are polled it is a pause of `pauseMs` before the next try.
+   */
+  acquireInBackground(timeoutMs: number, pauseMs: number): BackgroundWait;
   /** Gives `count` back at once. */
   release(count?: number): void;
   /** Removes it for everybody: whoever waits makes a new one. */
@@ -25,8 +28,28 @@ export interface Semaphore {
    * in this process before `exec` replaced it. Not there where nobody can tell.
    */
   mayBeOfReplaced?(): boolean;
-  /** Whether it may be a call of `acquireInBackground` that has just taken it, which this thread waits for. */
-  mayBePending(): boolean;
+}
+
+/**
+ * A wait that does not block its thread. As soon as it is given up it holds up nobody: what it takes then is given back
+ * where it is taken, whatever the event loop does.
+ */
+export interface BackgroundWait {
+  /** Resolves when the wait is over; rejects if it cannot be done. */
+  readonly over: Promise<void>;
+  /** Whether it has taken one, which is the caller's then; he is told so only once. */
+  claim(): boolean;
+  /** Nobody waits any more. */
+  giveUp(): void;
+  /** Somebody waits again; `false` if it is too late for that. */
+  resume(): boolean;
+  /** Blocks this thread until the wait has come further, for at most `ms`; whether it may still take or give back something. */
+  join(ms: number): boolean;
+}
+
+/** A wait that takes nothing, so that there is nothing to be given back. */
+export function pauseOf(over: Promise<void>): BackgroundWait {
+  return { over, claim: () => false, giveUp() {}, resume: () => true, join: () => false };
 }
 
 /** The semaphore of value 1 that Qt guards a segment with. */

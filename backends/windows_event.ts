@@ -1,9 +1,16 @@
-import type { Usize } from "../ffi/types.ts";
+import type { ThreadCode, Usize } from "../ffi/types.ts";
 import { type Kernel32, slice } from "./kernel32.ts";
 import { nextPause, pause, SLICE_MS } from "./pause.ts";
 import { EVENT_MODIFY_STATE } from "./windows_constants.ts";
 import { wideName } from "./windows_names.ts";
 import type { WordSleeper } from "./word_sleeper.ts";
+
+const BACKGROUND: ThreadCode = {
+  take: `({ WaitForSingleObject }, _memory, event, ms) => {
+    WaitForSingleObject(event, ms);
+    return false;
+  }`,
+};
 
 /** How long one sleeps if there is no event. */
 const PAUSE_MS = nextPause(Infinity);
@@ -62,11 +69,13 @@ export class WindowsEvents implements WordSleeper {
   }
 
   async sleepInBackground(_word: Usize, value: number, ms: number): Promise<void> {
-    const { c, background } = this.#kernel;
+    const { c } = this.#kernel;
     const event = this.#open(value);
     try {
       const started = performance.now();
-      if (event !== 0n) await background.WaitForSingleObject(event, slice(ms, SLICE_MS));
+      if (event !== 0n) {
+        await this.#kernel.background(BACKGROUND)(event, slice(ms, SLICE_MS)).over;
+      }
       const left = ms - (performance.now() - started);
       if (this.#read() === value) await pause(Math.max(0, Math.min(left, PAUSE_MS)));
     } finally {

@@ -1,6 +1,7 @@
 import process from "node:process";
-import { isTaken, type Kernel32, slice } from "./kernel32.ts";
-import type { Lock } from "./types.ts";
+import type { ThreadCode } from "../ffi/types.ts";
+import { IS_TAKEN, type Kernel32, slice } from "./kernel32.ts";
+import type { BackgroundWait, Lock } from "./types.ts";
 import { bareName, nameBeside, wideName } from "./windows_names.ts";
 
 /** How long a call into the kernel waits at most; when it is over, a dead holder is found. */
@@ -16,6 +17,16 @@ const PENDING_MS = 1000;
 const HANDOVER_MS = 100;
 /** More than a peer's mistakes have added to the value. */
 const SURPLUS_MAX = 1000;
+
+const BACKGROUND: ThreadCode = {
+  take: `({ WaitForMultipleObjects }, _memory, handles, ms) =>
+    (${IS_TAKEN})(WaitForMultipleObjects(2, handles, 1, ms))`,
+  giveBack: `({ ReleaseSemaphore }, _memory, _handles, _ms, semaphore, pending) => {
+    const previous = new Uint8Array(4);
+    ReleaseSemaphore(pending, 1, previous);
+    ReleaseSemaphore(semaphore, 1, previous);
+  }`,
+};
 
 /** The locks that objects of this thread hold, by identity. */
 export type Holders = Set<string>;
@@ -160,24 +171,38 @@ export class WindowsLock implements Lock {
     return performance.now() - this.#pendingSince >= PENDING_MS;
   }
 
-  async acquireInBackground(): Promise<boolean> {
-    if (this.acquire(0)) return true;
+  acquireInBackground(timeoutMs: number): BackgroundWait {
     const handles = this.#opened();
-    const { WaitForMultipleObjects } = this.#kernel.background;
+    const { semaphoreAndPending, semaphore, pending } = handles;
+    const ms = slice(timeoutMs, BACKGROUND_SLICE_MS);
+    const call = this.#kernel.background(BACKGROUND)(semaphoreAndPending, ms, semaphore, pending);
+    const claim = () => {
+      if (!call.claim() || !this.#confirm(handles)) return false;
+      if (handles === this.#handles) return this.#take();
+      this.#unlock(handles); // closed meanwhile
+      return false;
+    };
+    return {
+      over: this.#keep(handles, call.over, claim),
+      claim,
+      giveUp: () => call.giveUp(),
+      resume: () => call.resume(),
+      join: (ms) => call.join(ms),
+    };
+  }
+
+  /** Keeps the handles as long as a call on another thread uses them. */
+  async #keep(handles: Handles, over: Promise<void>, claim: () => boolean): Promise<void> {
     handles.inFlight++;
-    let isOurs = false;
     try {
-      const { semaphoreAndPending } = handles;
-      const result = await WaitForMultipleObjects(2, semaphoreAndPending, 1, BACKGROUND_SLICE_MS);
-      isOurs = isTaken(result) && this.#confirm(handles);
+      await over;
     } finally {
       handles.inFlight--;
-      if (handles !== this.#handles) { // closed meanwhile: what was taken is given back
-        if (isOurs) this.#unlock(handles);
+      if (handles !== this.#handles) {
+        claim();
         this.#closeUnused(handles);
       }
     }
-    return handles === this.#handles && (isOurs ? this.#take() : this.acquire(0));
   }
 
   /** Whether what another thread has taken is this thread's, which then owns the mutex. */
@@ -242,13 +267,5 @@ export class WindowsLock implements Lock {
 
   isHeldHere(): boolean {
     return this.#holders.has(this.identity);
-  }
-
-  mayBePending(): boolean {
-    const handles = this.#handles;
-    if (handles === null || handles.inFlight === 0 || this.isHeldHere()) return false;
-    if (this.#kernel.wait(handles.pending, 0) === "timeout") return true;
-    this.#kernel.releaseSemaphore(handles.pending, 1);
-    return false;
   }
 }

@@ -212,13 +212,6 @@ export class WindowsSegments implements SegmentBackend {
   /** Takes the lock for a section of create; `false` if it is to be tried again. */
   #enter(lock: Lock, deadline: number): boolean {
     if (lock.acquire(SECTION_MS)) return true;
-    if (lock.mayBePending()) {
-      throw new Failure(
-        "Busy",
-        "the lock was just taken for a lockAsync() of this thread that has been given up, and is " +
-          "free when the event loop has turned; await something, and try again",
-      );
-    }
     if (performance.now() < deadline) return false;
     const holder = lock.isHeldHere() ? "this process, which" : "a process that";
     throw new Failure(

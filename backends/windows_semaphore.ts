@@ -1,10 +1,18 @@
 import type { SystemSemaphoreMode } from "../errors.ts";
-import { isTaken, type Kernel32, slice } from "./kernel32.ts";
-import type { Lock, Semaphore, SemaphoreBackend } from "./types.ts";
+import type { BackgroundCall, ThreadCode } from "../ffi/types.ts";
+import { IS_TAKEN, type Kernel32, slice } from "./kernel32.ts";
+import type { BackgroundWait, Lock, Semaphore, SemaphoreBackend } from "./types.ts";
 import { ERROR_TOO_MANY_POSTS, windowsFailure } from "./windows_errors.ts";
 import { type Holders, WindowsLock } from "./windows_lock.ts";
 import { bareName, wideName } from "./windows_names.ts";
 import { BACKGROUND_SLICE_MS, SLICE_MS } from "./pause.ts";
+
+const BACKGROUND: ThreadCode = {
+  take: `({ WaitForSingleObject }, _memory, handle, ms) =>
+    (${IS_TAKEN})(WaitForSingleObject(handle, ms))`,
+  giveBack:
+    "({ ReleaseSemaphore }, _memory, handle) => ReleaseSemaphore(handle, 1, new Uint8Array(4))",
+};
 
 /** A semaphore of the kernel's, which removes it with its last handle. Nothing that a process did is undone. */
 class WindowsSemaphore implements Semaphore {
@@ -33,20 +41,29 @@ class WindowsSemaphore implements Semaphore {
     }
   }
 
-  async acquireInBackground(): Promise<boolean> {
-    if (this.acquire(0)) return true;
-    const { WaitForSingleObject } = this.#kernel.background;
+  acquireInBackground(timeoutMs: number): BackgroundWait {
+    const ms = slice(timeoutMs, BACKGROUND_SLICE_MS);
+    const call = this.#kernel.background(BACKGROUND)(this.#handle, ms);
+    return {
+      over: this.#keep(call),
+      claim: () => call.claim(),
+      giveUp: () => call.giveUp(),
+      resume: () => call.resume(),
+      join: (ms) => call.join(ms),
+    };
+  }
+
+  /** Keeps the handle as long as a call on another thread uses it. */
+  async #keep(call: BackgroundCall): Promise<void> {
     this.#inFlight++;
-    let taken = false;
     try {
-      taken = isTaken(await WaitForSingleObject(this.#handle, BACKGROUND_SLICE_MS));
+      await call.over;
     } finally {
       this.#inFlight--;
       // Closed meanwhile: what was taken is given back.
-      if (this.#isClosed && taken) this.#kernel.releaseSemaphore(this.#handle, 1);
+      if (this.#isClosed && call.claim()) this.#kernel.releaseSemaphore(this.#handle, 1);
       this.#closeUnused();
     }
-    return taken && !this.#isClosed;
   }
 
   release(count = 1): void {
@@ -77,10 +94,6 @@ class WindowsSemaphore implements Semaphore {
 
   isHeldHere(): boolean {
     return false;
-  }
-
-  mayBePending(): boolean {
-    return this.#inFlight > 0;
   }
 }
 

@@ -1,5 +1,5 @@
 import process from "node:process";
-import { threadCalls } from "./threads.ts";
+import { background } from "./threads.ts";
 import type { CFunctions, CSignature, CSignatures, CType, Ffi, Usize } from "./types.ts";
 
 interface Description {
@@ -27,8 +27,11 @@ function described({ args, returns }: CSignature): Description {
 
 /** Binds the functions, on a thread that loads nothing of ours. */
 const BIND = `
-  const { dlopen } = process.getBuiltinModule("bun:ffi");
-  const bind = (path, symbols) => dlopen(path, symbols).symbols;`;
+  const { dlopen, toArrayBuffer } = process.getBuiltinModule("bun:ffi");
+  const bind = (path, symbols) => dlopen(path, symbols).symbols;
+  const memory = (address, byteLength) => toArrayBuffer(Number(address), 0, byteLength);`;
+
+const THREADS = { code: BIND, described, joinsAtExit: false, flags: [] };
 
 /** Bun's FFI. `import "bun:ffi"` would keep Deno from loading the module, so it is looked up here. */
 export function bunFfi(): Ffi {
@@ -52,7 +55,7 @@ export function bunFfi(): Ffi {
       throw cause;
     },
 
-    background: (libraries, signatures) => threadCalls(BIND, described, libraries, signatures),
+    background: (libraries, signatures, code) => background(THREADS, libraries, signatures, code),
 
     // User-space addresses are below 2^53 on every supported platform, so the number is exact.
     arrayBuffer: (address, byteLength) => ffi.toArrayBuffer(Number(address), 0, byteLength),

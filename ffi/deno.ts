@@ -1,4 +1,5 @@
-import type { AsyncCFunctions, CFunctions, CSignatures, CType, Ffi, Usize } from "./types.ts";
+import { background } from "./threads.ts";
+import type { CFunctions, CSignature, CSignatures, CType, Ffi, Usize } from "./types.ts";
 
 const TYPES: Readonly<Record<CType, Deno.NativeType | "void">> = {
   i32: "i32",
@@ -9,48 +10,43 @@ const TYPES: Readonly<Record<CType, Deno.NativeType | "void">> = {
   void: "void",
 };
 
-/**
- * More calls at a time wait: Deno has some 32 threads for all that may block, reading files included, and
- * on Windows four for each processor.
- */
-function mostCalls(): number {
-  return Deno.build.os === "windows" ? 2 * navigator.hardwareConcurrency : 16;
+function described({ args, returns }: CSignature): Deno.ForeignFunction {
+  return {
+    parameters: args.map((type) => TYPES[type] as Deno.NativeType),
+    result: TYPES[returns] as Deno.NativeResultType,
+  };
 }
 
-let running = 0;
-const waiting: (() => void)[] = [];
+/** Binds the functions, on a thread that loads nothing of ours and has the permissions of the program. */
+const BIND = `
+  const bind = (library, symbols) => Deno.dlopen(library, symbols).symbols;
+  const memory = (address, byteLength) =>
+    Deno.UnsafePointerView.getArrayBuffer(Deno.UnsafePointer.create(address), byteLength);`;
 
-async function limited<Result>(call: () => Result): Promise<Awaited<Result>> {
-  if (running >= mostCalls()) await new Promise<void>((resolve) => waiting.push(resolve));
-  else running++;
-  try {
-    return await call();
-  } finally {
-    const next = waiting.shift();
-    if (next === undefined) running--;
-    else next();
-  }
-}
+const THREADS = { code: BIND, described, joinsAtExit: false, flags: [] };
 
 /** Deno's FFI. Without `--allow-ffi` Deno's own `NotCapable` passes through untouched. */
 export const denoFfi: Ffi = {
   maxBufferBytes: Number.MAX_SAFE_INTEGER,
 
   load<const S extends CSignatures>(libraries: readonly string[], signatures: S): CFunctions<S> {
-    return dlopen(libraries, signatures, false) as CFunctions<S>;
+    const symbols: Record<string, Deno.ForeignFunction> = {};
+    for (const [name, signature] of Object.entries(signatures)) {
+      symbols[name] = described(signature);
+    }
+    let cause: unknown;
+    for (const library of libraries) {
+      try {
+        return Deno.dlopen(library, symbols).symbols as unknown as CFunctions<S>;
+      } catch (error) {
+        if (error instanceof Deno.errors.NotCapable) throw error;
+        cause ??= error;
+      }
+    }
+    throw cause;
   },
 
-  background<const S extends CSignatures>(
-    libraries: readonly string[],
-    signatures: S,
-  ): AsyncCFunctions<S> {
-    const functions = dlopen(libraries, signatures, true) as AsyncCFunctions<S>;
-    const calls = Object.entries(functions).map(([name, call]) => [
-      name,
-      (...args: unknown[]) => limited(() => (call as (...args: unknown[]) => unknown)(...args)),
-    ]);
-    return Object.fromEntries(calls) as AsyncCFunctions<S>;
-  },
+  background: (libraries, signatures, code) => background(THREADS, libraries, signatures, code),
 
   arrayBuffer(address: bigint, byteLength: number): ArrayBuffer {
     const pointer = Deno.UnsafePointer.create(address);
@@ -60,28 +56,3 @@ export const denoFfi: Ffi = {
 
   usize: (value) => value as unknown as Usize,
 };
-
-function dlopen(
-  libraries: readonly string[],
-  signatures: CSignatures,
-  nonblocking: boolean,
-): unknown {
-  const symbols: Record<string, Deno.ForeignFunction> = {};
-  for (const [name, { args, returns }] of Object.entries(signatures)) {
-    symbols[name] = {
-      parameters: args.map((type) => TYPES[type] as Deno.NativeType),
-      result: TYPES[returns] as Deno.NativeResultType,
-      nonblocking,
-    };
-  }
-  let cause: unknown;
-  for (const library of libraries) {
-    try {
-      return Deno.dlopen(library, symbols).symbols;
-    } catch (error) {
-      if (error instanceof Deno.errors.NotCapable) throw error;
-      cause ??= error;
-    }
-  }
-  throw cause;
-}

@@ -1,5 +1,5 @@
 import process from "node:process";
-import { threadCalls } from "./threads.ts";
+import { background } from "./threads.ts";
 import type { CFunctions, CSignature, CSignatures, CType, Ffi, Usize } from "./types.ts";
 
 interface Description {
@@ -45,19 +45,29 @@ function described({ args, returns }: CSignature): Description {
 /** Binds the functions, on a thread that loads nothing of ours. */
 const BIND = `
   process.removeAllListeners("warning"); // that node:ffi is experimental has been said
-  const { DynamicLibrary } = process.getBuiltinModule("node:ffi");
+  const { DynamicLibrary, toArrayBuffer } = process.getBuiltinModule("node:ffi");
   const bind = (path, symbols) => {
     const library = new DynamicLibrary(path);
     const functions = Object.entries(symbols).map(([name, description]) =>
       [name, library.getFunction(name, description)]);
     return Object.fromEntries(functions);
-  };`;
+  };
+  const memory = (address, byteLength) => toArrayBuffer(address, byteLength, false);`;
+
+/** Before Node 26.9 a thread needs it too, and it inherits no flags. */
+const FLAG = "--experimental-ffi";
+
+function flags(): string[] {
+  const { NODE_OPTIONS = "" } = process.env;
+  return process.execArgv.includes(FLAG) || NODE_OPTIONS.includes(FLAG) ? [FLAG] : [];
+}
 
 /** Node's FFI: `undefined` before Node 26.9 unless it was started with `--experimental-ffi`. */
 export function nodeFfi(): Ffi | undefined {
   // Node has getBuiltinModule since 20.16, and what imitates `process` for a browser has not.
   const ffi = process.getBuiltinModule?.("node:ffi") as unknown as NodeFfi | undefined;
   if (ffi === undefined) return undefined;
+  const threads = { code: BIND, described, joinsAtExit: true, flags: flags() };
   return {
     maxBufferBytes: Number.MAX_SAFE_INTEGER,
 
@@ -81,7 +91,7 @@ export function nodeFfi(): Ffi | undefined {
       throw cause;
     },
 
-    background: (libraries, signatures) => threadCalls(BIND, described, libraries, signatures),
+    background: (libraries, signatures, code) => background(threads, libraries, signatures, code),
 
     arrayBuffer: (address, byteLength) => ffi.toArrayBuffer(address, byteLength, false),
 

@@ -1,21 +1,60 @@
 import process from "node:process";
-import type { Worker } from "node:worker_threads";
-import type { AsyncCFunctions, CSignature, CSignatures } from "./types.ts";
+import type { Worker, WorkerOptions } from "node:worker_threads";
+import type { Background, BackgroundCall, CSignature, CSignatures, ThreadCode } from "./types.ts";
 
 /** More calls than this at a time wait for a thread. */
 const THREADS_MAX = 16;
+/** How long the end of the program waits for a call at most, in ms: longer than any lasts. */
+const ENDING_MS = 1000;
 
-type Result = { readonly value: unknown } | { readonly error: unknown };
+/** The states of a call: it waits, and is wanted or not; it has taken what it waited for; it is over. */
+const WAITING = 0;
+const GIVEN_UP = 1;
+const TAKEN = 2;
+/** What it took is being given back. */
+const RETURNING = 3;
+const OVER = 4;
 
-interface Call {
-  readonly name: string;
-  readonly args: readonly unknown[];
-  settle(result: Result): void;
+/** No thread could be started, or the one that waited has ended. */
+export class ThreadError extends Error {
+  /** Whether the program may not start threads. */
+  readonly isForbidden: boolean;
+
+  /** @param cause what the runtime says about it */
+  constructor(cause: unknown) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const isForbidden = (cause as { code?: unknown } | null)?.code === "ERR_ACCESS_DENIED";
+    const text = isForbidden
+      ? "the program may not start the thread that waits; give it the flag --allow-worker"
+      : "the thread that waits could not be started or has ended; if this user has too many processes and " +
+        "threads, end some or raise the limit (ulimit -u)";
+    super(`${text} [${reason}]`, { cause });
+    this.isForbidden = isForbidden;
+  }
 }
 
-/** What runs on a thread: it has only these two messages, a call and what it returned. */
-const SERVE = `
+/** How a runtime binds C functions on a thread. */
+export interface ThreadBinding {
+  /** Code that defines `bind(library, symbols)` and `memory(address, byteLength)`. */
+  readonly code: string;
+  /** A function as `bind` takes it. */
+  readonly described: (signature: CSignature) => unknown;
+  /** Whether the end of the program waits for threads that are in a call of C. */
+  readonly joinsAtExit: boolean;
+  /** Flags of the runtime without which a thread could not call C. */
+  readonly flags: readonly string[];
+}
+
+/**
+ * What runs on a thread. It answers each call with whether it took what it waited for, or with what went wrong, and gives
+ * back by itself what it took for a call that was given up, as the event loop may be blocked.
+ */
+function source(bind: string, { take, giveBack = "() => {}" }: ThreadCode): string {
+  return `${bind}
   const { parentPort, workerData } = process.getBuiltinModule("node:worker_threads");
+  const take = ${take};
+  const giveBack = ${giveBack};
+  let functions;
   const load = () => {
     let cause;
     for (const library of workerData.libraries) {
@@ -27,95 +66,209 @@ const SERVE = `
     }
     throw cause;
   };
-  const functions = load();
-  parentPort.on("message", ({ name, args }) => parentPort.postMessage(functions[name](...args)));`;
+  const serve = (state, args) => {
+    functions ??= load();
+    const isTaken = take(functions, memory, ...args);
+    for (;;) {
+      const before = Atomics.load(state, 0);
+      const after = !isTaken ? ${OVER} : before === ${WAITING} ? ${TAKEN} : ${RETURNING};
+      if (Atomics.compareExchange(state, 0, before, after) !== before) continue;
+      if (after !== ${RETURNING}) return;
+      giveBack(functions, memory, ...args);
+      Atomics.store(state, 0, ${OVER});
+      return;
+    }
+  };
+  parentPort.on("message", ({ state, args }) => {
+    let problem = null;
+    try {
+      serve(state, args);
+    } catch (error) {
+      problem = String(error?.message ?? error);
+      Atomics.store(state, 0, ${OVER});
+    }
+    Atomics.notify(state, 0);
+    parentPort.postMessage(problem);
+  });`;
+}
 
-/** Threads of this program that call C functions, each one call at a time; idle ones are kept. */
-class Threads {
-  readonly #code: string;
-  readonly #data: unknown;
-  readonly #idle: Worker[] = [];
-  readonly #waiting: Call[] = [];
-  #count = 0;
+/** Whether its thread may still take something, or has to give it back. */
+function isUnsettled(state: number): boolean {
+  return state !== TAKEN && state !== OVER;
+}
 
-  constructor(code: string, data: unknown) {
-    this.#code = code;
-    this.#data = data;
+/** A call, from when it is asked for until it is over. */
+class Call implements BackgroundCall {
+  readonly over: Promise<void>;
+  readonly args: readonly unknown[];
+  readonly state = new Int32Array(new SharedArrayBuffer(4));
+  readonly resolve: () => void;
+  readonly reject: (error: ThreadError) => void;
+  /** The thread that makes it. */
+  worker: Worker | null = null;
+
+  constructor(args: readonly unknown[]) {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.over = promise;
+    this.args = args;
+    this.resolve = resolve;
+    this.reject = reject;
   }
 
-  call(name: string, args: readonly unknown[]): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      const settle = (result: Result) =>
-        "error" in result ? reject(result.error) : resolve(result.value);
-      const call = { name, args, settle };
-      const worker = this.#idle.pop() ?? (this.#count < THREADS_MAX ? this.#start() : undefined);
-      if (worker === undefined) this.#waiting.push(call);
-      else this.#run(worker, call);
-    });
+  get isWanted(): boolean {
+    return Atomics.load(this.state, 0) !== GIVEN_UP;
+  }
+
+  claim(): boolean {
+    return this.#change(TAKEN, OVER);
+  }
+
+  giveUp(): void {
+    // A call that nobody waits for does not keep the program.
+    if (this.#change(WAITING, GIVEN_UP)) this.worker?.unref();
+  }
+
+  resume(): boolean {
+    const isResumed = this.#change(GIVEN_UP, WAITING);
+    if (isResumed) this.worker?.ref();
+    return isResumed;
+  }
+
+  join(ms: number): boolean {
+    const state = Atomics.load(this.state, 0);
+    if (isUnsettled(state)) Atomics.wait(this.state, 0, state, ms);
+    return isUnsettled(Atomics.load(this.state, 0));
+  }
+
+  #change(from: number, to: number): boolean {
+    return Atomics.compareExchange(this.state, 0, from, to) === from;
+  }
+}
+
+/** Threads of this program that make calls of C, each one at a time; idle ones are kept. */
+class Threads {
+  readonly #code: string;
+  readonly #options: WorkerOptions;
+  readonly #joinsAtExit: boolean;
+  readonly #idle: Worker[] = [];
+  readonly #waiting: Call[] = [];
+  readonly #running = new Map<Worker, Call>();
+  #count = 0;
+  #isJoining = false;
+
+  constructor(binding: ThreadBinding, code: ThreadCode, workerData: unknown) {
+    this.#code = source(binding.code, code);
+    // A thread inherits nothing of the program: no preloads, and no variable that asks for some.
+    const execArgv = [...binding.flags];
+    this.#options = { eval: true, workerData, env: {}, execArgv, name: "shared memory" };
+    this.#joinsAtExit = binding.joinsAtExit;
+  }
+
+  call(args: readonly unknown[]): Call {
+    const call = new Call(args);
+    const idle = this.#idle.pop();
+    if (idle !== undefined) this.#run(idle, call);
+    else this.#runOnNew(call);
+    return call;
+  }
+
+  /** Starts a thread for a call; if none can be started, the call waits for one that there is. */
+  #runOnNew(call: Call): void {
+    if (this.#count >= THREADS_MAX) {
+      this.#waiting.push(call);
+      return;
+    }
+    try {
+      this.#run(this.#start(), call);
+    } catch (error) {
+      if (this.#count > 0) this.#waiting.push(call);
+      else call.reject(new ThreadError(error));
+    }
   }
 
   #start(): Worker {
     const { Worker } = process.getBuiltinModule("node:worker_threads");
-    const worker = new Worker(this.#code, {
-      eval: true,
-      workerData: this.#data,
-    });
+    const worker = new Worker(this.#code, this.#options);
+    if (this.#joinsAtExit && !this.#isJoining) {
+      this.#isJoining = true;
+      process.on("exit", () => this.#joinAll());
+    }
     this.#count++;
-    worker.once("exit", () => {
-      this.#count--;
-      const at = this.#idle.indexOf(worker);
-      if (at >= 0) this.#idle.splice(at, 1);
-      const next = this.#waiting.shift();
-      if (next !== undefined) this.#run(this.#start(), next);
-    });
+    let isGone = false;
+    const onEnd = (cause: unknown) => {
+      if (isGone) return;
+      isGone = true;
+      this.#forget(worker, cause);
+    };
+    worker.on("error", onEnd);
+    worker.on("exit", (code) => onEnd(`exit code ${code}`));
+    worker.on("message", (problem: string | null) => this.#finish(worker, problem));
     return worker;
   }
 
   #run(worker: Worker, call: Call): void {
-    const finish = (result: Result) => {
-      worker.off("message", onMessage);
-      worker.off("error", onError);
-      worker.off("exit", onExit);
-      call.settle(result);
-    };
-    const onMessage = (value: unknown) => {
-      finish({ value });
-      const next = this.#waiting.shift();
-      if (next !== undefined) {
-        this.#run(worker, next);
-      } else {
-        worker.unref();
-        this.#idle.push(worker);
-      }
-    };
-    const onError = (error: unknown) => finish({ error });
-    const onExit = () => finish({ error: new Error("the thread that waited has ended") });
-    worker.on("message", onMessage);
-    worker.on("error", onError);
-    worker.on("exit", onExit);
-    worker.ref();
-    worker.postMessage({ name: call.name, args: call.args });
+    call.worker = worker;
+    this.#running.set(worker, call);
+    if (call.isWanted) worker.ref();
+    else worker.unref();
+    worker.postMessage({ state: call.state, args: call.args });
+  }
+
+  #finish(worker: Worker, problem: string | null): void {
+    const call = this.#running.get(worker);
+    this.#running.delete(worker);
+    if (call !== undefined) {
+      call.worker = null;
+      if (problem === null) call.resolve();
+      else call.reject(new ThreadError(problem));
+    }
+    const next = this.#waiting.shift();
+    if (next !== undefined) {
+      this.#run(worker, next);
+    } else {
+      worker.unref();
+      this.#idle.push(worker);
+    }
+  }
+
+  /** A thread has ended, or could not begin. */
+  #forget(worker: Worker, cause: unknown): void {
+    this.#count--;
+    const at = this.#idle.indexOf(worker);
+    if (at >= 0) this.#idle.splice(at, 1);
+    const call = this.#running.get(worker);
+    this.#running.delete(worker);
+    if (call !== undefined) {
+      call.worker = null;
+      call.reject(new ThreadError(cause));
+    }
+    const next = this.#waiting.shift();
+    if (next !== undefined) this.#runOnNew(next);
+  }
+
+  /**
+   * At the end of the program, which waits for the threads anyway: as long as their calls are not over, the threads could
+   * not give back any more what they take.
+   */
+  #joinAll(): void {
+    for (const call of this.#running.values()) call.giveUp();
+    for (const call of this.#running.values()) {
+      const end = performance.now() + ENDING_MS;
+      while (call.join(ENDING_MS) && performance.now() < end);
+    }
   }
 }
 
-/**
- * `Ffi.background` where the FFI itself has no such calls. `bind` is code that defines a function of
- * that name, from a library's path and the functions as the runtime has them `described`.
- */
-export function threadCalls<const S extends CSignatures>(
-  bind: string,
-  described: (signature: CSignature) => unknown,
+/** `Ffi.background`, as all runtimes have it. */
+export function background<const S extends CSignatures>(
+  binding: ThreadBinding,
   libraries: readonly string[],
   signatures: S,
-): AsyncCFunctions<S> {
+  code: ThreadCode,
+): Background {
   const symbols = Object.fromEntries(
-    Object.entries(signatures).map(([name, signature]) => [name, described(signature)]),
+    Object.entries(signatures).map(([name, signature]) => [name, binding.described(signature)]),
   );
-  const threads = new Threads(bind + SERVE, { libraries, symbols });
-  return Object.fromEntries(
-    Object.keys(signatures).map((name) => [
-      name,
-      (...args: readonly unknown[]) => threads.call(name, args),
-    ]),
-  ) as unknown as AsyncCFunctions<S>;
+  const threads = new Threads(binding, code, { libraries, symbols });
+  return (...args) => threads.call(args);
 }

@@ -38,11 +38,33 @@ export type CFunctions<S extends CSignatures> = {
   ) => JsTypes[S[Name]["returns"]];
 };
 
-export type AsyncCFunctions<S extends CSignatures> = {
-  readonly [Name in keyof S]: (
-    ...args: JsArguments<S[Name]["args"]>
-  ) => Promise<JsTypes[S[Name]["returns"]]>;
-};
+/** What a call on another thread does: the source text of functions, which can use nothing but their parameters. */
+export interface ThreadCode {
+  /** `(c, memory, ...args) => boolean` waits for something, and returns whether it has taken it. */
+  readonly take: string;
+  /** The same of what gives back what `take` took; left out if it takes nothing. */
+  readonly giveBack?: string;
+}
+
+/** A call on another thread that waits for something. */
+export interface BackgroundCall {
+  /**
+   * Resolves when the call is over, and rejects with a `ThreadError` if there is no thread for it. Until then
+   * the event loop runs, and the program goes on unless the call has been given up.
+   */
+  readonly over: Promise<void>;
+  /** Whether the call took what it waited for. Then it is the caller's, who is told so only once. */
+  claim(): boolean;
+  /** Nobody waits any more: what the call takes from now on its thread gives back at once. */
+  giveUp(): void;
+  /** The opposite of `giveUp`; `false` if the call has taken something or is over. */
+  resume(): boolean;
+  /** Blocks this thread until the call has come further, for at most `ms`; whether it may still take or give back something. */
+  join(ms: number): boolean;
+}
+
+/** Starts a call on another thread. Numbers, addresses and sizes are passed as `CFunctions` takes them. */
+export type Background = (...args: readonly (number | bigint | Usize)[]) => BackgroundCall;
 
 export interface Ffi {
   /** The largest number of bytes of foreign memory that one `ArrayBuffer` can wrap here. */
@@ -50,13 +72,14 @@ export interface Ffi {
   /** Binds the functions from the first of `libraries` that has them all. */
   load<const S extends CSignatures>(libraries: readonly string[], signatures: S): CFunctions<S>;
   /**
-   * The same for functions that may block: each call runs on another thread, and keeps the event loop
-   * running and the program alive until it returns. No buffers, and no `errno`.
+   * Runs `code` on other threads, with the functions of `signatures` as `c`, and as `memory(address, byteLength)` an
+   * `ArrayBuffer` over foreign memory.
    */
   background<const S extends CSignatures>(
     libraries: readonly string[],
     signatures: S,
-  ): AsyncCFunctions<S>;
+    code: ThreadCode,
+  ): Background;
   /** An `ArrayBuffer` over foreign memory, which it neither copies nor ever frees. */
   arrayBuffer(address: bigint, byteLength: number): ArrayBuffer;
   /** To pass the same address or `size_t`, below 2^53, often. */

@@ -1,8 +1,10 @@
 import { checkTimeout, Waiter, type WaitOptions } from "../waiter.ts";
+import { ThreadError } from "../ffi/threads.ts";
 import type { Usize } from "../ffi/types.ts";
 import { wordId, wordSleeper } from "../backends/mod.ts";
 import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "../backends/pause.ts";
 import type { WordSleeper } from "../backends/word_sleeper.ts";
+import { SyncError } from "./errors.ts";
 import { requireStack } from "../stack.ts";
 import { HEADER_BYTES, Kind, Place } from "./place.ts";
 
@@ -284,7 +286,8 @@ export class Event {
         else await this.sleeper.sleepInBackground(this.word!, now, BACKGROUND_SLICE_MS);
       }
     } catch (error) {
-      this.#failAll(error);
+      const isOurs = error instanceof ThreadError;
+      this.#failAll(isOurs ? new SyncError("System", `Event.waitAsync: ${error.message}`) : error);
     } finally {
       attachment.notBeforeEnd(fail);
       this.#isServed = false;

@@ -1,7 +1,9 @@
 /** A wait for a lock or a semaphore on another thread, and what may happen to it meanwhile. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import type { Lock } from "../backends/types.ts";
 import { SystemSemaphoreMode } from "../mod.ts";
+import { tryThenWait } from "./fixtures/fake_background.ts";
 import * as fake from "./fixtures/fake_system.ts";
 import { created, script, setUp } from "./fixtures/fake_system.ts";
 
@@ -10,6 +12,11 @@ const { DOWN, JOIN, OPEN_LOCK, OPEN_NEW_LOCK, OPEN_NEW_SEMAPHORE, TRY_DOWN, UNLO
 
 const WAIT = `background ${DOWN(200)}`;
 const BUSY = WAIT_IN_VAIN(0);
+/** A wait, and the try that follows one in vain. */
+async function wait(lock: Lock): Promise<boolean> {
+  return await tryThenWait(lock) || lock.acquire(0);
+}
+
 const GIVE_BACK = "semop(7, [1 SEM_UNDO])";
 
 describe("a lock is taken in the background", () => {
@@ -55,7 +62,7 @@ describe("a lock is taken in the background", () => {
   for (const [name, steps, taken] of cases) {
     test(name, async () => {
       const { ffi, lock } = setUpLocked();
-      assert.equal(await ffi.play(steps, () => lock.acquireInBackground()), taken);
+      assert.equal(await ffi.play(steps, () => wait(lock)), taken);
     });
   }
 });
@@ -68,7 +75,7 @@ describe("what was taken in the background is given back", () => {
     ffi.play(script(OPEN_LOCK, `${DOWN(0)} = 0`), () => lock.acquire(0));
     // Its key file is kept open.
     const taken = ffi.play(script(BUSY, `${WAIT} = 0`, UNLOCK), () => {
-      const waiting = lock.acquireInBackground();
+      const waiting = tryThenWait(lock);
       lock.close();
       return waiting;
     });
@@ -80,7 +87,7 @@ describe("what was taken in the background is given back", () => {
     ffi.play(script(OPEN_LOCK, `${DOWN(0)} = 0`), () => lock.acquire(0));
     const steps = script(BUSY, `${WAIT} = 0`, UNLOCK.replace(/0$/, "EAGAIN"));
     const taken = ffi.play(steps, () => {
-      const waiting = lock.acquireInBackground();
+      const waiting = tryThenWait(lock);
       lock.close();
       return waiting;
     });
@@ -100,7 +107,7 @@ describe("what was taken in the background is given back", () => {
       close(3) = 0
       ${GIVE_BACK} = 0`;
     const taken = ffi.play(steps, () => {
-      const waiting = semaphore.acquireInBackground();
+      const waiting = tryThenWait(semaphore);
       semaphore.close();
       return waiting;
     });
@@ -123,7 +130,7 @@ describe("what was taken in the background is given back", () => {
         semtimedop(8, [1 SEM_UNDO], 1000 ms) = 0
         ${GIVE_BACK} = ${errno}`;
       const taken = ffi.play(steps, () => {
-        const waiting = semaphore.acquireInBackground();
+        const waiting = tryThenWait(semaphore);
         semaphore.release();
         return waiting;
       });
@@ -135,7 +142,7 @@ describe("what was taken in the background is given back", () => {
     const { ffi, lock } = setUp();
     ffi.play(script(OPEN_LOCK, `${DOWN(0)} = 0`), () => lock.acquire(0));
     const taken = ffi.play(script(BUSY, `${WAIT} = EAGAIN`), () => {
-      const waiting = lock.acquireInBackground();
+      const waiting = tryThenWait(lock);
       lock.close();
       return waiting;
     });

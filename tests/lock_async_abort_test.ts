@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setImmediate } from "node:timers";
-import { waitState } from "../acquire_queue.ts";
+import { isPending } from "../acquire_queue.ts";
 import { PROJECT_ID } from "../backends/systemv_key_file.ts";
 import type { SharedMemory } from "../mod.ts";
 import { attached, created, ownPeer, served, startAttached, startHolder } from "./peers.ts";
@@ -33,7 +33,7 @@ const CHUNK = 250;
 /** That no call of this thread for the lock of a key goes on in the background. */
 async function untilNobodyWaits(key: string): Promise<void> {
   const identity = `${PROJECT_ID} ${semaphoreFile(key)}`;
-  await until(() => waitState(identity) === null, "the end of the call on another thread");
+  await until(() => !isPending(identity), "the end of the call on another thread");
 }
 
 function turn(): Promise<void> {

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
-import type { Semaphore } from "../backends/types.ts";
+import type { Lock, Semaphore } from "../backends/types.ts";
+import { tryThenWait } from "./fixtures/fake_background.ts";
 import * as fake from "./fixtures/fake_windows.ts";
 import { assertFails, locked, opened, script, setUp, takeBoth } from "./fixtures/fake_windows.ts";
 
@@ -160,6 +161,11 @@ describe("a lock of Windows", () => {
   });
 });
 
+/** A wait, and the try that follows one in vain. */
+async function wait(lock: Lock): Promise<boolean> {
+  return await tryThenWait(lock) || lock.acquire(0);
+}
+
 const inBackground = (result: string) =>
   `background WaitForMultipleObjects([3, 5], ALL, 200 ms) = ${result}`;
 const BUSY = script(TIMEOUT(0), HELD);
@@ -212,7 +218,7 @@ describe("a lock of Windows is taken in the background", () => {
   for (const [name, steps, taken] of cases) {
     test(name, async () => {
       const { ffi, lock } = opened(setUp());
-      assert.equal(await ffi.play(steps, () => lock.acquireInBackground()), taken);
+      assert.equal(await ffi.play(steps, () => wait(lock)), taken);
       assert.equal(lock.isHeldHere(), taken);
     });
   }
@@ -221,7 +227,7 @@ describe("a lock of Windows is taken in the background", () => {
     const { ffi, lock } = opened(setUp());
     const steps = script(BUSY, inBackground("WAIT_OBJECT_0"), CONFIRMED, UNLOCK, CLOSE_LOCK);
     const taken = ffi.play(steps, () => {
-      const waiting = lock.acquireInBackground();
+      const waiting = tryThenWait(lock);
       lock.close();
       return waiting;
     });
@@ -232,7 +238,7 @@ describe("a lock of Windows is taken in the background", () => {
   test("and not given back if nothing was taken until it was closed", async () => {
     const { ffi, lock } = opened(setUp());
     const taken = ffi.play(script(BUSY, inBackground("WAIT_TIMEOUT"), CLOSE_LOCK), () => {
-      const waiting = lock.acquireInBackground();
+      const waiting = tryThenWait(lock);
       lock.close();
       return waiting;
     });
@@ -249,29 +255,12 @@ describe("a lock of Windows is taken in the background", () => {
       ...[`${PENDING} = WAIT_TIMEOUT`, NOT_PENDING[0], TIMEOUT(0)],
     );
     const taken = ffi.play(steps, () => {
-      const waiting = lock.acquireInBackground();
+      const waiting = wait(lock);
       other.acquire();
       return waiting;
     });
     assert.equal(await taken, false);
     assert.equal(lock.isHeldHere(), true);
-  });
-
-  test("and known to be pending while only the event loop's turn is missing", async () => {
-    const { ffi, lock } = opened(setUp());
-    assert.equal(lock.mayBePending(), false);
-    const look = [
-      `${PENDING} = WAIT_TIMEOUT`,
-      script(`${PENDING} = WAIT_OBJECT_0`, NOT_PENDING[0]),
-    ];
-    const steps = script(BUSY, inBackground("WAIT_OBJECT_0"), ...look, CONFIRMED);
-    const taken = ffi.play(steps, () => {
-      const waiting = lock.acquireInBackground();
-      assert.deepEqual([lock.mayBePending(), lock.mayBePending()], [true, false]);
-      return waiting;
-    });
-    assert.equal(await taken, true);
-    assert.equal(lock.mayBePending(), false);
   });
 });
 
@@ -332,8 +321,7 @@ describe("a semaphore of Windows", () => {
         "CloseHandle(6)",
       );
       const waiting = ffi.play(steps, () => {
-        const acquired = semaphore.acquireInBackground();
-        assert.equal(semaphore.mayBePending(), true);
+        const acquired = tryThenWait(semaphore);
         semaphore.close();
         return acquired;
       });
@@ -344,8 +332,8 @@ describe("a semaphore of Windows", () => {
   test("is taken in the background", async () => {
     const { ffi, semaphore } = openSemaphore();
     const steps = script(WAIT(0, "WAIT_TIMEOUT"), `${BACKGROUND} = WAIT_OBJECT_0`);
-    assert.equal(await ffi.play(steps, () => semaphore.acquireInBackground()), true);
+    assert.equal(await ffi.play(steps, () => tryThenWait(semaphore)), true);
     const late = steps.replace("200 ms) = WAIT_OBJECT_0", "200 ms) = WAIT_TIMEOUT");
-    assert.equal(await ffi.play(late, () => semaphore.acquireInBackground()), false);
+    assert.equal(await ffi.play(late, () => tryThenWait(semaphore)), false);
   });
 });
