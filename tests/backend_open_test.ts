@@ -13,15 +13,13 @@ const {
   FIND,
   GIVE_UP,
   HOLDER,
-  HOLDS,
   LOOK,
   NEW_FILE,
   OPEN,
   OPEN_LOCK,
-  OPEN_NEW_LOCK,
 } = fake;
-const { NO_UNFINISHED, REMOVE_LOCK, SHMGET_NEW, STATUS, STATX, TRY_DOWN, UNLOCK } = fake;
-const { WAIT_IN_VAIN } = fake;
+const { ABANDON, ALONE, CLAIM, NOT_THERE, NO_UNFINISHED, SEG_CURRENT, SHARE, SHMGET_NEW } = fake;
+const { STATUS, STATX, TRY_DOWN, UNLOCK, UNSHARE, WAIT_IN_VAIN } = fake;
 
 const REQUEST: OpenRequest = {
   size: 100,
@@ -34,6 +32,7 @@ const REQUEST: OpenRequest = {
 
 const ENTER = script(OPEN_LOCK, `${DOWN(10)} = 0`);
 const BUSY = script(OPEN_LOCK, `${DOWN(10)} = EAGAIN`, HOLDER());
+const OPEN_NEW_LOCK = fake.NEW_LOCK(NOT_THERE);
 const NONE = `${OPEN("/q/seg")} = ENOENT`;
 const MAP_NEW = script(`${SHMGET_NEW} = 9`, "shmat(9, 0, 0) = 0x7f0000000000");
 const USED = STATUS("size 100, attached 1");
@@ -57,14 +56,14 @@ describe("open()", () => {
   test("makes what others may use with these permissions, whatever is private otherwise", () => {
     const shared = script(OPEN_NEW_LOCK, NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK)
       .replaceAll(/0640(\) = (\d)\n)/g, "0644$1fchmod($2, 0644) = 0\n")
-      .replaceAll(/\b0600\b/g, "0666").replaceAll(/\b0610\b/g, "0676");
+      .replaceAll(/\b0600\b/g, "0666");
     open(shared, {}, 0o666);
   });
 
   test("makes what only a group may use with its permissions", () => {
     const shared = script(OPEN_NEW_LOCK, NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK)
       .replaceAll(/0640(\) = (\d)\n)/g, "0640$1fchmod($2, 0640) = 0\n")
-      .replaceAll(/\b0600\b/g, "0660").replaceAll(/\b0610\b/g, "0670");
+      .replaceAll(/\b0600\b/g, "0660");
     open(shared, {}, 0o660);
   });
 
@@ -77,7 +76,7 @@ describe("open()", () => {
     const steps = script(
       ...[BUSY, LOOK("size 100, attached 1"), FIND, USED],
       ...[WAIT_IN_VAIN(10), LOOK("size 100, attached 1")],
-      ...["flock(4, LOCK_EX|LOCK_NB) = 0", ATTACHED, "flock(4, LOCK_UN) = 0"],
+      fake.CLAIMING(4, USED, fake.ATTACHED_UNLOCKED),
     );
     open(steps);
   });
@@ -87,8 +86,7 @@ describe("open()", () => {
     open(script(OPEN_NEW_LOCK, again, NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK));
     assertFails(
       () => {
-        const look = 'statx("/q/seg", AT_SYMLINK_NOFOLLOW) = ENOENT';
-        open(script(OPEN_NEW_LOCK, ...new Array(11).fill(again), look, REMOVE_LOCK));
+        open(script(OPEN_NEW_LOCK, ...new Array(11).fill(again), ABANDON));
       },
       "UnknownError",
       "open",
@@ -106,7 +104,7 @@ describe("open()", () => {
 
   test("refuses one that is used if it is to be new, with or without the lock", () => {
     const request = { existing: "refuse" } as const;
-    const locked = script(ENTER, FIND, USED, GIVE_UP("attached 1"));
+    const locked = script(ENTER, FIND, USED, GIVE_UP("attached 1", SEG_CURRENT));
     const unlocked = script(BUSY, LOOK("size 100, attached 1"));
     for (const steps of [locked, unlocked]) {
       assertFails(() => open(steps, request), "AlreadyExists", "shmget", 17);
@@ -114,8 +112,9 @@ describe("open()", () => {
   });
 
   const REPLACE = script(
-    ...["shmctl(9, IPC_RMID) = 0", "statx(4) = { inode 1, links 1 }", `unlink("/q/seg") = 0`],
-    ...["close(4) = 0", NO_UNFINISHED, `${fake.MAKE("/q/seg")} = 5`, "statx(5) = { inode 3 }"],
+    ...["shmctl(9, IPC_RMID) = 0", `${ALONE(4)} = 0`, SEG_CURRENT, `unlink("/q/seg") = 0`],
+    ...[UNSHARE(4), "close(4) = 0", NO_UNFINISHED, `${fake.MAKE("/q/seg")} = 5`],
+    ...["statx(5) = { inode 3 }", `${SHARE(5)} = 0`],
     "shmget(0x51000003, 100, IPC_CREAT|IPC_EXCL|0600) = 10",
     "shmat(10, 0, 0) = 0x7f0000000000",
   );
