@@ -154,7 +154,13 @@ describe("who has only attached", () => {
 
   test("takes a lock at exit that gets free in the time others take to come and go", () => {
     const { ffi, segment } = setUpAttached();
-    const steps = script(LET_GO, UNUSED, `${TRY_DOWN} = EAGAIN`, `${fake.DOWN(10)} = 0`, REMOVE_ALL);
+    const steps = script(
+      LET_GO,
+      UNUSED,
+      `${TRY_DOWN} = EAGAIN`,
+      `${fake.DOWN(10)} = 0`,
+      REMOVE_ALL,
+    );
     ffi.play(steps, () => segment.leave(false, false));
   });
 
@@ -181,7 +187,14 @@ describe("who has only attached", () => {
 
   test("leaves another user's segment with its files, and only releases the lock", () => {
     const { ffi, segment } = setUpAttached();
-    const steps = script(LET_GO, UNUSED, `${TRY_DOWN} = 0`, UNUSED, "shmctl(9, IPC_RMID) = EPERM", UNLOCK);
+    const steps = script(
+      LET_GO,
+      UNUSED,
+      `${TRY_DOWN} = 0`,
+      UNUSED,
+      "shmctl(9, IPC_RMID) = EPERM",
+      UNLOCK,
+    );
     ffi.play(steps, () => segment.leave(false, true));
   });
 

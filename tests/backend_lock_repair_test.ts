@@ -5,7 +5,8 @@ import { FIRST_PID_NAMESPACE } from "./fixtures/fake_ffi.ts";
 import * as fake from "./fixtures/fake_system.ts";
 import { created, script, setUp } from "./fixtures/fake_system.ts";
 
-const { BUSY_CLAIM, CLAIMING, DOWN, HOLDER, SEM_CURRENT, SETTLE, TAKE_OVER, TRY_DOWN, UNLOCK } = fake;
+const { BUSY_CLAIM, CLAIMING, DOWN, HOLDER, SEM_CURRENT, SETTLE, TAKE_OVER, TRY_DOWN, UNLOCK } =
+  fake;
 
 const VALUE = (value: number | string) => `semctl(7, 0, GETVAL) = ${value}`;
 const LAST = (pid: number) => `semctl(7, 0, GETPID) = ${pid}`;
@@ -39,7 +40,13 @@ describe("a lock whose value is above 1, which lets two in", () => {
   for (const value of [2, 3]) {
     test(`is taken if it is still ${value}, after the kernel has forgotten who is to undo what`, () => {
       const { ffi, lock } = setUpLocked();
-      const steps = script(`${TRY_DOWN} = EAGAIN`, REFUSED, VALUE(value), SEM_CURRENT, SETTLE(value));
+      const steps = script(
+        `${TRY_DOWN} = EAGAIN`,
+        REFUSED,
+        VALUE(value),
+        SEM_CURRENT,
+        SETTLE(value),
+      );
       ffi.play(steps, () => assert.equal(lock.acquire(1500), true));
     });
   }
@@ -122,7 +129,12 @@ describe("a lock that is taken, though whoever took it last is dead", () => {
   test("is taken over after a second, by one who waits", () => {
     const { ffi, lock } = setUpLocked();
     const look = script(`${DOWN(1000)} = EAGAIN`, VALUE(0), DEAD(77));
-    const steps = script(`${TRY_DOWN} = EAGAIN`, look, look, GUARDED(DEAD(77), LAST(77), `${TAKE_OVER} = 0`));
+    const steps = script(
+      `${TRY_DOWN} = EAGAIN`,
+      look,
+      look,
+      GUARDED(DEAD(77), LAST(77), `${TAKE_OVER} = 0`),
+    );
     ffi.play(steps, () => assert.equal(lock.acquire(), true));
   });
 

@@ -5,7 +5,8 @@ import * as fake from "./fixtures/fake_system.ts";
 import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
 
 const { ReadWrite } = AccessMode;
-const { ABANDON, ATTACHED, ATTACHED_UNLOCKED, CLAIMING, DOWN, FOUND, HOLDER, LOOK, NEW_FILE } = fake;
+const { ABANDON, ATTACHED, ATTACHED_UNLOCKED, CLAIMING, DOWN, FOUND, HOLDER, LOOK, NEW_FILE } =
+  fake;
 const { NOT_THERE, OPEN, OPEN_LOCK, OPEN_NEW_LOCK, SEG_CURRENT, SHARE, SHMGET_NEW, STATUS } = fake;
 const { STATX, TRY_DOWN, UNDO_FILE, UNLOCK, UNSHARE } = fake;
 
@@ -95,7 +96,12 @@ describe("attach() among other processes", () => {
     const steps = `
       ${FOUND}\n${BUSY}
       ${LOOK("size 100, attached 1")}
-      ${UNGUARDED.replace("attached 2", "attached 1").replace("close", "shmdt(0x7f0000000000) = 0\nclose")}
+      ${
+      UNGUARDED.replace("attached 2", "attached 1").replace(
+        "close",
+        "shmdt(0x7f0000000000) = 0\nclose",
+      )
+    }
       ${UNSHARE(4)}
       ${FOUND_AGAIN}
       ${TRY_DOWN} = 0
@@ -166,7 +172,9 @@ describe("create() among other processes", () => {
   test("of a segment that exists does not touch its lock", () => {
     // Qt sets the lock to free before it knows, even if somebody holds it.
     const { ffi, backend, lock } = setUp();
-    const steps = `${STATX("/q/seg")} = { inode 1 }\nshmget(0x51000001, 0, 0600) = 9\n${STATUS("attached 1")}`;
+    const steps = `${STATX("/q/seg")} = { inode 1 }\nshmget(0x51000001, 0, 0600) = 9\n${
+      STATUS("attached 1")
+    }`;
     const create = () => backend.segments.create("/q/seg", 100, ReadWrite, lock);
     assertFails(() => ffi.play(steps, create), "AlreadyExists", "shmget", 17);
   });

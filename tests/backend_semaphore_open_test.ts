@@ -13,7 +13,11 @@ const RETIRED = "/q/qipc_removing_sem";
 const DELETED = script(SEM_CURRENT, `unlink("/q/sem") = 0`, UNSHARE(3), "close(3) = 0");
 
 describe("opening a semaphore", () => {
-  const FILE = script(`${MAKE("/q/sem")} = EEXIST`, `${OPEN("/q/sem")} = 3`, "statx(3) = { inode 2 }");
+  const FILE = script(
+    `${MAKE("/q/sem")} = EEXIST`,
+    `${OPEN("/q/sem")} = 3`,
+    "statx(3) = { inode 2 }",
+  );
   const SHARED = `${SHARE(3)} = 0`;
   const FOUND = script(FILE, SHARED, SEM_CURRENT);
   /** A semaphore that is not there is made with the key file that is. */

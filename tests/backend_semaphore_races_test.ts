@@ -6,7 +6,8 @@ import { assertFails, created, script, setUp } from "./fixtures/fake_system.ts";
 
 const { Create, Open } = SystemSemaphoreMode;
 const { ALONE, CURRENT, DOWN, FOLDER, HOLDER, MARKED, OPEN, OPEN_LOCK, OPEN_NEW_SEMAPHORE } = fake;
-const { OPEN_SEMAPHORE, REMOVE_LAST, SAME, SEM_CURRENT, SET_MARK, TRY_DOWN, UNLOCK, UNSHARE } = fake;
+const { OPEN_SEMAPHORE, REMOVE_LAST, SAME, SEM_CURRENT, SET_MARK, TRY_DOWN, UNLOCK, UNSHARE } =
+  fake;
 
 /** It is made by a process that is attached to its segment; its made-up name is that of the segment too. */
 const OPEN_NEW_LOCK = fake.NEW_LOCK(fake.LOOK("attached 1"), SEM_CURRENT);
@@ -157,7 +158,11 @@ describe("of those who use a semaphore the last removes it once an owner has lef
     [
       "an owner whose semaphore was removed meanwhile deletes its key file",
       owner,
-      script(FOLDER, LAST, REMOVE_LAST.replace(SAME(), SAME("ENOENT")).replace(/(RMID\)) = 0/, "$1 = EINVAL")),
+      script(
+        FOLDER,
+        LAST,
+        REMOVE_LAST.replace(SAME(), SAME("ENOENT")).replace(/(RMID\)) = 0/, "$1 = EINVAL"),
+      ),
     ],
     [
       "an owner leaves the key file if somebody has made another semaphore with it",
