@@ -207,7 +207,10 @@ class SystemVSemaphore implements Lock {
 
   /** Relies on the file; `false` if it is being deleted. Nobody is waited for who has LOCK_EX for longer. */
   #share(file: KeyFile): boolean {
-    for (let waited = 0; !file.share() && waited < DELETION_MS; waited++) sleep(1);
+    for (let waited = 0; !file.share() && waited < DELETION_MS; waited++) {
+      if (this.#libc.errno() !== EAGAIN) break; // a file that may not be read cannot be locked at all
+      sleep(1);
+    }
     return file.created || file.isCurrent();
   }
 

@@ -7,8 +7,8 @@ import { tryThenWait } from "./fixtures/fake_background.ts";
 import * as fake from "./fixtures/fake_system.ts";
 import { created, script, setUp } from "./fixtures/fake_system.ts";
 
-const { DOWN, JOIN, OPEN_LOCK, OPEN_NEW_LOCK, OPEN_NEW_SEMAPHORE, TRY_DOWN, UNLOCK, WAIT_IN_VAIN } =
-  fake;
+const { CLOSE_SEMAPHORE, DOWN, OPEN_LOCK, OPEN_NEW_SEMAPHORE, OPEN_SEMAPHORE, TRY_DOWN } = fake;
+const { UNLOCK, WAIT_IN_VAIN } = fake;
 
 const WAIT = `background ${DOWN(200)}`;
 const BUSY = WAIT_IN_VAIN(0);
@@ -40,7 +40,7 @@ describe("a lock is taken in the background", () => {
       `by making it again if it is removed (${errno})`,
       script(
         ...[BUSY, `${WAIT} = ${errno}`, `${TRY_DOWN} = EINVAL`, `${DOWN(0)} = EINVAL`],
-        ...["close(3) = 0", OPEN_NEW_LOCK],
+        ...["close(3) = 0", fake.NEW_LOCK(fake.NOT_THERE)],
       ),
       true,
     ]),
@@ -50,11 +50,11 @@ describe("a lock is taken in the background", () => {
         BUSY.replace(/0$/, "ESRCH"),
         `${WAIT} = EAGAIN <1000 ms>`,
         BUSY.replace(/0$/, "ESRCH"),
-        "flock(3, LOCK_EX|LOCK_NB) = 0",
-        "semctl(7, 0, GETPID) = 77",
-        "kill(77, 0) = ESRCH",
-        `${fake.TAKE_OVER} = 0`,
-        "flock(3, LOCK_UN) = 0",
+        fake.CLAIMING(
+          3,
+          ...["semctl(7, 0, GETPID) = 77", "kill(77, 0) = ESRCH", "semctl(7, 0, GETPID) = 77"],
+          `${fake.TAKE_OVER} = 0`,
+        ),
       ),
       true,
     ],
@@ -96,15 +96,12 @@ describe("what was taken in the background is given back", () => {
 
   test("if the semaphore was closed meanwhile", async () => {
     const { ffi, backend } = setUp();
-    const opening = script(OPEN_LOCK, JOIN);
-    const semaphore = ffi.play(opening, () => backend.semaphores.open("/q/sem", 1, Open));
+    const semaphore = ffi.play(OPEN_SEMAPHORE(), () => backend.semaphores.open("/q/sem", 1, Open));
     const steps = `
       semop(7, [-1 SEM_UNDO|IPC_NOWAIT]) = EAGAIN
       semtimedop(7, [-1 SEM_UNDO], 0 ms) = EAGAIN
       background semtimedop(7, [-1 SEM_UNDO], 200 ms) = 0
-      ${fake.LEAVE}
-      ${fake.UNMARKED}
-      close(3) = 0
+      ${CLOSE_SEMAPHORE}
       ${GIVE_BACK} = 0`;
     const taken = ffi.play(steps, () => {
       const waiting = tryThenWait(semaphore);
@@ -117,16 +114,18 @@ describe("what was taken in the background is given back", () => {
   for (const errno of ["0", "EIDRM"]) {
     test(`to the old one (${errno}) if another one was made meanwhile`, async () => {
       const { ffi, backend } = setUp();
-      const opening = script(OPEN_LOCK, JOIN);
-      const semaphore = ffi.play(opening, () => backend.semaphores.open("/q/sem", 1, Open));
+      const semaphore = ffi.play(
+        OPEN_SEMAPHORE(),
+        () => backend.semaphores.open("/q/sem", 1, Open),
+      );
       const steps = `
         semop(7, [-1 SEM_UNDO|IPC_NOWAIT]) = EAGAIN
         semtimedop(7, [-1 SEM_UNDO], 0 ms) = EAGAIN
         background semtimedop(7, [-1 SEM_UNDO], 200 ms) = 0
         semtimedop(7, [1 SEM_UNDO], 1000 ms) = EIDRM
+        ${fake.UNSHARE(3)}
         close(3) = 0
         ${OPEN_NEW_SEMAPHORE(1).replace(" = 7", " = 8").replaceAll("semctl(7", "semctl(8")}
-        ${JOIN}
         semtimedop(8, [1 SEM_UNDO], 1000 ms) = 0
         ${GIVE_BACK} = ${errno}`;
       const taken = ffi.play(steps, () => {

@@ -16,7 +16,10 @@ import { parseIpcs } from "./ipcs.ts";
 
 const { ReadOnly, ReadWrite } = AccessMode;
 const { Open } = SystemSemaphoreMode;
-const { CREATE, OPEN_LOCK, REMAP, STATUS, TRY_DOWN, UNLOCK } = fake;
+const { CREATE, OPEN_LOCK, OPEN_SEMAPHORE, REMAP, STATUS, TRY_DOWN, UNLOCK } = fake;
+const { ALONE, SHARE, UNSHARE } = linux;
+/** A lock is made by a process whose segment is not there any more. */
+const OPEN_NEW_LOCK = darwin(linux.NEW_LOCK(linux.NOT_THERE));
 
 function created({ ffi, backend, lock }: Setup, steps = CREATE) {
   return ffi.play(steps, () => backend.segments.create("/q/seg", 100, ReadWrite, lock));
@@ -60,6 +63,7 @@ describe("the structures of macOS", () => {
       bytes: shm.bytes,
       ...{ uid, gid, cuid, mode },
       segsz: shm.offsets["shm_segsz"],
+      cpid: shm.offsets["shm_cpid"],
       ctime: shm.offsets["shm_ctime"],
       nattch: shm.offsets["shm_nattch"],
       nattchBytes: 2,
@@ -220,6 +224,7 @@ for (const arch of ["x64", "arm64"]) {
       const { ffi, backend } = setUp(arch);
       const steps = `
         ${fake.FOUND.replace("|O_NOFOLLOW", "").replace("0600", "0400")}
+        ${SHARE(4)} = 0
         shmat(9, 0, SHM_RDONLY) = 0x7f0000000000
         ${STATUS("size 100, attached 65535")}
         ${sized(REMAP)}`; // noise follows the number
@@ -232,9 +237,11 @@ for (const arch of ["x64", "arm64"]) {
       const find = fake.FOUND.replace("|O_NOFOLLOW", "");
       const steps = `
         ${find}
+        ${SHARE(4)} = 0
         shmat(9, 0, 0) = 0x7f0000000000
         shmctl(9, IPC_STAT) = EINVAL
         shmdt(0x7f0000000000) = 0
+        ${UNSHARE(4)}
         stat("/q/seg") = { inode 1 }
         shmget(0x51000001, 0, 0600) = ENOENT`;
       const attach = () => backend.segments.attach("/q/seg", ReadWrite, null);
@@ -251,7 +258,10 @@ for (const arch of ["x64", "arm64"]) {
       const segment = create(setup);
       const steps = `${BURY} = 0x7f5500000000\nshmdt(0x7f0000000000) = 0`;
       assert.equal(setup.ffi.play(steps, () => segment.unmap()), true);
-      setup.ffi.play(script(`${TRY_DOWN} = 0`, fake.REMOVE_ALL), () => segment.leave(false, true));
+      setup.ffi.play(
+        script(UNSHARE(4), `${TRY_DOWN} = 0`, fake.REMOVE_ALL),
+        () => segment.leave(false, true),
+      );
       setup.ffi.play(`munmap(0x7f5500000000, ${pageBytes}) = 0`, () => segment.free());
     });
 
@@ -312,7 +322,7 @@ for (const arch of ["x64", "arm64"]) {
     test("the last one to leave removes everything", () => {
       const setup = setUp(arch);
       const segment = create(setup);
-      const steps = script(`${TRY_DOWN} = 0`, fake.REMOVE_ALL);
+      const steps = script(UNSHARE(4), `${TRY_DOWN} = 0`, fake.REMOVE_ALL);
       setup.ffi.play(steps, () => segment.leave(false, true));
     });
 
@@ -327,7 +337,7 @@ for (const arch of ["x64", "arm64"]) {
       };
       const none = darwin(script(`${linux.OPEN("/q/seg")} = ENOENT`, linux.NO_UNFINISHED));
       const map = `${linux.SHMGET_NEW} = 9\nshmat(9, 0, 0) = 0x7f0000000000\n${REMAP}`;
-      open(script(fake.OPEN_NEW_LOCK, none, fake.NEW_FILE, map, UNLOCK));
+      open(script(OPEN_NEW_LOCK, none, fake.NEW_FILE, map, UNLOCK));
       const used = STATUS("size 100, attached 1");
       const enter = script(OPEN_LOCK, `${TRY_DOWN} = 0`);
       open(script(enter, fake.FIND, used, fake.ATTACHED, UNLOCK));
@@ -379,8 +389,7 @@ describe("the limits of macOS", () => {
     const { ffi, backend, lock } = setUp();
     const steps = CREATE.replace(/\) = 9[^]*/, `) = ${errno}`);
     const rest = darwin(script(
-      ...["statx(4) = { inode 1, links 1 }", `unlink("/q/seg") = 0`, "close(4) = 0"],
-      ...[`${linux.STATX("/q/seg")} = ENOENT`, linux.REMOVE_LOCK],
+      ...[linux.UNDO_FILE, linux.ABANDON],
     ));
     const create = () => backend.segments.create("/q/seg", 100, ReadWrite, lock);
     assertFails(() => ffi.play(script(steps, rest), create), code, "shmget", number, message);
@@ -401,7 +410,12 @@ describe("the limits of macOS", () => {
 
   test("8 segments attached at a time", () => {
     const { ffi, backend } = setUp();
-    const steps = script(fake.FOUND.replace("|O_NOFOLLOW", ""), "shmat(9, 0, 0) = EMFILE");
+    const steps = script(
+      fake.FOUND.replace("|O_NOFOLLOW", ""),
+      `${SHARE(4)} = 0`,
+      "shmat(9, 0, 0) = EMFILE",
+      UNSHARE(4),
+    );
     const attach = () => backend.segments.attach("/q/seg", ReadWrite, null);
     const text = /kern\.sysv\.shmseg, usually 8.*detach\(\) some/;
     assertFails(() => ffi.play(steps, attach), "OutOfResources", "shmat", 24, text);
@@ -424,7 +438,7 @@ describe("the limits of macOS", () => {
       ${fake.OPEN_NEW_LOCK.replace(/= 0\n[^]*$/, "= EINVAL")}
       semctl(7, 0, GETPID) = 0
       semctl(7, 0, IPC_RMID) = 0
-      fstat(3) = { inode 2, links 1 }
+      ${darwin(linux.SEM_CURRENT)}
       unlink("/q/sem") = 0
       close(3) = 0`;
     const acquire = () => ffi.play(steps, () => lock.acquire());
@@ -433,8 +447,7 @@ describe("the limits of macOS", () => {
 
   test("a semaphore's value: macOS would let it go on from 0", () => {
     const { ffi, backend } = setUp();
-    const opening = script(OPEN_LOCK, linux.JOIN);
-    const semaphore = ffi.play(opening, () => backend.semaphores.open("/q/sem", 1, Open));
+    const semaphore = ffi.play(OPEN_SEMAPHORE, () => backend.semaphores.open("/q/sem", 1, Open));
     const steps = "semctl(7, 0, GETVAL) = 32766";
     const release = () => ffi.play(steps, () => semaphore.release(2));
     assertFails(release, "OutOfResources", "semop", 34, /32767/);
@@ -469,7 +482,7 @@ describe("a lock on macOS, which has no semtimedop", () => {
   test("is made again if it is removed meanwhile", () => {
     const { ffi, lock } = setUpLocked();
     const steps = script(
-      ...[`${TRY_DOWN} = EAGAIN`, BUSY, `${DOWN} = EIDRM`, "close(3) = 0", fake.OPEN_NEW_LOCK],
+      ...[`${TRY_DOWN} = EAGAIN`, BUSY, `${DOWN} = EIDRM`, "close(3) = 0", OPEN_NEW_LOCK],
     );
     assert.equal(ffi.play(steps, () => lock.acquire()), true);
   });
@@ -478,7 +491,7 @@ describe("a lock on macOS, which has no semtimedop", () => {
     const { ffi, lock } = setUpLocked();
     const steps = script(
       ...[`${TRY_DOWN} = EINVAL`, `${TRY_DOWN} = EINVAL`, "semctl(7, 0, GETPID) = EINVAL"],
-      ...["close(3) = 0", fake.OPEN_NEW_LOCK],
+      ...["close(3) = 0", OPEN_NEW_LOCK],
     );
     assert.equal(ffi.play(steps, () => lock.acquire()), true);
   });
@@ -508,7 +521,7 @@ describe("a lock on macOS, which has no semtimedop", () => {
     const { ffi, lock } = setUpLocked();
     const steps = script(
       ...[`${TRY_DOWN} = EAGAIN`, `${TRY_DOWN} = EAGAIN`, "semctl(7, 0, GETVAL) = 2"],
-      "fstat(3) = { inode 2, links 1 }",
+      darwin(linux.SEM_CURRENT),
       linux.SETTLE(2),
     );
     assert.equal(ffi.play(steps, () => lock.acquire()), true);
@@ -521,8 +534,8 @@ describe("a lock on macOS, which has no semtimedop", () => {
       .flatMap((ms) => [`pause(${ms} ms)`, `${TRY_DOWN} = EAGAIN`, dead]);
     const steps = script(
       ...[`${TRY_DOWN} = EAGAIN`, `${TRY_DOWN} = EAGAIN`, dead, ...waits],
-      ...["flock(3, LOCK_EX|LOCK_NB) = 0", "semctl(7, 0, GETPID) = 77", "kill(77, 0) = ESRCH"],
-      ...[`${linux.TAKE_OVER} = 0`, "flock(3, LOCK_UN) = 0"],
+      ...[`${ALONE(3)} = 0`, "semctl(7, 0, GETPID) = 77", "kill(77, 0) = ESRCH"],
+      ...["semctl(7, 0, GETPID) = 77", `${linux.TAKE_OVER} = 0`, UNSHARE(3)],
     );
     assert.equal(ffi.play(steps, () => lock.acquire()), true);
   });
@@ -549,20 +562,19 @@ describe("a lock on macOS, which has no semtimedop", () => {
 });
 
 describe("a semaphore on macOS", () => {
-  const OPENING = script(OPEN_LOCK, linux.JOIN);
   const TRY = "semop(7, [-1 SEM_UNDO|IPC_NOWAIT])";
 
   function opened() {
     const { ffi, backend } = setUp();
     const open = () => backend.semaphores.open("/q/sem", 5, Open);
-    return { ffi, semaphore: ffi.play(OPENING, open) };
+    return { ffi, semaphore: ffi.play(OPEN_SEMAPHORE, open) };
   }
 
   test("that is made gets its initial value, and is removed by its maker if nobody uses it", () => {
     const { ffi, backend } = setUp();
-    const opening = darwin(script(linux.OPEN_NEW_SEMAPHORE(5), linux.JOIN));
+    const opening = darwin(linux.OPEN_NEW_SEMAPHORE(5));
     const semaphore = ffi.play(opening, () => backend.semaphores.open("/q/sem", 5, Open));
-    const removal = script(linux.MARK, `${linux.TRY_ALONE} = 0`, linux.REMOVE_MARKED);
+    const removal = script(linux.FOLDER, `${ALONE(3)} = 0`, linux.REMOVE_LAST);
     ffi.play(darwin(removal), () => semaphore.close());
   });
 

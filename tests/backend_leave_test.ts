@@ -5,14 +5,14 @@ import * as fake from "./fixtures/fake_system.ts";
 import { assertFails, attached, created, script, setUp } from "./fixtures/fake_system.ts";
 import { PID } from "./fixtures/fake_ffi.ts";
 
-const { HOLDS, MARK_LEFT, REMOVE_ALL, REMOVE_LOCK, STATUS, STATX, TRY_DOWN, UNLOCK, WAIT_IN_VAIN } =
-  fake;
+const { ALONE, HOLDER, REMOVE_ALL, REMOVE_LOCK, REMOVE_ONLY_LOCK, SEG_CURRENT, STATUS } = fake;
+const { TRY_DOWN, UNLOCK, UNSHARE, WAIT_IN_VAIN } = fake;
 
 const USED = STATUS("attached 1");
 const UNUSED = STATUS("attached 0");
-/** Whoever has the lock is to see to the rest. */
-const LEAVE_IT = script(UNUSED, MARK_LEFT(), WAIT_IN_VAIN(0));
 const CLOSE = script("close(3) = 0", "close(4) = 0");
+/** The first step of all: whoever finds the segment unused, and the file in use, leaves all to its user. */
+const LET_GO = UNSHARE(4);
 
 describe("the maker of the lock", () => {
   function setUpCreated() {
@@ -23,91 +23,78 @@ describe("the maker of the lock", () => {
   test("who is not the last leaves the segment, and removes a free lock", () => {
     const { ffi, segment } = setUpCreated();
     ffi.play(fake.BURY, () => assert.equal(segment.unmap(), true));
-    const steps = script(`${TRY_DOWN} = 0`, USED, REMOVE_LOCK, USED, "close(4) = 0");
+    const steps = script(
+      ...[LET_GO, `${TRY_DOWN} = 0`, USED, `${ALONE(4)} = EAGAIN`, REMOVE_ONLY_LOCK, USED],
+      ...[UNSHARE(4), "close(4) = 0"],
+    );
     ffi.play(steps, () => segment.leave(false, true));
     ffi.play("munmap(0x7f0000000000, 4096) = 0", () => segment.free());
   });
 
+  test("removes the lock's key file too if nobody else who stays relies on key files, as Qt", () => {
+    const { ffi, segment } = setUpCreated();
+    const steps = script(
+      ...[LET_GO, `${TRY_DOWN} = 0`, USED, `${ALONE(4)} = 0`, REMOVE_LOCK, USED],
+      ...[UNSHARE(4), "close(4) = 0"],
+    );
+    ffi.play(steps, () => segment.leave(false, true));
+  });
+
   test("who is not the last leaves a lock that somebody holds", () => {
     const { ffi, segment } = setUpCreated();
-    const steps = script(WAIT_IN_VAIN(0), USED, CLOSE);
+    const steps = script(LET_GO, WAIT_IN_VAIN(0), USED, CLOSE);
     ffi.play(steps, () => segment.leave(false, true));
   });
 
   for (
     const [file, found] of [
-      [
-        "",
-        `statx(4) = { inode 1, links 1 }\nclose(4) = 0\nunlink("/q/seg") = 0\n${REMOVE_LOCK}`,
-      ],
+      ["", script(fake.REMOVE_FILE, REMOVE_LOCK)],
       [
         ", also without the key file,",
-        `statx(4) = { inode 1, links 0 }\n${
-          STATX("/q/seg")
-        } = ENOENT\n${REMOVE_LOCK}\nclose(4) = 0`,
+        script(
+          ...[`${ALONE(4)} = 0`, fake.NOT_THERE, fake.NOT_THERE, REMOVE_LOCK],
+          ...[UNSHARE(4), "close(4) = 0"],
+        ),
       ],
     ] as const
   ) {
     test(`who is the last${file} removes files, segment and lock, under the lock`, () => {
       const { ffi, segment } = setUpCreated();
-      const steps = `
-        ${TRY_DOWN} = 0
-        ${UNUSED}
-        shmctl(9, IPC_RMID) = 0
-        ${found}`;
+      const steps = script(
+        ...[LET_GO, `${TRY_DOWN} = 0`, UNUSED, "shmctl(9, IPC_RMID) = 0", found],
+      );
       ffi.play(steps, () => segment.leave(false, true));
     });
   }
 
   test("who is the last removes all of it with the lock that it holds already", () => {
     const { ffi, segment } = setUpCreated();
-    ffi.play(REMOVE_ALL, () => segment.leave(true, false));
+    ffi.play(script(LET_GO, REMOVE_ALL), () => segment.leave(true, false));
   });
 
   test("removes all, with a lock made again, if the others leave while it gives it up", () => {
     const { ffi, segment } = setUpCreated();
-    const givenUp = script(`${TRY_DOWN} = 0`, USED, REMOVE_LOCK, UNUSED);
     const steps = script(
-      givenUp,
-      fake.OPEN_NEW_LOCK,
-      REMOVE_ALL,
+      ...[LET_GO, `${TRY_DOWN} = 0`, USED, `${ALONE(4)} = EAGAIN`, REMOVE_ONLY_LOCK],
+      ...[UNUSED, fake.MAKE_WITH_FILE, REMOVE_ALL],
     );
     ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("who is the last leaves the file, and so the lock, to a later segment of the key", () => {
     const { ffi, segment } = setUpCreated();
-    const steps = `
-      ${TRY_DOWN} = 0
-      ${UNUSED}
-      shmctl(9, IPC_RMID) = 0
-      statx(4) = { inode 1, links 0 }
-      ${STATX("/q/seg")} = { inode 3 }
-      ${UNLOCK}
-      ${CLOSE}`;
+    const another = SEG_CURRENT.replace("1", "3");
+    const steps = script(
+      ...[LET_GO, `${TRY_DOWN} = 0`, UNUSED, "shmctl(9, IPC_RMID) = 0", `${ALONE(4)} = 0`],
+      ...[another, another, UNLOCK, "close(3) = 0", UNSHARE(4), "close(4) = 0"],
+    );
     ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("waits at exit only as long as others take to come and go, and leaves it to them", () => {
     const { ffi, segment } = setUpCreated();
-    const steps = script(WAIT_IN_VAIN(0), UNUSED, WAIT_IN_VAIN(10), LEAVE_IT, CLOSE);
+    const steps = script(LET_GO, WAIT_IN_VAIN(0), UNUSED, WAIT_IN_VAIN(10), CLOSE);
     ffi.play(steps, () => segment.leave(false, false));
-  });
-
-  test("removes all at exit if it can have the lock when it has left it to its holder", () => {
-    const { ffi, segment } = setUpCreated();
-    const left = script(WAIT_IN_VAIN(0), UNUSED, WAIT_IN_VAIN(10), UNUSED, MARK_LEFT());
-    ffi.play(script(left, `${TRY_DOWN} = 0`, REMOVE_ALL), () => segment.leave(false, false));
-  });
-
-  test("leaves it to no holder of the lock if somebody attaches meanwhile", () => {
-    const between = script(UNUSED, MARK_LEFT("attached 1"), fake.CLEAR_LEFT);
-    for (const look of [USED, between]) {
-      const { ffi, segment } = setUpCreated();
-      const busy = script(WAIT_IN_VAIN(0), UNUSED, WAIT_IN_VAIN(10));
-      const steps = script(busy, look, WAIT_IN_VAIN(0), CLOSE);
-      ffi.play(steps, () => segment.leave(false, false));
-    }
   });
 
   test("leaves a mapping, without memory to put over it, until nobody can know its address", () => {
@@ -127,59 +114,65 @@ describe("who has only attached", () => {
   // Both key files are kept open for the next time.
   test("and is not the last does not ask for the lock", () => {
     const { ffi, segment } = setUpAttached();
-    ffi.play(USED, () => segment.leave(false, true));
+    ffi.play(script(LET_GO, USED), () => segment.leave(false, true));
   });
 
   test("and is not the last only releases a lock that it holds", () => {
     const { ffi, segment } = setUpAttached();
-    ffi.play(script(USED, UNLOCK, USED), () => segment.leave(true, true));
+    ffi.play(script(LET_GO, USED, UNLOCK, USED), () => segment.leave(true, true));
   });
 
   test("and holds the lock removes all if the others, who could not have it, leave", () => {
     const { ffi, segment } = setUpAttached();
-    const steps = script(USED, UNLOCK, UNUSED, UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL);
+    const steps = script(LET_GO, USED, UNLOCK, UNUSED, UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL);
     ffi.play(steps, () => segment.leave(true, false));
   });
 
   test("and is the last removes all, under the lock", () => {
     const { ffi, segment } = setUpAttached();
-    const steps = script(UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL);
+    const steps = script(LET_GO, UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL);
     ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("leaves all to somebody who attaches while it waits for the lock", () => {
     const { ffi, segment } = setUpAttached();
-    const steps = script(UNUSED, WAIT_IN_VAIN(10), USED);
+    const steps = script(LET_GO, UNUSED, WAIT_IN_VAIN(10), USED);
     ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("leaves all to somebody who attached before it had the lock", () => {
     const { ffi, segment } = setUpAttached();
-    const steps = script(UNUSED, `${TRY_DOWN} = 0`, USED, UNLOCK, USED);
+    const steps = script(LET_GO, UNUSED, `${TRY_DOWN} = 0`, USED, UNLOCK, USED);
     ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("leaves all at exit to who holds the lock, who removes it if nobody stays", () => {
     const { ffi, segment } = setUpAttached();
-    const steps = script(UNUSED, WAIT_IN_VAIN(10), LEAVE_IT);
+    const steps = script(LET_GO, UNUSED, WAIT_IN_VAIN(10));
     ffi.play(steps, () => segment.leave(false, false));
   });
 
   test("takes a lock at exit that gets free in the time others take to come and go", () => {
     const { ffi, segment } = setUpAttached();
-    const steps = script(UNUSED, `${TRY_DOWN} = EAGAIN`, `${fake.DOWN(10)} = 0`, REMOVE_ALL);
+    const steps = script(
+      LET_GO,
+      UNUSED,
+      `${TRY_DOWN} = EAGAIN`,
+      `${fake.DOWN(10)} = 0`,
+      REMOVE_ALL,
+    );
     ffi.play(steps, () => segment.leave(false, false));
   });
 
   test("leaves all at exit to another thread of this process that holds the lock", () => {
     const { ffi, segment } = setUpAttached();
-    const steps = script(UNUSED, WAIT_IN_VAIN(10, PID), UNUSED, MARK_LEFT(), WAIT_IN_VAIN(0, PID));
+    const steps = script(LET_GO, UNUSED, WAIT_IN_VAIN(10, PID));
     ffi.play(steps, () => segment.leave(false, false));
   });
 
   test("takes at the end of the program a lock that this process holds for its own", () => {
     const { ffi, segment } = setUpAttached();
-    const steps = script(UNUSED, WAIT_IN_VAIN(10, PID), HOLDS(PID), REMOVE_ALL);
+    const steps = script(LET_GO, UNUSED, WAIT_IN_VAIN(10, PID), HOLDER(PID), REMOVE_ALL);
     ffi.play(steps, () => segment.leave(false, false, true));
   });
 
@@ -188,41 +181,36 @@ describe("who has only attached", () => {
     const gone = "shmctl(9, IPC_STAT) = EINVAL\nshmget(0x51000001, 0, 0) = ENOENT";
     const rest = REMOVE_ALL.replace(/^.*/, gone)
       .replace("shmctl(9, IPC_RMID) = 0", "shmctl(9, IPC_RMID) = EINVAL");
-    const steps = script(gone, `${TRY_DOWN} = 0`, rest);
+    const steps = script(LET_GO, gone, `${TRY_DOWN} = 0`, rest);
     ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("leaves another user's segment with its files, and only releases the lock", () => {
     const { ffi, segment } = setUpAttached();
-    const steps = script(UNUSED, `${TRY_DOWN} = 0`, UNUSED, "shmctl(9, IPC_RMID) = EPERM", UNLOCK);
-    ffi.play(steps, () => segment.leave(false, true));
-  });
-
-  test("removes its segment, and only releases another user's lock", () => {
-    const { ffi, segment } = setUpAttached();
-    const marking = REMOVE_LOCK.split("\n").slice(0, 3).join("\n").replace(/0$/, "EPERM");
-    const rest = script(marking, UNLOCK, "close(3) = 0");
-    const steps = script(UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL.replace(REMOVE_LOCK, rest));
+    const steps = script(
+      LET_GO,
+      UNUSED,
+      `${TRY_DOWN} = 0`,
+      UNUSED,
+      "shmctl(9, IPC_RMID) = EPERM",
+      UNLOCK,
+    );
     ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("leaves its lock to the last one of those who use it as a semaphore", () => {
     const { ffi, segment } = setUpAttached();
     const rest = script(
-      fake.UNMARKED,
-      `${fake.TRY_ALONE} = EAGAIN`,
-      fake.MARKED_NOW,
-      UNLOCK,
-      "close(3) = 0",
+      ...[`${ALONE(3)} = EAGAIN`, fake.SAME(), "fcntl(3, F_OFD_GETLK, F_WRLCK 81) = { type 0 }"],
+      ...[fake.FOLDER, fake.SET_MARK(), UNLOCK, UNSHARE(3)],
     );
-    const steps = script(UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL.replace(REMOVE_LOCK, rest));
+    const steps = script(LET_GO, UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL.replace(REMOVE_LOCK, rest));
     ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("leaves all to who holds the lock for more than five seconds without being attached", () => {
     const { ffi, segment } = setUpAttached();
-    const busy = script(UNUSED, WAIT_IN_VAIN(10), fake.WAIT_FIVE_SECONDS(UNUSED));
-    const steps = script(busy, LEAVE_IT, "close(3) = 0");
+    const steps = script(LET_GO, UNUSED, WAIT_IN_VAIN(10), fake.WAIT_FIVE_SECONDS(UNUSED));
     const text = /timed out.*held by process 77 /;
     assertFails(
       () => ffi.play(steps, () => segment.leave(false, true)),
@@ -232,4 +220,23 @@ describe("who has only attached", () => {
       text,
     );
   });
+<<<<<<< HEAD
+=======
+
+  test("does not wait for a lock that a call of this thread in the background may have taken", async () => {
+    const { ffi, lock, segment } = setUpAttached();
+    const busy = WAIT_IN_VAIN(0);
+    const steps = script(
+      ...[busy, `background ${fake.DOWN(200)} = 0`],
+      ...[LET_GO, UNUSED, WAIT_IN_VAIN(10, PID), UNUSED, HOLDER(PID), UNLOCK],
+    );
+    const waiting = ffi.play(steps, () => {
+      const waiting = lock.acquireInBackground();
+      const leave = () => segment.leave(false, true);
+      assertFails(leave, "LockError", undefined, undefined, /lockAsync\(\).*has been given up/);
+      return waiting;
+    });
+    assert.equal(await waiting, false);
+  });
+>>>>>>> fakes
 });

@@ -5,7 +5,8 @@ import { FIRST_PID_NAMESPACE } from "./fixtures/fake_ffi.ts";
 import * as fake from "./fixtures/fake_system.ts";
 import { created, script, setUp } from "./fixtures/fake_system.ts";
 
-const { DOWN, HOLDER, LINKED, OPEN_NEW_LOCK, SETTLE, TAKE_OVER, TRY_DOWN, UNLOCK } = fake;
+const { BUSY_CLAIM, CLAIMING, DOWN, HOLDER, SEM_CURRENT, SETTLE, TAKE_OVER, TRY_DOWN, UNLOCK } =
+  fake;
 
 const VALUE = (value: number | string) => `semctl(7, 0, GETVAL) = ${value}`;
 const LAST = (pid: number) => `semctl(7, 0, GETPID) = ${pid}`;
@@ -15,8 +16,10 @@ const DEAD = (pid: number) => `${LAST(pid)}\nkill(${pid}, 0) = ESRCH`;
 const NOBODY = (otime: number) => `${LAST(0)}\nsemctl(7, 0, IPC_STAT) = { otime ${otime} }`;
 /** A try, and who has the lock at that time. */
 const TRY = (who: string) => script(`${TRY_DOWN} = EAGAIN`, `${DOWN(0)} = EAGAIN`, VALUE(0), who);
-const GUARDED = (...steps: string[]) =>
-  script("flock(3, LOCK_EX|LOCK_NB) = 0", ...steps, "flock(3, LOCK_UN) = 0");
+/** No other process takes it over at that moment. */
+const GUARDED = (...steps: string[]) => CLAIMING(3, ...steps);
+/** It is not this process that took it, as another program. */
+const OTHERS = (who: string) => who.split("\n")[0]!;
 
 function setUpLocked() {
   const setup = setUp();
@@ -37,7 +40,13 @@ describe("a lock whose value is above 1, which lets two in", () => {
   for (const value of [2, 3]) {
     test(`is taken if it is still ${value}, after the kernel has forgotten who is to undo what`, () => {
       const { ffi, lock } = setUpLocked();
-      const steps = script(`${TRY_DOWN} = EAGAIN`, REFUSED, VALUE(value), LINKED, SETTLE(value));
+      const steps = script(
+        `${TRY_DOWN} = EAGAIN`,
+        REFUSED,
+        VALUE(value),
+        SEM_CURRENT,
+        SETTLE(value),
+      );
       ffi.play(steps, () => assert.equal(lock.acquire(1500), true));
     });
   }
@@ -47,7 +56,7 @@ describe("a lock whose value is above 1, which lets two in", () => {
       `${TRY_DOWN} = EAGAIN`,
       `${DOWN(0)} = EAGAIN`,
       VALUE(2),
-      LINKED,
+      SEM_CURRENT,
       SETTLE(2),
     );
     setUpLocked().tries(steps, true);
@@ -62,7 +71,7 @@ describe("a lock whose value is above 1, which lets two in", () => {
     test(`is left to somebody who ${name}`, () => {
       const { ffi, lock } = setUpLocked();
       const steps = script(
-        ...[`${TRY_DOWN} = EAGAIN`, REFUSED, VALUE(2), LINKED, settling],
+        ...[`${TRY_DOWN} = EAGAIN`, REFUSED, VALUE(2), SEM_CURRENT, settling],
         ...[`${DOWN(1000)} = EAGAIN`, HOLDER(), `${DOWN(500)} = 0`],
       );
       ffi.play(steps, () => assert.equal(lock.acquire(1500), true));
@@ -74,11 +83,11 @@ describe("a lock whose value is above 1, which lets two in", () => {
       ${TRY_DOWN} = EAGAIN
       ${DOWN(0)} = EAGAIN
       ${VALUE(2)}
-      ${LINKED.replace("links 1", "links 0")}
+      ${fake.STATX("/q/sem")} = ENOENT
       semctl(7, 0, IPC_RMID) = 0
       ${DOWN(0)} = EINVAL
       close(3) = 0
-      ${OPEN_NEW_LOCK}`;
+      ${fake.NEW_LOCK(fake.NOT_THERE)}`;
     setUpLocked().tries(steps, true);
   });
 
@@ -89,7 +98,7 @@ describe("a lock whose value is above 1, which lets two in", () => {
       ${VALUE("EIDRM")}
       ${DOWN(0)} = EINVAL
       close(3) = 0
-      ${OPEN_NEW_LOCK}`;
+      ${fake.NEW_LOCK(fake.NOT_THERE)}`;
     setUpLocked().tries(steps, true);
   });
 });
@@ -115,12 +124,17 @@ describe("a lock that a peer reset while it was held here", () => {
 });
 
 describe("a lock that is taken, though whoever took it last is dead", () => {
-  const TAKEN = (who: string) => script(TRY(who), GUARDED(who, `${TAKE_OVER} = 0`));
+  const TAKEN = (who: string) => script(TRY(who), GUARDED(who, OTHERS(who), `${TAKE_OVER} = 0`));
 
   test("is taken over after a second, by one who waits", () => {
     const { ffi, lock } = setUpLocked();
     const look = script(`${DOWN(1000)} = EAGAIN`, VALUE(0), DEAD(77));
-    const steps = script(`${TRY_DOWN} = EAGAIN`, look, look, GUARDED(DEAD(77), `${TAKE_OVER} = 0`));
+    const steps = script(
+      `${TRY_DOWN} = EAGAIN`,
+      look,
+      look,
+      GUARDED(DEAD(77), LAST(77), `${TAKE_OVER} = 0`),
+    );
     ffi.play(steps, () => assert.equal(lock.acquire(), true));
   });
 
@@ -170,13 +184,13 @@ describe("a lock that is taken, though whoever took it last is dead", () => {
     later(1000, TAKEN(NOBODY(5)), true);
   });
 
-  test("is taken over only by the one who gets the flock", () => {
+  test("is taken over only by the one who claims that", () => {
     const { tries, later } = setUpLocked();
     tries(TRY(DEAD(77)), false);
-    later(1000, script(TRY(DEAD(77)), "flock(3, LOCK_EX|LOCK_NB) = EAGAIN"), false);
+    later(1000, script(TRY(DEAD(77)), BUSY_CLAIM(3)), false);
   });
 
-  test("is not taken over if another one has done so before the flock", () => {
+  test("is not taken over if another one has done so before that", () => {
     const { tries, later } = setUpLocked();
     tries(TRY(DEAD(77)), false);
     later(1000, script(TRY(DEAD(77)), GUARDED(ALIVE(78))), false);
@@ -185,7 +199,7 @@ describe("a lock that is taken, though whoever took it last is dead", () => {
   test("is not taken over if it is released at that moment", () => {
     const { tries, later } = setUpLocked();
     tries(TRY(DEAD(77)), false);
-    later(1000, script(TRY(DEAD(77)), GUARDED(DEAD(77), `${TAKE_OVER} = EAGAIN`)), false);
+    later(1000, script(TRY(DEAD(77)), GUARDED(DEAD(77), LAST(77), `${TAKE_OVER} = EAGAIN`)), false);
   });
 
   test("is not taken over while that process lives, also if it is another user's", () => {
@@ -237,7 +251,7 @@ describe("a lock whose holder may be of another pid namespace", () => {
       ["somebody is attached by then", false, GUARDED(LAST(0))],
       ["another one has taken it over by then", true, GUARDED(LAST(78))],
       ["it is released by then", true, GUARDED(LAST(0), `${TAKE_OVER} = EAGAIN`)],
-      ["another one has the flock", true, "flock(3, LOCK_EX|LOCK_NB) = EAGAIN"],
+      ["another one is about to", true, BUSY_CLAIM(3)],
     ] as const
   ) {
     test(`is not taken over by recover() if ${name}`, () => {

@@ -13,15 +13,13 @@ const {
   FIND,
   GIVE_UP,
   HOLDER,
-  HOLDS,
   LOOK,
   NEW_FILE,
   OPEN,
   OPEN_LOCK,
-  OPEN_NEW_LOCK,
 } = fake;
-const { NO_UNFINISHED, REMOVE_LOCK, SHMGET_NEW, STATUS, STATX, TRY_DOWN, UNLOCK } = fake;
-const { WAIT_IN_VAIN } = fake;
+const { ABANDON, ALONE, CLAIM, NOT_THERE, NO_UNFINISHED, SEG_CURRENT, SHARE, SHMGET_NEW } = fake;
+const { STATUS, STATX, TRY_DOWN, UNLOCK, UNSHARE, WAIT_IN_VAIN } = fake;
 
 const REQUEST: OpenRequest = {
   size: 100,
@@ -34,6 +32,7 @@ const REQUEST: OpenRequest = {
 
 const ENTER = script(OPEN_LOCK, `${DOWN(10)} = 0`);
 const BUSY = script(OPEN_LOCK, `${DOWN(10)} = EAGAIN`, HOLDER());
+const OPEN_NEW_LOCK = fake.NEW_LOCK(NOT_THERE);
 const NONE = `${OPEN("/q/seg")} = ENOENT`;
 const MAP_NEW = script(`${SHMGET_NEW} = 9`, "shmat(9, 0, 0) = 0x7f0000000000");
 const USED = STATUS("size 100, attached 1");
@@ -56,15 +55,15 @@ describe("open()", () => {
 
   test("makes what others may use with these permissions, whatever is private otherwise", () => {
     const shared = script(OPEN_NEW_LOCK, NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK)
-      .replaceAll(/0640(\) = (\d)\n)/g, "0644$1fchmod($2, 0644) = 0\n")
-      .replaceAll(/\b0600\b/g, "0666").replaceAll(/\b0610\b/g, "0676");
+      .replaceAll(/0640(\) = (\d)\n)/g, "0666$1fchmod($2, 0666) = 0\n")
+      .replaceAll(/\b0600\b/g, "0666");
     open(shared, {}, 0o666);
   });
 
   test("makes what only a group may use with its permissions", () => {
     const shared = script(OPEN_NEW_LOCK, NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK)
-      .replaceAll(/0640(\) = (\d)\n)/g, "0640$1fchmod($2, 0640) = 0\n")
-      .replaceAll(/\b0600\b/g, "0660").replaceAll(/\b0610\b/g, "0670");
+      .replaceAll(/0640(\) = (\d)\n)/g, "0660$1fchmod($2, 0660) = 0\n")
+      .replaceAll(/\b0600\b/g, "0660");
     open(shared, {}, 0o660);
   });
 
@@ -77,7 +76,7 @@ describe("open()", () => {
     const steps = script(
       ...[BUSY, LOOK("size 100, attached 1"), FIND, USED],
       ...[WAIT_IN_VAIN(10), LOOK("size 100, attached 1")],
-      ...["flock(4, LOCK_EX|LOCK_NB) = 0", ATTACHED, "flock(4, LOCK_UN) = 0"],
+      fake.CLAIMING(4, USED, fake.ATTACHED_UNLOCKED),
     );
     open(steps);
   });
@@ -87,8 +86,7 @@ describe("open()", () => {
     open(script(OPEN_NEW_LOCK, again, NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK));
     assertFails(
       () => {
-        const look = 'statx("/q/seg", AT_SYMLINK_NOFOLLOW) = ENOENT';
-        open(script(OPEN_NEW_LOCK, ...new Array(11).fill(again), look, REMOVE_LOCK));
+        open(script(OPEN_NEW_LOCK, ...new Array(11).fill(again), ABANDON));
       },
       "UnknownError",
       "open",
@@ -106,7 +104,7 @@ describe("open()", () => {
 
   test("refuses one that is used if it is to be new, with or without the lock", () => {
     const request = { existing: "refuse" } as const;
-    const locked = script(ENTER, FIND, USED, GIVE_UP("attached 1"));
+    const locked = script(ENTER, FIND, USED, GIVE_UP("attached 1", SEG_CURRENT));
     const unlocked = script(BUSY, LOOK("size 100, attached 1"));
     for (const steps of [locked, unlocked]) {
       assertFails(() => open(steps, request), "AlreadyExists", "shmget", 17);
@@ -114,8 +112,9 @@ describe("open()", () => {
   });
 
   const REPLACE = script(
-    ...["shmctl(9, IPC_RMID) = 0", "statx(4) = { inode 1, links 1 }", `unlink("/q/seg") = 0`],
-    ...["close(4) = 0", NO_UNFINISHED, `${fake.MAKE("/q/seg")} = 5`, "statx(5) = { inode 3 }"],
+    ...["shmctl(9, IPC_RMID) = 0", `${ALONE(4)} = 0`, SEG_CURRENT, `unlink("/q/seg") = 0`],
+    ...[UNSHARE(4), "close(4) = 0", NO_UNFINISHED, `${fake.MAKE("/q/seg")} = 5`],
+    ...["statx(5) = { inode 3 }", `${SHARE(5)} = 0`],
     "shmget(0x51000003, 100, IPC_CREAT|IPC_EXCL|0600) = 10",
     "shmat(10, 0, 0) = 0x7f0000000000",
   );
@@ -126,19 +125,18 @@ describe("open()", () => {
     });
   }
 
-  const SHARED_LOCK = OPEN_LOCK.replace("0640", "0644").split("\n").slice(0, -1).join("\n");
+  const SHARED_LOCK = OPEN_LOCK.replace("0640", "0666").split("\n").slice(0, -1).join("\n");
   const THEIRS = script(
     ...[SHARED_LOCK, `${DOWN(10)} = 0`, FIND],
     ...[STATUS("size 100, attached 0, uid 1001, cuid 1001"), "shmctl(9, IPC_RMID) = EPERM"],
   );
 
   test("keeps another user's that nobody is attached to, with its file, and attaches to it", () => {
-    const attachedOnce = ATTACHED.replace("attached 2", "attached 1, uid 1001, cuid 1001");
-    open(script(THEIRS, attachedOnce, UNLOCK), {}, 0o666);
+    open(script(THEIRS, ATTACHED, UNLOCK), {}, 0o666);
   });
 
   test("keeps another user's that nobody is attached to, and refuses it if it is to be new", () => {
-    const steps = script(THEIRS, "close(4) = 0", GIVE_UP("attached 0"));
+    const steps = script(THEIRS, "close(4) = 0", fake.GIVE_UP_UNUSED(), "close(4) = 0");
     const failing = () => open(steps, { existing: "refuse" }, 0o666);
     assertFails(failing, "AlreadyExists", "shmget", 17);
   });
@@ -147,19 +145,18 @@ describe("open()", () => {
     const others = "size 100, attached 0, uid 1001, cuid 1001";
     const steps = script(
       ...[ENTER, FIND, STATUS(others), 'getpwuid(1001) = "eve"'],
-      GIVE_UP(others),
+      fake.GIVE_UP_UNUSED(SEG_CURRENT).replace("attached 0", others),
     );
     const text = /belongs to eve \(uid 1001\)/;
     assertFails(() => open(steps), "PermissionDenied", "shmctl", undefined, text);
   });
 
   test("keeps one that nobody is attached to if that is asked for, and attaches to it", () => {
-    const attachedOnce = ATTACHED.replace("attached 2", "attached 1");
-    open(script(ENTER, FIND, STALE, attachedOnce, UNLOCK), { stale: "keep" });
+    open(script(ENTER, FIND, STALE, ATTACHED, UNLOCK), { stale: "keep" });
   });
 
   test("keeps one that nobody is attached to, and refuses it if it is to be new", () => {
-    const steps = script(ENTER, FIND, STALE, GIVE_UP("attached 0"));
+    const steps = script(ENTER, FIND, STALE, fake.GIVE_UP_UNUSED(SEG_CURRENT));
     const request = { stale: "keep", existing: "refuse" } as const;
     assertFails(() => open(steps, request), "AlreadyExists", "shmget", 17);
   });
@@ -168,7 +165,8 @@ describe("open()", () => {
     const steps = script(
       ...[ENTER, FIND.replace(/= 9$/, "= ENOENT")],
       // It is kept open, and looked at again.
-      ...[NO_UNFINISHED, "statx(4) = { inode 1, links 1 }", MAP_NEW, UNLOCK],
+      ...[NO_UNFINISHED, SEG_CURRENT, `${SHARE(4)} = 0`],
+      ...["shmget(0x51000001, 0, 0) = ENOENT", MAP_NEW, UNLOCK],
     );
     open(steps);
   });
@@ -177,28 +175,27 @@ describe("open()", () => {
   const tooSmall = /the segment has 50 bytes, fewer than the 100 that were asked for/;
 
   test("refuses a smaller one, naming both sizes, and does not attach to it", () => {
-    const steps = script(ENTER, FIND, SMALL, GIVE_UP("attached 1"));
+    const steps = script(ENTER, FIND, SMALL, GIVE_UP("attached 1", SEG_CURRENT));
     assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
   });
 
-  const LEFT = "size 50, attached 0, mode 0610";
-  /** Its key file was kept open. */
-  const KEPT = script("statx(4) = { inode 1, links 1 }", "shmget(0x51000001, 0, 0) = 9");
+  const LEFT = "size 50, attached 0";
+  const REFUSED = script(ENTER, FIND, SMALL, GIVE_UP(LEFT, SEG_CURRENT), fake.THERE);
 
   test("removes the one that it refuses if its last user could not have the lock meanwhile", () => {
     const removed = script(`${TRY_DOWN} = 0`, fake.REMOVE_ALL);
-    const steps = script(ENTER, FIND, SMALL, GIVE_UP(LEFT), KEPT, removed);
+    const steps = script(REFUSED, removed);
     assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
   });
 
   test("and leaves it to somebody who attaches to it at last", () => {
     const used = script(`${TRY_DOWN} = 0`, USED, UNLOCK, USED);
-    const steps = script(ENTER, FIND, SMALL, GIVE_UP(LEFT), KEPT, used);
+    const steps = script(REFUSED, used);
     assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
   });
 
   test("and leaves it if its key file is another one's by then", () => {
-    const steps = script(ENTER, FIND, SMALL, GIVE_UP(LEFT), KEPT.replace(/9$/, "12"));
+    const steps = REFUSED.replace(/9$/, "12");
     assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
   });
 
@@ -206,16 +203,11 @@ describe("open()", () => {
     const denied = script(`${TRY_DOWN} = EACCES`, `${DOWN(10)} = EACCES`);
     const wait = script(`${TRY_DOWN} = EAGAIN`, `${DOWN(390)} = EAGAIN`, HOLDER(), STATUS(LEFT));
     const taken = script(WAIT_IN_VAIN(10), STATUS(LEFT), wait.replace(/\n.*$/, ""));
-    const late = script(taken, WAIT_IN_VAIN(10), STATUS(LEFT), HOLDS(), HOLDS());
+    const late = script(taken, WAIT_IN_VAIN(10), STATUS(LEFT), HOLDER(), HOLDER());
     for (const failing of [denied, late]) {
-      const steps = script(ENTER, FIND, SMALL, GIVE_UP(LEFT), KEPT, failing);
+      const steps = script(REFUSED, failing);
       assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
     }
-  });
-
-  test("takes the note off one whose last user could not have the lock before", () => {
-    const left = ATTACHED.replace("attached 2", "attached 1, mode 0610");
-    open(script(ENTER, FIND, STALE, left, fake.CLEAR_LEFT, UNLOCK), { stale: "keep" });
   });
 
   test("refuses a smaller one, and does not attach to it, without the lock too", () => {
@@ -226,8 +218,7 @@ describe("open()", () => {
   test("leaves nothing behind without room for a segment", () => {
     const steps = script(
       ...[OPEN_NEW_LOCK, NONE, NO_UNFINISHED, NEW_FILE, `${SHMGET_NEW} = ENOSPC`],
-      ...["statx(4) = { inode 1, links 1 }", `unlink("/q/seg") = 0`, "close(4) = 0"],
-      ...[`${STATX("/q/seg")} = ENOENT`, REMOVE_LOCK],
+      ...[fake.UNDO_FILE, ABANDON],
     );
     assertFails(() => open(steps), "OutOfResources", "shmget", 28);
   });
@@ -236,7 +227,7 @@ describe("open()", () => {
     const look = `${STATX("/q/seg")} = ENOENT`;
     const steps = script(
       ...[BUSY, look, WAIT_IN_VAIN(490), WAIT_IN_VAIN(10), look],
-      ...[HOLDS(), HOLDS()],
+      ...[HOLDER(), HOLDER()],
     );
     const failing = () => open(steps, { timeoutMs: 500 });
     assertFails(failing, "LockError", undefined, undefined, /timed out.*by process 77 /);
@@ -245,7 +236,7 @@ describe("open()", () => {
   test("gives up so too if it is another thread of this process, which it names as this one", () => {
     const look = `${STATX("/q/seg")} = ENOENT`;
     const [busy, wait] = [BUSY.replaceAll("77", `${PID}`), (ms: number) => WAIT_IN_VAIN(ms, PID)];
-    const steps = script(busy, look, wait(490), wait(10), look, HOLDS(PID));
+    const steps = script(busy, look, wait(490), wait(10), look, HOLDER(PID));
     const failing = () => open(steps, { timeoutMs: 500 });
     assertFails(failing, "LockError", undefined, undefined, /timed out.*by this process, which /);
   });
@@ -264,14 +255,14 @@ describe("open()", () => {
         slices.map((ms) => `${DOWN(ms)} = EAGAIN\n${foreign}`).join("\n");
       const steps = script(
         ...[OPEN_LOCK, wait(10), look, `${TRY_DOWN} = EAGAIN`, wait(1000, 1000, 100)],
-        ...["flock(3, LOCK_EX|LOCK_NB) = 0", "semctl(7, 0, GETPID) = 0", look],
+        ...[CLAIM(3), "semctl(7, 0, GETPID) = 0", look],
         ...[`${STATX("/q/qipc_creating_/q/seg")} = { inode 4 }`, "shmget(0x51000004, 0, 0) = 10"],
         `shmctl(10, IPC_STAT) = { attached ${unfinished} }`,
         ...(taken ? [`${fake.TAKE_OVER} = 0`] : []),
-        "flock(3, LOCK_UN) = 0",
+        "close(8) = 0",
         ...(taken
           ? [NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK]
-          : [`${TRY_DOWN} = EAGAIN`, wait(10), look, ...Array(2).fill(HOLDS(0))]),
+          : [`${TRY_DOWN} = EAGAIN`, wait(10), look, ...Array(2).fill(fake.HOLDS(0))]),
       );
       const opening = () => open(steps, { timeoutMs: 2120 });
       if (taken) return void opening();

@@ -5,44 +5,50 @@ import * as fake from "./fixtures/fake_system.ts";
 import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
 
 const { ReadWrite } = AccessMode;
-const { ATTACHED, DOWN, FOUND, HOLDER, LOOK, NEW_FILE, OPEN, OPEN_LOCK, OPEN_NEW_LOCK } = fake;
-const { REMOVE_LOCK, SHMGET_NEW, STATUS, STATX, THERE, TRY_DOWN, UNLOCK } = fake;
+const { ABANDON, ATTACHED, ATTACHED_UNLOCKED, CLAIMING, DOWN, FOUND, HOLDER, LOOK, NEW_FILE } =
+  fake;
+const { NOT_THERE, OPEN, OPEN_LOCK, OPEN_NEW_LOCK, SEG_CURRENT, SHARE, SHMGET_NEW, STATUS } = fake;
+const { STATX, TRY_DOWN, UNDO_FILE, UNLOCK, UNSHARE } = fake;
 
 /** The same as FOUND with the key file that is kept open from the last time. */
 const FOUND_AGAIN = script(
-  "statx(4) = { inode 1, links 1 }",
+  SEG_CURRENT,
   "shmget(0x51000001, 0, 0600) = 9",
   STATUS("size 100"),
 );
 /** The first try for the lock. */
 const BUSY = script(OPEN_LOCK, `${DOWN(10)} = EAGAIN`, HOLDER());
-/** A look at the segment that finds no key file. */
-const NONE = `${STATX("/q/seg")} = ENOENT`;
+/** What is true with the claim, and after it the attach that others see. */
+const UNGUARDED = CLAIMING(4, STATUS("size 100, attached 1"), ATTACHED_UNLOCKED);
 
 describe("attach() among other processes", () => {
   const NATIVE = FOUND.replace("|O_NOFOLLOW", "");
-  const NATIVE_AGAIN = FOUND_AGAIN.replace("statx(4)", `statx("/q/seg")`);
+  const SHARED = `${SHARE(4)} = 0`;
+  const NATIVE_AGAIN = FOUND_AGAIN.replace(", AT_SYMLINK_NOFOLLOW", "");
   const attachments: [name: string, script: string][] = [
     [
       "looks again if the segment is removed before shmat",
-      script(NATIVE, "shmat(9, 0, 0) = EIDRM", NATIVE_AGAIN, ATTACHED),
+      script(NATIVE, SHARED, "shmat(9, 0, 0) = EIDRM", UNSHARE(4), NATIVE_AGAIN, ATTACHED_UNLOCKED),
     ],
     [
       "looks again if the segment is removed during shmat",
       `${NATIVE}
-      shmat(9, 0, 0) = 0x7f0000000000
+      ${ATTACHED}
       ${STATUS("size 100, attached 1, removed")}
       shmdt(0x7f0000000000) = 0
-      ${NATIVE_AGAIN}\n${ATTACHED}`,
+      ${UNSHARE(4)}
+      ${NATIVE_AGAIN}\n${ATTACHED_UNLOCKED}`,
     ],
     [
       "opens the key file that is there if the one that was kept open is not",
       `${NATIVE}
+      ${SHARED}
       shmat(9, 0, 0) = EINVAL
+      ${UNSHARE(4)}
       statx("/q/seg") = { inode 3 }
       close(4) = 0
       ${NATIVE.replace("inode 1", "inode 3").replace("0x51000001", "0x51000003")}
-      ${ATTACHED}`,
+      ${ATTACHED_UNLOCKED}`,
     ],
   ];
   for (const [name, steps] of attachments) {
@@ -56,8 +62,10 @@ describe("attach() among other processes", () => {
     const { ffi, backend, lock } = setUp();
     const steps = script(
       ...[FOUND, OPEN_LOCK, `${DOWN(10)} = 0`],
-      ...["shmat(9, 0, 0) = EIDRM", NONE, REMOVE_LOCK],
-      ...["statx(4) = { inode 1, links 0 }", "close(4) = 0", `${OPEN("/q/seg")} = ENOENT`],
+      ...[SHARED, "shmat(9, 0, 0) = EIDRM", ABANDON, UNSHARE(4)],
+      ...[NOT_THERE, "close(4) = 0", `${OPEN("/q/seg")} = ENOENT`],
+      // Somebody may have left the lock's key file to this process, who relied on that of the segment.
+      ...[fake.NEW_LOCK(NOT_THERE), ABANDON],
     );
     const attach = () => backend.segments.attach("/q/seg", ReadWrite, lock);
     assertFails(() => ffi.play(steps, attach), "NotFound", "open", 2);
@@ -68,9 +76,7 @@ describe("attach() among other processes", () => {
     const steps = `
       ${FOUND}\n${BUSY}
       ${LOOK("size 100, attached 1")}
-      flock(4, LOCK_EX|LOCK_NB) = 0
-      ${ATTACHED}
-      flock(4, LOCK_UN) = 0`;
+      ${UNGUARDED}`;
     ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, lock));
   });
 
@@ -79,12 +85,9 @@ describe("attach() among other processes", () => {
     const steps = `
       ${FOUND}\n${BUSY}
       ${LOOK("size 100, attached 1")}
-      flock(4, LOCK_EX|LOCK_NB) = EAGAIN
-      close(4) = 0
-      ${FOUND}
-      ${TRY_DOWN} = 0
-      ${ATTACHED}
-      ${UNLOCK}`;
+      ${fake.BUSY_CLAIM(4)}
+      pause(1 ms)
+      ${UNGUARDED}`;
     ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, lock));
   });
 
@@ -93,12 +96,14 @@ describe("attach() among other processes", () => {
     const steps = `
       ${FOUND}\n${BUSY}
       ${LOOK("size 100, attached 1")}
-      flock(4, LOCK_EX|LOCK_NB) = 0
-      ${ATTACHED.replace("attached 2", "attached 1")}
-      shmdt(0x7f0000000000) = 0
-      flock(4, LOCK_UN) = 0
-      close(4) = 0
-      ${FOUND}
+      ${
+      UNGUARDED.replace("attached 2", "attached 1").replace(
+        "close",
+        "shmdt(0x7f0000000000) = 0\nclose",
+      )
+    }
+      ${UNSHARE(4)}
+      ${FOUND_AGAIN}
       ${TRY_DOWN} = 0
       ${ATTACHED}
       ${UNLOCK}`;
@@ -107,6 +112,7 @@ describe("attach() among other processes", () => {
 
   test("takes over a lock that nobody can hold, as the only one, after a second", () => {
     const { ffi, backend, lock } = setUp();
+    const OTHERS = "semctl(7, 0, GETPID) = 77"; // it is not this process's from before exec
     const dead = HOLDER().replace("kill(77, 0) = 0", "kill(77, 0) = ESRCH");
     const steps = `
       ${FOUND}
@@ -117,10 +123,7 @@ describe("attach() among other processes", () => {
       ${TRY_DOWN} = EAGAIN
       ${DOWN(1000)} = EAGAIN
       ${dead}
-      flock(3, LOCK_EX|LOCK_NB) = 0
-      ${dead.split("\n").slice(1).join("\n")}
-      ${fake.TAKE_OVER} = 0
-      flock(3, LOCK_UN) = 0
+      ${CLAIMING(3, ...dead.split("\n").slice(1), OTHERS, `${fake.TAKE_OVER} = 0`)}
       ${ATTACHED}
       ${UNLOCK}`;
     ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, lock));
@@ -132,6 +135,29 @@ describe("attach() among other processes", () => {
     const attach = () => backend.segments.attach("/q/seg", ReadWrite, lock);
     const failing = () => ffi.play(steps, attach);
     assertFails(failing, "LockError", undefined, undefined, /timed out.*held by process 77 /);
+  });
+
+  for (const text of ["id 9", "pid 77"]) {
+    test(`finds none that its maker is filling or was killed at, as its mark says (${text})`, () => {
+      const { ffi, backend, lock } = setUp();
+      const mark = "/q/qipc_unfinished_51000001";
+      const steps = script(
+        ...[FOUND.replace("size 100", "size 100, mode 0601"), STATUS("mode 0601"), fake.FOLDER],
+        ...[`${STATX(mark)} = { uid 1000 }`, `readlink("${mark}") = "${text}"`],
+      );
+      const attach = () => backend.segments.attach("/q/seg", ReadWrite, lock);
+      assertFails(() => ffi.play(steps, attach), "NotFound", "shmget", 2);
+    });
+  }
+
+  test("takes a mode that any program may set for no mark", () => {
+    const { ffi, backend, lock } = setUp();
+    const steps = script(
+      ...[FOUND.replace("size 100", "size 100, mode 0601"), STATUS("mode 0601"), fake.FOLDER],
+      ...[`${STATX("/q/qipc_unfinished_51000001")} = ENOENT`, OPEN_LOCK, `${DOWN(10)} = 0`],
+      ...[ATTACHED, UNLOCK],
+    );
+    ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, lock));
   });
 
   test("to more than the runtime can view fails before anybody takes it for a user", () => {
@@ -146,14 +172,16 @@ describe("create() among other processes", () => {
   test("of a segment that exists does not touch its lock", () => {
     // Qt sets the lock to free before it knows, even if somebody holds it.
     const { ffi, backend, lock } = setUp();
-    const steps = `${STATX("/q/seg")} = { inode 1 }\nshmget(0x51000001, 0, 0600) = 9`;
+    const steps = `${STATX("/q/seg")} = { inode 1 }\nshmget(0x51000001, 0, 0600) = 9\n${
+      STATUS("attached 1")
+    }`;
     const create = () => backend.segments.create("/q/seg", 100, ReadWrite, lock);
     assertFails(() => ffi.play(steps, create), "AlreadyExists", "shmget", 17);
   });
 
   test("does not wait for the lock of a segment that has got a user since", () => {
     const { ffi, backend, lock } = setUp();
-    const steps = script(NONE, BUSY, LOOK("size 100, attached 1"));
+    const steps = script(NOT_THERE, BUSY, LOOK("size 100, attached 1"));
     const create = () => backend.segments.create("/q/seg", 100, ReadWrite, lock);
     assertFails(() => ffi.play(steps, create), "AlreadyExists", "shmget", 17);
   });
@@ -168,43 +196,45 @@ describe("create() among other processes", () => {
       ${fake.MAKE("/q/seg")} = EEXIST
       ${OPEN("/q/seg")} = 4
       statx(4) = { inode 1 }
+      ${SHARE(4)} = 0
+      shmget(0x51000001, 0, 0) = ENOENT
       ${SHMGET_NEW} = 9
       shmat(9, 0, 0) = 0x7f0000000000
       ${UNLOCK}`;
     ffi.play(steps, () => backend.segments.create("/q/seg", 100, ReadWrite, lock));
   });
 
-  const undone = script("statx(4) = { inode 1, links 1 }", `unlink("/q/seg") = 0`, "close(4) = 0");
-  const start = script(NONE, OPEN_NEW_LOCK, NEW_FILE);
+  const start = script(NOT_THERE, OPEN_NEW_LOCK, NEW_FILE);
+  const lost = script(
+    ...[`${SHMGET_NEW} = EEXIST`, "shmget(0x51000001, 0, 0) = 9", UNSHARE(4), "close(4) = 0"],
+    ...[LOOK("attached 1"), fake.OPEN_SEG, `${fake.ALONE(4)} = EAGAIN`],
+  );
+  const lostToo = script(UNSHARE(4), STATUS("attached 1"));
   for (
     const [name, code, syscall, errno, steps] of [
       [
         "that loses against another one leaves it its file, and removes its own lock",
         ...["AlreadyExists", "shmget", 17] as const,
-        script(
-          ...[start, `${SHMGET_NEW} = EEXIST`, "close(4) = 0"],
-          ...[THERE, REMOVE_LOCK, STATUS("attached 1")],
-        ),
+        script(start, lost, fake.REMOVE_ONLY_LOCK, lostToo),
       ],
       [
         "that loses against another one only gives a lock of theirs back",
         ...["AlreadyExists", "shmget", 17] as const,
         script(
-          ...[NONE, OPEN_LOCK, `${DOWN(10)} = 0`, NEW_FILE, `${SHMGET_NEW} = EEXIST`],
-          ...["close(4) = 0", fake.GIVE_UP("attached 1")],
+          ...[NOT_THERE, OPEN_LOCK, `${DOWN(10)} = 0`, NEW_FILE, lost, UNLOCK, lostToo],
         ),
       ],
       [
         "without room for a segment removes the key files and the lock",
         ...["OutOfResources", "shmget", 28] as const,
-        script(start, `${SHMGET_NEW} = ENOSPC`, undone, NONE, REMOVE_LOCK),
+        script(start, `${SHMGET_NEW} = ENOSPC`, UNDO_FILE, ABANDON),
       ],
       [
         "that cannot map its segment removes all of it",
         ...["OutOfResources", "shmat", 12] as const,
         script(
           ...[start, `${SHMGET_NEW} = 9`, "shmat(9, 0, 0) = ENOMEM"],
-          ...["shmctl(9, IPC_RMID) = 0", undone, NONE, REMOVE_LOCK],
+          ...["shmctl(9, IPC_RMID) = 0", UNDO_FILE.replace(/.*\n/, ""), ABANDON],
         ),
       ],
     ] as const

@@ -5,144 +5,137 @@ import * as fake from "./fixtures/fake_system.ts";
 import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
 
 const { Create, Open } = SystemSemaphoreMode;
-const {
-  COMPLETE,
-  DOWN,
-  JOIN,
-  KEEP_FILE,
-  LEAVE,
-  LINKED,
-  MAKE,
-  OPEN,
-  OPEN_LOCK,
-  OPEN_NEW_SEMAPHORE,
-  UNLOCK,
-} = fake;
+const { CURRENT, DOWN, MAKE, NOTE_USE, OPEN, OPEN_LOCK, OPEN_NEW_SEMAPHORE, OPEN_SEMAPHORE } = fake;
+const { SEM_CURRENT, SHARE, STATX, UNLOCK, UNSHARE } = fake;
+
+const RETIRED = "/q/qipc_removing_sem";
+/** A key file that is of no use after all. */
+const DELETED = script(SEM_CURRENT, `unlink("/q/sem") = 0`, UNSHARE(3), "close(3) = 0");
 
 describe("opening a semaphore", () => {
+  const FILE = script(
+    `${MAKE("/q/sem")} = EEXIST`,
+    `${OPEN("/q/sem")} = 3`,
+    "statx(3) = { inode 2 }",
+  );
+  const SHARED = `${SHARE(3)} = 0`;
+  const FOUND = script(FILE, SHARED, SEM_CURRENT);
   /** A semaphore that is not there is made with the key file that is. */
-  const MISSING = `${MAKE("/q/sem")} = EEXIST
-      ${OPEN("/q/sem")} = 3
-      statx(3) = { inode 2 }
+  const MISSING = `${FOUND}
       semget(0x51000002, 1, 0600) = ENOENT
-      semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0610)`;
-  /** The key file that is kept open from the last time. */
-  const OPEN_AGAIN = script(LINKED, ...OPEN_LOCK.split("\n").slice(3));
+      semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0600)`;
   const MADE = OPEN_NEW_SEMAPHORE(1);
+  const OPENED = OPEN_SEMAPHORE();
+  /** The key file that is kept open from the last time. */
+  const OPEN_AGAIN = script(SEM_CURRENT, ...OPENED.split("\n").slice(3));
+  const GONE = `${STATX("/q/sem")} = ENOENT`;
+  /** One that was found is kept open, and then found to be deleted. */
+  const MADE_ANEW = script(UNSHARE(3), GONE, "close(3) = 0", MADE);
+  const first = (count: number) => script(...MADE.split("\n").slice(0, count));
   const cases: [name: string, mode: SystemSemaphoreMode, script: string][] = [
     [
       "makes it with a key file that is left over",
       Open,
-      `${MISSING} = 7
-      semctl(7, 0, SETVAL, 1) = 0
-      ${COMPLETE}`,
+      script(`${MISSING} = 7`, "semctl(7, 0, SETVAL, 1) = 0", SEM_CURRENT, NOTE_USE),
     ],
     [
       "starts again if another process makes it first",
       Open,
-      script(`${MISSING} = EEXIST`, OPEN_AGAIN),
+      script(`${MISSING} = EEXIST`, UNSHARE(3), OPEN_AGAIN),
     ],
     [
       "starts again if another process makes it first, with a file that this one made",
       Open,
-      script(...MADE.split("\n").slice(0, 2)) + `
-      semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0610) = EEXIST
-      close(3) = 0
-      ${OPEN_LOCK}`,
+      script(
+        ...[first(4), "semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0600) = EEXIST"],
+        ...[UNSHARE(3), "close(3) = 0", OPENED],
+      ),
     ],
     [
       "makes the key file if it vanishes before it is opened",
       Open,
-      `${MAKE("/q/sem")} = EEXIST
-      ${OPEN("/q/sem")} = ENOENT
-      ${MADE}`,
+      script(`${MAKE("/q/sem")} = EEXIST`, `${OPEN("/q/sem")} = ENOENT`, MADE),
     ],
     [
       "takes back what it made if its key file is deleted by then",
       Open,
-      `${script(...MADE.split("\n").slice(0, 5))}
-      statx(3) = { inode 2, links 0 }
-      ${LEAVE}
-      semctl(7, 0, IPC_RMID) = 0
-      close(3) = 0
-      ${MADE}`,
+      script(
+        ...[first(6), GONE, "semctl(7, 0, IPC_RMID) = 0", UNSHARE(3), "close(3) = 0", MADE],
+      ),
     ],
     [
       "takes back what it made if the key file that it found is deleted by then",
       Open,
-      `${MISSING} = 7
-      semctl(7, 0, SETVAL, 1) = 0
-      ${KEEP_FILE} = 0
-      statx(3) = { inode 2, links 0 }
-      ${LEAVE}
-      semctl(7, 0, IPC_RMID) = 0
-      close(3) = 0
-      ${MADE}`,
+      script(
+        ...[`${MISSING} = 7`, "semctl(7, 0, SETVAL, 1) = 0", GONE, "semctl(7, 0, IPC_RMID) = 0"],
+        MADE_ANEW,
+      ),
     ],
     [
-      "takes back what it made if the key file that it found is being deleted",
+      "waits for who is deleting the key file, and makes another one",
       Open,
-      `${MISSING} = 7
-      semctl(7, 0, SETVAL, 1) = 0
-      ${KEEP_FILE} = EAGAIN
-      semctl(7, 0, IPC_RMID) = 0
-      close(3) = 0
-      ${MADE}`,
+      script(FILE, `${SHARE(3)} = EAGAIN`, "pause(1 ms)", SHARED, GONE, MADE_ANEW),
     ],
     [
-      "takes away the mark of somebody who was killed before he deleted the key file",
+      "waits for nobody who has the key file alone for longer than it takes to delete it",
       Open,
-      `${OPEN_LOCK.replace("cuid 1000", "cuid 1000, mode 0610")}
-      ${COMPLETE}`,
+      script(
+        ...[FILE, ...Array(50).fill(`${SHARE(3)} = EAGAIN\npause(1 ms)`)],
+        ...[`${SHARE(3)} = EAGAIN`, ...OPENED.split("\n").slice(4)],
+      ),
     ],
     [
-      "leaves the mark to somebody who is deleting the key file",
+      "removes what a process left that was killed while it removed the semaphore",
       Open,
-      `${OPEN_LOCK.replace("cuid 1000", "cuid 1000, mode 0610")}
-      ${KEEP_FILE} = EAGAIN`,
+      MADE.replace(
+        fake.NO_RETIRED,
+        script(
+          ...[`${OPEN(RETIRED)} = 5`, "statx(5) = { inode 6 }", "flock(5, LOCK_EX|LOCK_NB) = 0"],
+          ...["semget(0x51000006, 1, 0) = 21", "semctl(21, 0, IPC_RMID) = 0", CURRENT(RETIRED, 6)],
+          ...[`unlink("${RETIRED}") = 0`, UNSHARE(5), "close(5) = 0"],
+        ),
+      ),
+    ],
+    [
+      "leaves it to a process that is about to remove it",
+      Open,
+      MADE.replace(
+        fake.NO_RETIRED,
+        script(
+          ...[`${OPEN(RETIRED)} = 5`, "statx(5) = { inode 6 }"],
+          ...["flock(5, LOCK_EX|LOCK_NB) = EAGAIN", UNSHARE(5)],
+        ),
+      ),
     ],
     [
       "starts again if it is removed before it is looked at",
       Open,
-      `${OPEN_LOCK.replace(/\{ uid 1000, cuid.*/, "EIDRM")}
-      statx(3) = { inode 2, links 0 }
-      close(3) = 0
-      ${MADE}`,
+      script(FOUND, "semget(0x51000002, 1, 0600) = 7", "semctl(7, 0, IPC_STAT) = EIDRM", MADE_ANEW),
     ],
     [
       "starts again if it is removed before its value is set",
       Create,
-      `${OPEN_LOCK}
-      semctl(7, 0, SETVAL, 1) = EIDRM
-      statx(3) = { inode 2, links 0 }
-      close(3) = 0
-      ${MADE}`,
+      script(OPENED.replace(NOTE_USE, "semctl(7, 0, SETVAL, 1) = EIDRM"), MADE_ANEW),
     ],
     [
       "opens the file again after EINTR",
       Open,
-      OPEN_LOCK.replace(OPEN("/q/sem"), `${OPEN("/q/sem")} = EINTR\n$&`),
+      OPENED.replace(OPEN("/q/sem"), `${OPEN("/q/sem")} = EINTR\n$&`),
     ],
+    ["says again after EINTR that it is in use", Open, OPENED.replace(SHARE(3), "$& = EINTR\n$&")],
     [
-      "says again after EINTR that it is in use",
+      "needs no permission to read the key file, which cannot be locked then",
       Open,
-      `${OPEN_LOCK}\n${JOIN.replace(/0$/, "EINTR")}`,
-    ],
-    [
-      "needs no permission to read the key file",
-      Open,
-      OPEN_LOCK.replace(
+      OPENED.replace(
         OPEN("/q/sem"),
         `${OPEN("/q/sem")} = EACCES\nopen("/q/sem", O_PATH|O_NOFOLLOW|O_CLOEXEC)`,
-      ),
+      ).replace(SHARED, `${SHARE(3)} = EBADF`).replace(/0$/, "EBADF"),
     ],
   ];
   for (const [name, mode, steps] of cases) {
     test(name, () => {
       const { ffi, backend } = setUp();
-      // A file that cannot be read cannot be locked either.
-      const join = steps.includes("O_PATH") ? JOIN.replace(/0$/, "EBADF") : JOIN;
-      ffi.play(`${steps}\n${join}`, () => backend.semaphores.open("/q/sem", 1, mode));
+      ffi.play(steps, () => backend.semaphores.open("/q/sem", 1, mode));
     });
   }
 
@@ -155,18 +148,16 @@ describe("opening a semaphore", () => {
       lock.close();
     });
     const again = backend.semaphores.lock("/q/sem");
-    const fewer = script(...OPEN_AGAIN.split("\n").slice(0, -1), `${DOWN(0)} = 0`);
+    const fewer = script(SEM_CURRENT, "semget(0x51000002, 1, 0600) = 7", `${DOWN(0)} = 0`);
     ffi.play(fewer, () => again.acquire(0));
   });
 
   test("leaves no key file behind if the system has no more semaphores", () => {
     const { ffi, backend } = setUp();
     const steps = `
-      ${script(...MADE.split("\n").slice(0, 2))}
-      semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0610) = ENOSPC
-      ${LINKED}
-      unlink("/q/sem") = 0
-      close(3) = 0`;
+      ${first(4)}
+      semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0600) = ENOSPC
+      ${DELETED}`;
     const open = () => ffi.play(steps, () => backend.semaphores.open("/q/sem", 1, Open));
     assertFails(open, "OutOfResources", "semget", 28);
   });
@@ -174,12 +165,10 @@ describe("opening a semaphore", () => {
   test("removes a new one whose value cannot be set", () => {
     const { ffi, backend } = setUp();
     const steps = `
-      ${script(...MADE.split("\n").slice(0, 3))}
+      ${first(5)}
       semctl(7, 0, SETVAL, 40000) = ERANGE
       semctl(7, 0, IPC_RMID) = 0
-      ${LINKED}
-      unlink("/q/sem") = 0
-      close(3) = 0`;
+      ${DELETED}`;
     const open = () => ffi.play(steps, () => backend.semaphores.open("/q/sem", 40000, Open));
     assertFails(open, "OutOfResources", "semctl", 34);
   });

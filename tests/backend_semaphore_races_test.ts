@@ -5,8 +5,12 @@ import * as fake from "./fixtures/fake_system.ts";
 import { assertFails, created, script, setUp } from "./fixtures/fake_system.ts";
 
 const { Create, Open } = SystemSemaphoreMode;
-const { DOWN, HOLDER, JOIN, LEAVE, MARK, MARKED, OPEN_LOCK, OPEN_NEW_LOCK } = fake;
-const { OPEN_NEW_SEMAPHORE, REMOVE_MARKED, STATX, TRY_ALONE, TRY_DOWN, UNLOCK, UNMARKED } = fake;
+const { ALONE, CURRENT, DOWN, FOLDER, HOLDER, MARKED, OPEN, OPEN_LOCK, OPEN_NEW_SEMAPHORE } = fake;
+const { OPEN_SEMAPHORE, REMOVE_LAST, SAME, SEM_CURRENT, SET_MARK, TRY_DOWN, UNLOCK, UNSHARE } =
+  fake;
+
+/** It is made by a process that is attached to its segment; its made-up name is that of the segment too. */
+const OPEN_NEW_LOCK = fake.NEW_LOCK(fake.LOOK("attached 1"), SEM_CURRENT);
 
 function setUpLocked() {
   const setup = setUp();
@@ -100,8 +104,7 @@ describe("a lock whose errno is not that of semop, but of what the runtime calle
 describe("a semaphore in use", () => {
   function opened() {
     const { ffi, backend } = setUp();
-    const steps = script(OPEN_LOCK, JOIN);
-    const semaphore = ffi.play(steps, () => backend.semaphores.open("/q/sem", 4, Open));
+    const semaphore = ffi.play(OPEN_SEMAPHORE(), () => backend.semaphores.open("/q/sem", 4, Open));
     return { ffi, semaphore };
   }
 
@@ -109,9 +112,9 @@ describe("a semaphore in use", () => {
     const { ffi, semaphore } = opened();
     const steps = `
       semtimedop(7, [2 SEM_UNDO], 1000 ms) = EIDRM
+      ${UNSHARE(3)}
       close(3) = 0
       ${OPEN_NEW_SEMAPHORE(4)}
-      ${JOIN}
       semtimedop(7, [2 SEM_UNDO], 1000 ms) = 0`;
     ffi.play(steps, () => semaphore.release(2));
   });
@@ -127,84 +130,85 @@ describe("a semaphore in use", () => {
 });
 
 describe("of those who use a semaphore the last removes it once an owner has left", () => {
-  const owner: [SystemSemaphoreMode, string] = [
-    Create,
-    `${OPEN_LOCK}\nsemctl(7, 0, SETVAL, 1) = 0`,
-  ];
-  const GONE = UNMARKED.replace(/\{.*/, "EINVAL");
-  const other: [SystemSemaphoreMode, string] = [Open, OPEN_LOCK];
-  const REMOVE_GONE = (...file: string[]) =>
-    script(
-      ...[GONE, `${TRY_ALONE} = 0`, `${fake.TOUCH} = EINVAL`, GONE],
-      ...file,
-      "semctl(7, 0, IPC_RMID) = EINVAL",
-    );
-  const cases: [name: string, who: typeof owner, script: string][] = [
+  const owner = [Create, OPEN_SEMAPHORE("semctl(7, 0, SETVAL, 1) = 0")] as const;
+  const other = [Open, OPEN_SEMAPHORE()] as const;
+  const CLOSE = script(UNSHARE(3), "close(3) = 0");
+  const LAST = `${ALONE(3)} = 0`;
+  const NOT_LAST = `${ALONE(3)} = EAGAIN`;
+  const MARK_IT = script(FOLDER, NOT_LAST, SET_MARK());
+  const FIND_MARK = script(FOLDER, UNSHARE(3), MARKED());
+  const cases: [name: string, who: readonly [SystemSemaphoreMode, string], steps: string][] = [
     [
       // The mark first: whoever finds nobody else there afterwards must find the mark.
-      "an owner marks it, with the same user and group, and then sees that others are there",
+      "an owner marks it, and then sees that others are there",
       owner,
-      `${MARK}\n${TRY_ALONE} = EAGAIN`,
+      script(MARK_IT, NOT_LAST, CLOSE),
     ],
     [
-      "an owner does not mark what another owner has marked",
+      "an owner removes it if the others have left before they could see the mark",
       owner,
-      `${MARKED}\n${TRY_ALONE} = EAGAIN`,
+      script(MARK_IT, LAST, REMOVE_LAST),
     ],
     [
-      "an owner that is the last removes it, whether marked before or not",
+      "an owner that cannot mark it leaves it",
       owner,
-      `${MARKED}\n${TRY_ALONE} = 0\n${REMOVE_MARKED}`,
+      script(MARK_IT.replace(/(symlink.*) = 0\n.*/, "$1 = ENOSPC"), NOT_LAST, CLOSE),
     ],
+    ["an owner that is the last removes it", owner, script(FOLDER, LAST, REMOVE_LAST)],
     [
       "an owner whose semaphore was removed meanwhile deletes its key file",
       owner,
-      REMOVE_GONE("semget(0x51000002, 0, 0) = ENOENT", fake.LINKED, `unlink("/q/sem") = 0`),
+      script(
+        FOLDER,
+        LAST,
+        REMOVE_LAST.replace(SAME(), SAME("ENOENT")).replace(/(RMID\)) = 0/, "$1 = EINVAL"),
+      ),
     ],
     [
       "an owner leaves the key file if somebody has made another semaphore with it",
       owner,
-      REMOVE_GONE("semget(0x51000002, 0, 0) = 8"),
+      script(FOLDER, LAST, fake.CLEAR_MARK, `${OPEN("/q/sem")} = ENOENT`, SAME(8), CLOSE),
     ],
     [
-      "who is not the last leaves a marked one",
-      other,
-      `${LEAVE}\n${MARKED}\n${TRY_ALONE} = EAGAIN`,
+      "an owner leaves the key file while others rely on that of the segment with its name",
+      owner,
+      script(
+        ...[FOLDER, LAST, fake.CLEAR_MARK, `${OPEN("/q/sem")} = 5`, "statx(5) = { inode 6 }"],
+        ...[`${ALONE(5)} = EAGAIN`, UNSHARE(5), SAME(), "semctl(7, 0, IPC_RMID) = 0", CLOSE],
+      ),
     ],
-    [
-      "who is the last removes a marked one",
-      other,
-      `${LEAVE}\n${MARKED}\n${TRY_ALONE} = 0\n${REMOVE_MARKED}`,
-    ],
+    ["who is not the last leaves a marked one", other, script(FIND_MARK, NOT_LAST, CLOSE)],
+    ["who is the last removes a marked one", other, script(FIND_MARK, LAST, REMOVE_LAST)],
     [
       "who is the last leaves the key file to a new semaphore of the key",
       other,
-      `${LEAVE}\n${MARKED}\n${TRY_ALONE} = 0
-      ${
-        REMOVE_MARKED.replace("links 1", "links 0").replace(
-          /unlink.* = 0\n/,
-          `${STATX("/q/sem")} = { inode 3 }\n`,
-        )
-      }`,
+      script(
+        ...[FIND_MARK, LAST, fake.CLEAR_MARK, `${OPEN("/q/sem")} = ENOENT`, SAME()],
+        ...[CURRENT("/q/sem", 3), "semctl(7, 0, IPC_RMID) = 0", CLOSE],
+      ),
     ],
     [
       // LOCK_EX would keep somebody who opens it at that moment from LOCK_SH.
       "who is the last leaves an unmarked one to its owner: real Qt, or one that was killed",
       other,
-      `${LEAVE}\n${UNMARKED}`,
+      fake.CLOSE_SEMAPHORE,
     ],
     [
-      "who is the last leaves one that was removed meanwhile",
+      "who is the last leaves one with the mark of an earlier semaphore of the key",
       other,
-      `${LEAVE}\n${GONE}`,
+      script(FIND_MARK.replace("id 7", "id 5"), "close(3) = 0"),
+    ],
+    [
+      "who is the last leaves one with another user's mark",
+      other,
+      script(FIND_MARK.replace(/1000 \}\n.*/, "1001 }"), "close(3) = 0"),
     ],
   ];
-  for (const [name, [mode, opening], script] of cases) {
+  for (const [name, [mode, opening], steps] of cases) {
     test(name, () => {
       const { ffi, backend } = setUp();
       const open = () => backend.semaphores.open("/q/sem", 1, mode);
-      const semaphore = ffi.play(`${opening}\n${JOIN}`, open);
-      const steps = script.includes("close") ? script : `${script}\nclose(3) = 0`;
+      const semaphore = ffi.play(opening, open);
       ffi.play(steps, () => semaphore.close());
     });
   }

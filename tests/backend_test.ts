@@ -37,8 +37,8 @@ for (const arch of ["x64", "arm64"]) {
           ${fake.STATUS("size 5000")}
           ${fake.OPEN_LOCK}
           ${fake.DOWN(10)} = 0
+          ${fake.SHARE(4)} = 0
           shmat(9, 0, ${flag}) = 0x7f0000000000
-          ${fake.STATUS("size 5000, attached 2")}
           ${fake.UNLOCK}`;
         const segment = ffi.play(steps, () => backend.segments.attach("/q/seg", mode, lock));
         assert.equal(segment.size, 5000);
@@ -52,15 +52,18 @@ for (const arch of ["x64", "arm64"]) {
         statx(4) = { inode 1, uid 1001 }
         shmget(0x51000001, 0, 0600) = 9
         ${fake.STATUS("size 100")}
-        ${fake.ATTACHED}`;
+        ${fake.ATTACHED_UNLOCKED}`;
       const segment = ffi.play(
         steps,
         () => backend.segments.attach("/q/seg", ReadWrite, null),
       );
       // Qt deletes the file, whoever made it and for whatever it is there.
       const last = `
+        ${fake.UNSHARE(4)}
         ${fake.STATUS("size 100, attached 0")}
-        shmctl(9, IPC_RMID) = 0`; // and the file is kept open for the next time
+        shmctl(9, IPC_RMID) = 0
+        ${fake.ALONE(4)} = 0
+        ${fake.UNSHARE(4)}`; // and the file is kept open for the next time
       ffi.play(last, () => segment.leave(false, true));
     });
 
@@ -87,32 +90,34 @@ for (const arch of ["x64", "arm64"]) {
 describe("a System V semaphore", () => {
   test("that is made gets its initial value, and is removed by its maker if nobody uses it", () => {
     const { ffi, backend } = setUp();
-    const steps = script(fake.OPEN_NEW_SEMAPHORE(5), fake.JOIN);
+    const steps = fake.OPEN_NEW_SEMAPHORE(5);
     const semaphore = ffi.play(steps, () => backend.semaphores.open("/q/sem", 5, Open));
     ffi.play("semtimedop(7, [3 SEM_UNDO], 1000 ms) = 0", () => semaphore.release(3));
-    const removal = script(fake.MARK, `${fake.TRY_ALONE} = 0`, fake.REMOVE_MARKED);
+    const removal = script(fake.FOLDER, `${fake.ALONE(3)} = 0`, fake.REMOVE_LAST);
     ffi.play(removal, () => semaphore.close());
   });
 
   test("that exists keeps its value in Open mode, and stays when it is let go", () => {
     const { ffi, backend } = setUp();
-    const steps = script(fake.OPEN_LOCK, fake.JOIN);
+    const steps = fake.OPEN_SEMAPHORE();
     const semaphore = ffi.play(steps, () => backend.semaphores.open("/q/sem", 5, Open));
-    const leaving = script(fake.LEAVE, fake.UNMARKED, "close(3) = 0");
-    ffi.play(leaving, () => semaphore.close());
+    ffi.play(fake.CLOSE_SEMAPHORE, () => semaphore.close());
   });
 
   test("that exists is set in Create mode, and then removed only if nobody uses it", () => {
     const { ffi, backend } = setUp();
-    const steps = script(fake.OPEN_LOCK, "semctl(7, 0, SETVAL, 5) = 0", fake.JOIN);
+    const steps = fake.OPEN_SEMAPHORE("semctl(7, 0, SETVAL, 5) = 0");
     const semaphore = ffi.play(steps, () => backend.semaphores.open("/q/sem", 5, Create));
-    const leaving = script(fake.MARK, `${fake.TRY_ALONE} = EAGAIN`, "close(3) = 0");
+    const used = `${fake.ALONE(3)} = EAGAIN`;
+    const leaving = script(
+      ...[fake.FOLDER, used, fake.SET_MARK(), used, fake.UNSHARE(3), "close(3) = 0"],
+    );
     ffi.play(leaving, () => semaphore.close());
   });
 
   test("is taken in slices for as long as it takes", () => {
     const { ffi, backend } = setUp();
-    const steps = script(fake.OPEN_LOCK, fake.JOIN);
+    const steps = fake.OPEN_SEMAPHORE();
     const semaphore = ffi.play(steps, () => backend.semaphores.open("/q/sem", 5, Open));
     const slice = "semtimedop(7, [-1 SEM_UNDO], 1000 ms)";
     const waiting = `
@@ -125,7 +130,7 @@ describe("a System V semaphore", () => {
 
   test("is taken in slices until the timeout is over", () => {
     const { ffi, backend } = setUp();
-    const steps = script(fake.OPEN_LOCK, fake.JOIN);
+    const steps = fake.OPEN_SEMAPHORE();
     const semaphore = ffi.play(steps, () => backend.semaphores.open("/q/sem", 5, Open));
     const waiting = `
       semop(7, [-1 SEM_UNDO|IPC_NOWAIT]) = EAGAIN

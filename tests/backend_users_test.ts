@@ -5,8 +5,13 @@ import * as fake from "./fixtures/fake_system.ts";
 import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
 
 const { ReadWrite } = AccessMode;
-const { ATTACHED, DOWN, FIND, FOUND, MAKE, OPEN, OPEN_LOCK, OPEN_NEW_LOCK, REMOVE_LOCK } = fake;
-const { STATUS, STATX, UNLOCK } = fake;
+const { ATTACHED, DOWN, FIND, FOUND, MAKE, NOT_THERE, OPEN, OPEN_LOCK, REMOVE_ONLY_LOCK } = fake;
+const { SHARE, STATUS, STATX, UNLOCK, UNSHARE } = fake;
+/** The lock is made beside a key file of another user, which leads to no segment. */
+const OPEN_NEW_LOCK = fake.NEW_LOCK(
+  `${STATX("/q/seg")} = { inode 1 }`,
+  "shmget(0x51000001, 0, 0) = ENOENT",
+);
 
 const DENIED = "PermissionDenied";
 const ALL = 0o666;
@@ -63,7 +68,8 @@ describe("another user's key file", () => {
       ...[`${STATX("/q/seg")} = { inode 1, uid 1001 }`, "shmget(0x51000001, 0, 0600) = ENOENT"],
       ...[OPEN_NEW_LOCK, `${MAKE("/q/seg")} = EEXIST`, THEIRS("/q/seg", 4)],
       ...[`${STATX("/q/seg")} = { inode 1, uid 1001 }`, "shmget(0x51000001, 0, 0) = ENOENT"],
-      REMOVE_LOCK,
+      // Nobody knows whether others rely on that file, so the key file of the lock stays.
+      ...[THEIRS("/q/seg", 4), REMOVE_ONLY_LOCK],
     );
     assertFails(() => create(steps), DENIED, undefined, undefined, text);
   });
@@ -83,11 +89,14 @@ describe("another user's key file", () => {
 describe("another user's semaphore", () => {
   const text = /the semaphore belongs to eve \(uid 1001\), another user/;
   const THEIRS = OPEN_LOCK.split("\n").slice(0, -1).join("\n");
+  /** Its key file is this user's; a semaphore's is shared first. */
+  const SHARED = (steps: string) =>
+    steps.replace(/(.*)(semget)/, `${SHARE(3)} = 0\n${fake.SEM_CURRENT}\n$2`) + `\n${UNSHARE(3)}`;
   const OF = (users: string) => script(THEIRS, `semctl(7, 0, IPC_STAT) = { ${users} }`, EVE);
 
   for (const users of ["uid 1001, cuid 1001", "uid 1001, cuid 1000", "uid 1000, cuid 1001"]) {
     test(`is refused (${users}): either may change it`, () => {
-      const open = () => openSemaphore(OF(users));
+      const open = () => openSemaphore(SHARED(OF(users)));
       const advice = /the semaphore belongs to eve .*; use a key or a TMPDIR of your own$/;
       assertFails(open, DENIED, "semget", undefined, advice);
     });
@@ -101,14 +110,14 @@ describe("another user's semaphore", () => {
 
   test("is refused, with the user's name, also if it cannot be looked at", () => {
     const steps = script(THEIRS.replace(/= 7$/, "= EACCES"), EVE);
-    const open = () => openSemaphore(steps, setUpTables(1001));
+    const open = () => openSemaphore(SHARED(steps), setUpTables(1001));
     assertFails(open, DENIED, "semget", 13, text);
   });
 
   test("is refused as nobody's if the system does not say whose it is", () => {
     const setup = setUp();
     setup.ffi.files.clear();
-    const open = () => openSemaphore(THEIRS.replace(/= 7$/, "= EACCES"), setup);
+    const open = () => openSemaphore(SHARED(THEIRS.replace(/= 7$/, "= EACCES")), setup);
     assertFails(open, DENIED, "semget", 13, /the semaphore belongs to another user;/);
   });
 });
@@ -149,7 +158,8 @@ describe("a symbolic link as a key file", () => {
     const none = script(`${STATX("/q/seg")} = { inode 1 }`, "shmget(0x51000001, 0, 0) = ENOENT");
     const steps = script(
       ...[none.replace(", 0)", ", 0600)"), OPEN_NEW_LOCK],
-      ...[`${MAKE("/q/seg")} = EEXIST`, `${OPEN("/q/seg")} = ELOOP`, none, REMOVE_LOCK],
+      ...[`${MAKE("/q/seg")} = EEXIST`, `${OPEN("/q/seg")} = ELOOP`, none],
+      ...[`${OPEN("/q/seg")} = ELOOP`, REMOVE_ONLY_LOCK],
     );
     assertFails(() => create(steps), DENIED, "open", 40, text);
   });
@@ -190,7 +200,7 @@ describe("a key file that may not be read", () => {
       statx(4) = { inode 1, uid 1001 }
       shmget(0x51000001, 0, 0600) = 9
       ${STATUS("size 100")}
-      ${ATTACHED}`;
+      ${fake.ATTACHED_UNLOCKED.replace("0", "EBADF")}`;
     ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, null));
   });
 
@@ -202,19 +212,33 @@ describe("a key file that may not be read", () => {
 });
 
 describe("permissions to share", () => {
-  test("accept another user's key files, lock and segment, and keep no file open", () => {
+  const FIND_LOCK = OPEN_LOCK.replace("0640", "0666").replace("uid 1000", "uid 1001")
+    .split("\n").slice(0, -1).join("\n");
+
+  function attachedToTheirs() {
     const { ffi, backend, lock } = setUp("x64", undefined, ALL);
-    const steps = script(
-      FOUND.replace("uid 1000", "uid 1001"),
-      OPEN_LOCK.replace("0640", "0644").replace("uid 1000", "uid 1001").split("\n").slice(0, -1)
-        .join("\n"),
-      `${DOWN(10)} = 0`,
-      ATTACHED.replace("attached 2", "attached 2, uid 1001, cuid 1001, mode 0666"),
-      UNLOCK,
+    const found = FOUND.replace("uid 1000", "uid 1001").replace(
+      "size 100",
+      "size 100, uid 1001, cuid 1001",
     );
+    const steps = script(found, FIND_LOCK, `${DOWN(10)} = 0`, ATTACHED, UNLOCK);
     const { segments } = backend;
-    const segment = ffi.play(steps, () => segments.attach("/q/seg", ReadWrite, lock, ALL));
-    const leaving = script(STATUS("attached 1"), "close(3) = 0", "close(4) = 0");
+    return { ffi, segment: ffi.play(steps, () => segments.attach("/q/seg", ReadWrite, lock, ALL)) };
+  }
+
+  test("accept another user's key files, lock and segment, and keep no file open", () => {
+    const { ffi, segment } = attachedToTheirs();
+    const leaving = script(UNSHARE(4), STATUS("attached 1"), "close(3) = 0", "close(4) = 0");
+    ffi.play(leaving, () => segment.leave(false, true));
+  });
+
+  test("leave another user's lock where this user may remove the segment", () => {
+    const { ffi, segment } = attachedToTheirs();
+    const leaving = script(
+      ...[UNSHARE(4), STATUS("attached 0"), `${fake.TRY_DOWN} = 0`, STATUS("attached 0")],
+      ...["shmctl(9, IPC_RMID) = 0", fake.REMOVE_FILE, `${fake.ALONE(3)} = 0`, fake.SAME()],
+      ...["semctl(7, 0, IPC_STAT) = { uid 1001, cuid 1001 }", UNLOCK, UNSHARE(3), "close(3) = 0"],
+    );
     ffi.play(leaving, () => segment.leave(false, true));
   });
 
