@@ -92,10 +92,12 @@ export class PosixInspection implements Inspection {
     });
     if (found.length === 0) return [];
     // Each tmpfs, as that of another container, has the same inode numbers.
-    const locked = readSharedLocks(this.#libc, found[0]!.status.device);
+    const locked = readSharedLocks(this.#libc);
     const { users, areAllSeen } = this.#users(found);
     return found.map((entry) => {
-      const pids = [...locked.get(entry.status.inode) ?? [], ...users.get(entry.path) ?? []];
+      const { inode, device } = entry.status;
+      const locks = (locked.get(inode) ?? []).filter((lock) => lock.device === device);
+      const pids = [...locks.map(({ pid }) => pid), ...users.get(entry.path) ?? []];
       const isRelied = pids.length === 0 && entry.status.uid === user &&
         PosixFile.isUsed(this.#libc, entry.path);
       return { ...entry, users: [...new Set(pids)].sort((a, b) => a - b), isRelied, areAllSeen };

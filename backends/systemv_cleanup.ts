@@ -7,7 +7,7 @@ import { KeyFile, keyFilePath, lockPath, segmentPath } from "./systemv_key_file.
 import { removeRetired } from "./systemv_retired.ts";
 import { SystemVSegments } from "./systemv_segment.ts";
 import { SystemVSemaphores } from "./systemv_semaphore.ts";
-import { isMarkPath, isOfFile, readTable, semaphoreState } from "./systemv_tables.ts";
+import { holderOf, isMarkPath, isOfFile, readTable, semaphoreState } from "./systemv_tables.ts";
 import { PRIVATE } from "./types.ts";
 
 const CAME_INTO_USE = "came into use meanwhile";
@@ -158,7 +158,9 @@ export class SystemVCleanup {
 
   #isUnused(id: number): boolean {
     const state = semaphoreState(this.#libc, id);
-    return state?.waiting === 0 && state.last?.alive === false;
+    const row = readTable(this.#libc, "sem").find(({ semid }) => semid === id);
+    if (state === null || row === undefined) return false;
+    return state.waiting === 0 && holderOf(this.#libc, row, state.last)?.alive === false;
   }
 
   /** Calls `action` under the lock of a key, which is removed if there is no segment then. */

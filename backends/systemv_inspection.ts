@@ -7,22 +7,24 @@ import type {
   SemaphoreInfo,
   UserInfo,
 } from "./inventory.ts";
+import { Failure } from "./errno.ts";
 import { cString, type Libc } from "./libc.ts";
+import { shellWord } from "./shell_word.ts";
+import { type AttachedProcess, processesAttachedTo } from "./systemv_attached.ts";
 import { SystemVCleanup } from "./systemv_cleanup.ts";
-import { KeyFile, keyFilePath } from "./systemv_key_file.ts";
+import { KeyFile, keyFilePath, lockPath } from "./systemv_key_file.ts";
 import {
   holderOf,
   isMarkPath,
-  isOfFile,
   isQtKey,
   type KeyFileEntry,
-  processesAttachedTo,
   processOf,
   readKeyFiles,
   readSharedLocks,
   readTable,
   type Row,
   semaphoreState,
+  type SharedLock,
 } from "./systemv_tables.ts";
 
 /** A file this old that leads to nothing is not of a process which is just about to use it. */
@@ -39,6 +41,7 @@ interface Verdict {
 
 const UNSEEN =
   "in use by a process that cannot be seen from here, as of another container, which relies on its key file";
+const OTHERS = "another user's, so who uses it is not known";
 
 const stale = (reason: string): Verdict => ({ stale: true, reason });
 const keep = (reason: string): Verdict => ({ stale: false, reason });
@@ -64,6 +67,14 @@ export class SystemVInspection implements Inspection {
   }
 }
 
+/** A segment of this user's that is in use, whose key file the folder does not have. */
+interface Unnamed {
+  readonly row: Row;
+  readonly processes: readonly AttachedProcess[];
+}
+
+type Files<Key> = ReadonlyMap<Key, readonly KeyFileEntry[]>;
+
 /** One look at what there is. */
 class Look {
   readonly #libc: Libc;
@@ -75,55 +86,60 @@ class Look {
   // In this order: what is made meanwhile is missing in a table, and then its file is new.
   readonly #segments: readonly Row[];
   readonly #semaphores: ReadonlyMap<number, Row>;
-  readonly #users: ReadonlyMap<number, readonly number[]>;
+  readonly #sharedLocks: ReadonlyMap<number, readonly SharedLock[]>;
   readonly #files: readonly KeyFileEntry[];
-  readonly #segmentFiles: ReadonlyMap<number, KeyFileEntry>;
-  readonly #semaphoreFiles: ReadonlyMap<number, KeyFileEntry>;
-  /** The key files of locks and semaphores by the hash of the key. */
-  readonly #lockFiles: ReadonlyMap<string, KeyFileEntry>;
+  /** By the System V key; other users may have made files that lead to the same. */
+  readonly #segmentFiles: Files<number>;
+  readonly #semaphoreFiles: Files<number>;
+  /** By the hash of the user's key. */
+  readonly #lockFiles: Files<string>;
+  readonly #namedFiles: Files<string>;
+  /** What keys of other project ids have in common with the keys that there are. */
+  readonly #segmentNumbers: ReadonlySet<number>;
+  readonly #semaphoreNumbers: ReadonlySet<number>;
   /** The System V keys of the usual folder, if that is not the one to look at. */
   readonly #foreignKeys: ReadonlySet<number>;
+  readonly #unnamed: ReadonlyMap<number, Unnamed>;
+  readonly #owners = new Map<number, UserInfo>();
+  readonly #relied = new Map<KeyFileEntry, boolean>();
 
   constructor(libc: Libc, folder: string, allUsers: boolean) {
     this.#libc = libc;
     this.#folder = folder;
     const user = libc.c.geteuid();
     this.#user = user;
-    const isWanted = (uid: number) => allUsers || uid === user;
-    this.#segments = readTable(libc, "shm").filter((row) => isWanted(row["uid"]!));
-    this.#semaphores = new Map(
-      readTable(libc, "sem").filter((row) => isWanted(row["uid"]!))
-        .map((row) => [row["key"]!, row]),
-    );
-    this.#users = readSharedLocks(libc);
+    this.#isWanted = (uid) => allUsers || uid === user;
+    this.#segments = readTable(libc, "shm");
+    this.#semaphores = new Map(readTable(libc, "sem").map((row) => [row["key"]!, row]));
+    this.#sharedLocks = readSharedLocks(libc);
     this.#files = readKeyFiles(libc, folder);
-    this.#isWanted = isWanted;
-    const usual = libc.realpath(USUAL_FOLDER);
-    const isElsewhere = typeof usual === "string" && usual !== folder;
-    const foreign = isElsewhere ? readKeyFiles(libc, usual) : [];
-    this.#foreignKeys = new Set(foreign.map(({ key }) => key));
+    this.#foreignKeys = this.#keysOfUsualFolder();
     const ofSemaphores = this.#files.filter(({ kind }) => kind === "systemsem");
-    const others = this.#files.filter(({ kind }) => kind === "sharedmemory" || kind === "creating");
-    this.#segmentFiles = new Map(others.map((file) => [file.key, file]));
-    this.#semaphoreFiles = new Map(ofSemaphores.map((file) => [file.key, file]));
-    this.#lockFiles = new Map(ofSemaphores.map((file) => [file.hash, file]));
+    const named = this.#files.filter(({ kind }) => kind === "sharedmemory");
+    const unfinished = this.#files.filter(({ kind }) => kind === "creating");
+    this.#segmentFiles = Map.groupBy([...named, ...unfinished], ({ key }) => key);
+    this.#semaphoreFiles = Map.groupBy(ofSemaphores, ({ key }) => key);
+    this.#lockFiles = Map.groupBy(ofSemaphores, ({ hash }) => hash);
+    this.#namedFiles = Map.groupBy(named, ({ hash }) => hash);
+    this.#segmentNumbers = new Set(this.#segments.map(({ key }) => numberOf(key!)));
+    this.#semaphoreNumbers = new Set([...this.#semaphores.keys()].map(numberOf));
+    this.#unnamed = this.#findUnnamed();
   }
 
   inventory(): Inventory {
     const segments = this.#segments.flatMap((row) => this.#segment(row) ?? []);
-    const withSegment = new Set(segments.map(({ keyFile }) => keyFile?.slice(-40)));
+    const withSegment = new Set(
+      this.#segments.map((row) => fileOf(row, this.#segmentFiles)?.hash),
+    );
     const isLock = (file: KeyFileEntry | undefined) =>
       file?.kind === "systemsem" && withSegment.has(file.hash);
-    const unnamed = segments.find((one) =>
-      one.isOwn && one.keyFile === null && one.attached > 0 && !this.#isOfOtherFolder(one)
-    );
     const retired = new Set(
       this.#files.flatMap(({ kind, key }) => kind === "removing" ? [key] : []),
     );
     const semaphores = [...this.#semaphores.values()].flatMap((row) => {
-      const file = this.#semaphoreFiles.get(row["key"]!);
+      const file = fileOf(row, this.#semaphoreFiles);
       const isOther = isLock(file) || file === undefined && retired.has(row["key"]!);
-      return isOther ? [] : this.#semaphore(row, file, unnamed) ?? [];
+      return isOther ? [] : this.#semaphore(row, file) ?? [];
     });
     const inUse = new Map(
       semaphores.flatMap(({ keyFile, id, stale }) => stale ? [] : [[keyFile?.slice(-40), id]]),
@@ -136,8 +152,32 @@ class Look {
     return { folder: this.#folder || "/", segments, semaphores, keyFiles };
   }
 
+  #keysOfUsualFolder(): ReadonlySet<number> {
+    const usual = this.#libc.realpath(USUAL_FOLDER);
+    if (typeof usual === "number" || usual === this.#folder) return new Set();
+    try {
+      return new Set(readKeyFiles(this.#libc, usual).map(({ key }) => key));
+    } catch (error) {
+      if (error instanceof Failure) return new Set(); // this user has nothing there
+      throw error;
+    }
+  }
+
+  #findUnnamed(): Map<number, Unnamed> {
+    const rows = this.#segments.filter((row) =>
+      row["uid"] === this.#user && row["nattch"]! > 0 && this.#isLost(row) &&
+      !this.#segmentFiles.has(row["key"]!)
+    );
+    const processes = processesAttachedTo(this.#libc, rows);
+    return new Map(rows.map((row) => {
+      const id = row["shmid"]!;
+      return [id, { row, processes: processes.get(id) ?? [] }];
+    }));
+  }
+
   #segment(row: Row): SegmentInfo | null {
-    const file = this.#segmentFiles.get(row["key"]!);
+    if (!this.#isWanted(row["uid"]!)) return null;
+    const file = fileOf(row, this.#segmentFiles);
     const isOwn = row["uid"] === this.#user;
     if (file === undefined && !(isOwn && this.#isLost(row))) return null;
     const unfinished = file?.kind === "creating";
@@ -156,29 +196,23 @@ class Look {
       creator: processOf(this.#libc, row["cpid"]!),
       last: processOf(this.#libc, row["lpid"]!),
       unfinished,
-      lock: file === undefined ? null : this.#lock(file.hash),
+      lock: file === undefined ? null : this.#lock(file),
     } as const;
     return { ...info, ...this.#judgeSegment(info, file) };
   }
 
   #judgeSegment(info: Omit<SegmentInfo, keyof Verdict>, file: KeyFileEntry | undefined): Verdict {
-    const { attached, creator, lock, unfinished } = info;
-    if (attached > 0 && file === undefined) {
-      const folder = this.#folder || "/";
-      return keep(
-        `in use, without a key file in ${folder}: it was deleted, or is in another TMPDIR`,
-      );
-    }
-    if (attached > 0) return keep("in use");
+    const { id, attached, creator, lock, unfinished } = info;
+    if (attached > 0) return keep(file === undefined ? this.#unnamedText(id) : "in use");
     const holder = lock?.holder;
     // That is what it takes to make it, attach to it or remove it.
     if (holder?.alive) return keep(`process ${holder.pid} holds its lock`);
-    const users = this.#usersOf(this.#lockFiles.get(file?.hash ?? ""));
+    const users = this.#usersOf(file && this.#lockFile(file));
     if (users.length > 0) {
       return keep(`its lock is also a semaphore of process ${users.join(", ")}`);
     }
     if (file !== undefined && !unfinished) return stale("nobody is attached");
-    const what = unfinished ? "not finished" : "no key file leads to it";
+    const what = unfinished ? "not finished" : `no key file in ${this.#folder || "/"} leads to it`;
     if (creator?.alive) return keep(`${what}, and process ${creator.pid}, which made it, lives`);
     if (creator === null && !(unfinished && this.#isSettled(file!))) {
       return keep(`${what}, and who made it is not known`);
@@ -186,8 +220,16 @@ class Look {
     return stale(`${what}, nobody is attached, and who made it has ended`);
   }
 
-  #lock(hash: string): LockInfo | null {
-    const file = this.#lockFiles.get(hash);
+  /** The key file of the lock of a segment, of which other users may have made others. */
+  #lockFile(segment: KeyFileEntry): KeyFileEntry | undefined {
+    const files = this.#lockFiles.get(segment.hash) ?? [];
+    const path = lockPath(segment.path);
+    return files.find((file) => file.path === path) ??
+      files.find(({ status }) => status.uid === segment.status.uid);
+  }
+
+  #lock(segment: KeyFileEntry): LockInfo | null {
+    const file = this.#lockFile(segment);
     const row = file && this.#semaphores.get(file.key);
     if (row === undefined) return null;
     const id = row["semid"]!;
@@ -198,11 +240,8 @@ class Look {
     return { id, keyFile: file!.path, value, holder, waiting };
   }
 
-  #semaphore(
-    row: Row,
-    file: KeyFileEntry | undefined,
-    unnamed: SegmentInfo | undefined,
-  ): SemaphoreInfo | null {
+  #semaphore(row: Row, file: KeyFileEntry | undefined): SemaphoreInfo | null {
+    if (!this.#isWanted(row["uid"]!)) return null;
     const isOwn = row["uid"] === this.#user;
     if (file === undefined && !(isOwn && row["nsems"] === 1 && this.#isLost(row))) return null;
     const id = row["semid"]!;
@@ -221,28 +260,32 @@ class Look {
       ...state,
       users: this.#usersOf(file),
     } as const;
-    return { ...info, ...this.#judgeSemaphore(info, file, unnamed) };
+    return { ...info, ...this.#judgeSemaphore(info, row, file) };
   }
 
   #judgeSemaphore(
     info: Omit<SemaphoreInfo, keyof Verdict>,
+    row: Row,
     file: KeyFileEntry | undefined,
-    unnamed: SegmentInfo | undefined,
   ): Verdict {
-    const { id, isOwn, last, users, waiting } = info;
+    const { id, isOwn, users, waiting } = info;
+    const last = holderOf(this.#libc, row, info.last);
     if (users.length > 0) return keep(`in use by process ${users.join(", ")}`);
-    if (!isOwn || waiting === null) return keep("another user's, so who uses it is not known");
+    if (!isOwn) return keep(OTHERS);
+    if (waiting === null) return keep("its mode does not let this user look who uses it");
     if (waiting > 0) return keep(`in use: ${waiting} waiting`);
     if (last === null) return keep("who used it last is not known");
     if (last.alive) return keep(`process ${last.pid}, which used it last, lives`);
     // Whoever is attached to a segment may have its lock open without a trace.
     if (file === undefined) {
-      return keep(`no key file leads to it; if nobody uses it, ipcrm -s ${id} removes it`);
+      return keep(`no key file in ${this.#folder || "/"} leads to it; if nobody uses it, ipcrm -s ${id} removes it`);
     }
+    const unnamed = [...this.#unnamed.values()].find((one) => this.#mayBeLock(one, row, file));
     if (unnamed !== undefined) {
+      const pids = unnamed.processes.map(({ pid }) => pid).join(", ") || "not known";
       return keep(
-        `may be the lock of segment ${unnamed.id}, which is in use though its key file was deleted; it is stale ` +
-          `once the processes that are attached have ended, and if nobody uses it ipcrm -s ${id} removes it`,
+        `may be the lock of segment ${unnamed.row["shmid"]}, which is in use (process ${pids}) without a key file ` +
+          `here; it is stale once its processes have ended, and if nobody uses it ipcrm -s ${id} removes it`,
       );
     }
     if (this.#isRelied(file)) return keep(UNSEEN);
@@ -251,8 +294,8 @@ class Look {
 
   #keyFile(file: KeyFileEntry, semaphore: number | undefined): KeyFileInfo | null {
     const isOther = file.kind === "removing" || isMarkPath(file.path);
-    const table = file.kind === "systemsem" ? this.#semaphores.values() : this.#segments;
-    if (!isOther && [...table].some(({ key }) => isOfFile(key!, file.key))) return null;
+    const numbers = file.kind === "systemsem" ? this.#semaphoreNumbers : this.#segmentNumbers;
+    if (!isOther && numbers.has(numberOf(file.key))) return null;
     return {
       kind: "key file",
       type: "systemv",
@@ -266,12 +309,13 @@ class Look {
   }
 
   #judgeKeyFile(file: KeyFileEntry, semaphore: number | undefined): Verdict {
-    const { kind, path } = file;
+    const { kind, path, status } = file;
+    if (status.uid !== this.#user) return keep(OTHERS);
+    if (!this.#isSettled(file)) return keep("made just now");
     if (isMarkPath(path)) return this.#judgeMark(file);
-    if (kind === "removing" && this.#isSettled(file) && !this.#isRelied(file)) {
+    if (kind === "removing" && !this.#isRelied(file)) {
       return stale("a process was killed while it removed a semaphore");
     }
-    if (!this.#isSettled(file)) return keep("made just now");
     const users = this.#usersOf(file);
     if (users.length > 0) return keep(`in use by process ${users.join(", ")}`);
     // Who uses that may be making a segment.
@@ -282,7 +326,6 @@ class Look {
 
   /** Of a note about an object, which its text names. */
   #judgeMark(file: KeyFileEntry): Verdict {
-    if (!this.#isSettled(file)) return keep("made just now");
     const text = this.#libc.readLink(file.path);
     const [, what, number] = /^(id|pid) (\d+)$/.exec(String(text)) ?? [];
     const isThere = what === "pid"
@@ -294,37 +337,63 @@ class Look {
   }
 
   /** Whether a process relies on a key file of this user's, or on that of the segment whose lock it is, seen or not. */
-  #isRelied({ kind, hash, path, status }: KeyFileEntry): boolean {
-    const segment = kind === "systemsem" &&
-      this.#files.find((other) => other.kind === "sharedmemory" && other.hash === hash);
-    if (segment && this.#isRelied(segment)) return true;
+  #isRelied(file: KeyFileEntry): boolean {
+    let isRelied = this.#relied.get(file);
+    if (isRelied === undefined) {
+      const segments = file.kind === "systemsem" ? this.#namedFiles.get(file.hash) ?? [] : [];
+      isRelied = segments.some((segment) => this.#isRelied(segment)) || this.#isShared(file);
+      this.#relied.set(file, isRelied);
+    }
+    return isRelied;
+  }
+
+  #isShared({ path, status }: KeyFileEntry): boolean {
     if (status.uid !== this.#user) return false;
-    const file = KeyFile.open(this.#libc, keyFilePath(path));
-    if (file === null) return false;
-    const isSole = file.isSole();
-    file.close();
-    return !isSole;
+    try {
+      const file = KeyFile.open(this.#libc, keyFilePath(path));
+      if (file === null) return false;
+      const isSole = file.isSole();
+      file.close();
+      return !isSole;
+    } catch (error) {
+      if (error instanceof Failure) return true; // it is not known, so it may be
+      throw error;
+    }
   }
 
-  /**
-   * Whether the key file of a segment surely was in another folder: on another file system, or the environment of
-   * every process that is attached says so.
-   */
-  #isOfOtherFolder({ id, attached }: SegmentInfo): boolean {
-    const row = this.#segments.find(({ shmid }) => shmid === id)!;
+  /** Whether a semaphore may be the lock of a segment whose key file is not here. */
+  #mayBeLock({ row, processes }: Unnamed, semaphore: Row, file: KeyFileEntry): boolean {
+    // The lock of a segment with a chosen key file has the same key.
+    if (this.#semaphores.has(row["key"]!)) return false;
+    const known = processes.find(({ keyFile }) => keyFile !== null)?.keyFile;
+    if (known) return known.isDeleted && known.path.endsWith(file.hash);
+    // Every attach takes the lock.
+    if (semaphore["otime"]! < row["atime"]!) return false;
     const folder = this.#libc.pathStatus(cString(this.#folder || "/"), true);
-    if (typeof folder === "object" && folder.device !== (row["key"]! >>> 16 & 0xff)) return true;
-    const users = processesAttachedTo(this.#libc, id);
-    return users.length > 0 && users.reduce((sum, { count }) => sum + count, 0) >= attached &&
-      users.every(({ pid }) => this.#usesOtherFolder(pid));
+    if (typeof folder === "number") return true;
+    if (folder.device !== (row["key"]! >>> 16 & 0xff)) return false;
+    const seen = processes.reduce((sum, { count }) => sum + count, 0);
+    return seen < row["nattch"]! || processes.some((one) =>
+      one.folder === null ||
+      one.folder.status.inode === folder.inode && one.folder.status.device === folder.device
+    );
   }
 
-  #usesOtherFolder(pid: number): boolean {
-    const environment = this.#libc.readFile(`/proc/${pid}/environ`);
-    if (typeof environment === "number") return false;
-    const value = environment.split("\0").find((line) => line.startsWith("TMPDIR="))?.slice(7);
-    const folder = this.#libc.realpath(value || USUAL_FOLDER);
-    return typeof folder === "string" && folder !== (this.#folder || "/");
+  /** Of a segment that is in use: where its key file is, and what to do. */
+  #unnamedText(id: number): string {
+    const here = `in use, without a key file in ${this.#folder || "/"}`;
+    const { row, processes = [] } = this.#unnamed.get(id) ?? {};
+    if (row !== undefined && this.#semaphores.has(row["key"]!)) {
+      return `${here}: a program has chosen another file for it and its lock`;
+    }
+    for (const { pid, keyFile, folder } of processes) {
+      if (keyFile?.isDeleted) return `${here}: ${keyFile.path} was deleted`;
+      const place = keyFile?.path.replace(/\/[^/]*$/, "") ?? folder?.path;
+      if (place === undefined || place === this.#folder) continue;
+      const command = `TMPDIR=${shellWord(place || "/")} shared-memory list`;
+      return `${here}, as process ${pid} has another TMPDIR: ${command}`;
+    }
+    return `${here}: it was deleted, or is in another TMPDIR`;
   }
 
   /** Whether the key file may be gone. It may also be in another folder, or a native key's. */
@@ -337,10 +406,32 @@ class Look {
   }
 
   #usersOf(file: KeyFileEntry | undefined): readonly number[] {
-    return file === undefined ? [] : this.#users.get(file.status.inode) ?? [];
+    if (file === undefined) return [];
+    const { inode, device } = file.status;
+    const locks = this.#sharedLocks.get(inode) ?? [];
+    const own = locks.filter((lock) => lock.device === device);
+    // On some file systems the two devices differ: the file itself tells whether one of these is its lock.
+    const found = own.length === 0 && locks.length > 0 && this.#isRelied(file) ? locks : own;
+    return found.map(({ pid }) => pid);
   }
 
   #owner(uid: number): UserInfo {
-    return { uid, name: this.#libc.loginName(uid) };
+    let owner = this.#owners.get(uid);
+    if (owner === undefined) {
+      owner = { uid, name: this.#libc.loginName(uid) };
+      this.#owners.set(uid, owner);
+    }
+    return owner;
   }
+}
+
+/** The part of a System V key that keys of all project ids have of a file. */
+function numberOf(key: number): number {
+  return key & 0xffffff;
+}
+
+/** The file that leads to an object: its owner's, if there are several of the same number. */
+function fileOf(row: Row, files: Files<number>): KeyFileEntry | undefined {
+  const found = files.get(row["key"]!) ?? [];
+  return found.find(({ status }) => status.uid === row["uid"]) ?? found[0];
 }

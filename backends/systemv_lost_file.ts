@@ -11,7 +11,7 @@ export function lostLockFile(libc: Libc, lock: KeyPath): KeyFile | null {
   const segment = lock.isNative ? lock.path : segmentPath(lock.path);
   const status = KeyFile.statusAt(libc, { ...lock, path: segment });
   if (status === null) return null;
-  for (const pid of readSharedLocks(libc).get(status.inode) ?? []) {
+  for (const { pid } of readSharedLocks(libc).get(status.inode) ?? []) {
     const descriptors = libc.readFolder(`/proc/${pid}/fd`);
     if (typeof descriptors === "number") continue;
     for (const descriptor of descriptors) {

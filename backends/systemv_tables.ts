@@ -1,9 +1,9 @@
 import { GETNCNT, GETPID, GETVAL, GETZCNT } from "./constants.ts";
-import { EACCES, Failure, failure } from "./errno.ts";
+import { EACCES, EIDRM, EINVAL, Failure, failure } from "./errno.ts";
 import type { ProcessInfo } from "./inventory.ts";
-import type { FileStatus, Libc } from "./libc.ts";
+import { cString, type FileStatus, FOREIGN_ATTEMPTS, type Libc } from "./libc.ts";
 import { hasPidOfAnother } from "./systemv_last_user.ts";
-import { KeyFile, keyFilePath, keyOf } from "./systemv_key_file.ts";
+import { keyOf } from "./systemv_key_file.ts";
 
 /** A row of `/proc/sysvipc/shm` or `sem`: the number under each heading. */
 export type Row = Readonly<Record<string, number>>;
@@ -80,40 +80,47 @@ export function isMarkPath(path: string): boolean {
   return MARK.test(path.slice(path.lastIndexOf("/") + 1));
 }
 
-/** The key files of a folder. */
+/**
+ * The key files of a folder, whosever they are. What cannot be looked at, as a file that another user has mounted
+ * there, is none.
+ */
 export function readKeyFiles(libc: Libc, folder: string): KeyFileEntry[] {
   const names = libc.readFolder(folder || "/");
-  if (typeof names === "number") throw failure("opendir", names, {}, folder);
+  if (typeof names === "number") throw failure("open", names, {}, folder);
   const entries: KeyFileEntry[] = [];
   for (const name of names.sort()) {
     const isMark = MARK.test(name);
     const [, kind, hash] = (isMark ? MARK : NAME).exec(name) ?? [];
     if (hash === undefined) continue;
     const path = `${folder}/${name}`;
-    const status = KeyFile.statusAt(libc, keyFilePath(path));
-    if (status === null) continue; // deleted since
+    const status = libc.pathStatus(cString(path), false);
+    if (typeof status === "number") continue; // for instance, it was deleted since
     const key = isMark ? 0 : keyOf(status);
     entries.push({ path, kind: kind as KeyFileEntry["kind"], hash, key, status });
   }
   return entries;
 }
 
-/**
- * The processes that have an inode under `flock(LOCK_SH)`, by which this module says that something is in use.
- *
- * @param device of the file system, if inodes of no other count: its number as `FileStatus` has it, which need not be that
- * of `/proc/locks` on Btrfs and overlays
- */
-export function readSharedLocks(libc: Libc, device?: number): Map<number, number[]> {
-  const holders = new Map<number, number[]>();
+/** Somebody who has a file under `flock(LOCK_SH)`. */
+export interface SharedLock {
+  readonly pid: number;
+  /** The low byte of the file's device: on some file systems, as btrfs, another one than `stat` says. */
+  readonly device: number;
+}
+
+/** By inode, who has a file under `flock(LOCK_SH)`, which is how we say that a semaphore is in use. */
+export function readSharedLocks(libc: Libc): Map<number, SharedLock[]> {
+  const holders = new Map<number, SharedLock[]>();
   // 1: FLOCK  ADVISORY  READ 5571 fe:00:2179096 0 EOF
   const lock = /^\d+: FLOCK +\S+ +READ +(\d+) \w+:(\w+):(\d+) /gm;
   const text = libc.readFile("/proc/locks");
   if (typeof text === "number") return holders; // who removes it asks the file itself
   for (const [, pid, minor, inode] of text.matchAll(lock)) {
-    if (device !== undefined && (parseInt(minor!, 16) & 0xff) !== device) continue;
     const low = Number(BigInt.asUintN(32, BigInt(inode!))); // what FileStatus has of it
-    holders.set(low, [...holders.get(low) ?? [], Number(pid)]);
+    const holder = { pid: Number(pid), device: parseInt(minor!, 16) & 0xff };
+    const found = holders.get(low);
+    if (found === undefined) holders.set(low, [holder]);
+    else found.push(holder);
   }
   return holders;
 }
@@ -129,9 +136,13 @@ export interface SemaphoreState {
 export function semaphoreState(libc: Libc, id: number): SemaphoreState | null {
   let isGone = false;
   const get = (command: number) => {
-    const value = libc.c.semctl(id, 0, command, 0n);
-    if (value !== -1) return value;
-    isGone ||= libc.errno() !== EACCES;
+    for (let attempt = 0; attempt < FOREIGN_ATTEMPTS; attempt++) {
+      const value = libc.c.semctl(id, 0, command, 0n);
+      if (value !== -1) return value;
+      const errno = libc.errno();
+      isGone ||= errno === EINVAL || errno === EIDRM;
+      if (isGone || errno === EACCES) break;
+    }
     return null;
   };
   const [value, down, zero, last] = [get(GETVAL), get(GETNCNT), get(GETZCNT), get(GETPID)];
@@ -148,20 +159,7 @@ export function wasNeverUsed(libc: Libc, hasTimeOfUse: boolean): boolean {
   return !hasTimeOfUse || libc.seesAllProcesses();
 }
 
-/** The processes that have a segment attached, and how often, as far as this user may know. */
-export function processesAttachedTo(libc: Libc, id: number): { pid: number; count: number }[] {
-  const names = libc.readFolder("/proc");
-  if (typeof names === "number") return [];
-  // address permissions offset major:minor inode /SYSV51026c34
-  const mapping = new RegExp(`^\\S+ \\S+ \\S+ \\S+ ${id} +/SYSV[0-9a-f]{8}`, "gm");
-  return names.filter((name) => /^\d+$/.test(name)).flatMap((name) => {
-    const maps = libc.readFile(`/proc/${name}/maps`);
-    const count = typeof maps === "number" ? 0 : [...maps.matchAll(mapping)].length;
-    return count > 0 ? [{ pid: Number(name), count }] : [];
-  });
-}
-
-/** The process that holds a lock of value 0, given its row and its last user: not one that has got the pid of that. */
+/** The process that holds a lock of value 0, or used a semaphore last: not one that has got the pid of that. */
 export function holderOf(libc: Libc, row: Row, last: ProcessInfo | null): ProcessInfo | null {
   if (last?.alive !== true) return last;
   const time = Math.max(row["otime"]!, row["ctime"]!);
