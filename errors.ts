@@ -138,7 +138,7 @@ const CODES: Readonly<Record<ErrorReason, ErrorCode>> = {
   System: "UnknownError",
 };
 
-/** The error of `QSharedMemory` that a reason is. */
+/** @internal The error of `QSharedMemory` that a reason is. */
 export function codeOf(reason: ErrorReason): ErrorCode {
   return CODES[reason];
 }

@@ -27,8 +27,9 @@ export {
   SystemSemaphoreMode,
   UnsupportedError,
 } from "./errors.ts";
-export type { WaitOptions } from "./waiter.ts";
+export type { AbortSignalLike, WaitOptions } from "./waiter.ts";
 export {
+  type Bytes,
   type OpenOptions,
   type Parent,
   type ReadonlyUint8Array,

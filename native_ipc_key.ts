@@ -1,13 +1,15 @@
 import { createHash } from "node:crypto";
+import { CUSTOM_INSPECT, type InspectArguments, shown } from "./custom_inspect.ts";
 
-/** Qt's prefix of the key files of segments, and of the names of kernel objects. */
+/** @internal Qt's prefix of the key files of segments, and of the names of kernel objects. */
 export const SHARED_MEMORY_PREFIX = "qipc_sharedmemory_";
-/** The same of semaphores. */
+/** @internal The same of semaphores. */
 export const SYSTEM_SEMAPHORE_PREFIX = "qipc_systemsem_";
 
 /**
  * Qt's platform-safe name of a key: the prefix, the key's ASCII letters, and the SHA-1 of the whole key
  * in hex. `""` when there is no key.
+ * @internal
  */
 export function platformSafeName(key: string | null, prefix: string): string {
   if (key === null || key === "") return "";
@@ -30,7 +32,7 @@ export const NativeIpcKeyType = {
  */
 export type NativeIpcKeyType = number;
 
-/** Where a native key is to be used: what Qt knows from how it was built, and the environment. */
+/** @internal Where a native key is to be used: what Qt knows from how it was built, and the environment. */
 export interface NativeIpcKeyPlace {
   /** The operating system, as `process.platform` has it. */
   readonly os: string;
@@ -187,6 +189,15 @@ export class NativeIpcKey {
   static legacyDefaultTypeForOs(os: string): NativeIpcKeyType {
     return os === "win32" ? NativeIpcKeyType.Windows : NativeIpcKeyType.SystemV;
   }
+
+  /** @internal What `console.log` shows of it. */
+  [CUSTOM_INSPECT](...args: InspectArguments): string {
+    return shown(this, args, () => {
+      const { type, nativeKey, legacyKey } = this;
+      const parts = { type: schemeOf(type) || "invalid", nativeKey };
+      return legacyKey === "" ? parts : { ...parts, legacyKey };
+    });
+  }
 }
 
 /**
@@ -200,6 +211,7 @@ export class NativeIpcKey {
  * @param place where it is to be used; the folder is Qt's `RuntimeLocation`, `XDG_RUNTIME_DIR`
  * @returns an empty one if `key` is empty, or the operating system has no objects of this type
  * @throws {TypeError} as the constructor does; also if a character would be cut in halves
+ * @internal
  */
 export function platformSafeKey(
   key: string,
@@ -231,6 +243,7 @@ export function platformSafeKey(
  * @param place where it is to be used; the folder is the one of temporary files
  * @returns an empty one if `key` is empty, or the operating system has no objects of this type
  * @throws {TypeError} as the constructor does
+ * @internal
  */
 export function legacyNativeKey(
   key: string,
@@ -251,7 +264,7 @@ export function legacyNativeKey(
   return new NativeIpcKey(nativeKey, type, key);
 }
 
-/** What stands before the colon; `""` of no type. */
+/** @internal What stands before the colon; `""` of no type. */
 export function schemeOf(type: NativeIpcKeyType): string {
   if (type === NativeIpcKeyType.PosixRealtime) return "posix";
   if (type === NativeIpcKeyType.Windows) return "windows";
@@ -268,7 +281,7 @@ function typeOf(scheme: string): NativeIpcKeyType {
   return id >= 1 && id <= 0xff ? id : 0;
 }
 
-/** Whether an operating system has such objects: Windows its own kind only, and nobody else has those. */
+/** @internal Whether an operating system has such objects: Windows its own kind only, and nobody else has those. */
 export function isSupported(type: NativeIpcKeyType, os: string): boolean {
   return schemeOf(type) !== "" && (type === NativeIpcKeyType.Windows) === (os === "win32");
 }

@@ -4,6 +4,7 @@ import { Access, Attachment, noLock, refuseNested } from "./attachment.ts";
 import { Failure } from "./backends/errno.ts";
 import { backendOf } from "./backends/mod.ts";
 import { type Backend, type Lock, PRIVATE, type Segment } from "./backends/types.ts";
+import { CUSTOM_INSPECT, type InspectArguments, shown } from "./custom_inspect.ts";
 import { AccessMode, type ErrorReason, SharedMemoryError } from "./errors.ts";
 import {
   checkKey,
@@ -28,6 +29,12 @@ import {
 import { requireStack, requireStackToUndo } from "./stack.ts";
 import { refuseThenable } from "./thenable.ts";
 import { checkTimeout, type WaitOptions } from "./waiter.ts";
+
+/**
+ * A `Uint8Array` on an `ArrayBuffer`, as the APIs ask for that do not take a `SharedArrayBuffer`. TypeScript
+ * before 5.7 has no such type, and this one is a `Uint8Array` there.
+ */
+export type Bytes = ReturnType<Uint8ArrayConstructor["of"]>;
 
 /** A `Uint8Array` without the methods that change it. */
 export interface ReadonlyUint8Array
@@ -78,7 +85,7 @@ export interface OpenOptions {
    * Fills a new segment, which others find only when it has returned. Not called when attaching. If it
    * throws, there is no segment.
    */
-  readonly initialize?: ((bytes: Uint8Array) => void) | undefined;
+  readonly initialize?: ((bytes: Bytes) => void) | undefined;
   /**
    * Who may use the segment, as in `chmod`: `0o600` if left out, this user alone, as Qt does it, and
    * what belongs to others is refused. `0o660` or `0o666` shares with other users on purpose: theirs is
@@ -135,7 +142,7 @@ export class SharedMemory implements Disposable {
   #chosen: NativeIpcKey | string | null = null;
   #names: Names | null = NO_NAMES;
   readonly #access = new Access();
-  #data: Uint8Array | null = null;
+  #data: Bytes | null = null;
   readonly #errors = new ErrorState("SharedMemory");
 
   /**
@@ -397,7 +404,7 @@ export class SharedMemory implements Disposable {
    * After `ReadOnly` a store into it kills the process. To use a view after `detach()` is harmless:
    * it has no elements.
    */
-  data(): Uint8Array | null {
+  data(): Bytes | null {
     if (this.#current === null) return null;
     if (this.#data === null) this.#buffer("data");
     return this.#data;
@@ -807,6 +814,16 @@ export class SharedMemory implements Disposable {
 
   #shownKey(): string | null {
     return this.#key ?? (this.#chosen === null ? null : String(this.#chosen));
+  }
+
+  /** @internal What `console.log` shows of it. */
+  [CUSTOM_INSPECT](...args: InspectArguments): string {
+    return shown(this, args, () => ({
+      key: this.#shownKey(),
+      size: this.size(),
+      attached: this.isAttached(),
+      locked: this.#current?.isLocked ?? false,
+    }));
   }
 }
 

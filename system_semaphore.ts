@@ -4,6 +4,7 @@ import { forgetAtExit, isClosed, rememberAtExit } from "./at_exit.ts";
 import { Failure } from "./backends/errno.ts";
 import { backendOf } from "./backends/mod.ts";
 import type { Semaphore } from "./backends/types.ts";
+import { CUSTOM_INSPECT, type InspectArguments, shown } from "./custom_inspect.ts";
 import { type ErrorReason, SystemSemaphoreError, SystemSemaphoreMode } from "./errors.ts";
 import {
   checkKey,
@@ -405,6 +406,15 @@ export class SystemSemaphore implements Disposable {
     objects.unregister(this.#open);
     this.#open.close();
     this.#open = null;
+  }
+
+  /** @internal What `console.log` shows of it. */
+  [CUSTOM_INSPECT](...args: InspectArguments): string {
+    return shown(this, args, () => ({
+      key: this.#shownKey(),
+      open: this.#open !== null,
+      acquired: this.#open?.balance ?? 0,
+    }));
   }
 }
 

@@ -1,15 +1,29 @@
+/** What is needed of an `AbortSignal`; a type of its own, since not every program has that of browsers or Node. */
+export interface AbortSignalLike {
+  /** Whether it has been aborted. */
+  readonly aborted: boolean;
+  /** Why. */
+  readonly reason: unknown;
+  /** Throws the reason if it has been aborted. */
+  throwIfAborted(): void;
+  /** Calls `listener` when it is aborted. */
+  addEventListener(type: "abort", listener: () => void): void;
+  /** The opposite of `addEventListener`. */
+  removeEventListener(type: "abort", listener: () => void): void;
+}
+
 /** How to wait for a lock or a semaphore without blocking the event loop. */
 export interface WaitOptions {
   /** How long to wait at most, in ms; for ever if left out. 0 tries once. */
   readonly timeout?: number | undefined;
   /** Ends the wait: the promise rejects with its `reason`. */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 /** A longer timer fires at once. */
 const TIMER_MAX = 2 ** 31 - 1;
 
-/** @throws {TypeError | RangeError} if `timeout` is not a number of ms */
+/** @internal @throws {TypeError | RangeError} if `timeout` is not a number of ms */
 export function checkTimeout(call: string, timeout: unknown): void {
   if (typeof timeout !== "number") {
     throw new TypeError(`${call}: the timeout must be a number of ms, not ${typeof timeout}`);
@@ -19,7 +33,7 @@ export function checkTimeout(call: string, timeout: unknown): void {
   }
 }
 
-/** Somebody who waits without blocking the thread, until it is over one way or the other. */
+/** @internal Somebody who waits without blocking the thread, until it is over one way or the other. */
 export class Waiter {
   /** `true` after `succeed`, `false` after the timeout; rejects with what `fail` gets, or the signal's reason. */
   readonly promise: Promise<boolean>;
@@ -27,7 +41,7 @@ export class Waiter {
   readonly end: number;
   readonly #resolve: (value: boolean) => void;
   readonly #reject: (error: unknown) => void;
-  readonly #signal: AbortSignal | undefined;
+  readonly #signal: AbortSignalLike | undefined;
   readonly #onAbort: () => void;
   readonly #timer: ReturnType<typeof setTimeout> | undefined;
 

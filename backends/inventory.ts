@@ -109,7 +109,7 @@ export interface Inventory {
   readonly keyFiles: readonly KeyFileInfo[];
 }
 
-/** How a backend finds out what there is, and removes what is stale. Every method throws `Failure`. */
+/** @internal How a backend finds out what there is, and removes what is stale. Every method throws `Failure`. */
 export interface Inspection {
   /** @param allUsers whether other users' objects are wanted too */
   inventory(allUsers: boolean): Inventory;

@@ -26,7 +26,12 @@ export function processesAttachedTo(libc: Libc, segments: readonly Row[]) {
     for (const [id, count] of countsOf(libc, pid)) {
       const key = keys.get(id);
       if (key === undefined) continue;
-      const process = { pid, count, keyFile: openKeyFile(libc, pid, key), folder: folderOf(libc, pid) };
+      const process = {
+        pid,
+        count,
+        keyFile: openKeyFile(libc, pid, key),
+        folder: folderOf(libc, pid),
+      };
       found.set(id, [...found.get(id) ?? [], process]);
     }
   }

@@ -278,13 +278,19 @@ class Look {
     if (last.alive) return keep(`process ${last.pid}, which used it last, lives`);
     // Whoever is attached to a segment may have its lock open without a trace.
     if (file === undefined) {
-      return keep(`no key file in ${this.#folder || "/"} leads to it; if nobody uses it, ipcrm -s ${id} removes it`);
+      return keep(
+        `no key file in ${
+          this.#folder || "/"
+        } leads to it; if nobody uses it, ipcrm -s ${id} removes it`,
+      );
     }
     const unnamed = [...this.#unnamed.values()].find((one) => this.#mayBeLock(one, row, file));
     if (unnamed !== undefined) {
       const pids = unnamed.processes.map(({ pid }) => pid).join(", ") || "not known";
       return keep(
-        `may be the lock of segment ${unnamed.row["shmid"]}, which is in use (process ${pids}) without a key file ` +
+        `may be the lock of segment ${
+          unnamed.row["shmid"]
+        }, which is in use (process ${pids}) without a key file ` +
           `here; it is stale once its processes have ended, and if nobody uses it ipcrm -s ${id} removes it`,
       );
     }

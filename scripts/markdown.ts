@@ -65,6 +65,27 @@ function proseOf(markdown: string): string[] {
   return lines;
 }
 
+/**
+ * The text with other targets of its inline links and images. A link whose target is `null` becomes its
+ * text, and such an image its description.
+ */
+export function withLinks(
+  markdown: string,
+  targetOf: (target: string, isImage: boolean) => string | null,
+): string {
+  const prose = proseOf(markdown);
+  const replace = (line: string, pattern: RegExp) =>
+    line.replace(pattern, (_, mark: string, text: string, target: string) => {
+      const other = targetOf(target, mark === "!");
+      return other === null ? text : `${mark}[${text}](${other})`;
+    });
+  return markdown.split("\n").map((line, index) => {
+    if (prose[index] === "") return line;
+    const withImages = replace(line, /(!)\[([^\][]*)\]\(([^()\s]+)\)/g);
+    return replace(withImages, /((?<!!))\[((?:[^\][]|!\[[^\][]*\]\([^()\s]+\))*)\]\(([^()\s]+)\)/g);
+  }).join("\n");
+}
+
 /** What inline links, reference definitions and images lead to. */
 export function linksOf(markdown: string): Link[] {
   return proseOf(markdown).flatMap((text, index) => {

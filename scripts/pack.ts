@@ -1,34 +1,41 @@
 /**
  * Builds the npm package from deno.json: `npm run pack`, or with another folder than dist as argument.
  *
- * `deno pack` makes the JavaScript, the declarations and the exports; scripts/package_fields.ts has the
- * fields that deno.json lacks. esbuild then makes a few files of the many, since Node looks for each of
- * them in turn, and leaves the comments to the declarations.
+ * esbuild makes a few files of the many sources, since Node looks for each file in turn, and leaves the
+ * comments to the declarations, which are TypeScript's own. scripts/package_fields.ts has the fields that
+ * deno.json lacks.
  */
 import { spawnSync } from "node:child_process";
-import { globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  globSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import process from "node:process";
-import { COMMAND, PACKAGE_FIELDS } from "./package_fields.ts";
+import { COMMAND, MANIFEST, PACKAGE_FIELDS } from "./package_fields.ts";
+import { packageNames, packagePage } from "./package_pages.ts";
 import { findRuntime } from "./runtimes.ts";
-
-interface Export {
-  readonly types: string;
-  readonly default: string;
-}
-
-interface Contents {
-  /** The JavaScript that is exported, or run. */
-  readonly entries: string[];
-  /** What others import a module by, for its source's path. */
-  readonly names: Readonly<Record<string, string>>;
-}
 
 const RUNTIMES = ["deno", "bun", "node"] as const;
 
 const root = path.dirname(import.meta.dirname!);
 const target = path.resolve(process.argv[2] ?? path.join(root, "dist"));
+
+const { name, version, license, exports } = MANIFEST;
+/** Each source that is exported or run, by the name of its file in the package. */
+const sources = Object.fromEntries(
+  Object.entries(exports).map(([module, source]) => [
+    module === "." ? "mod" : path.basename(module),
+    path.normalize(source),
+  ]),
+);
+const { cli: _, ...modules } = sources;
 
 function run(command: string, args: string[], cwd: string): string {
   const { status, stdout, stderr, error } = spawnSync(command, args, { cwd, encoding: "utf8" });
@@ -39,60 +46,96 @@ function run(command: string, args: string[], cwd: string): string {
 
 function esbuild(files: string[], folder: string, ...args: string[]): void {
   const command = path.join(root, "node_modules/.bin/esbuild");
-  const common = ["--charset=utf8", "--target=esnext", "--log-level=warning", "--outbase=."];
-  run(command, [...files, `--outdir=${folder}`, ...common, ...args], folder);
+  const common = ["--charset=utf8", "--target=esnext", "--log-level=warning", "--tsconfig-raw={}"];
+  run(command, [...files, `--outdir=${folder}`, ...common, ...args], root);
 }
 
-/** Makes of all JavaScript in `folder` the entries, and what they share; without the comments. */
-function bundle(folder: string, entries: string[]): void {
+/** Writes the JavaScript of all sources and what they share, without the comments. */
+function bundle(folder: string): void {
+  const entries = Object.entries(sources).map(([name, source]) => `${name}=${source}`);
   const bundling = ["--bundle", "--splitting", "--format=esm", "--platform=node"];
-  const all = globSync("**/*.js", { cwd: folder });
   // Only without white space are all comments gone; the second run makes it readable again.
-  esbuild(entries, folder, ...bundling, "--minify-whitespace", "--allow-overwrite");
-  for (const file of all) if (!entries.includes(file)) rmSync(path.join(folder, file));
-  esbuild(globSync("**/*.js", { cwd: folder }), folder, "--allow-overwrite");
-}
-
-/** Completes the package.json of `deno pack`. */
-function completeFields(folder: string): Contents {
-  const file = path.join(folder, "package.json");
-  const { name, version, exports, ...rest } = JSON.parse(readFileSync(file, "utf8"));
-  const { "./cli": cli, ...modules } = exports as Record<string, Export>;
-  const fields = {
-    ...{ name, version, ...PACKAGE_FIELDS, ...rest },
-    bin: { [COMMAND]: cli!.default },
-    // The command is no module: it would run when it is imported.
-    exports: { ...modules, "./package.json": "./package.json" },
-  };
-  writeFileSync(file, JSON.stringify(fields, null, 2) + "\n");
-  rmSync(path.join(folder, cli!.types));
-  const sources = Object.entries(modules).map(([module, { types }]) => [
-    path.normalize(types).replace(/\.d\.ts$/, ".ts"),
-    path.posix.join(name, module),
-  ]);
-  return {
-    entries: [cli!, ...Object.values(modules)].map((entry) => path.normalize(entry.default)),
-    names: Object.fromEntries(sources),
-  };
+  esbuild(entries, folder, ...bundling, "--minify-whitespace");
+  const files = globSync("*.js", { cwd: folder }).map((file) => path.join(folder, file));
+  esbuild(files, folder, `--outbase=${folder}`, "--allow-overwrite");
+  for (const file of files) {
+    writeFileSync(file, withOwnNames(readFileSync(file, "utf8")));
+  }
 }
 
 /**
- * Puts into the declarations what `deno pack` leaves out, members with a computed name
- * (https://github.com/denoland/deno/issues/36567), and into their examples the package's modules by the
- * names that they have for others.
+ * Gives the classes their names, which stack traces and `console.log` show: esbuild calls a class that
+ * refers to itself `var Mutex = class _Mutex`.
  */
-function completeTypes(folder: string, names: Readonly<Record<string, string>>): void {
-  for (const file of globSync("**/*.d.ts", { cwd: folder })) {
-    const text = readFileSync(path.join(folder, file), "utf8");
-    const named = text.replace(/(\* .* from )"(\.\.?\/[^"]*\.ts)"/g, (line, start, module) => {
-      const name = names[path.join(path.dirname(file), module)];
-      return name === undefined ? line : `${start}"${name}"`;
-    });
-    const dispose =
-      "  /** What `using` calls at the end of its block. */\n  [Symbol.dispose](): void;\n";
-    const disposable = named.replace(/( implements Disposable \{\n)/g, `$1${dispose}`);
-    writeFileSync(path.join(folder, file), disposable);
+function withOwnNames(code: string): string {
+  for (const [, name] of code.matchAll(/\bvar (\w+) = class _\1\b/g)) {
+    code = code.replaceAll(new RegExp(`\\b_${name}\\b`, "g"), name!);
   }
+  const others = [...code.matchAll(/\bclass (_\w+)/g)].map(([, name]) => name);
+  if (others.length === 0) return code;
+  console.error(`classes have names that they do not have in the sources: ${others.join(", ")}`);
+  process.exit(1);
+}
+
+/** Writes the declarations that the modules need. */
+function declare(folder: string): void {
+  const all = mkdtempSync(path.join(path.dirname(folder), "declarations-"));
+  const options = {
+    ...{ declaration: true, emitDeclarationOnly: true, stripInternal: true },
+    ...{ target: "esnext", module: "nodenext", lib: ["esnext", "dom"], types: [] },
+    ...{ strict: true, exactOptionalPropertyTypes: true, allowImportingTsExtensions: true },
+    ...{ rootDir: root, outDir: all },
+    noCheck: true, // `npm run check` has done it, with the types of Deno
+  };
+  const files = Object.values(modules).map((source) => path.join(root, source));
+  const project = path.join(all, "tsconfig.json");
+  writeFileSync(project, JSON.stringify({ compilerOptions: options, files }));
+  run(path.join(root, "node_modules/typescript/bin/tsc"), ["--project", project], root);
+
+  const wanted = new Set(Object.values(modules));
+  for (const source of wanted) {
+    const file = source.replace(/\.ts$/, ".d.ts");
+    const text = readFileSync(path.join(all, file), "utf8");
+    const code = text.replace(/\/\*[^]*?\*\//g, "");
+    if (/\bany\b/.test(code)) {
+      console.error(`${file} says "any": give what it declares a type`);
+      process.exit(1);
+    }
+    for (const [, other] of code.matchAll(/\b(?:from |import\()"(\.[^"]+\.ts)"/g)) {
+      wanted.add(path.join(path.dirname(source), other!));
+    }
+    mkdirSync(path.dirname(path.join(folder, file)), { recursive: true });
+    writeFileSync(path.join(folder, file), published(source, text));
+  }
+  for (const [name, source] of Object.entries(modules)) {
+    if (`${name}.ts` === source) continue;
+    const from = `./${source.replace(/\.ts$/, ".js")}`;
+    writeFileSync(path.join(folder, `${name}.d.ts`), `export * from "${from}";\n`);
+  }
+}
+
+/** A declaration file as others see it: with the names of the published files and modules. */
+function published(source: string, text: string): string {
+  const named = packageNames(text, path.dirname(source), /(\* .* from )"(\.\.?\/[^"]*\.ts)"/g);
+  const imported = named.replace(/\b(from |import\()"(\.[^"]+)\.ts"/g, '$1"$2.js"');
+  // What `using` needs is in no lib before "esnext.disposable", which TypeScript has since 5.2.
+  const isDisposable = /\bDisposable\b|\bSymbol\.dispose\b/.test(imported);
+  return isDisposable ? `/// <reference lib="esnext.disposable" />\n${imported}` : imported;
+}
+
+function manifest(): object {
+  const exported = Object.keys(exports).filter((module) => module !== "./cli").map((module) => {
+    const file = `./${module === "." ? "mod" : path.basename(module)}`;
+    return [module, { types: `${file}.d.ts`, default: `${file}.js` }];
+  });
+  return {
+    ...{ name, version, ...PACKAGE_FIELDS, license, type: "module" },
+    bin: { [COMMAND]: "./cli.js" },
+    // For what does not know `exports`, which finds the other modules by the names of their files.
+    ...{ main: "./mod.js", types: "./mod.d.ts" },
+    // The command is no module: it would run when it is imported.
+    exports: { ...Object.fromEntries(exported), "./package.json": "./package.json" },
+  };
 }
 
 /** In each runtime, the least of some runs, in ms: the first ones also fill the system's caches. */
@@ -114,20 +157,16 @@ function importTimes(folder: string): string {
   return times.join(", ");
 }
 
-const deno = findRuntime("deno");
-if ("missing" in deno) {
-  console.error(`Deno builds the package: ${deno.missing}`);
-  process.exit(1);
-}
 const folder = mkdtempSync(path.join(os.tmpdir(), "shared-memory-pack-"));
 try {
-  const packed = path.join(folder, "packed.tgz");
-  run(deno.command, ["pack", "--quiet", "--allow-dirty", "--no-source-maps", "-o", packed], root);
-  run("tar", ["-xzf", packed], folder);
   const unpacked = path.join(folder, "package");
-  const { entries, names } = completeFields(unpacked);
-  bundle(unpacked, entries);
-  completeTypes(unpacked, names);
+  bundle(unpacked);
+  declare(unpacked);
+  writeFileSync(path.join(unpacked, "package.json"), JSON.stringify(manifest(), null, 2) + "\n");
+  for (const page of ["README.md", "CHANGELOG.md"]) {
+    writeFileSync(path.join(unpacked, page), packagePage(page));
+  }
+  copyFileSync(path.join(root, "LICENSE"), path.join(unpacked, "LICENSE"));
   mkdirSync(target, { recursive: true });
   const output = run("npm", ["pack", "--json", "--pack-destination", target], unpacked);
   const [{ filename, size, unpackedSize, entryCount }] = JSON.parse(output);

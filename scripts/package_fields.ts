@@ -1,11 +1,30 @@
-/** What npm shows of the package and does with it, of which deno.json says nothing. */
+/** What the published packages are: deno.json, and what npm shows and does, of which that says nothing. */
+import { readFileSync } from "node:fs";
 import process from "node:process";
 
-/** The repository, which npm's provenance must find in the package: a workflow of GitHub's knows it. */
-function repositoryFields() {
+interface Manifest {
+  readonly name: string;
+  readonly version: string;
+  readonly license: string;
+  /** The source of each module, by what others import it as. */
+  readonly exports: Readonly<Record<string, string>>;
+}
+
+/** deno.json. */
+export const MANIFEST: Manifest = JSON.parse(
+  readFileSync(new URL("../deno.json", import.meta.url), "utf8"),
+);
+
+/** The repository's page, which a workflow of GitHub's knows. */
+export function repositoryPage(): string | undefined {
   const { GITHUB_SERVER_URL, GITHUB_REPOSITORY } = process.env;
-  if (!GITHUB_SERVER_URL || !GITHUB_REPOSITORY) return {};
-  const url = `${GITHUB_SERVER_URL}/${GITHUB_REPOSITORY}`;
+  return GITHUB_SERVER_URL && GITHUB_REPOSITORY && `${GITHUB_SERVER_URL}/${GITHUB_REPOSITORY}`;
+}
+
+/** The repository, which npm's provenance must find in the package. */
+function repositoryFields() {
+  const url = repositoryPage();
+  if (!url) return {};
   return {
     homepage: `${url}#readme`,
     bugs: { url: `${url}/issues` },

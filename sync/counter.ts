@@ -1,3 +1,4 @@
+import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import { HEADER_BYTES, Kind, Place } from "./place.ts";
 
 const INT64_MIN = -(2n ** 63n);
@@ -19,7 +20,7 @@ function integer(call: string, value: number): bigint {
   throw new RangeError(`${call}: the number must be an integer below 2^53, not ${value}`);
 }
 
-/** Makes the counters and gauges of a block, which have no header of their own. */
+/** @internal Makes the counters and gauges of a block, which have no header of their own. */
 export const inBlock = {
   counter: (place: Place, byteOffset: number): Counter => counterOf(place, byteOffset),
   gauge: (place: Place, byteOffset: number): Gauge => gaugeOf(place, byteOffset),
@@ -148,6 +149,14 @@ export class Counter {
     const call = "Counter.compareExchange";
     return Atomics.compareExchange(this.#value, 0, int64(call, expected), int64(call, value));
   }
+
+  /** @internal What `console.log` shows of it. */
+  [CUSTOM_INSPECT](...args: InspectArguments): string {
+    return shown(this, args, () => ({
+      attached: this.#place.isUsable,
+      value: this.#place.isUsable ? this.#value[0] : undefined,
+    }));
+  }
 }
 
 /** Between a float and its bits, which `Atomics` can handle. */
@@ -275,6 +284,14 @@ export class Gauge {
       const after = bitsOf(value + amount);
       if (Atomics.compareExchange(this.#bits, 0, before, after) === before) return value;
     }
+  }
+
+  /** @internal What `console.log` shows of it. */
+  [CUSTOM_INSPECT](...args: InspectArguments): string {
+    return shown(this, args, () => ({
+      attached: this.#place.isUsable,
+      value: this.#place.isUsable ? floatOf(this.#bits[0]!) : undefined,
+    }));
   }
 }
 

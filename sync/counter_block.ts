@@ -1,3 +1,4 @@
+import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import { type Counter, type Gauge, inBlock } from "./counter.ts";
 import { SyncError } from "./errors.ts";
 import { hashOf } from "./name_hash.ts";
@@ -200,6 +201,14 @@ export class CounterBlock {
       }
       bytes[i] = text[i]!;
     }
+  }
+
+  /** @internal What `console.log` shows of it. */
+  [CUSTOM_INSPECT](...args: InspectArguments): string {
+    return shown(this, args, () => ({
+      attached: this.#place.isUsable,
+      capacity: this.capacity,
+    }));
   }
 }
 

@@ -6,6 +6,7 @@ import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "../backe
 import type { WordSleeper } from "../backends/word_sleeper.ts";
 import { SyncError } from "./errors.ts";
 import { requireStack } from "../stack.ts";
+import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import { HEADER_BYTES, Kind, Place } from "./place.ts";
 
 const [SEQUENCE_WORD, ID_WORD] = [2, 3];
@@ -310,5 +311,13 @@ export class Event {
     const waiters = [...this.#waiters.keys()];
     this.#waiters.clear();
     for (const waiter of waiters) waiter.fail(error);
+  }
+
+  /** @internal What `console.log` shows of it. */
+  [CUSTOM_INSPECT](...args: InspectArguments): string {
+    return shown(this, args, () => ({
+      attached: this.place.isUsable,
+      sequence: this.place.isUsable ? this.now : undefined,
+    }));
   }
 }

@@ -3,6 +3,7 @@ import { EDEADLK, errnoText, Failure } from "../backends/errno.ts";
 import type { HeldNode } from "../backends/held_list.ts";
 import { sharedMutexes } from "../backends/mod.ts";
 import { type LockOutcome, MutexLibrary, type SharedMutexes } from "../backends/shared_mutex.ts";
+import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import type { SharedAttachment } from "../registry.ts";
 import { refuseThenable } from "../thenable.ts";
 import { requireStack, requireStackToUndo } from "../stack.ts";
@@ -469,6 +470,15 @@ export class Mutex {
       "Deadlock",
       `Mutex.${method}: this thread holds it already, and would wait for itself; it is not recursive`,
     );
+  }
+
+  /** @internal What `console.log` shows of it. */
+  [CUSTOM_INSPECT](...args: InspectArguments): string {
+    return shown(this, args, () => ({
+      attached: this.place.isUsable,
+      held: this.isHeld,
+      abandoned: this.wasAbandoned,
+    }));
   }
 }
 

@@ -181,6 +181,7 @@ interface Field {
 /**
  * Between plain objects and bytes, laid out as C lays out a `struct` of the same fields on a little-endian
  * processor of 64 bits: each at a multiple of its own size.
+ * @internal
  */
 export class RecordCodec {
   /** The size of a record in bytes. */

@@ -1,3 +1,4 @@
+import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import { SyncError } from "./errors.ts";
 import { RecordCodec, type RecordLayout, type RecordOf } from "./record_layout.ts";
 import { Snapshot, withMeaning } from "./snapshot.ts";
@@ -129,5 +130,13 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
       throw error;
     }
     return this.#shown ??= this.#codec.overlay(this.#shownBytes) as Readonly<RecordOf<Layout>>;
+  }
+
+  /** @internal What `console.log` shows of it. */
+  [CUSTOM_INSPECT](...args: InspectArguments): string {
+    return shown(this, args, () => ({
+      attached: withMeaning.isUsable(this.#snapshot),
+      recordBytes: this.#codec.bytes,
+    }));
   }
 }

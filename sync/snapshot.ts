@@ -1,3 +1,5 @@
+import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
+import type { Bytes } from "../shared_memory.ts";
 import { SyncError } from "./errors.ts";
 import { Kind, Place } from "./place.ts";
 
@@ -22,9 +24,11 @@ interface WithMeaning {
   ): Snapshot;
   at(call: string, view: ArrayBufferView, byteOffset: number, meaning: bigint): Snapshot;
   /** `read` into bytes that are as many as a record has. */
-  read(snapshot: Snapshot, into: Uint8Array<ArrayBuffer>): boolean;
+  read(snapshot: Snapshot, into: Uint8Array): boolean;
+  isUsable(snapshot: Snapshot): boolean;
 }
 
+/** @internal */
 export let withMeaning: WithMeaning;
 
 /**
@@ -128,6 +132,7 @@ export class Snapshot {
         Snapshot.#create(call, view, byteOffset, recordBytes, meaning),
       at: (call, view, byteOffset, meaning) => Snapshot.#at(call, view, byteOffset, meaning),
       read: (snapshot, into) => snapshot.#read(into),
+      isUsable: (snapshot) => snapshot.#place.isUsable,
     };
   }
 
@@ -201,20 +206,20 @@ export class Snapshot {
    * it was read, or by two writers at once
    * @throws {TypeError | RangeError} if `into` is not a `Uint8Array` of a record's length
    */
-  read(into?: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> | null {
-    if (into === undefined) into = new Uint8Array(this.recordBytes);
-    else this.#check("read", into);
-    return this.#read(into) ? into : null;
+  read<Into extends Uint8Array = Bytes>(into?: Into): Into | null {
+    const bytes: Uint8Array = into ?? new Uint8Array(this.recordBytes);
+    if (into !== undefined) this.#check("read", into);
+    return this.#read(bytes) ? bytes as Into : null;
   }
 
   /** `false` before the first one. Without a loop, so that engines take it for a part of its callers. */
-  #read(into: Uint8Array<ArrayBuffer>): boolean {
+  #read(into: Uint8Array): boolean {
     this.#place.requireUsable("read");
     return this.#tryToRead(into) ?? this.#readAgain(into);
   }
 
   /** `null` if a writer was faster. */
-  #tryToRead(into: Uint8Array<ArrayBuffer>): boolean | null {
+  #tryToRead(into: Uint8Array): boolean | null {
     const { words } = this.#place;
     let number = words[LATEST_WORD]!;
     // Of 0 too: in a loop without any atomic operation, engines look once and for all.
@@ -227,7 +232,7 @@ export class Snapshot {
     return Atomics.add(this.#filling, half, 0) === number ? true : null; // R3
   }
 
-  #readAgain(into: Uint8Array<ArrayBuffer>): boolean {
+  #readAgain(into: Uint8Array): boolean {
     for (let attempt = 1; attempt < ATTEMPTS; attempt++) {
       const isRead = this.#tryToRead(into);
       if (isRead !== null) return isRead;
@@ -251,6 +256,14 @@ export class Snapshot {
     throw new RangeError(
       `Snapshot.${method}: a record has ${this.recordBytes} bytes, not ${bytes.length}`,
     );
+  }
+
+  /** @internal What `console.log` shows of it. */
+  [CUSTOM_INSPECT](...args: InspectArguments): string {
+    return shown(this, args, () => ({
+      attached: this.#place.isUsable,
+      recordBytes: this.recordBytes,
+    }));
   }
 }
 
