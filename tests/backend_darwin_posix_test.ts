@@ -1,6 +1,7 @@
 /** POSIX objects on macOS: which calls are made, and what they cannot do there. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { tryThenWait } from "./fixtures/fake_background.ts";
 import { capabilitiesOf } from "../backends/capabilities.ts";
 import { Libc } from "../backends/libc.ts";
 import { posix } from "../backends/mod.ts";

@@ -220,23 +220,4 @@ describe("who has only attached", () => {
       text,
     );
   });
-<<<<<<< HEAD
-=======
-
-  test("does not wait for a lock that a call of this thread in the background may have taken", async () => {
-    const { ffi, lock, segment } = setUpAttached();
-    const busy = WAIT_IN_VAIN(0);
-    const steps = script(
-      ...[busy, `background ${fake.DOWN(200)} = 0`],
-      ...[LET_GO, UNUSED, WAIT_IN_VAIN(10, PID), UNUSED, HOLDER(PID), UNLOCK],
-    );
-    const waiting = ffi.play(steps, () => {
-      const waiting = lock.acquireInBackground();
-      const leave = () => segment.leave(false, true);
-      assertFails(leave, "LockError", undefined, undefined, /lockAsync\(\).*has been given up/);
-      return waiting;
-    });
-    assert.equal(await waiting, false);
-  });
->>>>>>> fakes
 });

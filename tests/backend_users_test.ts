@@ -5,7 +5,7 @@ import * as fake from "./fixtures/fake_system.ts";
 import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
 
 const { ReadWrite } = AccessMode;
-const { ATTACHED, DOWN, FIND, FOUND, MAKE, NOT_THERE, OPEN, OPEN_LOCK, REMOVE_ONLY_LOCK } = fake;
+const { ATTACHED, DOWN, FIND, FOUND, MAKE, OPEN, OPEN_LOCK, REMOVE_ONLY_LOCK } = fake;
 const { SHARE, STATUS, STATX, UNLOCK, UNSHARE } = fake;
 /** The lock is made beside a key file of another user, which leads to no segment. */
 const OPEN_NEW_LOCK = fake.NEW_LOCK(
