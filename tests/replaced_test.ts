@@ -4,7 +4,7 @@ import { type ChildProcessByStdio, spawn } from "node:child_process";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
-import { describe, test } from "node:test";
+import { afterEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { NativeIpcKeyType, SharedMemory, SystemSemaphore, SystemSemaphoreMode } from "../mod.ts";
 import {
@@ -48,6 +48,7 @@ class Replaced {
       stdio: ["pipe", "pipe", "inherit"],
     });
     this.ended = new Promise((resolve) => this.child.on("close", resolve));
+    running.add(this);
     this.#lines = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]();
   }
 
@@ -72,8 +73,17 @@ function removeUnits(key: string): void {
   new SystemSemaphore(`${key} units`, 2, SystemSemaphoreMode.Create)[Symbol.dispose]();
 }
 
+const running = new Set<Replaced>();
+
 describe("a program that another one replaced in its process", { ...linuxOnly, ...slow }, () => {
   leaveNothingBehind();
+  afterEach(async () => {
+    for (const { child, ended } of running) {
+      child.kill("SIGKILL");
+      await ended;
+    }
+    running.clear();
+  });
 
   for (const peer of [true, false]) {
     test(`loses its lock to the next one, ${peer ? "beside a peer" : "alone"}`, async () => {
