@@ -115,7 +115,7 @@ describe("a POSIX segment", () => {
 });
 
 /** Agents each in a `/dev/shm` of its own, where the first files have the same inodes; `null` if that cannot be. */
-async function startApart(count: number): Promise<Agent[] | null> {
+function startApart(count: number): Agent[] | null {
   const mount = [
     "--mount",
     "sh",
@@ -131,7 +131,7 @@ describe("a POSIX segment in another /dev/shm", () => {
   leaveNothingBehind();
 
   test("is not taken for the one here that has the same inode number", options, async (t) => {
-    const agents = await startApart(2);
+    const agents = startApart(2);
     if (agents === null) return t.skip("cannot mount here");
     const key = SharedMemory.platformSafeKey(uniqueKey(), PosixRealtime);
     await giveMemory(agents, key);
