@@ -55,7 +55,7 @@ export function acquireBlocking(semaphore: Semaphore): void {
   while (!semaphore.acquire(ENDING_MS)) {
     if (!isTakenForNobody()) continue;
     throw new Failure(
-      "Busy",
+      "Deadlock",
       "a lock was just taken for an asynchronous call of this thread that has been given up, and is " +
         "free when the event loop has turned; use the asynchronous call here too",
     );

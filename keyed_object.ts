@@ -111,12 +111,15 @@ const WINDOWS_LOCK_LENGTH = 255;
 export class ErrorState {
   code: ErrorCode | "NoError" = "NoError";
   text = "";
-  reason: ErrorReason | null = null;
   #failure: Failure | null = null;
   readonly #className: string;
 
   constructor(className: string) {
     this.#className = className;
+  }
+
+  get reason(): ErrorReason | null {
+    return this.#failure?.reason ?? null;
   }
 
   /** The last operation succeeded; returns `true` for it to return. */
@@ -128,7 +131,6 @@ export class ErrorState {
   #forget(): void {
     this.code = "NoError";
     this.text = "";
-    this.reason = null;
     this.#failure = null;
   }
 
@@ -140,27 +142,23 @@ export class ErrorState {
     if (!(error instanceof Failure)) throw error;
     this.code = code ?? error.code;
     this.text = this.#describe(operation, key, error);
-    this.reason = error.reason;
     this.#failure = error;
     return false;
   }
 
   /** What the last {@linkcode ErrorState.fail} reported, to be thrown. */
   lastException(key: string | null): SharedMemoryException {
-    const { syscall, errno, reason } = this.#failure ?? {};
-    const code = this.code === "NoError" ? "UnknownError" : this.code;
-    return new SharedMemoryException(code, this.text, { syscall, errno, key, reason });
+    const { reason = "System", syscall, errno } = this.#failure ?? {};
+    const code = this.code === "NoError" ? undefined : this.code;
+    return new SharedMemoryException(reason, this.text, { code, syscall, errno, key });
   }
 
   /** The same as an exception, for operations that cannot return `false`. */
   exception(operation: string, key: string | null, error: unknown, code?: ErrorCode): unknown {
     if (!(error instanceof Failure)) return error;
-    return new SharedMemoryException(code ?? error.code, this.#describe(operation, key, error), {
-      syscall: error.syscall,
-      errno: error.errno,
-      reason: error.reason,
-      key,
-    });
+    const { reason, syscall, errno } = error;
+    const text = this.#describe(operation, key, error);
+    return new SharedMemoryException(reason, text, { code, syscall, errno, key });
   }
 
   #describe(operation: string, key: string | null, error: Failure): string {

@@ -621,8 +621,9 @@ export class SharedMemory implements Disposable {
   }
 
   /**
-   * Why the last operation failed, in words that a program can act on, `null` if it succeeded: of a `LockError`,
-   * whether it was a `"Timeout"` or a `"Deadlock"`.
+   * Why the last operation failed, `null` if it succeeded. {@linkcode SharedMemory.error} has one number for many
+   * reasons: a `LockError` may be a `"Timeout"`, after which a server answers 503, or a `"Deadlock"`, a mistake in the
+   * program.
    */
   errorReason(): ErrorReason | null {
     return this.#errors.reason;
@@ -722,9 +723,9 @@ export class SharedMemory implements Disposable {
       );
     }
     try {
-      if (isClosed()) throw new Failure("Ending", ENDING);
+      if (isClosed()) throw new Failure("Closed", ENDING);
       if (this.#current !== null) {
-        throw new Failure("AlreadyExists", "this object is attached already; detach() first");
+        throw new Failure("AlreadyAttached", "this object is attached already; detach() first");
       }
       const { segment: name, lock: lockName } = this.#resolve();
       if (name === null) throw new Failure("KeyError", "the key is empty; set one");

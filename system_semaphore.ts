@@ -4,7 +4,12 @@ import { forgetAtExit, isClosed, rememberAtExit, type Resource } from "./at_exit
 import { Failure } from "./backends/errno.ts";
 import { backendOf } from "./backends/mod.ts";
 import type { Semaphore } from "./backends/types.ts";
-import { type ErrorReason, SystemSemaphoreError, SystemSemaphoreMode } from "./errors.ts";
+import {
+  type ErrorReason,
+  semaphoreErrorOf,
+  type SystemSemaphoreError,
+  SystemSemaphoreMode,
+} from "./errors.ts";
 import {
   checkKey,
   chosenName,
@@ -38,7 +43,7 @@ class OpenSemaphore implements Resource {
 
   close(): void {
     forgetAtExit(this);
-    failWaits(this.semaphore, new Failure("System", "closed while it waited"));
+    failWaits(this.semaphore, new Failure("Closed", "disposed while it waited"));
     this.semaphore.close();
   }
 
@@ -325,10 +330,7 @@ export class SystemSemaphore implements Disposable {
 
   /** The number of the last operation's error, `NoError` if it succeeded. */
   error(): SystemSemaphoreError {
-    const { code } = this.#errors;
-    return code === "InvalidSize" || code === "LockError"
-      ? SystemSemaphoreError.UnknownError
-      : SystemSemaphoreError[code];
+    return semaphoreErrorOf(this.#errors.code);
   }
 
   /** The last operation's error as text: operation, key, system call and advice. `""` if it succeeded. */
@@ -337,8 +339,8 @@ export class SystemSemaphore implements Disposable {
   }
 
   /**
-   * Why the last operation failed, in words that a program can act on, `null` if it succeeded: `"Timeout"` if there was
-   * none to acquire.
+   * Why the last operation failed, `null` if it succeeded. {@linkcode SystemSemaphore.error} has one number for many
+   * reasons: without a free permit within the time it is `UnknownError`, and the reason is `"Timeout"`.
    */
   errorReason(): ErrorReason | null {
     return this.#errors.reason;
@@ -362,7 +364,7 @@ export class SystemSemaphore implements Disposable {
   }
 
   #opened(mode: SystemSemaphoreMode): OpenSemaphore {
-    if (isClosed()) throw new Failure("Ending", ENDING);
+    if (isClosed()) throw new Failure("Closed", ENDING);
     if (this.#open !== null) return this.#open;
     const name = this.#chosen === null
       ? nameOf(this.#key, "SystemSemaphore")

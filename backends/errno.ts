@@ -86,8 +86,6 @@ const NAMES: Readonly<Record<number, string>> = {
  */
 export class Failure extends Error {
   readonly reason: ErrorReason;
-  /** What Qt calls it. */
-  readonly code: ErrorCode;
   readonly syscall: string | undefined;
   /** The system's own number. */
   readonly errno: number | undefined;
@@ -95,9 +93,13 @@ export class Failure extends Error {
   constructor(reason: ErrorReason, message: string, syscall?: string, errno?: number) {
     super(message);
     this.reason = reason;
-    this.code = codeOf(reason);
     this.syscall = syscall;
     this.errno = errno === undefined ? undefined : swapErrno(errno, process.platform);
+  }
+
+  /** The name of the error in Qt. */
+  get code(): ErrorCode {
+    return codeOf(this.reason);
   }
 }
 

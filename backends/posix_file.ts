@@ -154,7 +154,7 @@ export class PosixFile {
         if (!isKept) libc.c.close(fd);
       }
       if (performance.now() > deadline) {
-        throw new Failure("System", `the ${name.what} is removed again and again`);
+        throw new Failure("Busy", `the ${name.what} is removed again and again`);
       }
       pause();
     }
@@ -293,7 +293,7 @@ function checkKind(libc: Libc, name: PosixName, status: FileStatus): void {
 }
 
 function kindFailure({ what, path }: PosixName): Failure {
-  return new Failure("KeyError", `${path} is no ${what}, but another kind of file; remove it`);
+  return new Failure("WrongKind", `${path} is no ${what}, but another kind of file; remove it`);
 }
 
 function openFailure(libc: Libc, name: PosixName, path: Uint8Array, errno: number): Failure {

@@ -220,7 +220,7 @@ export class SystemVSegments implements SegmentBackend {
     } finally {
       numbers.close();
     }
-    throw new Failure("System", "the segment is made and removed again and again");
+    throw new Failure("Busy", "the segment is made and removed again and again");
   }
 
   /**
@@ -296,7 +296,7 @@ export class SystemVSegments implements SegmentBackend {
       if (segment !== "gone") return segment;
       hasRelied = true;
     }
-    throw new Failure("System", "the segment is removed again and again");
+    throw new Failure("Busy", "the segment is removed again and again");
   }
 
   /** `null` if there is no segment, `"gone"` if it was removed while we attached. */
@@ -398,10 +398,10 @@ export class SystemVSegments implements SegmentBackend {
       try {
         return this.#attach(keyPath, request.mode, lock, request.size);
       } catch (error) {
-        if (!(error instanceof Failure) || error.code !== "NotFound") throw error;
+        if (!(error instanceof Failure) || error.reason !== "NotFound") throw error;
       }
     }
-    throw new Failure("System", "the segment is made and removed again and again");
+    throw new Failure("Busy", "the segment is made and removed again and again");
   }
 
   /** With the lock. `"again"` if a program that does not respect it, as Qt's reset, has come in between. */
@@ -587,7 +587,7 @@ export class SystemVSegments implements SegmentBackend {
       if (isUsed()) return false;
       if (lock.mayBePending()) {
         throw new Failure(
-          "Busy",
+          "Timeout",
           "the lock was just taken for a lockAsync() of this thread that has been given up, and is " +
             "free when the event loop has turned; await something, and try again",
         );

@@ -124,7 +124,7 @@ class SystemVSemaphore implements Lock {
       numbers.close();
     }
     throw new Failure(
-      "System",
+      "Busy",
       `the semaphore of ${this.nativeKey} is removed again and again`,
     );
   }

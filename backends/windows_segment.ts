@@ -214,7 +214,7 @@ export class WindowsSegments implements SegmentBackend {
     if (lock.acquire(SECTION_MS)) return true;
     if (lock.mayBePending()) {
       throw new Failure(
-        "Busy",
+        "Timeout",
         "the lock was just taken for a lockAsync() of this thread that has been given up, and is " +
           "free when the event loop has turned; await something, and try again",
       );
