@@ -1,6 +1,7 @@
 import process from "node:process";
 import { Failure } from "./backends/errno.ts";
 import { backendOf } from "./backends/mod.ts";
+import type { Backend, Users } from "./backends/types.ts";
 import { type ErrorCode, type ErrorReason, SharedMemoryException } from "./errors.ts";
 import {
   isSupported,
@@ -50,7 +51,14 @@ export function placeOf(type: NativeIpcKeyType, object: ObjectKind): NativeIpcKe
 /** The same for `platformSafeKey()`, which uses another folder. */
 export function safePlaceOf(type: NativeIpcKeyType, object: ObjectKind): NativeIpcKeyPlace {
   const { platform: os } = process;
-  return { os, object, folder: isSupported(type, os) ? backendOf(type).runtimeFolder() : "" };
+  return {
+    os,
+    object,
+    /** Created when it is needed, which it is not for an absolute path. */
+    get folder() {
+      return isSupported(type, os) ? backendOf(type).runtimeFolder() : "";
+    },
+  };
 }
 
 /** What `make` returns; of what the system refuses meanwhile, as the folder of key files, an exception. */
@@ -106,6 +114,30 @@ export function lockNameOf({ type, nativeKey, legacyKey }: NativeName): NativeNa
 
 /** Where Qt cuts the native key of a segment for that of its lock, in UTF-16 units. */
 const WINDOWS_LOCK_LENGTH = 255;
+
+/** Which user an object was opened by, so that a refusal can tell that the process acts as another one now. */
+export class Opener {
+  #users: Users | null = null;
+  #uid = -1;
+
+  /** The object has been opened. */
+  note({ users }: Backend): void {
+    this.#users = users;
+    if (users !== null) this.#uid = users.lastUid;
+  }
+
+  /** Returns an error, of which it says if the reason is a change of the user. */
+  explain(error: unknown): unknown {
+    if (!(error instanceof Failure) || error.reason !== "PermissionDenied") return error;
+    const uid = this.#users?.currentUid();
+    if (uid === undefined || uid === this.#uid) return error;
+    error.message +=
+      `; the user of this process has changed since it opened the object, from uid ${this.#uid} to ` +
+      `uid ${uid}: change the user first and open it then, or close it before; what stays behind, ` +
+      `uid ${this.#uid} can remove`;
+    return error;
+  }
+}
 
 /** The error of an object's last operation. */
 export class ErrorState {

@@ -15,6 +15,7 @@ import {
   madeFrom,
   nameOf,
   type NativeName,
+  Opener,
   placeOf,
   safePlaceOf,
 } from "./keyed_object.ts";
@@ -136,6 +137,7 @@ export class SharedMemory implements Disposable {
   readonly #access = new Access();
   #data: Uint8Array | null = null;
   readonly #errors = new ErrorState("SharedMemory");
+  readonly #opener = new Opener();
 
   /**
    * Nothing is asked of the system before the first operation.
@@ -372,7 +374,7 @@ export class SharedMemory implements Disposable {
     try {
       attachment.end();
     } catch (error) {
-      return this.#errors.fail("detach", this.#shownKey(), error);
+      return this.#errors.fail("detach", this.#shownKey(), this.#opener.explain(error));
     }
     return this.#errors.clear();
   }
@@ -581,7 +583,8 @@ export class SharedMemory implements Disposable {
     try {
       unlock = await this.#lockAsync("withLockAsync", options);
     } catch (error) {
-      throw this.#errors.exception("withLockAsync", this.#shownKey(), error, "LockError");
+      const explained = this.#opener.explain(error);
+      throw this.#errors.exception("withLockAsync", this.#shownKey(), explained, "LockError");
     }
     this.#errors.clear();
     try {
@@ -654,7 +657,8 @@ export class SharedMemory implements Disposable {
   }
 
   #lockFailed(operation: string, error: unknown): false {
-    return this.#errors.fail(operation, this.#shownKey(), error, "LockError");
+    const explained = this.#opener.explain(error);
+    return this.#errors.fail(operation, this.#shownKey(), explained, "LockError");
   }
 
   /** Returns what unlocks it again, unless that has been done since. */
@@ -752,6 +756,7 @@ export class SharedMemory implements Disposable {
   /** Makes the attached segment this object's. */
   #adopt(segment: Segment, backend: Backend, lock: Lock | null, mode: AccessMode): Attachment {
     this.#data = null;
+    this.#opener.note(backend);
     const isWritable = mode === AccessMode.ReadWrite;
     return new Attachment(backend, segment, lock, this.#access, isWritable);
   }

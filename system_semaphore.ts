@@ -18,6 +18,7 @@ import {
   legacyType,
   madeFrom,
   nameOf,
+  Opener,
   placeOf,
   safePlaceOf,
 } from "./keyed_object.ts";
@@ -94,6 +95,7 @@ export class SystemSemaphore implements Disposable {
   #initialValue = 0;
   #open: OpenSemaphore | null = null;
   readonly #errors = new ErrorState("SystemSemaphore");
+  readonly #opener = new Opener();
 
   /**
    * Opens the semaphore, or makes it; {@linkcode SystemSemaphore.error} says whether that succeeded.
@@ -306,7 +308,7 @@ export class SystemSemaphore implements Disposable {
       }
       throw timedOut(timeout);
     } catch (error) {
-      return this.#errors.fail("acquireAsync", this.#shownKey(), error);
+      return this.#failed("acquireAsync", error);
     }
   }
 
@@ -358,9 +360,14 @@ export class SystemSemaphore implements Disposable {
     try {
       action(this.#opened(SystemSemaphoreMode.Open));
     } catch (error) {
-      return this.#errors.fail(operation, this.#shownKey(), error);
+      return this.#failed(operation, error);
     }
     return this.#errors.clear();
+  }
+
+  #failed(operation: string, error: unknown): false {
+    const explained = this.#open === null ? error : this.#opener.explain(error);
+    return this.#errors.fail(operation, this.#shownKey(), explained);
   }
 
   #opened(mode: SystemSemaphoreMode): OpenSemaphore {
@@ -371,10 +378,11 @@ export class SystemSemaphore implements Disposable {
       : chosenName(this.#chosen, "SystemSemaphore");
     if (name === null) throw new Failure("KeyError", "the key is empty; set one");
     const { nativeKey, isChosen } = name;
-    const { semaphores } = backendOf(name.type);
+    const backend = backendOf(name.type);
     this.#open = new OpenSemaphore(
-      semaphores.open(nativeKey, this.#initialValue, mode, isChosen),
+      backend.semaphores.open(nativeKey, this.#initialValue, mode, isChosen),
     );
+    this.#opener.note(backend);
     objects.register(this, this.#open, this.#open);
     return this.#open;
   }

@@ -86,7 +86,7 @@ class Look {
   constructor(libc: Libc, folder: string, allUsers: boolean) {
     this.#libc = libc;
     this.#folder = folder;
-    const user = libc.c.geteuid();
+    const user = libc.ownUid();
     this.#user = user;
     const isWanted = (uid: number) => allUsers || uid === user;
     this.#segments = readTable(libc, "shm").filter((row) => isWanted(row["uid"]!));

@@ -498,7 +498,7 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   #isOwn({ users }: Status): boolean {
-    const user = this.#libc.c.geteuid();
+    const user = this.#libc.ownUid();
     return users.every((uid) => uid === user);
   }
 
@@ -508,7 +508,7 @@ export class SystemVSegments implements SegmentBackend {
 
   #checkUsers(status: Status, path: KeyPath): void {
     if (this.#mayUse(status, path)) return;
-    const user = this.#libc.c.geteuid();
+    const user = this.#libc.ownUid();
     const other = status.users.find((uid) => uid !== user)!;
     const text = othersText("segment", this.#libc.userName(other), "key or a TMPDIR");
     throw new Failure("PermissionDenied", text, "shmctl");
