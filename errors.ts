@@ -66,94 +66,130 @@ export type SystemSemaphoreError = typeof SystemSemaphoreError[keyof typeof Syst
 export type ErrorCode = Exclude<keyof typeof SharedMemoryError, "NoError">;
 
 /**
- * Why something failed, in words that a program can act on. All errors of this package use them:
- * {@linkcode SharedMemoryException}, `SyncError` of `./sync`, {@linkcode UnsupportedError}, and `errorReason()`.
+ * Why an operation failed, in words that a program can act on. All errors of this package use them:
+ * `errorReason()` of {@linkcode SharedMemory} and {@linkcode SystemSemaphore}, and the property `reason` of
+ * {@linkcode IpcError}. Each word's own text names the error of Qt that goes with it; an operation on the
+ * lock, such as `lock()` and `unlock()`, reports `LockError` whatever the reason is.
+ *
+ * `"Timeout"` and `"Busy"` mean that others are using the object: a server answers 503. `"OutOfResources"`,
+ * `"PermissionDenied"`, `"Unsupported"` and `"System"` are for whoever runs the machine. `"Deadlock"`,
+ * `"AlreadyHeld"`, `"NotOwner"`, `"NoLock"`, `"NotAttached"`, `"AlreadyAttached"`, `"Transferred"` and `"ReadOnly"`
+ * are mistakes in the program.
  */
 export type ErrorReason =
-  /** It took longer than the timeout: somebody else has it. A server answers "busy, try again". */
+  /** Others kept the lock, the mutex or the permits for the whole timeout. `LockError`; of a `SystemSemaphore` `UnknownError`. */
   | "Timeout"
-  /** This thread would wait for itself. A mistake in the program. */
-  | "Deadlock"
-  /** This object holds the lock already. A mistake in the program. */
-  | "AlreadyHeld"
-  /** This object does not hold it. A mistake in the program. */
-  | "NotOwner"
-  /** The segment has no lock, since its native key is a string. */
-  | "NoLock"
-  /** The object or view is not attached, or has been detached meanwhile. */
-  | "NotAttached"
-  /** The buffer of the segment was transferred away. */
-  | "Transferred"
-  /** The segment was attached `ReadOnly`. */
-  | "ReadOnly"
-  /** There is none. */
-  | "NotFound"
-  /** There is one already, or this object is attached already. */
-  | "AlreadyExists"
-  /** It is of another kind, version or layout. */
-  | "WrongKind"
-  /** Somebody has overwritten it. */
-  | "Damaged"
-  /** There is no room for more in it. */
-  | "Full"
-  /** It changes all the time, or is about to become free; try again. */
+  /** Other programs changed or removed the object again and again during the call. `UnknownError`. */
   | "Busy"
-  /** The key is empty, or the system can have none like it. */
+  /** This thread holds the lock or waits for it already, so it would wait for itself. `LockError`. */
+  | "Deadlock"
+  /** This object holds the lock already, and the lock is not recursive. `LockError`. */
+  | "AlreadyHeld"
+  /** This object does not hold the lock or the mutex. `LockError`. */
+  | "NotOwner"
+  /** The segment has no lock, since its native key is a string. `LockError`. */
+  | "NoLock"
+  /** The object or view is not attached to a segment, or was detached during the call. `NotFound`. */
+  | "NotAttached"
+  /** This object is attached to a segment already. `AlreadyExists`. */
+  | "AlreadyAttached"
+  /** The buffer of the segment was transferred away. `NotFound`. */
+  | "Transferred"
+  /** The segment was attached `ReadOnly`. `UnknownError`. */
+  | "ReadOnly"
+  /** There is no such object. `NotFound`. */
+  | "NotFound"
+  /** There is such an object already. `AlreadyExists`. */
+  | "AlreadyExists"
+  /** The object of that name or at that place is of another kind, version or layout. `KeyError`. */
+  | "WrongKind"
+  /** The bytes of the object have been overwritten. `UnknownError`. */
+  | "Damaged"
+  /** The object has no room for more. `UnknownError`. */
+  | "Full"
+  /** The key is empty, or the system can have no object of that key. `KeyError`. */
   | "KeyError"
-  /** The size is none, or more than the system or the segment has. */
+  /** The size is below 1 byte, beyond what can be mapped, or more than the segment has. `InvalidSize`. */
   | "InvalidSize"
-  /** It belongs to another user, or this user may not. */
+  /** The object belongs to another user, or this user must not use or create it. `PermissionDenied`. */
   | "PermissionDenied"
-  /** A limit of the system is reached, or memory is short. */
+  /** A limit of the system is reached. `OutOfResources`. */
   | "OutOfResources"
-  /** The runtime, operating system or processor cannot be used. */
+  /** The runtime, the operating system or the processor lacks what is needed. `UnknownError`. */
   | "Unsupported"
-  /** The program is ending, and everything is detached. */
-  | "Ending"
-  /** The system refused in another way; the text has the call and its `errno`. */
+  /** The object was disposed during the call, or the program is ending. `UnknownError`. */
+  | "Closed"
+  /** The system refused for another reason; the text has the system call and its `errno`. `UnknownError`. */
   | "System";
 
-/** Qt's name for each reason, where the operation has no other. */
+/** The error of `QSharedMemory` for each reason. */
 const CODES: Readonly<Record<ErrorReason, ErrorCode>> = {
   Timeout: "LockError",
+  Busy: "UnknownError",
   Deadlock: "LockError",
   AlreadyHeld: "LockError",
   NotOwner: "LockError",
   NoLock: "LockError",
-  Busy: "LockError",
   NotAttached: "NotFound",
+  AlreadyAttached: "AlreadyExists",
   Transferred: "NotFound",
+  ReadOnly: "UnknownError",
   NotFound: "NotFound",
   AlreadyExists: "AlreadyExists",
+  WrongKind: "KeyError",
+  Damaged: "UnknownError",
+  Full: "UnknownError",
   KeyError: "KeyError",
   InvalidSize: "InvalidSize",
   PermissionDenied: "PermissionDenied",
   OutOfResources: "OutOfResources",
-  ReadOnly: "UnknownError",
-  WrongKind: "UnknownError",
-  Damaged: "UnknownError",
-  Full: "UnknownError",
   Unsupported: "UnknownError",
-  Ending: "UnknownError",
+  Closed: "UnknownError",
   System: "UnknownError",
 };
 
-/** @internal The error of `QSharedMemory` that a reason is. */
+/** Every reason there is. */
+export const REASONS = Object.keys(CODES) as readonly ErrorReason[];
+
+/** @internal The error of `QSharedMemory` for a reason, where the operation is not one on the lock. */
 export function codeOf(reason: ErrorReason): ErrorCode {
   return CODES[reason];
 }
 
-/** The base class of all errors that this package throws, but for those of wrong arguments. */
+/** The number in {@linkcode SystemSemaphoreError} for an error; `QSystemSemaphore` has fewer of them. */
+export function semaphoreErrorOf(code: ErrorCode | "NoError"): SystemSemaphoreError {
+  return code === "InvalidSize" || code === "LockError"
+    ? SystemSemaphoreError.UnknownError
+    : SystemSemaphoreError[code];
+}
+
+/**
+ * The base class of the errors of this package: {@linkcode SharedMemoryException}, `SyncError` of `./sync` and
+ * {@linkcode UnsupportedError}. A wrong argument is a `TypeError` or a `RangeError` instead.
+ *
+ * @example
+ * ```ts
+ * import { IpcError, SharedMemory } from "./mod.ts";
+ *
+ * using memory = SharedMemory.open("stock", { size: 64 });
+ * try {
+ *   await memory.withLockAsync(() => {}, { timeout: 100 });
+ * } catch (error) {
+ *   if (!(error instanceof IpcError) || error.reason !== "Timeout") throw error;
+ *   console.log("503: try again later");
+ * }
+ * ```
+ */
 export class IpcError extends Error {
   /** The class's name. */
   override readonly name: string = "IpcError";
-  /** Why, in words that a program can act on. */
+  /** Why the operation failed. */
   readonly reason: ErrorReason;
 
   /**
    * Made by this module.
    *
-   * @param reason why
+   * @param reason why the operation failed
    * @param message the operation, the key, what happened and what to do
    */
   constructor(reason: ErrorReason, message: string, options?: ErrorOptions) {
@@ -181,8 +217,8 @@ export interface FailureDetails {
   readonly errno?: number | undefined;
   /** The key it was for. */
   readonly key?: string | null | undefined;
-  /** Why, if that is more than the code says. */
-  readonly reason?: ErrorReason | undefined;
+  /** The name of the error in Qt, if the operation has another one than the reason. */
+  readonly code?: ErrorCode | undefined;
   /** What led to it. */
   readonly cause?: unknown;
 }
@@ -219,21 +255,15 @@ export class SharedMemoryException extends IpcError {
   /**
    * Made by this module.
    *
-   * @param code a key of {@linkcode SharedMemoryError}
+   * @param reason why the operation failed
    * @param message the operation, the key, what happened and what to do
    */
-  constructor(code: ErrorCode, message: string, details: FailureDetails = {}) {
-    const options = details.cause === undefined ? undefined : { cause: details.cause };
-    super(details.reason ?? reasonOf(code), message, options);
-    this.code = code;
-    this.error = SharedMemoryError[code];
+  constructor(reason: ErrorReason, message: string, details: FailureDetails = {}) {
+    super(reason, message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.code = details.code ?? codeOf(reason);
+    this.error = SharedMemoryError[this.code];
     this.syscall = details.syscall;
     this.errno = details.errno;
     this.key = details.key;
   }
-}
-
-/** The reason that an error of Qt's is, where nothing more is known. */
-function reasonOf(code: ErrorCode): ErrorReason {
-  return code === "LockError" ? "Timeout" : code === "UnknownError" ? "System" : code;
 }

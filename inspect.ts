@@ -183,6 +183,6 @@ function removal(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo, reason: strin
 
 function exception(operation: string, error: unknown): unknown {
   if (!(error instanceof Failure)) return error;
-  const { code, message, syscall, errno, reason } = error;
-  return new SharedMemoryException(code, `${operation}: ${message}`, { syscall, errno, reason });
+  const { reason, message, syscall, errno } = error;
+  return new SharedMemoryException(reason, `${operation}: ${message}`, { syscall, errno });
 }

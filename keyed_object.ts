@@ -2,6 +2,7 @@ import process from "node:process";
 import { Failure } from "./backends/errno.ts";
 import { backendOf } from "./backends/mod.ts";
 import type { Semaphore } from "./backends/types.ts";
+import type { Backend, Users } from "./backends/types.ts";
 import { type ErrorCode, type ErrorReason, SharedMemoryException } from "./errors.ts";
 import {
   isSupported,
@@ -51,7 +52,14 @@ export function placeOf(type: NativeIpcKeyType, object: ObjectKind): NativeIpcKe
 /** The same for `platformSafeKey()`, which uses another folder. */
 export function safePlaceOf(type: NativeIpcKeyType, object: ObjectKind): NativeIpcKeyPlace {
   const { platform: os } = process;
-  return { os, object, folder: isSupported(type, os) ? backendOf(type).runtimeFolder() : "" };
+  return {
+    os,
+    object,
+    /** Created when it is needed, which it is not for an absolute path. */
+    get folder() {
+      return isSupported(type, os) ? backendOf(type).runtimeFolder() : "";
+    },
+  };
 }
 
 /** What `make` returns; of what the system refuses meanwhile, as the folder of key files, an exception. */
@@ -115,16 +123,43 @@ export function replacedText(semaphore: Semaphore | null): string {
     "each save, with `exec`), the system gives it back when the process ends: stop it, and start it anew";
 }
 
+/** Which user an object was opened by, so that a refusal can tell that the process acts as another one now. */
+export class Opener {
+  #users: Users | null = null;
+  #uid = -1;
+
+  /** The object has been opened. */
+  note({ users }: Backend): void {
+    this.#users = users;
+    if (users !== null) this.#uid = users.lastUid;
+  }
+
+  /** Returns an error, of which it says if the reason is a change of the user. */
+  explain(error: unknown): unknown {
+    if (!(error instanceof Failure) || error.reason !== "PermissionDenied") return error;
+    const uid = this.#users?.currentUid();
+    if (uid === undefined || uid === this.#uid) return error;
+    error.message +=
+      `; the user of this process has changed since it opened the object, from uid ${this.#uid} to ` +
+      `uid ${uid}: change the user first and open it then, or close it before; what stays behind, ` +
+      `uid ${this.#uid} can remove`;
+    return error;
+  }
+}
+
 /** The error of an object's last operation. */
 export class ErrorState {
   code: ErrorCode | "NoError" = "NoError";
   text = "";
-  reason: ErrorReason | null = null;
   #failure: Failure | null = null;
   readonly #className: string;
 
   constructor(className: string) {
     this.#className = className;
+  }
+
+  get reason(): ErrorReason | null {
+    return this.#failure?.reason ?? null;
   }
 
   /** The last operation succeeded; returns `true` for it to return. */
@@ -136,7 +171,6 @@ export class ErrorState {
   #forget(): void {
     this.code = "NoError";
     this.text = "";
-    this.reason = null;
     this.#failure = null;
   }
 
@@ -148,27 +182,23 @@ export class ErrorState {
     if (!(error instanceof Failure)) throw error;
     this.code = code ?? error.code;
     this.text = this.#describe(operation, key, error);
-    this.reason = error.reason;
     this.#failure = error;
     return false;
   }
 
   /** What the last {@linkcode ErrorState.fail} reported, to be thrown. */
   lastException(key: string | null): SharedMemoryException {
-    const { syscall, errno, reason } = this.#failure ?? {};
-    const code = this.code === "NoError" ? "UnknownError" : this.code;
-    return new SharedMemoryException(code, this.text, { syscall, errno, key, reason });
+    const { reason = "System", syscall, errno } = this.#failure ?? {};
+    const code = this.code === "NoError" ? undefined : this.code;
+    return new SharedMemoryException(reason, this.text, { code, syscall, errno, key });
   }
 
   /** The same as an exception, for operations that cannot return `false`. */
   exception(operation: string, key: string | null, error: unknown, code?: ErrorCode): unknown {
     if (!(error instanceof Failure)) return error;
-    return new SharedMemoryException(code ?? error.code, this.#describe(operation, key, error), {
-      syscall: error.syscall,
-      errno: error.errno,
-      reason: error.reason,
-      key,
-    });
+    const { reason, syscall, errno } = error;
+    const text = this.#describe(operation, key, error);
+    return new SharedMemoryException(reason, text, { code, syscall, errno, key });
   }
 
   #describe(operation: string, key: string | null, error: Failure): string {

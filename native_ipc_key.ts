@@ -218,7 +218,7 @@ export function platformSafeKey(
   type: NativeIpcKeyType,
   place: NativeIpcKeyPlace,
 ): NativeIpcKey {
-  const { os, object, folder } = place;
+  const { os, object } = place;
   const empty = new NativeIpcKey("", type);
   if (key === "" || !isSupported(type, os)) return empty;
   if (type === NativeIpcKeyType.PosixRealtime) {
@@ -230,7 +230,7 @@ export function platformSafeKey(
     const name = namespace + kind + key.slice(namespace.length);
     return new NativeIpcKey(name.slice(0, WINDOWS_NAME_LENGTH), type);
   }
-  return new NativeIpcKey(key.startsWith("/") ? key : `${folder}/${key}`, type);
+  return new NativeIpcKey(key.startsWith("/") ? key : `${place.folder}/${key}`, type);
 }
 
 /**

@@ -16,6 +16,7 @@ import {
   madeFrom,
   nameOf,
   type NativeName,
+  Opener,
   placeOf,
   safePlaceOf,
 } from "./keyed_object.ts";
@@ -144,6 +145,7 @@ export class SharedMemory implements Disposable {
   readonly #access = new Access();
   #data: Bytes | null = null;
   readonly #errors = new ErrorState("SharedMemory");
+  readonly #opener = new Opener();
 
   /**
    * Nothing is asked of the system before the first operation.
@@ -381,7 +383,7 @@ export class SharedMemory implements Disposable {
     try {
       attachment.end();
     } catch (error) {
-      return this.#errors.fail("detach", this.#shownKey(), error);
+      return this.#errors.fail("detach", this.#shownKey(), this.#opener.explain(error));
     }
     return this.#errors.clear();
   }
@@ -590,7 +592,8 @@ export class SharedMemory implements Disposable {
     try {
       unlock = await this.#lockAsync("withLockAsync", options);
     } catch (error) {
-      throw this.#errors.exception("withLockAsync", this.#shownKey(), error, "LockError");
+      const explained = this.#opener.explain(error);
+      throw this.#errors.exception("withLockAsync", this.#shownKey(), explained, "LockError");
     }
     this.#errors.clear();
     try {
@@ -630,8 +633,9 @@ export class SharedMemory implements Disposable {
   }
 
   /**
-   * Why the last operation failed, in words that a program can act on, `null` if it succeeded: of a `LockError`,
-   * whether it was a `"Timeout"` or a `"Deadlock"`.
+   * Why the last operation failed, `null` if it succeeded. {@linkcode SharedMemory.error} has one number for many
+   * reasons: a `LockError` may be a `"Timeout"`, after which a server answers 503, or a `"Deadlock"`, a mistake in the
+   * program.
    */
   errorReason(): ErrorReason | null {
     return this.#errors.reason;
@@ -662,7 +666,8 @@ export class SharedMemory implements Disposable {
   }
 
   #lockFailed(operation: string, error: unknown): false {
-    return this.#errors.fail(operation, this.#shownKey(), error, "LockError");
+    const explained = this.#opener.explain(error);
+    return this.#errors.fail(operation, this.#shownKey(), explained, "LockError");
   }
 
   /** Returns what unlocks it again, unless that has been done since. */
@@ -732,9 +737,9 @@ export class SharedMemory implements Disposable {
     }
     try {
       requireStack();
-      if (isClosed()) throw new Failure("Ending", ENDING);
+      if (isClosed()) throw new Failure("Closed", ENDING);
       if (this.#current !== null) {
-        throw new Failure("AlreadyExists", "this object is attached already; detach() first");
+        throw new Failure("AlreadyAttached", "this object is attached already; detach() first");
       }
       const { segment: name, lock: lockName } = this.#resolve();
       if (name === null) throw new Failure("KeyError", "the key is empty; set one");
@@ -761,6 +766,7 @@ export class SharedMemory implements Disposable {
   /** Makes the attached segment this object's. */
   #adopt(segment: Segment, backend: Backend, lock: Lock | null, mode: AccessMode): Attachment {
     this.#data = null;
+    this.#opener.note(backend);
     const isWritable = mode === AccessMode.ReadWrite;
     return new Attachment(backend, segment, lock, this.#access, isWritable);
   }

@@ -5,7 +5,12 @@ import { Failure } from "./backends/errno.ts";
 import { backendOf } from "./backends/mod.ts";
 import type { Semaphore } from "./backends/types.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "./custom_inspect.ts";
-import { type ErrorReason, SystemSemaphoreError, SystemSemaphoreMode } from "./errors.ts";
+import {
+  type ErrorReason,
+  semaphoreErrorOf,
+  type SystemSemaphoreError,
+  SystemSemaphoreMode,
+} from "./errors.ts";
 import {
   checkKey,
   chosenName,
@@ -14,6 +19,7 @@ import {
   legacyType,
   madeFrom,
   nameOf,
+  Opener,
   placeOf,
   replacedText,
   safePlaceOf,
@@ -48,7 +54,7 @@ class OpenSemaphore implements Resource, SharedSemaphore {
   close(): void {
     registry.semaphores.delete(this);
     forgetAtExit(this);
-    failWaits(this.semaphore, new Failure("System", "closed while it waited"));
+    failWaits(this.semaphore, new Failure("Closed", "disposed while it waited"));
     this.semaphore.close();
   }
 
@@ -99,6 +105,7 @@ export class SystemSemaphore implements Disposable {
   #initialValue = 0;
   #open: OpenSemaphore | null = null;
   readonly #errors = new ErrorState("SystemSemaphore");
+  readonly #opener = new Opener();
 
   /**
    * Opens the semaphore, or makes it; {@linkcode SystemSemaphore.error} says whether that succeeded.
@@ -313,7 +320,7 @@ export class SystemSemaphore implements Disposable {
       }
       throw timedOut(timeout, open.semaphore);
     } catch (error) {
-      return this.#errors.fail("acquireAsync", this.#shownKey(), error);
+      return this.#failed("acquireAsync", error);
     }
   }
 
@@ -338,10 +345,7 @@ export class SystemSemaphore implements Disposable {
 
   /** The number of the last operation's error, `NoError` if it succeeded. */
   error(): SystemSemaphoreError {
-    const { code } = this.#errors;
-    return code === "InvalidSize" || code === "LockError"
-      ? SystemSemaphoreError.UnknownError
-      : SystemSemaphoreError[code];
+    return semaphoreErrorOf(this.#errors.code);
   }
 
   /** The last operation's error as text: operation, key, system call and advice. `""` if it succeeded. */
@@ -350,8 +354,8 @@ export class SystemSemaphore implements Disposable {
   }
 
   /**
-   * Why the last operation failed, in words that a program can act on, `null` if it succeeded: `"Timeout"` if there was
-   * none to acquire.
+   * Why the last operation failed, `null` if it succeeded. {@linkcode SystemSemaphore.error} has one number for many
+   * reasons: without a free permit within the time it is `UnknownError`, and the reason is `"Timeout"`.
    */
   errorReason(): ErrorReason | null {
     return this.#errors.reason;
@@ -369,13 +373,18 @@ export class SystemSemaphore implements Disposable {
     try {
       action(this.#opened(SystemSemaphoreMode.Open));
     } catch (error) {
-      return this.#errors.fail(operation, this.#shownKey(), error);
+      return this.#failed(operation, error);
     }
     return this.#errors.clear();
   }
 
+  #failed(operation: string, error: unknown): false {
+    const explained = this.#open === null ? error : this.#opener.explain(error);
+    return this.#errors.fail(operation, this.#shownKey(), explained);
+  }
+
   #opened(mode: SystemSemaphoreMode): OpenSemaphore {
-    if (isClosed()) throw new Failure("Ending", ENDING);
+    if (isClosed()) throw new Failure("Closed", ENDING);
     if (this.#open !== null) return this.#open;
     requireStack();
     const name = this.#chosen === null
@@ -383,10 +392,11 @@ export class SystemSemaphore implements Disposable {
       : chosenName(this.#chosen, "SystemSemaphore");
     if (name === null) throw new Failure("KeyError", "the key is empty; set one");
     const { nativeKey, isChosen } = name;
-    const { semaphores } = backendOf(name.type);
+    const backend = backendOf(name.type);
     this.#open = new OpenSemaphore(
-      semaphores.open(nativeKey, this.#initialValue, mode, isChosen),
+      backend.semaphores.open(nativeKey, this.#initialValue, mode, isChosen),
     );
+    this.#opener.note(backend);
     objects.register(this, this.#open, this.#open);
     return this.#open;
   }

@@ -30,6 +30,11 @@ export const F_UNLCK = 2;
 /** `struct flock` of 64-bit systems. */
 export const FLOCK = { bytes: 32, type: 0, start: 8, len: 16 } as const;
 
+// <sys/resource.h>
+export const RLIMIT_FSIZE = 1;
+/** `struct rlimit` of 64-bit systems. */
+export const RLIMIT = { bytes: 16, current: 0 } as const;
+
 // <sys/ipc.h>
 export const IPC_CREAT = 0o1000;
 export const IPC_EXCL = 0o2000;
@@ -69,6 +74,7 @@ export const SEMID_DS = { bytes: 104, uid: 4, cuid: 12, mode: 20, otime: 48 } as
 
 // <sys/stat.h>
 export const S_IFMT = 0o170000;
+export const S_IFDIR = 0o040000;
 export const S_IFREG = 0o100000;
 /** Means nothing to the kernel on what is no folder. */
 export const S_ISVTX = 0o1000;

@@ -22,6 +22,7 @@ export const EROFS = 30;
 export const ERANGE = 34;
 export const EDEADLK = 35;
 export const ENAMETOOLONG = 36;
+export const ENOSYS = 38;
 export const ELOOP = 40;
 export const EIDRM = 43;
 export const EOVERFLOW = 75;
@@ -34,6 +35,7 @@ export const ENOTRECOVERABLE = 131;
 const DARWIN: readonly (readonly [linux: number, darwin: number])[] = [
   [EAGAIN, 35],
   [ENAMETOOLONG, 63],
+  [ENOSYS, 78],
   [ELOOP, 62],
   [EIDRM, 90],
   [EOVERFLOW, 84],
@@ -71,6 +73,7 @@ const NAMES: Readonly<Record<number, string>> = {
   [ERANGE]: "ERANGE",
   [EDEADLK]: "EDEADLK",
   [ENAMETOOLONG]: "ENAMETOOLONG",
+  [ENOSYS]: "ENOSYS",
   [ELOOP]: "ELOOP",
   [EIDRM]: "EIDRM",
   [EOVERFLOW]: "EOVERFLOW",
@@ -86,8 +89,6 @@ const NAMES: Readonly<Record<number, string>> = {
  */
 export class Failure extends Error {
   readonly reason: ErrorReason;
-  /** What Qt calls it. */
-  readonly code: ErrorCode;
   readonly syscall: string | undefined;
   /** The system's own number. */
   readonly errno: number | undefined;
@@ -95,9 +96,13 @@ export class Failure extends Error {
   constructor(reason: ErrorReason, message: string, syscall?: string, errno?: number) {
     super(message);
     this.reason = reason;
-    this.code = codeOf(reason);
     this.syscall = syscall;
     this.errno = errno === undefined ? undefined : swapErrno(errno, process.platform);
+  }
+
+  /** The name of the error in Qt. */
+  get code(): ErrorCode {
+    return codeOf(this.reason);
   }
 }
 
@@ -117,7 +122,35 @@ const COMMON: ErrnoTable = {
   [ENOSPC]: ["OutOfResources", "no space left"],
   [EMFILE]: ["OutOfResources", "this process has too many open files or segments (ulimit -n)"],
   [ENFILE]: ["OutOfResources", "the system has too many open files (fs.file-max)"],
+  [ENOSYS]: [
+    "Unsupported",
+    "this kernel, or the sandbox that the process runs in, has no such system call",
+  ],
 };
+
+const OTHER_KEYS = "or use POSIX keys (NativeIpcKeyType.PosixRealtime)";
+
+/** What the System V calls fail with where the kernel or a filter has no System V. */
+const NO_SYSTEM_V: ErrnoTable = {
+  [ENOSYS]: [
+    "Unsupported",
+    "this kernel has no System V IPC, or a sandbox hides it, as gVisor, Android and some seccomp filters do; run it " +
+    `elsewhere, ${OTHER_KEYS}`,
+  ],
+};
+const REFUSED_SYSTEM_V: ErrnoTable = {
+  ...NO_SYSTEM_V,
+  [EPERM]: [
+    "PermissionDenied",
+    "permission denied by a seccomp filter, as Docker, Kubernetes and systemd set them: the kernel itself never " +
+    `refuses this call so; allow System V IPC there (shmget, shmat, semget, semop), ${OTHER_KEYS}`,
+  ],
+};
+
+function systemVErrors(syscall: string): ErrnoTable {
+  if (/^(shmget|shmat|semget|semop)$/.test(syscall)) return REFUSED_SYSTEM_V;
+  return /^(shm|sem)ctl$/.test(syscall) ? NO_SYSTEM_V : {};
+}
 
 /** An error number as the texts show it, with the system's own number: `ENOENT 2`. */
 export function errnoText(errno: number): string {
@@ -126,7 +159,8 @@ export function errnoText(errno: number): string {
 
 /** The {@linkcode Failure} of a system call: from `table`, else from what the number always means. */
 export function failure(syscall: string, errno: number, table: ErrnoTable = {}, on = ""): Failure {
-  const [reason, words] = table[errno] ?? COMMON[errno] ?? ["System", "unknown error"] as const;
+  const [reason, words] = table[errno] ?? systemVErrors(syscall)[errno] ?? COMMON[errno] ??
+    ["System", "unknown error"] as const;
   const call = on === "" ? syscall : `${syscall} ${on}`;
   return new Failure(reason, `${words} [${call}: ${errnoText(errno)}]`, syscall, errno);
 }

@@ -19,8 +19,9 @@ import {
   VM_FLAGS_ANYWHERE,
   VM_INHERIT_SHARE,
 } from "./darwin_constants.ts";
-import { EAGAIN, EINTR, ENOENT, ESRCH, failure, swapErrno } from "./errno.ts";
+import { EAGAIN, EINTR, ENOENT, ESRCH, Failure, failure, swapErrno } from "./errno.ts";
 import { constantsOf, type SystemConstants } from "./system.ts";
+import type { Users } from "./types.ts";
 import { loadFunctions } from "./variadic.ts";
 
 /** glibc has the first name; musl answers to it as well, and to the second. */
@@ -72,6 +73,8 @@ const LINUX_SIGNATURES = {
   fcntl: { args: ["i32", "i32", "buffer"], returns: "i32" }, // (fd, cmd, struct flock *)
   // (olddirfd, old path, newdirfd, new path, flags)
   linkat: { args: ["i32", "buffer", "i32", "buffer", "i32"], returns: "i32" },
+  mkdir: { args: ["buffer", "u32"], returns: "i32" }, // (path, mode)
+  getrlimit: { args: ["i32", "buffer"], returns: "i32" }, // (resource, struct rlimit *)
   posix_fallocate: { args: ["i32", "u64", "u64"], returns: "i32" }, // (fd, offset, length) -> errno
   opendir: { args: ["buffer"], returns: "u64" }, // (path) -> DIR *
   readdir: { args: ["u64"], returns: "u64" }, // (DIR *) -> struct dirent *
@@ -126,6 +129,17 @@ export interface FileStatus {
   readonly changed: number;
 }
 
+/** What `/proc/sys/kernel/overflowuid` is if nobody has changed it. */
+const OVERFLOW_UID = 65534;
+/** All numbers that a user can have: -1 stands for none. */
+const ALL_USERS = 2 ** 32 - 1;
+
+/** Whether a user namespace has a number for every user; `map` is its `/proc/self/uid_map`. */
+export function mapsAllUsers(map: string): boolean {
+  const counts = [...map.matchAll(/^ *\d+ +\d+ +(\d+) *$/gm)].map(([, count]) => Number(count));
+  return counts.reduce((sum, count) => sum + count, 0) >= ALL_USERS;
+}
+
 /** For the first read of a file; files of `/proc` do not tell their size. */
 const READ_BYTES = 65536;
 const FAILED = 0xffff_ffff_ffff_ffffn;
@@ -142,7 +156,7 @@ export function cString(text: string): Uint8Array {
 }
 
 /** The C library, with what is needed to use it from JavaScript. */
-export class Libc {
+export class Libc implements Users {
   /** Its functions; of those that only Linux has, none elsewhere. */
   readonly c: CFunctions<typeof SIGNATURES & typeof LINUX_SIGNATURES>;
   readonly ffi: Ffi;
@@ -158,6 +172,10 @@ export class Libc {
   #mapAgain: ((address: bigint, bytes: bigint) => bigint | null) | undefined;
   #pidNamespace: number | undefined;
   #errnoCell: Int32Array | undefined;
+  /** The user that this process was seen to act as last. */
+  lastUid = -1;
+  #overflowUid: number | undefined;
+  #mapsAllUsers = false;
   readonly #stat: Uint8Array;
   readonly #statView: DataView;
   readonly #statxNumber: Usize;
@@ -434,6 +452,51 @@ export class Libc {
     if (this.os !== "linux") return null;
     const stat = this.readFile(`/proc/${pid}/task/${pid}/stat`);
     return typeof stat === "number" ? null : stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  }
+
+  /**
+   * The user that this process acts as, whom an object must belong to to be its own.
+   *
+   * In a user namespace every user without a number there appears as the overflow uid. If this process does too,
+   * objects of strangers cannot be told from its own.
+   *
+   * @throws {Failure} `PermissionDenied` in that case
+   */
+  ownUid(): number {
+    const uid = this.lastUid = this.currentUid();
+    if (!this.#looksLikeOthers(uid)) return uid;
+    throw new Failure(
+      "PermissionDenied",
+      `permission denied: this process runs as uid ${uid}, which its user namespace shows for every user that it has ` +
+        "no number for, so that other users cannot be told from this one; map this user (`unshare " +
+        "--map-current-user`, the uid map of the container), or run as a user that is mapped",
+      "geteuid",
+    );
+  }
+
+  currentUid(): number {
+    return this.c.geteuid();
+  }
+
+  /** Whether a user is the one that this process acts as, and can be told from others. */
+  isOwn(uid: number): boolean {
+    return uid === this.currentUid() && !this.#looksLikeOthers(uid);
+  }
+
+  #looksLikeOthers(uid: number): boolean {
+    if (this.os !== "linux" || uid !== (this.#overflowUid ??= this.#readOverflowUid())) {
+      return false;
+    }
+    if (!this.#mapsAllUsers) {
+      const map = this.readFile("/proc/self/uid_map");
+      this.#mapsAllUsers = typeof map === "string" && mapsAllUsers(map);
+    }
+    return !this.#mapsAllUsers;
+  }
+
+  #readOverflowUid(): number {
+    const text = this.readFile("/proc/sys/kernel/overflowuid");
+    return typeof text === "number" ? OVERFLOW_UID : Number(text);
   }
 
   /** The name of a user, `null` if the system knows none. */

@@ -5,9 +5,10 @@ import type { Ffi } from "../ffi/types.ts";
 import { isSupported, NativeIpcKeyType, schemeOf } from "../native_ipc_key.ts";
 import { DarwinSleeper } from "./darwin_sleeper.ts";
 import { DarwinThreads } from "./darwin_threads.ts";
-import { errnoText, Failure } from "./errno.ts";
+import { S_IFDIR, S_IFMT } from "./constants.ts";
+import { EEXIST, errnoText, Failure } from "./errno.ts";
 import { Kernel32 } from "./kernel32.ts";
-import { Libc } from "./libc.ts";
+import { cString, Libc } from "./libc.ts";
 import { Mappings } from "./mapping.ts";
 import { OwnerMutexes } from "./owner_mutex.ts";
 import { DarwinPosixLibrary } from "./posix_darwin_library.ts";
@@ -46,6 +47,7 @@ export function systemV(
     semaphores: new SystemVSemaphores(libc, projectId),
     folder: () => temporaryFolder(libc),
     runtimeFolder: () => runtimeFolder(libc),
+    users: libc,
   };
 }
 
@@ -59,6 +61,7 @@ export function posix(ffi: Ffi, libc: Libc, library?: PosixLibrary): Backend {
       : linuxPosix(libc, mappings, ffi.maxBufferBytes, library)),
     folder: () => "",
     runtimeFolder: () => "",
+    users: libc,
   };
 }
 
@@ -92,6 +95,7 @@ export function windows(ffi: Ffi, platform: Platform, kernel?: Kernel32): Backen
     semaphores: new WindowsSemaphores(kernel),
     folder: () => "",
     runtimeFolder: () => "",
+    users: null,
   };
 }
 
@@ -109,6 +113,9 @@ function requireSystem(expected: readonly string[], { os, arch }: Platform): voi
   );
 }
 
+/** What only its user may use, the folder itself included. */
+const PRIVATE_FOLDER = 0o700;
+
 /** Where Qt puts key files: `TMPDIR`, else the system's own folder, without symbolic links. */
 export function temporaryFolder(libc: Libc): string {
   const folder = libc.getenv("TMPDIR") || libc.temporaryFolder() || "/tmp";
@@ -123,13 +130,38 @@ export function temporaryFolder(libc: Libc): string {
   );
 }
 
-/** Qt's `RuntimeLocation`. */
+/**
+ * Qt's `RuntimeLocation`: `XDG_RUNTIME_DIR`, or else `runtime-USER` in the folder of the key files. As in Qt a missing
+ * one is created, and one that is not private is not used; then nothing of it is changed.
+ */
 function runtimeFolder(libc: Libc): string {
   if (libc.os === "darwin") return `${libc.getenv("HOME") ?? ""}/Library/Application Support`;
-  const folder = libc.getenv("XDG_RUNTIME_DIR");
-  if (folder) return folder;
-  const uid = libc.c.geteuid();
-  return `${temporaryFolder(libc)}/runtime-${libc.loginName(uid) ?? uid}`;
+  const uid = libc.ownUid();
+  const chosen = libc.getenv("XDG_RUNTIME_DIR");
+  if (chosen && privateFolderProblem(libc, chosen, uid) === null) return chosen;
+  const folder = `${temporaryFolder(libc)}/runtime-${libc.loginName(uid) ?? uid}`;
+  const problem = privateFolderProblem(libc, folder, uid);
+  if (problem === null) return folder;
+  throw new Failure(
+    "KeyError",
+    `there is no folder for this user's runtime files: ${folder} ${problem}; set XDG_RUNTIME_DIR to a folder of this ` +
+      "user's with the permissions 0700" + (chosen ? `, which ${chosen} is not` : ""),
+  );
+}
+
+/** Why a folder is not one that only the user can use, `null` if it is; created if there is none. */
+function privateFolderProblem(libc: Libc, folder: string, uid: number): string | null {
+  const path = cString(folder);
+  if (libc.c.mkdir(path, PRIVATE_FOLDER) === 0) return null;
+  const errno = libc.errno();
+  if (errno !== EEXIST) return `cannot be created [mkdir: ${errnoText(errno)}]`;
+  const status = libc.pathStatus(path, false); // not through a link, which anybody may have put there
+  if (typeof status === "number") return `cannot be used [${libc.statCall}: ${errnoText(status)}]`;
+  if ((status.mode & S_IFMT) !== S_IFDIR) return "is not a folder";
+  if (status.uid !== uid) return `belongs to ${libc.userName(status.uid)}, another user`;
+  const permissions = status.mode & 0o777;
+  if (permissions === PRIVATE_FOLDER) return null;
+  return `has the permissions 0${permissions.toString(8)}, so that others may use it too`;
 }
 
 const backends = new Map<NativeIpcKeyType, Backend>();
@@ -155,6 +187,7 @@ function load(type: NativeIpcKeyType): Backend {
     return windows(shared.ffi, { os, arch }, shared);
   }
   const library = sharedLibrary();
+  library.ownUid(); // refuses where other users cannot be told from this one
   if (type === NativeIpcKeyType.PosixRealtime) {
     return posix(library.ffi, library, os === "darwin" ? undefined : sharedPosixLibrary(library));
   }

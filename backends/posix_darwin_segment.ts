@@ -243,7 +243,7 @@ export class DarwinPosixSegments implements SegmentBackend {
   }
 
   #checkUser({ uid }: FileStatus, permissions: number): void {
-    if (isShared(permissions) || uid === this.#libc.c.geteuid()) return;
+    if (isShared(permissions) || uid === this.#libc.ownUid()) return;
     const text = othersText("segment", this.#libc.userName(uid));
     throw new Failure("PermissionDenied", text, "fstat");
   }

@@ -65,7 +65,7 @@ class NamedSemaphore {
       const text = `${othersText(kind, "")} [sem_open: ${errnoText(errno)}]`;
       throw new Failure("PermissionDenied", text, "sem_open", errno);
     }
-    throw new Failure("System", "the semaphore is removed again and again");
+    throw new Failure("Busy", "the semaphore is removed again and again");
   }
 
   /** Takes one; `false` after `timeoutMs`. */

@@ -11,6 +11,8 @@ import {
   O_RDONLY,
   O_RDWR,
   O_TMPFILE,
+  RLIMIT,
+  RLIMIT_FSIZE,
   S_IFMT,
   S_IFREG,
   S_ISVTX,
@@ -33,12 +35,15 @@ import {
   othersText,
 } from "./errno.ts";
 import { cString, type FileStatus, type Libc } from "./libc.ts";
+import { memoryRoom } from "./memory_limit.ts";
 import { isShared } from "./types.ts";
 
 /** Where `shm_open` and `sem_open` of every C library of Linux have their objects. */
 export const FOLDER = "/dev/shm/";
 /** The bits of a mode for programs. */
 const OTHER_BITS = 0o6111;
+/** Less memory than this is not looked for: to look costs more than to reserve it. */
+const CHECKED_BYTES = 2 ** 20;
 /** How long to wait for somebody who is removing an object of the name. */
 const OPEN_MS = 5000;
 
@@ -154,7 +159,7 @@ export class PosixFile {
         if (!isKept) libc.c.close(fd);
       }
       if (performance.now() > deadline) {
-        throw new Failure("System", `the ${name.what} is removed again and again`);
+        throw new Failure("Busy", `the ${name.what} is removed again and again`);
       }
       pause();
     }
@@ -198,7 +203,7 @@ export class PosixFile {
 
   /** Has the file system make room for all of it, without which a full one would kill the process. */
   reserve(): void {
-    reserve(this.#libc, this.fd, this.size);
+    reserve(this.#libc, this.fd, this.size, this.size - this.#status.reserved);
     this.#status = statusOf(this.#libc, this.fd, this.#name);
   }
 
@@ -283,7 +288,7 @@ function isFile({ mode }: FileStatus): boolean {
 
 /** Whether it is what it should be, and of whom it may be. */
 function mayUse(libc: Libc, { permissions }: PosixName, status: FileStatus): boolean {
-  return isFile(status) && (isShared(permissions) || status.uid === libc.c.geteuid());
+  return isFile(status) && (isShared(permissions) || status.uid === libc.ownUid());
 }
 
 function checkKind(libc: Libc, name: PosixName, status: FileStatus): void {
@@ -293,7 +298,7 @@ function checkKind(libc: Libc, name: PosixName, status: FileStatus): void {
 }
 
 function kindFailure({ what, path }: PosixName): Failure {
-  return new Failure("KeyError", `${path} is no ${what}, but another kind of file; remove it`);
+  return new Failure("WrongKind", `${path} is no ${what}, but another kind of file; remove it`);
 }
 
 function openFailure(libc: Libc, name: PosixName, path: Uint8Array, errno: number): Failure {
@@ -302,7 +307,7 @@ function openFailure(libc: Libc, name: PosixName, path: Uint8Array, errno: numbe
   const isOther = typeof status === "object" && !isFile(status);
   if (isOther && errno !== ELOOP && errno !== EACCES) return kindFailure(name);
   if (errno !== EACCES) return failure("open", errno, ERRORS, name.path);
-  const isOthers = typeof status === "object" && status.uid !== libc.c.geteuid();
+  const isOthers = typeof status === "object" && status.uid !== libc.ownUid();
   const text = isOthers
     ? othersText(name.what, libc.userName(status.uid))
     : `permission denied: the permissions of ${name.path} do not allow this mode`;
@@ -310,12 +315,48 @@ function openFailure(libc: Libc, name: PosixName, path: Uint8Array, errno: numbe
   return new Failure("PermissionDenied", `${text} [${call}]`, "open", errno);
 }
 
-function reserve(libc: Libc, fd: number, bytes: number): void {
+/**
+ * Has the file system make room for a file.
+ *
+ * @param missing how many of its bytes have none yet
+ */
+function reserve(libc: Libc, fd: number, bytes: number, missing = bytes): void {
+  requireFileSize(libc, bytes);
+  requireMemory(libc, missing);
   for (;;) {
     const errno = libc.c.posix_fallocate(fd, 0n, BigInt(bytes));
     if (errno === 0) return;
     if (errno !== EINTR) throw failure("posix_fallocate", errno, RESERVE_ERRORS);
   }
+}
+
+/** Beyond `ulimit -f` the kernel sends SIGXFSZ, which kills a process of Deno. */
+function requireFileSize(libc: Libc, bytes: number): void {
+  const limits = new Uint8Array(RLIMIT.bytes);
+  if (libc.c.getrlimit(RLIMIT_FSIZE, limits) !== 0) return;
+  const limit = new DataView(limits.buffer).getBigUint64(RLIMIT.current, true);
+  if (BigInt(bytes) <= limit) return;
+  throw new Failure(
+    "OutOfResources",
+    `${bytes} bytes are more than a file of this process may have, ${limit}: raise \`ulimit -f\` ` +
+      "[getrlimit: RLIMIT_FSIZE]",
+    "getrlimit",
+  );
+}
+
+/** Beyond the limit of a memory cgroup the kernel kills the process. */
+function requireMemory(libc: Libc, bytes: number): void {
+  if (bytes < CHECKED_BYTES) return;
+  const room = memoryRoom((path) => {
+    const text = libc.readFile(path);
+    return typeof text === "string" ? text : null;
+  });
+  if (room === null || bytes <= room.bytes) return;
+  throw new Failure(
+    "OutOfResources",
+    `${bytes} bytes are more than the memory cgroup of this process has left, ${room.bytes}: raise ${room.file}, ` +
+      "the memory limit of the container or service",
+  );
 }
 
 function flock(libc: Libc, fd: number, operation: number): boolean {

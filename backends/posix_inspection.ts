@@ -81,7 +81,7 @@ export class PosixInspection implements Inspection {
     const names = this.#libc.readFolder(FOLDER);
     if (names === ENOENT) return [];
     if (typeof names === "number") throw failure("opendir", names, {}, FOLDER);
-    const user = this.#libc.c.geteuid();
+    const user = this.#libc.ownUid();
     const found = names.flatMap((name) => {
       const path = FOLDER + name;
       const status = this.#libc.pathStatus(cString(path), false);
@@ -177,7 +177,7 @@ export class PosixInspection implements Inspection {
   #thing({ name, path, status, users, isRelied, areAllSeen }: Entry) {
     const { uid, inode, mode } = status;
     const ours = isMarked(status);
-    const isOwn = uid === this.#libc.c.geteuid();
+    const isOwn = uid === this.#libc.ownUid();
     const [stale, reason] = users.length > 0
       ? [false, `in use by process ${users.join(", ")}`]
       : isRelied

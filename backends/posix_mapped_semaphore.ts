@@ -50,7 +50,7 @@ export class MappedSemaphore {
         : MappedSemaphore.#map(library, name, file);
       if (opened !== null) return opened;
     }
-    throw new Failure("System", "the semaphore is removed again and again");
+    throw new Failure("Busy", "the semaphore is removed again and again");
   }
 
   /** `null` if somebody has made one meanwhile. */
@@ -80,7 +80,7 @@ export class MappedSemaphore {
     let isMapped = false;
     try {
       if (file.size < SEM_BYTES) {
-        throw new Failure("KeyError", `${name.path} is no semaphore: it is too small; remove it`);
+        throw new Failure("WrongKind", `${name.path} is no semaphore: it is too small; remove it`);
       }
       if (!file.isReserved) file.reserve();
       const access = PROT_READ | PROT_WRITE;

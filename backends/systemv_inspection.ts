@@ -106,7 +106,7 @@ class Look {
   constructor(libc: Libc, folder: string, allUsers: boolean) {
     this.#libc = libc;
     this.#folder = folder;
-    const user = libc.c.geteuid();
+    const user = libc.ownUid();
     this.#user = user;
     this.#isWanted = (uid) => allUsers || uid === user;
     this.#segments = readTable(libc, "shm");

@@ -16,6 +16,7 @@ import {
   EINTR,
   ELOOP,
   ENOENT,
+  ENOTDIR,
   type ErrnoTable,
   errnoText,
   Failure,
@@ -38,6 +39,16 @@ const ERRORS: ErrnoTable = {
     "permission denied: this user may not make or look up files there; use a TMPDIR of your own",
   ],
 };
+
+/** The same for files in the folder of the key files. */
+export const FOLDER_ERRORS: ErrnoTable = {
+  ...ERRORS,
+  [ENOTDIR]: ["KeyError", "the folder of the key files is no folder; set TMPDIR to one"],
+};
+
+function errorsOf({ isNative }: KeyPath): ErrnoTable {
+  return isNative ? ERRORS : FOLDER_ERRORS;
+}
 
 /** Which key file, and whom it may belong to. */
 export interface KeyPath {
@@ -148,11 +159,12 @@ export class KeyFile {
   }
 
   /** About the file at `path`, or `null` if there is none. */
-  static statusAt(libc: Libc, { path, isNative }: KeyPath): FileStatus | null {
+  static statusAt(libc: Libc, keyPath: KeyPath): FileStatus | null {
+    const { path, isNative } = keyPath;
     const status = libc.pathStatus(pathBytes(path), isNative);
     if (typeof status === "object") return status;
     if (status === ENOENT) return null;
-    throw failure(libc.statCall, status, ERRORS, path);
+    throw failure(libc.statCall, status, errorsOf(keyPath), path);
   }
 
   /** The key file at `path`, or `null` if there is none. */
@@ -178,7 +190,7 @@ export class KeyFile {
         ELOOP,
       );
     }
-    if (fd < 0) throw failure("open", -fd, ERRORS, path);
+    if (fd < 0) throw failure("open", -fd, errorsOf(keyPath), path);
     return KeyFile.#checked(libc, keyPath, bytes, fd, false, 0);
   }
 
@@ -210,12 +222,13 @@ export class KeyFile {
       } else if (fd === -ENOENT) {
         throw new Failure(
           "KeyError",
-          `the folder of the key file ${path} doesn't exist; create the folder [open: ENOENT ${ENOENT}]`,
+          `the folder of the key file ${path} doesn't exist; create the folder` +
+            `${keyPath.isNative ? "" : " or set TMPDIR to another"} [open: ENOENT ${ENOENT}]`,
           "open",
           ENOENT,
         );
       } else {
-        throw failure("open", -fd, ERRORS, path);
+        throw failure("open", -fd, errorsOf(keyPath), path);
       }
     }
     throw new Failure(
@@ -256,7 +269,7 @@ export class KeyFile {
       throw failure(libc.statCall, status, ERRORS, path);
     }
     const mayBeOthers = !created && !isNative && !isShared(permissions);
-    if (mayBeOthers && status.uid !== libc.c.geteuid()) {
+    if (mayBeOthers && status.uid !== libc.ownUid()) {
       libc.c.close(fd);
       throw new Failure(
         "PermissionDenied",

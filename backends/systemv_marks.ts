@@ -19,7 +19,7 @@ export class Mark {
   /** The text, `null` if there is no mark of this user's. */
   read(): string | null {
     const status = this.#libc.pathStatus(cString(this.#path), false);
-    if (typeof status === "number" || status.uid !== this.#libc.c.geteuid()) return null;
+    if (typeof status === "number" || !this.#libc.isOwn(status.uid)) return null;
     const text = this.#libc.readLink(this.#path);
     return typeof text === "string" ? text : null;
   }

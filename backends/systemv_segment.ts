@@ -220,7 +220,7 @@ export class SystemVSegments implements SegmentBackend {
     } finally {
       numbers.close();
     }
-    throw new Failure("System", "the segment is made and removed again and again");
+    throw new Failure("Busy", "the segment is made and removed again and again");
   }
 
   /**
@@ -296,7 +296,7 @@ export class SystemVSegments implements SegmentBackend {
       if (segment !== "gone") return segment;
       hasRelied = true;
     }
-    throw new Failure("System", "the segment is removed again and again");
+    throw new Failure("Busy", "the segment is removed again and again");
   }
 
   /** `null` if there is no segment, `"gone"` if it was removed while we attached. */
@@ -398,10 +398,10 @@ export class SystemVSegments implements SegmentBackend {
       try {
         return this.#attach(keyPath, request.mode, lock, request.size);
       } catch (error) {
-        if (!(error instanceof Failure) || error.code !== "NotFound") throw error;
+        if (!(error instanceof Failure) || error.reason !== "NotFound") throw error;
       }
     }
-    throw new Failure("System", "the segment is made and removed again and again");
+    throw new Failure("Busy", "the segment is made and removed again and again");
   }
 
   /** With the lock. `"again"` if a program that does not respect it, as Qt's reset, has come in between. */
@@ -498,7 +498,7 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   #isOwn({ users }: Status): boolean {
-    const user = this.#libc.c.geteuid();
+    const user = this.#libc.ownUid();
     return users.every((uid) => uid === user);
   }
 
@@ -508,7 +508,7 @@ export class SystemVSegments implements SegmentBackend {
 
   #checkUsers(status: Status, path: KeyPath): void {
     if (this.#mayUse(status, path)) return;
-    const user = this.#libc.c.geteuid();
+    const user = this.#libc.ownUid();
     const other = status.users.find((uid) => uid !== user)!;
     const text = othersText("segment", this.#libc.userName(other), "key or a TMPDIR");
     throw new Failure("PermissionDenied", text, "shmctl");

@@ -131,7 +131,7 @@ class SystemVSemaphore implements Lock {
       numbers.close();
     }
     throw new Failure(
-      "System",
+      "Busy",
       `the semaphore of ${this.nativeKey} is removed again and again`,
     );
   }
@@ -253,7 +253,7 @@ class SystemVSemaphore implements Lock {
       if (errno === EINVAL || errno === EIDRM) return false;
       throw failure("semctl", errno, this.#errors, this.nativeKey);
     }
-    const user = this.#libc.c.geteuid();
+    const user = this.#libc.ownUid();
     const other = this.operations.users.find((uid) => uid !== user);
     if (other !== undefined) throw this.#othersFailure(this.#libc.userName(other));
     file.checkedId = id;
@@ -516,7 +516,7 @@ class SystemVSemaphore implements Lock {
   /** Whether this user may remove it, which is known of what is not shared on purpose. */
   #isOwn(): boolean {
     if (!isShared(this.#path.permissions) || !this.#readStatus()) return true;
-    const user = this.#libc.c.geteuid();
+    const user = this.#libc.currentUid();
     return user === 0 || this.operations.users.includes(user);
   }
 

@@ -1,9 +1,17 @@
 import { GETNCNT, GETPID, GETVAL, GETZCNT } from "./constants.ts";
-import { EACCES, EIDRM, EINVAL, Failure, failure } from "./errno.ts";
+import { EACCES, EIDRM, EINVAL, ENOENT, type ErrnoTable, Failure, failure } from "./errno.ts";
 import type { ProcessInfo } from "./inventory.ts";
 import { cString, type FileStatus, FOREIGN_ATTEMPTS, type Libc } from "./libc.ts";
 import { hasPidOfAnother } from "./systemv_last_user.ts";
-import { keyOf } from "./systemv_key_file.ts";
+import { FOLDER_ERRORS, keyOf } from "./systemv_key_file.ts";
+
+const TABLE_ERRORS: ErrnoTable = {
+  [ENOENT]: [
+    "Unsupported",
+    "there is no /proc/sysvipc, where the kernel lists System V objects: mount /proc; a kernel without System V IPC " +
+    "has none",
+  ],
+};
 
 /** A row of `/proc/sysvipc/shm` or `sem`: the number under each heading. */
 export type Row = Readonly<Record<string, number>>;
@@ -86,7 +94,7 @@ export function isMarkPath(path: string): boolean {
  */
 export function readKeyFiles(libc: Libc, folder: string): KeyFileEntry[] {
   const names = libc.readFolder(folder || "/");
-  if (typeof names === "number") throw failure("open", names, {}, folder);
+  if (typeof names === "number") throw failure("open", names, FOLDER_ERRORS, folder);
   const entries: KeyFileEntry[] = [];
   for (const name of names.sort()) {
     const isMark = MARK.test(name);
@@ -173,6 +181,6 @@ export function processOf(libc: Libc, pid: number): ProcessInfo | null {
 
 function read(libc: Libc, path: string): string {
   const text = libc.readFile(path);
-  if (typeof text === "number") throw failure("open", text, {}, path);
+  if (typeof text === "number") throw failure("open", text, TABLE_ERRORS, path);
   return text;
 }

@@ -168,6 +168,16 @@ export interface Backend {
   folder(): string;
   /** The folder of such keys that are not made for all versions of Qt. */
   runtimeFolder(): string;
+  /** The users of the system, `null` where the owner of an object does not matter. */
+  readonly users: Users | null;
+}
+
+/** As whom a process acts. */
+export interface Users {
+  /** The user that this process was seen to act as last. */
+  readonly lastUid: number;
+  /** The user that it acts as now. */
+  currentUid(): number;
 }
 
 /** What only its user may use: the permissions of everything that Qt makes. */

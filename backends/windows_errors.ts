@@ -43,7 +43,7 @@ const COMMON: ErrnoTable = {
     "permission denied: it belongs to another user or to a program with more rights; use another key",
   ],
   [ERROR_INVALID_HANDLE]: [
-    "KeyError",
+    "WrongKind",
     "the name belongs to an object of another kind, such as an event, a mutex, a semaphore or a " +
     "file mapping; use another key",
   ],
@@ -77,12 +77,12 @@ export function errorText(error: number): string {
 
 /** The {@linkcode Failure} of a call. */
 export function windowsFailure(call: string, error: number, name = ""): Failure {
-  let [code, words] = COMMON[error] ?? ["System", "unknown error"];
+  let [reason, words] = COMMON[error] ?? ["System", "unknown error"];
   if (error === ERROR_ACCESS_DENIED && name.startsWith("Global\\")) {
     words = "permission denied: to make an object for all sessions (Global\\) takes the right " +
       "SeCreateGlobalPrivilege, which administrators and services have; and one that exists may be " +
       "another user's";
   }
   const on = name === "" ? call : `${call} ${name}`;
-  return new Failure(code, `${words} [${on}: ${errorText(error)}]`, call, error);
+  return new Failure(reason, `${words} [${on}: ${errorText(error)}]`, call, error);
 }

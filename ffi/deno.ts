@@ -25,7 +25,7 @@ const BIND = `
 
 const THREADS = { code: BIND, described, joinsAtExit: false, flags: [] };
 
-/** Deno's FFI. Without `--allow-ffi` Deno's own `NotCapable` passes through untouched. */
+/** Deno's FFI. Without `--allow-ffi` it throws Deno's own `NotCapable`, with the advice completed. */
 export const denoFfi: Ffi = {
   maxBufferBytes: Number.MAX_SAFE_INTEGER,
 
@@ -39,20 +39,36 @@ export const denoFfi: Ffi = {
       try {
         return Deno.dlopen(library, symbols).symbols as unknown as CFunctions<S>;
       } catch (error) {
-        if (error instanceof Deno.errors.NotCapable) throw error;
+        if (error instanceof Deno.errors.NotCapable) throw advised(error);
         cause ??= error;
       }
     }
-    throw cause;
+    throw advised(cause);
   },
 
   background: (libraries, signatures, code) => background(THREADS, libraries, signatures, code),
 
   arrayBuffer(address: bigint, byteLength: number): ArrayBuffer {
-    const pointer = Deno.UnsafePointer.create(address);
-    if (pointer === null) throw new RangeError("cannot wrap memory at address 0");
-    return Deno.UnsafePointerView.getArrayBuffer(pointer, byteLength);
+    try {
+      const pointer = Deno.UnsafePointer.create(address);
+      if (pointer === null) throw new RangeError("cannot wrap memory at address 0");
+      return Deno.UnsafePointerView.getArrayBuffer(pointer, byteLength);
+    } catch (error) {
+      throw advised(error);
+    }
   },
 
   usize: (value) => value as unknown as Usize,
 };
+
+/**
+ * Deno advises a flag that may have been given, but with a list. That is not enough for the use of memory, and with
+ * it Deno does not look for libraries where the system has them.
+ */
+function advised(error: unknown): unknown {
+  const isRefused = error instanceof Deno.errors.NotCapable ||
+    Deno.permissions.querySync({ name: "ffi" }).state !== "granted";
+  if (!isRefused || !(error instanceof Error)) return error;
+  const text = `${error.message}; shared memory needs --allow-ffi without a list of libraries`;
+  return new Deno.errors.NotCapable(text, { cause: error });
+}

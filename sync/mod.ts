@@ -19,7 +19,7 @@
  * @module
  */
 export { type ErrorReason, IpcError } from "../errors.ts";
-export { SyncError, type SyncErrorCode } from "./errors.ts";
+export { SyncError } from "./errors.ts";
 export { Counter, Gauge } from "./counter.ts";
 export { CounterBlock } from "./counter_block.ts";
 export { Snapshot } from "./snapshot.ts";

@@ -189,14 +189,14 @@ export class Mutex {
   /**
    * The same, but waits no longer than `timeoutMs`; without an argument it only tries.
    *
-   * @returns `false` if it could not be had in that time; at once if this thread holds it already, which could not
-   * release it meanwhile
-   * @throws {SyncError} as {@linkcode Mutex.lock}, but for `Deadlock`, which only `Infinity` can be
+   * @returns `false` if it could not be had in that time, and at once if this thread holds it already, through whatever
+   * object: the thread could not release it while it waits
+   * @throws {SyncError} as {@linkcode Mutex.lock}, except for `Deadlock`
    * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms
    */
   tryLock(timeoutMs = 0): boolean {
     checkTimeout("Mutex.tryLock", timeoutMs);
-    return this.acquire("tryLock", timeoutMs);
+    return this.take("tryLock", 0) || (!this.isOfThread && this.wait("tryLock", timeoutMs));
   }
 
   /**
@@ -317,10 +317,7 @@ export class Mutex {
   private wait(method: string, timeoutMs: number): boolean {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
-      if (this.isOfThread) {
-        if (timeoutMs !== Infinity && method === "tryLock") return false; // nobody can release it meanwhile
-        throw this.deadlock(method);
-      }
+      if (this.isOfThread) throw this.deadlock(method);
       const left = deadline - performance.now();
       if (timeoutMs === 0 || left <= 0) return false;
       if (this.take(method, Math.min(left, SLICE_MS))) return true;
@@ -488,6 +485,6 @@ function orSyncError<Result>(call: string, act: () => Result): Result {
     return act();
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
-    throw new SyncError("System", `${call}: ${error.message}`);
+    throw new SyncError(error.reason, `${call}: ${error.message}`);
   }
 }

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
-import { codeOf, type ErrorReason } from "../errors.ts";
+import { codeOf, type ErrorReason, REASONS, semaphoreErrorOf } from "../errors.ts";
 import {
   IpcError,
   SharedMemory,
@@ -40,13 +40,14 @@ describe("the reason of an error", () => {
     assert.equal(memory.create(10), true, memory.errorString());
     assert.equal(memory.errorReason(), null);
     failed(memory, memory.unlock(), "LockError", "NotOwner");
-    failed(memory, memory.create(10), "AlreadyExists", "AlreadyExists");
+    failed(memory, memory.create(10), "AlreadyExists", "AlreadyAttached");
     using other = SharedMemory.open(key);
     assert.equal(memory.lock(), true);
     failed(other, other.tryLock(1), "LockError", "Timeout");
     failed(other, await other.lockAsync({ timeout: 1 }), "LockError", "Timeout");
     failed(other, other.lock(), "LockError", "Deadlock");
     failed(memory, memory.tryLock(), "LockError", "AlreadyHeld");
+    failed(other, other.tryLock(), "LockError", "Timeout");
     assert.throws(() => memory.withLock(() => {}), { reason: "AlreadyHeld", code: "LockError" });
     await assert.rejects(other.withLockAsync(() => {}, { timeout: 1 }), {
       name: "SharedMemoryException",
@@ -58,6 +59,11 @@ describe("the reason of an error", () => {
     assert.throws(() => SharedMemory.open(key, { size: 10, disposition: "create" }), {
       reason: "AlreadyExists",
     });
+    using twin = new SharedMemory(key);
+    failed(twin, twin.create(10), "AlreadyExists", "AlreadyExists");
+    const waiting = other.lockAsync();
+    assert.equal(other.detach(), true);
+    failed(other, await waiting, "LockError", "NotAttached");
     using none = new SharedMemory();
     failed(none, none.create(1), "KeyError", "KeyError");
     const withoutLock = new SharedMemory();
@@ -67,7 +73,7 @@ describe("the reason of an error", () => {
     withoutLock.detach();
   });
 
-  test("is a timeout of a semaphore without a free permit, by Qt's number of an unknown error", () => {
+  test("is a timeout of a semaphore without a free permit, by Qt's number of an unknown error", async () => {
     using semaphore = new SystemSemaphore(uniqueKey(), 0);
     assert.equal(semaphore.errorReason(), null);
     for (const ms of [0, 5]) {
@@ -77,6 +83,15 @@ describe("the reason of an error", () => {
     }
     assert.equal(semaphore.release(), true);
     assert.equal(semaphore.errorReason(), null);
+    const waiting = new SystemSemaphore(semaphore.key(), 0);
+    assert.equal(semaphore.acquire(), true);
+    const acquired = waiting.acquireAsync();
+    waiting[Symbol.dispose]();
+    assert.equal(await acquired, false);
+    assert.deepEqual(
+      [waiting.error(), waiting.errorReason()],
+      [SystemSemaphoreError.UnknownError, "Closed"],
+    );
     const none = new SystemSemaphore();
     assert.equal(none.acquire(), false);
     assert.equal(none.errorReason(), "KeyError");
@@ -85,7 +100,7 @@ describe("the reason of an error", () => {
   test("is what all errors of the package have, with one base class", () => {
     assert.equal(sync.IpcError, IpcError);
     const errors = [
-      new SharedMemoryException("LockError", "text", { reason: "Deadlock" }),
+      new SharedMemoryException("Deadlock", "text"),
       new sync.SyncError("Deadlock", "text"),
       new UnsupportedError("text"),
     ];
@@ -97,22 +112,29 @@ describe("the reason of an error", () => {
     );
   });
 
-  test("and Qt's numbers are those of the table in docs/qt.md", () => {
+  test("has Qt's numbers that the table in docs/qt.md says, for every reason", () => {
     const page = readFileSync(new URL("../docs/qt.md", import.meta.url), "utf8");
-    const rows = [...page.matchAll(/^\| `(\w+)` +\| `(\w+)` (\d)[^|]*\| (?:`(\w+)` (\d))?/gm)];
-    const reasons = rows.map(([, reason, code, number, semaphore, other]) => {
-      assert.equal(codeOf(reason as ErrorReason), code);
-      assert.equal(SharedMemoryError[code as keyof typeof SharedMemoryError], Number(number));
-      if (semaphore !== undefined) {
-        const known = SystemSemaphoreError[semaphore as keyof typeof SystemSemaphoreError];
-        assert.equal(known, Number(other), reason);
-        const expected = code! in SystemSemaphoreError && code !== "LockError"
-          ? code
-          : "UnknownError";
-        assert.equal(semaphore, expected, reason);
-      }
-      return reason;
-    });
-    assert.equal(reasons.length, 16, `${reasons}`);
+    const rows = [...page.matchAll(/^\| `(\w+)` +\| `(\w+)` (\d) +\| (?:`(\w+)` (\d))? +\|/gm)];
+    assert.deepEqual(rows.map(([, reason]) => reason).sort(), [...REASONS].sort());
+    for (const [row, reason, code, number, semaphoreCode, semaphoreNumber] of rows) {
+      const expected = codeOf(reason as ErrorReason);
+      assert.deepEqual([code, Number(number)], [expected, SharedMemoryError[expected]], row);
+      if (semaphoreCode === undefined) continue;
+      const known = SystemSemaphoreError[semaphoreCode as keyof typeof SystemSemaphoreError];
+      assert.deepEqual(
+        [known, Number(semaphoreNumber)],
+        Array(2).fill(semaphoreErrorOf(expected)),
+        row,
+      );
+    }
+  });
+
+  test("has the same error of Qt in the reference, for every reason", () => {
+    const source = readFileSync(new URL("../errors.ts", import.meta.url), "utf8");
+    const texts = [...source.matchAll(/^ +\/\*\* .*`(\w+)`[.,;].*\*\/\n +\| "(\w+)"/gm)];
+    assert.deepEqual(texts.map(([, , reason]) => reason).sort(), [...REASONS].sort());
+    for (const [text, , reason] of texts) {
+      assert.ok(text.includes(` \`${codeOf(reason as ErrorReason)}\``), text);
+    }
   });
 });

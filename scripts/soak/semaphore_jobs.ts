@@ -17,9 +17,7 @@ function open(key: string, value: number): SystemSemaphore {
 /** That it succeeded; without `true` it must be for lack of time. */
 function check(context: Context, semaphore: SystemSemaphore, result: boolean): boolean {
   if (result) return true;
-  const isLate = semaphore.error() === SystemSemaphoreError.UnknownError &&
-    semaphore.errorString().includes("timed out");
-  if (!isLate) throw new Error(semaphore.errorString());
+  if (semaphore.errorReason() !== "Timeout") throw new Error(semaphore.errorString());
   countRefusal(context);
   return false;
 }

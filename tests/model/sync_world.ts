@@ -77,10 +77,14 @@ export class SyncWorld {
     return call.startsWith("event.notify");
   }
 
-  /** What taking the mutex comes to: `free` if it can be had. */
-  #taking(at: Holder, free: () => unknown): unknown {
-    if (this.#holder === null) return free();
-    return this.#holder.who === at.who ? thrown("Deadlock") : false;
+  /** What taking the mutex comes to where nobody else has it: `free` if this process has not either. */
+  #taking(free: () => unknown): unknown {
+    return this.#holder === null ? free() : thrown("Deadlock");
+  }
+
+  /** What a try to take the mutex comes to. */
+  #try(at: Holder): boolean {
+    return this.#holder === null && this.#take(at);
   }
 
   #take(at: Holder): true {
@@ -90,8 +94,8 @@ export class SyncWorld {
 
   readonly #mutexRule: Rule = (random, at) =>
     random.oneOf<() => readonly [string, unknown]>([
-      () => ["mutex.tryLock()", this.#taking(at, () => this.#take(at))],
-      () => ["mutex.tryLock(3)", this.#taking(at, () => this.#take(at))],
+      () => ["mutex.tryLock()", this.#try(at)],
+      () => ["mutex.tryLock(3)", this.#try(at)],
       () => [
         "mutex.lockAsync({ timeout: 3 })",
         // Also if this thread has it: another call of it may give it back.
@@ -108,12 +112,12 @@ export class SyncWorld {
           ? ["mutex.isHeld", false]
           : [
             "mutex.withLock((wasAbandoned) => wasAbandoned)",
-            this.#taking(at, () => this.#repair()),
+            this.#taking(() => this.#repair()),
           ],
       () =>
         this.#holder !== null && this.#holder.who !== at.who ? ["mutex.isHeld", false] : [
           "mutex.withLock(() => { throw Object.assign(new Error(), { code: 'mine' }); })",
-          this.#taking(at, () => thrown("mine")),
+          this.#taking(() => thrown("mine")),
         ],
     ])();
 
