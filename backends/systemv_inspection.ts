@@ -1,3 +1,4 @@
+import { ipcNamespace } from "./systemv_marks.ts";
 import type {
   Inspection,
   Inventory,
@@ -332,6 +333,8 @@ class Look {
 
   /** Of a note about an object, which its text names. */
   #judgeMark(file: KeyFileEntry): Verdict {
+    const namespace = ipcNamespace(this.#libc).toString(16);
+    if (!file.hash.endsWith(`_${namespace}`)) return keep("a note of another container");
     const text = this.#libc.readLink(file.path);
     const [, what, number] = /^(id|pid) (\d+)$/.exec(String(text)) ?? [];
     const isThere = what === "pid"

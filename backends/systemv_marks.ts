@@ -13,7 +13,9 @@ export class Mark {
   constructor(libc: Libc, what: "unfinished" | "inherited", key: number) {
     this.#libc = libc;
     const folder = libc.getenv("TMPDIR") || libc.temporaryFolder() || "/tmp";
-    this.#path = `${folder}/qipc_${what}_${(key >>> 0).toString(16).padStart(8, "0")}`;
+    const number = (key >>> 0).toString(16).padStart(8, "0");
+    // Containers that share the folder may have other objects of the same key and id.
+    this.#path = `${folder}/qipc_${what}_${number}_${ipcNamespace(libc).toString(16)}`;
   }
 
   /** The text, `null` if there is no mark of this user's. */
@@ -31,7 +33,7 @@ export class Mark {
    */
   set(text: string): void {
     const { c } = this.#libc;
-    const [path, next] = [cString(this.#path), cString(`${this.#path}_next`)];
+    const [path, next] = [cString(this.#path), cString(`${this.#path}_next${c.getpid()}`)];
     c.unlink(next); // left by a process that was killed between the two calls
     if (c.symlink(cString(text), next) !== 0 || c.rename(next, path) !== 0) {
       throw failure("symlink", this.#libc.errno(), {}, this.#path);
@@ -41,4 +43,11 @@ export class Mark {
   clear(): void {
     this.#libc.c.unlink(cString(this.#path));
   }
+}
+
+/** The number of the namespace of System V objects; 0 if it is not known. */
+export function ipcNamespace(libc: Libc): number {
+  if (libc.os !== "linux") return 0;
+  const status = libc.pathStatus(cString("/proc/self/ns/ipc"), true);
+  return typeof status === "object" ? status.inode : 0;
 }

@@ -81,7 +81,7 @@ export interface KeyFileEntry {
 }
 
 const NAME = /^qipc_(sharedmemory|systemsem|creating|removing)_[A-Za-z]*?([0-9a-f]{40})$/;
-const MARK = /^qipc_(unfinished|inherited)_([0-9a-f]{8})(?:_next)?$/;
+const MARK = /^qipc_(unfinished|inherited)_([0-9a-f]{8}_[0-9a-f]+)(?:_next\d+)?$/;
 
 /** Whether a path is that of a mark, not of a key file. */
 export function isMarkPath(path: string): boolean {

@@ -158,7 +158,7 @@ describe("open() with initialize", () => {
 
   test("fills, with a mark, what others find already if they rely on a file without a segment", () => {
     const { publish } = setUpOpen();
-    const mark = "/q/qipc_unfinished_51000007";
+    const mark = "/q/qipc_unfinished_51000007_f0000001";
     const steps = script(
       ...[OPEN_NEW_LOCK, EMPTY, `${ALONE(6)} = EAGAIN`, UNSHARE(6)],
       ...[CURRENT("/q/seg", 7), `${SHARE(6)} = 0`, "shmget(0x51000007, 0, 0) = ENOENT"],

@@ -140,7 +140,7 @@ describe("attach() among other processes", () => {
   for (const text of ["id 9", "pid 77"]) {
     test(`finds none that its maker is filling or was killed at, as its mark says (${text})`, () => {
       const { ffi, backend, lock } = setUp();
-      const mark = "/q/qipc_unfinished_51000001";
+      const mark = "/q/qipc_unfinished_51000001_f0000001";
       const steps = script(
         ...[FOUND.replace("size 100", "size 100, mode 0601"), STATUS("mode 0601"), fake.FOLDER],
         ...[`${STATX(mark)} = { uid 1000 }`, `readlink("${mark}") = "${text}"`],
@@ -154,7 +154,11 @@ describe("attach() among other processes", () => {
     const { ffi, backend, lock } = setUp();
     const steps = script(
       ...[FOUND.replace("size 100", "size 100, mode 0601"), STATUS("mode 0601"), fake.FOLDER],
-      ...[`${STATX("/q/qipc_unfinished_51000001")} = ENOENT`, OPEN_LOCK, `${DOWN(10)} = 0`],
+      ...[
+        `${STATX("/q/qipc_unfinished_51000001_f0000001")} = ENOENT`,
+        OPEN_LOCK,
+        `${DOWN(10)} = 0`,
+      ],
       ...[ATTACHED, UNLOCK],
     );
     ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, lock));
