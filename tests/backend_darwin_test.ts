@@ -575,7 +575,7 @@ describe("a semaphore on macOS", () => {
     const opening = darwin(linux.OPEN_NEW_SEMAPHORE(5));
     const semaphore = ffi.play(opening, () => backend.semaphores.open("/q/sem", 5, Open));
     const removal = script(linux.FOLDER, `${ALONE(3)} = 0`, linux.REMOVE_LAST);
-    ffi.play(darwin(removal), () => semaphore.close());
+    ffi.play(darwin(removal).replaceAll("_f0000001", "_0"), () => semaphore.close());
   });
 
   test("is waited for in the kernel without a timeout", () => {
