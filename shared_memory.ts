@@ -233,7 +233,8 @@ export class SharedMemory implements Disposable {
 
   /**
    * A native key that shows `key`: `/key` for POSIX, `shm_key` for Windows, and for System V the path
-   * `key`, in `XDG_RUNTIME_DIR` if it is not absolute. It is not what `setKey()` uses.
+   * `key`, in `XDG_RUNTIME_DIR` (or else `runtime-USER` in the folder of the key files, created as in Qt) if it is not
+   * absolute. It is not what `setKey()` uses.
    *
    * @param key any text
    * @param type the type of Qt where none is said, if left out

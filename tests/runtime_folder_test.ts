@@ -11,7 +11,6 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { userInfo } from "node:os";
 import process from "node:process";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import {
@@ -24,6 +23,7 @@ import {
   startAgent,
 } from "./support.ts";
 
+const user = spawnSync("id", ["-un"], { encoding: "utf8" }).stdout?.trim();
 const options = linuxOnly.skip === undefined ? slow : linuxOnly;
 
 describe("the folder of platform-safe System V keys", options, () => {
@@ -33,7 +33,7 @@ describe("the folder of platform-safe System V keys", options, () => {
   leaveNothingBehind();
   beforeEach(() => {
     folder = mkdtempSync(keyFolder + "runtime-");
-    made = `${folder}/runtime-${userInfo().username}`;
+    made = `${folder}/runtime-${user}`;
   });
   afterEach(() => rmSync(folder, { recursive: true }));
 
