@@ -67,6 +67,18 @@ describe(`the test runner of ${ownRuntime.name}`, slow, () => {
     assert.deepEqual(left, []);
   });
 
+  test("leaves nothing of a lock that was waited for in vain", () => {
+    const left = runTwice(`
+      import { test } from "node:test";
+      import { SharedMemory } from ${module};
+      test("gives up", async () => {
+        using holder = SharedMemory.open("in vain", { size: 16, disposition: "create" });
+        using other = SharedMemory.open("in vain");
+        if (!holder.lock() || await other.lockAsync({ timeout: 20 })) throw new Error("not held");
+      });`);
+    assert.deepEqual(left, []);
+  });
+
   test("can open again what a file that detaches nothing has left", () => {
     const source = `
       import { test } from "node:test";
