@@ -133,7 +133,7 @@ describe("acquireAsync()", () => {
     await untilBlocked(key);
     semaphore[Symbol.dispose]();
     assert.equal(await served(acquired), false);
-    assertFailed(semaphore, "closed while it waited");
+    assertFailed(semaphore, "disposed while it waited");
     assert.equal(other.release(), true);
     await until(() => semaphoreValue(key) === 1, "the return of what was taken too late");
     await untilBlocked(key, 0);

@@ -1071,7 +1071,7 @@ for (const keyType of keyTypes) {
       await aMoment();
       semaphore[Symbol.dispose]();
       assert.equal(await withDeadline(waiting, "the end of the wait"), false);
-      assert.match(semaphore.errorString(), /closed while it waited/);
+      assert.match(semaphore.errorString(), /disposed while it waited/);
       assert.equal(other.release(), true, other.errorString());
       // What the call on another thread may have taken meanwhile, the event loop gives back.
       assert.equal(await other.acquireAsync({ timeout: SOON_MS }), true, other.errorString());
