@@ -611,7 +611,8 @@ export class SystemVSegments implements SegmentBackend {
       hadUsers ||= id !== -1 && (this.status(id)?.attached ?? 0) > 0;
     } finally {
       const file = id === null ? undefined : this.#fileAt(path);
-      const isSole = file === null || file?.isSole() === true;
+      // A file that may not be opened is another user's or a link, on which nobody of this user relies.
+      const isSole = id !== null && (file?.isSole() ?? true);
       if (id === -1) {
         if (isSole && hasRelied && !path.isNative) file?.unlink();
         lock.remove(isSole);

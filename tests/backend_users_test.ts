@@ -5,7 +5,7 @@ import * as fake from "./fixtures/fake_system.ts";
 import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
 
 const { ReadWrite } = AccessMode;
-const { ATTACHED, DOWN, FIND, FOUND, MAKE, OPEN, OPEN_LOCK, REMOVE_ONLY_LOCK } = fake;
+const { ATTACHED, DOWN, FIND, FOUND, MAKE, OPEN, OPEN_LOCK, REMOVE_LOCK } = fake;
 const { SHARE, STATUS, STATX, UNLOCK, UNSHARE } = fake;
 /** The lock is made beside a key file of another user, which leads to no segment. */
 const OPEN_NEW_LOCK = fake.NEW_LOCK(
@@ -68,8 +68,7 @@ describe("another user's key file", () => {
       ...[`${STATX("/q/seg")} = { inode 1, uid 1001 }`, "shmget(0x51000001, 0, 0600) = ENOENT"],
       ...[OPEN_NEW_LOCK, `${MAKE("/q/seg")} = EEXIST`, THEIRS("/q/seg", 4)],
       ...[`${STATX("/q/seg")} = { inode 1, uid 1001 }`, "shmget(0x51000001, 0, 0) = ENOENT"],
-      // Nobody knows whether others rely on that file, so the key file of the lock stays.
-      ...[THEIRS("/q/seg", 4), REMOVE_ONLY_LOCK],
+      ...[THEIRS("/q/seg", 4), REMOVE_LOCK],
     );
     assertFails(() => create(steps), DENIED, undefined, undefined, text);
   });
@@ -159,7 +158,7 @@ describe("a symbolic link as a key file", () => {
     const steps = script(
       ...[none.replace(", 0)", ", 0600)"), OPEN_NEW_LOCK],
       ...[`${MAKE("/q/seg")} = EEXIST`, `${OPEN("/q/seg")} = ELOOP`, none],
-      ...[`${OPEN("/q/seg")} = ELOOP`, REMOVE_ONLY_LOCK],
+      ...[`${OPEN("/q/seg")} = ELOOP`, REMOVE_LOCK],
     );
     assertFails(() => create(steps), DENIED, "open", 40, text);
   });

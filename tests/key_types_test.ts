@@ -517,7 +517,7 @@ describe("the key file that a user has chosen", hasSystemV, () => {
 
   test("is in XDG_RUNTIME_DIR if it is no absolute path", slow, async () => {
     const folder = `${tmpdir()}/${uniqueName()}`;
-    mkdirSync(folder);
+    mkdirSync(folder, { mode: 0o700 }); // as the XDG specification wants it
     try {
       for (const runtime of runtimes) {
         const agent = startAgent(runtime, { XDG_RUNTIME_DIR: folder });
