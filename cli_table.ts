@@ -222,10 +222,11 @@ export function printable(text: string): string {
 function block(thing: Thing, more: readonly [string, Cell][], style: Style): string {
   const { kind, keyFile, nativeKey, owner } = thing;
   const key = keyOf(thing);
+  const known: [string, Cell][] = key === null ? [] : [["key", { text: key }]];
   const title = kind === "key file" ? kind : `${kind} ${thing.id}`;
   const cells: readonly [string, Cell][] = [
     ["state", stateCell(thing)],
-    ...key === null ? [] : [["key", { text: key }] as const],
+    ...known,
     ["key file", { text: keyFile ?? "none" }],
     ["native key", { text: nativeKey ?? "not known" }],
     ["owner", {
