@@ -6,9 +6,12 @@
  * @module
  */
 import process from "node:process";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { Libc } from "./backends/libc.ts";
+import { runInStarter } from "./cli_starter.ts";
 import { details, listing, paint, printable, type Style } from "./cli_table.ts";
+import { UnsupportedError } from "./errors.ts";
 import { selectFfi } from "./ffi/mod.ts";
 import {
   belongsTo,
@@ -21,6 +24,8 @@ import {
   type SegmentInfo,
   type SemaphoreInfo,
 } from "./inspect.ts";
+
+const STARTS = "bunx --bun shared-memory, or deno run --allow-ffi npm:@shared-memory/shared-memory";
 
 const HELP = `Shows and tidies up the shared memory of this module and of Qt.
 
@@ -99,27 +104,37 @@ function parsed(args: string[]) {
 /** Returns the exit code. */
 function run({ name, keys, allUsers, dryRun, orphans, json }: Command): number {
   if (name === "cleanup") {
-    const result = cleanup({ dryRun, orphans, ...(keys.length > 0 ? { keys } : {}) });
+    const isAll = keys.length === 0;
+    const before = isAll || json ? null : inspect();
+    const result = cleanup({ dryRun, orphans, keys: isAll ? undefined : keys });
     if (json) printJson(result);
     else report(result, dryRun);
+    if (before !== null) reportKept(before, keys, result);
     return result.failed.length > 0 ? 1 : 0;
   }
   const all = inspect({ allUsers });
   const [key = ""] = keys;
   const inventory = name === "show" ? only(all, key) : all;
-  const { segments, semaphores, keyFiles } = inventory;
-  const isEmpty = segments.length + semaphores.length + keyFiles.length === 0;
+  const isEmpty = thingsOf(inventory).length === 0;
   if (json) printJson(inventory);
   else if (name === "list") console.log(listing(inventory, style()));
   else if (!isEmpty) console.log(details(inventory, style()));
   if (name === "list" || !isEmpty) return 0;
-  console.error(printable(`There is nothing of the key "${key}" in ${all.folder}`));
+  const others = allUsers ? [] : thingsOf(only(inspect({ allUsers: true }), key));
+  const hint = others.length > 0 ? "; another user has it, which --all-users shows" : "";
+  console.error(printable(`There is nothing of the key "${key}" in ${all.folder}${hint}`));
   return 1;
+}
+
+type Thing = SegmentInfo | SemaphoreInfo | KeyFileInfo;
+
+function thingsOf({ segments, semaphores, keyFiles }: Inventory): Thing[] {
+  return [...segments, ...semaphores, ...keyFiles];
 }
 
 /** What belongs to a key. */
 function only({ folder, segments, semaphores, keyFiles }: Inventory, key: string): Inventory {
-  const isWanted = (one: SegmentInfo | SemaphoreInfo | KeyFileInfo) => belongsTo(one, key);
+  const isWanted = (one: Thing) => belongsTo(one, key);
   return {
     folder,
     segments: segments.filter(isWanted),
@@ -129,38 +144,77 @@ function only({ folder, segments, semaphores, keyFiles }: Inventory, key: string
 }
 
 function report({ removed, failed }: CleanupResult, dryRun: boolean): void {
-  const name = ({ kind, id, keyFile }: Removal) =>
-    [kind, id, keyFile].filter((part) => part !== null).join(" ");
   const done = paint(dryRun ? "would remove" : "removed", "yellow", style());
-  for (const one of removed) console.log(`${done} ${printable(`${name(one)}: ${one.reason}`)}`);
+  for (const one of removed) console.log(`${done} ${printable(`${nameOf(one)}: ${one.reason}`)}`);
   for (const one of failed) {
-    console.error(printable(`could not remove ${name(one)}: ${one.reason}`));
+    console.error(printable(`could not remove ${nameOf(one)}: ${one.reason}`));
   }
   if (removed.length + failed.length === 0) console.log("Nothing is stale.");
 }
 
+/** Says of what belongs to the keys and is left alone why. */
+function reportKept(before: Inventory, keys: readonly string[], result: CleanupResult): void {
+  const others = new Set([...result.removed, ...result.failed].map(nameOf));
+  for (const key of keys) {
+    const things = thingsOf(only(before, key));
+    for (const thing of things.filter((one) => !others.has(nameOf(one)))) {
+      const { stale, reason } = thing;
+      const text = stale ? `${reason}; --orphans lets cleanup remove it` : reason;
+      console.log(printable(`kept ${nameOf(thing)}: ${text}`));
+    }
+    if (things.length > 0) continue;
+    console.log(printable(`There is nothing of the key "${key}" in ${before.folder}`));
+  }
+}
+
+function nameOf(thing: Thing | Removal): string {
+  const id = "id" in thing ? thing.id : null;
+  return [thing.kind, id, thing.keyFile].filter((part) => part !== null).join(" ");
+}
+
+/** JSON in which nothing stands as itself that a terminal would obey. */
 function printJson(value: unknown): void {
-  console.log(JSON.stringify(value, null, 2));
+  const text = JSON.stringify(value, null, 2);
+  const escaped = (character: string) =>
+    character.split("").map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
+      .join("");
+  console.log(text.replace(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, escaped));
 }
 
 function style(): Style {
   const { isTTY, columns } = process.stdout;
   // Through C, since Deno would ask for the permission to read the environment.
   const libc = new Libc(selectFfi(), process.arch, process.platform);
-  return { color: isTTY && !libc.getenv("NO_COLOR"), width: columns || Infinity };
+  return { color: isTTY && !libc.getenv("NO_COLOR"), width: columns || (isTTY ? 80 : Infinity) };
 }
 
 function main(args: string[]): number {
   try {
     const command = parse(args);
-    if (command !== null) return run(command);
-    console.log(HELP);
-    return 0;
+    if (command === null) {
+      console.log(HELP);
+      return 0;
+    }
+    return startElsewhere(args) ?? run(command);
   } catch (error) {
     const isUsage = error instanceof UsageError;
-    console.error(`shared-memory: ${error instanceof Error ? error.message : error}`);
+    const text = error instanceof Error ? error.message : String(error);
+    console.error(`shared-memory: ${printable(text)}`);
     if (isUsage) console.error("Try --help.");
     return isUsage ? 2 : 1;
+  }
+}
+
+/** Where this Node has no FFI: the exit code of the command in the runtime that started it, if another did. */
+function startElsewhere(args: string[]): number | null {
+  try {
+    selectFfi();
+    return null;
+  } catch (error) {
+    if (!(error instanceof UnsupportedError)) throw error;
+    const code = runInStarter(fileURLToPath(import.meta.url), args);
+    if (code !== null) return code;
+    throw new UnsupportedError(`${error.message}: ${STARTS}`);
   }
 }
 

@@ -7,10 +7,11 @@ import type {
   SemaphoreInfo,
   ThingInfo,
 } from "./inspect.ts";
+import { platformSafeName } from "./native_ipc_key.ts";
 
 export interface Style {
   readonly color: boolean;
-  /** In characters; the names of key files are shortened if a table would be wider. */
+  /** In characters: what is wider is shortened, left out, or put on a line of its own. */
   readonly width: number;
 }
 
@@ -35,7 +36,9 @@ export function listing(
     section("semaphore", semaphores, SEMAPHORE_COLUMNS, style),
     section("key file", keyFiles, KEY_FILE_COLUMNS, style),
   ].filter((text) => text !== "");
-  if (sections.length === 0) return `Nothing is there; the folder of the key files is ${folder}.`;
+  if (sections.length === 0) {
+    return printable(`Nothing is there; the folder of the key files is ${folder}.`);
+  }
   const left = [...segments, ...semaphores, ...keyFiles].filter((one) => one.stale && one.isOwn);
   const orphans = left.filter((one) => one.orphan).length;
   const named = left.length - orphans;
@@ -47,7 +50,13 @@ export function listing(
       ]
       : [],
   ];
-  return [...sections, ...advice].join("\n\n");
+  const isUnnamed = segments.some((one) => one.stale && one.isOwn && one.keyFile === null);
+  const elsewhere =
+    `A segment without a key file in ${folder} may be that of programs with another TMPDIR: ` +
+    "TMPDIR=FOLDER shared-memory list shows those of a folder.";
+  const texts = [...advice, ...isUnnamed ? [elsewhere] : []];
+  return [...sections, ...texts.map((text) => wrapped(printable(text), style.width).join("\n"))]
+    .join("\n\n");
 }
 
 /** All that is known of a few things, a line each. */
@@ -129,14 +138,16 @@ function section<T extends Thing>(
   const heading = Object.keys(columns).map((text, column): Cell => {
     return { text, color: "dim", right: rows[0]![column]!.right ?? false };
   });
-  const table = (name: (path: string) => string) => {
-    const names = things.map(({ keyFile }): Cell =>
-      keyFile === null ? { text: "(none)", color: "dim" } : { text: name(keyFile), color: "bold" }
+  const table = (name: (thing: ThingInfo) => string) => {
+    const names = things.map((thing): Cell =>
+      thing.keyFile === null
+        ? { text: "(none)", color: "dim" }
+        : { text: printable(name(thing)), color: "bold" }
     );
     const first: Cell[] = [{ text: "KEY FILE", color: "dim" }, ...names];
     return [heading, ...rows].map((row, line) => [first[line]!, ...row]);
   };
-  const full = table((path) => path);
+  const full = table(({ keyFile }) => keyFile!);
   const cells = lineWidth(full) <= style.width ? full : table(shortened);
   const count = things.length === 1 ? `1 ${title}` : `${things.length} ${title}s`;
   const shown = lineWidth(cells) <= style.width ? lines(cells, style) : narrow(cells, style);
@@ -153,6 +164,11 @@ function narrow(rows: readonly (readonly Cell[])[], style: Style): string[] {
     const at = shown[0]!.findIndex(({ text }) => text === name);
     if (at >= 0 && lineWidth(shown) > style.width) shown = shown.map((row) => row.toSpliced(at, 1));
   }
+  const excess = lineWidth(shown) - style.width;
+  if (excess > 0) {
+    const most = Math.max(LEAST_NAME, columnWidths(shown)[0]! - excess);
+    shown = shown.map(([name, ...row]) => [{ ...name!, text: cut(name!.text, most) }, ...row]);
+  }
   const [heading, ...others] = lines(shown, style);
   return [
     heading!,
@@ -168,15 +184,19 @@ function narrow(rows: readonly (readonly Cell[])[], style: Style): string[] {
   ];
 }
 
-/** Text in lines of at most `width` characters, cut between words where that can be. */
+/** How much of a name is always shown. */
+const LEAST_NAME = 16;
+
+function cut(text: string, length: number): string {
+  return text.length <= length ? text : `${text.slice(0, length - 9)}…${text.slice(-8)}`;
+}
+
+/** Text in lines of at most `width` characters, cut between words, and within a word only if it is longer. */
 function wrapped(text: string, width: number): string[] {
+  if (width === Infinity) return [text];
   const found: string[] = [];
   let line = "";
-  for (
-    const word of text.split(" ").flatMap((word) =>
-      word.match(new RegExp(`.{1,${width}}`, "gu")) ?? []
-    )
-  ) {
+  for (const word of text.split(" ").flatMap((word) => pieces(word, width))) {
     if (line !== "" && line.length + 1 + word.length > width) {
       found.push(line);
       line = "";
@@ -184,6 +204,11 @@ function wrapped(text: string, width: number): string[] {
     line = line === "" ? word : `${line} ${word}`;
   }
   return [...found, line];
+}
+
+function pieces(word: string, width: number): string[] {
+  const count = Math.max(1, Math.ceil(word.length / width));
+  return Array.from({ length: count }, (_, i) => word.slice(i * width, (i + 1) * width));
 }
 
 /** Text without what a terminal would obey or show in another order: anybody may name a file so. */
@@ -196,9 +221,12 @@ export function printable(text: string): string {
 
 function block(thing: Thing, more: readonly [string, Cell][], style: Style): string {
   const { kind, keyFile, nativeKey, owner } = thing;
+  const key = keyOf(thing);
+  const known: [string, Cell][] = key === null ? [] : [["key", { text: key }]];
   const title = kind === "key file" ? kind : `${kind} ${thing.id}`;
   const cells: readonly [string, Cell][] = [
     ["state", stateCell(thing)],
+    ...known,
     ["key file", { text: keyFile ?? "none" }],
     ["native key", { text: nativeKey ?? "not known" }],
     ["owner", {
@@ -209,7 +237,15 @@ function block(thing: Thing, more: readonly [string, Cell][], style: Style): str
   const rows = cells.map(([name, cell]): Cell[] => {
     return [{ text: name, color: "dim" }, { ...cell, right: false }];
   });
-  return [paint(title, "bold", style), ...lines(rows, style)].join("\n");
+  const indent = columnWidths(rows)[0]! + 4;
+  const text = rows.flatMap(([name, cell]) =>
+    wrapped(printable(cell!.text), style.width - indent).map((part, line) => {
+      const first = paint(line === 0 ? name!.text : "", name!.color, style);
+      const space = " ".repeat(indent - 2 - (line === 0 ? name!.text.length : 0));
+      return `  ${first}${space}${paint(part, cell!.color, style)}`;
+    })
+  );
+  return [paint(title, "bold", style), ...text].join("\n");
 }
 
 /** Rows as lines, their cells aligned. */
@@ -235,12 +271,25 @@ function lineWidth(rows: readonly (readonly Cell[])[]): number {
   return columnWidths(rows).reduce((sum, width) => sum + width + 2, 0);
 }
 
-/** `/tmp/qipc_sharedmemory_visits0123456789…` as `visits 01234567…`. */
-function shortened(path: string): string {
-  const [, kind, letters, hash] = /qipc_(\w+?)_([A-Za-z]*?)([0-9a-f]{40})$/.exec(path) ?? [];
-  if (hash === undefined) return path;
+const QT_NAME = /qipc_(\w+?)_([A-Za-z]*?)([0-9a-f]{40})$/;
+
+/**
+ * `visits 40f8c56c…` for `/tmp/qipc_sharedmemory_visits40f8c56c…`: the letters of a key and the start of its hash, or
+ * the key alone if it has nothing but letters.
+ */
+function shortened(thing: ThingInfo): string {
+  const type = thing.type === "posix" ? "posix:" : "";
+  const [, kind, letters, hash] = QT_NAME.exec(thing.keyFile!) ?? [];
+  if (hash === undefined) return type === "" ? thing.keyFile! : type + (thing.nativeKey ?? "");
   const name = kind === "creating" ? "(unfinished)" : letters;
-  return `${name} ${hash.slice(0, 8)}…`.trimStart();
+  return type + (keyOf(thing) ?? `${name} ${hash.slice(0, 8)}…`.trimStart());
+}
+
+/** A key as programs give it, `null` if only its letters and its hash are known. */
+function keyOf({ keyFile }: ThingInfo): string | null {
+  const [, kind, letters, hash] = QT_NAME.exec(keyFile ?? "") ?? [];
+  if (!letters || kind === "creating") return null;
+  return platformSafeName(letters, "") === letters + hash ? letters : null;
 }
 
 function stateCell({ stale, isOwn, reason }: ThingInfo): Cell {

@@ -20,7 +20,7 @@ import { Failure } from "./backends/errno.ts";
 import { defaultInspection } from "./backends/inspection.ts";
 import type { Inventory, KeyFileInfo, SegmentInfo, SemaphoreInfo } from "./backends/inventory.ts";
 import { SharedMemoryException } from "./errors.ts";
-import { platformSafeName } from "./native_ipc_key.ts";
+import { NativeIpcKey, platformSafeName } from "./native_ipc_key.ts";
 
 export type {
   Inventory,
@@ -63,7 +63,7 @@ export interface InspectOptions {
 export interface CleanupOptions {
   /** Only say what would be removed. */
   readonly dryRun?: boolean | undefined;
-  /** Only what belongs to these keys or key files, as {@linkcode belongsTo} says; all if left out. */
+  /** Only what belongs to one of these keys or key files, as {@linkcode belongsTo} says; all if left out. */
   readonly keys?: readonly string[] | undefined;
   /**
    * Also remove stale segments that no key file leads to: its file was deleted, and the memory is lost;
@@ -115,6 +115,7 @@ export function inspect({ allUsers = false }: InspectOptions = {}): Inventory {
  *
  * @param options with `dryRun`, nothing is changed; with `orphans`, segments without a key file and POSIX objects of other programs are removed too
  * @returns what was removed and what could not be, for instance because a process came to use it
+ * @throws {TypeError} if `keys` is no array of keys, or one of them is empty
  * @throws {SharedMemoryException} as {@linkcode inspect} does
  * @throws {UnsupportedError} on other systems than Linux
  *
@@ -129,6 +130,7 @@ export function inspect({ allUsers = false }: InspectOptions = {}): Inventory {
 export function cleanup(
   { dryRun = false, orphans = false, keys }: CleanupOptions = {},
 ): CleanupResult {
+  if (keys !== undefined) checkKeys(keys);
   const { segments, semaphores, keyFiles } = inspect();
   const removed: Removal[] = [];
   const failed: Removal[] = [];
@@ -147,7 +149,8 @@ export function cleanup(
  * Whether something belongs to a key.
  *
  * @param thing a segment, a semaphore or a key file that {@linkcode inspect} has listed
- * @param key as a program gives it to `SharedMemory` or `SystemSemaphore`, or the key file, with or without its folder
+ * @param key as a program gives it to `SharedMemory` or `SystemSemaphore`, the text of a `NativeIpcKey` or what the
+ * system knows it by, or the key file, with or without its folder. Nothing belongs to the empty key
  *
  * @example
  * ```ts
@@ -160,10 +163,33 @@ export function belongsTo(
   thing: SegmentInfo | SemaphoreInfo | KeyFileInfo,
   key: string,
 ): boolean {
+  if (key === "") return false;
   const hash = platformSafeName(key, "").slice(-40);
   const isIts = (file: string | null) =>
     file !== null && (file.endsWith(hash) || file === key || file.endsWith(`/${key}`));
-  return isIts(thing.keyFile) || thing.kind === "segment" && isIts(thing.lock?.keyFile ?? null);
+  if (isIts(thing.keyFile) || thing.kind === "segment" && isIts(thing.lock?.keyFile ?? null)) {
+    return true;
+  }
+  const native = NativeIpcKey.fromString(key)?.nativeKey;
+  const isPosix = thing.type === "posix";
+  const names = [
+    key,
+    ...isPosix ? [`/${key}`] : [],
+    ...key.startsWith(`${thing.type}:`) ? [native] : [],
+  ];
+  return names.includes(thing.nativeKey ?? undefined);
+}
+
+function checkKeys(keys: unknown): void {
+  if (!Array.isArray(keys)) {
+    throw new TypeError(`cleanup: keys must be an array, not ${typeof keys}`);
+  }
+  for (const key of keys) {
+    if (typeof key !== "string") {
+      throw new TypeError(`cleanup: a key must be a string, not ${typeof key}`);
+    }
+    if (key === "") throw new TypeError("cleanup: a key is empty; leave keys out to clean up all");
+  }
 }
 
 /** Returns what prevented it. */

@@ -114,6 +114,7 @@ export const CLOCK_BOOTTIME = 7;
 // <linux/stat.h>, <fcntl.h>
 export const AT_FDCWD = -100;
 export const AT_SYMLINK_NOFOLLOW = 0x100;
+export const AT_STATX_DONT_SYNC = 0x4000;
 export const AT_SYMLINK_FOLLOW = 0x400;
 /** Asks about the descriptor itself. */
 export const AT_EMPTY_PATH = 0x1000;

@@ -2,6 +2,7 @@ import type { CFunctions, CSignatures, Ffi, Usize } from "../ffi/types.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
+  AT_STATX_DONT_SYNC,
   AT_SYMLINK_NOFOLLOW,
   DIRENT,
   O_RDONLY,
@@ -295,6 +296,14 @@ export class Libc implements Users {
     }
     const { lstat, stat } = this.#darwin;
     return this.#darwinStatus((followLinks ? stat : lstat)(path, this.#stat));
+  }
+
+  /**
+   * About the file that a link of `/proc/PID/fd` leads to, or the errno: without a request to a file system that
+   * another user runs, which need not answer.
+   */
+  linkStatus(path: string): FileStatus | number {
+    return this.#statx(AT_FDCWD, cString(path), AT_STATX_DONT_SYNC);
   }
 
   #statx(fd: number, path: Uint8Array, flags: number): FileStatus | number {

@@ -231,23 +231,23 @@ export class PosixFile {
     this.#libc.c.close(this.fd);
   }
 
-  /** Whether a process uses the object through this module, seen or not. */
-  static isUsed(libc: Libc, path: string): boolean {
+  /** Whether a process uses the object through this module, seen or not; `null` if this user may not look. */
+  static isUsed(libc: Libc, path: string): boolean | null {
     const fd = openPath(libc, cString(path), O_RDONLY);
-    if (fd < 0) return false;
+    if (fd < 0) return fd === -ENOENT ? false : null;
     const isFree = flock(libc, fd, LOCK_EX | LOCK_NB);
     libc.c.close(fd);
     return !isFree;
   }
 
-  /** Removes an object of this module's, or `anyones`, that nobody uses; `false` if there is none. */
+  /** Removes an object of this user's and this module's, or of `anyones`, that nobody uses; `false` if there is none. */
   static removeUnused(libc: Libc, name: PosixName, anyones = false): boolean {
     const fd = openPath(libc, cString(name.path), O_RDONLY);
     if (fd < 0) return false;
     try {
       if (!flock(libc, fd, LOCK_EX | LOCK_NB)) return false;
       const status = libc.fileStatus(fd);
-      const isMeant = typeof status === "object" && (anyones || mayUse(libc, name, status));
+      const isMeant = typeof status === "object" && mayUse(libc, name, status);
       return isMeant && removeIfOurs(libc, name, fd, anyones);
     } finally {
       libc.c.close(fd);

@@ -8,11 +8,13 @@ import type {
   ProcessInfo,
   SegmentInfo,
   SemaphoreInfo,
+  UserInfo,
 } from "./inventory.ts";
 import { cString, type FileStatus, type Libc } from "./libc.ts";
 import { FOLDER, isMarked, PosixFile, posixName } from "./posix_file.ts";
 import { noteHolder } from "./posix_lock.ts";
 import { SEM_BYTES, valueOf } from "./posix_mapped_semaphore.ts";
+import { shellWord } from "./shell_word.ts";
 import { readSharedLocks } from "./systemv_tables.ts";
 
 /** What every name that Qt makes of a key has. */
@@ -25,8 +27,8 @@ interface Entry {
   readonly status: FileStatus;
   /** The processes that use it: through this module, or have it mapped or open. */
   readonly users: readonly number[];
-  /** Whether somebody uses it through this module who cannot be seen. */
-  readonly isRelied: boolean;
+  /** Whether somebody uses it through this module who cannot be seen; `null` if that is not known. */
+  readonly isRelied: boolean | null;
   /** Whether nothing can use it unseen, so far as another program made it. */
   readonly areAllSeen: boolean;
 }
@@ -36,6 +38,7 @@ export class PosixInspection implements Inspection {
   readonly #libc: Libc;
   /** What stands before the name of a semaphore. */
   readonly #prefix: string;
+  readonly #owners = new Map<number, UserInfo>();
 
   constructor(libc: Libc, semaphorePrefix: string) {
     this.#libc = libc;
@@ -66,10 +69,19 @@ export class PosixInspection implements Inspection {
   /** Returns why not. Whoever comes to use it at this moment keeps it. */
   remove(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): string | null {
     const { keyFile, orphan } = thing;
+    // Other programs have no lock that says that they use it.
+    const reason = orphan ? this.#reasonToKeep(keyFile!) : null;
+    if (reason !== null) return reason;
     const isRemoved = this.#remove(keyFile!, orphan);
     const lock = thing.kind === "segment" ? thing.lock : null;
     if (isRemoved && lock !== null) this.#remove(lock.keyFile, orphan);
     return isRemoved ? null : "came into use meanwhile";
+  }
+
+  #reasonToKeep(path: string): string | null {
+    const { segments, semaphores } = this.inventory(false);
+    const found = [...segments, ...semaphores].find(({ keyFile }) => keyFile === path);
+    return found === undefined || found.stale ? null : found.reason;
   }
 
   #remove(path: string, orphan: boolean): boolean {
@@ -80,7 +92,7 @@ export class PosixInspection implements Inspection {
   #entries(allUsers: boolean): Entry[] {
     const names = this.#libc.readFolder(FOLDER);
     if (names === ENOENT) return [];
-    if (typeof names === "number") throw failure("opendir", names, {}, FOLDER);
+    if (typeof names === "number") throw failure("open", names, {}, FOLDER);
     const user = this.#libc.ownUid();
     const found = names.flatMap((name) => {
       const path = FOLDER + name;
@@ -98,8 +110,8 @@ export class PosixInspection implements Inspection {
       const { inode, device } = entry.status;
       const locks = (locked.get(inode) ?? []).filter((lock) => lock.device === device);
       const pids = [...locks.map(({ pid }) => pid), ...users.get(entry.path) ?? []];
-      const isRelied = pids.length === 0 && entry.status.uid === user &&
-        PosixFile.isUsed(this.#libc, entry.path);
+      const isTested = pids.length === 0 && entry.status.uid === user;
+      const isRelied = isTested && PosixFile.isUsed(this.#libc, entry.path);
       return { ...entry, users: [...new Set(pids)].sort((a, b) => a - b), isRelied, areAllSeen };
     });
   }
@@ -112,14 +124,16 @@ export class PosixInspection implements Inspection {
     const pids = processes.map(Number).filter(Number.isInteger);
     // Without the first process, those of other users are hidden.
     let areAllSeen = this.#libc.seesAllProcesses() && pids.includes(1);
+    const paths = new Map(
+      files.map(({ path, status: { device, inode } }) => [`${device} ${inode}`, path]),
+    );
     for (const pid of pids) {
       const used = this.#inodesOf(pid);
       // The first process of the system may be hidden even from root; it uses no such objects.
       if (used === null && pid !== 1) areAllSeen = false;
-      for (const { path, status } of files) {
-        if (used?.has(`${status.device} ${status.inode}`)) {
-          users.set(path, [...users.get(path) ?? [], pid]);
-        }
+      for (const inode of used ?? []) {
+        const path = paths.get(inode);
+        if (path !== undefined) users.set(path, [...users.get(path) ?? [], pid]);
       }
     }
     return { users, areAllSeen };
@@ -140,10 +154,7 @@ export class PosixInspection implements Inspection {
       found.add(`${parseInt(minor!, 16) & 0xff} ${low}`);
     }
     for (const descriptor of descriptors as string[]) {
-      const link = `/proc/${pid}/fd/${descriptor}`;
-      const text = this.#libc.readLink(link);
-      if (typeof text !== "string" || !text.includes(FOLDER)) continue;
-      const status = this.#libc.pathStatus(cString(link), true);
+      const status = this.#libc.linkStatus(`/proc/${pid}/fd/${descriptor}`);
       if (typeof status === "object") found.add(`${status.device} ${status.inode}`);
     }
     return found;
@@ -153,7 +164,7 @@ export class PosixInspection implements Inspection {
     const { status, users } = entry;
     return {
       kind: "segment",
-      ...this.#thing(entry),
+      ...this.#thing(entry, lock),
       size: status.bytes,
       attached: users.length,
       creator: null,
@@ -174,7 +185,7 @@ export class PosixInspection implements Inspection {
     return { id: entry.status.inode, keyFile: entry.path, value, holder, waiting };
   }
 
-  #thing({ name, path, status, users, isRelied, areAllSeen }: Entry) {
+  #thing({ name, path, status, users, isRelied, areAllSeen }: Entry, lock?: Entry) {
     const { uid, inode, mode } = status;
     const ours = isMarked(status);
     const isOwn = uid === this.#libc.ownUid();
@@ -182,6 +193,12 @@ export class PosixInspection implements Inspection {
       ? [false, `in use by process ${users.join(", ")}`]
       : isRelied
       ? [false, "in use by a process that cannot be seen from here, as of another container"]
+      : !isOwn
+      ? [false, "another user's, so who uses it is not known"]
+      : isRelied === null
+      ? [false, "its mode does not let this user look who uses it"]
+      : lock !== undefined && (lock.users.length > 0 || lock.isRelied !== false)
+      ? [false, `its lock is in use by process ${lock.users.join(", ") || "that cannot be seen"}`]
       : ours
       ? [true, "no process uses it"]
       : areAllSeen
@@ -189,20 +206,29 @@ export class PosixInspection implements Inspection {
       : [
         false,
         "made by another program, and whether a process uses it cannot be known here: not all processes can be " +
-        `looked at; if none does, rm ${path} removes it`,
+        `looked at; if none does, rm ${shellWord(path)} removes it`,
       ];
     return {
       type: "posix",
       nativeKey: `/${name.startsWith(this.#prefix) ? name.slice(this.#prefix.length) : name}`,
       keyFile: path,
       id: inode,
-      owner: { uid, name: this.#libc.loginName(uid) },
+      owner: this.#owner(uid),
       isOwn,
       mode: mode & 0o777,
       stale,
       orphan: !ours,
       reason,
     } as const;
+  }
+
+  #owner(uid: number): UserInfo {
+    let owner = this.#owners.get(uid);
+    if (owner === undefined) {
+      owner = { uid, name: this.#libc.loginName(uid) };
+      this.#owners.set(uid, owner);
+    }
+    return owner;
   }
 
   /** What is in a `sem_t`: the same in glibc and musl. */

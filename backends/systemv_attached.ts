@@ -61,7 +61,7 @@ function openKeyFile(libc: Libc, pid: number, key: number): AttachedProcess["key
     const [, path, deleted] = /^(.*\/qipc_sharedmemory_[A-Za-z]*?[0-9a-f]{40})( \(deleted\))?$/s
       .exec(String(text)) ?? [];
     if (path === undefined) continue;
-    const status = libc.pathStatus(cString(link), true);
+    const status = libc.linkStatus(link);
     if (typeof status === "number" || keyOf(status) !== key) continue;
     return { path, isDeleted: deleted !== undefined };
   }
@@ -69,6 +69,8 @@ function openKeyFile(libc: Libc, pid: number, key: number): AttachedProcess["key
 }
 
 function folderOf(libc: Libc, pid: number): AttachedProcess["folder"] {
+  const process = libc.pathStatus(cString(`/proc/${pid}`), false);
+  if (typeof process === "number" || process.uid !== libc.c.geteuid()) return null;
   const environment = libc.readFile(`/proc/${pid}/environ`);
   if (typeof environment === "number") return null;
   const lines = environment.split("\0");

@@ -213,7 +213,7 @@ class Look {
       return keep(`its lock is also a semaphore of process ${users.join(", ")}`);
     }
     if (file !== undefined && !unfinished) return stale("nobody is attached");
-    const what = unfinished ? "not finished" : `no key file in ${this.#folder || "/"} leads to it`;
+    const what = unfinished ? "not finished" : "no key file leads to it";
     if (creator?.alive) return keep(`${what}, and process ${creator.pid}, which made it, lives`);
     if (creator === null && !(unfinished && this.#isSettled(file!))) {
       return keep(`${what}, and who made it is not known`);
@@ -279,19 +279,14 @@ class Look {
     if (last.alive) return keep(`process ${last.pid}, which used it last, lives`);
     // Whoever is attached to a segment may have its lock open without a trace.
     if (file === undefined) {
-      return keep(
-        `no key file in ${
-          this.#folder || "/"
-        } leads to it; if nobody uses it, ipcrm -s ${id} removes it`,
-      );
+      return keep(`no key file leads to it; if nobody uses it, ipcrm -s ${id} removes it`);
     }
     const unnamed = [...this.#unnamed.values()].find((one) => this.#mayBeLock(one, row, file));
     if (unnamed !== undefined) {
       const pids = unnamed.processes.map(({ pid }) => pid).join(", ") || "not known";
+      const segment = unnamed.row["shmid"];
       return keep(
-        `may be the lock of segment ${
-          unnamed.row["shmid"]
-        }, which is in use (process ${pids}) without a key file ` +
+        `may be the lock of segment ${segment}, which is in use (process ${pids}) without a key file ` +
           `here; it is stale once its processes have ended, and if nobody uses it ipcrm -s ${id} removes it`,
       );
     }
