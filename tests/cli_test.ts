@@ -215,6 +215,9 @@ describe("its tables", () => {
       "  (none)            65536  4 KiB  1001   0600         0  ?        12 ended  none          stale: left",
       "",
       "1 stale, without a key file or another program's: cleanup --orphans removes that.",
+      "",
+      "A segment without a key file in /tmp may be that of programs with another TMPDIR: TMPDIR=FOLDER shared-memory",
+      "list shows those of a folder.",
     ];
     assert.deepEqual(listing(inventory, { color: false, width: 110 }).split("\n"), lines);
     const wide = listing(inventory, { color: false, width: Infinity });

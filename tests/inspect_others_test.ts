@@ -193,35 +193,5 @@ describe(
         for (const one of [folder, other]) rmSync(one, { recursive: true });
       }
     });
-
-    test("is spared, with what to do, if it may be the lock of a segment that has lost its key file", async () => {
-      const folder = mkdtempSync(`${keyFolder}folder-`);
-      const agents = [0, 1, 2].map(() => startAgent(ownRuntime, { TMPDIR: folder }));
-      const [victim, inspector, user] = agents as [
-        typeof agents[0],
-        typeof agents[0],
-        typeof agents[0],
-      ];
-      try {
-        await user!.request("memory", "m", uniqueKey());
-        assert.equal(await user!.call("m", "create", 10), true);
-        for (const name of readdirSync(folder)) rmSync(`${folder}/${name}`);
-        await victim!.request("semaphore", "s", uniqueKey(), 1);
-        assert.equal(await victim!.call("s", "acquire"), true);
-        await victim!.kill();
-        const look = async () =>
-          (await inspector!.request("inspect") as Inventory).semaphores
-            .find(({ keyFile }) => keyFile?.startsWith(folder))!;
-        const found = await look();
-        assert.equal(found.stale, false);
-        assert.match(found.reason, /may be the lock of segment \d+.*have ended.*ipcrm -s/);
-        assert.equal(await user!.end(), 0);
-        assert.equal((await look()).stale, true);
-        await inspector!.request("cleanup");
-        assert.equal(await inspector!.end(), 0);
-      } finally {
-        rmSync(folder, { recursive: true });
-      }
-    });
   },
 );
