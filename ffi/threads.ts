@@ -68,6 +68,7 @@ function source(bind: string, { take, giveBack = "() => {}" }: ThreadCode): stri
   };
   const serve = (state, args) => {
     functions ??= load();
+    Atomics.store(state, 1, 1);
     const isTaken = take(functions, memory, ...args);
     for (;;) {
       const before = Atomics.load(state, 0);
@@ -101,7 +102,8 @@ function isUnsettled(state: number): boolean {
 class Call implements BackgroundCall {
   readonly over: Promise<void>;
   readonly args: readonly unknown[];
-  readonly state = new Int32Array(new SharedArrayBuffer(4));
+  /** One of the states above, and 1 as soon as the thread has begun. */
+  readonly state = new Int32Array(new SharedArrayBuffer(8));
   readonly resolve: () => void;
   readonly reject: (error: ThreadError) => void;
   /** The thread that makes it. */
@@ -117,6 +119,10 @@ class Call implements BackgroundCall {
 
   get isWanted(): boolean {
     return Atomics.load(this.state, 0) !== GIVEN_UP;
+  }
+
+  get hasBegun(): boolean {
+    return Atomics.load(this.state, 1) === 1;
   }
 
   claim(): boolean {
