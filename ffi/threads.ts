@@ -193,9 +193,9 @@ class Threads {
   }
 
   #start(): Worker {
-    const { Worker } = process.getBuiltinModule("node:worker_threads");
+    const { isMainThread, Worker } = process.getBuiltinModule("node:worker_threads");
     const worker = new Worker(this.#code, this.#options);
-    if (this.#joinsAtExit && !this.#isJoining) {
+    if ((this.#joinsAtExit || !isMainThread) && !this.#isJoining) {
       this.#isJoining = true;
       process.on("exit", () => this.#joinAll());
     }
@@ -253,8 +253,8 @@ class Threads {
   }
 
   /**
-   * At the end of the program, which waits for the threads anyway: as long as their calls are not over, the threads could
-   * not give back any more what they take.
+   * At the end of a program that waits for the threads anyway, or of a worker, whose process goes on: the threads could not
+   * give back any more what they take, so their calls must be over.
    */
   #joinAll(): void {
     for (const call of this.#running.values()) call.giveUp();
