@@ -67,6 +67,7 @@ function source(bind: string, { take, giveBack = "() => {}" }: ThreadCode): stri
     throw cause;
   };
   const serve = (state, args) => {
+    if (Atomics.compareExchange(state, 0, ${GIVEN_UP}, ${OVER}) === ${GIVEN_UP}) return;
     functions ??= load();
     Atomics.store(state, 1, 1);
     const isTaken = take(functions, memory, ...args);
@@ -106,8 +107,6 @@ class Call implements BackgroundCall {
   readonly state = new Int32Array(new SharedArrayBuffer(8));
   readonly resolve: () => void;
   readonly reject: (error: ThreadError) => void;
-  /** The thread that makes it. */
-  worker: Worker | null = null;
 
   constructor(args: readonly unknown[]) {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -115,10 +114,6 @@ class Call implements BackgroundCall {
     this.args = args;
     this.resolve = resolve;
     this.reject = reject;
-  }
-
-  get isWanted(): boolean {
-    return Atomics.load(this.state, 0) !== GIVEN_UP;
   }
 
   get hasBegun(): boolean {
@@ -130,14 +125,11 @@ class Call implements BackgroundCall {
   }
 
   giveUp(): void {
-    // A call that nobody waits for does not keep the program.
-    if (this.#change(WAITING, GIVEN_UP)) this.worker?.unref();
+    this.#change(WAITING, GIVEN_UP);
   }
 
   resume(): boolean {
-    const isResumed = this.#change(GIVEN_UP, WAITING);
-    if (isResumed) this.worker?.ref();
-    return isResumed;
+    return this.#change(GIVEN_UP, WAITING);
   }
 
   join(ms: number): boolean {
@@ -213,21 +205,16 @@ class Threads {
   }
 
   #run(worker: Worker, call: Call): void {
-    call.worker = worker;
     this.#running.set(worker, call);
-    if (call.isWanted) worker.ref();
-    else worker.unref();
+    worker.ref();
     worker.postMessage({ state: call.state, args: call.args });
   }
 
   #finish(worker: Worker, problem: string | null): void {
     const call = this.#running.get(worker);
     this.#running.delete(worker);
-    if (call !== undefined) {
-      call.worker = null;
-      if (problem === null) call.resolve();
-      else call.reject(new ThreadError(problem));
-    }
+    if (problem === null) call?.resolve();
+    else call?.reject(new ThreadError(problem));
     const next = this.#waiting.shift();
     if (next !== undefined) {
       this.#run(worker, next);
@@ -244,10 +231,7 @@ class Threads {
     if (at >= 0) this.#idle.splice(at, 1);
     const call = this.#running.get(worker);
     this.#running.delete(worker);
-    if (call !== undefined) {
-      call.worker = null;
-      call.reject(new ThreadError(cause));
-    }
+    call?.reject(new ThreadError(cause));
     const next = this.#waiting.shift();
     if (next !== undefined) this.#runOnNew(next);
   }

@@ -50,7 +50,7 @@ export interface ThreadCode {
 export interface BackgroundCall {
   /**
    * Resolves when the call is over, and rejects with a `ThreadError` if there is no thread for it. Until then
-   * the event loop runs, and the program goes on unless the call has been given up.
+   * the event loop runs, and the program goes on.
    */
   readonly over: Promise<void>;
   /** Whether its thread has begun with it: one takes 20 to 200 ms to start. */
