@@ -1,5 +1,5 @@
 import { Failure } from "./backends/errno.ts";
-import { nextPause } from "./backends/pause.ts";
+import { nextPause, pause } from "./backends/pause.ts";
 import type { BackgroundWait, Semaphore } from "./backends/types.ts";
 import { ThreadError } from "./ffi/threads.ts";
 import { registry, type SharedWait } from "./registry.ts";
@@ -143,15 +143,20 @@ function enter(queue: Queue, entry: Entry): void {
 
 /** `false` if it had its turn already. */
 function leave(key: string, entry: Entry): boolean {
-  const { entries = [], current } = queues.get(key) ?? {};
+  const queue = queues.get(key);
+  const { entries = [] } = queue ?? {};
   const at = entries.indexOf(entry);
-  if (at < 0) return false;
+  if (queue === undefined || at < 0) return false;
   entries.splice(at, 1);
-  if (current && current.semaphore !== entries[0]?.semaphore) {
-    current.wait.giveUp();
-    if (current.wait.claim()) giveBack(current.semaphore); // taken already
-  }
+  giveUpUnwanted(queue);
   return true;
+}
+
+/** Gives up what is waited for on another thread, if whoever is first in the queue does not want it. */
+function giveUpUnwanted({ entries, current }: Queue): void {
+  if (current === null || current.semaphore === entries[0]?.semaphore) return;
+  current.wait.giveUp();
+  if (current.wait.claim()) giveBack(current.semaphore); // taken already
 }
 
 /** Waits for the semaphore until nobody is in the queue. */
@@ -184,10 +189,29 @@ async function waitFor(queue: Queue, semaphore: Semaphore, pauseMs: number): Pro
   const wait = semaphore.acquireInBackground(Math.max(1, left), pauseMs);
   queue.current = { semaphore, wait };
   try {
+    if (!wait.hasBegun) void tryMeanwhile(queue, queue.current);
     await wait.over;
     return wait.claim();
   } finally {
     queue.current = null;
+  }
+}
+
+/** Tries again and again as long as the other thread has not begun, since one takes long to start. */
+async function tryMeanwhile(queue: Queue, current: NonNullable<Queue["current"]>): Promise<void> {
+  const { entries } = queue;
+  const { semaphore, wait } = current;
+  for (let ms = nextPause(0);; ms = nextPause(ms)) {
+    await pause(ms);
+    const isWanted = queue.current === current && entries[0]?.semaphore === semaphore;
+    if (!isWanted || wait.hasBegun) return;
+    try {
+      if (!semaphore.acquire(0)) continue;
+    } catch {
+      return; // the next try of this loop's caller meets what went wrong
+    }
+    hand(entries.shift()!);
+    giveUpUnwanted(queue);
   }
 }
 

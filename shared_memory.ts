@@ -467,7 +467,7 @@ export class SharedMemory implements Disposable {
    *
    * @returns `false` with `LockError` if this object is not attached, if its native key is a
    * string, which has no lock, or if this thread would wait for itself: another object of it holds the lock, or
-   * `lockAsync()` waits for it, has got it for this object, or has been given up a moment ago
+   * `lockAsync()` waits for it, or has got it for this object
    */
   lock(): boolean {
     const { attachment } = this.#access;

@@ -7,7 +7,7 @@ import { deadline, LEFT } from "./deadline.ts";
 import { type PosixLibrary, TAKE_UNTIL } from "./posix_library.ts";
 import { MappedSemaphore, SEM_BYTES } from "./posix_mapped_semaphore.ts";
 import { isHeldByThread } from "../registry.ts";
-import type { BackgroundWait, Lock } from "./types.ts";
+import { type BackgroundWait, type Lock, waitOf } from "./types.ts";
 import { BACKGROUND_SLICE_MS, SLICE_MS } from "./pause.ts";
 
 /**
@@ -145,19 +145,13 @@ export class PosixLock implements Lock {
     const giveBackIfClosed = () => {
       if (semaphore.isClosed && call.claim()) this.#giveBack(open);
     };
-    return {
-      over: semaphore.keep(call.over, giveBackIfClosed),
-      claim: () => {
-        if (!call.claim()) return false;
-        if (this.#open === open && semaphore.isLinked()) return true;
-        this.#giveBack(open);
-        if (this.#open === open) this.close(); // Qt has unlinked it, so it is made again
-        return false;
-      },
-      giveUp: () => call.giveUp(),
-      resume: () => call.resume(),
-      join: (ms) => call.join(ms),
-    };
+    return waitOf(call, semaphore.keep(call.over, giveBackIfClosed), () => {
+      if (!call.claim()) return false;
+      if (this.#open === open && semaphore.isLinked()) return true;
+      this.#giveBack(open);
+      if (this.#open === open) this.close(); // Qt has unlinked it, so it is made again
+      return false;
+    });
   }
 
   /** Makes the note this process's, if it is nobody's who lives. */

@@ -12,6 +12,7 @@ import {
   PRIVATE,
   type Semaphore,
   type SemaphoreBackend,
+  waitOf,
 } from "./types.ts";
 import { BACKGROUND_SLICE_MS, SLICE_MS } from "./pause.ts";
 
@@ -59,13 +60,7 @@ class PosixSemaphore implements Semaphore {
     const giveBack = () => {
       if (semaphore.isClosed && call.claim()) semaphore.give();
     };
-    return {
-      over: semaphore.keep(call.over, giveBack),
-      claim: () => call.claim(),
-      giveUp: () => call.giveUp(),
-      resume: () => call.resume(),
-      join: (ms) => call.join(ms),
-    };
+    return waitOf(call, semaphore.keep(call.over, giveBack), () => call.claim());
   }
 
   release(count = 1): void {

@@ -39,6 +39,7 @@ import {
   PRIVATE,
   type Semaphore,
   type SemaphoreBackend,
+  waitOf,
 } from "./types.ts";
 
 /** The largest value, and the largest step, of a System V semaphore. */
@@ -277,18 +278,12 @@ class SystemVSemaphore implements Lock {
     const { lock, unlock, down, up } = this.operations;
     const [take, giveBack] = this.guard ? [lock, unlock] : [down, up];
     const wait = this.#waits.inBackground(id, take, giveBack, timeoutMs, pauseMs);
-    return {
-      over: wait.over,
-      claim: () => {
-        const isTaken = wait.claim();
-        const isOf = this.id === id;
-        if (isTaken && !isOf) giveBack.apply(id); // closed or made again meanwhile
-        return isTaken && isOf;
-      },
-      giveUp: () => wait.giveUp(),
-      resume: () => wait.resume(),
-      join: (ms) => wait.join(ms),
-    };
+    return waitOf(wait, wait.over, () => {
+      if (!wait.claim()) return false;
+      if (this.id === id) return true;
+      giveBack.apply(id); // closed or made again meanwhile
+      return false;
+    });
   }
 
   release(count = 1): void {

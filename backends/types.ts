@@ -1,4 +1,5 @@
 import type { AccessMode, SystemSemaphoreMode } from "../errors.ts";
+import type { BackgroundCall } from "../ffi/types.ts";
 
 /** A named counting semaphore of the operating system, open. Every method throws `Failure`. */
 export interface Semaphore {
@@ -37,6 +38,8 @@ export interface Semaphore {
 export interface BackgroundWait {
   /** Resolves when the wait is over; rejects if it cannot be done. */
   readonly over: Promise<void>;
+  /** Whether it has begun: a thread takes 20 to 200 ms to start. */
+  readonly hasBegun: boolean;
   /** Whether it has taken one, which is the caller's then; he is told so only once. */
   claim(): boolean;
   /** Nobody waits any more. */
@@ -49,7 +52,32 @@ export interface BackgroundWait {
 
 /** A wait that takes nothing, so that there is nothing to be given back. */
 export function pauseOf(over: Promise<void>): BackgroundWait {
-  return { over, claim: () => false, giveUp() {}, resume: () => true, join: () => false };
+  return {
+    over,
+    hasBegun: true,
+    claim: () => false,
+    giveUp() {},
+    resume: () => true,
+    join: () => false,
+  };
+}
+
+/** A wait by a call on another thread, with an `over` and a `claim` of its own. */
+export function waitOf(
+  call: BackgroundCall,
+  over: Promise<void>,
+  claim: () => boolean,
+): BackgroundWait {
+  return {
+    over,
+    get hasBegun() {
+      return call.hasBegun;
+    },
+    claim,
+    giveUp: () => call.giveUp(),
+    resume: () => call.resume(),
+    join: (ms) => call.join(ms),
+  };
 }
 
 /** The semaphore of value 1 that Qt guards a segment with. */

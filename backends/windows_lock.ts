@@ -1,7 +1,7 @@
 import process from "node:process";
 import type { ThreadCode } from "../ffi/types.ts";
 import { IS_TAKEN, type Kernel32, slice } from "./kernel32.ts";
-import type { BackgroundWait, Lock } from "./types.ts";
+import { type BackgroundWait, type Lock, waitOf } from "./types.ts";
 import { bareName, nameBeside, wideName } from "./windows_names.ts";
 
 /** How long a call into the kernel waits at most; when it is over, a dead holder is found. */
@@ -182,13 +182,7 @@ export class WindowsLock implements Lock {
       this.#unlock(handles); // closed meanwhile
       return false;
     };
-    return {
-      over: this.#keep(handles, call.over, claim),
-      claim,
-      giveUp: () => call.giveUp(),
-      resume: () => call.resume(),
-      join: (ms) => call.join(ms),
-    };
+    return waitOf(call, this.#keep(handles, call.over, claim), claim);
   }
 
   /** Keeps the handles as long as a call on another thread uses them. */

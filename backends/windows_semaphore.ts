@@ -1,7 +1,13 @@
 import type { SystemSemaphoreMode } from "../errors.ts";
 import type { BackgroundCall, ThreadCode } from "../ffi/types.ts";
 import { IS_TAKEN, type Kernel32, slice } from "./kernel32.ts";
-import type { BackgroundWait, Lock, Semaphore, SemaphoreBackend } from "./types.ts";
+import {
+  type BackgroundWait,
+  type Lock,
+  type Semaphore,
+  type SemaphoreBackend,
+  waitOf,
+} from "./types.ts";
 import { ERROR_TOO_MANY_POSTS, windowsFailure } from "./windows_errors.ts";
 import { type Holders, WindowsLock } from "./windows_lock.ts";
 import { bareName, wideName } from "./windows_names.ts";
@@ -44,13 +50,7 @@ class WindowsSemaphore implements Semaphore {
   acquireInBackground(timeoutMs: number): BackgroundWait {
     const ms = slice(timeoutMs, BACKGROUND_SLICE_MS);
     const call = this.#kernel.background(BACKGROUND)(this.#handle, ms);
-    return {
-      over: this.#keep(call),
-      claim: () => call.claim(),
-      giveUp: () => call.giveUp(),
-      resume: () => call.resume(),
-      join: (ms) => call.join(ms),
-    };
+    return waitOf(call, this.#keep(call), () => call.claim());
   }
 
   /** Keeps the handle as long as a call on another thread uses it. */

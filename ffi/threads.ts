@@ -67,7 +67,9 @@ function source(bind: string, { take, giveBack = "() => {}" }: ThreadCode): stri
     throw cause;
   };
   const serve = (state, args) => {
+    if (Atomics.compareExchange(state, 0, ${GIVEN_UP}, ${OVER}) === ${GIVEN_UP}) return;
     functions ??= load();
+    Atomics.store(state, 1, 1);
     const isTaken = take(functions, memory, ...args);
     for (;;) {
       const before = Atomics.load(state, 0);
@@ -101,11 +103,10 @@ function isUnsettled(state: number): boolean {
 class Call implements BackgroundCall {
   readonly over: Promise<void>;
   readonly args: readonly unknown[];
-  readonly state = new Int32Array(new SharedArrayBuffer(4));
+  /** One of the states above, and 1 as soon as the thread has begun. */
+  readonly state = new Int32Array(new SharedArrayBuffer(8));
   readonly resolve: () => void;
   readonly reject: (error: ThreadError) => void;
-  /** The thread that makes it. */
-  worker: Worker | null = null;
 
   constructor(args: readonly unknown[]) {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -115,8 +116,8 @@ class Call implements BackgroundCall {
     this.reject = reject;
   }
 
-  get isWanted(): boolean {
-    return Atomics.load(this.state, 0) !== GIVEN_UP;
+  get hasBegun(): boolean {
+    return Atomics.load(this.state, 1) === 1;
   }
 
   claim(): boolean {
@@ -124,14 +125,11 @@ class Call implements BackgroundCall {
   }
 
   giveUp(): void {
-    // A call that nobody waits for does not keep the program.
-    if (this.#change(WAITING, GIVEN_UP)) this.worker?.unref();
+    this.#change(WAITING, GIVEN_UP);
   }
 
   resume(): boolean {
-    const isResumed = this.#change(GIVEN_UP, WAITING);
-    if (isResumed) this.worker?.ref();
-    return isResumed;
+    return this.#change(GIVEN_UP, WAITING);
   }
 
   join(ms: number): boolean {
@@ -187,9 +185,9 @@ class Threads {
   }
 
   #start(): Worker {
-    const { Worker } = process.getBuiltinModule("node:worker_threads");
+    const { isMainThread, Worker } = process.getBuiltinModule("node:worker_threads");
     const worker = new Worker(this.#code, this.#options);
-    if (this.#joinsAtExit && !this.#isJoining) {
+    if ((this.#joinsAtExit || !isMainThread) && !this.#isJoining) {
       this.#isJoining = true;
       process.on("exit", () => this.#joinAll());
     }
@@ -207,21 +205,16 @@ class Threads {
   }
 
   #run(worker: Worker, call: Call): void {
-    call.worker = worker;
     this.#running.set(worker, call);
-    if (call.isWanted) worker.ref();
-    else worker.unref();
+    worker.ref();
     worker.postMessage({ state: call.state, args: call.args });
   }
 
   #finish(worker: Worker, problem: string | null): void {
     const call = this.#running.get(worker);
     this.#running.delete(worker);
-    if (call !== undefined) {
-      call.worker = null;
-      if (problem === null) call.resolve();
-      else call.reject(new ThreadError(problem));
-    }
+    if (problem === null) call?.resolve();
+    else call?.reject(new ThreadError(problem));
     const next = this.#waiting.shift();
     if (next !== undefined) {
       this.#run(worker, next);
@@ -238,17 +231,14 @@ class Threads {
     if (at >= 0) this.#idle.splice(at, 1);
     const call = this.#running.get(worker);
     this.#running.delete(worker);
-    if (call !== undefined) {
-      call.worker = null;
-      call.reject(new ThreadError(cause));
-    }
+    call?.reject(new ThreadError(cause));
     const next = this.#waiting.shift();
     if (next !== undefined) this.#runOnNew(next);
   }
 
   /**
-   * At the end of the program, which waits for the threads anyway: as long as their calls are not over, the threads could
-   * not give back any more what they take.
+   * At the end of a program that waits for the threads anyway, or of a worker, whose process goes on: the threads could not
+   * give back any more what they take, so their calls must be over.
    */
   #joinAll(): void {
     for (const call of this.#running.values()) call.giveUp();

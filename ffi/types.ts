@@ -50,9 +50,11 @@ export interface ThreadCode {
 export interface BackgroundCall {
   /**
    * Resolves when the call is over, and rejects with a `ThreadError` if there is no thread for it. Until then
-   * the event loop runs, and the program goes on unless the call has been given up.
+   * the event loop runs, and the program goes on.
    */
   readonly over: Promise<void>;
+  /** Whether its thread has begun with it: one takes 20 to 200 ms to start. */
+  readonly hasBegun: boolean;
   /** Whether the call took what it waited for. Then it is the caller's, who is told so only once. */
   claim(): boolean;
   /** Nobody waits any more: what the call takes from now on its thread gives back at once. */

@@ -11,10 +11,11 @@ import { wordSleeper } from "../backends/mod.ts";
 import { OwnerMutexes, type Threads } from "../backends/owner_mutex.ts";
 import type { WordSleeper } from "../backends/word_sleeper.ts";
 import { selectFfi } from "../ffi/mod.ts";
-import type { Ffi } from "../ffi/types.ts";
+import type { CSignatures, Ffi, ThreadCode } from "../ffi/types.ts";
 import type { SharedMemory } from "../mod.ts";
 import { Random } from "../scripts/random.ts";
 import type { Runtime } from "../scripts/runtimes.ts";
+import { fakeBackground } from "./fixtures/fake_background.ts";
 import { LinuxThreads } from "./fixtures/linux_threads.ts";
 import { Agent, crewOnly, leaveNothingBehind, linuxOnly, runtimes, slow } from "./support.ts";
 import { created } from "./sync_places.ts";
@@ -171,7 +172,12 @@ function libcOf(errno: number, results: Record<string, (...values: never[]) => u
     c: bind(["getpid"]),
     errno: () => errno,
     isRunning: (pid: number) => pid === 42,
-    ffi: { load, background: load, usize: (value: bigint) => value },
+    ffi: {
+      load,
+      background: (libraries: readonly string[], signatures: CSignatures, code: ThreadCode) =>
+        fakeBackground(load(libraries, signatures), code),
+      usize: (value: bigint) => value,
+    },
   };
   return { libc: libc as unknown as Libc, calls };
 }
