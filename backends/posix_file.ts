@@ -180,6 +180,7 @@ export class PosixFile {
     if (fd < 0) throw failure("open", -fd, ERRORS, FOLDER);
     let isKept = false;
     try {
+      requireFileSize(libc, bytes);
       reserve(libc, fd, bytes);
       flock(libc, fd, LOCK_SH | LOCK_NB);
       libc.c.fchmod(fd, permissions | S_ISVTX); // whatever the umask
@@ -321,7 +322,6 @@ function openFailure(libc: Libc, name: PosixName, path: Uint8Array, errno: numbe
  * @param missing how many of its bytes have none yet
  */
 function reserve(libc: Libc, fd: number, bytes: number, missing = bytes): void {
-  requireFileSize(libc, bytes);
   requireMemory(libc, missing);
   for (;;) {
     const errno = libc.c.posix_fallocate(fd, 0n, BigInt(bytes));
@@ -330,7 +330,7 @@ function reserve(libc: Libc, fd: number, bytes: number, missing = bytes): void {
   }
 }
 
-/** Beyond `ulimit -f` the kernel sends SIGXFSZ, which kills a process of Deno. */
+/** A file that grows beyond `ulimit -f` is answered with SIGXFSZ, which kills a process of Deno. */
 function requireFileSize(libc: Libc, bytes: number): void {
   const limits = new Uint8Array(RLIMIT.bytes);
   if (libc.c.getrlimit(RLIMIT_FSIZE, limits) !== 0) return;

@@ -1,7 +1,15 @@
 /** Limits at which the kernel kills a process instead of refusing a call. */
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import process from "node:process";
 import { after, describe, test } from "node:test";
 import { memoryRoom } from "../backends/memory_limit.ts";
@@ -65,6 +73,15 @@ describe("ulimit -f", hasPrlimit ? slow : { skip: "needs prlimit, of util-linux"
     assert.equal(await agent.call("s", "errorReason"), "OutOfResources");
     assert.match(await agent.call("s", "errorString"), says);
     assert.deepEqual(readdirSync("/dev/shm"), before);
+    limit(agent, 100 * 1024);
+    // What is there already does not grow, though another program has not reserved all of it.
+    const { nativeKey } = key;
+    writeFileSync(`/dev/shm${nativeKey}`, "", { mode: 0o600 });
+    truncateSync(`/dev/shm${nativeKey}`, MIB);
+    assert.equal(await agent.call("m", "attach"), true, await agent.call("m", "errorString"));
+    await agent.run("objects.m.data().fill(1);");
+    assert.equal(await agent.call("m", "detach"), true);
+    rmSync(`/dev/shm${nativeKey}`, { force: true });
     // System V has no files of a size.
     await agent.request("memory", "m", uniqueKey());
     assert.equal(await agent.call("m", "create", MIB), true, await agent.call("m", "errorString"));
