@@ -6,6 +6,7 @@ import { SharedMemory } from "../mod.ts";
 import { Random } from "../scripts/random.ts";
 import {
   type Agent,
+  DEADLINE_MS,
   ipcObjects,
   ipcObjectsSince,
   leaveNothingBehind,
@@ -17,7 +18,9 @@ import { ownRuntime, uniqueKey, withDeadline } from "./support.ts";
 /** In each of the three runtimes that run this file, so a thousand in all; Wine takes a second for each. */
 const KILLS = process.platform === "win32" ? 100 : 334;
 const AT_ONCE = 3;
-const options = { timeout: 240_000 };
+/** For all of them: on a busy machine, where a process takes a second to start, fewer are killed. */
+const KILLING_MS = 4 * DEADLINE_MS;
+const options = { timeout: 8 * DEADLINE_MS };
 
 /** What they do until they are killed: `count` is attached all the time, `m` comes and goes. */
 const LOOP = `
@@ -80,9 +83,10 @@ describe("processes that are killed in the middle", () => {
       const counts = counter.view(Int32Array);
       let started = 0;
       let killed = 0;
+      const end = performance.now() + KILLING_MS;
 
       async function killSome(): Promise<void> {
-        while (started < KILLS) {
+        while (started < KILLS && performance.now() < end) {
           const victim = await startOne(started++, key, counter.key()!);
           await new Promise((resolve) => setTimeout(resolve, random.number() * 10));
           await victim.kill();
@@ -97,11 +101,14 @@ describe("processes that are killed in the middle", () => {
       await survivor.run("objects.stop = true;");
       assert.equal(await withDeadline(survivor.end(), "the end"), 0, survivor.stderr);
 
-      assert.equal(killed, KILLS);
+      assert.ok(
+        killed === started && killed >= 10 * AT_ONCE,
+        `${killed} of ${started} were killed`,
+      );
       assert.equal(counter.tryLock(5000), true, `seed ${seed}: ${counter.errorString()}`);
       const torn = counts[0]! - counts[1]!;
-      assert.ok(counts[1]! > 10 * KILLS, `they did something: ${counts}`);
-      assert.ok(torn >= 0 && torn <= KILLS, `seed ${seed}: ${counts}`);
+      assert.ok(counts[1]! > 10 * killed, `they did something: ${counts}`);
+      assert.ok(torn >= 0 && torn <= killed, `seed ${seed}: ${counts}`);
       assert.equal(counter.unlock(), true, counter.errorString());
       assert.equal(counter.detach(), true, counter.errorString());
 
