@@ -224,6 +224,55 @@ describe("its tables", () => {
     assert.ok(wide.includes(`  ${segment.keyFile}      3  4 KiB  ada`), wide);
   });
 
+  const named = (key: string, more: Partial<SegmentInfo>): SegmentInfo => {
+    const keyFile = `/tmp/${platformSafeName(key, "qipc_sharedmemory_")}`;
+    return { ...segment, keyFile, nativeKey: keyFile, ...more };
+  };
+  const old = { stale: true, reason: "nobody is attached", attached: 0 };
+
+  test("fit a terminal of 80 columns, and tell keys of the same letters apart", () => {
+    const reason = "in use, without a key file in /tmp, as process 4711 has another TMPDIR: " +
+      "TMPDIR=/run/shop shared-memory list";
+    const posix = named("frames", { type: "posix", id: 2 ** 31, size: 12345678 });
+    const segments = [
+      ...[named("old cache 1", old), named("old cache 2", old), named("cache", {}), posix],
+      { ...lost, stale: false, attached: 1, reason },
+      named("x", { keyFile: `/dev/shm/${"long".repeat(60)}`, nativeKey: `/${"long".repeat(60)}` }),
+    ];
+    const text = listing({ ...inventory, segments }, { color: false, width: 80 });
+    const rows = text.split("\n");
+    assert.deepEqual(rows.filter((row) => row.length > 80), []);
+    const hashes = [1, 2].map((number) => platformSafeName(`old cache ${number}`, "").slice(8, 16));
+    for (const hash of hashes) {
+      assert.ok(rows.some((row) => row.startsWith(`  oldcache ${hash}… `)), text);
+    }
+    // These have nothing but letters, so that the key itself is known.
+    for (const key of ["cache ", "posix:frames "]) {
+      assert.ok(rows.some((row) => row.startsWith(`  ${key}`)), text);
+    }
+    assert.ok(rows.some((row) => row.endsWith("TMPDIR=/run/shop shared-memory list")), text);
+    assert.equal(rows.filter((row) => row === "      stale: nobody is attached").length, 2);
+    for (const width of [20, 40, 60, 100, 120]) {
+      const words = listing({ ...inventory, segments }, { color: false, width }).split(/\s+/);
+      for (const word of ["/run/shop", "oldcache"]) {
+        assert.ok(words.some((one) => one.includes(word)), `${width}: ${words}`);
+      }
+    }
+  });
+
+  test("of one thing fit too, and break no path", () => {
+    const one = named("old cache 1", old);
+    const text = details({ ...inventory, segments: [one] }, { color: false, width: 80 });
+    assert.deepEqual(text.split("\n").filter((row) => row.length > 80), []);
+    assert.ok(text.includes(one.keyFile!), text);
+    assert.ok(!/^ {2}key {2,}/m.test(text), text);
+    const clear = details({ ...inventory, segments: [named("cache", {})] }, {
+      color: false,
+      width: 80,
+    });
+    assert.match(clear, /^ {2}key {2,}cache$/m);
+  });
+
   test("have colors on request only, which change nothing else", () => {
     for (const table of [listing, details]) {
       const painted = table(inventory, { color: true, width: 110 });
