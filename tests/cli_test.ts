@@ -1,7 +1,7 @@
 /** The command in each runtime: what it prints, and its exit codes. */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, realpathSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import process from "node:process";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -258,6 +258,25 @@ describe("its tables", () => {
         assert.ok(words.some((one) => one.includes(word)), `${width}: ${words}`);
       }
     }
+  });
+
+  test("are in the README as they are in a terminal of 80 columns", () => {
+    const user = { pid: 4720, alive: true };
+    const dead = { pid: 4650, alive: false };
+    const lock = { ...segment.lock!, value: 1, holder: null };
+    const used = named("my counter", { size: 8, creator: process, last: user });
+    const left = named("cache", {
+      ...old,
+      id: 4,
+      size: 12 * 2 ** 20,
+      creator: dead,
+      last: dead,
+      lock,
+    });
+    const segments = [{ ...used, lock: { ...lock, value: 0, holder: user } }, left];
+    const text = listing({ ...inventory, segments }, { color: false, width: 80 });
+    const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
+    assert.ok(readme.includes(`\n\`\`\`\n${text}\n\`\`\`\n`), text);
   });
 
   test("of one thing fit too, and break no path", () => {
