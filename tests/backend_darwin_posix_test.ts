@@ -8,7 +8,6 @@ import { posix } from "../backends/mod.ts";
 import type { OpenRequest } from "../backends/types.ts";
 import { AccessMode, NativeIpcKeyType, SystemSemaphoreMode } from "../mod.ts";
 import { legacyNativeKey, platformSafeKey } from "../native_ipc_key.ts";
-import { tryThenWait } from "./fixtures/fake_background.ts";
 import { FakeFfi } from "./fixtures/fake_ffi.ts";
 import { assertFails, script } from "./fixtures/fake_system.ts";
 
