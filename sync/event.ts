@@ -246,6 +246,7 @@ export class Event {
 
   /** `false` after the deadline. A second at a time: whoever was to be woken may have been killed. */
   private sleep(since: number, deadline: number): boolean {
+    if (this.now === since) requireStack(); // for what it opens to sleep
     for (let ms = 0; this.now === since;) {
       const left = deadline === Infinity ? Infinity : deadline - performance.now();
       if (left <= 0) return false;
