@@ -4,7 +4,7 @@ import type { BackgroundWait, Semaphore } from "./backends/types.ts";
 import { ThreadError } from "./ffi/threads.ts";
 import { registry, type SharedWait } from "./registry.ts";
 import { requireStack } from "./stack.ts";
-import { Waiter, type WaitOptions } from "./waiter.ts";
+import { type Wait, Waiter } from "./waiter.ts";
 
 interface Entry {
   readonly semaphore: Semaphore;
@@ -103,11 +103,10 @@ function acquireReturned(semaphore: Semaphore): boolean {
  */
 export async function acquireAsync(
   semaphore: Semaphore,
-  options: WaitOptions,
+  options: Wait,
   onTaken: () => void,
 ): Promise<boolean> {
   requireStack();
-  options.signal?.throwIfAborted();
   const key = semaphore.identity;
   if (!isAwaited(key) && acquireWithin(semaphore, 0)) {
     onTaken();

@@ -11,13 +11,23 @@ import { Failure, replacedText } from "./backends/errno.ts";
 import type { Backend, Lock, Segment } from "./backends/types.ts";
 import { registry, type Resource, type SharedAttachment } from "./registry.ts";
 import { requireStack, requireStackToUndo } from "./stack.ts";
-import type { WaitOptions } from "./waiter.ts";
+import { bytesOf } from "./view_extent.ts";
+import type { Wait } from "./waiter.ts";
 
 /** Of the lock that a segment does not have. */
 export function noLock(): Failure {
   return new Failure(
     "NoLock",
     "a native key that is a string has no lock; use setKey() or a NativeIpcKey to have one",
+  );
+}
+
+/** The error of a buffer that was given to another thread or object, from where it does not come back. */
+function transferred(): Failure {
+  return new Failure(
+    "Transferred",
+    "the buffer of the segment was transferred away, by postMessage(), structuredClone() or transfer(), and all views " +
+      "with it; detach() and attach() again, and leave it out of the transfer list",
   );
 }
 
@@ -58,9 +68,8 @@ export class Access {
   }
 }
 
-/** The buffer's own methods, whatever a user has done to it. */
+/** The buffer's own method, whatever a user has done to it. */
 const { transfer } = ArrayBuffer.prototype;
-const { get: byteLength } = Object.getOwnPropertyDescriptor(ArrayBuffer.prototype, "byteLength")!;
 
 /**
  * One attach of a segment, from attach to detach. It outlives its `SharedMemory` object: it ends when
@@ -109,10 +118,13 @@ export class Attachment implements Resource, SharedAttachment {
   /**
    * The buffer of the segment, made when it is first asked for.
    *
-   * @throws {Failure} `InvalidSize` if the runtime cannot make it
+   * @throws {Failure} `InvalidSize` if the runtime cannot make it, `Transferred` once it was transferred away
    */
   expose(access: Access): ArrayBuffer {
-    if (access.buffer !== null) return access.buffer;
+    if (access.buffer !== null) {
+      if (bytesOf(access.buffer) === 0) throw transferred();
+      return access.buffer;
+    }
     let buffer: ArrayBuffer;
     try {
       buffer = this.#backend.arrayBuffer(this.#segment.address, this.size);
@@ -177,7 +189,7 @@ export class Attachment implements Resource, SharedAttachment {
   /** The same without blocking the thread. `onTaken` gets what {@linkcode Attachment.endHold} takes. */
   lockAsync(
     access: Access,
-    options: WaitOptions,
+    options: Wait,
     onTaken: (hold: number) => void,
   ): Promise<boolean> {
     return acquireAsync(this.#existingLock(), options, () => {
@@ -296,9 +308,9 @@ export class Attachment implements Resource, SharedAttachment {
     const buffer = this.#buffer.deref();
     // Whoever transferred the buffer has another one on the same memory, which we cannot find; of a
     // collected buffer we do not know. Then the address range must stay what it has become.
-    if (buffer === undefined || byteLength!.call(buffer) === 0) return;
+    if (buffer === undefined || bytesOf(buffer) === 0) return;
     transfer.call(buffer, 0);
-    const isDetached = byteLength!.call(buffer) === 0;
+    const isDetached = bytesOf(buffer) === 0;
     if (isDetached && !isUnmapped) this.#segment.free();
     this.#isFreeable = isDetached && isUnmapped;
   }

@@ -21,6 +21,7 @@ import { defaultInspection } from "./backends/inspection.ts";
 import type { Inventory, KeyFileInfo, SegmentInfo, SemaphoreInfo } from "./backends/inventory.ts";
 import { SharedMemoryException } from "./errors.ts";
 import { NativeIpcKey, platformSafeName } from "./native_ipc_key.ts";
+import { requireStack } from "./stack.ts";
 
 export type {
   Inventory,
@@ -96,6 +97,7 @@ export interface CleanupOptions {
  * ```
  */
 export function inspect({ allUsers = false }: InspectOptions = {}): Inventory {
+  requireStack(); // for what it opens, and what cleanup() takes
   try {
     return defaultInspection().inventory(allUsers);
   } catch (error) {

@@ -5,7 +5,7 @@ import { Failure } from "./backends/errno.ts";
 import { backendOf } from "./backends/mod.ts";
 import { type Backend, type Lock, PRIVATE, type Segment } from "./backends/types.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "./custom_inspect.ts";
-import { AccessMode, type ErrorReason, SharedMemoryError } from "./errors.ts";
+import { AccessMode, type ErrorCode, type ErrorReason, SharedMemoryError } from "./errors.ts";
 import {
   checkKey,
   chosenName,
@@ -29,7 +29,7 @@ import {
 } from "./native_ipc_key.ts";
 import { requireStack, requireStackToUndo } from "./stack.ts";
 import { refuseThenable } from "./thenable.ts";
-import { checkTimeout, type WaitOptions } from "./waiter.ts";
+import { checkTimeout, waitOf, type WaitOptions } from "./waiter.ts";
 
 /**
  * A `Uint8Array` on an `ArrayBuffer`, as the APIs ask for that do not take a `SharedArrayBuffer`. TypeScript
@@ -349,9 +349,9 @@ export class SharedMemory implements Disposable {
    * ```
    */
   static open(key: string | NativeIpcKey, options: OpenOptions = {}): SharedMemory {
-    checkOpenOptions(options);
+    const read = checkedOptions(options);
     const memory = new SharedMemory(key);
-    const { size, mode = AccessMode.ReadWrite, disposition, permissions = PRIVATE } = options;
+    const { size, mode = AccessMode.ReadWrite, disposition, permissions = PRIVATE } = read;
     const opened = size === undefined || disposition === "attach"
       ? memory.#attach(
         "open",
@@ -360,7 +360,7 @@ export class SharedMemory implements Disposable {
           segments.attach(nativeKey, mode, lock, permissions, size),
         permissions,
       )
-      : memory.#openOrCreate("open", { ...options, size, mode });
+      : memory.#openOrCreate("open", { ...read, size, mode });
     if (opened) return memory;
     throw memory.#errors.lastException(memory.#shownKey());
   }
@@ -384,7 +384,7 @@ export class SharedMemory implements Disposable {
     try {
       attachment.end();
     } catch (error) {
-      return this.#errors.fail("detach", this.#shownKey(), this.#opener.explain(error));
+      return this.#failed("detach", error);
     }
     return this.#errors.clear();
   }
@@ -406,10 +406,12 @@ export class SharedMemory implements Disposable {
    * The bytes of the segment: the same array each time, or `null` if this object is not attached.
    * After `ReadOnly` a store into it kills the process. To use a view after `detach()` is harmless:
    * it has no elements.
+   *
+   * @throws {SharedMemoryException} with the reason `Transferred` once its buffer was transferred away
    */
   data(): Bytes | null {
     if (this.#current === null) return null;
-    if (this.#data === null) this.#buffer("data");
+    if (this.#data === null || this.#data.length === 0) this.#buffer("data");
     return this.#data;
   }
 
@@ -424,7 +426,9 @@ export class SharedMemory implements Disposable {
    * @param Type `Int32Array`, `Float64Array`, `DataView`, …
    * @param byteOffset where it starts, in bytes; a multiple of the element's size
    * @param length its length in elements (in bytes for a `DataView`); as many as fit if left out
-   * @throws {SharedMemoryException} `NotFound` if this object is not attached
+   * @throws {SharedMemoryException} `NotFound` if this object is not attached, or if its buffer was transferred away, with
+   * the reason `Transferred`
+   * @throws {TypeError} if `Type` has no size of elements
    * @throws {RangeError} if it would not lie within the segment
    *
    * @example
@@ -439,8 +443,13 @@ export class SharedMemory implements Disposable {
    * ```
    */
   view<View>(Type: ViewConstructor<View>, byteOffset = 0, length?: number): View {
+    const element = Type.BYTES_PER_ELEMENT ?? 1; // first: it may be a getter, which may do anything
+    if (!Number.isInteger(element) || element < 1) {
+      throw new TypeError(
+        `SharedMemory.view: BYTES_PER_ELEMENT must be a number of bytes, not ${String(element)}`,
+      );
+    }
     const buffer = this.#buffer("view");
-    const element = Type.BYTES_PER_ELEMENT ?? 1;
     const count = length ?? Math.max(0, Math.floor((this.size() - byteOffset) / element));
     const end = byteOffset + count * element;
     if (
@@ -667,24 +676,28 @@ export class SharedMemory implements Disposable {
   }
 
   #lockFailed(operation: string, error: unknown): false {
-    const explained = this.#opener.explain(error);
-    return this.#errors.fail(operation, this.#shownKey(), explained, "LockError");
+    return this.#failed(operation, error, "LockError");
+  }
+
+  #failed(operation: string, error: unknown, code?: ErrorCode): false {
+    if (!(error instanceof Failure)) throw error; // without more calls: it may be a stack overflow
+    return this.#errors.fail(operation, this.#shownKey(), this.#opener.explain(error), code);
   }
 
   /** Returns what unlocks it again, unless that has been done since. */
   async #lockAsync(operation: string, options: WaitOptions): Promise<() => void> {
-    const { timeout = Infinity, signal } = options;
-    checkTimeout(`SharedMemory.${operation}`, timeout);
-    signal?.throwIfAborted();
+    const wait = waitOf(`SharedMemory.${operation}`, options);
     const attachment = this.#current;
     if (attachment === null) throw new Failure("NotAttached", NOT_ATTACHED);
     let hold = 0;
-    if (!await attachment.lockAsync(this.#access, options, (taken) => hold = taken)) {
-      throw timedOut(timeout, attachment);
+    if (!await attachment.lockAsync(this.#access, wait, (taken) => hold = taken)) {
+      throw timedOut(wait.timeout, attachment);
     }
-    if (signal?.aborted) {
+    try {
+      wait.signal?.throwIfAborted();
+    } catch (reason) {
       attachment.endHold(hold);
-      throw signal.reason;
+      throw reason;
     }
     if (attachment.isEnded || !attachment.isHeld(hold)) {
       throw new Failure("NotOwner", "it was released again before this call could return");
@@ -759,7 +772,7 @@ export class SharedMemory implements Disposable {
       }
       if (this.#current === null) adopt(segment);
     } catch (error) {
-      return this.#errors.fail(operation, this.#shownKey(), error);
+      return this.#failed(operation, error);
     }
     return this.#errors.clear();
   }
@@ -850,8 +863,9 @@ function requirePositive(size: number): void {
   throw new Failure("InvalidSize", `the size must be at least 1 byte, not ${size}`);
 }
 
-function checkOpenOptions(options: OpenOptions): void {
-  const { size, disposition, stale, timeout, initialize, permissions } = options;
+/** Reads each option once, and checks it: to read it again may give something else, or do anything. */
+function checkedOptions(options: OpenOptions): OpenOptions {
+  const { size, mode, disposition, stale, timeout, initialize, permissions } = options;
   if (size !== undefined) checkSize("open", size);
   if (timeout !== undefined) checkTimeout("SharedMemory.open", timeout);
   const refuse = (option: string, what: string, value: unknown): never => {
@@ -869,12 +883,13 @@ function checkOpenOptions(options: OpenOptions): void {
   if (initialize !== undefined && typeof initialize !== "function") {
     refuse("initialize", "a function", initialize);
   }
-  if (initialize !== undefined && options.mode === AccessMode.ReadOnly) {
-    refuse("mode", "ReadWrite for initialize to fill the segment", options.mode);
+  if (initialize !== undefined && mode === AccessMode.ReadOnly) {
+    refuse("mode", "ReadWrite for initialize to fill the segment", mode);
   }
   if (permissions !== undefined && (permissions & 0o666) !== permissions) {
     refuse("permissions", "a number like 0o600, 0o660 or 0o666", permissions);
   }
+  return { size, mode, disposition, stale, timeout, initialize, permissions };
 }
 
 function timedOut(timeoutMs: number | undefined, attachment: Attachment): Failure {

@@ -1,15 +1,15 @@
 /**
- * Stack overflows strike where they like. A lock that is taken must be given back at the same depth of the stack, so
- * whoever takes one first makes sure that there is stack for both.
+ * The stack may overflow in any call. A lock that was taken must be released at the same depth of the stack, so whatever
+ * takes one first makes sure that there is stack for both.
  *
- * Engines look on entry to a function whether there is stack for all the registers that its bytecode needs, also once it
- * is compiled, as compiled code may have to go back to the bytecode at any moment. The arguments of a call are such
+ * Engines check on entry to a function that there is stack for all the registers of its bytecode, also once it is
+ * compiled, since compiled code may have to return to the bytecode at any moment. The arguments of a call are such
  * registers. So a function with a call of very many arguments, which is never made, needs that much stack, but costs no
- * more than its own call. V8 counts each argument twice, and wants 40 KiB to be left before it compiles a function
- * lazily (`kStackSpaceRequiredForCompilation`), which whatever is called here may need.
+ * more than a call. V8 counts each argument twice, and compiles a function lazily only if 40 KiB are left
+ * (`kStackSpaceRequiredForCompilation` in its src/runtime/runtime-compiler.cc).
  */
 
-/** What no caller passes: neither engines nor minifiers know that. */
+/** The functions below are never called with `new`, which no engine and no minifier can know. */
 type Never = new (...values: readonly number[]) => Error;
 
 /**
@@ -98,8 +98,10 @@ export function requireStack(): void {
 }
 
 /**
- * The same for what undoes it: it passes where {@linkcode requireStack} has passed, and so fails only in deeper
- * recursion, with everything as it was.
+ * Makes sure that what undoes it does not overflow the stack. It needs less, so that it passes wherever
+ * {@linkcode requireStack} has passed, and fails only in deeper recursion, with everything as it was.
+ *
+ * @throws {RangeError} as {@linkcode requireStack} does
  */
 export function requireStackToUndo(): void {
   // deno-fmt-ignore

@@ -32,7 +32,7 @@ import {
 } from "./native_ipc_key.ts";
 import { registry, type Resource, type SharedSemaphore } from "./registry.ts";
 import { requireStack, requireStackToUndo } from "./stack.ts";
-import { checkTimeout, type WaitOptions } from "./waiter.ts";
+import { checkTimeout, waitOf, type WaitOptions } from "./waiter.ts";
 
 /** An open semaphore, which must be closed when its object is collected or the program ends. */
 class OpenSemaphore implements Resource, SharedSemaphore {
@@ -217,7 +217,7 @@ export class SystemSemaphore implements Disposable {
     try {
       if (this.#hasKey) this.#opened(mode); // Qt: none is an error only when it is used
     } catch (error) {
-      this.#errors.fail(operation, this.#shownKey(), error);
+      this.#failed(operation, error);
     }
   }
 
@@ -310,15 +310,13 @@ export class SystemSemaphore implements Disposable {
    * ```
    */
   async acquireAsync(options: WaitOptions = {}): Promise<boolean> {
-    const { timeout = Infinity } = options;
-    checkTimeout("SystemSemaphore.acquireAsync", timeout);
-    options.signal?.throwIfAborted();
+    const wait = waitOf("SystemSemaphore.acquireAsync", options);
     try {
       const open = this.#opened(SystemSemaphoreMode.Open);
-      if (await acquireAsync(open.semaphore, options, () => open.balance++)) {
+      if (await acquireAsync(open.semaphore, wait, () => open.balance++)) {
         return this.#errors.clear();
       }
-      throw timedOut(timeout, open.semaphore);
+      throw timedOut(wait.timeout, open.semaphore);
     } catch (error) {
       return this.#failed("acquireAsync", error);
     }
@@ -379,6 +377,7 @@ export class SystemSemaphore implements Disposable {
   }
 
   #failed(operation: string, error: unknown): false {
+    if (!(error instanceof Failure)) throw error; // without more calls: it may be a stack overflow
     const explained = this.#open === null ? error : this.#opener.explain(error);
     return this.#errors.fail(operation, this.#shownKey(), explained);
   }

@@ -33,6 +33,19 @@ export function checkTimeout(call: string, timeout: unknown): void {
   }
 }
 
+/** @internal What the options of a call say. They are read once: a second look may find something else, or do anything. */
+export interface Wait {
+  readonly timeout: number;
+  readonly signal: AbortSignalLike | undefined;
+}
+
+/** @internal @throws {TypeError | RangeError} if `timeout` is not a number of ms; and the reason of an aborted signal */
+export function waitOf(call: string, { timeout = Infinity, signal }: WaitOptions): Wait {
+  checkTimeout(call, timeout);
+  signal?.throwIfAborted();
+  return { timeout, signal };
+}
+
 /** @internal Somebody who waits without blocking the thread, until it is over one way or the other. */
 export class Waiter {
   /** `true` after `succeed`, `false` after the timeout; rejects with what `fail` gets, or the signal's reason. */
@@ -46,7 +59,7 @@ export class Waiter {
   readonly #timer: ReturnType<typeof setTimeout> | undefined;
 
   /** @param leave is called when the time is up or the signal comes; `false` if it was over before */
-  constructor({ timeout = Infinity, signal }: WaitOptions, leave: () => boolean) {
+  constructor({ timeout, signal }: Wait, leave: () => boolean) {
     const { promise, resolve, reject } = Promise.withResolvers<boolean>();
     this.promise = promise;
     this.end = performance.now() + timeout;

@@ -175,7 +175,7 @@ export class PosixLock implements Lock {
     const { semaphore, note } = open;
     if ((Atomics.load(note, 0) & PHASE) === HOLDING) return true; // had by a dead one
     if (semaphore.take(0)) {
-      while (semaphore.value > 0 && semaphore.take(0)); // a peer has raised it
+      semaphore.takeAll(); // a peer has raised it
       setPhase(open, TRYING, HOLDING);
       return true;
     }

@@ -105,6 +105,16 @@ export class MappedSemaphore {
     return valueOf(Atomics.load(this.#value, 0));
   }
 
+  /** Takes all that there are, in one step: a stray store may have made them 2^31. */
+  takeAll(): void {
+    for (;;) {
+      const word = Atomics.load(this.#value, 0);
+      if (valueOf(word) === 0) return;
+      const none = word & ~0x7fff_ffff; // but for the bit that says that somebody waits
+      if (Atomics.compareExchange(this.#value, 0, word, none) === word) return;
+    }
+  }
+
   /** Takes one; `false` after `ms`. */
   take(ms: number): boolean {
     const { c, libc } = this.#library;

@@ -40,7 +40,7 @@ class PosixSemaphore implements Semaphore {
 
   /** It stays the semaphore that others use, where Qt makes another one of the same name. */
   #set(value: number): void {
-    while (this.#semaphore.take(0));
+    this.#semaphore.takeAll();
     this.release(value);
   }
 

@@ -1,7 +1,7 @@
 import { setImmediate } from "node:timers";
 import { nextPause } from "../backends/pause.ts";
 import { requireStack } from "../stack.ts";
-import { Waiter, type WaitOptions } from "../waiter.ts";
+import { type Wait, Waiter } from "../waiter.ts";
 
 /** `attempt` says whether it has what it waits for, and throws if it never will. */
 type Entry = readonly [waiter: Waiter, attempt: () => boolean];
@@ -21,7 +21,7 @@ export class AsyncQueue {
   }
 
   /** `true` once `attempt` was, `false` after the timeout; rejects with what it throws, or the signal's reason. */
-  wait(attempt: () => boolean, options: WaitOptions): Promise<boolean> {
+  wait(attempt: () => boolean, options: Wait): Promise<boolean> {
     requireStack();
     const waiter: Waiter = new Waiter(options, () => this.#remove(waiter));
     this.#entries.push([waiter, attempt]);

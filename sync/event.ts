@@ -1,4 +1,4 @@
-import { checkTimeout, Waiter, type WaitOptions } from "../waiter.ts";
+import { checkTimeout, type Wait, Waiter, waitOf, type WaitOptions } from "../waiter.ts";
 import { ThreadError } from "../ffi/threads.ts";
 import type { Usize } from "../ffi/types.ts";
 import { wordId, wordSleeper } from "../backends/mod.ts";
@@ -144,14 +144,8 @@ export class Event {
    * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms, or `since` not a number
    */
   async waitAsync(options: EventWaitOptions = {}): Promise<boolean> {
-    const { timeout = Infinity, signal } = options;
-    checkTimeout("Event.waitAsync", timeout);
-    signal?.throwIfAborted();
-    this.place.requireUsable("waitAsync");
-    const since = this.checkSince("waitAsync", options.since);
-    if (this.now !== since) return true;
-    if (timeout === 0) return false;
-    return await this.#enter(options, since);
+    const { since } = options;
+    return await this.waitFor("waitAsync", waitOf("Event.waitAsync", options), since);
   }
 
   /**
@@ -187,17 +181,26 @@ export class Event {
    * @throws (rejects) whatever `condition` throws
    */
   async waitUntilAsync(condition: () => boolean, options: WaitOptions = {}): Promise<boolean> {
-    const { timeout = Infinity, signal } = options;
-    checkTimeout("Event.waitUntilAsync", timeout);
+    const { timeout, signal } = waitOf("Event.waitUntilAsync", options);
     const deadline = performance.now() + timeout;
     for (;;) {
       signal?.throwIfAborted();
       this.place.requireUsable("waitUntilAsync");
       const since = this.now;
       if (condition()) return true;
-      const left = Math.max(0, deadline - performance.now());
-      if (!await this.waitAsync({ timeout: left, signal, since })) return condition();
+      const wait = { timeout: Math.max(0, deadline - performance.now()), signal };
+      if (!await this.waitFor("waitUntilAsync", wait, since)) return condition();
     }
+  }
+
+  /** Waits without blocking the event loop; `false` after the timeout. */
+  private async waitFor(method: string, wait: Wait, before?: number): Promise<boolean> {
+    wait.signal?.throwIfAborted();
+    this.place.requireUsable(method);
+    const since = this.checkSince(method, before);
+    if (this.now !== since) return true;
+    if (wait.timeout === 0) return false;
+    return await this.#enter(wait, since);
   }
 
   /**
@@ -243,6 +246,7 @@ export class Event {
 
   /** `false` after the deadline. A second at a time: whoever was to be woken may have been killed. */
   private sleep(since: number, deadline: number): boolean {
+    if (this.now === since) requireStack(); // for what it opens to sleep
     for (let ms = 0; this.now === since;) {
       const left = deadline === Infinity ? Infinity : deadline - performance.now();
       if (left <= 0) return false;
@@ -255,9 +259,9 @@ export class Event {
     return true;
   }
 
-  #enter(options: WaitOptions, since: number): Promise<boolean> {
+  #enter(wait: Wait, since: number): Promise<boolean> {
     requireStack();
-    const waiter: Waiter = new Waiter(options, () => this.#leave(waiter));
+    const waiter: Waiter = new Waiter(wait, () => this.#leave(waiter));
     this.#waiters.set(waiter, since);
     if (!this.#isServed) void this.#serve();
     return waiter.promise;

@@ -1,4 +1,4 @@
-import { checkTimeout, type WaitOptions } from "../waiter.ts";
+import { checkTimeout, type Wait, waitOf, type WaitOptions } from "../waiter.ts";
 import { EDEADLK, errnoText, Failure } from "../backends/errno.ts";
 import type { HeldNode } from "../backends/held_list.ts";
 import { sharedMutexes } from "../backends/mod.ts";
@@ -225,7 +225,7 @@ export class Mutex {
    * ```
    */
   async lockAsync(options: WaitOptions = {}): Promise<boolean> {
-    return await this.acquireAsync("lockAsync", options) !== null;
+    return await this.acquireAsync("lockAsync", waitOf("Mutex.lockAsync", options)) !== null;
   }
 
   /**
@@ -290,12 +290,12 @@ export class Mutex {
     fn: (wasAbandoned: boolean) => Result | PromiseLike<Result>,
     options: WaitOptions = {},
   ): Promise<Result> {
-    const hold = await this.acquireAsync("withLockAsync", options);
+    const wait = waitOf("Mutex.withLockAsync", options);
+    const hold = await this.acquireAsync("withLockAsync", wait);
     if (hold === null) {
-      const { timeout } = options;
       throw new SyncError(
         "Timeout",
-        `Mutex.withLockAsync: somebody else held it for ${timeout} ms`,
+        `Mutex.withLockAsync: somebody else held it for ${wait.timeout} ms`,
       );
     }
     let isRepaired = false;
@@ -325,10 +325,7 @@ export class Mutex {
   }
 
   /** Returns which hold it is, or `null` after the timeout. */
-  private async acquireAsync(method: string, options: WaitOptions): Promise<number | null> {
-    const { timeout = Infinity, signal } = options;
-    checkTimeout(`Mutex.${method}`, timeout);
-    signal?.throwIfAborted();
+  private async acquireAsync(method: string, wait: Wait): Promise<number | null> {
     let hold = 0;
     const attempt = () => {
       // What an asynchronous call of this thread holds it will give back.
@@ -341,13 +338,15 @@ export class Mutex {
       return true;
     };
     if (this.queue?.isEmpty === false || !attempt()) {
-      if (timeout === 0) return null;
+      if (wait.timeout === 0) return null;
       this.queue ??= new AsyncQueue();
-      if (!await this.queue.wait(attempt, options)) return null;
+      if (!await this.queue.wait(attempt, wait)) return null;
     }
-    if (signal?.aborted) {
+    try {
+      wait.signal?.throwIfAborted();
+    } catch (reason) {
       this.endHold(hold, false);
-      throw signal.reason;
+      throw reason;
     }
     if (!this.isTaken || this.holds !== hold) {
       this.place.requireUsable(method);

@@ -1,6 +1,7 @@
 import { Attachment } from "../attachment.ts";
 import type { SharedAttachment } from "../registry.ts";
 import { requireStack } from "../stack.ts";
+import { bufferOf, bytesOf, extentOf } from "../view_extent.ts";
 import { SyncError } from "./errors.ts";
 
 /** What a primitive begins with: the two words below, and two that each kind has for itself. */
@@ -63,8 +64,9 @@ export class Place {
         `${call}: the offset must be a number of bytes, not ${typeof byteOffset}`,
       );
     }
-    const attachment = Attachment.of(view.buffer);
-    if (attachment === undefined || attachment.isEnded || view.buffer.byteLength === 0) {
+    const buffer = bufferOf(view);
+    const attachment = Attachment.of(buffer);
+    if (attachment === undefined || attachment.isEnded) {
       throw new SyncError(
         "NotAttached",
         `${call}: the view is not of an attached segment; use data() or view() of a SharedMemory`,
@@ -73,11 +75,13 @@ export class Place {
     if (!attachment.isWritable) {
       throw new SyncError("ReadOnly", `${call}: the segment was attached ReadOnly; use ReadWrite`);
     }
+    this.#buffer = buffer as ArrayBuffer;
+    if (bytesOf(this.#buffer) === 0) throw transferred(call);
+    const [begin, end] = extentOf(view);
     this.name = call.replace(/\..*/, "");
     this.attachment = attachment;
-    this.#buffer = view.buffer as ArrayBuffer;
-    this.#begin = view.byteOffset + byteOffset;
-    this.#end = view.byteOffset + view.byteLength;
+    this.#begin = begin + byteOffset;
+    this.#end = Math.min(end, attachment.size);
     if (!Number.isSafeInteger(byteOffset) || byteOffset < 0 || this.#begin % alignment !== 0) {
       throw new RangeError(
         `${call}: it must begin at a multiple of ${alignment} bytes in the segment, not at byte ` +
@@ -160,18 +164,27 @@ export class Place {
     return this.words.length !== 0 && !this.attachment.isEnded;
   }
 
-  /** @throws {SyncError} `NotAttached` if the segment has been detached */
+  /** @throws {SyncError} `NotAttached` if the segment has been detached, `Transferred` if its buffer was transferred */
   requireUsable(method: string): void {
     if (!this.isUsable) throw this.detached(method);
   }
 
-  /** What is thrown once the segment has been detached. */
+  /** What is thrown once the segment has been detached, or its buffer transferred. */
   detached(method: string): SyncError {
+    if (!this.attachment.isEnded) return transferred(`${this.name}.${method}`);
     return new SyncError(
       "NotAttached",
       `${this.name}.${method}: its segment has been detached; attach() again and join it with at()`,
     );
   }
+}
+
+function transferred(call: string): SyncError {
+  return new SyncError(
+    "Transferred",
+    `${call}: the buffer of its segment was transferred away, by postMessage(), structuredClone() or transfer(); ` +
+      "detach() and attach() again, and leave it out of the transfer list",
+  );
 }
 
 function kindWord(kind: Kind, detail: number): number {

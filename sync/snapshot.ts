@@ -10,8 +10,8 @@ const MEANING = 24;
 const HALVES = 32;
 
 const RECORD_BYTES_MAX = 2 ** 30;
-/** A reader that is overtaken so often in a row does not get its record. */
-const ATTEMPTS = 10_000;
+/** A reader that is overtaken for so long, in ms, does not get its record. */
+const OVERTAKEN_MS = 100;
 
 /** Snapshots whose records have a meaning, which those who join have to know. */
 interface WithMeaning {
@@ -202,8 +202,8 @@ export class Snapshot {
    *
    * @param into gets the bytes; a new array if it is left out
    * @returns `into`
-   * @throws {SyncError} `NotAttached` after detach; `Busy` if it was overwritten 10,000 times in a row while
-   * it was read, or by two writers at once
+   * @throws {SyncError} `NotAttached` after detach; `Busy` if it was overwritten again and again for 100 ms while
+   * it was read; at once if two writers, or a stray store, have left a record that is no whole one
    * @throws {TypeError | RangeError} if `into` is not a `Uint8Array` of a record's length
    */
   read<Into extends Uint8Array = Bytes>(into?: Into): Into | null {
@@ -232,19 +232,28 @@ export class Snapshot {
     return Atomics.add(this.#filling, half, 0) === number ? true : null; // R3
   }
 
+  /** A half is overwritten only once a record has been published in the other one. If there is none, nobody writes. */
   #readAgain(into: Uint8Array): boolean {
-    for (let attempt = 1; attempt < ATTEMPTS; attempt++) {
+    const { words } = this.#place;
+    const deadline = performance.now() + OVERTAKEN_MS;
+    do {
+      const before = this.#seen;
+      if (Atomics.load(words, LATEST_WORD) === before) throw this.#torn();
       const isRead = this.#tryToRead(into);
       if (isRead !== null) return isRead;
-    }
-    throw this.#overtaken();
+    } while (performance.now() < deadline);
+    throw new SyncError(
+      "Busy",
+      `Snapshot.read: the record was overwritten again and again for ${OVERTAKEN_MS} ms while it was read; ` +
+        "publish less often",
+    );
   }
 
-  #overtaken(): SyncError {
+  #torn(): SyncError {
     return new SyncError(
       "Busy",
-      `Snapshot.read: the record was overwritten ${ATTEMPTS} times while it was read, or by two ` +
-        "writers at once; publish less often, by one writer at a time",
+      "Snapshot.read: the record was overwritten by two writers at once, or by a store that is not this module's; " +
+        "publish again, with one writer at a time",
     );
   }
 

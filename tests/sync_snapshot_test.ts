@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { SharedMemory } from "../mod.ts";
 import { type FieldType, RecordSnapshot, Snapshot } from "../sync/mod.ts";
 import { Random } from "../scripts/random.ts";
 import {
@@ -11,6 +12,7 @@ import {
   runtimes,
   slow,
   startAgent,
+  uniqueKey,
   until,
 } from "./support.ts";
 import {
@@ -158,8 +160,50 @@ describe("a snapshot in a segment", () => {
     snapshot.publish(new Uint8Array(8));
     memory.view(Int32Array, 16, 2).fill(77);
     assert.throws(() => snapshot.read(), { name: "SyncError", code: "Busy" });
+    assert.throws(() => snapshot.read(), { name: "SyncError", code: "Busy" });
     snapshot.publish(new Uint8Array(8).fill(1));
     assert.deepEqual(snapshot.read(), new Uint8Array(8).fill(1));
+  });
+
+  test("says so at once, however large the record is", () => {
+    const bytes = 8 * 2 ** 20;
+    using memory = new SharedMemory(uniqueKey());
+    assert.equal(memory.create(Snapshot.bytesFor(bytes)), true, memory.errorString());
+    const snapshot = Snapshot.create(memory.view(Uint8Array), 0, bytes);
+    const record = new Uint8Array(bytes);
+    snapshot.publish(record);
+    // A stray store into either number, or into both.
+    const latest = memory.view(Int32Array, 12, 1);
+    const filling = memory.view(Int32Array, 16, 2);
+    const strays = [() => filling.fill(77), () => latest[0] = 6, () => latest[0] = filling[1] = -1];
+    for (const stray of strays) {
+      stray();
+      const began = performance.now();
+      assert.throws(() => snapshot.read(record), { name: "SyncError", code: "Busy" });
+      assert.ok(performance.now() - began < 2000);
+      snapshot.publish(record);
+      assert.notEqual(snapshot.read(record), null);
+    }
+  });
+
+  test("is read within a bounded time, whoever writes without end", () => {
+    using memory = created();
+    const snapshot = Snapshot.create(memory.view(Uint8Array), 0, 8);
+    snapshot.publish(new Uint8Array(8));
+    const writer = Snapshot.at(memory.view(Uint8Array));
+    // What a writer does that is always faster: it publishes twice while the bytes are copied.
+    const into = new Uint8Array(8);
+    let copies = 0;
+    into.set = () => {
+      copies++;
+      writer.publish(new Uint8Array(8));
+      writer.publish(new Uint8Array(8));
+    };
+    const began = performance.now();
+    assert.throws(() => snapshot.read(into), { name: "SyncError", code: "Busy" });
+    assert.ok(copies > 1);
+    assert.ok(performance.now() - began < 2000);
+    assert.deepEqual(snapshot.read(), new Uint8Array(8));
   });
 
   test("checks its place and its size", () => {

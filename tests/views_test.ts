@@ -130,12 +130,49 @@ describe("the views of a segment", () => {
     assert.throws(() => memory.view(Int32Array), isNotFound);
   });
 
-  test("data() has no bytes any more when the buffer of a view was transferred away", () => {
-    using memory = created(64);
-    memory.view(Int32Array).buffer.transfer();
-    assert.equal(memory.data()!.length, 0);
-    assert.equal(memory.data(), memory.data());
-  });
+  const transfers: [string, (memory: SharedMemory) => void][] = [
+    ["transfer()", (memory) => void memory.view(Int32Array).buffer.transfer()],
+    ["structuredClone()", (memory) => {
+      const { buffer } = memory.data()!;
+      structuredClone(buffer, { transfer: [buffer as ArrayBuffer] });
+    }],
+    ["postMessage()", (memory) => {
+      const { port1 } = new MessageChannel();
+      const view = memory.view(Uint8Array, 8);
+      port1.postMessage(view, [view.buffer as ArrayBuffer]);
+      port1.close();
+    }],
+  ];
+  for (const [how, transfer] of transfers) {
+    test(`data() and view() say that the buffer was transferred away by ${how}`, () => {
+      using memory = created(64);
+      using other = new SharedMemory(memory.key());
+      assert.equal(other.attach(), true, other.errorString());
+      transfer(memory);
+      const calls = {
+        data: () => memory.data(),
+        constData: () => memory.constData(),
+        view: () => memory.view(Int32Array),
+      };
+      for (const [call, act] of Object.entries(calls)) {
+        assert.throws(act, (error) => {
+          assert.ok(error instanceof SharedMemoryException, String(error));
+          assert.deepEqual([error.reason, error.key], ["Transferred", memory.key()]);
+          const operation = call === "view" ? "view" : "data";
+          const key = JSON.stringify(memory.key());
+          assert.ok(
+            error.message.startsWith(`SharedMemory.${operation} (${key}): `),
+            error.message,
+          );
+          return true;
+        });
+      }
+      assert.equal(memory.isAttached() && memory.lock() && memory.unlock(), true);
+      assert.equal(memory.detach() && memory.attach(), true, memory.errorString());
+      other.data()![3] = 7;
+      assert.equal(memory.data()![3], 7);
+    });
+  }
 
   test("a view of ReadOnly memory sees what others write", () => {
     using memory = created(8);
