@@ -16,7 +16,6 @@ import {
   type ErrnoTable,
   Failure,
   failure,
-  replacedText,
   tooSmall,
 } from "./errno.ts";
 import type { Libc } from "./libc.ts";
@@ -142,7 +141,7 @@ export class PosixSegments implements SegmentBackend {
           `timed out: the lock is held by ${
             holder === null ? "a process" : `process ${holder}`
           }, ` +
-            `and there is no segment${replacedText(lock)}`,
+            "and there is no segment",
         );
       }
     }
