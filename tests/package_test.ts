@@ -6,6 +6,7 @@ import {
   globSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -159,6 +160,22 @@ describe("the npm package", () => {
       for (const runtime of users(others)) assert.equal(use(runtime, bundle), USED);
     });
   }
+
+  // What is never called is what makes sure that there is stack: see stack.ts.
+  test("needs stack for its locks also if it was minified", options, () => {
+    const bundles = ["minified_esbuild.mjs", "minified_bun.mjs"] as const;
+    const args = ["use.mjs", "--minify", "--format=esm"];
+    tool("esbuild", ...args, "--bundle", "--platform=node", `--outfile=${bundles[0]}`);
+    if (bun) {
+      run(bun.command, ["build", ...args, "--target=node", `--outfile=${bundles[1]}`], consumer);
+    }
+    for (const bundle of bundles.slice(0, bun ? 2 : 1)) {
+      const script = readFileSync(path.join(consumer, bundle), "utf8");
+      const calls = script.match(/new new\.target\([0,\s]{6000,}\)/g);
+      assert.equal(calls?.length, 2, bundle);
+      for (const runtime of users([deno, bun, node])) assert.equal(use(runtime, bundle), USED);
+    }
+  });
 
   test("leaves nothing in a bundle of what is not used", options, () => {
     const script = path.join(consumer, "unused.mjs");
