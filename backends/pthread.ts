@@ -205,7 +205,9 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
   unlock(mutex: PthreadMutex): boolean {
     const wasIntact = this.isMutex(mutex);
     if (!wasIntact) mutex.kind[0] = this.#kind;
-    const after = this.held.restore(mutex);
+    this.held.restore(mutex);
+    const { head } = this.held; // the list may be that of another copy of this module
+    const after = head.before === mutex ? head : this.held.after(mutex);
     const isUnlocked = this.#unlock(mutex.pointer) === 0;
     if (!isUnlocked) this.held.cut(mutex);
     else if (after.before === mutex) after.before = mutex.before; // as remove(), which is not called here

@@ -59,15 +59,14 @@ export class RobustList extends HeldList<RobustNode> {
     this.push(node);
   }
 
-  /** Gives `node` the pointers that it must have. Returns what was taken after it, or the head. */
-  restore(node: RobustNode): RobustNode {
+  /** Gives `node` the pointers that it must have. */
+  restore(node: RobustNode): void {
     // As a rule they are right, but no comparison tells: to a processor that was told to take denormal
     // numbers for zero, as add-ons made with -ffast-math do, all pointers are alike.
     const { head } = this;
     const after = head.before === node ? head : this.after(node);
     node.pointers[PREV] = after.link;
     node.pointers[NEXT] = node.before === head ? this.#end : node.before.link;
-    return after;
   }
 
   /** Takes `node` out of the list, which the C library has refused to do. */
