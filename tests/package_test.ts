@@ -280,6 +280,23 @@ describe("the npm package", () => {
     assert.doesNotMatch(readme, /RateLimiter|RingBuffer/);
   });
 
+  test(
+    "declares nothing at a module's top that is called as what CommonJS has there",
+    options,
+    () => {
+      const sources = globSync(["*.ts", "{backends,ffi,sync}/*.ts"], { cwd: root });
+      assert.ok(sources.length > 50);
+      const names = "(?:require|module|exports|__dirname|__filename)";
+      const declared = new RegExp(
+        `^(?:export )?(?:async )?(?:function|class|const|let|var) ${names}\\b|^import .*\\b${names}\\b.* from`,
+        "m",
+      );
+      for (const file of sources) {
+        assert.doesNotMatch(readFileSync(path.join(root, file), "utf8"), declared, file);
+      }
+    },
+  );
+
   test("installs nothing but itself", options, () => {
     const modules = path.join(consumer, "node_modules");
     const packages = globSync(["*", "@*/*"], { cwd: modules });
