@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 /**
  * The command `shared-memory`: lists segments, semaphores and key files, and removes stale ones. In
  * Deno: `deno run --allow-ffi cli.ts`.

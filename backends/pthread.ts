@@ -118,22 +118,22 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
     this.#kind = view.getInt32(this.offsets.kind, true);
     // What is locked says who holds it, and where the list begins.
     const mutex = this.join(address);
-    require("pthread_mutex_trylock", this.#tryLock(mutex.pointer));
+    requireSupport("pthread_mutex_trylock", this.#tryLock(mutex.pointer));
     this.#thread = mutex.holder[0]! & FUTEX_TID_MASK;
     this.held = RobustList.ofThread(ffi, mutex.pointers[PREV]!);
-    require("pthread_mutex_unlock", this.#unlock(mutex.pointer));
+    requireSupport("pthread_mutex_unlock", this.#unlock(mutex.pointer));
   }
 
   #makeAttributes(): bigint {
     const { address } = this.#libc.allocate(ATTRIBUTES_BYTES);
     const c = this.#c;
-    require("pthread_mutexattr_init", c.pthread_mutexattr_init(address));
+    requireSupport("pthread_mutexattr_init", c.pthread_mutexattr_init(address));
     const setShared = c.pthread_mutexattr_setpshared(address, PTHREAD_PROCESS_SHARED);
-    require("pthread_mutexattr_setpshared", setShared);
+    requireSupport("pthread_mutexattr_setpshared", setShared);
     const setRobust = c.pthread_mutexattr_setrobust(address, PTHREAD_MUTEX_ROBUST);
-    require("pthread_mutexattr_setrobust", setRobust);
+    requireSupport("pthread_mutexattr_setrobust", setRobust);
     const setType = c.pthread_mutexattr_settype(address, PTHREAD_MUTEX_ERRORCHECK);
-    require("pthread_mutexattr_settype", setType);
+    requireSupport("pthread_mutexattr_settype", setType);
     return address;
   }
 
@@ -151,7 +151,7 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
   }
 
   init(address: bigint): void {
-    require("pthread_mutex_init", this.#c.pthread_mutex_init(address, this.#attributes));
+    requireSupport("pthread_mutex_init", this.#c.pthread_mutex_init(address, this.#attributes));
   }
 
   join(address: bigint): PthreadMutex {
@@ -216,7 +216,7 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
 }
 
 /** Of errors that only a C library without such mutexes has. */
-function require(call: string, errno: number): void {
+function requireSupport(call: string, errno: number): void {
   if (errno === 0) return;
   throw new UnsupportedError(
     `this C library has no robust mutexes that processes share [${call}: ${errnoText(errno)}]`,

@@ -59,7 +59,9 @@ function bundle(folder: string): void {
   const files = globSync("*.js", { cwd: folder }).map((file) => path.join(folder, file));
   esbuild(files, folder, `--outbase=${folder}`, "--allow-overwrite");
   for (const file of files) {
-    writeFileSync(file, withOwnNames(readFileSync(file, "utf8")));
+    // Not in the source: dnt writes one of its own before it.
+    const start = path.basename(file) === "cli.js" ? "#!/usr/bin/env node\n" : "";
+    writeFileSync(file, start + withOwnNames(readFileSync(file, "utf8")));
   }
 }
 

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import {
   cpSync,
+  existsSync,
   globSync,
   mkdtempSync,
   readdirSync,
@@ -15,7 +16,9 @@ import path from "node:path";
 import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { PACKAGE_FIELDS } from "../scripts/package_fields.ts";
+import { blocksOf, linksOf } from "../scripts/markdown.ts";
+import { MANIFEST, PACKAGE_FIELDS } from "../scripts/package_fields.ts";
+import { packagePage } from "../scripts/package_pages.ts";
 import type { Runtime } from "../scripts/runtimes.ts";
 import { crewOnly, keyFolder, leaveNothingBehind, ownRuntime, runtimes, slow } from "./support.ts";
 
@@ -73,7 +76,7 @@ describe("the npm package", () => {
     console.log(run("node", ["scripts/pack.ts", folder], root).trim());
     tarball = path.join(folder, readdirSync(folder).find((file) => file.endsWith(".tgz"))!);
     cpSync(fixtures, consumer, { recursive: true });
-    writeFileSync(path.join(consumer, "package.json"), '{ "private": true }');
+    writeFileSync(path.join(consumer, "package.json"), '{ "private": true, "type": "module" }');
     run("npm", ["install", "--offline", "--no-audit", "--no-fund", tarball], consumer);
   });
 
@@ -99,6 +102,23 @@ describe("the npm package", () => {
       assert.equal(use(runtime, "both.mjs"), "same\n");
     });
 
+    test(`has its classes under their names in ${runtime.name}`, options, () => {
+      const [json, ...logged] = use(runtime, "names.mjs").split("\n");
+      const { names, stacks } = JSON.parse(json!);
+      const classes = ["SharedMemory", "SystemSemaphore", "NativeIpcKey", "SharedMemoryException"];
+      const primitives = ["Mutex", "Event", "Counter", "Gauge", "CounterBlock", "Snapshot"];
+      for (const name of [...classes, ...primitives, "RecordSnapshot", "SyncError"]) {
+        assert.ok(name in names, `${name} is no class`);
+      }
+      for (const [name, own] of Object.entries(names)) assert.deepEqual(own, [name, name]);
+      for (const stack of stacks) {
+        assert.match(stack, /SharedMemory|SystemSemaphore|NativeIpcKey|Mutex|Counter|Snapshot/);
+        assert.doesNotMatch(stack, /\b_[A-Z]/);
+      }
+      const text = "SharedMemory { key: *orders*, size: 0, attached: false, locked: false }";
+      assert.equal(logged.join("\n").trim().replace(/["']/g, "*"), text);
+    });
+
     test(`has the command in ${runtime.name}`, options, () => {
       const output = use(runtime, "node_modules/.bin/shared-memory", "list", "--json");
       const parts = ["folder", "segments", "semaphores", "keyFiles"];
@@ -115,23 +135,67 @@ describe("the npm package", () => {
     assert.match(stderr, /^shared-memory: .*Node \d+\S+ does not provide; use Node 26\.9 or newer/);
   });
 
+  const compilers = { newest: "typescript", oldest: "typescript-oldest" } as const;
+  const resolutions = {
+    nodenext: { module: "nodenext" },
+    bundler: { module: "esnext", moduleResolution: "bundler" },
+    node10: { module: "commonjs", moduleResolution: "node10" },
+  } as const;
+
+  /** Type-checks files of the consumer's folder, and all declarations, without those of Node. */
+  function compile(
+    compiler: keyof typeof compilers,
+    resolution: keyof typeof resolutions,
+    lib: readonly string[],
+    files: readonly string[],
+  ): void {
+    const compilerOptions = {
+      ...resolutions[resolution],
+      ...{ target: "es2022", lib, types: [], noEmit: true },
+      ...{ strict: true, exactOptionalPropertyTypes: true, skipLibCheck: false },
+    };
+    const project = path.join(consumer, "tsconfig.json");
+    writeFileSync(project, JSON.stringify({ compilerOptions, files }));
+    // Both packages have a .bin/tsc.
+    const tsc = path.join(root, "node_modules", compilers[compiler], "bin/tsc");
+    run(tsc, ["--project", project], consumer);
+  }
+
   for (
-    const [resolution, settings] of [
-      ["nodenext", { module: "nodenext" }],
-      ["bundler", { module: "esnext", moduleResolution: "bundler" }],
+    const [compiler, resolution, extra] of [
+      ["newest", "nodenext", ["types_newest.ts"]],
+      ["newest", "bundler", ["types_newest.ts"]],
+      ["oldest", "nodenext", []],
+      ["oldest", "bundler", []],
+      ["oldest", "node10", []], // which the newest does not have any more
     ] as const
   ) {
-    test(`has types that TypeScript accepts with ${resolution}`, options, () => {
-      const compilerOptions = {
-        ...settings,
-        ...{ target: "esnext", lib: ["esnext", "dom"], types: [], noEmit: true },
-        ...{ strict: true, exactOptionalPropertyTypes: true, skipLibCheck: false },
-      };
-      const project = path.join(consumer, "tsconfig.json");
-      writeFileSync(project, JSON.stringify({ compilerOptions, files: ["types.ts"] }));
-      tool("tsc", "--project", project);
+    test(`has types that the ${compiler} TypeScript accepts with ${resolution}`, options, () => {
+      compile(compiler, resolution, ["es2022", "dom"], ["types.ts", "types_dom.ts", ...extra]);
     });
   }
+
+  for (const compiler of ["newest", "oldest"] as const) {
+    test(`has types that need no DOM, with the ${compiler} TypeScript`, options, () => {
+      compile(compiler, "bundler", ["es2022"], ["types.ts"]);
+    });
+  }
+
+  test("says in its README which TypeScript is the oldest that works", options, () => {
+    const { devDependencies } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"));
+    const [, oldest] = /typescript@(\d+\.\d+)/.exec(devDependencies[compilers.oldest])!;
+    const readme = readFileSync(path.join(root, "README.md"), "utf8");
+    assert.match(readme, new RegExp(`TypeScript ${oldest!.replace(".", "\\.")}\\b`));
+  });
+
+  test("has no any in its declarations, and each comment above its member", options, () => {
+    const installed = path.join(consumer, "node_modules", name);
+    for (const file of globSync("**/*.d.ts", { cwd: installed })) {
+      const text = readFileSync(path.join(installed, file), "utf8");
+      assert.doesNotMatch(text.replace(/\/\*[^]*?\*\//g, ""), /\bany\b/, file);
+      assert.doesNotMatch(text, /\S[ \t]*\/\*\*|\*\/[ \t]*\S/, file);
+    }
+  });
 
   const [deno, bun, node] = (["deno", "bun", "node"] as const).map((name) =>
     runtimes.find((runtime) => runtime.name === name)
@@ -195,6 +259,61 @@ describe("the npm package", () => {
     tool("attw", tarball, "--ignore-rules", "cjs-resolves-to-esm");
   });
 
+  test(
+    "has no link in its pages that leads nowhere, and only links to its version",
+    options,
+    () => {
+      const installed = path.join(consumer, "node_modules", name);
+      for (const page of ["README.md", "CHANGELOG.md"]) {
+        for (const { target } of linksOf(readFileSync(path.join(installed, page), "utf8"))) {
+          if (/^[a-z][a-z+.-]*:/i.test(target)) continue;
+          const file = path.join(installed, target.replace(/#.*/, ""));
+          assert.ok(existsSync(file), `${page}: ${target}`);
+        }
+      }
+      const repository = "https://github.com/someone/something";
+      const { version } = MANIFEST;
+      const page = packagePage("README.md", repository);
+      for (const source of linksOf(readFileSync(path.join(root, "README.md"), "utf8"))) {
+        const { target } = source;
+        if (/^[a-z][a-z+.-]*:|^#|^CHANGELOG\.md/i.test(target)) continue;
+        const kind = target.endsWith(".svg") ? "raw" : "blob";
+        assert.ok(page.includes(`](${repository}/${kind}/v${version}/${target})`), target);
+      }
+      assert.deepEqual(
+        linksOf(page).map(({ target }) => target).filter((target) => !target.includes(":")),
+        ["CHANGELOG.md"],
+      );
+    },
+  );
+
+  test("has a README that imports what it has, by the names that it has", options, () => {
+    const readme = readFileSync(path.join(consumer, "node_modules", name, "README.md"), "utf8");
+    const imports = blocksOf(readme).filter(({ language }) => language === "ts")
+      .flatMap(({ text }) => [...text.matchAll(/^import .* from "([^"]+)"/gm)]);
+    const own = imports.filter(([, module]) => !module!.startsWith("node:"));
+    assert.ok(own.length > 3);
+    for (const [, module] of own) assert.ok(module!.startsWith(name), module);
+    assert.doesNotMatch(readme, /RateLimiter|RingBuffer/);
+  });
+
+  test(
+    "declares nothing at a module's top that is called as what CommonJS has there",
+    options,
+    () => {
+      const sources = globSync(["*.ts", "{backends,ffi,sync}/*.ts"], { cwd: root });
+      assert.ok(sources.length > 50);
+      const names = "(?:require|module|exports|__dirname|__filename)";
+      const declared = new RegExp(
+        `^(?:export )?(?:async )?(?:function|class|const|let|var) ${names}\\b|^import .*\\b${names}\\b.* from`,
+        "m",
+      );
+      for (const file of sources) {
+        assert.doesNotMatch(readFileSync(path.join(root, file), "utf8"), declared, file);
+      }
+    },
+  );
+
   test("installs nothing but itself", options, () => {
     const modules = path.join(consumer, "node_modules");
     const packages = globSync(["*", "@*/*"], { cwd: modules });
@@ -208,7 +327,10 @@ describe("the npm package", () => {
       !/(\.js|\.d\.ts|^package\.json|^README\.md|^CHANGELOG\.md)$/.test(file)
     );
     assert.deepEqual(odd, []);
-    assert.ok(files.includes("README.md") && files.includes("mod.d.ts"));
+    for (const file of ["README.md", "mod.d.ts", "sync.js", "sync.d.ts"]) {
+      assert.ok(files.includes(file), file);
+    }
+    assert.ok(existsSync(path.join(installed, "LICENSE")));
     const script = `console.log(JSON.stringify(require("${name}/package.json")))`;
     writeFileSync(path.join(consumer, "manifest.cjs"), script);
     const manifest = JSON.parse(use(ownRuntime, "manifest.cjs"));
