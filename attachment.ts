@@ -7,9 +7,8 @@ import {
   isWaiting,
 } from "./acquire_queue.ts";
 import { forgetAtExit, isClosed, rememberAtExit } from "./at_exit.ts";
-import { Failure } from "./backends/errno.ts";
+import { Failure, replacedText } from "./backends/errno.ts";
 import type { Backend, Lock, Segment } from "./backends/types.ts";
-import { replacedText } from "./keyed_object.ts";
 import { registry, type Resource, type SharedAttachment } from "./registry.ts";
 import { requireStack, requireStackToUndo } from "./stack.ts";
 import { bytesOf } from "./view_extent.ts";

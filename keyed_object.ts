@@ -1,7 +1,6 @@
 import process from "node:process";
 import { Failure } from "./backends/errno.ts";
 import { backendOf } from "./backends/mod.ts";
-import type { Semaphore } from "./backends/types.ts";
 import type { Backend, Users } from "./backends/types.ts";
 import { type ErrorCode, type ErrorReason, SharedMemoryException } from "./errors.ts";
 import {
@@ -115,13 +114,6 @@ export function lockNameOf({ type, nativeKey, legacyKey }: NativeName): NativeNa
 
 /** Where Qt cuts the native key of a segment for that of its lock, in UTF-16 units. */
 const WINDOWS_LOCK_LENGTH = 255;
-
-/** What a text adds if a program that ran in this process before may have what is waited for. */
-export function replacedText(semaphore: Semaphore | null): string {
-  if (semaphore?.mayBeOfReplaced?.() !== true) return "";
-  return ", but no object of this thread; if it did that before another program replaced it (`bun --watch` does so on " +
-    "each save, with `exec`), the system gives it back when the process ends: stop it, and start it anew";
-}
 
 /** Which user an object was opened by, so that a refusal can tell that the process acts as another one now. */
 export class Opener {

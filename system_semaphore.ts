@@ -1,7 +1,7 @@
 import process from "node:process";
 import { acquireAsync, acquireBlocking, acquireWithin, failWaits } from "./acquire_queue.ts";
 import { forgetAtExit, isClosed, rememberAtExit } from "./at_exit.ts";
-import { Failure } from "./backends/errno.ts";
+import { Failure, replacedText } from "./backends/errno.ts";
 import { backendOf } from "./backends/mod.ts";
 import type { Semaphore } from "./backends/types.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "./custom_inspect.ts";
@@ -21,7 +21,6 @@ import {
   nameOf,
   Opener,
   placeOf,
-  replacedText,
   safePlaceOf,
 } from "./keyed_object.ts";
 import {

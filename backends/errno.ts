@@ -1,4 +1,5 @@
 import process from "node:process";
+import type { Semaphore } from "./types.ts";
 import { codeOf, type ErrorCode, type ErrorReason } from "../errors.ts";
 
 /** The error numbers that the backends tell apart, with Linux's values on every Unix. */
@@ -163,6 +164,13 @@ export function failure(syscall: string, errno: number, table: ErrnoTable = {}, 
     ["System", "unknown error"] as const;
   const call = on === "" ? syscall : `${syscall} ${on}`;
   return new Failure(reason, `${words} [${call}: ${errnoText(errno)}]`, syscall, errno);
+}
+
+/** What a text adds where a program that ran in this process before may have what is waited for. */
+export function replacedText(semaphore: Pick<Semaphore, "mayBeOfReplaced"> | null): string {
+  if (semaphore?.mayBeOfReplaced?.() !== true) return "";
+  return "; no object of this thread has it: if another program in this process took it before this one replaced it " +
+    "(`bun --watch` does so on each save, with `exec`), it is free when the process ends, so stop it and start it anew";
 }
 
 /** What texts call what they are about. */

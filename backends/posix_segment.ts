@@ -16,6 +16,7 @@ import {
   type ErrnoTable,
   Failure,
   failure,
+  replacedText,
   tooSmall,
 } from "./errno.ts";
 import type { Libc } from "./libc.ts";
@@ -141,7 +142,7 @@ export class PosixSegments implements SegmentBackend {
           `timed out: the lock is held by ${
             holder === null ? "a process" : `process ${holder}`
           }, ` +
-            "and there is no segment",
+            `and there is no segment${replacedText(lock)}`,
         );
       }
     }

@@ -20,6 +20,7 @@ import {
   Failure,
   failure,
   othersText,
+  replacedText,
   tooSmall,
 } from "./errno.ts";
 import type { Libc } from "./libc.ts";
@@ -594,7 +595,9 @@ export class SystemVSegments implements SegmentBackend {
     const holder = lock.isHeldHere() ? "this process, which" : `${processText(lock.holder())} that`;
     throw new Failure(
       "Timeout",
-      `timed out: the lock is held by ${holder} is not attached to the segment`,
+      `timed out: the lock is held by ${holder} is not attached to the segment${
+        replacedText(lock)
+      }`,
     );
   }
 

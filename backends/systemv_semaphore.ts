@@ -463,9 +463,11 @@ class SystemVSemaphore implements Lock {
   }
 
   mayBeOfReplaced(): boolean {
-    if (this.id === -1 || this.#get("GETVAL") !== 0) return false;
-    if (this.#lastUser() !== this.#libc.c.getpid() || isHeldByThread(this.identity)) return false;
-    return isOlderThanProgram(lastChange(this.#libc, this.id) ?? 0);
+    const { c, os } = this.#libc;
+    if (os !== "linux" || this.id === -1 || isHeldByThread(this.identity)) return false;
+    if (this.#get("GETVAL") !== 0 || this.#lastUser() !== c.getpid()) return false;
+    const time = lastChange(this.#libc, this.id);
+    return time !== null && isOlderThanProgram(time);
   }
 
   bequeath(held: boolean, isSole = false): void {
