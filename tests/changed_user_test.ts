@@ -18,9 +18,9 @@ const cannot = linuxOnly.skip ?? cannotBeNobody();
 const options = cannot === undefined ? slow : { skip: cannot };
 
 const CHANGED = /EACCES 13\]; the user of this process has changed .* from uid 0 to uid 65533: /;
-/** Deno has no `process.setuid`. */
+/** Deno's own `setuid` needs another permission than the agents have. */
 const SETUID = `
-  if (process.setuid !== undefined) process.setuid(65533);
+  if (globalThis.Deno === undefined) process.setuid(65533);
   else Deno.dlopen("libc.so.6", { setuid: { parameters: ["u32"], result: "i32" } }).symbols.setuid(65533);
 `;
 
