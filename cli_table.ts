@@ -191,12 +191,11 @@ function cut(text: string, length: number): string {
   return text.length <= length ? text : `${text.slice(0, length - 9)}…${text.slice(-8)}`;
 }
 
-/** Text in lines of at most `width` characters, cut between words, and within a word only if it is longer. */
+/** Text in lines of at most `width` characters, but for words that are longer: those can be copied then. */
 function wrapped(text: string, width: number): string[] {
-  if (width === Infinity) return [text];
   const found: string[] = [];
   let line = "";
-  for (const word of text.split(" ").flatMap((word) => pieces(word, width))) {
+  for (const word of text.split(" ")) {
     if (line !== "" && line.length + 1 + word.length > width) {
       found.push(line);
       line = "";
@@ -204,11 +203,6 @@ function wrapped(text: string, width: number): string[] {
     line = line === "" ? word : `${line} ${word}`;
   }
   return [...found, line];
-}
-
-function pieces(word: string, width: number): string[] {
-  const count = Math.max(1, Math.ceil(word.length / width));
-  return Array.from({ length: count }, (_, i) => word.slice(i * width, (i + 1) * width));
 }
 
 /** Text without what a terminal would obey or show in another order: anybody may name a file so. */
@@ -237,14 +231,22 @@ function block(thing: Thing, more: readonly [string, Cell][], style: Style): str
   const rows = cells.map(([name, cell]): Cell[] => {
     return [{ text: name, color: "dim" }, { ...cell, right: false }];
   });
-  const indent = columnWidths(rows)[0]! + 4;
-  const text = rows.flatMap(([name, cell]) =>
-    wrapped(printable(cell!.text), style.width - indent).map((part, line) => {
-      const first = paint(line === 0 ? name!.text : "", name!.color, style);
-      const space = " ".repeat(indent - 2 - (line === 0 ? name!.text.length : 0));
-      return `  ${first}${space}${paint(part, cell!.color, style)}`;
-    })
-  );
+  const names = columnWidths(rows)[0]! + 4;
+  const text = rows.flatMap(([name, cell]) => {
+    const value = printable(cell!.text);
+    const label = `  ${paint(name!.text, name!.color, style)}`;
+    const longest = Math.max(...value.split(" ").map((word) => word.length));
+    // A path that is too long for its place gets a line of its own.
+    const isBelow = names + longest > style.width;
+    const indent = isBelow ? 4 : names;
+    const parts = wrapped(value, style.width - indent).map((part) =>
+      paint(part, cell!.color, style)
+    );
+    const first = isBelow
+      ? label
+      : label + " ".repeat(names - 2 - name!.text.length) + parts.shift();
+    return [first, ...parts.map((part) => " ".repeat(indent) + part)];
+  });
   return [paint(title, "bold", style), ...text].join("\n");
 }
 

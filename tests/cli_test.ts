@@ -1,7 +1,7 @@
 /** The command in each runtime: what it prints, and its exit codes. */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, realpathSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import process from "node:process";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -222,6 +222,74 @@ describe("its tables", () => {
     assert.deepEqual(listing(inventory, { color: false, width: 110 }).split("\n"), lines);
     const wide = listing(inventory, { color: false, width: Infinity });
     assert.ok(wide.includes(`  ${segment.keyFile}      3  4 KiB  ada`), wide);
+  });
+
+  const named = (key: string, more: Partial<SegmentInfo>): SegmentInfo => {
+    const keyFile = `/tmp/${platformSafeName(key, "qipc_sharedmemory_")}`;
+    return { ...segment, keyFile, nativeKey: keyFile, ...more };
+  };
+  const old = { stale: true, reason: "nobody is attached", attached: 0 };
+
+  test("fit a terminal of 80 columns, and tell keys of the same letters apart", () => {
+    const reason = "in use, without a key file in /tmp, as process 4711 has another TMPDIR: " +
+      "TMPDIR=/run/shop shared-memory list";
+    const posix = named("frames", { type: "posix", id: 2 ** 31, size: 12345678 });
+    const segments = [
+      ...[named("old cache 1", old), named("old cache 2", old), named("cache", {}), posix],
+      { ...lost, stale: false, attached: 1, reason },
+      named("x", { keyFile: `/dev/shm/${"long".repeat(60)}`, nativeKey: `/${"long".repeat(60)}` }),
+    ];
+    const text = listing({ ...inventory, segments }, { color: false, width: 80 });
+    const rows = text.split("\n");
+    assert.deepEqual(rows.filter((row) => row.length > 80), []);
+    const hashes = [1, 2].map((number) => platformSafeName(`old cache ${number}`, "").slice(8, 16));
+    for (const hash of hashes) {
+      assert.ok(rows.some((row) => row.startsWith(`  oldcache ${hash}… `)), text);
+    }
+    // These have nothing but letters, so that the key itself is known.
+    for (const key of ["cache ", "posix:frames "]) {
+      assert.ok(rows.some((row) => row.startsWith(`  ${key}`)), text);
+    }
+    assert.ok(rows.some((row) => row.endsWith("TMPDIR=/run/shop shared-memory list")), text);
+    assert.equal(rows.filter((row) => row === "      stale: nobody is attached").length, 2);
+    for (const width of [20, 40, 60, 100, 120]) {
+      const words = listing({ ...inventory, segments }, { color: false, width }).split(/\s+/);
+      for (const word of ["/run/shop", "oldcache"]) {
+        assert.ok(words.some((one) => one.includes(word)), `${width}: ${words}`);
+      }
+    }
+  });
+
+  test("are in the README as they are in a terminal of 80 columns", () => {
+    const user = { pid: 4720, alive: true };
+    const dead = { pid: 4650, alive: false };
+    const lock = { ...segment.lock!, value: 1, holder: null };
+    const used = named("my counter", { size: 8, creator: process, last: user });
+    const left = named("cache", {
+      ...old,
+      id: 4,
+      size: 12 * 2 ** 20,
+      creator: dead,
+      last: dead,
+      lock,
+    });
+    const segments = [{ ...used, lock: { ...lock, value: 0, holder: user } }, left];
+    const text = listing({ ...inventory, segments }, { color: false, width: 80 });
+    const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
+    assert.ok(readme.includes(`\n\`\`\`\n${text}\n\`\`\`\n`), text);
+  });
+
+  test("of one thing fit too, and break no path", () => {
+    const one = named("old cache 1", old);
+    const text = details({ ...inventory, segments: [one] }, { color: false, width: 80 });
+    assert.deepEqual(text.split("\n").filter((row) => row.length > 80), []);
+    assert.ok(text.includes(one.keyFile!), text);
+    assert.ok(!/^ {2}key {2,}/m.test(text), text);
+    const clear = details({ ...inventory, segments: [named("cache", {})] }, {
+      color: false,
+      width: 80,
+    });
+    assert.match(clear, /^ {2}key {2,}cache$/m);
   });
 
   test("have colors on request only, which change nothing else", () => {

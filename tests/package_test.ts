@@ -132,8 +132,28 @@ describe("the npm package", () => {
     const command = path.join(consumer, "node_modules/.bin/shared-memory");
     const { status, stderr } = spawnSync(old!, [command, "list"], { encoding: "utf8" });
     assert.equal(status, 1, stderr);
-    assert.match(stderr, /^shared-memory: .*Node \d+\S+ does not provide; use Node 26\.9 or newer/);
+    assert.match(
+      stderr,
+      /^shared-memory: .*Node \d+\S+ does not provide; use Node 26\.9 or newer.*: bunx --bun shared-memory, or deno run --allow-ffi npm:/,
+    );
   });
+
+  for (const runtime of runtimes.filter(({ name }) => name !== "node")) {
+    test(
+      `runs in ${runtime.name}, if that started it, where its first line finds an older Node`,
+      needsOld,
+      () => {
+        const command = path.join(consumer, "node_modules/.bin/shared-memory");
+        const agent = `${runtime.name}/1.0.0 npm/? node/v26.3.0 linux x64`;
+        const env = { ...process.env, npm_config_user_agent: agent, npm_execpath: runtime.command };
+        const list = spawnSync(old!, [command, "list", "--json"], { env, encoding: "utf8" });
+        assert.deepEqual([list.status, list.stderr], [0, ""]);
+        assert.ok("segments" in JSON.parse(list.stdout));
+        const wrong = spawnSync(old!, [command, "show", "none"], { env, encoding: "utf8" });
+        assert.equal(wrong.status, 1, wrong.stderr);
+      },
+    );
+  }
 
   const compilers = { newest: "typescript", oldest: "typescript-oldest" } as const;
   const resolutions = {
