@@ -203,7 +203,7 @@ describe("open()", () => {
     const denied = script(`${TRY_DOWN} = EACCES`, `${DOWN(10)} = EACCES`);
     const wait = script(`${TRY_DOWN} = EAGAIN`, `${DOWN(390)} = EAGAIN`, HOLDER(), STATUS(LEFT));
     const taken = script(WAIT_IN_VAIN(10), STATUS(LEFT), wait.replace(/\n.*$/, ""));
-    const late = script(taken, WAIT_IN_VAIN(10), STATUS(LEFT), HOLDER(), HOLDER());
+    const late = script(taken, WAIT_IN_VAIN(10), STATUS(LEFT), HOLDER(), fake.NAMED);
     for (const failing of [denied, late]) {
       const steps = script(REFUSED, failing);
       assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
@@ -227,7 +227,7 @@ describe("open()", () => {
     const look = `${STATX("/q/seg")} = ENOENT`;
     const steps = script(
       ...[BUSY, look, WAIT_IN_VAIN(490), WAIT_IN_VAIN(10), look],
-      ...[HOLDER(), HOLDER()],
+      ...[HOLDER(), fake.NAMED],
     );
     const failing = () => open(steps, { timeoutMs: 500 });
     assertFails(failing, "LockError", undefined, undefined, /timed out.*by process 77 /);
@@ -236,7 +236,15 @@ describe("open()", () => {
   test("gives up so too if it is another thread of this process, which it names as this one", () => {
     const look = `${STATX("/q/seg")} = ENOENT`;
     const [busy, wait] = [BUSY.replaceAll("77", `${PID}`), (ms: number) => WAIT_IN_VAIN(ms, PID)];
-    const steps = script(busy, look, wait(490), wait(10), look, HOLDER(PID));
+    const steps = script(
+      busy,
+      look,
+      wait(490),
+      wait(10),
+      look,
+      HOLDER(PID),
+      "semctl(7, 0, GETVAL) = 1",
+    );
     const failing = () => open(steps, { timeoutMs: 500 });
     assertFails(failing, "LockError", undefined, undefined, /timed out.*by this process, which /);
   });
@@ -262,7 +270,7 @@ describe("open()", () => {
         "close(8) = 0",
         ...(taken
           ? [NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK]
-          : [`${TRY_DOWN} = EAGAIN`, wait(10), look, ...Array(2).fill(fake.HOLDS(0))]),
+          : [`${TRY_DOWN} = EAGAIN`, wait(10), look, ...Array(3).fill(fake.HOLDS(0))]),
       );
       const opening = () => open(steps, { timeoutMs: 2120 });
       if (taken) return void opening();
