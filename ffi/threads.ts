@@ -111,6 +111,7 @@ class Call implements BackgroundCall {
   constructor(args: readonly unknown[]) {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.over = promise;
+    promise.catch(() => {}); // whoever gave the call up may look at it no more
     this.args = args;
     this.resolve = resolve;
     this.reject = reject;
