@@ -11,7 +11,7 @@ import { timespec } from "./timespec.ts";
 
 /** The kernel rounds the time of a change down to whole seconds, and notes that of its last tick. */
 const PRECISION_SECONDS = 2;
-const TICK_MS = 20;
+const TICK_SECONDS = 0.02;
 
 /** When this program began, or this worker thread, in ms since 1970. Read at once, as tests replace clocks. */
 const { timeOrigin } = performance;
@@ -67,16 +67,16 @@ const SEGMENTS = new RegExp(SEGMENT, "gm");
  */
 export function isOfReplacedProgram(libc: Libc, seconds: number): boolean {
   if (libc.os !== "linux" || !libc.isMainThread()) return false; // that of a worker begins later
-  if (!isOlderThanProgram(seconds + 1)) return false;
+  if (!isOlderThanProgram(seconds + 1 + TICK_SECONDS)) return false;
   const maps = libc.readFile("/proc/self/maps");
   if (typeof maps === "number") return false;
   const own = new Set([...registry.attachments].map(({ address }) => address));
   return [...maps.matchAll(SEGMENTS)].every(([, begin]) => own.has(BigInt(`0x${begin}`)));
 }
 
-/** Whether the second that began at `seconds` since 1970 began before this program did. */
+/** Whether a time, in s since 1970, was before this program began. */
 export function isOlderThanProgram(seconds: number): boolean {
   // Whichever way the clock was set since.
   const began = Math.min(timeOrigin, Date.now() - performance.now());
-  return seconds * 1000 <= began - TICK_MS;
+  return seconds * 1000 <= began;
 }

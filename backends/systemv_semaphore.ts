@@ -467,7 +467,7 @@ class SystemVSemaphore implements Lock {
     if (os !== "linux" || this.id === -1 || isHeldByThread(this.identity)) return false;
     if (this.#get("GETVAL") !== 0 || this.#lastUser() !== c.getpid()) return false;
     const time = lastChange(this.#libc, this.id);
-    return time !== null && isOlderThanProgram(time);
+    return time !== null && isOlderThanProgram(time); // the kernel rounds it down: it may also have been later
   }
 
   bequeath(held: boolean, isSole = false): void {

@@ -205,7 +205,8 @@ describe("what console.log shows", () => {
       `SystemSemaphore { key: "${key}", open: true, acquired: 0 }`,
       `Mutex { attached: ${attached}, held: ${attached}, abandoned: false }`,
     ];
-    const lines = stdout.trim().replace(/'/g, '"').split("\n");
-    assert.deepEqual(lines, [...shown(true), ...shown(false)]);
+    // A runtime breaks long lines.
+    const words = stdout.replaceAll("'", '"').split(/\s+/).join(" ").trim();
+    assert.equal(words, [...shown(true), ...shown(false)].join(" "));
   });
 });

@@ -123,18 +123,24 @@ describe("a program that cannot start a thread", () => {
   const reason = linuxOnly.skip ?? cannotBeNobody();
   const options = { ...slow, ...(reason === undefined ? {} : { skip: reason }) };
 
-  /** Sets how many processes and threads the user of an agent may have. */
-  function limit(agent: Agent, most: string): void {
-    const args = ["--pid", String(agent.child.pid), `--nproc=${most}`];
-    const { status, stderr } = spawnSync("prlimit", args, { ...nobody, encoding: "utf8" });
-    assert.equal(status, 0, stderr);
+  /** Sets how many processes and threads the user of an agent may have; returns how many that were. */
+  function limit(agent: Agent, most: string): string {
+    const prlimit = (...args: string[]) => {
+      const all = ["--pid", String(agent.child.pid), ...args];
+      const { status, stdout, stderr } = spawnSync("prlimit", all, { ...nobody, encoding: "utf8" });
+      assert.equal(status, 0, stderr);
+      return stdout.trim();
+    };
+    const before = prlimit("--nproc", "--output=SOFT", "--noheadings", "--raw");
+    prlimit(`--nproc=${most}:`);
+    return before;
   }
 
   test("is told so by every asynchronous call, and goes on", options, async () => {
     const env = { HOME: folder, DENO_DIR: path.join(folder, "deno") };
     const agent = startAgentThrough(ownRuntime, [], env, nobody);
     await giveObjects(agent);
-    limit(agent, "1:");
+    const before = limit(agent, "1");
     for (let i = 0; i < 3; i++) {
       assert.deepEqual(await waited(agent), [false, "OutOfResources", "told"]);
     }
@@ -151,7 +157,7 @@ describe("a program that cannot start a thread", () => {
       const free = holder.unlock() && await waiter.lockAsync() && waiter.unlock();
       return [withLock, acquired, notified, free, holder.lock()];`);
     assert.deepEqual(answers, ["OutOfResources", false, ["SyncError", "System"], true, true]);
-    limit(agent, "unlimited:");
+    limit(agent, before);
     const locked = await agent.run(`
       setTimeout(() => objects.holder.unlock(), 50);
       return await objects.waiter.lockAsync() && objects.waiter.unlock();`);
