@@ -184,11 +184,14 @@ function narrow(rows: readonly (readonly Cell[])[], style: Style): string[] {
   ];
 }
 
-/** How much of a name is always shown. */
-const LEAST_NAME = 16;
+/** How much of a name is always shown: letters of the key, and its end. */
+const LEAST_NAME = 20;
+/** How much of that is the end: ` 40f8c56c…` tells keys of the same letters apart. */
+const NAME_END = 10;
 
 function cut(text: string, length: number): string {
-  return text.length <= length ? text : `${text.slice(0, length - 9)}…${text.slice(-8)}`;
+  if (text.length <= length) return text;
+  return `${text.slice(0, length - NAME_END - 1)}…${text.slice(-NAME_END)}`;
 }
 
 /** Text in lines of at most `width` characters, but for words that are longer: those can be copied then. */

@@ -523,7 +523,12 @@ export class SharedMemory implements Disposable {
    * }
    * ```
    */
-  async lockAsync(options: WaitOptions = {}): Promise<boolean> {
+  lockAsync(options: WaitOptions = {}): Promise<boolean> {
+    requireStack(); // before there is a promise
+    return this.#tryLockAsync(options);
+  }
+
+  async #tryLockAsync(options: WaitOptions): Promise<boolean> {
     try {
       await this.#lockAsync("lockAsync", options);
     } catch (error) {
@@ -594,9 +599,17 @@ export class SharedMemory implements Disposable {
    * });
    * ```
    */
-  async withLockAsync<Result>(
+  withLockAsync<Result>(
     fn: () => Result | PromiseLike<Result>,
     options: WaitOptions = {},
+  ): Promise<Result> {
+    requireStack(); // before there is a promise
+    return this.#withLockAsync(fn, options);
+  }
+
+  async #withLockAsync<Result>(
+    fn: () => Result | PromiseLike<Result>,
+    options: WaitOptions,
   ): Promise<Result> {
     let unlock: () => void;
     try {

@@ -2,6 +2,10 @@
  * The stack may overflow in any call. A lock that was taken must be released at the same depth of the stack, so whatever
  * takes one first makes sure that there is stack for both.
  *
+ * A call that returns a promise does so before there is one, and throws. If it were rejected so deep, the caller's
+ * `await` might overflow too, and so might what Node runs when it is told of a handler: it loses that, takes the
+ * rejection for an unhandled one, and ends the process.
+ *
  * Engines check on entry to a function that there is stack for all the registers of its bytecode, also once it is
  * compiled, since compiled code may have to return to the bytecode at any moment. The arguments of a call are such
  * registers. So a function with a call of very many arguments, which is never made, needs that much stack, but costs no

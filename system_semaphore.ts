@@ -309,7 +309,12 @@ export class SystemSemaphore implements Disposable {
    * }
    * ```
    */
-  async acquireAsync(options: WaitOptions = {}): Promise<boolean> {
+  acquireAsync(options: WaitOptions = {}): Promise<boolean> {
+    requireStack(); // before there is a promise
+    return this.#acquireAsync(options);
+  }
+
+  async #acquireAsync(options: WaitOptions): Promise<boolean> {
     const wait = waitOf("SystemSemaphore.acquireAsync", options);
     try {
       const open = this.#opened(SystemSemaphoreMode.Open);

@@ -367,10 +367,9 @@ class Look {
 
   /** Whether a semaphore may be the lock of a segment whose key file is not here. */
   #mayBeLock({ row, processes }: Unnamed, semaphore: Row, file: KeyFileEntry): boolean {
-    // The lock of a segment with a chosen key file has the same key.
-    if (this.#semaphores.has(row["key"]!)) return false;
     const known = processes.find(({ keyFile }) => keyFile !== null)?.keyFile;
     if (known) return known.isDeleted && known.path.endsWith(file.hash);
+    if (this.#hasLockOfSameKey(row)) return false;
     // Every attach takes the lock.
     if (semaphore["otime"]! < row["atime"]!) return false;
     const folder = this.#libc.pathStatus(cString(this.#folder || "/"), true);
@@ -383,21 +382,32 @@ class Look {
     );
   }
 
+  /**
+   * Whether a segment and its lock have one key, as of a file that a program has chosen. Not so if the semaphore is
+   * another file's that has got the inode of a deleted one, or was left over: every attach takes the lock.
+   */
+  #hasLockOfSameKey({ key, atime }: Row): boolean {
+    const semaphore = this.#semaphores.get(key!);
+    return semaphore !== undefined && semaphore["otime"]! >= atime! &&
+      !this.#semaphoreFiles.has(key!);
+  }
+
   /** Of a segment that is in use: where its key file is, and what to do. */
   #unnamedText(id: number): string {
     const here = `in use, without a key file in ${this.#folder || "/"}`;
     const { row, processes = [] } = this.#unnamed.get(id) ?? {};
-    if (row !== undefined && this.#semaphores.has(row["key"]!)) {
+    const deleted = processes.find(({ keyFile }) => keyFile?.isDeleted)?.keyFile;
+    if (deleted) return `${here}: ${deleted.path} was deleted`;
+    if (row !== undefined && this.#hasLockOfSameKey(row)) {
       return `${here}: a program has chosen another file for it and its lock`;
     }
     for (const { pid, keyFile, folder } of processes) {
-      if (keyFile?.isDeleted) return `${here}: ${keyFile.path} was deleted`;
       const place = keyFile?.path.replace(/\/[^/]*$/, "") ?? folder?.path;
       if (place === undefined || place === this.#folder) continue;
       const command = `TMPDIR=${shellWord(place || "/")} shared-memory list`;
       return `${here}, as process ${pid} has another TMPDIR: ${command}`;
     }
-    return `${here}: it was deleted, or is in another TMPDIR`;
+    return `${here}: it was deleted, is in another TMPDIR, or a program has chosen another file`;
   }
 
   /** Whether the key file may be gone. It may also be in another folder, or a native key's. */

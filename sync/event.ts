@@ -143,7 +143,12 @@ export class Event {
    * @throws {SyncError} (rejects) `NotAttached` also if it is detached meanwhile
    * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms, or `since` not a number
    */
-  async waitAsync(options: EventWaitOptions = {}): Promise<boolean> {
+  waitAsync(options: EventWaitOptions = {}): Promise<boolean> {
+    requireStack(); // before there is a promise
+    return this.waitSinceAsync(options);
+  }
+
+  private async waitSinceAsync(options: EventWaitOptions): Promise<boolean> {
     const { since } = options;
     return await this.waitFor("waitAsync", waitOf("Event.waitAsync", options), since);
   }
@@ -180,7 +185,12 @@ export class Event {
    * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
    * @throws (rejects) whatever `condition` throws
    */
-  async waitUntilAsync(condition: () => boolean, options: WaitOptions = {}): Promise<boolean> {
+  waitUntilAsync(condition: () => boolean, options: WaitOptions = {}): Promise<boolean> {
+    requireStack(); // before there is a promise
+    return this.lookAsync(condition, options);
+  }
+
+  private async lookAsync(condition: () => boolean, options: WaitOptions): Promise<boolean> {
     const { timeout, signal } = waitOf("Event.waitUntilAsync", options);
     const deadline = performance.now() + timeout;
     for (;;) {

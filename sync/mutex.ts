@@ -224,7 +224,12 @@ export class Mutex {
    * }
    * ```
    */
-  async lockAsync(options: WaitOptions = {}): Promise<boolean> {
+  lockAsync(options: WaitOptions = {}): Promise<boolean> {
+    requireStack(); // before there is a promise
+    return this.tryLockAsync(options);
+  }
+
+  private async tryLockAsync(options: WaitOptions): Promise<boolean> {
     return await this.acquireAsync("lockAsync", waitOf("Mutex.lockAsync", options)) !== null;
   }
 
@@ -286,9 +291,17 @@ export class Mutex {
    * @throws {SyncError} (rejects) `Timeout` after the timeout, otherwise as {@linkcode Mutex.lockAsync}
    * @throws (rejects) the reason of `signal` if that is aborted before `fn` is called
    */
-  async withLockAsync<Result>(
+  withLockAsync<Result>(
     fn: (wasAbandoned: boolean) => Result | PromiseLike<Result>,
     options: WaitOptions = {},
+  ): Promise<Result> {
+    requireStack(); // before there is a promise
+    return this.callLockedAsync(fn, options);
+  }
+
+  private async callLockedAsync<Result>(
+    fn: (wasAbandoned: boolean) => Result | PromiseLike<Result>,
+    options: WaitOptions,
   ): Promise<Result> {
     const wait = waitOf("Mutex.withLockAsync", options);
     const hold = await this.acquireAsync("withLockAsync", wait);

@@ -254,7 +254,7 @@ describe("its tables", () => {
     assert.equal(rows.filter((row) => row === "      stale: nobody is attached").length, 2);
     for (const width of [20, 40, 60, 100, 120]) {
       const words = listing({ ...inventory, segments }, { color: false, width }).split(/\s+/);
-      for (const word of ["/run/shop", "oldcache"]) {
+      for (const word of ["/run/shop", "oldcache", ...hashes]) {
         assert.ok(words.some((one) => one.includes(word)), `${width}: ${words}`);
       }
     }

@@ -55,9 +55,9 @@ open(path, "x").close()
 id = c.shmget(c.ftok(path.encode(), ord("Q")), 100, 0o1600)
 os.unlink(path)
 assert c.shmat(id, None, 0) not in (None, 2**64 - 1)
-c.shmctl(id, 0, None)  # it goes with this program
 print("ready", flush=True)
-sys.stdin.read()`;
+sys.stdin.read()
+c.shmctl(id, 0, None)  # not before: what is marked for removal has no key any more`;
 
 async function startProgram(path: string, how: string, script = PROGRAM, env = {}) {
   const child = spawn("/usr/bin/python3", ["-c", script, path, how], {
@@ -350,7 +350,7 @@ describe(
         const early = await leaveSemaphore(folder);
         const second = Math.floor(Date.now() / 1000);
         while (Math.floor(Date.now() / 1000) === second); // what the kernel's times tell apart
-        const program = await startProgram(folder, "", QT_LIKE, { TMPDIR });
+        const program = await startProgram(TMPDIR, "", QT_LIKE, { TMPDIR });
         const late = await leaveSemaphore(folder);
         const find = (seen: Inventory, path: string): SemaphoreInfo =>
           seen.semaphores.find(({ keyFile }) => keyFile === path)!;

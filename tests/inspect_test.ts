@@ -328,6 +328,8 @@ describe("a segment", alone, () => {
     await other.kill(); // the lock was used last by a process that has ended
     const id = Number(row("shm", segmentFile(key))!["shmid"]);
     const file = openSync(segmentFile(key), "r"); // which keeps its inode from another program's file
+    const { c } = systemLibrary();
+    const leftOver = c.semget(ftok(segmentFile(key)), 1, IPC_CREAT | 0o600); // of an earlier file with this inode
     unlinkSync(segmentFile(key));
     const find = async () => {
       const { segments }: Inventory = await inspector.request("inspect");
@@ -339,6 +341,7 @@ describe("a segment", alone, () => {
     assert.match(reason, /^in use, without a key file in .*sharedmemory_.* was deleted$/);
     const semaphore = await onlySemaphore();
     assert.match(semaphore.reason, /^may be the lock of segment \d+, which is in use/);
+    assert.equal(c.semctl(leftOver, 0, IPC_RMID, 0n), 0);
     await inspector.request("cleanup");
     assert.deepEqual(await find(), { ...await find(), attached: 1 });
     assert.deepEqual(await onlySemaphore(), semaphore);
