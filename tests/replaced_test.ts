@@ -4,7 +4,7 @@ import { type ChildProcessByStdio, spawn } from "node:child_process";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
-import { afterEach, describe, test } from "node:test";
+import { after, afterEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { NativeIpcKeyType, SharedMemory, SystemSemaphore, SystemSemaphoreMode } from "../mod.ts";
 import {
@@ -77,13 +77,15 @@ const running = new Set<Replaced>();
 
 describe("a program that another one replaced in its process", { ...linuxOnly, ...slow }, () => {
   leaveNothingBehind();
-  afterEach(async () => {
+  const killAll = async () => {
     for (const { child, ended } of running) {
       child.kill("SIGKILL");
       await ended;
     }
     running.clear();
-  });
+  };
+  afterEach(killAll);
+  after(killAll); // Node calls no afterEach() of a test that failed
 
   for (const peer of [true, false]) {
     test(`loses its lock to the next one, ${peer ? "beside a peer" : "alone"}`, async () => {
