@@ -18,7 +18,7 @@ describe("the class", () => {
         if (name === "view" || name === "create") args.push(name === "view" ? Uint8Array : 1);
         const act = () => method.apply(foreign, args);
         if (/Async$/.test(String(name))) {
-          await assert.rejects(act as () => Promise<unknown>, TypeError, String(name));
+          await assert.rejects(async () => await act(), TypeError, String(name));
         } else {
           assert.throws(act, TypeError, String(name));
         }

@@ -21,13 +21,7 @@ const script = fileURLToPath(new URL("../scripts/test.ts", import.meta.url));
 const fixtures = fileURLToPath(new URL("./fixtures/", import.meta.url));
 
 /** A part of the tests that looks at all that there is, and takes some seconds. */
-const FILES = [
-  "/life_test",
-  "/lock_test",
-  "recovery_test",
-  "inspect",
-  "lock_async_wait",
-];
+const FILES = ["/life_test", "/lock_test", "/inspect_test", "posix_inspect"];
 
 const options = { timeout: 8 * DEADLINE_MS, ...crewOnly, ...needsPython, ...linuxOnly };
 
