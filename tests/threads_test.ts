@@ -166,6 +166,11 @@ describe("a program that cannot start a thread", () => {
   });
 });
 
+/** Bun opens a library only for at least one function. */
+const functions = process.platform === "win32"
+  ? { GetCurrentProcessId: { args: [], returns: "u32" } } as const
+  : { getpid: { args: [], returns: "i32" } } as const;
+
 describe("a thread that fails", () => {
   const library = process.platform === "win32"
     ? "kernel32.dll"
@@ -179,7 +184,7 @@ describe("a thread that fails", () => {
   ];
   for (const [how, path, take] of ends) {
     test(`${how} ends its call with an error, and those after it`, slow, async () => {
-      const call = selectFfi().background([path], {}, { take });
+      const call = selectFfi().background([path], functions, { take });
       const calls = Array.from({ length: 40 }, () => call());
       for (const { over } of [...calls, call()]) {
         await assert.rejects(withDeadline(over, "the end of the call"), ThreadError);
@@ -189,7 +194,7 @@ describe("a thread that fails", () => {
 
   test("answers of many calls at a time come each to its own", slow, async () => {
     const take = "(c, memory, number) => number % 3 === 0";
-    const call = selectFfi().background([library], {}, { take });
+    const call = selectFfi().background([library], functions, { take });
     const calls = Array.from({ length: 100 }, (_, i) => call(i));
     await withDeadline(Promise.all(calls.map(({ over }) => over)), "the calls");
     for (const [i, { claim }] of calls.entries()) assert.equal(claim.call(calls[i]), i % 3 === 0);
@@ -203,7 +208,7 @@ describe("a thread that fails", () => {
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
       return true;
     }`;
-      const call = selectFfi().background([library], {}, { take, giveBack: "() => {}" });
+      const call = selectFfi().background([library], functions, { take, giveBack: "() => {}" });
       const given = call(100);
       given.giveUp();
       assert.equal(given.resume(), true);
