@@ -12,6 +12,7 @@ import {
 } from "./constants.ts";
 import {
   EACCES,
+  EAGAIN,
   EEXIST,
   EINTR,
   ELOOP,
@@ -24,6 +25,7 @@ import {
 } from "./errno.ts";
 import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "../native_ipc_key.ts";
 import { cString, type FileStatus, type Libc } from "./libc.ts";
+import { sleep } from "./pause.ts";
 import { isShared, PRIVATE } from "./types.ts";
 
 /** Qt's `ftok` project id, unless another one was chosen. */
@@ -32,6 +34,8 @@ export const PROJECT_ID = "Q".charCodeAt(0);
 const NEW_SECONDS = 2;
 /** A race with somebody who makes and removes the file is lost only so often in a row. */
 const CREATE_ATTEMPTS = 1000;
+/** How long whoever has LOCK_EX of a file may take to delete it; another program may have it for ever. */
+const DELETION_MS = 50;
 
 const ERRORS: ErrnoTable = {
   [EACCES]: [
@@ -109,7 +113,7 @@ export class KeyFile {
   readonly created: boolean;
   /** Since when it may be there, in ms since 1970 by this system's clock, if this call made it. */
   readonly #since: number;
-  readonly #inode: number;
+  readonly inode: number;
   readonly #device: number;
   /** When it was made or linked last, in seconds since 1970 by the clock of the file system. */
   readonly #changed: number;
@@ -124,6 +128,8 @@ export class KeyFile {
   readonly isNative: boolean;
   readonly #projectId: number;
   #isKeepable: boolean;
+  /** A file with a purpose of its own is never deleted, so that nobody need rely on it: its locks are its owner's. */
+  readonly #hasPurpose: boolean;
   /** Whether it may be under `flock`. */
   #isLocked = false;
   #isRetired = false;
@@ -141,7 +147,7 @@ export class KeyFile {
     this.#path = path;
     this.#fd = fd;
     this.key = keyOf(status, projectId);
-    this.#inode = status.inode;
+    this.inode = status.inode;
     this.#device = status.device;
     this.#changed = status.changed;
     this.#since = since;
@@ -150,6 +156,7 @@ export class KeyFile {
     this.isNative = isNative;
     this.#projectId = projectId;
     this.#isKeepable = !created && !isShared(permissions);
+    this.#hasPurpose = !isEmptyFile(status);
   }
 
   /** The key of the file at `path` for a look at what has it, or `null` if there is no file. */
@@ -167,10 +174,14 @@ export class KeyFile {
     throw failure(libc.statCall, status, errorsOf(keyPath), path);
   }
 
-  /** The key file at `path`, or `null` if there is none. */
-  static open(libc: Libc, path: KeyPath): KeyFile | null {
+  /**
+   * The key file at `path`, or `null` if there is none.
+   *
+   * @param isChecked whether the path must still lead to it; otherwise that shows when it is relied on
+   */
+  static open(libc: Libc, path: KeyPath, isChecked = true): KeyFile | null {
     const bytes = pathBytes(path.path);
-    return KeyFile.#takeKept(libc, bytes, path) ?? KeyFile.#open(libc, path, bytes);
+    return KeyFile.#takeKept(libc, bytes, path, isChecked) ?? KeyFile.#open(libc, path, bytes);
   }
 
   static #open(libc: Libc, keyPath: KeyPath, bytes: Uint8Array): KeyFile | null {
@@ -196,9 +207,15 @@ export class KeyFile {
 
   /** The deleted key file that another process has open at a path under /proc; `null` if it has not any more. */
   static openDeleted(libc: Libc, keyPath: KeyPath, link: string): KeyFile | null {
-    const fd = libc.open(cString(link), O_RDONLY | libc.constants.O_CLOEXEC);
+    const { O_CLOEXEC, O_NONBLOCK } = libc.constants;
+    const fd = libc.open(cString(link), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return null;
-    return KeyFile.#checked(libc, keyPath, pathBytes(keyPath.path), fd, false, 0);
+    try {
+      return KeyFile.#checked(libc, keyPath, pathBytes(keyPath.path), fd, false, 0);
+    } catch (error) {
+      if (error instanceof Failure) return null; // it is another user's
+      throw error;
+    }
   }
 
   /** The key file at `path`, made if it was not there. */
@@ -206,7 +223,7 @@ export class KeyFile {
     const { path, permissions } = keyPath;
     const { O_CLOEXEC, O_CREAT, O_EXCL } = libc.constants;
     const bytes = pathBytes(path);
-    const kept = KeyFile.#takeKept(libc, bytes, keyPath);
+    const kept = KeyFile.#takeKept(libc, bytes, keyPath, true);
     if (kept !== null) return kept;
     const mode = 0o640 | permissions & 0o066; // others lock it as well, for which some locks want to write
     for (let attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
@@ -238,18 +255,19 @@ export class KeyFile {
     );
   }
 
-  /** The file that was closed last with this path, if the path still leads to it. */
+  /** The file that was closed last with this path; if it is to be checked, only if the path still leads to it. */
   static #takeKept(
     libc: Libc,
     path: Uint8Array,
     { isNative, projectId }: KeyPath,
+    isChecked: boolean,
   ): KeyFile | null {
     const kept = keptFiles(libc);
     const file = kept.get(path);
     if (file === undefined) return null;
     kept.delete(path);
     const isSame = file.isNative === isNative && file.#projectId === projectId;
-    if (isSame && file.isCurrent()) return file;
+    if (isSame && (!isChecked || file.isCurrent())) return file;
     libc.c.close(file.#fd);
     return null;
   }
@@ -300,6 +318,11 @@ export class KeyFile {
     return !this.created && Math.abs(Date.now() / 1000 - this.#changed) < NEW_SECONDS;
   }
 
+  /** Whether what has this key's number, changed at `ctime` in s, may have been there before the file got its name. */
+  mayBeLaterThan(ctime: number): boolean {
+    return ctime <= this.#changed + 1;
+  }
+
   /** Whether the path still leads to this file, and so newcomers find what we use. */
   isCurrent(): boolean {
     return this.#currentStatus() !== null;
@@ -309,7 +332,7 @@ export class KeyFile {
   #currentStatus(): FileStatus | null {
     const status = this.#libc.pathStatus(this.#path, this.isNative);
     if (typeof status === "number") return null;
-    return status.inode === this.#inode && status.device === this.#device ? status : null;
+    return status.inode === this.inode && status.device === this.#device ? status : null;
   }
 
   /** Whether {@linkcode KeyFile.retire} has taken its name. */
@@ -364,9 +387,15 @@ export class KeyFile {
     return true;
   }
 
-  /** Holds LOCK_SH of the file from now on; `false` if another process has LOCK_EX, or there is no `flock`. */
+  /** Holds LOCK_SH of the file from now on, if that can be had; `false` if the file has been deleted. */
   share(): boolean {
-    return this.#flock(LOCK_SH | LOCK_NB);
+    for (let waited = 0; !this.#flock(LOCK_SH | LOCK_NB) && waited < DELETION_MS; waited++) {
+      if (this.#libc.errno() !== EAGAIN) break; // a file that may not be read cannot be locked at all
+      sleep(1);
+    }
+    if (this.created || this.isCurrent()) return true;
+    this.#isKeepable = false;
+    return false;
   }
 
   /**
@@ -384,6 +413,7 @@ export class KeyFile {
   }
 
   #flock(operation: number): boolean {
+    if (this.#hasPurpose) return true;
     this.#isLocked = true;
     for (;;) {
       if (this.#libc.c.flock(this.#fd, operation) === 0) return true;
@@ -394,6 +424,7 @@ export class KeyFile {
   /** Says that this object uses the semaphore of the key, until it is closed. */
   noteSemaphoreUse(): void {
     this.#isKeepable = false; // closing it ends that
+    if (this.#hasPurpose) return;
     shareByte(this.#libc, this.#fd, this.#projectId);
   }
 

@@ -1,6 +1,7 @@
 import { IPC_RMID } from "./constants.ts";
 import type { Libc } from "./libc.ts";
 import { KeyFile, keyFilePath, removingPath } from "./systemv_key_file.ts";
+import { changeTimeOf } from "./systemv_tables.ts";
 
 /**
  * Removes the semaphore of a key file that was retired, by a process that was killed before it could remove the
@@ -12,8 +13,12 @@ export function removeRetired(libc: Libc, path: string): void {
   // Whoever is about to remove it has LOCK_EX.
   if (file.isSole()) {
     const id = libc.c.semget(file.key, 1, 0);
-    if (id !== -1) libc.c.semctl(id, 0, IPC_RMID, 0n);
-    file.unlink();
+    const changed = changeTimeOf(libc, "sem", file.key);
+    // A younger one is another file's of the same number. Without one this may be another container's file.
+    if (id !== -1 && changed !== undefined && file.mayBeLaterThan(changed)) {
+      libc.c.semctl(id, 0, IPC_RMID, 0n);
+      file.unlink();
+    }
   }
   file.close();
 }

@@ -32,6 +32,7 @@ import { DOUBT_MS, TakenNumbers } from "./systemv_taken_numbers.ts";
 import { limitsOf } from "./systemv_limits.ts";
 import { ownerOf } from "./systemv_owner.ts";
 import { type Range, rangeOf } from "./systemv_range.ts";
+import { isSharedByEnding } from "./systemv_tables.ts";
 import { Traces } from "./systemv_traces.ts";
 import {
   isShared,
@@ -225,8 +226,8 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   /**
-   * `null` if a file was made whose number another file's segment has, or if another program removed the segment
-   * before it could be attached to.
+   * `null` if a file was made whose number another file's segment has, if the file was deleted, or if another
+   * program removed the segment before it could be attached to.
    */
   #tryCreate(
     path: KeyPath,
@@ -238,7 +239,10 @@ export class SystemVSegments implements SegmentBackend {
   ): SystemVSegment | null {
     const { c } = this.#libc;
     const file = KeyFile.create(this.#libc, path);
-    file.share();
+    if (!file.share()) {
+      file.close();
+      return null;
+    }
     if (lock !== null && !file.created) this.#removeIfUnfinished(file);
     const mark = isMarked ? new Mark(this.#libc, "unfinished", file.key) : null;
     let id = -1;
@@ -282,7 +286,7 @@ export class SystemVSegments implements SegmentBackend {
   #attach(path: KeyPath, mode: AccessMode, lock: Lock | null, minBytes: number): Segment {
     let hasRelied = false;
     for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
-      const file = KeyFile.open(this.#libc, path);
+      const file = KeyFile.open(this.#libc, path, false);
       let segment: Segment | "gone" | null = null;
       try {
         if (file !== null) segment = this.#tryAttach(file, path, mode, lock, minBytes);
@@ -310,18 +314,23 @@ export class SystemVSegments implements SegmentBackend {
   ): Segment | "gone" | null {
     // Refused before it is attached to: others take whoever is attached for a user, and leave it to him.
     const found = this.#find(file, mode);
-    if (found === null) return null;
+    if (found === null) return file.isCurrent() ? null : "gone";
     if (file.isInDoubt(found.status.changed)) {
       sleep(DOUBT_MS);
       return "gone";
     }
-    this.#checkUsers(found.status, path);
-    this.#checkSize(found.status, minBytes);
+    try {
+      this.#checkUsers(found.status, path);
+      this.#checkSize(found.status, minBytes);
+    } catch (error) {
+      if (!file.isCurrent()) return "gone";
+      throw error;
+    }
     const locked = lock !== null && this.#enterAt(path, lock);
     if (lock !== null && !locked) return this.#attachUnguarded(found.id, file, mode, lock);
     let segment: Segment | "gone" = "gone";
     try {
-      file.share();
+      if (!file.share()) return "gone";
       return segment = this.#mapFound(found.id, found.status.size, file, mode, lock) ?? "gone";
     } finally {
       if (locked && segment === "gone") this.abandon(path, lock, found.status.attached > 0);
@@ -338,7 +347,7 @@ export class SystemVSegments implements SegmentBackend {
     const attach = (): Segment | "gone" => {
       const before = this.status(id);
       if (before === null || before.attached === 0) return "gone";
-      file.share();
+      if (!file.share()) return "gone";
       return this.#mapFound(id, before.size, file, mode, lock, 2) ?? "gone";
     };
     for (let waited = 0; waited < CLAIM_MS; waited++) {
@@ -486,7 +495,7 @@ export class SystemVSegments implements SegmentBackend {
       }
       if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);
       this.#checkSize(status, request.size);
-      file.share();
+      if (!file.share()) return null; // the last user in another container has just deleted it
       return segment = this.#mapFound(id, status.size, file, request.mode, lock);
     } finally {
       if (segment === null) file.close();
@@ -513,6 +522,11 @@ export class SystemVSegments implements SegmentBackend {
     const other = status.users.find((uid) => uid !== user)!;
     const text = othersText("segment", this.#libc.userName(other), "key or a TMPDIR");
     throw new Failure("PermissionDenied", text, "shmctl");
+  }
+
+  /** Whether a process that is ending is all that keeps others from deleting the file. */
+  isSharedByEnding(file: KeyFile): boolean {
+    return isSharedByEnding(this.#libc, file.inode);
   }
 
   /** What a creator left that was killed before it was complete. */

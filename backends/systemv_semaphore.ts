@@ -57,7 +57,6 @@ const LIVING_MS = 500;
 const RECOVERY_MS = 2 * SLICE_MS + 100;
 
 /** How long another process may have LOCK_EX of a key file that it is deleting, in ms. */
-const DELETION_MS = 50;
 
 /** What `semop` fails with, besides what it is made again for. Any other error is first taken for one of the runtime. */
 const OWN_ERRORS = new Set([ENOMEM, EACCES, EINVAL, EFBIG, ENOSPC, ERANGE, EIDRM]);
@@ -139,11 +138,12 @@ class SystemVSemaphore implements Lock {
 
   /** `null` if it has to be tried again. */
   #tryOpen(mode: SystemSemaphoreMode, numbers: TakenNumbers): "open" | "taken" | null {
-    const file = this.#keyFile();
+    const file = KeyFile.create(this.#libc, this.#path);
+    if (file.created && !this.#path.isNative) removeRetired(this.#libc, this.nativeKey);
     let isKept = false;
     try {
       const result = this.#openAt(file, mode);
-      isKept = result === null ? numbers.add(file, "sem") : true;
+      isKept = result === null ? numbers.add(file, "sem") : this.#file === file;
       return result;
     } catch (error) {
       if (file.created) file.unlink();
@@ -153,30 +153,35 @@ class SystemVSemaphore implements Lock {
     }
   }
 
-  /** The key file; the one that is in use, if it was deleted while others are attached to the segment. */
-  #keyFile(): KeyFile {
-    const file = KeyFile.create(this.#libc, this.#path);
-    if (!file.created) return file;
-    if (!this.#path.isNative) removeRetired(this.#libc, this.nativeKey);
-    if (!this.isSegmentUsed?.()) return file;
-    const lost = lostLockFile(this.#libc, this.#path);
-    if (lost === null) return file;
-    file.unlink();
-    file.close();
-    return lost;
+  /**
+   * The same for the semaphore that those who are attached to the segment go on with, though its key file was deleted;
+   * `undefined` if there is none.
+   */
+  #openLost(file: KeyFile, mode: SystemSemaphoreMode): "open" | "taken" | null | undefined {
+    const lost = this.isSegmentUsed?.() ? lostLockFile(this.#libc, this.#path) : null;
+    if (lost === null) return undefined;
+    // Another process may have found the new file, and have made a semaphore for it.
+    const isUnused = file.created && file.isSole() && this.#libc.c.semget(file.key, 1, 0) === -1;
+    if (isUnused) file.unlink();
+    const result = this.#openAt(lost, mode, true);
+    if (result === null) lost.close();
+    return result;
   }
 
   /** `null` if somebody made or removed the semaphore at the same time. */
-  #openAt(file: KeyFile, mode: SystemSemaphoreMode): "open" | "taken" | null {
+  #openAt(file: KeyFile, mode: SystemSemaphoreMode, isLost = false): "open" | "taken" | null {
     const { c } = this.#libc;
     // Whoever deletes the file has LOCK_EX of it; only for a moment, but if it is another program.
-    if (!this.guard && !this.#share(file)) return null;
+    if (!this.guard && !file.share()) return null;
     // A file that was just made has none, unless it was found between these two steps.
     let id = file.created ? -1 : c.semget(file.key, 1, ACCESS);
     let errno = file.created ? ENOENT : id === -1 ? this.#libc.errno() : 0;
     const make = errno === ENOENT;
     if (make) {
-      if (this.guard && !file.created && !this.#share(file)) return null;
+      if (isLost) return null;
+      const opened = this.#openLost(file, mode);
+      if (opened !== undefined) return opened;
+      if (this.guard && !file.created && !file.share()) return null;
       id = c.semget(file.key, 1, this.#path.permissions | IPC_CREAT | IPC_EXCL);
       errno = id === -1 ? this.#libc.errno() : 0;
       if (errno === EEXIST) return null;
@@ -184,7 +189,7 @@ class SystemVSemaphore implements Lock {
     if (errno === EACCES) throw this.#othersFailure(ownerOf(this.#libc, "sem", file.key), errno);
     if (errno !== 0) throw failure("semget", errno, this.#errors, this.nativeKey);
     if (!make && file.checkedId !== id) {
-      if (this.#isInDoubt(file)) {
+      if (!isLost && this.#isInDoubt(file)) {
         sleep(DOUBT_MS);
         return null;
       }
@@ -204,15 +209,6 @@ class SystemVSemaphore implements Lock {
     if (this.guard) file.unshare();
     else file.noteSemaphoreUse();
     return result;
-  }
-
-  /** Relies on the file; `false` if it is being deleted. Nobody is waited for who has LOCK_EX for longer. */
-  #share(file: KeyFile): boolean {
-    for (let waited = 0; !file.share() && waited < DELETION_MS; waited++) {
-      if (this.#libc.errno() !== EAGAIN) break; // a file that may not be read cannot be locked at all
-      sleep(1);
-    }
-    return file.created || file.isCurrent();
   }
 
   /** Whether the file may be replaced, as its number is that of another key. */

@@ -133,6 +133,12 @@ export function readSharedLocks(libc: Libc): Map<number, SharedLock[]> {
   return holders;
 }
 
+/** Whether one of those processes is ending: it has no memory any more, and the kernel closes its files next. */
+export function isSharedByEnding(libc: Libc, inode: number): boolean {
+  const holders = readSharedLocks(libc).get(inode) ?? [];
+  return holders.some(({ pid }) => libc.readFile(`/proc/${pid}/maps`) === "");
+}
+
 /** What is known of a semaphore; `null` stands for what this user may not know. */
 export interface SemaphoreState {
   readonly value: number | null;

@@ -4,6 +4,9 @@ import type { Mark } from "./systemv_marks.ts";
 import type { SystemVSegments } from "./systemv_segment.ts";
 import type { Lock } from "./types.ts";
 
+/** How long a process that is ending may take to close its files, on a busy machine. */
+const ENDING_MS = 2000;
+
 /** What stays of a segment when nobody is attached any more: its id, its key file and its lock. */
 export class Traces {
   readonly id: number;
@@ -76,8 +79,9 @@ export class Traces {
 
   /** Whether nobody relies on the key file, but for processes that are ending: the kernel closes their files last. */
   #isSole(): boolean {
-    for (let waited = 0; waited < SECTION_MS; waited++) {
+    for (let waited = 0; waited < ENDING_MS; waited++) {
       if (this.file.isSole()) return true;
+      if (waited >= SECTION_MS && !this.#system.isSharedByEnding(this.file)) break;
       sleep(1);
     }
     return false;
