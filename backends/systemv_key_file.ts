@@ -123,7 +123,7 @@ export class KeyFile {
   #path: Uint8Array;
   #fd: number;
   /** The path as text. */
-  readonly #name: string;
+  readonly name: string;
   /** Whether the user has chosen it. */
   readonly isNative: boolean;
   readonly #projectId: number;
@@ -152,7 +152,7 @@ export class KeyFile {
     this.#changed = status.changed;
     this.#since = since;
     this.created = created;
-    this.#name = name;
+    this.name = name;
     this.isNative = isNative;
     this.#projectId = projectId;
     this.#isKeepable = !created && !isShared(permissions);
@@ -342,11 +342,9 @@ export class KeyFile {
 
   /**
    * Deletes the file, unless another one has taken its place, which is what it returns. What is no empty file
-   * has a purpose of its own, and stays.
-   *
-   * @param isClosed whether it is of no more use, and closed before: file systems are faster then
+   * has a purpose of its own, and stays. It is closed later: whoever opens it before it is deleted sees LOCK_EX.
    */
-  unlink(isClosed = false): "unlinked" | "missing" | "replaced" {
+  unlink(): "unlinked" | "missing" | "replaced" {
     const status = this.#currentStatus();
     if (status === null) {
       const found = this.#libc.pathStatus(this.#path, this.isNative);
@@ -354,10 +352,6 @@ export class KeyFile {
     }
     if (!isEmptyFile(status)) return "unlinked";
     this.#isKeepable = false;
-    if (isClosed) {
-      this.#libc.c.close(this.#fd);
-      this.#fd = -1;
-    }
     this.#libc.c.unlink(this.#path);
     return "unlinked";
   }
@@ -366,7 +360,7 @@ export class KeyFile {
   retire(): boolean {
     const status = this.#currentStatus();
     if (status === null || !isEmptyFile(status)) return false;
-    const path = pathBytes(removingPath(this.#name));
+    const path = pathBytes(removingPath(this.name));
     if (this.#libc.c.rename(this.#path, path) !== 0) return false;
     this.#isKeepable = false;
     this.#isRetired = true;
@@ -389,13 +383,18 @@ export class KeyFile {
 
   /** Holds LOCK_SH of the file from now on, if that can be had; `false` if the file has been deleted. */
   share(): boolean {
+    this.hold();
+    if (this.isCurrent()) return true;
+    this.#isKeepable = false;
+    return false;
+  }
+
+  /** The same where it is looked at later whether the file has been deleted. */
+  hold(): void {
     for (let waited = 0; !this.#flock(LOCK_SH | LOCK_NB) && waited < DELETION_MS; waited++) {
       if (this.#libc.errno() !== EAGAIN) break; // a file that may not be read cannot be locked at all
       sleep(1);
     }
-    if (this.created || this.isCurrent()) return true;
-    this.#isKeepable = false;
-    return false;
   }
 
   /**
@@ -460,13 +459,12 @@ export class KeyFile {
 
   /** Closes it, sooner or later: whoever used it often uses it again. */
   close(): void {
-    if (this.#fd === -1) return;
-    this.unshare();
     const kept = keptFiles(this.#libc);
     if (!this.#isKeepable || kept.has(this.#path)) {
-      this.#libc.c.close(this.#fd);
+      this.#libc.c.close(this.#fd); // which ends its locks
       return;
     }
+    this.unshare();
     kept.set(this.#path, this);
     const [oldest] = kept.values();
     if (kept.size <= KEPT_MAX || oldest === undefined) return;

@@ -683,8 +683,8 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   /** Whether the name of a chosen lock leads to a segment too. */
-  hasSegment(lock: Lock): boolean {
-    return this.isThere(this.#keyPath(lock.nativeKey, lock));
+  hasSegment(file: KeyFile, lock: Lock): boolean {
+    return this.isThere(this.#keyPath(file.name, lock));
   }
 
   #isUsed(path: KeyPath, orUnfinished = false): boolean {

@@ -181,7 +181,8 @@ class SystemVSemaphore implements Lock {
       if (isLost) return null;
       const opened = this.#openLost(file, mode);
       if (opened !== undefined) return opened;
-      if (this.guard && !file.created && !file.share()) return null;
+      // Its maker relies on it before it relies on the segment's.
+      if (this.guard) file.hold();
       id = c.semget(file.key, 1, this.#path.permissions | IPC_CREAT | IPC_EXCL);
       errno = id === -1 ? this.#libc.errno() : 0;
       if (errno === EEXIST) return null;
@@ -206,8 +207,7 @@ class SystemVSemaphore implements Lock {
     this.#file = file;
     this.id = id;
     this.isOwner = owner;
-    if (this.guard) file.unshare();
-    else file.noteSemaphoreUse();
+    if (!this.guard) file.noteSemaphoreUse();
     return result;
   }
 

@@ -103,13 +103,13 @@ export class Traces {
     const isSole = removed && this.#isSole();
     // A chosen file goes with the object that made it, and no other.
     const mayUnlink = isSole && (this.file.created || !this.file.isNative && this.#lock !== null);
-    let replaced = mayUnlink && this.file.unlink(true) === "replaced";
-    // By the file of the lock alone, if that is of the same name and was made again.
-    if (replaced && this.#lock !== null && this.file.isNative) {
-      replaced = this.#system.hasSegment(this.#lock);
+    const isReplaced = mayUnlink && this.file.unlink() === "replaced";
+    const lock = this.#lock;
+    // Another segment may have the name now, and the same lock; or another container has, and has the file alone.
+    if (lock !== null && removed && !(isReplaced && this.#system.hasSegment(this.file, lock))) {
+      lock.remove(isSole && (!isReplaced || this.file.isNative));
+    } else {
+      lock?.release();
     }
-    // Or else another segment has the name now, and the same lock.
-    if (removed && !replaced) this.#lock?.remove(isSole);
-    else this.#lock?.release();
   }
 }

@@ -130,6 +130,35 @@ describe("a container", options, () => {
   );
 
   test(
+    "that creates and detaches a key at the same time as others keeps its key file as long as it is attached",
+    { ...options, ...isolatedOnly },
+    async () => {
+      const key = uniqueKey();
+      const all = [
+        startAgent(ownRuntime, { TMPDIR: folder }),
+        startIn(["--ipc"]),
+        startIn(["--ipc"]),
+      ];
+      const lost = await Promise.all(all.map((agent) =>
+        agent.run(`
+        const { existsSync } = process.getBuiltinModule("node:fs");
+        const memory = new library.SharedMemory(${JSON.stringify(key)});
+        const file = library.SharedMemory.legacyNativeKey(memory.key()).nativeKey;
+        let lost = 0;
+        for (let i = 0; i < 3000; i++) {
+          if (!memory.create(64)) throw new Error(memory.errorString());
+          if (!existsSync(file)) lost++;
+          if (!memory.detach()) throw new Error(memory.errorString());
+        }
+        return lost;`)
+      ));
+      assert.deepEqual(lost, [0, 0, 0]);
+      for (const agent of all) assert.equal(await agent.end(), 0);
+      assert.deepEqual(readdirSync(folder), []);
+    },
+  );
+
+  test(
     "that shares the IPC namespace alone, as a service with PrivateTmp, has its own too",
     options,
     async () => {
