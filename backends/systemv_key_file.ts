@@ -325,7 +325,9 @@ export class KeyFile {
 
   /** Whether the path still leads to this file, and so newcomers find what we use. */
   isCurrent(): boolean {
-    return this.#currentStatus() !== null;
+    if (this.#currentStatus() !== null) return true;
+    this.#isKeepable = false;
+    return false;
   }
 
   /** About the file, `null` if the path does not lead to it any more: it was deleted, or retired. */
@@ -384,9 +386,7 @@ export class KeyFile {
   /** Holds LOCK_SH of the file from now on, if that can be had; `false` if the file has been deleted. */
   share(): boolean {
     this.hold();
-    if (this.isCurrent()) return true;
-    this.#isKeepable = false;
-    return false;
+    return this.isCurrent();
   }
 
   /** The same where it is looked at later whether the file has been deleted. */

@@ -682,7 +682,7 @@ export class SystemVSegments implements SegmentBackend {
     return this.#idAt(path) !== -1;
   }
 
-  /** Whether the name of a chosen lock leads to a segment too. */
+  /** Whether the name of a key file leads to a segment by now. */
   hasSegment(file: KeyFile, lock: Lock): boolean {
     return this.isThere(this.#keyPath(file.name, lock));
   }

@@ -208,6 +208,7 @@ class SystemVSemaphore implements Lock {
     this.id = id;
     this.isOwner = owner;
     if (!this.guard) file.noteSemaphoreUse();
+    else if (this.#path.isNative) file.unshare(); // it is the segment's too
     return result;
   }
 

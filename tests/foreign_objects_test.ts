@@ -262,7 +262,7 @@ describe("the file of a chosen key", options, () => {
 
 /** A process that holds `flock` on a file as long as it lives. */
 async function holdFlock(file: string, how: "--shared" | "--exclusive"): Promise<ChildProcess> {
-  const child = spawn("flock", [how, file, "sh", "-c", "echo held; exec sleep 100"]);
+  const child = spawn("flock", ["--no-fork", how, file, "sh", "-c", "echo held; exec sleep 100"]);
   await new Promise((resolve) => child.stdout!.once("data", resolve));
   return child;
 }
@@ -285,7 +285,7 @@ describe("attach(), while a user holds the lock", options, () => {
         if (!objects.m.create(10) || !objects.m.lock()) throw new Error(objects.m.errorString());`);
       const other = how === "--shared"
         ? await holdFlock(path, how)
-        : spawn("flock", [how, path, "sleep", "100"]); // which waits for the user
+        : spawn("flock", ["--no-fork", how, path, "sleep", "100"]); // which waits for the user
       try {
         const memory = new SharedMemory(key);
         const started = performance.now();
@@ -298,7 +298,6 @@ describe("attach(), while a user holds the lock", options, () => {
         const ended = new Promise((resolve) => other.once("exit", resolve));
         other.kill("SIGKILL");
         await ended;
-        spawnSync("pkill", ["-KILL", "-f", "sleep 100"]);
       }
     });
   }
@@ -341,3 +340,28 @@ test("a lock whose key file was deleted is the lock of newcomers too", options, 
   assert.equal(memory.detach(), true, memory.errorString());
   await until(() => !names().some((name) => semaphoreFile(key).endsWith(name)), "nothing is left");
 });
+
+test(
+  "a lock whose key file was deleted is the lock of many newcomers at once",
+  options,
+  async () => {
+    const key = uniqueKey();
+    const user = startAgent(ownRuntime);
+    await user.request("memory", "m", key);
+    await expectTrue(user, "create", 10);
+    await expectTrue(user, "lock");
+    const newcomers = Array.from({ length: 4 }, () => startAgent(ownRuntime));
+    for (const agent of newcomers) await agent.request("memory", "m", key);
+    for (let round = 0; round < 10; round++) {
+      rmSync(semaphoreFile(key), { force: true });
+      const attached = await Promise.all(newcomers.map((agent) => agent.call("m", "attach")));
+      assert.deepEqual(attached, newcomers.map(() => true));
+      const locked = await Promise.all(newcomers.map((agent) => agent.call("m", "tryLock")));
+      assert.deepEqual(locked, newcomers.map(() => false), "the user holds it");
+      await Promise.all(newcomers.map((agent) => expectTrue(agent, "detach")));
+    }
+    for (const agent of newcomers) assert.equal(await agent.end(), 0);
+    await expectTrue(user, "unlock");
+    assert.equal(await user.end(), 0);
+  },
+);
