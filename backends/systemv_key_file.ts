@@ -347,6 +347,10 @@ export class KeyFile {
    * has a purpose of its own, and stays. It is closed later: whoever opens it before it is deleted sees LOCK_EX.
    */
   unlink(): "unlinked" | "missing" | "replaced" {
+    if (this.#isRetired) {
+      this.#libc.c.unlink(this.#path); // the name is this module's
+      return "unlinked";
+    }
     const status = this.#currentStatus();
     if (status === null) {
       const found = this.#libc.pathStatus(this.#path, this.isNative);

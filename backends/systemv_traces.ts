@@ -48,9 +48,11 @@ export class Traces {
   leave(held: boolean, wait: boolean, ending = false): void {
     if (this.#isDiscarded) return this.file.close();
     try {
-      // First: whoever finds the segment unused, and this process still relying on the file, leaves that to it.
-      this.file.unshare();
-      for (let locked = held; !this.#leaveOnce(locked, wait, ending); locked = false);
+      let locked = held || this.#lock?.isOwner === true && this.#lock.acquire(0); // its maker removes it
+      // Before anybody else can have the lock: who finds the segment unused, and this process still relying on the
+      // file, leaves the file to it.
+      if (!locked) this.file.unshare();
+      for (; !this.#leaveOnce(locked, wait, ending); locked = false);
     } finally {
       this.#lock?.close();
       this.file.close();
@@ -60,10 +62,9 @@ export class Traces {
   /** `false` if it has to look again: who left meanwhile could not have the lock, and relies on us. */
   #leaveOnce(held: boolean, wait: boolean, ending: boolean): boolean {
     const lock = this.#lock;
-    let locked = held || lock?.isOwner === true && lock.acquire(0); // its maker removes it
-    if (!locked && lock !== null) {
+    if (!held && lock !== null) {
       if (!this.#isUnused()) return true;
-      locked = wait
+      const locked = wait
         ? this.#system.enter(lock, () => !this.#isUnused())
         : lock.acquire(SECTION_MS) || ending && lock.isHeldHere();
       if (!locked) return true; // its holder looks whether somebody has left meanwhile
@@ -73,7 +74,9 @@ export class Traces {
       this.#remove();
       return true;
     }
-    lock?.bequeath(true, lock.isOwner && this.file.isSole());
+    const isSole = lock?.isOwner === true && this.file.isSole();
+    if (!isSole) this.file.unshare();
+    lock?.bequeath(true, isSole);
     return lock === null || !this.#isUnused();
   }
 
