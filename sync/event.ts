@@ -142,6 +142,7 @@ export class Event {
    * that is aborted first
    * @throws {SyncError} (rejects) `NotAttached` also if it is detached meanwhile
    * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms, or `since` not a number
+   * @throws {RangeError} at once, instead of returning a promise, if too little stack is left; nothing has been done then
    */
   waitAsync(options: EventWaitOptions = {}): Promise<boolean> {
     requireStack(); // before there is a promise
@@ -184,6 +185,7 @@ export class Event {
    * @throws {SyncError} (rejects) `NotAttached` also if it is detached meanwhile
    * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
    * @throws (rejects) whatever `condition` throws
+   * @throws {RangeError} at once, instead of returning a promise, if too little stack is left; nothing has been done then
    */
   waitUntilAsync(condition: () => boolean, options: WaitOptions = {}): Promise<boolean> {
     requireStack(); // before there is a promise

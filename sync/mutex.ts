@@ -208,6 +208,7 @@ export class Mutex {
    * is aborted first; then it is not locked
    * @throws {SyncError} (rejects) `NotAttached` also if it is detached meanwhile, `Damaged`
    * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
+   * @throws {RangeError} at once, instead of returning a promise, if too little stack is left; nothing has been done then
    *
    * @example
    * ```ts
@@ -290,6 +291,7 @@ export class Mutex {
    * @returns what `fn` returns
    * @throws {SyncError} (rejects) `Timeout` after the timeout, otherwise as {@linkcode Mutex.lockAsync}
    * @throws (rejects) the reason of `signal` if that is aborted before `fn` is called
+   * @throws {RangeError} at once, instead of returning a promise, if too little stack is left; nothing has been done then
    */
   withLockAsync<Result>(
     fn: (wasAbandoned: boolean) => Result | PromiseLike<Result>,
