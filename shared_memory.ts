@@ -511,6 +511,7 @@ export class SharedMemory implements Disposable {
    * not attached or is detached meanwhile, or if its native key is a string, which has no lock. Rejects
    * with the reason of `signal` if that is aborted first; then the lock is not taken
    * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
+   * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
    *
    * @example
    * ```ts
@@ -584,6 +585,7 @@ export class SharedMemory implements Disposable {
    * @returns what `fn` returns
    * @throws {SharedMemoryException} (rejects) `LockError` if the lock cannot be had, as after `timeout`
    * @throws (rejects) the reason of `signal` if that is aborted before `fn` is called
+   * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
    *
    * @example
    * ```ts

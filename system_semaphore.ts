@@ -298,6 +298,7 @@ export class SystemSemaphore implements Disposable {
    * @returns `false` also if there was none to take within `timeout`, or if this object was disposed
    * meanwhile. Rejects with the reason of `signal` if that is aborted first; then none is taken
    * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
+   * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
    *
    * @example
    * ```ts

@@ -142,12 +142,14 @@ export class Event {
    * that is aborted first
    * @throws {SyncError} (rejects) `NotAttached` also if it is detached meanwhile
    * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms, or `since` not a number
+   * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
    */
   waitAsync(options: EventWaitOptions = {}): Promise<boolean> {
     requireStack(); // before there is a promise
     return this.waitSinceAsync(options);
   }
 
+  /** `waitAsync()`, once there is stack for it. */
   private async waitSinceAsync(options: EventWaitOptions): Promise<boolean> {
     const { since } = options;
     return await this.waitFor("waitAsync", waitOf("Event.waitAsync", options), since);
@@ -184,12 +186,14 @@ export class Event {
    * @throws {SyncError} (rejects) `NotAttached` also if it is detached meanwhile
    * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
    * @throws (rejects) whatever `condition` throws
+   * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
    */
   waitUntilAsync(condition: () => boolean, options: WaitOptions = {}): Promise<boolean> {
     requireStack(); // before there is a promise
     return this.lookAsync(condition, options);
   }
 
+  /** `waitUntilAsync()`, once there is stack for it. */
   private async lookAsync(condition: () => boolean, options: WaitOptions): Promise<boolean> {
     const { timeout, signal } = waitOf("Event.waitUntilAsync", options);
     const deadline = performance.now() + timeout;

@@ -208,6 +208,7 @@ export class Mutex {
    * is aborted first; then it is not locked
    * @throws {SyncError} (rejects) `NotAttached` also if it is detached meanwhile, `Damaged`
    * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
+   * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
    *
    * @example
    * ```ts
@@ -229,6 +230,7 @@ export class Mutex {
     return this.tryLockAsync(options);
   }
 
+  /** `lockAsync()`, once there is stack for it. */
   private async tryLockAsync(options: WaitOptions): Promise<boolean> {
     return await this.acquireAsync("lockAsync", waitOf("Mutex.lockAsync", options)) !== null;
   }
@@ -290,6 +292,7 @@ export class Mutex {
    * @returns what `fn` returns
    * @throws {SyncError} (rejects) `Timeout` after the timeout, otherwise as {@linkcode Mutex.lockAsync}
    * @throws (rejects) the reason of `signal` if that is aborted before `fn` is called
+   * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
    */
   withLockAsync<Result>(
     fn: (wasAbandoned: boolean) => Result | PromiseLike<Result>,
@@ -299,6 +302,7 @@ export class Mutex {
     return this.callLockedAsync(fn, options);
   }
 
+  /** `withLockAsync()`, once there is stack for it. */
   private async callLockedAsync<Result>(
     fn: (wasAbandoned: boolean) => Result | PromiseLike<Result>,
     options: WaitOptions,
