@@ -130,6 +130,8 @@ export class KeyFile {
   #isKeepable: boolean;
   /** A file with a purpose of its own is never deleted, so that nobody need rely on it: its locks are its owner's. */
   readonly #hasPurpose: boolean;
+  /** Whether the path led to it when it was opened. */
+  #wasChecked = true;
   /** Whether it may be under `flock`. */
   #isLocked = false;
   #isRetired = false;
@@ -267,7 +269,10 @@ export class KeyFile {
     if (file === undefined) return null;
     kept.delete(path);
     const isSame = file.isNative === isNative && file.#projectId === projectId;
-    if (isSame && (!isChecked || file.isCurrent())) return file;
+    if (isSame && (!isChecked || file.isCurrent())) {
+      file.#wasChecked = isChecked;
+      return file;
+    }
     libc.c.close(file.#fd);
     return null;
   }
@@ -328,6 +333,11 @@ export class KeyFile {
     if (this.#currentStatus() !== null) return true;
     this.#isKeepable = false;
     return false;
+  }
+
+  /** The same for the moment at which it was opened. */
+  wasCurrent(): boolean {
+    return this.#wasChecked || this.isCurrent();
   }
 
   /** About the file, `null` if the path does not lead to it any more: it was deleted, or retired. */

@@ -314,7 +314,7 @@ export class SystemVSegments implements SegmentBackend {
   ): Segment | "gone" | null {
     // Refused before it is attached to: others take whoever is attached for a user, and leave it to him.
     const found = this.#find(file, mode);
-    if (found === null) return file.isCurrent() ? null : "gone";
+    if (found === null) return file.wasCurrent() ? null : "gone";
     if (file.isInDoubt(found.status.changed)) {
       sleep(DOUBT_MS);
       return "gone";
@@ -323,7 +323,7 @@ export class SystemVSegments implements SegmentBackend {
       this.#checkUsers(found.status, path);
       this.#checkSize(found.status, minBytes);
     } catch (error) {
-      if (!file.isCurrent()) return "gone";
+      if (!file.wasCurrent()) return "gone";
       throw error;
     }
     const locked = lock !== null && this.#enterAt(path, lock);

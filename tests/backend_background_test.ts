@@ -123,7 +123,6 @@ describe("what was taken in the background is given back", () => {
         semtimedop(7, [-1 SEM_UNDO], 0 ms) = EAGAIN
         background semtimedop(7, [-1 SEM_UNDO], 200 ms) = 0
         semtimedop(7, [1 SEM_UNDO], 1000 ms) = EIDRM
-        ${fake.UNSHARE(3)}
         close(3) = 0
         ${OPEN_NEW_SEMAPHORE(1).replace(" = 7", " = 8").replaceAll("semctl(7", "semctl(8")}
         semtimedop(8, [1 SEM_UNDO], 1000 ms) = 0

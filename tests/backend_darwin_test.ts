@@ -225,6 +225,7 @@ for (const arch of ["x64", "arm64"]) {
       const steps = `
         ${fake.FOUND.replace("|O_NOFOLLOW", "").replace("0600", "0400")}
         ${SHARE(4)} = 0
+        stat("/q/seg") = { inode 1 }
         shmat(9, 0, SHM_RDONLY) = 0x7f0000000000
         ${STATUS("size 100, attached 65535")}
         ${sized(REMAP)}`; // noise follows the number
@@ -238,12 +239,13 @@ for (const arch of ["x64", "arm64"]) {
       const steps = `
         ${find}
         ${SHARE(4)} = 0
+        stat("/q/seg") = { inode 1 }
         shmat(9, 0, 0) = 0x7f0000000000
         shmctl(9, IPC_STAT) = EINVAL
         shmdt(0x7f0000000000) = 0
         ${UNSHARE(4)}
-        stat("/q/seg") = { inode 1 }
-        shmget(0x51000001, 0, 0600) = ENOENT`;
+        shmget(0x51000001, 0, 0600) = ENOENT
+        stat("/q/seg") = { inode 1 }`;
       const attach = () => backend.segments.attach("/q/seg", ReadWrite, null);
       assertFails(() => ffi.play(steps, attach), "NotFound", "shmget", 2);
     });
@@ -259,7 +261,7 @@ for (const arch of ["x64", "arm64"]) {
       const steps = `${BURY} = 0x7f5500000000\nshmdt(0x7f0000000000) = 0`;
       assert.equal(setup.ffi.play(steps, () => segment.unmap()), true);
       setup.ffi.play(
-        script(UNSHARE(4), `${TRY_DOWN} = 0`, fake.REMOVE_ALL),
+        script(`${TRY_DOWN} = 0`, fake.REMOVE_ALL),
         () => segment.leave(false, true),
       );
       setup.ffi.play(`munmap(0x7f5500000000, ${pageBytes}) = 0`, () => segment.free());
@@ -322,7 +324,7 @@ for (const arch of ["x64", "arm64"]) {
     test("the last one to leave removes everything", () => {
       const setup = setUp(arch);
       const segment = create(setup);
-      const steps = script(UNSHARE(4), `${TRY_DOWN} = 0`, fake.REMOVE_ALL);
+      const steps = script(`${TRY_DOWN} = 0`, fake.REMOVE_ALL);
       setup.ffi.play(steps, () => segment.leave(false, true));
     });
 
@@ -413,6 +415,7 @@ describe("the limits of macOS", () => {
     const steps = script(
       fake.FOUND.replace("|O_NOFOLLOW", ""),
       `${SHARE(4)} = 0`,
+      'stat("/q/seg") = { inode 1 }',
       "shmat(9, 0, 0) = EMFILE",
       UNSHARE(4),
     );
@@ -435,7 +438,7 @@ describe("the limits of macOS", () => {
   test("10 of them while a lock is made, which is removed again", () => {
     const { ffi, lock } = setUp();
     const steps = `
-      ${fake.OPEN_NEW_LOCK.replace(/= 0\n[^]*$/, "= EINVAL")}
+      ${fake.OPEN_NEW_LOCK.replace(/= 7\n(.*)= 0\n[^]*$/, "= 7\n$1= EINVAL")}
       semctl(7, 0, GETPID) = 0
       semctl(7, 0, IPC_RMID) = 0
       ${darwin(linux.SEM_CURRENT)}

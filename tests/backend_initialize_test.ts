@@ -26,6 +26,7 @@ const NOTHING = script(NONE, NO_UNFINISHED, NONE);
 const MADE = `${MAKE(UNFINISHED)} = 4
   statx(4) = { inode 1 }
   ${SHARE(4)} = 0
+  ${CURRENT(UNFINISHED, 1)}
   ${SHMGET_NEW} = 9
   shmat(9, 0, 0) = 0x7f0000000000`;
 const LINK = `link("${UNFINISHED}", "/q/seg")`;
@@ -34,7 +35,7 @@ const PUBLISH = `${LINK} = 0\nunlink("${UNFINISHED}") = 0`;
 const FOUND = `${OPEN(UNFINISHED)} = 5
   statx(5) = { inode 4 }`;
 const UNLINK = script(
-  ...[CURRENT(UNFINISHED, 4), `unlink("${UNFINISHED}") = 0`, UNSHARE(5), "close(5) = 0"],
+  ...[CURRENT(UNFINISHED, 4), `unlink("${UNFINISHED}") = 0`, "close(5) = 0"],
 );
 
 function setUpOpen(more: Partial<OpenRequest> = {}) {
@@ -77,7 +78,7 @@ describe("open() with initialize", () => {
     const steps = script(
       ...[OPEN_LOCK, `${DOWN(10)} = 0`, FIND, STATUS("size 100, attached 0")],
       ...["shmctl(9, IPC_RMID) = 0", `${ALONE(4)} = 0`],
-      ...[fake.SEG_CURRENT, `unlink("/q/seg") = 0`, UNSHARE(4), "close(4) = 0"],
+      ...[fake.SEG_CURRENT, `unlink("/q/seg") = 0`, "close(4) = 0"],
       ...[NO_UNFINISHED, NONE, MADE, PUBLISH, UNLOCK],
     );
     publish(steps);
@@ -103,7 +104,12 @@ describe("open() with initialize", () => {
     const { publish } = setUpOpen();
     publish(script(
       ...[OPEN_NEW_LOCK, NONE, FOUND, `${ALONE(5)} = EAGAIN`, UNSHARE(5), NONE],
-      ...[CURRENT(UNFINISHED, 4), `${SHARE(5)} = 0`, "shmget(0x51000004, 0, 0) = ENOENT"],
+      ...[
+        CURRENT(UNFINISHED, 4),
+        `${SHARE(5)} = 0`,
+        CURRENT(UNFINISHED, 4),
+        "shmget(0x51000004, 0, 0) = ENOENT",
+      ],
       ...[`${SHMGET_NEW.replace("1,", "4,")} = 9`, "shmat(9, 0, 0) = 0x7f0000000000"],
       ...[PUBLISH, UNLOCK],
     ));
@@ -112,7 +118,7 @@ describe("open() with initialize", () => {
   test("leaves what it named to the last one to leave, under that name", () => {
     const { ffi, publish } = setUpOpen();
     const segment = publish(script(OPEN_NEW_LOCK, NOTHING, MADE, PUBLISH, UNLOCK));
-    const steps = longNamed(script(UNSHARE(4), `${fake.TRY_DOWN} = 0`, fake.REMOVE_ALL));
+    const steps = longNamed(script(`${fake.TRY_DOWN} = 0`, fake.REMOVE_ALL));
     ffi.play(steps, () => segment.leave(false, true));
   });
 
@@ -120,7 +126,7 @@ describe("open() with initialize", () => {
     const { open } = setUpOpen();
     const steps = script(
       ...[OPEN_NEW_LOCK, NOTHING, MADE],
-      ...[fake.BURY, UNSHARE(4), fake.REMOVE_ALL.replaceAll("/q/seg", UNFINISHED)],
+      ...[fake.BURY, fake.REMOVE_ALL.replaceAll("/q/seg", UNFINISHED)],
     );
     const mine = new RangeError("mine");
     const failing = (segment: Segment) => {
@@ -136,7 +142,7 @@ describe("open() with initialize", () => {
     const steps = script(
       ...[OPEN_NEW_LOCK, NOTHING, MADE.replace(/= 9[^]*/, "= ENOSPC")],
       ...["shmget(0x51000001, 0, 0) = ENOENT", `${ALONE(4)} = 0`, CURRENT(UNFINISHED, 1)],
-      ...[`unlink("${UNFINISHED}") = 0`, UNSHARE(4), "close(4) = 0", fake.ABANDON],
+      ...[`unlink("${UNFINISHED}") = 0`, "close(4) = 0", fake.ABANDON],
     );
     const failing = () => open(steps, () => assert.fail("there is nothing to fill"));
     assertFails(failing, "OutOfResources", "shmget", 28);
@@ -152,7 +158,7 @@ describe("open() with initialize", () => {
     const { publish } = setUpOpen();
     publish(script(
       ...[OPEN_NEW_LOCK, EMPTY, `${ALONE(6)} = 0`, CURRENT("/q/seg", 7), `unlink("/q/seg") = 0`],
-      ...[UNSHARE(6), "close(6) = 0", MADE, PUBLISH, UNLOCK],
+      ...["close(6) = 0", MADE, PUBLISH, UNLOCK],
     ));
   });
 
@@ -161,7 +167,12 @@ describe("open() with initialize", () => {
     const mark = "/q/qipc_unfinished_51000007_f0000001";
     const steps = script(
       ...[OPEN_NEW_LOCK, EMPTY, `${ALONE(6)} = EAGAIN`, UNSHARE(6)],
-      ...[CURRENT("/q/seg", 7), `${SHARE(6)} = 0`, "shmget(0x51000007, 0, 0) = ENOENT"],
+      ...[
+        CURRENT("/q/seg", 7),
+        `${SHARE(6)} = 0`,
+        CURRENT("/q/seg", 7),
+        "shmget(0x51000007, 0, 0) = ENOENT",
+      ],
       ...[fake.FOLDER, SET_MARK(mark, `pid ${PID}`)],
       ...["shmget(0x51000007, 100, IPC_CREAT|IPC_EXCL|0601) = 9", SET_MARK(mark)],
       ...["shmat(9, 0, 0) = 0x7f0000000000", STATUS("mode 0601")],
@@ -179,7 +190,7 @@ describe("open() with initialize", () => {
     assertFails(failing, "PermissionDenied", "link", 1, /permission denied/);
     const again = longNamed(OPEN_NEW_LOCK);
     const removing = fake.REMOVE_ALL.replaceAll("/q/seg", UNFINISHED);
-    ffi.play(script(UNSHARE(4), again, removing), () => made!.leave(false, true));
+    ffi.play(script(again, removing), () => made!.leave(false, true));
   });
 
   test("whose name another program has taken is gone, and the other's is attached to", () => {
@@ -187,12 +198,19 @@ describe("open() with initialize", () => {
     const { open } = setUpOpen({ discard: () => made!.leave(true, false) });
     const another = [CURRENT("/q/seg", 7), "shmget(0x51000007, 0, 0) = 12"];
     const used = "shmctl(12, IPC_STAT) = { size 100, attached 1 }";
+    const look = script(...another, used, `${fake.STATX("/q/sem")} = ENOENT`);
     const steps = script(
       ...[OPEN_NEW_LOCK, NOTHING, MADE, `${LINK} = EEXIST`, "shmctl(9, IPC_RMID) = 0"],
-      ...[CURRENT(UNFINISHED, 1), `unlink("${UNFINISHED}") = 0`, UNSHARE(4), "close(4) = 0"],
+      ...[CURRENT(UNFINISHED, 1), `unlink("${UNFINISHED}") = 0`, "close(4) = 0"],
       ...[...another, used, `${OPEN("/q/seg")} = 6`, "statx(6) = { inode 7 }"],
-      ...[`${ALONE(6)} = EAGAIN`, fake.REMOVE_ONLY_LOCK, UNSHARE(6), used, fake.MAKE_WITH_FILE],
-      ...[another[0]!, another[1]!.replace("0)", "0600)"), used, `${SHARE(6)} = 0`],
+      ...[
+        `${ALONE(6)} = EAGAIN`,
+        fake.REMOVE_ONLY_LOCK,
+        UNSHARE(6),
+        used,
+        fake.MAKE_WITH_FILE(look),
+      ],
+      ...[another[0]!, another[1]!.replace("0)", "0600)"), used, `${SHARE(6)} = 0`, another[0]!],
       ...["shmat(12, 0, 0) = 0x7f0000001000", UNLOCK],
     );
     assert.equal(open(steps, (segment) => made = segment).address, 0x7f0000001000n);

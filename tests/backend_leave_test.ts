@@ -11,7 +11,7 @@ const { TRY_DOWN, UNLOCK, UNSHARE, WAIT_IN_VAIN } = fake;
 const USED = STATUS("attached 1");
 const UNUSED = STATUS("attached 0");
 const CLOSE = script("close(3) = 0", "close(4) = 0");
-/** The first step of all: whoever finds the segment unused, and the file in use, leaves all to its user. */
+/** Whoever finds the segment unused, and the file in use, leaves all to its user: so that is ended first, or with the lock. */
 const LET_GO = UNSHARE(4);
 
 describe("the maker of the lock", () => {
@@ -24,8 +24,8 @@ describe("the maker of the lock", () => {
     const { ffi, segment } = setUpCreated();
     ffi.play(fake.BURY, () => assert.equal(segment.unmap(), true));
     const steps = script(
-      ...[LET_GO, `${TRY_DOWN} = 0`, USED, `${ALONE(4)} = EAGAIN`, REMOVE_ONLY_LOCK, USED],
-      ...[UNSHARE(4), "close(4) = 0"],
+      ...[`${TRY_DOWN} = 0`, USED, `${ALONE(4)} = EAGAIN`, LET_GO, REMOVE_ONLY_LOCK, USED],
+      ...["close(4) = 0"],
     );
     ffi.play(steps, () => segment.leave(false, true));
     ffi.play("munmap(0x7f0000000000, 4096) = 0", () => segment.free());
@@ -34,26 +34,26 @@ describe("the maker of the lock", () => {
   test("removes the lock's key file too if nobody else who stays relies on key files, as Qt", () => {
     const { ffi, segment } = setUpCreated();
     const steps = script(
-      ...[LET_GO, `${TRY_DOWN} = 0`, USED, `${ALONE(4)} = 0`, REMOVE_LOCK, USED],
-      ...[UNSHARE(4), "close(4) = 0"],
+      ...[`${TRY_DOWN} = 0`, USED, `${ALONE(4)} = 0`, REMOVE_LOCK, USED],
+      ...["close(4) = 0"],
     );
     ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("who is not the last leaves a lock that somebody holds", () => {
     const { ffi, segment } = setUpCreated();
-    const steps = script(LET_GO, WAIT_IN_VAIN(0), USED, CLOSE);
+    const steps = script(WAIT_IN_VAIN(0), LET_GO, USED, CLOSE);
     ffi.play(steps, () => segment.leave(false, true));
   });
 
   for (
     const [file, found] of [
-      ["", script(fake.REMOVE_FILE, REMOVE_LOCK)],
+      ["", script(fake.REMOVE_FILE, REMOVE_LOCK, "close(4) = 0")],
       [
         ", also without the key file,",
         script(
           ...[`${ALONE(4)} = 0`, fake.NOT_THERE, fake.NOT_THERE, REMOVE_LOCK],
-          ...[UNSHARE(4), "close(4) = 0"],
+          ...["close(4) = 0"],
         ),
       ],
     ] as const
@@ -61,7 +61,7 @@ describe("the maker of the lock", () => {
     test(`who is the last${file} removes files, segment and lock, under the lock`, () => {
       const { ffi, segment } = setUpCreated();
       const steps = script(
-        ...[LET_GO, `${TRY_DOWN} = 0`, UNUSED, "shmctl(9, IPC_RMID) = 0", found],
+        ...[`${TRY_DOWN} = 0`, UNUSED, "shmctl(9, IPC_RMID) = 0", found],
       );
       ffi.play(steps, () => segment.leave(false, true));
     });
@@ -69,14 +69,14 @@ describe("the maker of the lock", () => {
 
   test("who is the last removes all of it with the lock that it holds already", () => {
     const { ffi, segment } = setUpCreated();
-    ffi.play(script(LET_GO, REMOVE_ALL), () => segment.leave(true, false));
+    ffi.play(REMOVE_ALL, () => segment.leave(true, false));
   });
 
   test("removes all, with a lock made again, if the others leave while it gives it up", () => {
     const { ffi, segment } = setUpCreated();
     const steps = script(
-      ...[LET_GO, `${TRY_DOWN} = 0`, USED, `${ALONE(4)} = EAGAIN`, REMOVE_ONLY_LOCK],
-      ...[UNUSED, fake.MAKE_WITH_FILE, REMOVE_ALL],
+      ...[`${TRY_DOWN} = 0`, USED, `${ALONE(4)} = EAGAIN`, LET_GO, REMOVE_ONLY_LOCK],
+      ...[UNUSED, UNUSED, fake.MAKE_WITH_FILE(fake.LOOK("attached 0")), REMOVE_ALL],
     );
     ffi.play(steps, () => segment.leave(false, true));
   });
@@ -85,15 +85,15 @@ describe("the maker of the lock", () => {
     const { ffi, segment } = setUpCreated();
     const another = SEG_CURRENT.replace("1", "3");
     const steps = script(
-      ...[LET_GO, `${TRY_DOWN} = 0`, UNUSED, "shmctl(9, IPC_RMID) = 0", `${ALONE(4)} = 0`],
-      ...[another, another, UNLOCK, "close(3) = 0", UNSHARE(4), "close(4) = 0"],
+      ...[`${TRY_DOWN} = 0`, UNUSED, "shmctl(9, IPC_RMID) = 0", `${ALONE(4)} = 0`],
+      ...[another, another, another, "shmget(0x51000003, 0, 0) = 10", UNLOCK, CLOSE],
     );
     ffi.play(steps, () => segment.leave(false, true));
   });
 
   test("waits at exit only as long as others take to come and go, and leaves it to them", () => {
     const { ffi, segment } = setUpCreated();
-    const steps = script(LET_GO, WAIT_IN_VAIN(0), UNUSED, WAIT_IN_VAIN(10), CLOSE);
+    const steps = script(WAIT_IN_VAIN(0), LET_GO, UNUSED, WAIT_IN_VAIN(10), CLOSE);
     ffi.play(steps, () => segment.leave(false, false));
   });
 
@@ -119,12 +119,12 @@ describe("who has only attached", () => {
 
   test("and is not the last only releases a lock that it holds", () => {
     const { ffi, segment } = setUpAttached();
-    ffi.play(script(LET_GO, USED, UNLOCK, USED), () => segment.leave(true, true));
+    ffi.play(script(USED, LET_GO, UNLOCK, USED), () => segment.leave(true, true));
   });
 
   test("and holds the lock removes all if the others, who could not have it, leave", () => {
     const { ffi, segment } = setUpAttached();
-    const steps = script(LET_GO, USED, UNLOCK, UNUSED, UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL);
+    const steps = script(USED, LET_GO, UNLOCK, UNUSED, UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL);
     ffi.play(steps, () => segment.leave(true, false));
   });
 

@@ -113,8 +113,8 @@ describe("open()", () => {
 
   const REPLACE = script(
     ...["shmctl(9, IPC_RMID) = 0", `${ALONE(4)} = 0`, SEG_CURRENT, `unlink("/q/seg") = 0`],
-    ...[UNSHARE(4), "close(4) = 0", NO_UNFINISHED, `${fake.MAKE("/q/seg")} = 5`],
-    ...["statx(5) = { inode 3 }", `${SHARE(5)} = 0`],
+    ...["close(4) = 0", NO_UNFINISHED, `${fake.MAKE("/q/seg")} = 5`],
+    ...["statx(5) = { inode 3 }", `${SHARE(5)} = 0`, fake.CURRENT("/q/seg", 3)],
     "shmget(0x51000003, 100, IPC_CREAT|IPC_EXCL|0600) = 10",
     "shmat(10, 0, 0) = 0x7f0000000000",
   );
@@ -136,7 +136,10 @@ describe("open()", () => {
   });
 
   test("keeps another user's that nobody is attached to, and refuses it if it is to be new", () => {
-    const steps = script(THEIRS, "close(4) = 0", fake.GIVE_UP_UNUSED(), "close(4) = 0");
+    const steps = script(
+      ...[THEIRS, "close(4) = 0"],
+      fake.GIVE_UP_UNUSED().replace(UNSHARE(4), "close(4) = 0"),
+    );
     const failing = () => open(steps, { existing: "refuse" }, 0o666);
     assertFails(failing, "AlreadyExists", "shmget", 17);
   });
@@ -165,7 +168,7 @@ describe("open()", () => {
     const steps = script(
       ...[ENTER, FIND.replace(/= 9$/, "= ENOENT")],
       // It is kept open, and looked at again.
-      ...[NO_UNFINISHED, SEG_CURRENT, `${SHARE(4)} = 0`],
+      ...[NO_UNFINISHED, SEG_CURRENT, `${SHARE(4)} = 0`, SEG_CURRENT],
       ...["shmget(0x51000001, 0, 0) = ENOENT", MAP_NEW, UNLOCK],
     );
     open(steps);

@@ -12,7 +12,6 @@ const { STATX, TRY_DOWN, UNDO_FILE, UNLOCK, UNSHARE } = fake;
 
 /** The same as FOUND with the key file that is kept open from the last time. */
 const FOUND_AGAIN = script(
-  SEG_CURRENT,
   "shmget(0x51000001, 0, 0600) = 9",
   STATUS("size 100"),
 );
@@ -24,31 +23,37 @@ const UNGUARDED = CLAIMING(4, STATUS("size 100, attached 1"), ATTACHED_UNLOCKED)
 describe("attach() among other processes", () => {
   const NATIVE = FOUND.replace("|O_NOFOLLOW", "");
   const SHARED = `${SHARE(4)} = 0`;
-  const NATIVE_AGAIN = FOUND_AGAIN.replace(", AT_SYMLINK_NOFOLLOW", "");
+  const NATIVE_CURRENT = SEG_CURRENT.replace(", AT_SYMLINK_NOFOLLOW", "");
+  const NATIVE_ATTACHED = ATTACHED_UNLOCKED.replace(SEG_CURRENT, NATIVE_CURRENT);
   const attachments: [name: string, script: string][] = [
     [
       "looks again if the segment is removed before shmat",
-      script(NATIVE, SHARED, "shmat(9, 0, 0) = EIDRM", UNSHARE(4), NATIVE_AGAIN, ATTACHED_UNLOCKED),
+      script(
+        ...[NATIVE, SHARED, NATIVE_CURRENT, "shmat(9, 0, 0) = EIDRM", UNSHARE(4)],
+        ...[FOUND_AGAIN, NATIVE_ATTACHED],
+      ),
     ],
     [
       "looks again if the segment is removed during shmat",
       `${NATIVE}
-      ${ATTACHED}
+      ${ATTACHED.replace(SEG_CURRENT, NATIVE_CURRENT)}
       ${STATUS("size 100, attached 1, removed")}
       shmdt(0x7f0000000000) = 0
       ${UNSHARE(4)}
-      ${NATIVE_AGAIN}\n${ATTACHED_UNLOCKED}`,
+      ${FOUND_AGAIN}\n${NATIVE_ATTACHED}`,
     ],
     [
       "opens the key file that is there if the one that was kept open is not",
       `${NATIVE}
       ${SHARED}
+      ${NATIVE_CURRENT}
       shmat(9, 0, 0) = EINVAL
       ${UNSHARE(4)}
+      shmget(0x51000001, 0, 0600) = ENOENT
       statx("/q/seg") = { inode 3 }
       close(4) = 0
       ${NATIVE.replace("inode 1", "inode 3").replace("0x51000001", "0x51000003")}
-      ${ATTACHED_UNLOCKED}`,
+      ${NATIVE_ATTACHED.replace("inode 1", "inode 3")}`,
     ],
   ];
   for (const [name, steps] of attachments) {
@@ -62,8 +67,9 @@ describe("attach() among other processes", () => {
     const { ffi, backend, lock } = setUp();
     const steps = script(
       ...[FOUND, OPEN_LOCK, `${DOWN(10)} = 0`],
-      ...[SHARED, "shmat(9, 0, 0) = EIDRM", ABANDON, UNSHARE(4)],
-      ...[NOT_THERE, "close(4) = 0", `${OPEN("/q/seg")} = ENOENT`],
+      ...[SHARED, SEG_CURRENT, "shmat(9, 0, 0) = EIDRM", ABANDON, UNSHARE(4)],
+      ...["shmget(0x51000001, 0, 0600) = ENOENT", NOT_THERE, "close(4) = 0"],
+      `${OPEN("/q/seg")} = ENOENT`,
       // Somebody may have left the lock's key file to this process, who relied on that of the segment.
       ...[fake.NEW_LOCK(NOT_THERE), ABANDON],
     );
@@ -201,6 +207,7 @@ describe("create() among other processes", () => {
       ${OPEN("/q/seg")} = 4
       statx(4) = { inode 1 }
       ${SHARE(4)} = 0
+      ${SEG_CURRENT}
       shmget(0x51000001, 0, 0) = ENOENT
       ${SHMGET_NEW} = 9
       shmat(9, 0, 0) = 0x7f0000000000
@@ -210,7 +217,7 @@ describe("create() among other processes", () => {
 
   const start = script(NOT_THERE, OPEN_NEW_LOCK, NEW_FILE);
   const lost = script(
-    ...[`${SHMGET_NEW} = EEXIST`, "shmget(0x51000001, 0, 0) = 9", UNSHARE(4), "close(4) = 0"],
+    ...[`${SHMGET_NEW} = EEXIST`, "shmget(0x51000001, 0, 0) = 9", "close(4) = 0"],
     ...[LOOK("attached 1"), fake.OPEN_SEG, `${fake.ALONE(4)} = EAGAIN`],
   );
   const lostToo = script(UNSHARE(4), STATUS("attached 1"));

@@ -10,7 +10,7 @@ const { SEM_CURRENT, SHARE, STATX, UNLOCK, UNSHARE } = fake;
 
 const RETIRED = "/q/qipc_removing_sem";
 /** A key file that is of no use after all. */
-const DELETED = script(SEM_CURRENT, `unlink("/q/sem") = 0`, UNSHARE(3), "close(3) = 0");
+const DELETED = script(SEM_CURRENT, `unlink("/q/sem") = 0`, "close(3) = 0");
 
 describe("opening a semaphore", () => {
   const FILE = script(
@@ -47,8 +47,8 @@ describe("opening a semaphore", () => {
       "starts again if another process makes it first, with a file that this one made",
       Open,
       script(
-        ...[first(4), "semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0600) = EEXIST"],
-        ...[UNSHARE(3), "close(3) = 0", OPENED],
+        ...[first(5), "semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0600) = EEXIST"],
+        ...["close(3) = 0", OPENED],
       ),
     ],
     [
@@ -60,7 +60,7 @@ describe("opening a semaphore", () => {
       "takes back what it made if its key file is deleted by then",
       Open,
       script(
-        ...[first(6), GONE, "semctl(7, 0, IPC_RMID) = 0", UNSHARE(3), "close(3) = 0", MADE],
+        ...[first(7), GONE, "semctl(7, 0, IPC_RMID) = 0", "close(3) = 0", MADE],
       ),
     ],
     [
@@ -68,13 +68,13 @@ describe("opening a semaphore", () => {
       Open,
       script(
         ...[`${MISSING} = 7`, "semctl(7, 0, SETVAL, 1) = 0", GONE, "semctl(7, 0, IPC_RMID) = 0"],
-        MADE_ANEW,
+        ...["close(3) = 0", MADE],
       ),
     ],
     [
       "waits for who is deleting the key file, and makes another one",
       Open,
-      script(FILE, `${SHARE(3)} = EAGAIN`, "pause(1 ms)", SHARED, GONE, MADE_ANEW),
+      script(FILE, `${SHARE(3)} = EAGAIN`, "pause(1 ms)", SHARED, GONE, "close(3) = 0", MADE),
     ],
     [
       "waits for nobody who has the key file alone for longer than it takes to delete it",
@@ -82,18 +82,6 @@ describe("opening a semaphore", () => {
       script(
         ...[FILE, ...Array(50).fill(`${SHARE(3)} = EAGAIN\npause(1 ms)`)],
         ...[`${SHARE(3)} = EAGAIN`, ...OPENED.split("\n").slice(4)],
-      ),
-    ],
-    [
-      "removes what a process left that was killed while it removed the semaphore",
-      Open,
-      MADE.replace(
-        fake.NO_RETIRED,
-        script(
-          ...[`${OPEN(RETIRED)} = 5`, "statx(5) = { inode 6 }", "flock(5, LOCK_EX|LOCK_NB) = 0"],
-          ...["semget(0x51000006, 1, 0) = 21", "semctl(21, 0, IPC_RMID) = 0", CURRENT(RETIRED, 6)],
-          ...[`unlink("${RETIRED}") = 0`, UNSHARE(5), "close(5) = 0"],
-        ),
       ),
     ],
     [
@@ -139,6 +127,36 @@ describe("opening a semaphore", () => {
     });
   }
 
+  const LEFT_FILE = [
+    `${OPEN(RETIRED)} = 5`,
+    "statx(5) = { inode 6 }",
+    "flock(5, LOCK_EX|LOCK_NB) = 0",
+  ];
+  const LEFT = script(...LEFT_FILE, "semget(0x51000006, 1, 0) = 21");
+  for (
+    const [name, ctime, then] of [
+      [
+        "removes what a process left that was killed while it removed the semaphore",
+        ...[0, [
+          "semctl(21, 0, IPC_RMID) = 0",
+          CURRENT(RETIRED, 6),
+          `unlink("${RETIRED}") = 0`,
+          "close(5) = 0",
+        ]] as const,
+      ],
+      ["leaves a semaphore that is younger than what was left, and has its number", 9, [
+        UNSHARE(5),
+      ]],
+    ] as const
+  ) {
+    test(name, () => {
+      const { ffi, backend } = setUp();
+      ffi.files.set("/proc/sysvipc/sem", `key semid ctime\n${0x51000006} 21 ${ctime}\n`);
+      const steps = MADE.replace(fake.NO_RETIRED, script(LEFT, ...then));
+      ffi.play(steps, () => backend.semaphores.open("/q/sem", 1, Open));
+    });
+  }
+
   test("asks whose it is only once while its key file is kept open", () => {
     const { ffi, backend, lock } = setUp();
     const steps = script(OPEN_LOCK, `${DOWN(0)} = 0`, UNLOCK);
@@ -155,7 +173,7 @@ describe("opening a semaphore", () => {
   test("leaves no key file behind if the system has no more semaphores", () => {
     const { ffi, backend } = setUp();
     const steps = `
-      ${first(4)}
+      ${first(5)}
       semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0600) = ENOSPC
       ${DELETED}`;
     const open = () => ffi.play(steps, () => backend.semaphores.open("/q/sem", 1, Open));
@@ -165,7 +183,7 @@ describe("opening a semaphore", () => {
   test("removes a new one whose value cannot be set", () => {
     const { ffi, backend } = setUp();
     const steps = `
-      ${first(5)}
+      ${first(6)}
       semctl(7, 0, SETVAL, 40000) = ERANGE
       semctl(7, 0, IPC_RMID) = 0
       ${DELETED}`;

@@ -112,7 +112,6 @@ describe("a semaphore in use", () => {
     const { ffi, semaphore } = opened();
     const steps = `
       semtimedop(7, [2 SEM_UNDO], 1000 ms) = EIDRM
-      ${UNSHARE(3)}
       close(3) = 0
       ${OPEN_NEW_SEMAPHORE(4)}
       semtimedop(7, [2 SEM_UNDO], 1000 ms) = 0`;
@@ -132,7 +131,7 @@ describe("a semaphore in use", () => {
 describe("of those who use a semaphore the last removes it once an owner has left", () => {
   const owner = [Create, OPEN_SEMAPHORE("semctl(7, 0, SETVAL, 1) = 0")] as const;
   const other = [Open, OPEN_SEMAPHORE()] as const;
-  const CLOSE = script(UNSHARE(3), "close(3) = 0");
+  const CLOSE = script("close(3) = 0");
   const LAST = `${ALONE(3)} = 0`;
   const NOT_LAST = `${ALONE(3)} = EAGAIN`;
   const MARK_IT = script(FOLDER, NOT_LAST, SET_MARK());

@@ -1,7 +1,7 @@
 /** What other programs made stays as it is, whatever its mode: this module's marks are none of its bits. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, lstatSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, lstatSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { afterEach, describe, test } from "node:test";
 import { NativeIpcKey, NativeIpcKeyType, SharedMemory, SystemSemaphore } from "../mod.ts";
@@ -319,6 +319,22 @@ describe("attach(), while a user holds the lock", options, () => {
     memory.detach();
     assert.equal(await user.end(), 0);
   });
+});
+
+test("a chosen file that has a purpose of its own is not under flock", options, () => {
+  const path = `${keyFolder}${uniqueKey("pid file")}`;
+  writeFileSync(path, "123\n");
+  const key = new NativeIpcKey(path, NativeIpcKeyType.SystemV);
+  const memory = new SharedMemory(key);
+  const semaphore = new SystemSemaphore(key, 1);
+  assert.equal(memory.create(10) && semaphore.acquire(), true, memory.errorString());
+  for (const how of ["--exclusive", "--shared"]) {
+    assert.equal(spawnSync("flock", [how, "--nonblock", path, "true"]).status, 0, how);
+  }
+  semaphore[Symbol.dispose]();
+  assert.equal(memory.detach(), true, memory.errorString());
+  assert.equal(readFileSync(path, "utf8"), "123\n");
+  rmSync(path);
 });
 
 test("a lock whose key file was deleted is the lock of newcomers too", options, async () => {
