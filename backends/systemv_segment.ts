@@ -488,8 +488,9 @@ export class SystemVSegments implements SegmentBackend {
       const { id, status } = found;
       seen.users = status.attached > 0;
       this.#checkUsers(status, path);
-      // Another user's cannot be replaced, so it is kept.
-      if (status.attached === 0 && request.stale === "replace" && this.remove(id)) {
+      // Another user's is kept, also where this one may remove it.
+      const isStale = status.attached === 0 && this.#isOwn(status);
+      if (isStale && request.stale === "replace" && this.remove(id)) {
         if (!path.isNative && file.isSole()) file.unlink(); // a chosen one is that of the lock too
         return null;
       }
