@@ -233,8 +233,12 @@ class Threads {
     const call = this.#running.get(worker);
     this.#running.delete(worker);
     call?.reject(new ThreadError(cause));
-    const next = this.#waiting.shift();
-    if (next !== undefined) this.#runOnNew(next);
+    // Without any thread a call ends with an error, and so do all that wait for one.
+    do {
+      const next = this.#waiting.shift();
+      if (next === undefined) break;
+      this.#runOnNew(next);
+    } while (this.#count === 0);
   }
 
   /**
