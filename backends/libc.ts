@@ -172,6 +172,7 @@ export class Libc implements Users {
   readonly #darwin: DarwinFunctions | null = null;
   #mapAgain: ((address: bigint, bytes: bigint) => bigint | null) | undefined;
   #pidNamespace: number | undefined;
+  #isOtherProc: boolean | undefined;
   #errnoCell: Int32Array | undefined;
   /** The user that this process was seen to act as last. */
   lastUid = -1;
@@ -448,6 +449,15 @@ export class Libc implements Users {
     return this.#pidNamespace;
   }
 
+  /** Whether /proc is that of another pid namespace, so that what it says of a pid is about another process. */
+  #hasOtherProc(): boolean {
+    if (this.#isOtherProc === undefined) {
+      const stat = this.readFile("/proc/self/stat");
+      this.#isOtherProc = typeof stat === "string" && Number.parseInt(stat) !== this.c.getpid();
+    }
+    return this.#isOtherProc;
+  }
+
   /** Whether each process of the system has a pid here; else the pid of some outside is 0. */
   seesAllProcesses(): boolean {
     return this.os !== "linux" || this.pidNamespace() === PROC_PID_INIT_INO;
@@ -459,6 +469,7 @@ export class Libc implements Users {
    */
   #processStatus(pid: number): string[] | null {
     if (this.os !== "linux") return null;
+    if (this.#hasOtherProc()) return null;
     const stat = this.readFile(`/proc/${pid}/task/${pid}/stat`);
     return typeof stat === "number" ? null : stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   }

@@ -1,7 +1,7 @@
 /** What becomes of a lock whose value peers or crashes have wrecked. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { FIRST_PID_NAMESPACE } from "./fixtures/fake_ffi.ts";
+import { FIRST_PID_NAMESPACE, PID } from "./fixtures/fake_ffi.ts";
 import * as fake from "./fixtures/fake_system.ts";
 import { created, script, setUp } from "./fixtures/fake_system.ts";
 
@@ -154,6 +154,14 @@ describe("a lock that is taken, though whoever took it last is dead", () => {
     ffi.files.set("/proc/77/task/77/stat", stat("Z", 1));
     tries(TRY(ALIVE(77)), false);
     later(1000, TAKEN(ALIVE(77)), true);
+  });
+
+  test("is not taken over if a zombie has that pid in the /proc of another pid namespace", () => {
+    const { ffi, tries, later } = setUpLocked();
+    ffi.files.set("/proc/self/stat", stat("R", 1).replace("77", `${PID + 1}`));
+    ffi.files.set("/proc/77/task/77/stat", stat("Z", 1));
+    tries(TRY(ALIVE(77)), false);
+    later(5000, TRY(ALIVE(77)), false);
   });
 
   for (
