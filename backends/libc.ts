@@ -172,6 +172,7 @@ export class Libc implements Users {
   readonly #darwin: DarwinFunctions | null = null;
   #mapAgain: ((address: bigint, bytes: bigint) => bigint | null) | undefined;
   #pidNamespace: number | undefined;
+  #bootId: string | undefined;
   #errnoCell: Int32Array | undefined;
   /** The user that this process was seen to act as last. */
   lastUid = -1;
@@ -446,6 +447,15 @@ export class Libc implements Users {
       this.#pidNamespace = typeof status === "object" ? status.inode : 0;
     }
     return this.#pidNamespace;
+  }
+
+  /** What no other start of the system, and no other machine, has; `""` if that is not known. */
+  bootId(): string {
+    if (this.#bootId === undefined) {
+      const text = this.os === "linux" ? this.readFile("/proc/sys/kernel/random/boot_id") : "";
+      this.#bootId = typeof text === "string" ? text.trim() : "";
+    }
+    return this.#bootId;
   }
 
   /** Whether each process of the system has a pid here; else the pid of some outside is 0. */
