@@ -78,6 +78,7 @@ export const S_IFDIR = 0o040000;
 export const S_IFREG = 0o100000;
 /** Means nothing to the kernel on what is no folder. */
 export const S_ISVTX = 0o1000;
+export const S_IXOTH = 0o001;
 
 // <sys/mman.h>
 export const PROT_READ = 1;

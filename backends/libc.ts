@@ -173,6 +173,7 @@ export class Libc implements Users {
   #mapAgain: ((address: bigint, bytes: bigint) => bigint | null) | undefined;
   #pidNamespace: number | undefined;
   #isOtherProc: boolean | undefined;
+  #bootId: string | undefined;
   #errnoCell: Int32Array | undefined;
   /** The user that this process was seen to act as last. */
   lastUid = -1;
@@ -456,6 +457,15 @@ export class Libc implements Users {
       this.#isOtherProc = typeof stat === "string" && Number.parseInt(stat) !== this.c.getpid();
     }
     return this.#isOtherProc;
+  }
+
+  /** What no other start of the system, and no other machine, has; `""` if that is not known. */
+  bootId(): string {
+    if (this.#bootId === undefined) {
+      const text = this.os === "linux" ? this.readFile("/proc/sys/kernel/random/boot_id") : "";
+      this.#bootId = typeof text === "string" ? text.trim() : "";
+    }
+    return this.#bootId;
   }
 
   /** Whether each process of the system has a pid here; else the pid of some outside is 0. */

@@ -16,6 +16,7 @@ import {
   S_IFMT,
   S_IFREG,
   S_ISVTX,
+  S_IXOTH,
 } from "./constants.ts";
 import {
   EACCES,
@@ -40,8 +41,15 @@ import { isShared } from "./types.ts";
 
 /** Where `shm_open` and `sem_open` of every C library of Linux have their objects. */
 export const FOLDER = "/dev/shm/";
+/**
+ * What this module adds to the mode of what it makes: the sticky bit, and that others may execute it, who may not read
+ * it. Neither means anything for an object, and no program sets both by accident and nothing else for programs: `chmod
+ * +t`, 1777 and the decimal 644 look different. The set-user-ID and set-group-ID bits would be no better: a service
+ * may not set those (systemd's `RestrictSUIDSGID`, `DynamicUser`), and a peer's `ftruncate` takes them away.
+ */
+const MARK = S_ISVTX | S_IXOTH;
 /** The bits of a mode for programs. */
-const OTHER_BITS = 0o6111;
+const PROGRAM_BITS = 0o7111;
 /** Less memory than this is not looked for: to look costs more than to reserve it. */
 const CHECKED_BYTES = 2 ** 20;
 /** How long to wait for somebody who is removing an object of the name. */
@@ -103,8 +111,8 @@ export function posixName(
 
 /**
  * A file that is a POSIX object, open. Each user of an object holds `flock(LOCK_SH)` on it, which ends
- * with the process at the latest, so the last one is known. What this module made it marks, by a bit of
- * the mode that means nothing to the kernel: only that goes with its last user, as other programs have
+ * with the process at the latest, so the last one is known. What this module made it marks, by bits of
+ * the mode that mean nothing to the kernel: only that goes with its last user, as other programs have
  * their own rules.
  */
 export class PosixFile {
@@ -183,7 +191,7 @@ export class PosixFile {
       requireFileSize(libc, bytes);
       reserve(libc, fd, bytes);
       flock(libc, fd, LOCK_SH | LOCK_NB);
-      libc.c.fchmod(fd, permissions | S_ISVTX); // whatever the umask
+      libc.c.fchmod(fd, permissions | MARK); // whatever the umask
       const file = new PosixFile(libc, name, fd, statusOf(libc, fd, name));
       isKept = true;
       return file;
@@ -272,9 +280,9 @@ function removeIfOurs(libc: Libc, name: PosixName, fd: number, anyones = false):
   return libc.c.unlink(path) === 0;
 }
 
-/** Whether this module made it. `chmod 1777`, as of a folder, sets more than this bit. */
+/** Whether this module made it. */
 export function isMarked({ mode }: FileStatus): boolean {
-  return (mode & (S_ISVTX | OTHER_BITS)) === S_ISVTX;
+  return (mode & PROGRAM_BITS) === MARK;
 }
 
 function statusOf(libc: Libc, fd: number, { path }: PosixName): FileStatus {

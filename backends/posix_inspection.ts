@@ -215,7 +215,7 @@ export class PosixInspection implements Inspection {
       id: inode,
       owner: this.#owner(uid),
       isOwn,
-      mode: mode & 0o777,
+      mode: mode & (ours ? 0o666 : 0o777), // without the mark
       stale,
       orphan: !ours,
       reason,

@@ -1,4 +1,10 @@
-import { ipcNamespace } from "./systemv_marks.ts";
+import {
+  ipcNamespace,
+  isMakerText,
+  isSemaphoreText,
+  readMark,
+  segmentText,
+} from "./systemv_marks.ts";
 import type {
   Inspection,
   Inventory,
@@ -328,15 +334,16 @@ class Look {
 
   /** Of a note about an object, which its text names. */
   #judgeMark(file: KeyFileEntry): Verdict {
-    const namespace = ipcNamespace(this.#libc).toString(16);
-    if (!file.hash.endsWith(`_${namespace}`)) return keep("a note of another container");
-    const text = this.#libc.readLink(file.path);
-    const [, what, number] = /^(id|pid) (\d+)$/.exec(String(text)) ?? [];
-    const isThere = what === "pid"
-      ? this.#libc.isRunning(Number(number))
-      : file.kind === "unfinished"
-      ? this.#segments.some((row) => row["shmid"] === Number(number))
-      : [...this.#semaphores.values()].some((row) => row["semid"] === Number(number));
+    const [key, namespace] = file.hash.split("_").map((part) => parseInt(part, 16));
+    if (namespace !== ipcNamespace(this.#libc)) return keep("a note of another container");
+    const text = readMark(this.#libc, file.path);
+    if (text === null) return keep("a note of another machine, or from before the last start");
+    const isThere = file.kind === "unfinished"
+      ? this.#segments.some((row) =>
+        row["key"] === key! && (text === segmentText(row["shmid"]!, row["ctime"]!) ||
+          isMakerText(this.#libc, text, row["cpid"]!))
+      )
+      : isSemaphoreText(text, this.#semaphores.get(key!)?.["semid"] ?? -1);
     return isThere ? keep("a note about an object that there is") : stale("a note about nothing");
   }
 

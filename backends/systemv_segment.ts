@@ -26,7 +26,7 @@ import {
 import type { Libc } from "./libc.ts";
 import { Mappings } from "./mapping.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./systemv_key_file.ts";
-import { Mark } from "./systemv_marks.ts";
+import { isMakerText, makerText, Mark, segmentText } from "./systemv_marks.ts";
 import { BACKGROUND_SLICE_MS, SECTION_MS, sleep } from "./pause.ts";
 import { DOUBT_MS, TakenNumbers } from "./systemv_taken_numbers.ts";
 import { limitsOf } from "./systemv_limits.ts";
@@ -87,10 +87,10 @@ interface Found {
 const ACCESS = 0o600;
 
 /**
- * A bit of the mode, without a meaning to the kernel, of a segment that is filled where others can find it. Any program
- * may set it; so it only says that a look for the mark is worth its cost.
+ * The permissions of a segment that is filled where others can find it, which allow what 0600 does: who may not read
+ * it may not attach to it. No program chooses these by accident, and yet it is unfinished only if there is a mark too.
  */
-const MAY_BE_UNFINISHED = 0o001;
+const UNFINISHED_MODE = 0o633;
 
 /** What came of an `open`: a segment, or why there is to be another attempt. */
 type Opened = Segment | "again";
@@ -248,16 +248,16 @@ export class SystemVSegments implements SegmentBackend {
     let id = -1;
     let isKept = false;
     try {
-      mark?.set(`pid ${c.getpid()}`);
-      const bits = isMarked ? MAY_BE_UNFINISHED : 0;
-      id = c.shmget(file.key, BigInt(size), path.permissions | bits | IPC_CREAT | IPC_EXCL);
+      mark?.set(makerText(this.#libc));
+      const permissions = isMarked ? UNFINISHED_MODE : path.permissions;
+      id = c.shmget(file.key, BigInt(size), permissions | IPC_CREAT | IPC_EXCL);
       const errno = id === -1 ? this.#libc.errno() : 0;
       if (errno === EEXIST) {
         isKept = numbers.add(file, "shm");
         if (isKept) return null;
       }
       if (errno !== 0) throw this.#failure(errno, this.#createErrors, file.key);
-      mark?.set(`id ${id}`);
+      mark?.set(segmentText(id, this.status(id)?.changed ?? 0));
       const address = this.#map(id, mode);
       if (address === null) return null;
       isKept = true;
@@ -556,7 +556,8 @@ export class SystemVSegments implements SegmentBackend {
     const status = this.status(id);
     if (!status?.mayBeUnfinished) return false;
     const text = new Mark(this.#libc, "unfinished", key).read();
-    return text === `id ${id}` || status.creator !== 0 && text === `pid ${status.creator}`;
+    return text === segmentText(id, status.changed) ||
+      isMakerText(this.#libc, text, status.creator);
   }
 
   #oversize(what: string, size: number): Failure {
@@ -735,7 +736,7 @@ export class SystemVSegments implements SegmentBackend {
       changed: Number(view.getBigInt64(SHMID_DS.ctime, true)),
       removed: (mode & SHM_DEST) !== 0,
       creator: view.getInt32(SHMID_DS.cpid, true),
-      mayBeUnfinished: (mode & MAY_BE_UNFINISHED) !== 0,
+      mayBeUnfinished: (mode & 0o777) === UNFINISHED_MODE,
       users: [view.getUint32(SHMID_DS.uid, true), view.getUint32(SHMID_DS.cuid, true)],
     };
   }

@@ -25,7 +25,7 @@ import { hasPidOfAnother, isOfReplacedProgram, isOlderThanProgram } from "./syst
 import { limitsOf } from "./systemv_limits.ts";
 import { type Operation, Operations } from "./systemv_operations.ts";
 import { lostLockFile } from "./systemv_lost_file.ts";
-import { Mark } from "./systemv_marks.ts";
+import { isSemaphoreText, Mark, semaphoreText } from "./systemv_marks.ts";
 import { ownerOf } from "./systemv_owner.ts";
 import { removeRetired } from "./systemv_retired.ts";
 import { changeTimeOf, lastChange, wasNeverUsed } from "./systemv_tables.ts";
@@ -88,6 +88,8 @@ class SystemVSemaphore implements Lock {
   #file: KeyFile | null = null;
   private id = -1;
   isOwner = false;
+  /** What a mark said before this object used the semaphore: it cannot mean that. */
+  #oldMark: string | null = null;
   isSegmentUsed: (() => boolean) | null = null;
   /** The process that last changed a lock which seems to be nobody's, and since when it does. */
   #suspect = { id: -1, pid: 0, since: 0 };
@@ -171,6 +173,8 @@ class SystemVSemaphore implements Lock {
   /** `null` if somebody made or removed the semaphore at the same time. */
   #openAt(file: KeyFile, mode: SystemSemaphoreMode, isLost = false): "open" | "taken" | null {
     const { c } = this.#libc;
+    const mayInherit = !this.guard && !file.created && mode === SystemSemaphoreMode.Open;
+    if (mayInherit) this.#oldMark = this.#mark(file).read();
     // Whoever deletes the file has LOCK_EX of it; only for a moment, but if it is another program.
     if (!this.guard && !file.share()) return null;
     // A file that was just made has none, unless it was found between these two steps.
@@ -481,8 +485,10 @@ class SystemVSemaphore implements Lock {
    * still finds it finds the semaphore, and learns that it is gone. If this process is killed in between, the file
    * has a name still by which the semaphore is found, and a lock a value at which its users see that they are to
    * make another one.
+   *
+   * @param mark what may be noted about it
    */
-  #remove(isSole: boolean): void {
+  #remove(isSole: boolean, mark?: Mark): void {
     const { c } = this.#libc;
     const file = this.#file!;
     const { isNative } = this.#path;
@@ -491,9 +497,10 @@ class SystemVSemaphore implements Lock {
     const found = c.semget(file.key, 1, 0);
     const isReplaced = found !== -1 && found !== this.id; // another program removed it, and a third made one
     const isUsed = this.guard && !isAlone && file.isSemaphoreUsed();
-    if (isUsed) this.#offer(new Mark(this.#libc, "inherited", file.key));
+    if (isUsed) this.#offer(this.#mark(file));
     if (isReplaced || isUsed || this.guard && !this.#isOwn()) {
       if (this.guard) this.release();
+      mark?.clear();
       return this.#drop();
     }
     if (isSole && isAlone) {
@@ -501,8 +508,9 @@ class SystemVSemaphore implements Lock {
       if (!isNative) file.retire();
       else if (file.created) file.unlink();
     }
-    if (isNative) new Mark(this.#libc, "inherited", file.key).clear(); // of a semaphore that was its owner
     if (c.semctl(this.id, 0, IPC_RMID, 0n) === -1 && this.guard) this.release();
+    if (isNative) mark ??= this.#mark(file); // the lock of a chosen key may be a semaphore too
+    mark?.clear(); // last: whoever is killed before leaves the semaphore to those who find the mark, or a mark alone
     if (file.isRetired) file.unlink();
     this.#drop();
   }
@@ -518,6 +526,9 @@ class SystemVSemaphore implements Lock {
    * Qt's owner removes it whoever uses it. Ours leaves that to the last of us: whoever lets go of LOCK_SH
    * after the mark was set, and then gets LOCK_EX. Nobody takes LOCK_EX but to remove: whoever opens it
    * at that moment waits for LOCK_SH.
+   *
+   * Only a mark that was set since this object opened the semaphore can mean that: an older one may be of another
+   * namespace that is gone. So who leaves and is not the last sets it anew, for those who have come since.
    */
   close(): void {
     const file = this.guard ? null : this.#file;
@@ -526,27 +537,31 @@ class SystemVSemaphore implements Lock {
   }
 
   #leave(file: KeyFile): void {
-    const mark = new Mark(this.#libc, "inherited", file.key);
+    const mark = this.#mark(file);
     if (!this.isOwner) {
       file.unshare();
-      if (mark.read() !== this.#markText || !file.isSole()) return;
-    } else if (!file.isSole()) {
+      const text = mark.read();
+      if (text === this.#oldMark || !isSemaphoreText(text, this.id)) return;
+    }
+    if (!file.isSole()) {
       this.#offer(mark);
       // The others may have left before they could see it.
-      if (!file.isSole()) return;
+      if (!file.isSole()) {
+        if (!this.#readStatus()) mark.clear(); // the last one has just removed it
+        return;
+      }
     }
-    mark.clear();
-    this.#remove(this.#isSegmentUnused());
+    this.#remove(this.#isSegmentUnused(), mark);
   }
 
-  get #markText(): string {
-    return `id ${this.id}`;
+  #mark(file: KeyFile): Mark {
+    return new Mark(this.#libc, "inherited", file.key);
   }
 
   /** Sets the mark for the last of us; without one, which a full disk can prevent, the semaphore stays. */
   #offer(mark: Mark): void {
     try {
-      mark.set(this.#markText);
+      mark.set(semaphoreText(this.id));
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
     }

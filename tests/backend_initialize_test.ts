@@ -173,12 +173,13 @@ describe("open() with initialize", () => {
         CURRENT("/q/seg", 7),
         "shmget(0x51000007, 0, 0) = ENOENT",
       ],
-      ...[fake.FOLDER, SET_MARK(mark, `pid ${PID}`)],
-      ...["shmget(0x51000007, 100, IPC_CREAT|IPC_EXCL|0601) = 9", SET_MARK(mark)],
-      ...["shmat(9, 0, 0) = 0x7f0000000000", STATUS("mode 0601")],
+      ...[fake.FOLDER, SET_MARK(mark, `pid ${PID} 0`)],
+      ...["shmget(0x51000007, 100, IPC_CREAT|IPC_EXCL|0633) = 9"],
+      ...[STATUS("mode 0633, ctime 1700000000"), SET_MARK(mark, "id 9 1700000000")],
+      ...["shmat(9, 0, 0) = 0x7f0000000000", STATUS("mode 0633")],
       ...["shmctl(9, IPC_SET, { uid 1000, gid 100, mode 0600 }) = 0", `unlink("${mark}") = 0`],
       UNLOCK,
-    ).replaceAll("id 7", "id 9");
+    );
     publish(steps, /^shmctl/);
   });
 

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { AccessMode } from "../mod.ts";
 import * as fake from "./fixtures/fake_system.ts";
+import { BOOT } from "./fixtures/fake_ffi.ts";
 import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
 
 const { ReadWrite } = AccessMode;
@@ -143,31 +144,49 @@ describe("attach() among other processes", () => {
     assertFails(failing, "LockError", undefined, undefined, /timed out.*held by process 77 /);
   });
 
-  for (const text of ["id 9", "pid 77"]) {
-    test(`finds none that its maker is filling or was killed at, as its mark says (${text})`, () => {
-      const { ffi, backend, lock } = setUp();
-      const mark = "/q/qipc_unfinished_51000001_f0000001";
-      const steps = script(
-        ...[FOUND.replace("size 100", "size 100, mode 0601"), STATUS("mode 0601"), fake.FOLDER],
-        ...[`${STATX(mark)} = { uid 1000 }`, `readlink("${mark}") = "${text}"`],
+  describe("a segment with a mark", () => {
+    const MARK = "/q/qipc_unfinished_51000001_f0000001";
+    const status = (mode: string) => `mode ${mode}, ctime 1700000000, creator 77`;
+    const found = (mode: string) => FOUND.replace("size 100", `size 100, ${status(mode)}`);
+    const marked = (text: string, boot = BOOT) =>
+      script(
+        ...[found("0633"), STATUS(status("0633")), fake.FOLDER],
+        ...[`${STATX(MARK)} = { uid 1000 }`, `readlink("${MARK}") = "${text} ${boot}"`],
       );
-      const attach = () => backend.segments.attach("/q/seg", ReadWrite, lock);
-      assertFails(() => ffi.play(steps, attach), "NotFound", "shmget", 2);
-    });
-  }
+    const attachedTo = script(OPEN_LOCK, `${DOWN(10)} = 0`, ATTACHED, UNLOCK);
+    const STAT = "/proc/77/task/77/stat";
+    const process77 = (started: number) =>
+      `77 (x) S ${new Array(18).fill(0).join(" ")} ${started} 0`;
 
-  test("takes a mode that any program may set for no mark", () => {
-    const { ffi, backend, lock } = setUp();
-    const steps = script(
-      ...[FOUND.replace("size 100", "size 100, mode 0601"), STATUS("mode 0601"), fake.FOLDER],
-      ...[
-        `${STATX("/q/qipc_unfinished_51000001_f0000001")} = ENOENT`,
-        OPEN_LOCK,
-        `${DOWN(10)} = 0`,
-      ],
-      ...[ATTACHED, UNLOCK],
-    );
-    ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, lock));
+    for (
+      const [text, started] of [["id 9 1700000000"], ["pid 77 5"], ["pid 77 5", 5]] as const
+    ) {
+      test(`is not found: its maker is filling it or was killed at that (${text}, ${started})`, () => {
+        const { ffi, backend, lock } = setUp();
+        if (started !== undefined) ffi.files.set(STAT, process77(started));
+        const attach = () => backend.segments.attach("/q/seg", ReadWrite, lock);
+        assertFails(() => ffi.play(marked(text), attach), "NotFound", "shmget", 2);
+      });
+    }
+
+    for (
+      const [what, steps, started] of [
+        ["of another time", marked("id 9 1699999999")],
+        ["of another id", marked("id 8 1700000000")],
+        ["of another start of the system", marked("id 9 1700000000", "0000")],
+        ["by another process", marked("pid 76 5")],
+        ["by a process whose pid another one has", marked("pid 77 5"), 6],
+        ["that does not exist", marked("").replace(/\{ uid 1000 \}\n.*$/, "ENOENT")],
+        ["and whose mode others choose", found("0777")],
+      ] as const
+    ) {
+      test(`${what} is attached to`, () => {
+        const { ffi, backend, lock } = setUp();
+        if (started !== undefined) ffi.files.set(STAT, process77(started));
+        const attach = () => backend.segments.attach("/q/seg", ReadWrite, lock);
+        ffi.play(script(steps, attachedTo), attach);
+      });
+    }
   });
 
   test("to more than the runtime can view fails before anybody takes it for a user", () => {

@@ -6,7 +6,7 @@ import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
 
 const { Create, Open } = SystemSemaphoreMode;
 const { CURRENT, DOWN, MAKE, NOTE_USE, OPEN, OPEN_LOCK, OPEN_NEW_SEMAPHORE, OPEN_SEMAPHORE } = fake;
-const { SEM_CURRENT, SHARE, STATX, UNLOCK, UNSHARE } = fake;
+const { SEM_CURRENT, SHARE, STATX, UNLOCK, UNMARKED_YET, UNSHARE } = fake;
 
 const RETIRED = "/q/qipc_removing_sem";
 /** A key file that is of no use after all. */
@@ -19,13 +19,14 @@ describe("opening a semaphore", () => {
     "statx(3) = { inode 2 }",
   );
   const SHARED = `${SHARE(3)} = 0`;
-  const FOUND = script(FILE, SHARED, SEM_CURRENT);
+  const FOUND = script(FILE, UNMARKED_YET, SHARED, SEM_CURRENT);
   /** A semaphore that is not there is made with the key file that is. */
   const MISSING = `${FOUND}
       semget(0x51000002, 1, 0600) = ENOENT
       semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0600)`;
   const MADE = OPEN_NEW_SEMAPHORE(1);
   const OPENED = OPEN_SEMAPHORE();
+  const SET = fake.SET_SEMAPHORE(1);
   /** The key file that is kept open from the last time. */
   const OPEN_AGAIN = script(SEM_CURRENT, ...OPENED.split("\n").slice(3));
   const GONE = `${STATX("/q/sem")} = ENOENT`;
@@ -74,14 +75,23 @@ describe("opening a semaphore", () => {
     [
       "waits for who is deleting the key file, and makes another one",
       Open,
-      script(FILE, `${SHARE(3)} = EAGAIN`, "pause(1 ms)", SHARED, GONE, "close(3) = 0", MADE),
+      script(
+        FILE,
+        UNMARKED_YET,
+        `${SHARE(3)} = EAGAIN`,
+        "pause(1 ms)",
+        SHARED,
+        GONE,
+        "close(3) = 0",
+        MADE,
+      ),
     ],
     [
       "waits for nobody who has the key file alone for longer than it takes to delete it",
       Open,
       script(
-        ...[FILE, ...Array(50).fill(`${SHARE(3)} = EAGAIN\npause(1 ms)`)],
-        ...[`${SHARE(3)} = EAGAIN`, ...OPENED.split("\n").slice(4)],
+        ...[FILE, UNMARKED_YET, ...Array(50).fill(`${SHARE(3)} = EAGAIN\npause(1 ms)`)],
+        ...[`${SHARE(3)} = EAGAIN`, ...OPENED.split("\n").slice(6)],
       ),
     ],
     [
@@ -103,7 +113,7 @@ describe("opening a semaphore", () => {
     [
       "starts again if it is removed before its value is set",
       Create,
-      script(OPENED.replace(NOTE_USE, "semctl(7, 0, SETVAL, 1) = EIDRM"), MADE_ANEW),
+      script(SET.replace(/(SETVAL, 1\)) = 0\n.*/, "$1 = EIDRM"), MADE_ANEW),
     ],
     [
       "opens the file again after EINTR",

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { SystemSemaphoreMode } from "../mod.ts";
 import * as fake from "./fixtures/fake_system.ts";
+import { BOOT } from "./fixtures/fake_ffi.ts";
 import { assertFails, created, script, setUp } from "./fixtures/fake_system.ts";
 
 const { Create, Open } = SystemSemaphoreMode;
@@ -129,11 +130,12 @@ describe("a semaphore in use", () => {
 });
 
 describe("of those who use a semaphore the last removes it once an owner has left", () => {
-  const owner = [Create, OPEN_SEMAPHORE("semctl(7, 0, SETVAL, 1) = 0")] as const;
+  const owner = [Create, fake.SET_SEMAPHORE(1)] as const;
   const other = [Open, OPEN_SEMAPHORE()] as const;
   const CLOSE = script("close(3) = 0");
   const LAST = `${ALONE(3)} = 0`;
   const NOT_LAST = `${ALONE(3)} = EAGAIN`;
+  const THERE = "semctl(7, 0, IPC_STAT) = {}";
   const MARK_IT = script(FOLDER, NOT_LAST, SET_MARK());
   const FIND_MARK = script(FOLDER, UNSHARE(3), MARKED());
   const cases: [name: string, who: readonly [SystemSemaphoreMode, string], steps: string][] = [
@@ -141,7 +143,7 @@ describe("of those who use a semaphore the last removes it once an owner has lef
       // The mark first: whoever finds nobody else there afterwards must find the mark.
       "an owner marks it, and then sees that others are there",
       owner,
-      script(MARK_IT, NOT_LAST, CLOSE),
+      script(MARK_IT, NOT_LAST, THERE, CLOSE),
     ],
     [
       "an owner removes it if the others have left before they could see the mark",
@@ -151,7 +153,7 @@ describe("of those who use a semaphore the last removes it once an owner has lef
     [
       "an owner that cannot mark it leaves it",
       owner,
-      script(MARK_IT.replace(/(symlink.*) = 0\n.*/, "$1 = ENOSPC"), NOT_LAST, CLOSE),
+      script(MARK_IT.replace(/(symlink.*) = 0\n.*/, "$1 = ENOSPC"), NOT_LAST, THERE, CLOSE),
     ],
     ["an owner that is the last removes it", owner, script(FOLDER, LAST, REMOVE_LAST)],
     [
@@ -166,24 +168,50 @@ describe("of those who use a semaphore the last removes it once an owner has lef
     [
       "an owner leaves the key file if somebody has made another semaphore with it",
       owner,
-      script(FOLDER, LAST, fake.CLEAR_MARK, `${OPEN("/q/sem")} = ENOENT`, SAME(8), CLOSE),
+      script(FOLDER, LAST, `${OPEN("/q/sem")} = ENOENT`, SAME(8), fake.CLEAR_MARK, CLOSE),
     ],
     [
       "an owner leaves the key file while others rely on that of the segment with its name",
       owner,
       script(
-        ...[FOLDER, LAST, fake.CLEAR_MARK, `${OPEN("/q/sem")} = 5`, "statx(5) = { inode 6 }"],
-        ...[`${ALONE(5)} = EAGAIN`, UNSHARE(5), SAME(), "semctl(7, 0, IPC_RMID) = 0", CLOSE],
+        ...[FOLDER, LAST, `${OPEN("/q/sem")} = 5`, "statx(5) = { inode 6 }"],
+        ...[`${ALONE(5)} = EAGAIN`, UNSHARE(5), SAME(), "semctl(7, 0, IPC_RMID) = 0"],
+        ...[fake.CLEAR_MARK, CLOSE],
       ),
     ],
-    ["who is not the last leaves a marked one", other, script(FIND_MARK, NOT_LAST, CLOSE)],
+    [
+      "who is not the last leaves a marked one, and marks it for those who have come since",
+      other,
+      script(FIND_MARK, NOT_LAST, SET_MARK(), NOT_LAST, THERE, CLOSE),
+    ],
+    [
+      "who is not the last leaves no mark of one that the last has just removed",
+      other,
+      script(FIND_MARK, NOT_LAST, SET_MARK(), NOT_LAST)
+        .concat("\nsemctl(7, 0, IPC_STAT) = EINVAL\n", fake.CLEAR_MARK, "\n", CLOSE),
+    ],
+    [
+      "who is the last removes one that was marked anew since he came",
+      [Open, OPEN_SEMAPHORE(script(FOLDER, MARKED("id 7 earlier")))],
+      script(FIND_MARK, LAST, REMOVE_LAST),
+    ],
+    [
+      "who is the last leaves one whose mark was there before him: it may be of a namespace that is gone",
+      [Open, OPEN_SEMAPHORE(script(FOLDER, MARKED()))],
+      script(FIND_MARK, "close(3) = 0"),
+    ],
+    [
+      "who is the last leaves one whose mark is of another machine, or of its last start",
+      other,
+      script(FIND_MARK.replace(BOOT, "0000"), "close(3) = 0"),
+    ],
     ["who is the last removes a marked one", other, script(FIND_MARK, LAST, REMOVE_LAST)],
     [
       "who is the last leaves the key file to a new semaphore of the key",
       other,
       script(
-        ...[FIND_MARK, LAST, fake.CLEAR_MARK, `${OPEN("/q/sem")} = ENOENT`, SAME()],
-        ...[CURRENT("/q/sem", 3), "semctl(7, 0, IPC_RMID) = 0", CLOSE],
+        ...[FIND_MARK, LAST, `${OPEN("/q/sem")} = ENOENT`, SAME()],
+        ...[CURRENT("/q/sem", 3), "semctl(7, 0, IPC_RMID) = 0", fake.CLEAR_MARK, CLOSE],
       ),
     ],
     [

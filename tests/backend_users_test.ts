@@ -90,7 +90,10 @@ describe("another user's semaphore", () => {
   const THEIRS = OPEN_LOCK.split("\n").slice(0, -1).join("\n");
   /** Its key file is this user's; a semaphore's is shared first. */
   const SHARED = (steps: string) =>
-    steps.replace(/(.*)(semget)/, `${SHARE(3)} = 0\n${fake.SEM_CURRENT}\n$2`) + `\n${UNSHARE(3)}`;
+    steps.replace(
+      /(.*)(semget)/,
+      `${fake.UNMARKED_YET}\n${SHARE(3)} = 0\n${fake.SEM_CURRENT}\n$2`,
+    ) + `\n${UNSHARE(3)}`;
   const OF = (users: string) => script(THEIRS, `semctl(7, 0, IPC_STAT) = { ${users} }`, EVE);
 
   for (const users of ["uid 1001, cuid 1001", "uid 1001, cuid 1000", "uid 1000, cuid 1001"]) {

@@ -107,10 +107,20 @@ function assertFailed(memory: SharedMemory, result: boolean, code: number, says:
   assert.equal(memory.isAttached(), false);
 }
 
+/** The sticky bit, others' x, and no other bit for programs. */
+const MARK = 0o1001;
+
 /** A segment of another program's, by the ways of files. */
 function plant(key: NativeIpcKey, size: number, mode = 0o600): void {
   writeFileSync(segmentPath(key), new Uint8Array(size).fill(7), { flag: "wx" });
   chmodSync(segmentPath(key), mode);
+}
+
+/** Without the mark of what this module made. */
+function permissionsOf(path: string): number {
+  const { mode } = statSync(path);
+  assert.equal(mode & 0o7111, MARK);
+  return mode & 0o666;
 }
 
 function remove(...paths: string[]): void {
@@ -818,6 +828,22 @@ describe("an object of another program", linux, () => {
     });
   }
 
+  test("stays, whatever its mode, unless that is what docs/reliability.md says of this module's", () => {
+    const key = newKey();
+    plant(key, 64);
+    for (let mode = 0o600; mode <= 0o7777; mode++) {
+      if ((mode & 0o600) !== 0o600 || (mode & 0o7111) === MARK) continue;
+      const what = `mode ${mode.toString(8)}`;
+      chmodSync(segmentPath(key), mode);
+      const memory = new SharedMemory(key);
+      assert.equal(memory.attach(), true, `${what}: ${memory.errorString()}`);
+      assert.equal(memory.detach(), true, `${what}: ${memory.errorString()}`);
+      using opened = SharedMemory.open(key, { size: 64, stale: "replace" });
+      assert.equal(opened.data()![63], 7, what);
+    }
+    rmSync(segmentPath(key));
+  });
+
   test("that is sparse gets all its memory when it is attached to for writing", () => {
     const key = newKey();
     const bytes = 4 * 2 ** 20;
@@ -933,7 +959,7 @@ describe("the names of POSIX objects", linux, () => {
     assert.equal(memory.lock(), true, memory.errorString());
     const lock = SystemSemaphore.legacyNativeKey(key.legacyKey, type);
     for (const path of [segmentPath(key), semaphorePath(lock.nativeKey)]) {
-      assert.equal(statSync(path).mode & 0o777, 0o600, path);
+      assert.equal(permissionsOf(path), 0o600, path);
     }
     assert.match(key.nativeKey, /^\/qipc_sharedmemory_test[a-z]{8}[0-9a-f]{40}$/);
     assert.match(lock.nativeKey, /^\/qipc_systemsem_test[a-z]{8}[0-9a-f]{40}$/);
@@ -1113,7 +1139,7 @@ describe("what belongs to another user", withNobody, () => {
     const key = newKey();
     const permissions = 0o666;
     using memory = SharedMemory.open(key, { size: 64, permissions });
-    assert.equal(statSync(segmentPath(key)).mode & 0o777, permissions, "whatever the umask");
+    assert.equal(permissionsOf(segmentPath(key)), permissions, "whatever the umask");
     const agent = startNobody();
     const open = (options: string) =>
       agent.run(`objects.m = library.SharedMemory.open(${sourceOf(key)}, ${options});`);
@@ -1132,7 +1158,7 @@ describe("what belongs to another user", withNobody, () => {
     // One user's process sees that another's has died.
     await agent.kill();
     assert.equal(memory.tryLock(SOON_MS), true, memory.errorString());
-    assert.equal(statSync(lockPath(key)).mode & 0o777, permissions);
+    assert.equal(permissionsOf(lockPath(key)), permissions);
   });
 
   test("stays if another user is the last one out, who may not remove it", async () => {
