@@ -87,7 +87,10 @@ export interface SemaphoreInfo extends ThingInfo {
   readonly waiting: number | null;
   /** The process that changed the value last, `null` if that is not known. */
   readonly last: ProcessInfo | null;
-  /** The processes that have it open through this module; those of Qt leave no trace, but of POSIX. */
+  /**
+   * The processes that have it open through this module, and of the lock of a segment the one that made it. Qt leaves
+   * no trace of its own, but of POSIX.
+   */
   readonly users: readonly number[];
 }
 
