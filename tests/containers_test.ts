@@ -141,13 +141,13 @@ describe("a container", options, () => {
       ];
       const lost = await Promise.all(all.map((agent) =>
         agent.run(`
-        const { existsSync } = process.getBuiltinModule("node:fs");
         const memory = new library.SharedMemory(${JSON.stringify(key)});
-        const file = library.SharedMemory.legacyNativeKey(memory.key()).nativeKey;
+        const newcomer = new library.SharedMemory(memory.key());
         let lost = 0;
         for (let i = 0; i < 3000; i++) {
           if (!memory.create(64)) throw new Error(memory.errorString());
-          if (!existsSync(file)) lost++;
+          if (newcomer.attach()) newcomer.detach();
+          else lost++;
           if (!memory.detach()) throw new Error(memory.errorString());
         }
         return lost;`)

@@ -140,63 +140,78 @@ async function handOver(holder: Agent, third: Agent, take: string): Promise<numb
   return await taken - released;
 }
 
+/** The agents that have an object of `subject`: one that holds it, one that gives up, and one that waits for it. */
+async function startWith(subject: Subject): Promise<[Agent, Agent, Agent]> {
+  const agents: [Agent, Agent, Agent] = [
+    startAgent(ownRuntime),
+    startAgent(ownRuntime),
+    startAgent(ownRuntime),
+  ];
+  const [holder, giver, third] = agents;
+  await make(giver, subject);
+  await make(third, subject);
+  await make(holder, subject.holder ? { ...subject, make: subject.holder } : subject);
+  return agents;
+}
+
+async function assertHandsOver(
+  [holder, giver, third]: readonly [Agent, Agent, Agent],
+  name: string,
+  way: string,
+  source: string,
+): Promise<void> {
+  const text = uniqueKey("said");
+  using said = created(text);
+  const words = said.view(Int32Array);
+  await holder.run("objects.take();");
+  // Its thread takes a moment to start the first time.
+  assert.equal(await giver.run("return objects.wait({ timeout: 500 });"), false);
+  for (const take of ["objects.take();", "objects.must(objects.tryTake(10000));"]) {
+    const given = giver.run(`const { wait } = objects; ${BLOCK(text)} ${source}`);
+    await until(() => Atomics.load(words, BLOCKED) > words[ENOUGH]!, "the block");
+    const ms = await handOver(holder, third, take);
+    Atomics.add(words, ENOUGH, 1);
+    if (process.env["SHOW_MS"]) console.error(ownRuntime.name, name, way, take, ms);
+    assert.ok(ms < PROMPTLY_MS, `given up ${way}: ${take} got it after ${ms} ms`);
+    assert.equal(await given, false, way);
+    await third.run("objects.give();");
+    await holder.run("objects.take();");
+  }
+  await holder.run("objects.give();");
+  assert.equal(await giver.run("return objects.wait();"), true, way);
+  await giver.run("objects.give();");
+}
+
+/** That a wait was given up, and its thread may be about to return what it took, is no reason to be refused. */
+async function assertHasWhatIsFree([holder, giver]: readonly [Agent, Agent, Agent]): Promise<void> {
+  for (const take of ["objects.tryTake()", "objects.tryTake(1)", "objects.take() ?? true"]) {
+    await holder.run("objects.take();");
+    await giver.run("await objects.wait({ timeout: 500 });");
+    const text = uniqueKey("said");
+    using said = created(text);
+    const words = said.view(Int32Array);
+    const taken = giver.run(`
+      ${BLOCK(text)}
+      await objects.wait({ timeout: 30 });
+      block();
+      return ${take};`);
+    await until(() => Atomics.load(words, BLOCKED) > 0, "the block");
+    await holder.run("objects.give();");
+    Atomics.add(words, ENOUGH, 1);
+    assert.equal(await taken, true, take);
+    await giver.run("objects.give();");
+  }
+}
+
 describe(`a wait in ${ownRuntime.name} that was given up`, () => {
   leaveNothingBehind();
 
   for (const subject of subjects) {
-    for (const [way, source] of ways) {
-      test(`${way} lets others have ${subject.name}`, slow, async () => {
-        const agents = [0, 1, 2].map(() => startAgent(ownRuntime));
-        const [holder, giver, third] = agents as [Agent, Agent, Agent];
-        const text = uniqueKey("said");
-        using said = created(text);
-        const words = said.view(Int32Array);
-        await make(giver, subject);
-        await make(third, subject);
-        await make(holder, subject.holder ? { ...subject, make: subject.holder } : subject);
-        await holder.run("objects.take();");
-        // Its thread takes a moment to start the first time.
-        assert.equal(await giver.run("return objects.wait({ timeout: 500 });"), false);
-        for (const take of ["objects.take();", "objects.must(objects.tryTake(10000));"]) {
-          const given = giver.run(`const { wait } = objects; ${BLOCK(text)} ${source}`);
-          await until(() => Atomics.load(words, BLOCKED) > words[ENOUGH]!, "the block");
-          const ms = await handOver(holder, third, take);
-          Atomics.add(words, ENOUGH, 1);
-          if (process.env["SHOW_MS"]) console.error(ownRuntime.name, subject.name, way, take, ms);
-          assert.ok(ms < PROMPTLY_MS, `${take} got it after ${ms} ms`);
-          assert.equal(await given, false);
-          await third.run("objects.give();");
-          await holder.run("objects.take();");
-        }
-        await holder.run("objects.give();");
-        assert.equal(await giver.run("return objects.wait();"), true);
-        await giver.run("objects.give();");
-        for (const agent of agents) assert.equal(await agent.end(), 0, agent.stderr);
-      });
-    }
-
-    test(`is no reason to be refused ${subject.name} when it is free`, slow, async () => {
-      const [holder, giver] = [startAgent(ownRuntime), startAgent(ownRuntime)];
-      await make(giver, subject);
-      await make(holder, subject.holder ? { ...subject, make: subject.holder } : subject);
-      for (const take of ["objects.tryTake()", "objects.tryTake(1)", "objects.take() ?? true"]) {
-        await holder.run("objects.take();");
-        await giver.run("await objects.wait({ timeout: 500 });");
-        const text = uniqueKey("said");
-        using said = created(text);
-        const words = said.view(Int32Array);
-        const taken = giver.run(`
-          ${BLOCK(text)}
-          await objects.wait({ timeout: 30 });
-          block();
-          return ${take};`);
-        await until(() => Atomics.load(words, BLOCKED) > 0, "the block");
-        await holder.run("objects.give();");
-        Atomics.add(words, ENOUGH, 1);
-        assert.equal(await taken, true, take);
-        await giver.run("objects.give();");
-      }
-      for (const agent of [holder, giver]) assert.equal(await agent.end(), 0, agent.stderr);
+    test(`lets others have ${subject.name}, in whichever way it was given up`, slow, async () => {
+      const agents = await startWith(subject);
+      for (const [way, source] of ways) await assertHandsOver(agents, subject.name, way, source);
+      await assertHasWhatIsFree(agents);
+      for (const agent of agents) assert.equal(await agent.end(), 0, agent.stderr);
     });
   }
 

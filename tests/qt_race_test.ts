@@ -4,6 +4,7 @@ import { spawn, spawnSync } from "node:child_process";
 import process from "node:process";
 import { describe, test } from "node:test";
 import {
+  crewOnly,
   endAll,
   leaveNothingBehind,
   needsQt,
@@ -53,6 +54,7 @@ describe("beside a Qt program that creates and detaches the same key all the tim
   ) {
     test(`${what} neither finds that it exists already nor that it was removed`, {
       ...slow,
+      ...crewOnly,
       ...canUnshare ? needsQt(6) : { skip: "only root can make namespaces" },
     }, async () => {
       const key = uniqueKey();
