@@ -1,6 +1,7 @@
 import { IPC_RMID } from "./constants.ts";
 import type { Libc } from "./libc.ts";
 import { KeyFile, keyFilePath, removingPath } from "./systemv_key_file.ts";
+import { isSoleSoon } from "./systemv_sole.ts";
 import { changeTimeOf } from "./systemv_tables.ts";
 
 /**
@@ -10,8 +11,8 @@ import { changeTimeOf } from "./systemv_tables.ts";
 export function removeRetired(libc: Libc, path: string): void {
   const file = KeyFile.open(libc, keyFilePath(removingPath(path)));
   if (file === null) return;
-  // Whoever is about to remove it has LOCK_EX.
-  if (file.isSole()) {
+  // Whoever is about to remove it has LOCK_EX, also if it is ending: what is left then would be forgotten.
+  if (isSoleSoon(libc, file)) {
     const id = libc.c.semget(file.key, 1, 0);
     const changed = changeTimeOf(libc, "sem", file.key);
     // A younger one is another file's of the same number. Without one this may be another container's file.

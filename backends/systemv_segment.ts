@@ -32,7 +32,7 @@ import { DOUBT_MS, TakenNumbers } from "./systemv_taken_numbers.ts";
 import { limitsOf } from "./systemv_limits.ts";
 import { ownerOf } from "./systemv_owner.ts";
 import { type Range, rangeOf } from "./systemv_range.ts";
-import { isSharedByEnding } from "./systemv_tables.ts";
+import { isSoleSoon } from "./systemv_sole.ts";
 import { Traces } from "./systemv_traces.ts";
 import {
   isShared,
@@ -525,9 +525,9 @@ export class SystemVSegments implements SegmentBackend {
     throw new Failure("PermissionDenied", text, "shmctl");
   }
 
-  /** Whether a process that is ending is all that keeps others from deleting the file. */
-  isSharedByEnding(file: KeyFile): boolean {
-    return isSharedByEnding(this.#libc, file.inode);
+  /** Whether nobody else relies on the key file of a segment. */
+  isSoleSoon(file: KeyFile): boolean {
+    return isSoleSoon(this.#libc, file);
   }
 
   /** What a creator left that was killed before it was complete. */

@@ -28,6 +28,7 @@ import { lostLockFile } from "./systemv_lost_file.ts";
 import { isSemaphoreText, Mark, semaphoreText } from "./systemv_marks.ts";
 import { ownerOf } from "./systemv_owner.ts";
 import { removeRetired } from "./systemv_retired.ts";
+import { isSoleSoon } from "./systemv_sole.ts";
 import { changeTimeOf, lastChange, wasNeverUsed } from "./systemv_tables.ts";
 import { DOUBT_MS, TakenNumbers } from "./systemv_taken_numbers.ts";
 import { type Waits, waitsOf } from "./systemv_wait.ts";
@@ -186,7 +187,8 @@ class SystemVSemaphore implements Lock {
       const opened = this.#openLost(file, mode);
       if (opened !== undefined) return opened;
       // Its maker relies on it before it relies on the segment's.
-      if (this.guard) file.hold();
+      if (this.guard && file.created) file.hold();
+      else if (this.guard && !file.share()) return null;
       id = c.semget(file.key, 1, this.#path.permissions | IPC_CREAT | IPC_EXCL);
       errno = id === -1 ? this.#libc.errno() : 0;
       if (errno === EEXIST) return null;
@@ -493,10 +495,11 @@ class SystemVSemaphore implements Lock {
     const file = this.#file!;
     const { isNative } = this.#path;
     // The file of a chosen key is the segment's too. Others may use the lock as a semaphore.
-    const isAlone = this.guard && !isNative ? file.isSole() : isSole;
+    let isAlone = this.guard && !isNative ? file.isSole() : isSole;
     const found = c.semget(file.key, 1, 0);
     const isReplaced = found !== -1 && found !== this.id; // another program removed it, and a third made one
     const isUsed = this.guard && !isAlone && file.isSemaphoreUsed();
+    if (isSole && !isAlone && !isUsed) isAlone = isSoleSoon(this.#libc, file);
     if (isUsed) this.#offer(this.#mark(file));
     if (isReplaced || isUsed || this.guard && !this.#isOwn()) {
       if (this.guard) this.release();

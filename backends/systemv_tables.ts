@@ -118,9 +118,13 @@ export interface SharedLock {
 
 /** By inode, who has a file under `flock(LOCK_SH)`, which is how we say that a semaphore is in use. */
 export function readSharedLocks(libc: Libc): Map<number, SharedLock[]> {
+  return readFileLocks(libc, "READ");
+}
+
+function readFileLocks(libc: Libc, kind: string): Map<number, SharedLock[]> {
   const holders = new Map<number, SharedLock[]>();
   // 1: FLOCK  ADVISORY  READ 5571 fe:00:2179096 0 EOF
-  const lock = /^\d+: FLOCK +\S+ +READ +(\d+) \w+:(\w+):(\d+) /gm;
+  const lock = new RegExp(`^\\d+: FLOCK +\\S+ +${kind} +(\\d+) \\w+:(\\w+):(\\d+) `, "gm");
   const text = libc.readFile("/proc/locks");
   if (typeof text === "number") return holders; // who removes it asks the file itself
   for (const [, pid, minor, inode] of text.matchAll(lock)) {
@@ -133,9 +137,9 @@ export function readSharedLocks(libc: Libc): Map<number, SharedLock[]> {
   return holders;
 }
 
-/** Whether one of those processes is ending: it has no memory any more, and the kernel closes its files next. */
+/** Whether a process that is ending has the file under `flock`: it has no memory any more, and its files are closed next. */
 export function isSharedByEnding(libc: Libc, inode: number): boolean {
-  const holders = readSharedLocks(libc).get(inode) ?? [];
+  const holders = readFileLocks(libc, "\\w+").get(inode) ?? [];
   return holders.some(({ pid }) => libc.readFile(`/proc/${pid}/maps`) === "");
 }
 

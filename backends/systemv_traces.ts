@@ -1,11 +1,8 @@
-import { SECTION_MS, sleep } from "./pause.ts";
+import { SECTION_MS } from "./pause.ts";
 import type { KeyFile } from "./systemv_key_file.ts";
 import type { Mark } from "./systemv_marks.ts";
 import type { SystemVSegments } from "./systemv_segment.ts";
 import type { Lock } from "./types.ts";
-
-/** How long a process that is ending may take to close its files, on a busy machine. */
-const ENDING_MS = 2000;
 
 /** What stays of a segment when nobody is attached any more: its id, its key file and its lock. */
 export class Traces {
@@ -80,16 +77,6 @@ export class Traces {
     return lock === null || !this.#isUnused();
   }
 
-  /** Whether nobody relies on the key file, but for processes that are ending: the kernel closes their files last. */
-  #isSole(): boolean {
-    for (let waited = 0; waited < ENDING_MS; waited++) {
-      if (this.file.isSole()) return true;
-      if (waited >= SECTION_MS && !this.#system.isSharedByEnding(this.file)) break;
-      sleep(1);
-    }
-    return false;
-  }
-
   #isUnused(): boolean {
     const status = this.#system.status(this.id);
     return status === null ? !this.#system.exists(this.file) : status.attached === 0;
@@ -103,7 +90,7 @@ export class Traces {
   #remove(): void {
     this.unmark();
     const removed = this.#system.remove(this.id); // another user's can only be left
-    const isSole = removed && this.#isSole();
+    const isSole = removed && this.#system.isSoleSoon(this.file);
     // A chosen file goes with the object that made it, and no other.
     const mayUnlink = isSole && (this.file.created || !this.file.isNative && this.#lock !== null);
     const isReplaced = mayUnlink && this.file.unlink() === "replaced";

@@ -101,6 +101,7 @@ describe("opening a semaphore", () => {
         fake.NO_RETIRED,
         script(
           ...[`${OPEN(RETIRED)} = 5`, "statx(5) = { inode 6 }"],
+          ...Array(10).fill("flock(5, LOCK_EX|LOCK_NB) = EAGAIN\npause(1 ms)"),
           ...["flock(5, LOCK_EX|LOCK_NB) = EAGAIN", UNSHARE(5)],
         ),
       ),

@@ -1,9 +1,9 @@
 /** One sequence in the model and in the agents, compared after every step. */
 import assert from "node:assert/strict";
-import { rmSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { SharedMemory, SystemSemaphore, SystemSemaphoreMode } from "../../mod.ts";
-import { ftok, semaphoreFile, systemLibrary } from "../support.ts";
+import { ftok, keyFolder, semaphoreFile, systemLibrary } from "../support.ts";
 import { Crew, type Reserve } from "./crew.ts";
 import { MEMORY_KEYS, Names, SEMAPHORE_KEYS } from "./names.ts";
 import { apply } from "./rules.ts";
@@ -77,6 +77,9 @@ export class Run {
     for (const key of SEMAPHORE_KEYS) {
       new SystemSemaphore(this.#names.full(key), 0, SystemSemaphoreMode.Create)[Symbol.dispose]();
     }
+    // Nobody is left for whom they count.
+    const notes = readdirSync(keyFolder).filter((name) => name.startsWith("qipc_inherited_"));
+    for (const name of notes) rmSync(`${keyFolder}${name}`);
     for (const key of MEMORY_KEYS) this.#remove(new SharedMemory(this.#names.full(key)));
     for (const path of this.#names.ownPaths()) {
       const memory = new SharedMemory();

@@ -48,7 +48,7 @@ function find({ world, semaphore }: Subject): [target: KernelSemaphore, isNew: b
     value: semaphore.initialValue,
     undo: new Map(),
     users: new Set(),
-    isOffered: false,
+    offers: 0,
     isRemoved: false,
   };
   world.semaphores.set(semaphore.key!, made);
@@ -61,7 +61,10 @@ function open(subject: Subject, isCreate = false): Opened {
     target.value = subject.semaphore.initialValue;
     target.undo.clear();
   }
-  const opened: Opened = { target, isOwner: isNew || isCreate, balance: 0 };
+  const opened: Opened = {
+    ...{ target, isOwner: isNew || isCreate },
+    ...{ offersBefore: target.offers, balance: 0 },
+  };
   target.users.add(opened);
   subject.process.opened.add(opened);
   return subject.semaphore.opened = opened;
@@ -73,19 +76,22 @@ function current(subject: Subject): Opened {
   if (opened.target.isRemoved) {
     const [target, isNew] = find(subject);
     opened.target.users.delete(opened);
-    Object.assign(opened, { target, isOwner: isNew });
+    Object.assign(opened, { target, isOwner: isNew, offersBefore: target.offers });
     target.users.add(opened);
   }
   return opened;
 }
 
-/** Lets go of it; who is the last removes it, if its owner has gone. */
+/** Lets go of it: the last one removes it, if it is its owner, or was there when the removal was left to it. */
 export function close(world: World, process: Process, opened: Opened): void {
-  const { target, isOwner } = opened;
+  const { target, isOwner, offersBefore } = opened;
   process.opened.delete(opened);
   target.users.delete(opened);
-  if (isOwner) target.isOffered = true;
-  if (!target.isOffered || target.users.size > 0 || target.isRemoved) return;
+  if (target.isRemoved || !isOwner && target.offers === offersBefore) return;
+  if (target.users.size > 0) {
+    target.offers++;
+    return;
+  }
   for (const [key, value] of world.semaphores) if (value === target) world.semaphores.delete(key);
 }
 

@@ -44,8 +44,8 @@ export interface KernelSemaphore {
   /** What the kernel adds when a process ends. */
   readonly undo: Map<Process, number>;
   readonly users: Set<Opened>;
-  /** Its owner has let go of it: the last one out removes it. */
-  isOffered: boolean;
+  /** How often somebody who let go of it has left its removal to the others, its owner first. */
+  offers: number;
   isRemoved: boolean;
 }
 
@@ -53,6 +53,8 @@ export interface KernelSemaphore {
 export interface Opened {
   target: KernelSemaphore;
   isOwner: boolean;
+  /** How often its removal had been left to others by then, who do not include this one. */
+  offersBefore: number;
   /** Acquired and not released. */
   balance: number;
 }

@@ -1,0 +1,19 @@
+import type { Libc } from "./libc.ts";
+import { SECTION_MS, sleep } from "./pause.ts";
+import type { KeyFile } from "./systemv_key_file.ts";
+import { isSharedByEnding } from "./systemv_tables.ts";
+
+/** How long a process that is ending may take to close its files, on a busy machine. */
+const ENDING_MS = 2000;
+
+/**
+ * `KeyFile.isSole()`, but for processes that are ending: the kernel takes their memory, and closes their files last.
+ */
+export function isSoleSoon(libc: Libc, file: KeyFile): boolean {
+  for (let waited = 0; waited < ENDING_MS; waited++) {
+    if (file.isSole()) return true;
+    if (waited >= SECTION_MS && !isSharedByEnding(libc, file.inode)) break;
+    sleep(1);
+  }
+  return false;
+}
