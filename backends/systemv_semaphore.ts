@@ -499,7 +499,7 @@ class SystemVSemaphore implements Lock {
     const found = c.semget(file.key, 1, 0);
     const isReplaced = found !== -1 && found !== this.id; // another program removed it, and a third made one
     const isUsed = this.guard && !isAlone && file.isSemaphoreUsed();
-    if (isSole && !isAlone && !isUsed) isAlone = isSoleSoon(this.#libc, file);
+    if (isSole && !isAlone && !isUsed) isAlone = isSoleSoon(this.#libc, file, 0);
     if (isUsed) this.#offer(this.#mark(file));
     if (isReplaced || isUsed || this.guard && !this.#isOwn()) {
       if (this.guard) this.release();

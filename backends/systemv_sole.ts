@@ -8,11 +8,13 @@ const ENDING_MS = 2000;
 
 /**
  * `KeyFile.isSole()`, but for processes that are ending: the kernel takes their memory, and closes their files last.
+ *
+ * @param grace how long others may take to let go of the file, in ms
  */
-export function isSoleSoon(libc: Libc, file: KeyFile): boolean {
+export function isSoleSoon(libc: Libc, file: KeyFile, grace = SECTION_MS): boolean {
   for (let waited = 0; waited < ENDING_MS; waited++) {
     if (file.isSole()) return true;
-    if (waited >= SECTION_MS && !isSharedByEnding(libc, file.inode)) break;
+    if (waited >= grace && !isSharedByEnding(libc, file.inode)) break;
     sleep(1);
   }
   return false;
