@@ -128,7 +128,7 @@ export class KeyFile {
   readonly isNative: boolean;
   readonly #projectId: number;
   #isKeepable: boolean;
-  /** A file with a purpose of its own is never deleted, so that nobody need rely on it: its locks are its owner's. */
+  /** A file with a purpose of its own is never deleted, so that nobody need rely on it: its `flock` is its owner's. */
   readonly #hasPurpose: boolean;
   /** Whether the path led to it when it was opened. */
   #wasChecked = true;
@@ -416,6 +416,7 @@ export class KeyFile {
    * it; if not, this object relies on it no more.
    */
   isSole(): boolean {
+    if (this.#hasPurpose) return !this.isSemaphoreUsed();
     return this.#flock(LOCK_EX | LOCK_NB);
   }
 
@@ -437,7 +438,6 @@ export class KeyFile {
   /** Says that this object uses the semaphore of the key, until it is closed. */
   noteSemaphoreUse(): void {
     this.#isKeepable = false; // closing it ends that
-    if (this.#hasPurpose) return;
     shareByte(this.#libc, this.#fd, this.#projectId);
   }
 

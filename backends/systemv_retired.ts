@@ -16,7 +16,8 @@ export function removeRetired(libc: Libc, path: string): void {
     const id = libc.c.semget(file.key, 1, 0);
     const changed = changeTimeOf(libc, "sem", file.key);
     // A younger one is another file's of the same number. Without one this may be another container's file.
-    if (id !== -1 && changed !== undefined && file.mayBeLaterThan(changed)) {
+    const isOlder = libc.os !== "linux" || changed !== undefined && file.mayBeLaterThan(changed);
+    if (id !== -1 && isOlder) {
       libc.c.semctl(id, 0, IPC_RMID, 0n);
       file.unlink();
     }

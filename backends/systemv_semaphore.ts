@@ -166,9 +166,11 @@ class SystemVSemaphore implements Lock {
     // Another process may have found the new file, and have made a semaphore for it.
     const isUnused = file.created && file.isSole() && this.#libc.c.semget(file.key, 1, 0) === -1;
     if (isUnused) file.unlink();
-    const result = this.#openAt(lost, mode, true);
-    if (result === null) lost.close();
-    return result;
+    try {
+      return this.#openAt(lost, mode, true);
+    } finally {
+      if (this.#file !== lost) lost.close();
+    }
   }
 
   /** `null` if somebody made or removed the semaphore at the same time. */
