@@ -92,6 +92,7 @@ class SystemVSemaphore implements Lock {
   /** What a mark said before this object used the semaphore: it cannot mean that. */
   #oldMark: string | null = null;
   isSegmentUsed: (() => boolean) | null = null;
+  #hasLookedForLost = false;
   /** The process that last changed a lock which seems to be nobody's, and since when it does. */
   #suspect = { id: -1, pid: 0, since: 0 };
   /** The process that last changed it, if it was found to be alive, and until when that is believed. */
@@ -124,6 +125,7 @@ class SystemVSemaphore implements Lock {
 
   /** Returns whether it is taken too: a lock that did not exist is made so. */
   open(mode: SystemSemaphoreMode): boolean {
+    this.#hasLookedForLost = false;
     const numbers = new TakenNumbers(this.#libc);
     try {
       for (let attempt = 0; attempt < OPEN_ATTEMPTS; attempt++) {
@@ -161,6 +163,9 @@ class SystemVSemaphore implements Lock {
    * `undefined` if there is none.
    */
   #openLost(file: KeyFile, mode: SystemSemaphoreMode): "open" | "taken" | null | undefined {
+    // Once: it takes so long that a program that makes and removes the key file all the time would always be faster.
+    if (this.#hasLookedForLost) return undefined;
+    this.#hasLookedForLost = true;
     const lost = this.isSegmentUsed?.() ? lostLockFile(this.#libc, this.#path) : null;
     if (lost === null) return undefined;
     // Another process may have found the new file, and have made a semaphore for it.
@@ -473,6 +478,10 @@ class SystemVSemaphore implements Lock {
     if (this.#get("GETVAL") !== 0 || this.#lastUser() !== c.getpid()) return false;
     const time = lastChange(this.#libc, this.id);
     return time !== null && isOlderThanProgram(time); // the kernel rounds it down: it may also have been later
+  }
+
+  letGo(): void {
+    this.#file?.unshare();
   }
 
   bequeath(held: boolean, isSole = false): void {

@@ -48,7 +48,10 @@ export class Traces {
       let locked = held || this.#lock?.isOwner === true && this.#lock.acquire(0); // its maker removes it
       // Before anybody else can have the lock: who finds the segment unused, and this process still relying on the
       // file, leaves the file to it.
-      if (!locked) this.file.unshare();
+      if (!locked) {
+        this.#lock?.letGo?.();
+        this.file.unshare();
+      }
       for (; !this.#leaveOnce(locked, wait, ending); locked = false);
     } finally {
       this.#lock?.close();

@@ -94,6 +94,8 @@ export interface Lock extends Semaphore {
    * lock still, and only its key file was deleted.
    */
   isSegmentUsed?: (() => boolean) | null;
+  /** Relies on its key file no more, as its maker does otherwise. */
+  letGo?(): void;
   /**
    * Removes the lock for everybody, who make it again if they need it.
    *

@@ -42,7 +42,7 @@ describe("the maker of the lock", () => {
 
   test("who is not the last leaves a lock that somebody holds", () => {
     const { ffi, segment } = setUpCreated();
-    const steps = script(WAIT_IN_VAIN(0), LET_GO, USED, CLOSE);
+    const steps = script(WAIT_IN_VAIN(0), UNSHARE(3), LET_GO, USED, CLOSE);
     ffi.play(steps, () => segment.leave(false, true));
   });
 
@@ -93,7 +93,7 @@ describe("the maker of the lock", () => {
 
   test("waits at exit only as long as others take to come and go, and leaves it to them", () => {
     const { ffi, segment } = setUpCreated();
-    const steps = script(WAIT_IN_VAIN(0), LET_GO, UNUSED, WAIT_IN_VAIN(10), CLOSE);
+    const steps = script(WAIT_IN_VAIN(0), UNSHARE(3), LET_GO, UNUSED, WAIT_IN_VAIN(10), CLOSE);
     ffi.play(steps, () => segment.leave(false, false));
   });
 
