@@ -70,7 +70,7 @@ export const GETZCNT = 15;
 export const SETVAL = 16;
 export const SEM_UNDO = 0o10000;
 /** `struct semid_ds` of 64-bit Linux, whose `sem_perm` is laid out as `shm_perm`. */
-export const SEMID_DS = { bytes: 104, uid: 4, cuid: 12, mode: 20, otime: 48 } as const;
+export const SEMID_DS = { bytes: 104, uid: 4, gid: 8, cuid: 12, mode: 20, otime: 48 } as const;
 
 // <sys/stat.h>
 export const S_IFMT = 0o170000;

@@ -32,7 +32,7 @@ export const SHMID_DS = {
 export const GETPID = 4;
 export const GETVAL = 5;
 export const SETVAL = 8;
-export const SEMID_DS = { bytes: 72, uid: 0, cuid: 8, mode: 16, otime: 32 } as const;
+export const SEMID_DS = { bytes: 72, uid: 0, gid: 4, cuid: 8, mode: 16, otime: 32 } as const;
 
 // <sys/mman.h>
 export const MAP_NORESERVE = 0x40;

@@ -1,12 +1,12 @@
 import { AccessMode } from "../errors.ts";
-import { _SC_PAGESIZE, IPC_CREAT, IPC_EXCL, IPC_RMID, IPC_SET, SHMID_DS } from "./constants.ts";
+import { _SC_PAGESIZE, IPC_CREAT, IPC_EXCL, IPC_SET, SHMID_DS } from "./constants.ts";
 import { EACCES, EEXIST, failure } from "./errno.ts";
 import type { KeyFileInfo, SegmentInfo, SemaphoreInfo } from "./inventory.ts";
 import { cString, type Libc } from "./libc.ts";
 import { KeyFile, keyFilePath, lockPath, segmentPath } from "./systemv_key_file.ts";
-import { removeRetired } from "./systemv_retired.ts";
 import { SystemVSegments } from "./systemv_segment.ts";
 import { SystemVSemaphores } from "./systemv_semaphore.ts";
+import { sweep } from "./systemv_sweep.ts";
 import { holderOf, isMarkPath, isOfFile, readTable, semaphoreState } from "./systemv_tables.ts";
 import { PRIVATE } from "./types.ts";
 
@@ -37,8 +37,11 @@ export class SystemVCleanup {
         ? this.#removeUnfinished(keyFile, thing)
         : this.#removeSegment(keyFile, thing);
     }
-    if (kind === "semaphore") return this.#removeSemaphore(keyFile!, thing.id);
-    if (keyFile!.includes("/qipc_removing_")) return this.#removeRetired(keyFile!);
+    if (kind === "semaphore") {
+      return keyFile === null
+        ? this.#removeMarked(thing)
+        : this.#removeSemaphore(keyFile, thing.id);
+    }
     if (isMarkPath(keyFile!)) return this.#removeMark(keyFile!);
     return keyFile!.includes("/qipc_systemsem_")
       ? this.#removeSemaphore(keyFile!, null)
@@ -132,9 +135,7 @@ export class SystemVCleanup {
         throw failure("semget", errno, {}, path);
       }
       if (id !== null && !(found === id && this.#isUnused(id))) return CAME_INTO_USE;
-      file.retire();
-      c.semctl(found, 0, IPC_RMID, 0n);
-      file.unlink();
+      this.#semaphores.remove(found, file);
       return null;
     });
   }
@@ -145,10 +146,10 @@ export class SystemVCleanup {
     return null;
   }
 
-  /** A semaphore whose removal was interrupted, with its key file. */
-  #removeRetired(path: string): string | null {
-    removeRetired(this.#libc, path);
-    return this.#withFile(path, () => CAME_INTO_USE);
+  /** A semaphore whose removal was interrupted. */
+  #removeMarked({ id }: SemaphoreInfo): string | null {
+    sweep(this.#libc);
+    return semaphoreState(this.#libc, id!) === null ? null : CAME_INTO_USE;
   }
 
   /** Whether a file leads to something, with whatever project id. */

@@ -20,6 +20,7 @@ import { shellWord } from "./shell_word.ts";
 import { type AttachedProcess, processesAttachedTo } from "./systemv_attached.ts";
 import { SystemVCleanup } from "./systemv_cleanup.ts";
 import { KeyFile, keyFilePath, lockPath } from "./systemv_key_file.ts";
+import { isMarkedRemoved } from "./systemv_sweep.ts";
 import {
   holderOf,
   isMarkPath,
@@ -140,13 +141,9 @@ class Look {
     );
     const isLock = (file: KeyFileEntry | undefined) =>
       file?.kind === "systemsem" && withSegment.has(file.hash);
-    const retired = new Set(
-      this.#files.flatMap(({ kind, key }) => kind === "removing" ? [key] : []),
-    );
     const semaphores = [...this.#semaphores.values()].flatMap((row) => {
       const file = fileOf(row, this.#semaphoreFiles);
-      const isOther = isLock(file) || file === undefined && retired.has(row["key"]!);
-      return isOther ? [] : this.#semaphore(row, file) ?? [];
+      return isLock(file) ? [] : this.#semaphore(row, file) ?? [];
     });
     const inUse = new Map(
       semaphores.flatMap(({ keyFile, id, stale }) => stale ? [] : [[keyFile?.slice(-40), id]]),
@@ -250,14 +247,16 @@ class Look {
   #semaphore(row: Row, file: KeyFileEntry | undefined): SemaphoreInfo | null {
     if (!this.#isWanted(row["uid"]!)) return null;
     const isOwn = row["uid"] === this.#user;
-    if (file === undefined && !(isOwn && row["nsems"] === 1 && this.#isLost(row))) return null;
+    const isMarked = isMarkedRemoved(row);
+    const isOurs = isMarked || row["nsems"] === 1 && this.#isLost(row);
+    if (file === undefined && !(isOwn && isOurs)) return null;
     const id = row["semid"]!;
     const state = semaphoreState(this.#libc, id);
     if (state === null) return null; // removed since the table was read
     const info = {
       kind: "semaphore",
       type: "systemv",
-      orphan: file === undefined,
+      orphan: file === undefined && !isMarked,
       nativeKey: file?.path ?? null,
       keyFile: file?.path ?? null,
       id,
@@ -284,6 +283,9 @@ class Look {
     if (last === null) return keep("who used it last is not known");
     if (last.alive) return keep(`process ${last.pid}, which used it last, lives`);
     // Whoever is attached to a segment may have its lock open without a trace.
+    if (file === undefined && isMarkedRemoved(row)) {
+      return stale(`process ${last.pid} was killed while it removed it`);
+    }
     if (file === undefined) {
       return keep(`no key file leads to it; if nobody uses it, ipcrm -s ${id} removes it`);
     }
@@ -301,14 +303,14 @@ class Look {
   }
 
   #keyFile(file: KeyFileEntry, semaphore: number | undefined): KeyFileInfo | null {
-    const isOther = file.kind === "removing" || isMarkPath(file.path);
+    const isMark = isMarkPath(file.path);
     const numbers = file.kind === "systemsem" ? this.#semaphoreNumbers : this.#segmentNumbers;
-    if (!isOther && numbers.has(numberOf(file.key))) return null;
+    if (!isMark && numbers.has(numberOf(file.key))) return null;
     return {
       kind: "key file",
       type: "systemv",
       orphan: false,
-      nativeKey: file.kind === "creating" || isOther ? null : file.path,
+      nativeKey: file.kind === "creating" || isMark ? null : file.path,
       keyFile: file.path,
       owner: this.#owner(file.status.uid),
       isOwn: file.status.uid === this.#user,
@@ -317,13 +319,10 @@ class Look {
   }
 
   #judgeKeyFile(file: KeyFileEntry, semaphore: number | undefined): Verdict {
-    const { kind, path, status } = file;
+    const { path, status } = file;
     if (status.uid !== this.#user) return keep(OTHERS);
     if (!this.#isSettled(file)) return keep("made just now");
     if (isMarkPath(path)) return this.#judgeMark(file);
-    if (kind === "removing" && !this.#isRelied(file)) {
-      return stale("a process was killed while it removed a semaphore");
-    }
     const users = this.#usersOf(file);
     if (users.length > 0) return keep(`in use by process ${users.join(", ")}`);
     // Who uses that may be making a segment.

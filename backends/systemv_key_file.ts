@@ -81,11 +81,6 @@ export function keyOf({ device, inode }: FileStatus, projectId = PROJECT_ID): nu
 /** Among the bytes of a file that can be locked, those for claims; below are those for semaphores. */
 const CLAIM = 0x100;
 
-/** The name that the key file of a semaphore has while the semaphore is removed. */
-export function removingPath(path: string): string {
-  return path.replace(/[^/]*$/, (name) => `qipc_removing_${name.slice(-40)}`);
-}
-
 /** The key file of a lock's segment, and that of a segment's lock: they differ in the prefix of the name. */
 export function segmentPath(path: string): string {
   return withPrefix(path, SYSTEM_SEMAPHORE_PREFIX, SHARED_MEMORY_PREFIX);
@@ -134,7 +129,8 @@ export class KeyFile {
   #wasChecked = true;
   /** Whether it may be under `flock`. */
   #isLocked = false;
-  #isRetired = false;
+  /** Whether it had LOCK_SH when the path was seen to lead to it last, and has it since. */
+  #isShared = false;
 
   private constructor(
     libc: Libc,
@@ -286,6 +282,8 @@ export class KeyFile {
     since: number,
   ): KeyFile {
     const { path, permissions, isNative } = keyPath;
+    // Whoever makes a file relies on it. After LOCK_SH, one look says both what it is and that nobody deleted it.
+    const isLocked = created && libc.c.flock(fd, LOCK_SH | LOCK_NB) === 0;
     const status = libc.fileStatus(fd);
     if (typeof status === "number") {
       libc.c.close(fd);
@@ -302,7 +300,10 @@ export class KeyFile {
           "a TMPDIR of your own, or share with others on purpose (the option permissions)",
       );
     }
-    return new KeyFile(libc, bytes, fd, status, created, since, keyPath);
+    const file = new KeyFile(libc, bytes, fd, status, created, since, keyPath);
+    file.#isLocked = isLocked;
+    file.#isShared = isLocked && status.links > 0;
+    return file;
   }
 
   /** Whether what has this key's number, made at `ctime` in s, was there before the file that this call made. */
@@ -323,16 +324,21 @@ export class KeyFile {
     return !this.created && Math.abs(Date.now() / 1000 - this.#changed) < NEW_SECONDS;
   }
 
-  /** Whether what has this key's number, changed at `ctime` in s, may have been there before the file got its name. */
-  mayBeLaterThan(ctime: number): boolean {
-    return ctime <= this.#changed + 1;
-  }
-
   /** Whether the path still leads to this file, and so newcomers find what we use. */
   isCurrent(): boolean {
-    if (this.#currentStatus() !== null) return true;
+    if (this.#hasPath()) return true;
     this.#isKeepable = false;
     return false;
+  }
+
+  #hasPath(): boolean {
+    // A file of this user's is deleted by many, and given another name by nobody. It has a second name while it gets
+    // its own, or if a process was killed at that.
+    if (!this.isNative) {
+      const status = this.#libc.fileStatus(this.#fd);
+      if (typeof status === "object" && status.links < 2) return status.links === 1;
+    }
+    return this.#currentStatus() !== null;
   }
 
   /** The same for the moment at which it was opened. */
@@ -343,13 +349,11 @@ export class KeyFile {
   /** About the file, `null` if the path does not lead to it any more: it was deleted, or retired. */
   #currentStatus(): FileStatus | null {
     const status = this.#libc.pathStatus(this.#path, this.isNative);
-    if (typeof status === "number") return null;
-    return status.inode === this.inode && status.device === this.#device ? status : null;
+    return typeof status === "object" && this.#isIt(status) ? status : null;
   }
 
-  /** Whether {@linkcode KeyFile.retire} has taken its name. */
-  get isRetired(): boolean {
-    return this.#isRetired;
+  #isIt({ inode, device }: FileStatus): boolean {
+    return inode === this.inode && device === this.#device;
   }
 
   /**
@@ -357,31 +361,13 @@ export class KeyFile {
    * has a purpose of its own, and stays. It is closed later: whoever opens it before it is deleted sees LOCK_EX.
    */
   unlink(): "unlinked" | "missing" | "replaced" {
-    if (this.#isRetired) {
-      this.#libc.c.unlink(this.#path); // the name is this module's
-      return "unlinked";
-    }
-    const status = this.#currentStatus();
-    if (status === null) {
-      const found = this.#libc.pathStatus(this.#path, this.isNative);
-      return typeof found === "object" ? "replaced" : "missing";
-    }
+    const status = this.#libc.pathStatus(this.#path, this.isNative);
+    if (typeof status === "number") return "missing";
+    if (!this.#isIt(status)) return "replaced";
     if (!isEmptyFile(status)) return "unlinked";
     this.#isKeepable = false;
     this.#libc.c.unlink(this.#path);
     return "unlinked";
-  }
-
-  /** Takes the name from the file; `false` if another file has it. It keeps one by which `cleanup()` finds it. */
-  retire(): boolean {
-    const status = this.#currentStatus();
-    if (status === null || !isEmptyFile(status)) return false;
-    const path = pathBytes(removingPath(this.name));
-    if (this.#libc.c.rename(this.#path, path) !== 0) return false;
-    this.#isKeepable = false;
-    this.#isRetired = true;
-    this.#path = path;
-    return true;
   }
 
   /** Gives the file another name in the same folder; `false` if another file has that, or this one was deleted. */
@@ -399,6 +385,7 @@ export class KeyFile {
 
   /** Holds LOCK_SH of the file from now on, if that can be had; `false` if the file has been deleted. */
   share(): boolean {
+    if (this.#isShared) return true; // it is deleted under LOCK_EX only
     this.hold();
     return this.isCurrent();
   }
@@ -423,12 +410,13 @@ export class KeyFile {
   /** The opposite of {@linkcode KeyFile.share}, and of {@linkcode KeyFile.isSole}. */
   unshare(): void {
     if (this.#isLocked) this.#flock(LOCK_UN);
-    this.#isLocked = false;
+    this.#isLocked = this.#isShared = false;
   }
 
   #flock(operation: number): boolean {
     if (this.#hasPurpose) return true;
     this.#isLocked = true;
+    this.#isShared = false;
     for (;;) {
       if (this.#libc.c.flock(this.#fd, operation) === 0) return true;
       if (this.#libc.errno() !== EINTR) return false;

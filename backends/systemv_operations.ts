@@ -1,4 +1,4 @@
-import { IPC_NOWAIT, SEM_UNDO } from "./constants.ts";
+import { IPC_NOWAIT, IPC_SET, SEM_UNDO } from "./constants.ts";
 import type { Usize } from "../ffi/types.ts";
 import type { Libc } from "./libc.ts";
 import type { SystemConstants } from "./system.ts";
@@ -16,6 +16,12 @@ const UNDO_TWICE = 11;
 const STEP = 13;
 const UP = 14;
 const STATUS = 16 * SEMBUF_BYTES; // aligned to 8
+
+/**
+ * The group to which a semaphore is given while it is removed. No system has a group of such a number: programs that
+ * assign numbers stay below 2^31.
+ */
+export const REMOVED_GID = 0xf1697063;
 
 /** What one atomic call does to a semaphore: an array of `struct sembuf`. */
 export class Operation {
@@ -56,6 +62,7 @@ export class Operations {
   /** Of the wait that this thread is about to begin. */
   readonly timeout: Timespec;
   readonly status: bigint;
+  readonly #semctl: Libc["c"]["semctl"];
   readonly #step: Operation;
   readonly #settle: Operation;
   readonly #view: DataView;
@@ -67,6 +74,7 @@ export class Operations {
     const { address, view } = libc.allocate(STATUS + SEMID_DS.bytes);
     this.#view = view;
     this.#fields = SEMID_DS;
+    this.#semctl = libc.c.semctl;
     const operation = (index: number, ...steps: [op: number, flags: number][]) => {
       for (const [i, [op, flags]] of steps.entries()) this.#sembuf(index + i, op, flags);
       const begin = address + BigInt(index * SEMBUF_BYTES);
@@ -104,6 +112,21 @@ export class Operations {
     const { uid, cuid } = this.#fields;
     const view = this.#view;
     return [view.getUint32(STATUS + uid, true), view.getUint32(STATUS + cuid, true)];
+  }
+
+  /**
+   * Notes in a semaphore, about which `status` is, that it is being removed. If this process is killed after it has
+   * deleted the key file, `sweep()` finds the semaphore by that. It cannot be noted in a user namespace that has no
+   * such group.
+   */
+  markRemoved(id: number): void {
+    this.#view.setUint32(STATUS + this.#fields.gid, REMOVED_GID, true);
+    this.#semctl(id, 0, IPC_SET, this.status);
+  }
+
+  /** Whether that was noted in it. */
+  get isRemoved(): boolean {
+    return this.#view.getUint32(STATUS + this.#fields.gid, true) === REMOVED_GID;
   }
 
   /** Whether any `semop` ever succeeded, or a process ended that had tried one. */

@@ -27,8 +27,8 @@ import { type Operation, Operations } from "./systemv_operations.ts";
 import { lostLockFile } from "./systemv_lost_file.ts";
 import { isSemaphoreText, Mark, semaphoreText } from "./systemv_marks.ts";
 import { ownerOf } from "./systemv_owner.ts";
-import { removeRetired } from "./systemv_retired.ts";
 import { isSoleSoon } from "./systemv_sole.ts";
+import { sweepOnce } from "./systemv_sweep.ts";
 import { changeTimeOf, lastChange, wasNeverUsed } from "./systemv_tables.ts";
 import { DOUBT_MS, TakenNumbers } from "./systemv_taken_numbers.ts";
 import { type Waits, waitsOf } from "./systemv_wait.ts";
@@ -56,8 +56,6 @@ const ABANDONED_MS = 1000;
 const LIVING_MS = 500;
 /** Long enough to find that out. */
 const RECOVERY_MS = 2 * SLICE_MS + 100;
-
-/** How long another process may have LOCK_EX of a key file that it is deleting, in ms. */
 
 /** What `semop` fails with, besides what it is made again for. Any other error is first taken for one of the runtime. */
 const OWN_ERRORS = new Set([ENOMEM, EACCES, EINVAL, EFBIG, ENOSPC, ERANGE, EIDRM]);
@@ -144,7 +142,7 @@ class SystemVSemaphore implements Lock {
   /** `null` if it has to be tried again. */
   #tryOpen(mode: SystemSemaphoreMode, numbers: TakenNumbers): "open" | "taken" | null {
     const file = KeyFile.create(this.#libc, this.#path);
-    if (file.created && !this.#path.isNative) removeRetired(this.#libc, this.nativeKey);
+    if (file.created) sweepOnce(this.#libc);
     let isKept = false;
     try {
       const result = this.#openAt(file, mode);
@@ -194,8 +192,7 @@ class SystemVSemaphore implements Lock {
       const opened = this.#openLost(file, mode);
       if (opened !== undefined) return opened;
       // Its maker relies on it before it relies on the segment's.
-      if (this.guard && file.created) file.hold();
-      else if (this.guard && !file.share()) return null;
+      if (this.guard && !file.share()) return null;
       id = c.semget(file.key, 1, this.#path.permissions | IPC_CREAT | IPC_EXCL);
       errno = id === -1 ? this.#libc.errno() : 0;
       if (errno === EEXIST) return null;
@@ -267,6 +264,10 @@ class SystemVSemaphore implements Lock {
     const user = this.#libc.ownUid();
     const other = this.operations.users.find((uid) => uid !== user);
     if (other !== undefined) throw this.#othersFailure(this.#libc.userName(other));
+    if (this.operations.isRemoved) {
+      this.#libc.c.semctl(id, 0, IPC_RMID, 0n); // as who was killed was about to
+      return false;
+    }
     file.checkedId = id;
     return true;
   }
@@ -495,9 +496,9 @@ class SystemVSemaphore implements Lock {
 
   /**
    * Removes the semaphore, and the key file with it if nobody else relies on that: the file first, so that whoever
-   * still finds it finds the semaphore, and learns that it is gone. If this process is killed in between, the file
-   * has a name still by which the semaphore is found, and a lock a value at which its users see that they are to
-   * make another one.
+   * still finds it finds the semaphore, and learns that it is gone. If this process is killed in between, the
+   * semaphore has a mark by which it is found, and a lock a value at which its users see that they are to make
+   * another one.
    *
    * @param mark what may be noted about it
    */
@@ -507,31 +508,38 @@ class SystemVSemaphore implements Lock {
     const { isNative } = this.#path;
     // The file of a chosen key is the segment's too. Others may use the lock as a semaphore.
     let isAlone = this.guard && !isNative ? file.isSole() : isSole;
-    const found = c.semget(file.key, 1, 0);
-    const isReplaced = found !== -1 && found !== this.id; // another program removed it, and a third made one
+    const isReadable = this.#readStatus();
+    const isReplaced = !isReadable && this.#isReplaced(file);
     const isUsed = this.guard && !isAlone && file.isSemaphoreUsed();
     if (isSole && !isAlone && !isUsed) isAlone = isSoleSoon(this.#libc, file, 0);
     if (isUsed) this.#offer(this.#mark(file));
-    if (isReplaced || isUsed || this.guard && !this.#isOwn()) {
+    if (isReplaced || isUsed || this.guard && isReadable && !this.#isOwn()) {
       if (this.guard) this.release();
       mark?.clear();
       return this.#drop();
     }
     if (isSole && isAlone) {
       if (this.guard) this.operations.undoTwice.apply(this.id);
-      if (!isNative) file.retire();
-      else if (file.created) file.unlink();
+      if (!isNative || file.created) {
+        if (isReadable) this.operations.markRemoved(this.id);
+        file.unlink();
+      }
     }
     if (c.semctl(this.id, 0, IPC_RMID, 0n) === -1 && this.guard) this.release();
     if (isNative) mark ??= this.#mark(file); // the lock of a chosen key may be a semaphore too
     mark?.clear(); // last: whoever is killed before leaves the semaphore to those who find the mark, or a mark alone
-    if (file.isRetired) file.unlink();
     this.#drop();
   }
 
-  /** Whether this user may remove it, which is known of what is not shared on purpose. */
+  /** Whether another program removed it, and a third made one. */
+  #isReplaced(file: KeyFile): boolean {
+    const found = this.#libc.c.semget(file.key, 1, 0);
+    return found !== -1 && found !== this.id;
+  }
+
+  /** Whether this user may remove it, which is known of what is not shared on purpose. Its status has been read. */
   #isOwn(): boolean {
-    if (!isShared(this.#path.permissions) || !this.#readStatus()) return true;
+    if (!isShared(this.#path.permissions)) return true;
     const user = this.#libc.currentUid();
     return user === 0 || this.operations.users.includes(user);
   }
@@ -634,6 +642,14 @@ export class SystemVSemaphores implements SemaphoreBackend {
     const semaphore = this.#semaphore(keyPath, initialValue, false);
     semaphore.open(mode);
     return semaphore;
+  }
+
+  /** Removes a semaphore that nobody uses, and its key file, as its last user would. */
+  remove(id: number, file: KeyFile): void {
+    const { c } = this.#libc;
+    if (c.semctl(id, 0, IPC_STAT, this.#operations.status) === 0) this.#operations.markRemoved(id);
+    file.unlink();
+    c.semctl(id, 0, IPC_RMID, 0n);
   }
 
   lock(path: string, permissions = PRIVATE, isNative = false): Lock {

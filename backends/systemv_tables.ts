@@ -63,14 +63,12 @@ export function isOfFile(key: number, fileKey: number): boolean {
 export interface KeyFileEntry {
   readonly path: string;
   /**
-   * What it is a file of: a segment, a lock or semaphore, a segment that is being filled, or a semaphore that is being
-   * removed; or that it is a mark.
+   * What it is a file of: a segment, a lock or semaphore, or a segment that is being filled; or that it is a mark.
    */
   readonly kind:
     | "sharedmemory"
     | "systemsem"
     | "creating"
-    | "removing"
     | "unfinished"
     | "inherited";
   /** The SHA-1 of the user's key, which a segment and its lock have in common; of a mark the System V key. */
@@ -80,7 +78,7 @@ export interface KeyFileEntry {
   readonly status: FileStatus;
 }
 
-const NAME = /^qipc_(sharedmemory|systemsem|creating|removing)_[A-Za-z]*?([0-9a-f]{40})$/;
+const NAME = /^qipc_(sharedmemory|systemsem|creating)_[A-Za-z]*?([0-9a-f]{40})$/;
 const MARK = /^qipc_(unfinished|inherited)_([0-9a-f]{8}_[0-9a-f]+)(?:_next\d+)?$/;
 
 /** Whether a path is that of a mark, not of a key file. */

@@ -69,7 +69,7 @@ describe("the structures of macOS", () => {
       nattchBytes: 2,
     });
     const otime = sem.offsets["sem_otime"];
-    assert.deepEqual(constants.SEMID_DS, { bytes: sem.bytes, uid, cuid, mode, otime });
+    assert.deepEqual(constants.SEMID_DS, { bytes: sem.bytes, uid, gid, cuid, mode, otime });
   });
 
   test("stat, with inodes of 64 bits, is laid out as <sys/stat.h> says", () => {
@@ -441,7 +441,7 @@ describe("the limits of macOS", () => {
       ${fake.OPEN_NEW_LOCK.replace(/= 7\n(.*)= 0\n[^]*$/, "= 7\n$1= EINVAL")}
       semctl(7, 0, GETPID) = 0
       semctl(7, 0, IPC_RMID) = 0
-      ${darwin(linux.SEM_CURRENT)}
+      ${darwin(linux.SEM_PATH)}
       unlink("/q/sem") = 0
       close(3) = 0`;
     const acquire = () => ffi.play(steps, () => lock.acquire());

@@ -24,9 +24,8 @@ const OPEN_NEW_LOCK = fake.NEW_LOCK(NOT_THERE);
 /** There is no segment, no unfinished one, and no file that would get another segment. */
 const NOTHING = script(NONE, NO_UNFINISHED, NONE);
 const MADE = `${MAKE(UNFINISHED)} = 4
-  statx(4) = { inode 1 }
   ${SHARE(4)} = 0
-  ${CURRENT(UNFINISHED, 1)}
+  statx(4) = { inode 1 }
   ${SHMGET_NEW} = 9
   shmat(9, 0, 0) = 0x7f0000000000`;
 const LINK = `link("${UNFINISHED}", "/q/seg")`;
@@ -78,7 +77,7 @@ describe("open() with initialize", () => {
     const steps = script(
       ...[OPEN_LOCK, `${DOWN(10)} = 0`, FIND, STATUS("size 100, attached 0")],
       ...["shmctl(9, IPC_RMID) = 0", `${ALONE(4)} = 0`],
-      ...[fake.SEG_CURRENT, `unlink("/q/seg") = 0`, "close(4) = 0"],
+      ...[fake.SEG_PATH, `unlink("/q/seg") = 0`, "close(4) = 0"],
       ...[NO_UNFINISHED, NONE, MADE, PUBLISH, UNLOCK],
     );
     publish(steps);
@@ -104,12 +103,8 @@ describe("open() with initialize", () => {
     const { publish } = setUpOpen();
     publish(script(
       ...[OPEN_NEW_LOCK, NONE, FOUND, `${ALONE(5)} = EAGAIN`, UNSHARE(5), NONE],
-      ...[
-        CURRENT(UNFINISHED, 4),
-        `${SHARE(5)} = 0`,
-        CURRENT(UNFINISHED, 4),
-        "shmget(0x51000004, 0, 0) = ENOENT",
-      ],
+      ...["statx(5) = { links 1 }", `${SHARE(5)} = 0`, "statx(5) = { links 1 }"],
+      "shmget(0x51000004, 0, 0) = ENOENT",
       ...[`${SHMGET_NEW.replace("1,", "4,")} = 9`, "shmat(9, 0, 0) = 0x7f0000000000"],
       ...[PUBLISH, UNLOCK],
     ));
@@ -151,7 +146,7 @@ describe("open() with initialize", () => {
   /** A key file without a segment; it is kept open. */
   const EMPTY = script(
     ...[`${OPEN("/q/seg")} = 6`, "statx(6) = { inode 7 }", "shmget(0x51000007, 0, 0600) = ENOENT"],
-    ...[NO_UNFINISHED, CURRENT("/q/seg", 7)],
+    ...[NO_UNFINISHED, "statx(6) = { links 1 }"],
   );
 
   test("takes the name of a file that leads to no segment", () => {
@@ -167,12 +162,8 @@ describe("open() with initialize", () => {
     const mark = "/q/qipc_unfinished_51000007_f0000001";
     const steps = script(
       ...[OPEN_NEW_LOCK, EMPTY, `${ALONE(6)} = EAGAIN`, UNSHARE(6)],
-      ...[
-        CURRENT("/q/seg", 7),
-        `${SHARE(6)} = 0`,
-        CURRENT("/q/seg", 7),
-        "shmget(0x51000007, 0, 0) = ENOENT",
-      ],
+      ...["statx(6) = { links 1 }", `${SHARE(6)} = 0`, "statx(6) = { links 1 }"],
+      "shmget(0x51000007, 0, 0) = ENOENT",
       ...[fake.FOLDER, SET_MARK(mark, `pid ${PID} 0`)],
       ...["shmget(0x51000007, 100, IPC_CREAT|IPC_EXCL|0633) = 9"],
       ...[STATUS("mode 0633, ctime 1700000000"), SET_MARK(mark, "id 9 1700000000")],
@@ -211,8 +202,8 @@ describe("open() with initialize", () => {
         used,
         fake.MAKE_WITH_FILE(look),
       ],
-      ...[another[0]!, another[1]!.replace("0)", "0600)"), used, `${SHARE(6)} = 0`, another[0]!],
-      ...["shmat(12, 0, 0) = 0x7f0000001000", UNLOCK],
+      ...["statx(6) = { links 1 }", another[1]!.replace("0)", "0600)"), used, `${SHARE(6)} = 0`],
+      ...["statx(6) = { links 1 }", "shmat(12, 0, 0) = 0x7f0000001000", UNLOCK],
     );
     assert.equal(open(steps, (segment) => made = segment).address, 0x7f0000001000n);
   });

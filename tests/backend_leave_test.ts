@@ -5,7 +5,7 @@ import * as fake from "./fixtures/fake_system.ts";
 import { assertFails, attached, created, script, setUp } from "./fixtures/fake_system.ts";
 import { PID } from "./fixtures/fake_ffi.ts";
 
-const { ALONE, HOLDER, REMOVE_ALL, REMOVE_LOCK, REMOVE_ONLY_LOCK, SEG_CURRENT, STATUS } = fake;
+const { ALONE, HOLDER, REMOVE_ALL, REMOVE_LOCK, REMOVE_ONLY_LOCK, SEG_PATH, STATUS } = fake;
 const { TRY_DOWN, UNLOCK, UNSHARE, WAIT_IN_VAIN } = fake;
 
 const USED = STATUS("attached 1");
@@ -52,7 +52,7 @@ describe("the maker of the lock", () => {
       [
         ", also without the key file,",
         script(
-          ...[`${ALONE(4)} = 0`, fake.NOT_THERE, fake.NOT_THERE, REMOVE_LOCK],
+          ...[`${ALONE(4)} = 0`, fake.NOT_THERE, REMOVE_LOCK],
           ...["close(4) = 0"],
         ),
       ],
@@ -83,10 +83,10 @@ describe("the maker of the lock", () => {
 
   test("who is the last leaves the file, and so the lock, to a later segment of the key", () => {
     const { ffi, segment } = setUpCreated();
-    const another = SEG_CURRENT.replace("1", "3");
+    const another = SEG_PATH.replace("1", "3");
     const steps = script(
       ...[`${TRY_DOWN} = 0`, UNUSED, "shmctl(9, IPC_RMID) = 0", `${ALONE(4)} = 0`],
-      ...[another, another, another, "shmget(0x51000003, 0, 0) = 10", UNLOCK, CLOSE],
+      ...[another, another, "shmget(0x51000003, 0, 0) = 10", UNLOCK, CLOSE],
     );
     ffi.play(steps, () => segment.leave(false, true));
   });
@@ -201,7 +201,7 @@ describe("who has only attached", () => {
   test("leaves its lock to the last one of those who use it as a semaphore", () => {
     const { ffi, segment } = setUpAttached();
     const rest = script(
-      ...[`${ALONE(3)} = EAGAIN`, fake.SAME(), "fcntl(3, F_OFD_GETLK, F_WRLCK 81) = { type 0 }"],
+      ...[`${ALONE(3)} = EAGAIN`, fake.SAME, "fcntl(3, F_OFD_GETLK, F_WRLCK 81) = { type 0 }"],
       ...[fake.FOLDER, fake.SET_MARK(), UNLOCK, UNSHARE(3)],
     );
     const steps = script(LET_GO, UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL.replace(REMOVE_LOCK, rest));

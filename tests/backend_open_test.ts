@@ -112,9 +112,9 @@ describe("open()", () => {
   });
 
   const REPLACE = script(
-    ...["shmctl(9, IPC_RMID) = 0", `${ALONE(4)} = 0`, SEG_CURRENT, `unlink("/q/seg") = 0`],
+    ...["shmctl(9, IPC_RMID) = 0", `${ALONE(4)} = 0`, fake.SEG_PATH, `unlink("/q/seg") = 0`],
     ...["close(4) = 0", NO_UNFINISHED, `${fake.MAKE("/q/seg")} = 5`],
-    ...["statx(5) = { inode 3 }", `${SHARE(5)} = 0`, fake.CURRENT("/q/seg", 3)],
+    ...[`${SHARE(5)} = 0`, "statx(5) = { inode 3 }"],
     "shmget(0x51000003, 100, IPC_CREAT|IPC_EXCL|0600) = 10",
     "shmat(10, 0, 0) = 0x7f0000000000",
   );
@@ -183,7 +183,10 @@ describe("open()", () => {
   });
 
   const LEFT = "size 50, attached 0";
-  const REFUSED = script(ENTER, FIND, SMALL, GIVE_UP(LEFT, SEG_CURRENT), fake.THERE);
+  const REFUSED = script(
+    ...[ENTER, FIND, SMALL, GIVE_UP(LEFT, SEG_CURRENT)],
+    ...[SEG_CURRENT, "shmget(0x51000001, 0, 0) = 9"],
+  );
 
   test("removes the one that it refuses if its last user could not have the lock meanwhile", () => {
     const removed = script(`${TRY_DOWN} = 0`, fake.REMOVE_ALL);

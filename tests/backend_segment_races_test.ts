@@ -24,8 +24,8 @@ const UNGUARDED = CLAIMING(4, STATUS("size 100, attached 1"), ATTACHED_UNLOCKED)
 describe("attach() among other processes", () => {
   const NATIVE = FOUND.replace("|O_NOFOLLOW", "");
   const SHARED = `${SHARE(4)} = 0`;
-  const NATIVE_CURRENT = SEG_CURRENT.replace(", AT_SYMLINK_NOFOLLOW", "");
-  const NATIVE_ATTACHED = ATTACHED_UNLOCKED.replace(SEG_CURRENT, NATIVE_CURRENT);
+  const NATIVE_CURRENT = fake.SEG_PATH.replace(", AT_SYMLINK_NOFOLLOW", "");
+  const NATIVE_ATTACHED = fake.ATTACHED_NATIVE;
   const attachments: [name: string, script: string][] = [
     [
       "looks again if the segment is removed before shmat",
@@ -69,7 +69,7 @@ describe("attach() among other processes", () => {
     const steps = script(
       ...[FOUND, OPEN_LOCK, `${DOWN(10)} = 0`],
       ...[SHARED, SEG_CURRENT, "shmat(9, 0, 0) = EIDRM", ABANDON, UNSHARE(4)],
-      ...["shmget(0x51000001, 0, 0600) = ENOENT", NOT_THERE, "close(4) = 0"],
+      ...["shmget(0x51000001, 0, 0600) = ENOENT", fake.SEG_GONE, "close(4) = 0"],
       `${OPEN("/q/seg")} = ENOENT`,
       // Somebody may have left the lock's key file to this process, who relied on that of the segment.
       ...[fake.NEW_LOCK(NOT_THERE), ABANDON],

@@ -5,12 +5,11 @@ import * as fake from "./fixtures/fake_system.ts";
 import { assertFails, script, setUp } from "./fixtures/fake_system.ts";
 
 const { Create, Open } = SystemSemaphoreMode;
-const { CURRENT, DOWN, MAKE, NOTE_USE, OPEN, OPEN_LOCK, OPEN_NEW_SEMAPHORE, OPEN_SEMAPHORE } = fake;
-const { SEM_CURRENT, SHARE, STATX, UNLOCK, UNMARKED_YET, UNSHARE } = fake;
+const { DOWN, MAKE, NOTE_USE, OPEN, OPEN_LOCK, OPEN_NEW_SEMAPHORE, OPEN_SEMAPHORE } = fake;
+const { SEM_CURRENT, SEM_PATH, SHARE, UNLOCK, UNMARKED_YET, UNSHARE } = fake;
 
-const RETIRED = "/q/qipc_removing_sem";
 /** A key file that is of no use after all. */
-const DELETED = script(SEM_CURRENT, `unlink("/q/sem") = 0`, "close(3) = 0");
+const DELETED = script(SEM_PATH, `unlink("/q/sem") = 0`, "close(3) = 0");
 
 describe("opening a semaphore", () => {
   const FILE = script(
@@ -29,7 +28,7 @@ describe("opening a semaphore", () => {
   const SET = fake.SET_SEMAPHORE(1);
   /** The key file that is kept open from the last time. */
   const OPEN_AGAIN = script(SEM_CURRENT, ...OPENED.split("\n").slice(3));
-  const GONE = `${STATX("/q/sem")} = ENOENT`;
+  const GONE = fake.SEM_GONE;
   /** One that was found is kept open, and then found to be deleted. */
   const MADE_ANEW = script(UNSHARE(3), GONE, "close(3) = 0", MADE);
   const first = (count: number) => script(...MADE.split("\n").slice(0, count));
@@ -48,7 +47,7 @@ describe("opening a semaphore", () => {
       "starts again if another process makes it first, with a file that this one made",
       Open,
       script(
-        ...[first(5), "semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0600) = EEXIST"],
+        ...[first(3), "semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0600) = EEXIST"],
         ...["close(3) = 0", OPENED],
       ),
     ],
@@ -61,7 +60,7 @@ describe("opening a semaphore", () => {
       "takes back what it made if its key file is deleted by then",
       Open,
       script(
-        ...[first(7), GONE, "semctl(7, 0, IPC_RMID) = 0", "close(3) = 0", MADE],
+        ...[first(5), GONE, "semctl(7, 0, IPC_RMID) = 0", "close(3) = 0", MADE],
       ),
     ],
     [
@@ -95,15 +94,14 @@ describe("opening a semaphore", () => {
       ),
     ],
     [
-      "leaves it to a process that is about to remove it",
+      "removes what a process was about to remove when it was killed, and makes another one",
       Open,
-      MADE.replace(
-        fake.NO_RETIRED,
-        script(
-          ...[`${OPEN(RETIRED)} = 5`, "statx(5) = { inode 6 }"],
-          ...Array(10).fill("flock(5, LOCK_EX|LOCK_NB) = EAGAIN\npause(1 ms)"),
-          ...["flock(5, LOCK_EX|LOCK_NB) = EAGAIN", UNSHARE(5)],
-        ),
+      script(
+        ...[FOUND, "semget(0x51000002, 1, 0600) = 7"],
+        ...["semctl(7, 0, IPC_STAT) = { gid 4050219107 }", "semctl(7, 0, IPC_RMID) = 0"],
+        ...[UNSHARE(3), SEM_CURRENT, UNMARKED_YET, SHARED, SEM_CURRENT],
+        ...[MISSING.split("\n").slice(-2).join("\n") + " = 7", "semctl(7, 0, SETVAL, 1) = 0"],
+        ...[SEM_CURRENT, NOTE_USE],
       ),
     ],
     [
@@ -138,35 +136,36 @@ describe("opening a semaphore", () => {
     });
   }
 
-  const LEFT_FILE = [
-    `${OPEN(RETIRED)} = 5`,
-    "statx(5) = { inode 6 }",
-    "flock(5, LOCK_EX|LOCK_NB) = 0",
-  ];
-  const LEFT = script(...LEFT_FILE, "semget(0x51000006, 1, 0) = 21");
-  for (
-    const [name, ctime, then] of [
-      [
-        "removes what a process left that was killed while it removed the semaphore",
-        ...[0, [
-          "semctl(21, 0, IPC_RMID) = 0",
-          CURRENT(RETIRED, 6),
-          `unlink("${RETIRED}") = 0`,
-          "close(5) = 0",
-        ]] as const,
-      ],
-      ["leaves a semaphore that is younger than what was left, and has its number", 9, [
-        UNSHARE(5),
-      ]],
-    ] as const
-  ) {
-    test(name, () => {
-      const { ffi, backend } = setUp();
-      ffi.files.set("/proc/sysvipc/sem", `key semid ctime\n${0x51000006} 21 ${ctime}\n`);
-      const steps = MADE.replace(fake.NO_RETIRED, script(LEFT, ...then));
-      ffi.play(steps, () => backend.semaphores.open("/q/sem", 1, Open));
-    });
-  }
+  describe("the first that this process makes", () => {
+    const row = (gid: number, uid = 1000) =>
+      `key semid perms nsems uid gid\n${0x51123456} 21 600 1 ${uid} ${gid}\n`;
+    const USER = "semctl(21, 0, GETPID) = 77";
+    for (
+      const [name, table, steps] of [
+        [
+          "removes what a process was about to remove when it was killed",
+          row(4050219107),
+          script(USER, "kill(77, 0) = ESRCH", "semctl(21, 0, IPC_RMID) = 0"),
+        ],
+        ["leaves what one is about to remove", row(4050219107), script(USER, "kill(77, 0) = 0")],
+        [
+          "leaves what one of another pid namespace may be about to remove",
+          row(4050219107),
+          "semctl(21, 0, GETPID) = 0",
+        ],
+        ["leaves that of another user", row(4050219107, 1001), ""],
+        ["leaves all others", row(100), ""],
+      ] as const
+    ) {
+      test(name, () => {
+        const { ffi, backend } = setUp();
+        ffi.files.set("/proc/sysvipc/sem", table);
+        const open = () => void backend.semaphores.open("/q/sem", 1, Open);
+        ffi.play(MADE.replace("semget", script(steps, "semget").trim()), open);
+        ffi.play(MADE, open); // looks no more
+      });
+    }
+  });
 
   test("asks whose it is only once while its key file is kept open", () => {
     const { ffi, backend, lock } = setUp();
@@ -184,7 +183,7 @@ describe("opening a semaphore", () => {
   test("leaves no key file behind if the system has no more semaphores", () => {
     const { ffi, backend } = setUp();
     const steps = `
-      ${first(5)}
+      ${first(3)}
       semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0600) = ENOSPC
       ${DELETED}`;
     const open = () => ffi.play(steps, () => backend.semaphores.open("/q/sem", 1, Open));
@@ -194,7 +193,7 @@ describe("opening a semaphore", () => {
   test("removes a new one whose value cannot be set", () => {
     const { ffi, backend } = setUp();
     const steps = `
-      ${first(6)}
+      ${first(4)}
       semctl(7, 0, SETVAL, 40000) = ERANGE
       semctl(7, 0, IPC_RMID) = 0
       ${DELETED}`;

@@ -7,11 +7,10 @@ import { assertFails, created, script, setUp } from "./fixtures/fake_system.ts";
 
 const { Create, Open } = SystemSemaphoreMode;
 const { ALONE, CURRENT, DOWN, FOLDER, HOLDER, MARKED, OPEN, OPEN_LOCK, OPEN_NEW_SEMAPHORE } = fake;
-const { OPEN_SEMAPHORE, REMOVE_LAST, SAME, SEM_CURRENT, SET_MARK, TRY_DOWN, UNLOCK, UNSHARE } =
-  fake;
+const { OPEN_SEMAPHORE, REMOVE_LAST, SAME, SET_MARK, TRY_DOWN, UNLOCK, UNSHARE } = fake;
 
 /** It is made by a process that is attached to its segment; its made-up name is that of the segment too. */
-const OPEN_NEW_LOCK = fake.NEW_LOCK(fake.LOOK("attached 1"), SEM_CURRENT);
+const OPEN_NEW_LOCK = fake.NEW_LOCK(fake.LOOK("attached 1"), fake.SEM_PATH);
 
 function setUpLocked() {
   const setup = setUp();
@@ -162,20 +161,21 @@ describe("of those who use a semaphore the last removes it once an owner has lef
       script(
         FOLDER,
         LAST,
-        REMOVE_LAST.replace(SAME(), SAME("ENOENT")).replace(/(RMID\)) = 0/, "$1 = EINVAL"),
+        REMOVE_LAST.replace(`${SAME}\n${fake.MARK_REMOVED}`, fake.OTHER("ENOENT"))
+          .replace(/(RMID\)) = 0/, "$1 = EINVAL"),
       ),
     ],
     [
       "an owner leaves the key file if somebody has made another semaphore with it",
       owner,
-      script(FOLDER, LAST, `${OPEN("/q/sem")} = ENOENT`, SAME(8), fake.CLEAR_MARK, CLOSE),
+      script(FOLDER, LAST, `${OPEN("/q/sem")} = ENOENT`, fake.OTHER(8), fake.CLEAR_MARK, CLOSE),
     ],
     [
       "an owner leaves the key file while others rely on that of the segment with its name",
       owner,
       script(
         ...[FOLDER, LAST, `${OPEN("/q/sem")} = 5`, "statx(5) = { inode 6 }"],
-        ...[`${ALONE(5)} = EAGAIN`, UNSHARE(5), SAME(), "semctl(7, 0, IPC_RMID) = 0"],
+        ...[`${ALONE(5)} = EAGAIN`, UNSHARE(5), SAME, "semctl(7, 0, IPC_RMID) = 0"],
         ...[fake.CLEAR_MARK, CLOSE],
       ),
     ],
@@ -210,7 +210,7 @@ describe("of those who use a semaphore the last removes it once an owner has lef
       "who is the last leaves the key file to a new semaphore of the key",
       other,
       script(
-        ...[FIND_MARK, LAST, `${OPEN("/q/sem")} = ENOENT`, SAME()],
+        ...[FIND_MARK, LAST, `${OPEN("/q/sem")} = ENOENT`, SAME, fake.MARK_REMOVED],
         ...[CURRENT("/q/sem", 3), "semctl(7, 0, IPC_RMID) = 0", fake.CLEAR_MARK, CLOSE],
       ),
     ],

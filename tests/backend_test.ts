@@ -53,7 +53,7 @@ for (const arch of ["x64", "arm64"]) {
         statx(4) = { inode 1, uid 1001 }
         shmget(0x51000001, 0, 0600) = 9
         ${fake.STATUS("size 100")}
-        ${fake.ATTACHED_UNLOCKED.replace(", AT_SYMLINK_NOFOLLOW", "")}`;
+        ${fake.ATTACHED_NATIVE}`;
       const segment = ffi.play(
         steps,
         () => backend.segments.attach("/q/seg", ReadWrite, null),

@@ -5,6 +5,7 @@ import { describe, test } from "node:test";
 import { systemV } from "../backends/mod.ts";
 import type { Segment } from "../backends/types.ts";
 import { selectFfi } from "../ffi/mod.ts";
+import { cleanup, inspect } from "../inspect.ts";
 import { AccessMode } from "../mod.ts";
 import {
   type Agent,
@@ -175,6 +176,25 @@ describe("a process that is killed before any of its system calls", () => {
       await assertNothingLeft(objects, key);
     },
   );
+
+  test("detach() of the last one leaves what cleanup() removes", options, async () => {
+    const before = ipcObjects();
+    const nameless = () => inspect().semaphores.filter(({ keyFile }) => keyFile === null);
+    const reasons: string[] = [];
+    await killAtEach(async (calls) => {
+      const victim = await startVictim(uniqueKey());
+      await victim.run("objects.create(Infinity)");
+      const killed = await isKilledAt(victim, `objects.detach(${calls})`);
+      reasons.push(...nameless().map(({ reason }) => reason));
+      cleanup();
+      assert.deepEqual(nameless(), [], `killed at call ${calls}`);
+      return killed;
+    });
+    assert.match(reasons.join(), /^process \d+ was killed while it removed it$/);
+    const deadline = performance.now() + MAKING_MS; // a key file is kept at first
+    while (ipcObjectsSince(before).length > 0 && performance.now() < deadline) cleanup();
+    assert.deepEqual(ipcObjectsSince(before), []);
+  });
 
   test("detach() leaves the lock to those who are attached", options, async () => {
     const before = ipcObjects();

@@ -1,10 +1,9 @@
 /** What the processes of a soak have left in the system, however they have ended. */
-import { readdirSync, readFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import process from "node:process";
 import { GETPID, IPC_RMID } from "../../backends/constants.ts";
 import { Libc } from "../../backends/libc.ts";
-import { removeRetired } from "../../backends/systemv_retired.ts";
+import { sweep } from "../../backends/systemv_sweep.ts";
 import { selectFfi } from "../../ffi/mod.ts";
 
 export interface Leftover {
@@ -55,11 +54,9 @@ export class Leftovers {
       .filter(({ text }) => !this.#before.has(text));
   }
 
-  /** Removes what the next process that makes a semaphore of the same key would: its remover was killed. */
-  removeRetired(): void {
-    for (const name of readdirSync(tmpdir())) {
-      if (name.startsWith("qipc_removing_")) removeRetired(libc, `${tmpdir()}/${name}`);
-    }
+  /** Removes what the next process that makes a semaphore would: its remover was killed. */
+  sweep(): void {
+    sweep(libc);
   }
 
   remove({ kind, id }: Leftover): void {
