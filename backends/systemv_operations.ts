@@ -115,13 +115,16 @@ export class Operations {
   }
 
   /**
-   * Notes in a semaphore, about which `status` is, that it is being removed. If this process is killed after it has
-   * deleted the key file, `sweep()` finds the semaphore by that. It cannot be noted in a user namespace that has no
-   * such group.
+   * Notes in a semaphore that it is being removed. If this process is killed after it has deleted the key file,
+   * `sweep()` finds the semaphore by that. `false` if there is no such semaphore, and in a user namespace without
+   * such a group.
    */
-  markRemoved(id: number): void {
-    this.#view.setUint32(STATUS + this.#fields.gid, REMOVED_GID, true);
-    this.#semctl(id, 0, IPC_SET, this.status);
+  markRemoved(id: number, uid: number, permissions: number): boolean {
+    const fields = this.#fields;
+    this.#view.setUint32(STATUS + fields.uid, uid, true);
+    this.#view.setUint32(STATUS + fields.gid, REMOVED_GID, true);
+    this.#view.setUint16(STATUS + fields.mode, permissions, true);
+    return this.#semctl(id, 0, IPC_SET, this.status) === 0;
   }
 
   /** Whether that was noted in it. */

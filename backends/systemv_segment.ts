@@ -364,7 +364,8 @@ export class SystemVSegments implements SegmentBackend {
     const id = this.#libc.c.shmget(file.key, 0n, mode === AccessMode.ReadOnly ? 0o400 : ACCESS);
     if (id === -1) {
       const errno = this.#libc.errno();
-      if (errno === ENOENT) return null;
+      // The number of a file that was deleted may be that of another user's.
+      if (errno === ENOENT || !file.wasCurrent()) return null;
       throw this.#failure(errno, this.#attachErrors, file.key);
     }
     const status = this.status(id);

@@ -54,6 +54,8 @@ const OPEN_ATTEMPTS = 1000;
 const ABANDONED_MS = 1000;
 /** How long it is not asked again whether a pid is still that of the same process. */
 const LIVING_MS = 500;
+/** How long a process that looks whether a key file is in use has LOCK_EX of it: microseconds. */
+const LOOK_MS = 1;
 /** Long enough to find that out. */
 const RECOVERY_MS = 2 * SLICE_MS + 100;
 
@@ -209,8 +211,8 @@ class SystemVSemaphore implements Lock {
     const owner = make || mode === SystemSemaphoreMode.Create;
     const result = owner ? this.#initialize(id, make) : "open";
     if (result === null) return null;
-    if (make && !file.isCurrent()) {
-      // The key file was deleted after we looked it up or made it: nobody else will find this one.
+    if (make && !file.created && !file.isCurrent()) {
+      // The key file was deleted after we looked it up: nobody else will find this one.
       c.semctl(id, 0, IPC_RMID, 0n);
       return null;
     }
@@ -508,38 +510,36 @@ class SystemVSemaphore implements Lock {
     const { isNative } = this.#path;
     // The file of a chosen key is the segment's too. Others may use the lock as a semaphore.
     let isAlone = this.guard && !isNative ? file.isSole() : isSole;
-    const isReadable = this.#readStatus();
-    const isReplaced = !isReadable && this.#isReplaced(file);
     const isUsed = this.guard && !isAlone && file.isSemaphoreUsed();
-    if (isSole && !isAlone && !isUsed) isAlone = isSoleSoon(this.#libc, file, 0);
+    if (isSole && !isAlone && !isUsed) isAlone = isSoleSoon(this.#libc, file, LOOK_MS);
     if (isUsed) this.#offer(this.#mark(file));
-    if (isReplaced || isUsed || this.guard && isReadable && !this.#isOwn()) {
+    const mayUnlink = isSole && isAlone && (!isNative || file.created);
+    if (isUsed || this.guard && !this.#isOwn() || mayUnlink && this.#isReplaced(file)) {
       if (this.guard) this.release();
       mark?.clear();
       return this.#drop();
     }
-    if (isSole && isAlone) {
-      if (this.guard) this.operations.undoTwice.apply(this.id);
-      if (!isNative || file.created) {
-        if (isReadable) this.operations.markRemoved(this.id);
-        file.unlink();
-      }
-    }
-    if (c.semctl(this.id, 0, IPC_RMID, 0n) === -1 && this.guard) this.release();
-    if (isNative) mark ??= this.#mark(file); // the lock of a chosen key may be a semaphore too
+    if (isSole && isAlone && this.guard) this.operations.undoTwice.apply(this.id);
+    if (mayUnlink) file.unlink();
+    const isRemoved = c.semctl(this.id, 0, IPC_RMID, 0n) === 0;
+    if (!isRemoved && this.guard) this.release();
+    if (isRemoved && isNative) mark ??= this.#mark(file); // the lock of a chosen key may be a semaphore too
     mark?.clear(); // last: whoever is killed before leaves the semaphore to those who find the mark, or a mark alone
     this.#drop();
   }
 
-  /** Whether another program removed it, and a third made one. */
+  /** Marks it as being removed; `true` if it cannot, as another program removed it and a third made one. */
   #isReplaced(file: KeyFile): boolean {
+    if (this.operations.markRemoved(this.id, this.#libc.ownUid(), this.#path.permissions)) {
+      return false;
+    }
     const found = this.#libc.c.semget(file.key, 1, 0);
     return found !== -1 && found !== this.id;
   }
 
-  /** Whether this user may remove it, which is known of what is not shared on purpose. Its status has been read. */
+  /** Whether this user may remove it, which is known of what is not shared on purpose. */
   #isOwn(): boolean {
-    if (!isShared(this.#path.permissions)) return true;
+    if (!isShared(this.#path.permissions) || !this.#readStatus()) return true;
     const user = this.#libc.currentUid();
     return user === 0 || this.operations.users.includes(user);
   }
@@ -647,7 +647,7 @@ export class SystemVSemaphores implements SemaphoreBackend {
   /** Removes a semaphore that nobody uses, and its key file, as its last user would. */
   remove(id: number, file: KeyFile): void {
     const { c } = this.#libc;
-    if (c.semctl(id, 0, IPC_STAT, this.#operations.status) === 0) this.#operations.markRemoved(id);
+    this.#operations.markRemoved(id, this.#libc.ownUid(), PRIVATE);
     file.unlink();
     c.semctl(id, 0, IPC_RMID, 0n);
   }

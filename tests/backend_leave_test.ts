@@ -201,7 +201,7 @@ describe("who has only attached", () => {
   test("leaves its lock to the last one of those who use it as a semaphore", () => {
     const { ffi, segment } = setUpAttached();
     const rest = script(
-      ...[`${ALONE(3)} = EAGAIN`, fake.SAME, "fcntl(3, F_OFD_GETLK, F_WRLCK 81) = { type 0 }"],
+      ...[`${ALONE(3)} = EAGAIN`, "fcntl(3, F_OFD_GETLK, F_WRLCK 81) = { type 0 }"],
       ...[fake.FOLDER, fake.SET_MARK(), UNLOCK, UNSHARE(3)],
     );
     const steps = script(LET_GO, UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL.replace(REMOVE_LOCK, rest));

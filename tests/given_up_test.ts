@@ -151,6 +151,10 @@ async function startWith(subject: Subject): Promise<[Agent, Agent, Agent]> {
   await make(giver, subject);
   await make(third, subject);
   await make(holder, subject.holder ? { ...subject, make: subject.holder } : subject);
+  // The thread that waits takes a moment to start the first time.
+  await holder.run("objects.take();");
+  assert.equal(await giver.run("return objects.wait({ timeout: 500 });"), false);
+  await holder.run("objects.give();");
   return agents;
 }
 
@@ -164,8 +168,6 @@ async function assertHandsOver(
   using said = created(text);
   const words = said.view(Int32Array);
   await holder.run("objects.take();");
-  // Its thread takes a moment to start the first time.
-  assert.equal(await giver.run("return objects.wait({ timeout: 500 });"), false);
   for (const take of ["objects.take();", "objects.must(objects.tryTake(10000));"]) {
     const given = giver.run(`const { wait } = objects; ${BLOCK(text)} ${source}`);
     await until(() => Atomics.load(words, BLOCKED) > words[ENOUGH]!, "the block");
@@ -186,7 +188,6 @@ async function assertHandsOver(
 async function assertHasWhatIsFree([holder, giver]: readonly [Agent, Agent, Agent]): Promise<void> {
   for (const take of ["objects.tryTake()", "objects.tryTake(1)", "objects.take() ?? true"]) {
     await holder.run("objects.take();");
-    await giver.run("await objects.wait({ timeout: 500 });");
     const text = uniqueKey("said");
     using said = created(text);
     const words = said.view(Int32Array);

@@ -16,7 +16,7 @@ import {
 import { ownRuntime, uniqueKey, withDeadline } from "./support.ts";
 
 /** In each of the three runtimes that run this file, so a thousand in all; Wine takes a second for each. */
-const KILLS = process.platform === "win32" ? 100 : 334;
+const KILLS = process.platform === "win32" ? 100 : 200;
 const AT_ONCE = 3;
 /** For all of them: on a busy machine, where a process takes a second to start, fewer are killed. */
 const KILLING_MS = 4 * DEADLINE_MS;

@@ -110,7 +110,9 @@ async function startProgram(pid: number, ...args: string[]) {
 }
 
 const marks = () =>
-  readdirSync(folder).filter((name) => /^qipc_(inherited|unfinished)/.test(name) && !/_next\d+$/.test(name));
+  readdirSync(folder).filter((name) =>
+    /^qipc_(inherited|unfinished)/.test(name) && !/_next\d+$/.test(name)
+  );
 
 describe(
   "when a namespace of the same number has an object of the same key and id,",
