@@ -514,7 +514,8 @@ class SystemVSemaphore implements Lock {
     if (isSole && !isAlone && !isUsed) isAlone = isSoleSoon(this.#libc, file, LOOK_MS);
     if (isUsed) this.#offer(this.#mark(file));
     const mayUnlink = isSole && isAlone && (!isNative || file.created);
-    if (isUsed || this.guard && !this.#isOwn() || mayUnlink && this.#isReplaced(file)) {
+    const mayRemove = !isUsed && (!this.guard || this.#isOwn());
+    if (!mayRemove || mayUnlink && !this.#markRemoved() && this.#isReplaced(file)) {
       if (this.guard) this.release();
       mark?.clear();
       return this.#drop();
@@ -528,11 +529,12 @@ class SystemVSemaphore implements Lock {
     this.#drop();
   }
 
-  /** Marks it as being removed; `true` if it cannot, as another program removed it and a third made one. */
+  #markRemoved(): boolean {
+    return this.operations.markRemoved(this.id, this.#libc.ownUid(), this.#path.permissions);
+  }
+
+  /** Whether another program removed it, and a third made one. */
   #isReplaced(file: KeyFile): boolean {
-    if (this.operations.markRemoved(this.id, this.#libc.ownUid(), this.#path.permissions)) {
-      return false;
-    }
     const found = this.#libc.c.semget(file.key, 1, 0);
     return found !== -1 && found !== this.id;
   }
