@@ -7,7 +7,7 @@
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { Libc } from "./backends/libc.ts";
+import { Libc } from "./backends/unix/libc.ts";
 import { runInStarter } from "./cli_starter.ts";
 import { details, listing, paint, printable, type Style } from "./cli_table.ts";
 import { UnsupportedError } from "./errors.ts";

@@ -16,12 +16,12 @@
  *
  * @module
  */
-import { Failure } from "./backends/errno.ts";
+import { Failure } from "./backends/unix/errno.ts";
 import { defaultInspection } from "./backends/inspection.ts";
 import type { Inventory, KeyFileInfo, SegmentInfo, SemaphoreInfo } from "./backends/inventory.ts";
 import { SharedMemoryException } from "./errors.ts";
 import { NativeIpcKey, platformSafeName } from "./native_ipc_key.ts";
-import { requireStack } from "./stack.ts";
+import { requireStack } from "./core/stack.ts";
 
 export type {
   Inventory,

@@ -27,7 +27,7 @@ export {
   SystemSemaphoreMode,
   UnsupportedError,
 } from "./errors.ts";
-export type { AbortSignalLike, WaitOptions } from "./waiter.ts";
+export type { AbortSignalLike, WaitOptions } from "./core/waiter.ts";
 export {
   type Bytes,
   type OpenOptions,

@@ -1,7 +1,7 @@
 import process from "node:process";
-import { isClosed } from "./at_exit.ts";
-import { Access, Attachment, noLock, refuseNested } from "./attachment.ts";
-import { Failure } from "./backends/errno.ts";
+import { isClosed } from "./core/exit_hook.ts";
+import { Access, Attachment, noLock, refuseNested } from "./core/attachment.ts";
+import { Failure } from "./backends/unix/errno.ts";
 import { backendOf } from "./backends/mod.ts";
 import { type Backend, type Lock, PRIVATE, type Segment } from "./backends/types.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "./custom_inspect.ts";
@@ -19,7 +19,7 @@ import {
   Opener,
   placeOf,
   safePlaceOf,
-} from "./keyed_object.ts";
+} from "./core/key_name.ts";
 import {
   isSupported,
   legacyNativeKey,
@@ -27,9 +27,9 @@ import {
   type NativeIpcKeyType,
   platformSafeKey,
 } from "./native_ipc_key.ts";
-import { requireStack, requireStackToUndo } from "./stack.ts";
-import { refuseThenable } from "./thenable.ts";
-import { checkTimeout, waitOf, type WaitOptions } from "./waiter.ts";
+import { requireStack, requireStackToUndo } from "./core/stack.ts";
+import { refuseThenable } from "./core/thenable.ts";
+import { checkTimeout, waitOf, type WaitOptions } from "./core/waiter.ts";
 
 /**
  * A `Uint8Array` on an `ArrayBuffer`, as the APIs ask for that do not take a `SharedArrayBuffer`. TypeScript

@@ -1,7 +1,7 @@
 import process from "node:process";
-import { acquireAsync, acquireBlocking, acquireWithin, failWaits } from "./acquire_queue.ts";
-import { forgetAtExit, isClosed, rememberAtExit } from "./at_exit.ts";
-import { Failure, replacedText } from "./backends/errno.ts";
+import { acquireAsync, acquireBlocking, acquireWithin, failWaits } from "./core/acquire_queue.ts";
+import { forgetAtExit, isClosed, rememberAtExit } from "./core/exit_hook.ts";
+import { Failure, replacedText } from "./backends/unix/errno.ts";
 import { backendOf } from "./backends/mod.ts";
 import type { Semaphore } from "./backends/types.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "./custom_inspect.ts";
@@ -22,7 +22,7 @@ import {
   Opener,
   placeOf,
   safePlaceOf,
-} from "./keyed_object.ts";
+} from "./core/key_name.ts";
 import {
   isSupported,
   legacyNativeKey,
@@ -31,8 +31,8 @@ import {
   platformSafeKey,
 } from "./native_ipc_key.ts";
 import { registry, type Resource, type SharedSemaphore } from "./registry.ts";
-import { requireStack, requireStackToUndo } from "./stack.ts";
-import { checkTimeout, waitOf, type WaitOptions } from "./waiter.ts";
+import { requireStack, requireStackToUndo } from "./core/stack.ts";
+import { checkTimeout, waitOf, type WaitOptions } from "./core/waiter.ts";
 
 /** An open semaphore, which must be closed when its object is collected or the program ends. */
 class OpenSemaphore implements Resource, SharedSemaphore {

@@ -8,9 +8,9 @@ import type {
   SemaphoreInfo,
 } from "./inventory.ts";
 import { sharedLibrary, temporaryFolder } from "./mod.ts";
-import { PosixInspection } from "./posix_inspection.ts";
-import { PosixLibrary } from "./posix_library.ts";
-import { SystemVInspection } from "./systemv_inspection.ts";
+import { PosixInspection } from "./posix/inspection.ts";
+import { PosixLibrary } from "./posix/library.ts";
+import { SystemVInspection } from "./systemv/inspection.ts";
 
 /** What there is of all kinds of keys. */
 class AllInspection implements Inspection {

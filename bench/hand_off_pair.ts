@@ -1,7 +1,7 @@
 /** What both processes of the hand-off share: a segment, a clock, and how the one calls the other. */
 import { statSync } from "node:fs";
 import process from "node:process";
-import { Libc } from "../backends/libc.ts";
+import { Libc } from "../backends/unix/libc.ts";
 import { selectFfi } from "../ffi/mod.ts";
 import type { SharedMemory } from "../mod.ts";
 

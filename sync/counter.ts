@@ -1,5 +1,5 @@
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
-import { HEADER_BYTES, Kind, Place } from "./place.ts";
+import { HEADER_BYTES, Kind, Place } from "./slot.ts";
 
 const INT64_MIN = -(2n ** 63n);
 const INT64_MAX = 2n ** 63n - 1n;

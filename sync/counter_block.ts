@@ -1,8 +1,8 @@
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import { type Counter, type Gauge, inBlock } from "./counter.ts";
 import { SyncError } from "./errors.ts";
-import { hashOf } from "./name_hash.ts";
-import { Kind, Place } from "./place.ts";
+import { hashOf } from "./fnv1a.ts";
+import { Kind, Place } from "./slot.ts";
 
 /** The header, and then as many for each name: its hash, its value and its text. */
 const ENTRY_BYTES = 64;

@@ -1,13 +1,13 @@
-import { checkTimeout, type Wait, Waiter, waitOf, type WaitOptions } from "../waiter.ts";
+import { checkTimeout, type Wait, Waiter, waitOf, type WaitOptions } from "../core/waiter.ts";
 import { ThreadError } from "../ffi/threads.ts";
 import type { Usize } from "../ffi/types.ts";
 import { wordId, wordSleeper } from "../backends/mod.ts";
-import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "../backends/pause.ts";
-import type { WordSleeper } from "../backends/word_sleeper.ts";
+import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "../backends/timing.ts";
+import type { WordSleeper } from "../backends/futex/types.ts";
 import { SyncError } from "./errors.ts";
-import { requireStack } from "../stack.ts";
+import { requireStack } from "../core/stack.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
-import { HEADER_BYTES, Kind, Place } from "./place.ts";
+import { HEADER_BYTES, Kind, Place } from "./slot.ts";
 
 const [SEQUENCE_WORD, ID_WORD] = [2, 3];
 /** More than can wait. */

@@ -26,5 +26,5 @@ export { Snapshot } from "./snapshot.ts";
 export type { FieldType, FieldValue, RecordLayout, RecordOf } from "./record_layout.ts";
 export { RecordSnapshot } from "./record_snapshot.ts";
 export { Mutex } from "./mutex.ts";
-export type { AbortSignalLike, WaitOptions } from "../waiter.ts";
+export type { AbortSignalLike, WaitOptions } from "../core/waiter.ts";
 export { Event, type EventWaitOptions } from "./event.ts";

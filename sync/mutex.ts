@@ -1,16 +1,16 @@
-import { checkTimeout, type Wait, waitOf, type WaitOptions } from "../waiter.ts";
-import { EDEADLK, errnoText, Failure } from "../backends/errno.ts";
-import type { HeldNode } from "../backends/held_list.ts";
+import { checkTimeout, type Wait, waitOf, type WaitOptions } from "../core/waiter.ts";
+import { EDEADLK, errnoText, Failure } from "../backends/unix/errno.ts";
+import type { HeldNode } from "../backends/mutex/held_list.ts";
 import { sharedMutexes } from "../backends/mod.ts";
-import { type LockOutcome, MutexLibrary, type SharedMutexes } from "../backends/shared_mutex.ts";
+import { type LockOutcome, MutexLibrary, type SharedMutexes } from "../backends/mutex/types.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import type { SharedAttachment } from "../registry.ts";
-import { refuseThenable } from "../thenable.ts";
-import { requireStack, requireStackToUndo } from "../stack.ts";
-import { AsyncQueue } from "./async_queue.ts";
+import { refuseThenable } from "../core/thenable.ts";
+import { requireStack, requireStackToUndo } from "../core/stack.ts";
+import { AsyncQueue } from "./retry_queue.ts";
 import { SyncError } from "./errors.ts";
-import { HEADER_BYTES, Kind, Place } from "./place.ts";
-import { SLICE_MS } from "../backends/pause.ts";
+import { HEADER_BYTES, Kind, Place } from "./slot.ts";
+import { SLICE_MS } from "../backends/timing.ts";
 
 /** In the header: where it can be used, and whether who had it has left without giving it back. */
 const [SCOPE_WORD, ABANDONED_WORD] = [2, 3];

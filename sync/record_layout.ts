@@ -1,4 +1,4 @@
-import { hashOf } from "./name_hash.ts";
+import { hashOf } from "./fnv1a.ts";
 
 /** A field: an integer or a float of so many bits, a truth value, or text of at most so many bytes of UTF-8. */
 export type FieldType =

@@ -1,7 +1,7 @@
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import type { Bytes } from "../shared_memory.ts";
 import { SyncError } from "./errors.ts";
-import { Kind, Place } from "./place.ts";
+import { Kind, Place } from "./slot.ts";
 
 /** The header; then which record each half has or is getting, what the bytes mean, and the two halves. */
 const [SIZE_WORD, LATEST_WORD] = [2, 3];

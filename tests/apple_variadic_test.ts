@@ -5,8 +5,8 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
-import { cString, Libc } from "../backends/libc.ts";
-import { DarwinPosixLibrary } from "../backends/posix_darwin_library.ts";
+import { cString, Libc } from "../backends/unix/libc.ts";
+import { DarwinPosixLibrary } from "../backends/posix_darwin/library.ts";
 import { selectFfi } from "../ffi/mod.ts";
 import type { CFunctions, CSignatures, Ffi } from "../ffi/types.ts";
 

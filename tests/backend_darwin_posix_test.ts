@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { tryThenWait } from "./fixtures/fake_background.ts";
 import { capabilitiesOf } from "../backends/capabilities.ts";
-import { Libc } from "../backends/libc.ts";
+import { Libc } from "../backends/unix/libc.ts";
 import { posix } from "../backends/mod.ts";
 import type { OpenRequest } from "../backends/types.ts";
 import { AccessMode, NativeIpcKeyType, SystemSemaphoreMode } from "../mod.ts";

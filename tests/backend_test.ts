@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { Failure } from "../backends/errno.ts";
+import { Failure } from "../backends/unix/errno.ts";
+import { sourceFiles } from "../scripts/sources.ts";
 import { AccessMode, SystemSemaphoreMode } from "../mod.ts";
 import * as fake from "./fixtures/fake_system.ts";
 import { created, script, setUp } from "./fixtures/fake_system.ts";
@@ -180,19 +181,15 @@ describe("the folder of the key files", () => {
 
 describe("the signature of a C function", () => {
   const root = fileURLToPath(new URL("../", import.meta.url));
-  const files = ["", "backends/", "ffi/"].flatMap((folder) =>
-    readdirSync(root + folder).filter((name) => name.endsWith(".ts")).map((name) => folder + name)
-  );
-
-  test("is declared in backends/libc.ts and nowhere else", () => {
+  test("is declared in backends/unix/libc.ts and nowhere else", () => {
     const names = Object.keys(setUp().ffi.signatures);
     assert.ok(names.includes("shmget") && names.includes("semop") && names.length > 10);
     const declaration = new RegExp(`\\b(${names.join("|")})"?\\s*:\\s*\\{`, "g");
-    for (const file of files) {
+    for (const file of sourceFiles()) {
       const found = readFileSync(root + file, "utf8").match(declaration) ?? [];
-      if (file === "backends/libc.ts") assert.equal(found.length, names.length, file);
+      if (file === "backends/unix/libc.ts") assert.equal(found.length, names.length, file);
       // Of a variadic one there is one signature for each way to call it, and other threads load what they call.
-      else if (file !== "backends/systemv_wait.ts") {
+      else if (file !== "backends/systemv/semop_wait.ts") {
         assert.deepEqual(found.filter((text) => !text.startsWith("syscall:")), [], file);
       }
     }

@@ -18,7 +18,7 @@ function copyTo(name: string): void {
   for (const file of readdirSync(root)) {
     if (file.endsWith(".ts")) cpSync(root + file, target + file);
   }
-  for (const part of ["backends", "ffi", "sync"]) {
+  for (const part of ["backends", "core", "ffi", "sync"]) {
     cpSync(root + part, target + part, { recursive: true });
   }
 }

@@ -4,9 +4,9 @@ import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { describe, test } from "node:test";
-import { EACCES, EIDRM, EINVAL } from "../backends/errno.ts";
-import type { Libc } from "../backends/libc.ts";
-import { readKeyFiles, semaphoreState } from "../backends/systemv_tables.ts";
+import { EACCES, EIDRM, EINVAL } from "../backends/unix/errno.ts";
+import type { Libc } from "../backends/unix/libc.ts";
+import { readKeyFiles, semaphoreState } from "../backends/systemv/proc_tables.ts";
 import type { CleanupResult, Inventory, SemaphoreInfo } from "../inspect.ts";
 import { NativeIpcKeyType, SharedMemory } from "../mod.ts";
 import {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { systemV } from "../backends/mod.ts";
-import { sleep } from "../backends/pause.ts";
+import { sleep } from "../backends/timing.ts";
 import { selectFfi } from "../ffi/mod.ts";
 import { SharedMemory, SharedMemoryError } from "../mod.ts";
 import { watched } from "./fixtures/watched_ffi.ts";

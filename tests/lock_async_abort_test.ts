@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setImmediate } from "node:timers";
-import { isPending } from "../acquire_queue.ts";
-import { PROJECT_ID } from "../backends/systemv_key_file.ts";
+import { isPending } from "../core/acquire_queue.ts";
+import { PROJECT_ID } from "../backends/systemv/key_file.ts";
 import type { SharedMemory } from "../mod.ts";
 import { attached, created, ownPeer, served, startAttached, startHolder } from "./peers.ts";
 import { expectTrue } from "./qt_pairs.ts";

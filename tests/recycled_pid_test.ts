@@ -4,7 +4,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { hasPidOfAnother } from "../backends/systemv_last_user.ts";
+import { hasPidOfAnother } from "../backends/systemv/last_user.ts";
 import {
   crewOnly,
   ftok,

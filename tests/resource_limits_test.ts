@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import process from "node:process";
 import { after, describe, test } from "node:test";
-import { memoryRoom } from "../backends/memory_limit.ts";
+import { memoryRoom } from "../backends/unix/memory_limit.ts";
 import { NativeIpcKeyType } from "../mod.ts";
 import { chosenKey, giveMemory, giveSemaphore } from "./key_types.ts";
 import {

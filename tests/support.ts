@@ -9,7 +9,7 @@ import { after, afterEach, beforeEach } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { type Capabilities, capabilitiesOf } from "../backends/capabilities.ts";
-import { Libc } from "../backends/libc.ts";
+import { Libc } from "../backends/unix/libc.ts";
 import { selectFfi } from "../ffi/mod.ts";
 import { NativeIpcKey, type SharedMemory, SharedMemoryError } from "../mod.ts";
 import { platformSafeName } from "../native_ipc_key.ts";

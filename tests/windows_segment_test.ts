@@ -1,6 +1,6 @@
 /** What the Windows backend asks of the system for segments, on a made-up one: also races and rare errors. */
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { windows } from "../backends/mod.ts";
@@ -457,15 +457,13 @@ describe("open() on Windows", () => {
 describe("the functions of Windows", () => {
   const root = fileURLToPath(new URL("../", import.meta.url));
 
-  test("are declared in backends/kernel32.ts and nowhere else", () => {
+  test("are declared in backends/win32/kernel32.ts and nowhere else", () => {
     const names = Object.keys(setUp().ffi.signatures);
     assert.ok(names.includes("CreateFileMappingW") && names.length > 10);
     const declaration = new RegExp(`\\b(${names.join("|")})"?\\s*:\\s*\\{`, "g");
-    for (const folder of ["", "backends/", "ffi/"]) {
-      for (const name of readdirSync(root + folder).filter((name) => name.endsWith(".ts"))) {
-        const found = readFileSync(root + folder + name, "utf8").match(declaration) ?? [];
-        assert.equal(found.length, name === "kernel32.ts" ? names.length : 0, name);
-      }
+    for (const file of sourceFiles()) {
+      const found = readFileSync(root + file, "utf8").match(declaration) ?? [];
+      assert.equal(found.length, file === "backends/win32/kernel32.ts" ? names.length : 0, file);
     }
   });
 

@@ -1,9 +1,9 @@
 /** What the processes of a soak have left in the system, however they have ended. */
 import { readFileSync } from "node:fs";
 import process from "node:process";
-import { GETPID, IPC_RMID } from "../../backends/constants.ts";
-import { Libc } from "../../backends/libc.ts";
-import { sweep } from "../../backends/systemv_sweep.ts";
+import { GETPID, IPC_RMID } from "../../backends/unix/linux_constants.ts";
+import { Libc } from "../../backends/unix/libc.ts";
+import { sweep } from "../../backends/systemv/orphan_semaphores.ts";
 import { selectFfi } from "../../ffi/mod.ts";
 
 export interface Leftover {

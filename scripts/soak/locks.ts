@@ -1,8 +1,8 @@
 /** What the kernel knows of a key's lock, to explain a hang. */
 import { statSync } from "node:fs";
 import process from "node:process";
-import { GETNCNT, GETPID, GETVAL } from "../../backends/constants.ts";
-import { Libc } from "../../backends/libc.ts";
+import { GETNCNT, GETPID, GETVAL } from "../../backends/unix/linux_constants.ts";
+import { Libc } from "../../backends/unix/libc.ts";
 import { selectFfi } from "../../ffi/mod.ts";
 import type { KeyFiles } from "./key_files.ts";
 

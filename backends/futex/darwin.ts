@@ -1,0 +1,87 @@
+import type { Background, CFunctions, CSignatures, Ffi, Usize } from "../../ffi/types.ts";
+import { OS_CLOCK_MACH_ABSOLUTE_TIME, OS_SYNC_SHARED } from "../unix/darwin_constants.ts";
+import { EINTR, ETIMEDOUT } from "../unix/errno.ts";
+import { DARWIN_LIBRARIES, type Libc } from "../unix/libc.ts";
+import { nextPause, pause, sleep } from "../timing.ts";
+import type { WordSleeper } from "./types.ts";
+
+/** <os/os_sync_wait_on_address.h>, of macOS 14.4 and later. */
+const WAIT = {
+  // (address, value, size, flags, clock, nanoseconds) -> how many others wait, or -1
+  os_sync_wait_on_address_with_timeout: {
+    args: ["usize", "u64", "u64", "u32", "u32", "u64"],
+    returns: "i32",
+  },
+} as const satisfies CSignatures;
+const WAKE = {
+  os_sync_wake_by_address_any: { args: ["usize", "u64", "u32"], returns: "i32" }, // (address, size, flags)
+  os_sync_wake_by_address_all: { args: ["usize", "u64", "u32"], returns: "i32" },
+} as const satisfies CSignatures;
+
+const SLEEP =
+  "({ os_sync_wait_on_address_with_timeout: wait }, _memory, ...args) => wait(...args) >= 0";
+
+const WORD_BYTES = 4n;
+const NS_PER_MS = 1e6;
+/** More are woken all at once. */
+const ONE_BY_ONE_MAX = 16;
+const PAUSE_MS = nextPause(Infinity);
+
+/** macOS's futex. */
+export class DarwinSleeper implements WordSleeper {
+  readonly #libc: Libc;
+  readonly #c: CFunctions<typeof WAIT & typeof WAKE>;
+  #background: Background | undefined;
+
+  private constructor(libc: Libc, c: CFunctions<typeof WAIT & typeof WAKE>) {
+    this.#libc = libc;
+    this.#c = c;
+  }
+
+  /** `null` where the system is too old to have it. */
+  static load(libc: Libc): DarwinSleeper | null {
+    const c = functionsOf(libc.ffi);
+    return c === null ? null : new DarwinSleeper(libc, c);
+  }
+
+  wordAt(address: bigint): Usize {
+    return this.#libc.ffi.usize(address);
+  }
+
+  sleep(word: Usize, value: number, ms: number): void {
+    const wait = this.#c.os_sync_wait_on_address_with_timeout;
+    if (wait(...argumentsOf(word, value, ms)) >= 0) return;
+    const errno = this.#libc.errno();
+    if (errno !== ETIMEDOUT && errno !== EINTR) sleep(Math.min(ms, PAUSE_MS));
+  }
+
+  async sleepInBackground(word: Usize, value: number, ms: number): Promise<void> {
+    const { ffi } = this.#libc;
+    this.#background ??= ffi.background(DARWIN_LIBRARIES, WAIT, { take: SLEEP });
+    const call = this.#background(...argumentsOf(word, value, ms));
+    await call.over;
+    // Why it failed is known on that thread only.
+    if (!call.claim()) await pause(1);
+  }
+
+  wake(word: Usize, count = 1): void {
+    const { os_sync_wake_by_address_any: wakeAny, os_sync_wake_by_address_all: wakeAll } = this.#c;
+    if (count > ONE_BY_ONE_MAX) wakeAll(word, WORD_BYTES, OS_SYNC_SHARED);
+    else for (let i = 0; i < count && wakeAny(word, WORD_BYTES, OS_SYNC_SHARED) === 0; i++);
+  }
+}
+
+function functionsOf(ffi: Ffi): CFunctions<typeof WAIT & typeof WAKE> | null {
+  try {
+    return ffi.load(DARWIN_LIBRARIES, { ...WAIT, ...WAKE });
+  } catch {
+    return null;
+  }
+}
+
+/** A time of 0 would be none. */
+function argumentsOf(word: Usize, value: number, ms: number) {
+  const ns = BigInt(Math.max(1, Math.ceil(ms * NS_PER_MS)));
+  const clock = OS_CLOCK_MACH_ABSOLUTE_TIME;
+  return [word, BigInt(value), WORD_BYTES, OS_SYNC_SHARED, clock, ns] as const;
+}

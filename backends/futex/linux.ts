@@ -1,0 +1,77 @@
+import type { Background, CFunctions, CSignatures, Usize } from "../../ffi/types.ts";
+import { FUTEX_WAIT, FUTEX_WAKE, SYS_FUTEX } from "../unix/linux_constants.ts";
+import { CLOCK, deadline, LEFT } from "../unix/deadline.ts";
+import { type Libc, LINUX_LIBRARIES } from "../unix/libc.ts";
+import { SLICE_MS } from "../timing.ts";
+import { setDuration, type Timespec, timespec } from "../unix/timespec.ts";
+import type { WordSleeper } from "./types.ts";
+
+const SIGNATURES = {
+  // (SYS_futex, int *, operation, value, timespec *); what it returns, as a long, fits an int
+  syscall: { args: ["usize", "usize", "i32", "u32", "usize"], returns: "i32" },
+} as const satisfies CSignatures;
+
+const BACKGROUND = {
+  ...CLOCK,
+  syscall: { args: ["usize", "usize", "i32", "u32", "buffer"], returns: "i32" },
+} as const satisfies CSignatures;
+const SLEEP = `({ syscall, clock_gettime }, _memory, number, word, value, until) => {
+  const left = (${LEFT})(clock_gettime, until);
+  return left !== null && syscall(number, word, ${FUTEX_WAIT}, value, left) === 0;
+}`;
+
+/** Sleeps in Linux's kernel. */
+export class Futex implements WordSleeper {
+  // `declare` and no `#` for what each use of an event reads: see sync/slot.ts.
+
+  declare private readonly syscall: CFunctions<typeof SIGNATURES>["syscall"];
+  /** Of the system call. */
+  declare readonly number: Usize;
+  declare private readonly nothing: Usize;
+  /** Of `SLICE_MS`, which is the time as a rule. Nobody changes it, so calls may share it. */
+  declare private readonly slice: Usize;
+  readonly #libc: Libc;
+  readonly #idle: Timespec[] = [];
+  #background: Background | undefined;
+
+  constructor(libc: Libc) {
+    const { ffi, arch } = libc;
+    this.#libc = libc;
+    this.syscall = ffi.load(LINUX_LIBRARIES, SIGNATURES).syscall;
+    this.number = ffi.usize(BigInt(SYS_FUTEX[arch] ?? 0));
+    this.nothing = ffi.usize(0n);
+    this.slice = this.#duration(SLICE_MS).usize;
+  }
+
+  wordAt(address: bigint): Usize {
+    return this.#libc.ffi.usize(address);
+  }
+
+  sleep(word: Usize, value: number, ms: number): void {
+    if (ms === SLICE_MS) this.syscall(this.number, word, FUTEX_WAIT, value, this.slice);
+    else this.#sleep(word, value, ms);
+  }
+
+  #sleep(word: Usize, value: number, ms: number): void {
+    const time = this.#duration(ms);
+    this.syscall(this.number, word, FUTEX_WAIT, value, time.usize);
+    this.#idle.push(time);
+  }
+
+  async sleepInBackground(word: Usize, value: number, ms: number): Promise<void> {
+    this.#background ??= this.#libc.ffi.background(LINUX_LIBRARIES, BACKGROUND, { take: SLEEP });
+    await this.#background(this.number, word, value, deadline(this.#libc, ms)).over;
+  }
+
+  /** Returns how many there were. */
+  wake(word: Usize, count = 1): number {
+    return this.syscall(this.number, word, FUTEX_WAKE, count, this.nothing);
+  }
+
+  /** A structure for one call. */
+  #duration(ms: number): Timespec {
+    const time = this.#idle.pop() ?? timespec(this.#libc);
+    setDuration(time, 0n, ms);
+    return time;
+  }
+}

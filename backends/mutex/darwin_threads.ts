@@ -1,0 +1,39 @@
+import type { CFunctions, CSignatures } from "../../ffi/types.ts";
+import { PROC_PIDTHREADID64INFO, PROC_THREADINFO_BYTES } from "../unix/darwin_constants.ts";
+import { ESRCH } from "../unix/errno.ts";
+import { DARWIN_LIBRARIES, type Libc } from "../unix/libc.ts";
+import type { Threads } from "./owner_word.ts";
+
+const SIGNATURES = {
+  pthread_threadid_np: { args: ["u64", "buffer"], returns: "i32" }, // (NULL for this thread, uint64_t *id)
+  // (pid, flavor, argument, buffer, its size) -> bytes, or 0
+  proc_pidinfo: { args: ["i32", "i32", "u64", "buffer", "i32"], returns: "i32" },
+} as const satisfies CSignatures;
+
+/** The threads of macOS, whose kernel counts them from its start on. */
+export class DarwinThreads implements Threads {
+  readonly #libc: Libc;
+  readonly #c: CFunctions<typeof SIGNATURES>;
+  readonly #information = new Uint8Array(PROC_THREADINFO_BYTES);
+
+  constructor(libc: Libc) {
+    this.#libc = libc;
+    this.#c = libc.ffi.load(DARWIN_LIBRARIES, SIGNATURES);
+  }
+
+  self(): { pid: number; thread: bigint } {
+    const id = new BigUint64Array(1);
+    this.#c.pthread_threadid_np(0n, new Uint8Array(id.buffer));
+    return { pid: this.#libc.c.getpid(), thread: id[0]! };
+  }
+
+  /** Of another user's process the kernel only tells whether there is one of its number. */
+  isRunning(pid: number, thread: bigint): boolean {
+    if (pid === 0) return false; // nobody's, and the whole group's to kill()
+    const information = this.#information;
+    const flavor = PROC_PIDTHREADID64INFO;
+    const bytes = this.#c.proc_pidinfo(pid, flavor, thread, information, information.length);
+    if (bytes > 0) return true;
+    return this.#libc.errno() !== ESRCH && this.#libc.isRunning(pid);
+  }
+}

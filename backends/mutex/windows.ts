@@ -1,0 +1,130 @@
+import process from "node:process";
+import { EDEADLK } from "../unix/errno.ts";
+import { HeldList, HeldNode } from "./held_list.ts";
+import { type Kernel32, slice } from "../win32/kernel32.ts";
+import { type LockOutcome, MutexLibrary, type SharedMutexes } from "./types.ts";
+import { wideName } from "../win32/names.ts";
+import { SLICE_MS } from "../timing.ts";
+
+/** In the block: 128 random bits, and whether somebody holds it. */
+const ID_WORDS = 4;
+const HELD_WORD = ID_WORDS;
+const BLOCK_BYTES = 4 * (HELD_WORD + 1);
+
+/** A named mutex of the kernel, as one thread uses it. */
+export class WindowsMutex extends HeldNode {
+  /** A buffer of its own: that of the segment may be transferred away while the mutex is held. */
+  readonly words: Int32Array;
+  /** What the words of its id must be. */
+  readonly id: Int32Array;
+  readonly name: string;
+  readonly handle: bigint;
+
+  constructor(words: Int32Array, name: string, handle: bigint) {
+    super();
+    this.words = words;
+    this.id = words.slice(0, ID_WORDS);
+    this.name = name;
+    this.handle = handle;
+  }
+}
+
+/**
+ * Mutexes of Windows' kernel, which belong to a thread, and of which the kernel tells the next one if their
+ * thread has ended. What lies in the segment is the name: 128 random bits. The kernel removes one with
+ * its last handle, and so it may not know of a dead owner if nobody else had opened it. The segment has
+ * outlived it then, which is why whoever holds it says that there.
+ */
+export class WindowsMutexes implements SharedMutexes<WindowsMutex> {
+  readonly library = MutexLibrary.windows;
+  readonly scopeName = "session of Windows, which does not see it";
+  readonly #kernel: Kernel32;
+  readonly held = new HeldList(new HeldNode());
+  /** The names of what this thread holds: the kernel would give it that once more. */
+  readonly #heldNames = heldByThread();
+  /** The handles by name, until what they were opened for ends. */
+  readonly #opened = new WeakMap<object, Map<string, bigint>>();
+
+  constructor(kernel: Kernel32) {
+    this.#kernel = kernel;
+  }
+
+  arrayBuffer(address: bigint, byteLength: number): ArrayBuffer {
+    return this.#kernel.ffi.arrayBuffer(address, byteLength);
+  }
+
+  scope(): number {
+    return this.#kernel.sessionOf(process.pid) | 0;
+  }
+
+  init(address: bigint): void {
+    crypto.getRandomValues(this.#wordsAt(address).subarray(0, ID_WORDS));
+  }
+
+  #wordsAt(address: bigint): Int32Array<ArrayBuffer> {
+    return new Int32Array(this.arrayBuffer(address, BLOCK_BYTES));
+  }
+
+  join(address: bigint, segment: object): WindowsMutex {
+    const words = this.#wordsAt(address);
+    const id = Array.from(words.subarray(0, ID_WORDS), (word) => hex(word));
+    const name = `Local\\shared-memory-mutex-${id.join("")}`;
+    let handles = this.#opened.get(segment);
+    if (handles === undefined) this.#opened.set(segment, handles = new Map());
+    let handle = handles.get(name);
+    if (handle === undefined) {
+      handles.set(name, handle = this.#kernel.openMutex(name, wideName(name)));
+    }
+    return new WindowsMutex(words, name, handle);
+  }
+
+  isMutex({ words, id }: WindowsMutex): boolean {
+    return id.every((word, i) => words[i] === word);
+  }
+
+  lock(mutex: WindowsMutex, ms: number): LockOutcome {
+    if (!this.isMutex(mutex)) return "damaged";
+    const { name, handle, words } = mutex;
+    if (this.#heldNames.has(name)) return EDEADLK;
+    const result = this.#kernel.wait(handle, slice(ms, SLICE_MS));
+    if (result === "timeout") return "held";
+    this.#heldNames.add(name);
+    this.held.push(mutex);
+    const wasHeld = Atomics.exchange(words, HELD_WORD, 1) !== 0;
+    return wasHeld ? "abandoned" : result;
+  }
+
+  /** The kernel gives back what the dead held. */
+  deadHolder(): null {
+    return null;
+  }
+
+  unlock(mutex: WindowsMutex): boolean {
+    const { name, handle, words } = mutex;
+    const isIntact = this.isMutex(mutex);
+    const after = this.held.after(mutex);
+    if (isIntact) Atomics.store(words, HELD_WORD, 0); // else it is another's
+    const isReleased = this.#kernel.c.ReleaseMutex(handle) !== 0;
+    if (after.before === mutex) after.before = mutex.before; // as remove(), which is not called: the stack may overflow
+    this.#heldNames.delete(name);
+    return isReleased && isIntact;
+  }
+
+  close(segment: object): void {
+    for (const handle of this.#opened.get(segment)?.values() ?? []) {
+      this.#kernel.c.CloseHandle(handle);
+    }
+    this.#opened.delete(segment);
+  }
+}
+
+function hex(word: number): string {
+  return (word >>> 0).toString(16).padStart(8, "0");
+}
+
+/** The same of all copies of this module in the thread. */
+function heldByThread(): Set<string> {
+  const key = Symbol.for("@shared-memory/shared-memory windows mutexes 1");
+  const shared = globalThis as typeof globalThis & { [key]?: Set<string> };
+  return shared[key] ??= new Set();
+}

@@ -1,0 +1,259 @@
+import { S_IFMT, S_IFREG } from "../unix/linux_constants.ts";
+import { ENOENT, ESRCH, failure } from "../unix/errno.ts";
+import type {
+  Inspection,
+  Inventory,
+  KeyFileInfo,
+  LockInfo,
+  ProcessInfo,
+  SegmentInfo,
+  SemaphoreInfo,
+  UserInfo,
+} from "../inventory.ts";
+import { cString, type FileStatus, type Libc } from "../unix/libc.ts";
+import { FOLDER, isMarked, PosixFile, posixName } from "./object_file.ts";
+import { noteHolder } from "./lock.ts";
+import { SEM_BYTES, valueOf } from "./mapped_semaphore.ts";
+import { shellWord } from "../shell_word.ts";
+import { readSharedLocks } from "../systemv/proc_tables.ts";
+
+/** What every name that Qt makes of a key has. */
+const QT_SEGMENT = "qipc_sharedmemory_";
+const QT_SEMAPHORE = "qipc_systemsem_";
+
+interface Entry {
+  readonly name: string;
+  readonly path: string;
+  readonly status: FileStatus;
+  /** The processes that use it: through this module, or have it mapped or open. */
+  readonly users: readonly number[];
+  /** Whether somebody uses it through this module who cannot be seen; `null` if that is not known. */
+  readonly isRelied: boolean | null;
+  /** Whether nothing can use it unseen, so far as another program made it. */
+  readonly areAllSeen: boolean;
+}
+
+/** The POSIX objects of this module's, and those with Qt's names. */
+export class PosixInspection implements Inspection {
+  readonly #libc: Libc;
+  /** What stands before the name of a semaphore. */
+  readonly #prefix: string;
+  readonly #owners = new Map<number, UserInfo>();
+
+  constructor(libc: Libc, semaphorePrefix: string) {
+    this.#libc = libc;
+    this.#prefix = semaphorePrefix;
+  }
+
+  inventory(allUsers: boolean): Inventory {
+    const entries = this.#entries(allUsers);
+    const isSemaphore = ({ name, status }: Entry) =>
+      this.#prefix === "" ? status.bytes === SEM_BYTES : name.startsWith(this.#prefix);
+    const semaphores = new Map(
+      entries.filter(isSemaphore).map((entry) => [entry.name.slice(this.#prefix.length), entry]),
+    );
+    const segments = entries.filter((entry) => !isSemaphore(entry));
+    const locks = new Map(
+      segments.map((entry) => [entry, semaphores.get(this.#lockName(entry.name))]),
+    );
+    const isLock = new Set(locks.values());
+    return {
+      folder: FOLDER,
+      segments: segments.map((entry) => this.#segment(entry, locks.get(entry))),
+      semaphores: [...semaphores.values()].filter((entry) => !isLock.has(entry))
+        .map((entry) => this.#semaphore(entry)),
+      keyFiles: [],
+    };
+  }
+
+  /** Returns why not. Whoever comes to use it at this moment keeps it. */
+  remove(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): string | null {
+    const { keyFile, orphan } = thing;
+    // Other programs have no lock that says that they use it.
+    const reason = orphan ? this.#reasonToKeep(keyFile!) : null;
+    if (reason !== null) return reason;
+    const isRemoved = this.#remove(keyFile!, orphan);
+    const lock = thing.kind === "segment" ? thing.lock : null;
+    if (isRemoved && lock !== null) this.#remove(lock.keyFile, orphan);
+    return isRemoved ? null : "came into use meanwhile";
+  }
+
+  #reasonToKeep(path: string): string | null {
+    const { segments, semaphores } = this.inventory(false);
+    const found = [...segments, ...semaphores].find(({ keyFile }) => keyFile === path);
+    return found === undefined || found.stale ? null : found.reason;
+  }
+
+  #remove(path: string, orphan: boolean): boolean {
+    const name = posixName("object", path.slice(FOLDER.length), "", 0o600);
+    return PosixFile.removeUnused(this.#libc, name, orphan);
+  }
+
+  #entries(allUsers: boolean): Entry[] {
+    const names = this.#libc.readFolder(FOLDER);
+    if (names === ENOENT) return [];
+    if (typeof names === "number") throw failure("open", names, {}, FOLDER);
+    const user = this.#libc.ownUid();
+    const found = names.flatMap((name) => {
+      const path = FOLDER + name;
+      const status = this.#libc.pathStatus(cString(path), false);
+      if (typeof status === "number" || (status.mode & S_IFMT) !== S_IFREG) return [];
+      if (status.uid !== user && !allUsers) return [];
+      const isQts = name.includes(QT_SEGMENT) || name.includes(QT_SEMAPHORE);
+      return isMarked(status) || isQts ? [{ name, path, status }] : [];
+    });
+    if (found.length === 0) return [];
+    // Each tmpfs, as that of another container, has the same inode numbers.
+    const locked = readSharedLocks(this.#libc);
+    const { users, areAllSeen } = this.#users(found);
+    return found.map((entry) => {
+      const { inode, device } = entry.status;
+      const locks = (locked.get(inode) ?? []).filter((lock) => lock.device === device);
+      const pids = [...locks.map(({ pid }) => pid), ...users.get(entry.path) ?? []];
+      const isTested = pids.length === 0 && entry.status.uid === user;
+      const isRelied = isTested && PosixFile.isUsed(this.#libc, entry.path);
+      return { ...entry, users: [...new Set(pids)].sort((a, b) => a - b), isRelied, areAllSeen };
+    });
+  }
+
+  /** Which processes have which of these files mapped or open, and whether that is known of all processes. */
+  #users(files: readonly { path: string; status: FileStatus }[]) {
+    const users = new Map<string, number[]>();
+    const processes = this.#libc.readFolder("/proc");
+    if (typeof processes === "number") return { users, areAllSeen: false };
+    const pids = processes.map(Number).filter(Number.isInteger);
+    // Without the first process, those of other users are hidden.
+    let areAllSeen = this.#libc.seesAllProcesses() && pids.includes(1);
+    const paths = new Map(
+      files.map(({ path, status: { device, inode } }) => [`${device} ${inode}`, path]),
+    );
+    for (const pid of pids) {
+      const used = this.#inodesOf(pid);
+      // The first process of the system may be hidden even from root; it uses no such objects.
+      if (used === null && pid !== 1) areAllSeen = false;
+      for (const inode of used ?? []) {
+        const path = paths.get(inode);
+        if (path !== undefined) users.set(path, [...users.get(path) ?? [], pid]);
+      }
+    }
+    return { users, areAllSeen };
+  }
+
+  /** The files that a process has mapped or open, each as its device and inode; `null` if that is not known. */
+  #inodesOf(pid: number): Set<string> | null {
+    const found = new Set<string>();
+    const maps = this.#libc.readFile(`/proc/${pid}/maps`);
+    const descriptors = this.#libc.readFolder(`/proc/${pid}/fd`);
+    for (const result of [maps, descriptors]) {
+      // A process that has ended meanwhile uses nothing.
+      if (typeof result === "number") return isGone(result) ? found : null;
+    }
+    // address permissions offset major:minor inode path
+    for (const [, minor, inode] of String(maps).matchAll(/^\S+ \S+ \S+ \w+:(\w+) (\d+) /gm)) {
+      const low = Number(BigInt.asUintN(32, BigInt(inode!)));
+      found.add(`${parseInt(minor!, 16) & 0xff} ${low}`);
+    }
+    for (const descriptor of descriptors as string[]) {
+      const status = this.#libc.linkStatus(`/proc/${pid}/fd/${descriptor}`);
+      if (typeof status === "object") found.add(`${status.device} ${status.inode}`);
+    }
+    return found;
+  }
+
+  #segment(entry: Entry, lock: Entry | undefined): SegmentInfo {
+    const { status, users } = entry;
+    return {
+      kind: "segment",
+      ...this.#thing(entry, lock),
+      size: status.bytes,
+      attached: users.length,
+      creator: null,
+      last: null,
+      unfinished: false,
+      lock: lock === undefined ? null : this.#lock(lock),
+    };
+  }
+
+  #semaphore(entry: Entry): SemaphoreInfo {
+    const { value, waiting } = this.#state(entry);
+    const { users } = entry;
+    return { kind: "semaphore", ...this.#thing(entry), value, waiting, last: null, users };
+  }
+
+  #lock(entry: Entry): LockInfo {
+    const { value, holder, waiting } = this.#state(entry);
+    return { id: entry.status.inode, keyFile: entry.path, value, holder, waiting };
+  }
+
+  #thing({ name, path, status, users, isRelied, areAllSeen }: Entry, lock?: Entry) {
+    const { uid, inode, mode } = status;
+    const ours = isMarked(status);
+    const isOwn = uid === this.#libc.ownUid();
+    const [stale, reason] = users.length > 0
+      ? [false, `in use by process ${users.join(", ")}`]
+      : isRelied
+      ? [false, "in use by a process that cannot be seen from here, as of another container"]
+      : !isOwn
+      ? [false, "another user's, so who uses it is not known"]
+      : isRelied === null
+      ? [false, "its mode does not let this user look who uses it"]
+      : lock !== undefined && (lock.users.length > 0 || lock.isRelied !== false)
+      ? [false, `its lock is in use by process ${lock.users.join(", ") || "that cannot be seen"}`]
+      : ours
+      ? [true, "no process uses it"]
+      : areAllSeen
+      ? [true, "made by another program, and no process has it mapped or open"]
+      : [
+        false,
+        "made by another program, and whether a process uses it cannot be known here: not all processes can be " +
+        `looked at; if none does, rm ${shellWord(path)} removes it`,
+      ];
+    return {
+      type: "posix",
+      nativeKey: `/${name.startsWith(this.#prefix) ? name.slice(this.#prefix.length) : name}`,
+      keyFile: path,
+      id: inode,
+      owner: this.#owner(uid),
+      isOwn,
+      mode: mode & (ours ? 0o666 : 0o777), // without the mark
+      stale,
+      orphan: !ours,
+      reason,
+    } as const;
+  }
+
+  #owner(uid: number): UserInfo {
+    let owner = this.#owners.get(uid);
+    if (owner === undefined) {
+      owner = { uid, name: this.#libc.loginName(uid) };
+      this.#owners.set(uid, owner);
+    }
+    return owner;
+  }
+
+  /** What is in a `sem_t`: the same in glibc and musl. */
+  #state({ path }: Entry): {
+    value: number | null;
+    waiting: number | null;
+    holder: ProcessInfo | null;
+  } {
+    const bytes = this.#libc.readStart(path, SEM_BYTES);
+    if (typeof bytes === "number" || bytes.length < SEM_BYTES) {
+      return { value: null, waiting: null, holder: null };
+    }
+    const view = new DataView(bytes.buffer, bytes.byteOffset);
+    const { holder, areAsleep } = noteHolder(this.#libc, view);
+    const waiting = areAsleep ? null : view.getUint32(4, true);
+    return { value: valueOf(view.getInt32(0, true)), waiting, holder };
+  }
+
+  #lockName(name: string): string {
+    if (name.startsWith(QT_SEGMENT)) return QT_SEMAPHORE + name.slice(QT_SEGMENT.length);
+    return this.#prefix === "" ? `${name}_sem` : name;
+  }
+}
+
+/** Whether an errno says that there is no such process any more. */
+function isGone(errno: number): boolean {
+  return errno === ENOENT || errno === ESRCH;
+}

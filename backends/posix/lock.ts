@@ -1,0 +1,329 @@
+import type { ProcessInfo } from "../inventory.ts";
+import type { Libc } from "../unix/libc.ts";
+import type { PosixName } from "./object_file.ts";
+import type { ThreadCode, Usize } from "../../ffi/types.ts";
+import { FUTEX_WAIT, FUTEX_WAKE } from "../unix/linux_constants.ts";
+import { deadline, LEFT } from "../unix/deadline.ts";
+import { type PosixLibrary, TAKE_UNTIL } from "./library.ts";
+import { MappedSemaphore, SEM_BYTES } from "./mapped_semaphore.ts";
+import { isHeldByThread } from "../../registry.ts";
+import { type BackgroundWait, type Lock, waitOf } from "../types.ts";
+import { BACKGROUND_SLICE_MS, SLICE_MS } from "../timing.ts";
+
+/**
+ * Where in a `sem_t` the lock notes who has it: both glibc and musl leave the last 16 of its 32 bytes
+ * alone, so that other programs, which only know the semaphore, are none the worse.
+ */
+const NOTE_OFFSET = 16;
+
+/** The note: the process, what it is about, and whether others sleep until it changes. */
+const PID_BITS = 22;
+const PID = 2 ** PID_BITS - 1;
+const PHASE = 7 << PID_BITS;
+const SLEEPERS = 1 << 30;
+
+/** Is about to take the semaphore, or to give it back: if it dies, it had it if it is taken. */
+const TRYING = 1 << PID_BITS;
+/** Waits for another program, which has the semaphore. */
+const WAITING = 2 << PID_BITS;
+/** Has the semaphore. */
+const HOLDING = 3 << PID_BITS;
+
+/** Source text for other threads: the views of a `sem_t`, and what its note's changes are made with. */
+const NOTE = `
+  const buffer = memory(semaphore, ${SEM_BYTES});
+  const value = new Int32Array(buffer, 0, 1);
+  const note = new Int32Array(buffer, ${NOTE_OFFSET}, 1);
+  const entries = new BigInt64Array(buffer, ${NOTE_OFFSET}, 1);
+  const nothing = new Uint8Array(16);
+  const isTaken = () => value[0] === -1 || (Atomics.load(value, 0) & 0x7fffffff) === 0;
+  const setPhase = (from, to) => Atomics.add(note, 0, to - from);
+  const wake = () => c.syscall(number, word, ${FUTEX_WAKE}, 1, nothing);
+  const drop = () => {
+    if ((Atomics.exchange(note, 0, 0) & ${SLEEPERS}) !== 0) wake();
+  };`;
+
+/** The same as `acquire` and `release`, but for a note of the dead, which is for the thread that asks. */
+const BACKGROUND: ThreadCode = {
+  take: `(c, memory, semaphore, word, number, own, until) => {${NOTE}
+  let sleepers = 0;
+  for (;;) {
+    const entry = Atomics.load(entries, 0);
+    const found = Number(BigInt.asIntN(32, entry));
+    if ((found & ${PID}) === 0) {
+      const taken = own | BigInt(found & ${SLEEPERS} | sleepers | ${TRYING});
+      if (Atomics.compareExchange(entries, 0, entry, taken) === entry) break;
+      continue;
+    }
+    const left = (${LEFT})(c.clock_gettime, until);
+    if (left === null) {
+      if (sleepers !== 0) wake(); // it may have been for this one
+      return false;
+    }
+    const announced = found | ${SLEEPERS};
+    if (Atomics.compareExchange(note, 0, found, announced) !== found) continue;
+    sleepers = ${SLEEPERS};
+    c.syscall(number, word, ${FUTEX_WAIT}, announced, left);
+  }
+  if (c.sem_trywait(semaphore) === 0) {
+    while (!isTaken() && c.sem_trywait(semaphore) === 0); // a peer has raised it
+    setPhase(${TRYING}, ${HOLDING});
+    return true;
+  }
+  setPhase(${TRYING}, ${WAITING});
+  if ((${TAKE_UNTIL})(c, semaphore, until)) {
+    setPhase(${WAITING}, ${HOLDING});
+    return true;
+  }
+  drop();
+  return false;
+}`,
+  giveBack: `(c, memory, semaphore, word, number) => {${NOTE}
+  setPhase(${HOLDING}, ${TRYING});
+  if (isTaken()) c.sem_post(semaphore);
+  drop();
+}`,
+};
+
+/** The semaphore, and the note beside it: alone, and as one with what tells its process from others. */
+interface Opened {
+  readonly semaphore: MappedSemaphore;
+  readonly note: Int32Array;
+  readonly entry: BigInt64Array;
+  readonly noteWord: Usize;
+}
+
+/**
+ * The lock of a POSIX segment: Qt's semaphore of value 1, which other programs take too. Nobody undoes
+ * what a killed process did to that, so those of this module first take a note beside it, which says
+ * who has the lock: they exclude each other by the note, and other programs by the semaphore.
+ */
+export class PosixLock implements Lock {
+  readonly nativeKey: string;
+  readonly identity: string;
+  readonly isOwner = false;
+  readonly #library: PosixLibrary;
+  readonly #name: PosixName;
+  #open: Opened | null = null;
+
+  constructor(library: PosixLibrary, name: PosixName, nativeKey: string) {
+    this.#library = library;
+    this.#name = name;
+    this.nativeKey = nativeKey;
+    this.identity = name.path;
+  }
+
+  acquire(timeoutMs = Infinity): boolean {
+    let open = this.#opened();
+    const deadline = performance.now() + timeoutMs;
+    for (let sleepers = 0;; sleepers = SLEEPERS) {
+      if (this.#takeNote(open, sleepers)) {
+        if (open.semaphore.isLinked()) {
+          return this.#takeSemaphore(open, deadline) || this.#dropNote(open);
+        }
+        open = this.#reopened(open);
+        continue;
+      }
+      const left = Math.min(deadline - performance.now(), SLICE_MS);
+      if (left <= 0) {
+        if (sleepers !== 0) this.#library.futex.wake(open.noteWord); // it may have been for us
+        return false;
+      }
+      const value = announceSleep(open);
+      if (value !== 0) this.#library.futex.sleep(open.noteWord, value, left);
+    }
+  }
+
+  /** All of it happens on the other thread: what it took it has to give back if nobody wants it any more. */
+  acquireInBackground(timeoutMs: number): BackgroundWait {
+    const open = this.#opened();
+    const { semaphore, noteWord } = open;
+    const { libc, futex } = this.#library;
+    const until = deadline(libc, Math.min(timeoutMs, BACKGROUND_SLICE_MS));
+    const wait = this.#library.background(BACKGROUND);
+    const call = wait(semaphore.address, noteWord, futex.number, ownEntry(libc), until);
+    const giveBackIfClosed = () => {
+      if (semaphore.isClosed && call.claim()) this.#giveBack(open);
+    };
+    return waitOf(call, semaphore.keep(call.over, giveBackIfClosed), () => {
+      if (!call.claim()) return false;
+      if (this.#open === open && semaphore.isLinked()) return true;
+      this.#giveBack(open);
+      if (this.#open === open) this.close(); // Qt has unlinked it, so it is made again
+      return false;
+    });
+  }
+
+  /** Makes the note this process's, if it is nobody's who lives. */
+  #takeNote({ semaphore, entry: entries }: Opened, sleepers: number): boolean {
+    const { libc } = this.#library;
+    const own = ownEntry(libc);
+    for (;;) {
+      const entry = Atomics.load(entries, 0);
+      const value = Number(BigInt.asIntN(32, entry));
+      const isFree = (value & PID) === 0;
+      if (!isFree && (isOf(entry, own) || isAlive(libc, entry))) return false;
+      // The dead one had the semaphore if that is taken; unless it waited, as then another program has it.
+      const had = !isFree && (value & PHASE) !== WAITING && semaphore.value === 0;
+      const taken = own | BigInt(value & SLEEPERS | sleepers | (had ? HOLDING : TRYING));
+      if (Atomics.compareExchange(entries, 0, entry, taken) === entry) return true;
+    }
+  }
+
+  /** With the note; after the deadline it is `false`, and the note that of one who waits. */
+  #takeSemaphore(open: Opened, deadline: number): boolean {
+    const { semaphore, note } = open;
+    if ((Atomics.load(note, 0) & PHASE) === HOLDING) return true; // had by a dead one
+    if (semaphore.take(0)) {
+      semaphore.takeAll(); // a peer has raised it
+      setPhase(open, TRYING, HOLDING);
+      return true;
+    }
+    setPhase(open, TRYING, WAITING);
+    for (;;) {
+      const left = Math.min(deadline - performance.now(), SLICE_MS);
+      if (left <= 0) return false;
+      if (!semaphore.take(left)) continue;
+      setPhase(open, WAITING, HOLDING);
+      return true;
+    }
+  }
+
+  /** Makes it nobody's, and wakes somebody who sleeps until that. */
+  #dropNote({ note, noteWord }: Opened): false {
+    if ((Atomics.exchange(note, 0, 0) & SLEEPERS) !== 0) this.#library.futex.wake(noteWord);
+    return false;
+  }
+
+  release(): void {
+    if (this.#open !== null && this.isHeldHere()) this.#giveBack(this.#open);
+  }
+
+  #giveBack(open: Opened): void {
+    setPhase(open, HOLDING, TRYING);
+    if (open.semaphore.value === 0) open.semaphore.give(); // unless a peer has done that
+    this.#dropNote(open);
+  }
+
+  /** Of one that Qt has unlinked, to make another: drops the note, and opens what has the name now. */
+  #reopened(open: Opened): Opened {
+    this.#dropNote(open);
+    this.close();
+    return this.#opened();
+  }
+
+  #opened(): Opened {
+    if (this.#open !== null) return this.#open;
+    const semaphore = MappedSemaphore.open(this.#library, this.#name, 1);
+    const { buffer } = semaphore;
+    return this.#open = {
+      semaphore,
+      note: new Int32Array(buffer, NOTE_OFFSET, 1),
+      entry: new BigInt64Array(buffer, NOTE_OFFSET, 1),
+      noteWord: this.#library.futex.wordAt(semaphore.address + BigInt(NOTE_OFFSET)),
+    };
+  }
+
+  holder(): number | null {
+    const entry = this.#holdingEntry();
+    const { libc } = this.#library;
+    const isKnown = entry !== null && isHere(libc, entry) && isAlive(libc, entry);
+    return isKnown ? Number(entry & BigInt(PID)) : null;
+  }
+
+  isHeldHere(): boolean {
+    const entry = this.#holdingEntry();
+    return entry !== null && isOf(entry, ownEntry(this.#library.libc));
+  }
+
+  /** What it notes of itself says nothing of the program that runs in it. */
+  mayBeOfReplaced(): boolean {
+    return this.isHeldHere() && !isHeldByThread(this.identity);
+  }
+
+  /** What the process that has the lock notes of itself. */
+  #holdingEntry(): bigint | null {
+    if (this.#open === null) return null;
+    const entry = Atomics.load(this.#open.entry, 0);
+    return (Number(BigInt.asIntN(32, entry)) & PHASE) === HOLDING ? entry : null;
+  }
+
+  recover(_stale: () => boolean, timeoutMs: number): boolean {
+    return this.acquire(timeoutMs);
+  }
+
+  bequeath(held: boolean): void {
+    if (held) this.release();
+  }
+
+  remove(): void {
+    this.release();
+    this.close();
+  }
+
+  close(): void {
+    this.#open?.semaphore.close();
+    this.#open = null;
+  }
+}
+
+function setPhase({ note }: Opened, from: number, to: number): void {
+  Atomics.add(note, 0, to - from);
+}
+
+/** Says in the note that somebody sleeps, and returns it; 0 if it has become nobody's. */
+function announceSleep({ note }: Opened): number {
+  for (;;) {
+    const value = Atomics.load(note, 0);
+    if ((value & PID) === 0) return 0;
+    const announced = value | SLEEPERS;
+    if (Atomics.compareExchange(note, 0, value, announced) === value) return announced;
+  }
+}
+
+/** Who has the lock whose `sem_t` this is, and whether others sleep until he gives it back. */
+export function noteHolder(
+  libc: Libc,
+  semaphore: DataView,
+): { holder: ProcessInfo | null; areAsleep: boolean } {
+  const entry = semaphore.getBigInt64(NOTE_OFFSET, true);
+  const note = Number(BigInt.asIntN(32, entry));
+  const isHeld = (note & PHASE) === HOLDING;
+  const holder = isHeld ? { pid: note & PID, alive: isAlive(libc, entry) } : null;
+  return { holder, areAsleep: (note & SLEEPERS) !== 0 };
+}
+
+/** What this process notes of itself: its pid, and in the upper half what tells it from others of that pid. */
+const ownEntries = new WeakMap<Libc, bigint>();
+
+function ownEntry(libc: Libc): bigint {
+  let entry = ownEntries.get(libc);
+  if (entry === undefined) {
+    const pid = libc.c.getpid();
+    entry = BigInt.asIntN(64, identityOf(libc, pid) << 32n | BigInt(pid));
+    ownEntries.set(libc, entry);
+  }
+  return entry;
+}
+
+/** Whether two entries are of one process: those that start in one tick of the clock differ in the pid. */
+function isOf(entry: bigint, own: bigint): boolean {
+  const isSamePid = ((entry ^ own) & BigInt(PID)) === 0n;
+  return isSamePid && BigInt.asUintN(64, entry) >> 32n === BigInt.asUintN(64, own) >> 32n;
+}
+
+/** 16 bits of the namespace that pids are of here, and 16 of the time that the process started. */
+function identityOf(libc: Libc, pid: number): bigint {
+  return BigInt(libc.pidNamespace() & 0xffff) << 16n | BigInt((libc.startTime(pid) ?? 0) & 0xffff);
+}
+
+/** Whether its pid is one of the namespace that pids are of here. */
+function isHere(libc: Libc, entry: bigint): boolean {
+  return BigInt.asUintN(64, entry) >> 48n === BigInt(libc.pidNamespace() & 0xffff);
+}
+
+/** Of a process in another namespace it is not known: it counts as alive. */
+function isAlive(libc: Libc, entry: bigint): boolean {
+  if (!isHere(libc, entry)) return true;
+  return libc.isRunning(Number(entry & BigInt(PID)), Number(entry >> 32n & 0xffffn));
+}

@@ -1,0 +1,382 @@
+import {
+  AT_FDCWD,
+  AT_SYMLINK_FOLLOW,
+  LOCK_EX,
+  LOCK_NB,
+  LOCK_SH,
+  NAME_MAX,
+  O_CLOEXEC,
+  O_NOFOLLOW,
+  O_NONBLOCK,
+  O_RDONLY,
+  O_RDWR,
+  O_TMPFILE,
+  RLIMIT,
+  RLIMIT_FSIZE,
+  S_IFMT,
+  S_IFREG,
+  S_ISVTX,
+  S_IXOTH,
+} from "../unix/linux_constants.ts";
+import {
+  EACCES,
+  EEXIST,
+  EFBIG,
+  EINTR,
+  ELOOP,
+  ENOENT,
+  ENOSPC,
+  EOPNOTSUPP,
+  EROFS,
+  type ErrnoTable,
+  errnoText,
+  Failure,
+  failure,
+  type Kind,
+  othersText,
+} from "../unix/errno.ts";
+import { cString, type FileStatus, type Libc } from "../unix/libc.ts";
+import { memoryRoom } from "../unix/memory_limit.ts";
+import { isShared } from "../types.ts";
+
+/** Where `shm_open` and `sem_open` of every C library of Linux have their objects. */
+export const FOLDER = "/dev/shm/";
+/**
+ * What this module adds to the mode of what it makes: the sticky bit, and that others may execute it, who may not read
+ * it. Neither means anything for an object, and no program sets both by accident and nothing else for programs: `chmod
+ * +t`, 1777 and the decimal 644 look different. The set-user-ID and set-group-ID bits would be no better: a service
+ * may not set those (systemd's `RestrictSUIDSGID`, `DynamicUser`), and a peer's `ftruncate` takes them away.
+ */
+const MARK = S_ISVTX | S_IXOTH;
+/** The bits of a mode for programs. */
+const PROGRAM_BITS = 0o7111;
+/** Less memory than this is not looked for: to look costs more than to reserve it. */
+const CHECKED_BYTES = 2 ** 20;
+/** How long to wait for somebody who is removing an object of the name. */
+const OPEN_MS = 5000;
+
+const ERRORS: ErrnoTable = {
+  [ENOENT]: ["System", "there is no /dev/shm, where the system has POSIX objects; mount it"],
+  [EOPNOTSUPP]: ["System", "/dev/shm is no file system of the kind tmpfs; mount one there"],
+  [ENOSPC]: [
+    "OutOfResources",
+    "/dev/shm is full; remove what nobody uses, or mount it with a greater size",
+  ],
+  [EROFS]: ["PermissionDenied", "/dev/shm is read-only; mount it for writing"],
+  [ELOOP]: ["PermissionDenied", "the name is a symbolic link, which no POSIX object is; remove it"],
+};
+
+const RESERVE_ERRORS: ErrnoTable = {
+  ...ERRORS,
+  [EFBIG]: ["InvalidSize", "/dev/shm can have no file of this size"],
+};
+
+const PUBLISH_ERRORS: ErrnoTable = {
+  ...ERRORS,
+  [ENOENT]: ["System", "there is no /proc, through which an object gets its name; mount it"],
+};
+
+/** Which object, and whom it may belong to. */
+export interface PosixName {
+  readonly what: Kind;
+  readonly nativeKey: string;
+  /** Its path. */
+  readonly path: string;
+  /** Of what is made. */
+  readonly permissions: number;
+}
+
+/**
+ * The name of an object: `prefix` stands before it in the folder.
+ *
+ * @throws {Failure} `KeyError` if it can be none
+ */
+export function posixName(
+  what: Kind,
+  nativeKey: string,
+  prefix: string,
+  permissions: number,
+): PosixName {
+  const name = nativeKey.replace(/^\/+/, "");
+  const refuse = (why: string): never => {
+    throw new Failure("KeyError", `the native key ${JSON.stringify(nativeKey)} ${why}`);
+  };
+  if (name === "" || name === "." || name === "..") refuse('is no name; use one like "/name"');
+  if (name.includes("/")) refuse("has a slash inside, which no POSIX name can; leave it out");
+  if (name.includes("\0")) refuse("contains a NUL character, which no name can have; leave it out");
+  const excess = new TextEncoder().encode(prefix + name).length - NAME_MAX;
+  if (excess > 0) refuse(`is ${excess} bytes too long; use a shorter key`);
+  return { what, nativeKey, path: FOLDER + prefix + name, permissions };
+}
+
+/**
+ * A file that is a POSIX object, open. Each user of an object holds `flock(LOCK_SH)` on it, which ends
+ * with the process at the latest, so the last one is known. What this module made it marks, by bits of
+ * the mode that mean nothing to the kernel: only that goes with its last user, as other programs have
+ * their own rules.
+ */
+export class PosixFile {
+  readonly fd: number;
+  readonly #libc: Libc;
+  readonly #name: PosixName;
+  #status: FileStatus;
+
+  private constructor(libc: Libc, name: PosixName, fd: number, status: FileStatus) {
+    this.#libc = libc;
+    this.#name = name;
+    this.fd = fd;
+    this.#status = status;
+  }
+
+  /** In bytes. */
+  get size(): number {
+    return this.#status.bytes;
+  }
+
+  /** Whether the file system has room for all of it, so that no access to it can fail. */
+  get isReserved(): boolean {
+    return this.#status.reserved >= this.#status.bytes;
+  }
+
+  /**
+   * The object, `null` if there is none. It is refused before it is used, if `check` throws or if it is
+   * not what it should be: a use, however short, keeps the last user from removing it.
+   */
+  static open(
+    libc: Libc,
+    name: PosixName,
+    flags: number,
+    check: (bytes: number) => void = () => {},
+  ): PosixFile | null {
+    const path = cString(name.path);
+    const deadline = performance.now() + OPEN_MS;
+    for (;;) {
+      const fd = openPath(libc, path, flags);
+      if (fd === -ENOENT) return null;
+      if (fd < 0) throw openFailure(libc, name, path, -fd);
+      let isKept = false;
+      try {
+        const found = statusOf(libc, fd, name);
+        checkKind(libc, name, found);
+        check(found.bytes);
+        const isUsed = flock(libc, fd, LOCK_SH | LOCK_NB);
+        const status = statusOf(libc, fd, name);
+        isKept = isUsed && status.links > 0; // or else somebody has just removed it
+        if (isKept) return new PosixFile(libc, name, fd, status);
+      } finally {
+        if (!isKept) libc.c.close(fd);
+      }
+      if (performance.now() > deadline) {
+        throw new Failure("Busy", `the ${name.what} is removed again and again`);
+      }
+      pause();
+    }
+  }
+
+  /** Whether there is an object of the name, whosever it is. */
+  static exists(libc: Libc, { path }: PosixName): boolean {
+    return typeof libc.pathStatus(cString(path), false) === "object";
+  }
+
+  /**
+   * A new object that nobody finds before it is published: who is killed before that leaves nothing.
+   */
+  static make(libc: Libc, name: PosixName, bytes: number): PosixFile {
+    const { permissions } = name;
+    const flags = O_TMPFILE[libc.arch]! | O_RDWR | O_CLOEXEC;
+    const fd = libc.open(cString(FOLDER), flags, permissions);
+    if (fd < 0) throw failure("open", -fd, ERRORS, FOLDER);
+    let isKept = false;
+    try {
+      requireFileSize(libc, bytes);
+      reserve(libc, fd, bytes);
+      flock(libc, fd, LOCK_SH | LOCK_NB);
+      libc.c.fchmod(fd, permissions | MARK); // whatever the umask
+      const file = new PosixFile(libc, name, fd, statusOf(libc, fd, name));
+      isKept = true;
+      return file;
+    } finally {
+      if (!isKept) libc.c.close(fd);
+    }
+  }
+
+  /** Gives it its name; `false` if another object has that. */
+  publish(): boolean {
+    const source = cString(`/proc/self/fd/${this.fd}`);
+    const path = cString(this.#name.path);
+    if (this.#libc.c.linkat(AT_FDCWD, source, AT_FDCWD, path, AT_SYMLINK_FOLLOW) === 0) return true;
+    const errno = this.#libc.errno();
+    if (errno === EEXIST) return false;
+    throw failure("linkat", errno, PUBLISH_ERRORS, this.#name.path);
+  }
+
+  /** Has the file system make room for all of it, without which a full one would kill the process. */
+  reserve(): void {
+    reserve(this.#libc, this.fd, this.size, this.size - this.#status.reserved);
+    this.#status = statusOf(this.#libc, this.fd, this.#name);
+  }
+
+  /** Looks again how large it is. */
+  refresh(): void {
+    this.#status = statusOf(this.#libc, this.fd, this.#name);
+  }
+
+  /** Whether it has a name still. */
+  isLinked(): boolean {
+    const status = this.#libc.fileStatus(this.fd);
+    return typeof status === "object" && status.links > 0;
+  }
+
+  /** Lets go of it, and removes it if nobody else uses it and it is this module's. */
+  leave(): void {
+    if (flock(this.#libc, this.fd, LOCK_EX | LOCK_NB)) {
+      removeIfOurs(this.#libc, this.#name, this.fd);
+    }
+    this.#libc.c.close(this.fd);
+  }
+
+  /** Lets go of it without looking who else uses it. */
+  close(): void {
+    this.#libc.c.close(this.fd);
+  }
+
+  /** Whether a process uses the object through this module, seen or not; `null` if this user may not look. */
+  static isUsed(libc: Libc, path: string): boolean | null {
+    const fd = openPath(libc, cString(path), O_RDONLY);
+    if (fd < 0) return fd === -ENOENT ? false : null;
+    const isFree = flock(libc, fd, LOCK_EX | LOCK_NB);
+    libc.c.close(fd);
+    return !isFree;
+  }
+
+  /** Removes an object of this user's and this module's, or of `anyones`, that nobody uses; `false` if there is none. */
+  static removeUnused(libc: Libc, name: PosixName, anyones = false): boolean {
+    const fd = openPath(libc, cString(name.path), O_RDONLY);
+    if (fd < 0) return false;
+    try {
+      if (!flock(libc, fd, LOCK_EX | LOCK_NB)) return false;
+      const status = libc.fileStatus(fd);
+      const isMeant = typeof status === "object" && mayUse(libc, name, status);
+      return isMeant && removeIfOurs(libc, name, fd, anyones);
+    } finally {
+      libc.c.close(fd);
+    }
+  }
+}
+
+/** What glibc's `shm_open` does. */
+function openPath(libc: Libc, path: Uint8Array, flags: number): number {
+  return libc.open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW[libc.arch]!);
+}
+
+/** With LOCK_EX held, when nobody can come to use it. */
+function removeIfOurs(libc: Libc, name: PosixName, fd: number, anyones = false): boolean {
+  const status = libc.fileStatus(fd);
+  if (typeof status === "number" || status.links === 0) return false;
+  if (!isMarked(status) && !anyones) return false;
+  const path = cString(name.path);
+  const found = libc.pathStatus(path, false);
+  if (typeof found === "number" || found.inode !== status.inode) return false; // renamed
+  return libc.c.unlink(path) === 0;
+}
+
+/** Whether this module made it. */
+export function isMarked({ mode }: FileStatus): boolean {
+  return (mode & PROGRAM_BITS) === MARK;
+}
+
+function statusOf(libc: Libc, fd: number, { path }: PosixName): FileStatus {
+  const status = libc.fileStatus(fd);
+  if (typeof status === "number") throw failure("statx", status, ERRORS, path);
+  return status;
+}
+
+function isFile({ mode }: FileStatus): boolean {
+  return (mode & S_IFMT) === S_IFREG;
+}
+
+/** Whether it is what it should be, and of whom it may be. */
+function mayUse(libc: Libc, { permissions }: PosixName, status: FileStatus): boolean {
+  return isFile(status) && (isShared(permissions) || status.uid === libc.ownUid());
+}
+
+function checkKind(libc: Libc, name: PosixName, status: FileStatus): void {
+  if (mayUse(libc, name, status)) return;
+  if (!isFile(status)) throw kindFailure(name);
+  throw new Failure("PermissionDenied", othersText(name.what, libc.userName(status.uid)), "statx");
+}
+
+function kindFailure({ what, path }: PosixName): Failure {
+  return new Failure("WrongKind", `${path} is no ${what}, but another kind of file; remove it`);
+}
+
+function openFailure(libc: Libc, name: PosixName, path: Uint8Array, errno: number): Failure {
+  const status = libc.pathStatus(path, false);
+  // Of a folder or a socket the errno says no more than that it cannot be opened.
+  const isOther = typeof status === "object" && !isFile(status);
+  if (isOther && errno !== ELOOP && errno !== EACCES) return kindFailure(name);
+  if (errno !== EACCES) return failure("open", errno, ERRORS, name.path);
+  const isOthers = typeof status === "object" && status.uid !== libc.ownUid();
+  const text = isOthers
+    ? othersText(name.what, libc.userName(status.uid))
+    : `permission denied: the permissions of ${name.path} do not allow this mode`;
+  const call = `open ${name.path}: ${errnoText(errno)}`;
+  return new Failure("PermissionDenied", `${text} [${call}]`, "open", errno);
+}
+
+/**
+ * Has the file system make room for a file.
+ *
+ * @param missing how many of its bytes have none yet
+ */
+function reserve(libc: Libc, fd: number, bytes: number, missing = bytes): void {
+  requireMemory(libc, missing);
+  for (;;) {
+    const errno = libc.c.posix_fallocate(fd, 0n, BigInt(bytes));
+    if (errno === 0) return;
+    if (errno !== EINTR) throw failure("posix_fallocate", errno, RESERVE_ERRORS);
+  }
+}
+
+/** A file that grows beyond `ulimit -f` is answered with SIGXFSZ, which kills a process of Deno. */
+function requireFileSize(libc: Libc, bytes: number): void {
+  const limits = new Uint8Array(RLIMIT.bytes);
+  if (libc.c.getrlimit(RLIMIT_FSIZE, limits) !== 0) return;
+  const limit = new DataView(limits.buffer).getBigUint64(RLIMIT.current, true);
+  if (BigInt(bytes) <= limit) return;
+  throw new Failure(
+    "OutOfResources",
+    `${bytes} bytes are more than a file of this process may have, ${limit}: raise \`ulimit -f\` ` +
+      "[getrlimit: RLIMIT_FSIZE]",
+    "getrlimit",
+  );
+}
+
+/** Beyond the limit of a memory cgroup the kernel kills the process. */
+function requireMemory(libc: Libc, bytes: number): void {
+  if (bytes < CHECKED_BYTES) return;
+  const room = memoryRoom((path) => {
+    const text = libc.readFile(path);
+    return typeof text === "string" ? text : null;
+  });
+  if (room === null || bytes <= room.bytes) return;
+  throw new Failure(
+    "OutOfResources",
+    `${bytes} bytes are more than the memory cgroup of this process has left, ${room.bytes}: raise ${room.file}, ` +
+      "the memory limit of the container or service",
+  );
+}
+
+function flock(libc: Libc, fd: number, operation: number): boolean {
+  for (;;) {
+    if (libc.c.flock(fd, operation) === 0) return true;
+    if (libc.errno() !== EINTR) return false;
+  }
+}
+
+const sleeper = new Int32Array(new SharedArrayBuffer(4));
+
+/** Whoever has LOCK_EX has it for some microseconds. */
+function pause(): void {
+  Atomics.wait(sleeper, 0, 0, 1);
+}

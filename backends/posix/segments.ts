@@ -1,0 +1,271 @@
+import { AccessMode } from "../../errors.ts";
+import {
+  FAILED_ADDRESS,
+  MADV_POPULATE_READ,
+  MAP_SHARED,
+  O_RDONLY,
+  O_RDWR,
+  PROT_READ,
+  PROT_WRITE,
+} from "../unix/linux_constants.ts";
+import {
+  EEXIST,
+  EFAULT,
+  ENOENT,
+  ENOMEM,
+  type ErrnoTable,
+  Failure,
+  failure,
+  replacedText,
+  tooSmall,
+} from "../unix/errno.ts";
+import type { Libc } from "../unix/libc.ts";
+import type { Mappings } from "../unix/mappings.ts";
+import { PosixFile, type PosixName, posixName } from "./object_file.ts";
+import {
+  type Lock,
+  type OpenRequest,
+  PRIVATE,
+  type Segment,
+  type SegmentBackend,
+} from "../types.ts";
+
+/** How long a lock is waited for that somebody else makes the segment under. */
+const MAKE_MS = 5000;
+/** At a time, after which another look is taken at whether there is a segment by now. */
+const LOOK_MS = 50;
+
+const ERRORS: ErrnoTable = {
+  [ENOENT]: ["NotFound", "doesn't exist: some process must create() it first"],
+  [EEXIST]: [
+    "AlreadyExists",
+    "already exists: attach() to it; if it is left from a crash, attach() and detach() removes it, " +
+    "unless another program made it",
+  ],
+  [ENOMEM]: ["OutOfResources", "out of memory or address space"],
+};
+
+const INITIALIZE_ERRORS: ErrnoTable = {
+  [EEXIST]: [
+    "AlreadyExists",
+    "another program, as Qt may, has made the segment while it was initialized here; open() again",
+  ],
+};
+
+/** A POSIX shared memory object, mapped. */
+class PosixSegment implements Segment {
+  readonly address: bigint;
+  readonly size: number;
+  readonly #mappings: Mappings;
+  readonly #file: PosixFile;
+  readonly #lock: Lock | null;
+
+  constructor(mappings: Mappings, address: bigint, file: PosixFile, lock: Lock | null) {
+    this.#mappings = mappings;
+    this.address = address;
+    this.size = file.size;
+    this.#file = file;
+    this.#lock = lock;
+  }
+
+  unmap(): boolean {
+    return this.#mappings.bury(this.address, this.size);
+  }
+
+  free(): void {
+    this.#mappings.free(this.address, this.size);
+  }
+
+  leave(held: boolean): void {
+    try {
+      if (held) this.#lock?.release();
+      this.#lock?.close();
+    } finally {
+      this.#file.leave();
+    }
+  }
+}
+
+/**
+ * POSIX shared memory objects. A new one gets its name when it is complete, and one that is to be removed
+ * is let go of by its last user, so neither needs the lock: only that one process at a time runs
+ * `initialize` does.
+ */
+export class PosixSegments implements SegmentBackend {
+  readonly #libc: Libc;
+  readonly #mappings: Mappings;
+  readonly #maxBytes: number;
+
+  constructor(libc: Libc, mappings: Mappings, maxBytes: number) {
+    this.#libc = libc;
+    this.#mappings = mappings;
+    this.#maxBytes = maxBytes;
+  }
+
+  create(nativeKey: string, size: number, mode: AccessMode, lock: Lock | null): Segment {
+    const name = segmentName(nativeKey);
+    if (PosixFile.exists(this.#libc, name)) throw failure("open", EEXIST, ERRORS, name.path);
+    return this.#make(name, size, mode, lock, null) ?? this.#refuse(name);
+  }
+
+  attach(
+    nativeKey: string,
+    mode: AccessMode,
+    lock: Lock | null,
+    permissions = PRIVATE,
+    minBytes = 0,
+  ): Segment {
+    const name = segmentName(nativeKey, permissions);
+    const segment = this.#attach(name, mode, lock, minBytes);
+    if (segment === null) throw failure("open", ENOENT, ERRORS, name.path);
+    return segment;
+  }
+
+  open(nativeKey: string, request: OpenRequest, lock: Lock, permissions = PRIVATE): Segment {
+    const name = segmentName(nativeKey, permissions);
+    const { size, mode, existing, stale, timeoutMs, initialize } = request;
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      if (stale === "replace") PosixFile.removeUnused(this.#libc, name);
+      const isThere = PosixFile.exists(this.#libc, name);
+      if (isThere && existing === "refuse") this.#refuse(name);
+      const found = isThere ? this.#attach(name, mode, lock, size) : null;
+      if (found !== null) return found;
+      const left = deadline - performance.now();
+      if (lock.acquire(Math.max(0, Math.min(left, LOOK_MS)))) {
+        const made = this.#makeLocked(name, size, mode, lock, initialize);
+        if (made !== null) return made;
+      } else if (left <= 0) {
+        const holder = lock.holder();
+        throw new Failure(
+          "Timeout",
+          `timed out: the lock is held by ${
+            holder === null ? "a process" : `process ${holder}`
+          }, ` +
+            `and there is no segment${replacedText(lock)}`,
+        );
+      }
+    }
+  }
+
+  /** `null` if somebody else has made it since. */
+  #makeLocked(
+    name: PosixName,
+    size: number,
+    mode: AccessMode,
+    lock: Lock,
+    initialize: OpenRequest["initialize"],
+  ): Segment | null {
+    let isLeft = false;
+    try {
+      if (PosixFile.exists(this.#libc, name)) return null;
+      return this.#make(
+        name,
+        size,
+        mode,
+        lock,
+        initialize && ((segment) => {
+          isLeft = true;
+          initialize(segment);
+          isLeft = false;
+        }),
+      );
+    } finally {
+      if (!isLeft) lock.release();
+    }
+  }
+
+  /** A new segment; `null` if there is one of the name already. */
+  #make(
+    name: PosixName,
+    size: number,
+    mode: AccessMode,
+    lock: Lock | null,
+    initialize: OpenRequest["initialize"],
+  ): Segment | null {
+    this.#checkSize(size);
+    const file = PosixFile.make(this.#libc, name, size);
+    let segment: PosixSegment | undefined;
+    let isKept = false;
+    try {
+      segment = this.#map(file, mode, lock);
+      isKept = initialize !== null; // who initializes it also ends it
+      initialize?.(segment);
+      if (file.publish()) {
+        isKept = true;
+        return segment;
+      }
+      if (initialize === null) return null;
+      throw failure("linkat", EEXIST, INITIALIZE_ERRORS, name.path);
+    } finally {
+      if (!isKept) {
+        segment?.unmap();
+        segment?.free();
+        file.close();
+      }
+    }
+  }
+
+  /** `null` if there is no such segment. */
+  #attach(name: PosixName, mode: AccessMode, lock: Lock | null, minBytes: number): Segment | null {
+    const readOnly = mode === AccessMode.ReadOnly;
+    const file = PosixFile.open(this.#libc, name, readOnly ? O_RDONLY : O_RDWR, (bytes) => {
+      if (bytes > 0) this.#checkSize(bytes, minBytes); // or else somebody is making it
+    });
+    if (file === null) return null;
+    let isMapped = false;
+    try {
+      if (file.size === 0) this.#awaitSize(file, lock);
+      this.#checkSize(file.size, minBytes);
+      if (!readOnly && !file.isReserved) file.reserve();
+      const segment = this.#map(file, mode, lock);
+      isMapped = true;
+      return segment;
+    } finally {
+      if (!isMapped) file.close(); // and what nobody uses stays as it is
+    }
+  }
+
+  /** Other programs make it under the lock, if at all, and before it has a size. */
+  #awaitSize(file: PosixFile, lock: Lock | null): void {
+    if (lock?.acquire(MAKE_MS)) lock.release();
+    file.refresh();
+    if (file.size > 0) return;
+    throw new Failure(
+      "InvalidSize",
+      "the segment has 0 bytes: the program that is making it has not come further; remove it if " +
+        "that has ended",
+    );
+  }
+
+  #map(file: PosixFile, mode: AccessMode, lock: Lock | null): PosixSegment {
+    const { c } = this.#libc;
+    const access = mode === AccessMode.ReadOnly ? PROT_READ : PROT_READ | PROT_WRITE;
+    const length = this.#mappings.bytesOf(file.size);
+    const address = c.mmap(0n, length, access, MAP_SHARED, file.fd, 0n);
+    if (address === FAILED_ADDRESS) throw failure("mmap", this.#libc.errno(), ERRORS);
+    // What cannot be reserved, as it may only be read, is at least present.
+    const isPresent = file.isReserved || c.madvise(address, length, MADV_POPULATE_READ) === 0 ||
+      this.#libc.errno() !== EFAULT;
+    if (isPresent) return new PosixSegment(this.#mappings, address, file, lock);
+    this.#mappings.free(address, file.size);
+    throw new Failure("OutOfResources", "/dev/shm is full, and has no room for all of the segment");
+  }
+
+  #checkSize(size: number, minBytes = 1): void {
+    if (size < minBytes) throw tooSmall(size, minBytes);
+    if (size <= this.#maxBytes) return;
+    throw new Failure(
+      "InvalidSize",
+      `the segment has ${size} bytes; this runtime can make a view of at most ${this.#maxBytes}`,
+    );
+  }
+
+  #refuse(name: PosixName): never {
+    throw failure("open", EEXIST, ERRORS, name.path);
+  }
+}
+
+function segmentName(nativeKey: string, permissions = PRIVATE): PosixName {
+  return posixName("segment", nativeKey, "", permissions);
+}

@@ -1,0 +1,55 @@
+import type { CFunctions, CSignatures } from "../../ffi/types.ts";
+import { Failure } from "../unix/errno.ts";
+import { cString, DARWIN_LIBRARIES, type Libc } from "../unix/libc.ts";
+import { loadFunctions } from "../unix/variadic.ts";
+
+const SIGNATURES = {
+  shm_open: { args: ["buffer", "i32", "u32"], returns: "i32", fixed: 2 }, // (name, flags, mode)
+  shm_unlink: { args: ["buffer"], returns: "i32" },
+  ftruncate: { args: ["i32", "u64"], returns: "i32" }, // (fd, length)
+  // (name, flags, mode, value) -> sem_t *
+  sem_open: { args: ["buffer", "i32", "u32", "u32"], returns: "u64", fixed: 2 },
+  sem_unlink: { args: ["buffer"], returns: "i32" },
+  sem_close: { args: ["u64"], returns: "i32" },
+  sem_wait: { args: ["u64"], returns: "i32" },
+  sem_trywait: { args: ["u64"], returns: "i32" },
+  sem_post: { args: ["u64"], returns: "i32" },
+} as const satisfies CSignatures;
+
+/** The functions of POSIX objects, which macOS has in no file system, and so in files of no kind. */
+export class DarwinPosixLibrary {
+  readonly libc: Libc;
+  readonly c: CFunctions<typeof SIGNATURES>;
+
+  constructor(libc: Libc) {
+    this.libc = libc;
+    this.c = loadFunctions(libc.ffi, libc, DARWIN_LIBRARIES, SIGNATURES);
+  }
+}
+
+/** PSEMNAMLEN in posix_sem.c counts the NUL; the names of segments could have one byte more. */
+const NAME_BYTES = 30;
+
+/**
+ * A native key as the name of an object, for C.
+ *
+ * @throws {Failure} `KeyError` if it can be none
+ */
+export function darwinName(nativeKey: string): Uint8Array {
+  const refuse = (why: string): never => {
+    throw new Failure("KeyError", `the native key ${JSON.stringify(nativeKey)} ${why}`);
+  };
+  const name = cString(nativeKey);
+  const bytes = name.length - 1;
+  if (/^\/*$/.test(nativeKey)) refuse('is no name; use one like "/name"');
+  if (name.indexOf(0) < bytes) {
+    refuse("contains a NUL character, which no name can have; leave it out");
+  }
+  if (bytes > NAME_BYTES) {
+    refuse(
+      `has ${bytes} bytes, and macOS allows ${NAME_BYTES}, the slash included; use a shorter one, or ` +
+        "SharedMemory.legacyNativeKey(), which makes one that fits of any key",
+    );
+  }
+  return name;
+}

@@ -1,0 +1,269 @@
+import { AccessMode } from "../../errors.ts";
+import {
+  FAILED_ADDRESS,
+  MAP_SHARED,
+  O_RDONLY,
+  O_RDWR,
+  PROT_READ,
+  PROT_WRITE,
+} from "../unix/linux_constants.ts";
+import {
+  EACCES,
+  EEXIST,
+  EINVAL,
+  ENOENT,
+  ENOMEM,
+  type ErrnoTable,
+  errnoText,
+  Failure,
+  failure,
+  othersText,
+  tooSmall,
+} from "../unix/errno.ts";
+import type { FileStatus, Libc } from "../unix/libc.ts";
+import type { Mappings } from "../unix/mappings.ts";
+import { nextPause, sleep } from "../timing.ts";
+import { darwinName, type DarwinPosixLibrary } from "./library.ts";
+import {
+  isShared,
+  type Lock,
+  type OpenRequest,
+  PRIVATE,
+  type Segment,
+  type SegmentBackend,
+} from "../types.ts";
+
+/** How long to wait for somebody who has made a segment and not given it a size yet. */
+const MAKE_MS = 1000;
+
+const ERRORS: ErrnoTable = {
+  [ENOENT]: ["NotFound", "doesn't exist: some process must create() it first"],
+  [EEXIST]: [
+    "AlreadyExists",
+    "already exists: attach() to it; if it is left from a crash, it stays until a program calls " +
+    "shm_unlink() or the system is started again",
+  ],
+  [ENOMEM]: ["OutOfResources", "out of memory or address space"],
+};
+
+const SIZE_ERRORS: ErrnoTable = {
+  ...ERRORS,
+  [EINVAL]: ["InvalidSize", "macOS allows no segment of this size"],
+};
+
+/** A POSIX shared memory object, mapped. */
+class DarwinPosixSegment implements Segment {
+  readonly address: bigint;
+  readonly size: number;
+  readonly #segments: DarwinPosixSegments;
+  readonly #fd: number;
+  readonly #lock: Lock | null;
+  /** Its name, if this object made it. */
+  readonly #made: Uint8Array | null;
+
+  constructor(
+    segments: DarwinPosixSegments,
+    address: bigint,
+    size: number,
+    fd: number,
+    lock: Lock | null,
+    made: Uint8Array | null,
+  ) {
+    this.#segments = segments;
+    this.address = address;
+    this.size = size;
+    this.#fd = fd;
+    this.#lock = lock;
+    this.#made = made;
+  }
+
+  unmap(): boolean {
+    return this.#segments.mappings.bury(this.address, this.size);
+  }
+
+  free(): void {
+    this.#segments.mappings.free(this.address, this.size);
+  }
+
+  leave(held: boolean): void {
+    try {
+      if (held) this.#lock?.release();
+      if (this.#made !== null) this.#lock?.remove();
+      else this.#lock?.close();
+    } finally {
+      this.#segments.release(this.#fd, this.#made);
+    }
+  }
+}
+
+/**
+ * POSIX shared memory objects of macOS. Nobody knows who uses one: they are no files that could be
+ * locked, and have no number of users. So the object that made a segment removes it, and its lock, when
+ * it detaches; others may go on using it, but nobody finds it any more.
+ */
+export class DarwinPosixSegments implements SegmentBackend {
+  readonly mappings: Mappings;
+  readonly #library: DarwinPosixLibrary;
+  readonly #libc: Libc;
+  readonly #maxBytes: number;
+
+  constructor(library: DarwinPosixLibrary, mappings: Mappings, maxBytes: number) {
+    this.#library = library;
+    this.#libc = library.libc;
+    this.mappings = mappings;
+    this.#maxBytes = maxBytes;
+  }
+
+  create(nativeKey: string, size: number, mode: AccessMode, lock: Lock | null): Segment {
+    return this.#make(darwinName(nativeKey), size, mode, lock, PRIVATE, null);
+  }
+
+  attach(
+    nativeKey: string,
+    mode: AccessMode,
+    lock: Lock | null,
+    permissions = PRIVATE,
+    minBytes = 0,
+  ): Segment {
+    const segment = this.#attach(darwinName(nativeKey), mode, lock, permissions, minBytes);
+    if (segment === null) throw failure("shm_open", ENOENT, ERRORS, nativeKey);
+    return segment;
+  }
+
+  /** Whoever makes it holds the lock until it is filled, so that is waited for, but a user may hold it. */
+  open(nativeKey: string, request: OpenRequest, lock: Lock, permissions = PRIVATE): Segment {
+    const name = darwinName(nativeKey);
+    const { size, mode, existing, timeoutMs, initialize } = request;
+    const isLocked = lock.acquire(timeoutMs);
+    let isLeft = false; // by `initialize`, with the lock
+    try {
+      const found = this.#attach(name, mode, lock, permissions, size, existing === "refuse");
+      if (found !== null) return found;
+      if (!isLocked) {
+        throw new Failure("Timeout", "timed out: the lock is held, and there is no segment");
+      }
+      return this.#make(name, size, mode, lock, permissions, (segment) => {
+        isLeft = true;
+        initialize?.(segment);
+        isLeft = false;
+      });
+    } finally {
+      if (isLocked && !isLeft) lock.release();
+    }
+  }
+
+  #make(
+    name: Uint8Array,
+    size: number,
+    mode: AccessMode,
+    lock: Lock | null,
+    permissions: number,
+    initialize: OpenRequest["initialize"],
+  ): Segment {
+    this.#checkSize(size);
+    const { O_CREAT, O_EXCL } = this.#libc.constants;
+    const fd = this.#open(name, O_RDWR | O_CREAT | O_EXCL, permissions);
+    let isKept = false;
+    try {
+      if (this.#library.c.ftruncate(fd, BigInt(size)) !== 0) {
+        throw failure("ftruncate", this.#libc.errno(), SIZE_ERRORS);
+      }
+      const made = this.#map(fd, this.#statusOf(fd).bytes, mode, lock, name);
+      isKept = true;
+      initialize?.(made); // which ends the segment if it throws
+      return made;
+    } finally {
+      if (!isKept) this.release(fd, name);
+    }
+  }
+
+  /** `null` if there is no such segment. */
+  #attach(
+    name: Uint8Array,
+    mode: AccessMode,
+    lock: Lock | null,
+    permissions: number,
+    minBytes: number,
+    refuse = false,
+  ): Segment | null {
+    const fd = this.#open(name, mode === AccessMode.ReadOnly ? O_RDONLY : O_RDWR);
+    if (fd === -ENOENT) return null;
+    let isMapped = false;
+    try {
+      if (refuse) throw failure("shm_open", EEXIST, ERRORS);
+      this.#checkUser(this.#statusOf(fd), permissions);
+      const bytes = this.#sizeOf(fd);
+      this.#checkSize(bytes, minBytes);
+      const segment = this.#map(fd, bytes, mode, lock, null);
+      isMapped = true;
+      return segment;
+    } finally {
+      if (!isMapped) this.release(fd, null);
+    }
+  }
+
+  /** A descriptor, or -ENOENT. */
+  #open(name: Uint8Array, flags: number, permissions = 0): number {
+    const fd = this.#library.c.shm_open(name, flags, permissions);
+    if (fd >= 0) return fd;
+    const errno = this.#libc.errno();
+    if (errno === ENOENT) return -ENOENT;
+    if (errno !== EACCES) throw failure("shm_open", errno, ERRORS);
+    const text = `${othersText("segment", "")} [shm_open: ${errnoText(errno)}]`;
+    throw new Failure("PermissionDenied", text, "shm_open", errno);
+  }
+
+  #map(
+    fd: number,
+    bytes: number,
+    mode: AccessMode,
+    lock: Lock | null,
+    made: Uint8Array | null,
+  ): Segment {
+    const { c } = this.#libc;
+    const access = mode === AccessMode.ReadOnly ? PROT_READ : PROT_READ | PROT_WRITE;
+    const address = c.mmap(0n, BigInt(bytes), access, MAP_SHARED, fd, 0n);
+    if (address === FAILED_ADDRESS) throw failure("mmap", this.#libc.errno(), ERRORS);
+    return new DarwinPosixSegment(this, address, bytes, fd, lock, made);
+  }
+
+  #statusOf(fd: number): FileStatus {
+    const status = this.#libc.fileStatus(fd);
+    if (typeof status === "number") throw failure("fstat", status, ERRORS);
+    return status;
+  }
+
+  #sizeOf(fd: number): number {
+    const deadline = performance.now() + MAKE_MS;
+    for (let ms = nextPause(0);; ms = nextPause(ms)) {
+      const { bytes } = this.#statusOf(fd);
+      if (bytes > 0 || performance.now() >= deadline) return bytes;
+      sleep(ms);
+    }
+  }
+
+  #checkUser({ uid }: FileStatus, permissions: number): void {
+    if (isShared(permissions) || uid === this.#libc.ownUid()) return;
+    const text = othersText("segment", this.#libc.userName(uid));
+    throw new Failure("PermissionDenied", text, "fstat");
+  }
+
+  #checkSize(bytes: number, minBytes = 1): void {
+    let problem = "";
+    if (bytes > this.#maxBytes) {
+      problem = `this runtime can make a view of at most ${this.#maxBytes}`;
+    } else if (bytes < minBytes) {
+      throw tooSmall(bytes, minBytes);
+    } else if (bytes === 0) {
+      problem = "the program that is making it has not come further";
+    }
+    if (problem === "") return;
+    throw new Failure("InvalidSize", `the segment has ${bytes} bytes; ${problem}`);
+  }
+
+  /** Lets go of a descriptor, and removes the segment of the name. */
+  release(fd: number, name: Uint8Array | null): void {
+    if (name !== null) this.#library.c.shm_unlink(name);
+    this.#libc.c.close(fd);
+  }
+}

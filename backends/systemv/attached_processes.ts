@@ -1,0 +1,82 @@
+import { cString, type FileStatus, type Libc } from "../unix/libc.ts";
+import { keyOf } from "./key_file.ts";
+import type { Row } from "./proc_tables.ts";
+
+/** Where the temporary files of a process without a `TMPDIR` are. */
+const USUAL_FOLDER = "/tmp";
+
+/** What a process that has a segment attached tells about the segment's key file, as far as this user may know. */
+export interface AttachedProcess {
+  readonly pid: number;
+  /** How often it has the segment attached. */
+  readonly count: number;
+  /** The key file, which this module keeps open; `null` for other programs. */
+  readonly keyFile: { readonly path: string; readonly isDeleted: boolean } | null;
+  /** Where the process was started to have its key files, and what lies there for it. */
+  readonly folder: { readonly path: string; readonly status: FileStatus } | null;
+}
+
+/** Which processes have these segments attached, by the numbers of the segments. */
+export function processesAttachedTo(libc: Libc, segments: readonly Row[]) {
+  const found = new Map<number, AttachedProcess[]>();
+  const names = segments.length === 0 ? [] : libc.readFolder("/proc");
+  if (typeof names === "number") return found;
+  const keys = new Map(segments.map((row) => [row["shmid"]!, row["key"]!]));
+  for (const pid of names.map(Number).filter(Number.isInteger)) {
+    for (const [id, count] of countsOf(libc, pid)) {
+      const key = keys.get(id);
+      if (key === undefined) continue;
+      const process = {
+        pid,
+        count,
+        keyFile: openKeyFile(libc, pid, key),
+        folder: folderOf(libc, pid),
+      };
+      found.set(id, [...found.get(id) ?? [], process]);
+    }
+  }
+  return found;
+}
+
+/** How often a process has which segments attached. */
+function countsOf(libc: Libc, pid: number): Map<number, number> {
+  const counts = new Map<number, number>();
+  const maps = libc.readFile(`/proc/${pid}/maps`);
+  if (typeof maps === "number" || !maps.includes("/SYSV")) return counts;
+  // address permissions offset major:minor inode /SYSV51026c34
+  for (const [, text] of maps.matchAll(/^\S+ \S+ \S+ \S+ (\d+) +\/SYSV[0-9a-f]{8}/gm)) {
+    const id = Number(text);
+    counts.set(id, (counts.get(id) ?? 0) + 1);
+  }
+  return counts;
+}
+
+/** The key file of a System V key that a process has open. */
+function openKeyFile(libc: Libc, pid: number, key: number): AttachedProcess["keyFile"] {
+  const descriptors = libc.readFolder(`/proc/${pid}/fd`);
+  if (typeof descriptors === "number") return null;
+  for (const descriptor of descriptors) {
+    const link = `/proc/${pid}/fd/${descriptor}`;
+    const text = libc.readLink(link);
+    const [, path, deleted] = /^(.*\/qipc_sharedmemory_[A-Za-z]*?[0-9a-f]{40})( \(deleted\))?$/s
+      .exec(String(text)) ?? [];
+    if (path === undefined) continue;
+    const status = libc.linkStatus(link);
+    if (typeof status === "number" || keyOf(status) !== key) continue;
+    return { path, isDeleted: deleted !== undefined };
+  }
+  return null;
+}
+
+function folderOf(libc: Libc, pid: number): AttachedProcess["folder"] {
+  const process = libc.pathStatus(cString(`/proc/${pid}`), false);
+  if (typeof process === "number" || process.uid !== libc.c.geteuid()) return null;
+  const environment = libc.readFile(`/proc/${pid}/environ`);
+  if (typeof environment === "number") return null;
+  const lines = environment.split("\0");
+  const path = lines.find((line) => line.startsWith("TMPDIR="))?.slice("TMPDIR=".length) ||
+    USUAL_FOLDER;
+  // Its root may be another one, as of a container.
+  const status = libc.pathStatus(cString(`/proc/${pid}/root${path}`), true);
+  return typeof status === "number" ? null : { path, status };
+}

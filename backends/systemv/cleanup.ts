@@ -1,0 +1,202 @@
+import { AccessMode } from "../../errors.ts";
+import { _SC_PAGESIZE, IPC_CREAT, IPC_EXCL, IPC_SET, SHMID_DS } from "../unix/linux_constants.ts";
+import { EACCES, EEXIST, failure } from "../unix/errno.ts";
+import type { KeyFileInfo, SegmentInfo, SemaphoreInfo } from "../inventory.ts";
+import { cString, type Libc } from "../unix/libc.ts";
+import { KeyFile, keyFilePath, lockPath, segmentPath } from "./key_file.ts";
+import { SystemVSegments } from "./segments.ts";
+import { SystemVSemaphores } from "./semaphore_set.ts";
+import { sweep } from "./orphan_semaphores.ts";
+import { holderOf, isMarkPath, isOfFile, readTable, semaphoreState } from "./proc_tables.ts";
+import { PRIVATE } from "../types.ts";
+
+const CAME_INTO_USE = "came into use meanwhile";
+/** Of a file on which somebody holds LOCK_SH. */
+const RELIED_ON = "its key file is in use by another process, perhaps of another container";
+
+/** Removes what is stale, in ways that harm nobody who comes to use it at the same moment. */
+export class SystemVCleanup {
+  readonly #libc: Libc;
+  readonly #segments: SystemVSegments;
+  readonly #semaphores: SystemVSemaphores;
+
+  constructor(libc: Libc) {
+    this.#libc = libc;
+    // No view is made of what is attached here, so that no size is too large.
+    const pageBytes = Number(libc.c.sysconf(_SC_PAGESIZE));
+    this.#segments = new SystemVSegments(libc, Number.MAX_SAFE_INTEGER, pageBytes);
+    this.#semaphores = new SystemVSemaphores(libc);
+  }
+
+  /** Returns why not, if it came into use; throws `Failure`. */
+  remove(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): string | null {
+    const { kind, keyFile } = thing;
+    if (kind === "segment") {
+      if (keyFile === null) return this.#removeUnnamed(thing);
+      return thing.unfinished
+        ? this.#removeUnfinished(keyFile, thing)
+        : this.#removeSegment(keyFile, thing);
+    }
+    if (kind === "semaphore") {
+      return keyFile === null
+        ? this.#removeMarked(thing)
+        : this.#removeSemaphore(keyFile, thing.id);
+    }
+    if (isMarkPath(keyFile!)) return this.#removeMark(keyFile!);
+    return keyFile!.includes("/qipc_systemsem_")
+      ? this.#removeSemaphore(keyFile!, null)
+      : this.#removeSegmentFile(keyFile!);
+  }
+
+  /** As everybody does: attaches and detaches, and the last one out removes it. */
+  #removeSegment(path: string, { id, mode }: SegmentInfo): string | null {
+    const lock = this.#semaphores.lock(lockPath(path), mode);
+    try {
+      const segment = this.#segments.attach(path, AccessMode.ReadOnly, lock, mode);
+      segment.free();
+      segment.leave(false, true);
+    } catch (error) {
+      lock.close();
+      if (this.#isThere(id)) throw error;
+    }
+    return this.#isThere(id) ? CAME_INTO_USE : null;
+  }
+
+  /** Its creator is dead, and whoever makes the segment next would remove it, under the lock. */
+  #removeUnfinished(path: string, { id, mode, lock }: SegmentInfo): string | null {
+    const remove = () => {
+      if (this.#segments.status(id)?.attached !== 0) return CAME_INTO_USE;
+      return this.#withFile(path, (file) => {
+        if (!file.isSole()) return RELIED_ON;
+        this.#segments.remove(id);
+        file.unlink();
+        return null;
+      });
+    };
+    return lock === null ? remove() : this.#locked(lock.keyFile, mode, remove);
+  }
+
+  /**
+   * One whose key file, and so its lock, is not known. Without permissions nobody but root can attach
+   * any more, which is as good as the lock.
+   */
+  #removeUnnamed({ id, mode }: SegmentInfo): string | null {
+    // Not IPC_STAT, which needs permissions as well.
+    const look = () => readTable(this.#libc, "shm").find(({ shmid }) => shmid === id);
+    const row = look();
+    if (row === undefined) return null; // somebody else removed it
+    const status = new Uint8Array(SHMID_DS.bytes);
+    const view = new DataView(status.buffer);
+    view.setUint32(SHMID_DS.uid, row["uid"]!, true);
+    view.setUint32(SHMID_DS.gid, row["gid"]!, true);
+    if (this.#libc.c.shmctl(id, IPC_SET, status) === -1) {
+      throw failure("shmctl", this.#libc.errno());
+    }
+    if (look()?.["nattch"] === 0) this.#segments.remove(id);
+    if (!this.#isThere(id)) return null;
+    view.setUint16(SHMID_DS.mode, mode, true);
+    this.#libc.c.shmctl(id, IPC_SET, status);
+    return CAME_INTO_USE;
+  }
+
+  /** A segment's key file that leads to nothing. */
+  #removeSegmentFile(path: string): string | null {
+    const remove = () =>
+      this.#withFile(path, (file) => {
+        if (this.#isUsed("shm", file)) return CAME_INTO_USE;
+        if (!file.isSole()) return RELIED_ON;
+        file.unlink();
+        return null;
+      });
+    const isSole = this.#withFile(path, (file) => file.isSole());
+    if (isSole === false) return RELIED_ON;
+    if (path.includes("/qipc_creating_")) return remove();
+    // Segments are made under the lock. There is none now: a stale one was removed before this.
+    const lock = lockPath(path);
+    const isLocked = this.#withFile(lock, (file) => this.#isUsed("sem", file));
+    const isUsed = this.#withFile(path, (file) => this.#isUsed("shm", file));
+    return isLocked || isUsed ? CAME_INTO_USE : this.#locked(lock, PRIVATE, remove);
+  }
+
+  /** A semaphore with its key file, or with `id` null a file that leads to none. */
+  #removeSemaphore(path: string, id: number | null): string | null {
+    return this.#withFile(path, (file) => {
+      // Whoever of us opens it at this moment waits for it, and makes it again as Qt does.
+      const isRelied = () => !file.isSole() || this.#withFile(segmentPath(path), isShared) === true;
+      if (isRelied()) return RELIED_ON;
+      if (id === null && this.#isUsed("sem", file)) return CAME_INTO_USE;
+      const { c } = this.#libc;
+      // Where there is none it is made, so that who looked its key up before finds it removed too.
+      const flags = id === null ? PRIVATE | IPC_CREAT | IPC_EXCL : 0;
+      const found = c.semget(file.key, 1, flags);
+      if (found === -1) {
+        const errno = this.#libc.errno();
+        if (errno === EEXIST) return CAME_INTO_USE;
+        throw failure("semget", errno, {}, path);
+      }
+      if (id !== null && !(found === id && this.#isUnused(id))) return CAME_INTO_USE;
+      this.#semaphores.remove(found, file);
+      return null;
+    });
+  }
+
+  /** What was noted about an object that there is not. */
+  #removeMark(path: string): string | null {
+    this.#libc.c.unlink(cString(path));
+    return null;
+  }
+
+  /** A semaphore whose removal was interrupted. */
+  #removeMarked({ id }: SemaphoreInfo): string | null {
+    sweep(this.#libc);
+    return semaphoreState(this.#libc, id!) === null ? null : CAME_INTO_USE;
+  }
+
+  /** Whether a file leads to something, with whatever project id. */
+  #isUsed(table: "shm" | "sem", file: KeyFile): boolean {
+    return readTable(this.#libc, table).some(({ key }) => isOfFile(key!, file.key));
+  }
+
+  #isUnused(id: number): boolean {
+    const state = semaphoreState(this.#libc, id);
+    const row = readTable(this.#libc, "sem").find(({ semid }) => semid === id);
+    if (state === null || row === undefined) return false;
+    return state.waiting === 0 && holderOf(this.#libc, row, state.last)?.alive === false;
+  }
+
+  /** Calls `action` under the lock of a key, which is removed if there is no segment then. */
+  #locked(path: string, mode: number, action: () => string | null): string | null {
+    const lock = this.#semaphores.lock(path, mode);
+    const segment = keyFilePath(segmentPath(path));
+    const exists = () => this.#segments.isThere(segment);
+    try {
+      if (!this.#segments.enter(lock, exists)) return CAME_INTO_USE;
+      try {
+        return action();
+      } finally {
+        this.#segments.abandon(segment, lock);
+      }
+    } finally {
+      lock.close();
+    }
+  }
+
+  /** What `action` makes of a key file, `null` if there is none any more. */
+  #withFile<T>(path: string, action: (file: KeyFile) => T): T | null {
+    const file = KeyFile.open(this.#libc, keyFilePath(path));
+    if (file === null) return null;
+    try {
+      return action(file);
+    } finally {
+      file.close();
+    }
+  }
+
+  #isThere(id: number): boolean {
+    return this.#segments.status(id) !== null || this.#libc.errno() === EACCES;
+  }
+}
+
+function isShared(file: KeyFile): boolean {
+  return !file.isSole();
+}

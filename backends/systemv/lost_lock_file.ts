@@ -1,0 +1,27 @@
+import type { Libc } from "../unix/libc.ts";
+import { KeyFile, type KeyPath, segmentPath } from "./key_file.ts";
+import { readSharedLocks } from "./proc_tables.ts";
+
+/**
+ * The key file of a lock that was deleted while processes are attached to the segment, and go on with the
+ * lock: a newcomer that made another lock would not exclude them. `null` if no process is known to have it.
+ */
+export function lostLockFile(libc: Libc, lock: KeyPath): KeyFile | null {
+  if (libc.os !== "linux") return null;
+  const segment = lock.isNative ? lock.path : segmentPath(lock.path);
+  const status = KeyFile.statusAt(libc, { ...lock, path: segment });
+  if (status === null) return null;
+  for (const { pid } of readSharedLocks(libc).get(status.inode) ?? []) {
+    const descriptors = libc.readFolder(`/proc/${pid}/fd`);
+    if (typeof descriptors === "number") continue;
+    for (const descriptor of descriptors) {
+      const link = `/proc/${pid}/fd/${descriptor}`;
+      if (libc.readLink(link) !== `${lock.path} (deleted)`) continue;
+      const file = KeyFile.openDeleted(libc, lock, link);
+      if (file === null) continue;
+      if (libc.c.semget(file.key, 1, 0) !== -1) return file;
+      file.close();
+    }
+  }
+  return null;
+}

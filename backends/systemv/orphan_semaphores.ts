@@ -1,0 +1,31 @@
+import { IPC_RMID } from "../unix/linux_constants.ts";
+import type { Libc } from "../unix/libc.ts";
+import { REMOVED_GID } from "./semop_arrays.ts";
+import { readTableIfAny, type Row } from "./proc_tables.ts";
+
+/** Whether a row of `/proc/sysvipc/sem` says that a process of this module was about to remove the semaphore. */
+export function isMarkedRemoved(row: Row): boolean {
+  return row["gid"] === REMOVED_GID;
+}
+
+/**
+ * Removes the semaphores of this user that a process was about to remove when it was killed: their key files may be
+ * deleted, and then nothing leads to them. One that is in use after all was used by a process that lives.
+ */
+export function sweep(libc: Libc): void {
+  for (const row of readTableIfAny(libc, "sem")) {
+    if (!isMarkedRemoved(row) || row["uid"] !== libc.ownUid()) continue;
+    const id = row["semid"]!;
+    const user = libc.c.semctl(id, 0, libc.constants.GETPID, 0n);
+    if (user > 0 && !libc.isRunning(user)) libc.c.semctl(id, 0, IPC_RMID, 0n);
+  }
+}
+
+const swept = new WeakSet<Libc>();
+
+/** The same, once per process. */
+export function sweepOnce(libc: Libc): void {
+  if (swept.has(libc)) return;
+  swept.add(libc);
+  sweep(libc);
+}

@@ -1,0 +1,194 @@
+import { GETNCNT, GETPID, GETVAL, GETZCNT } from "../unix/linux_constants.ts";
+import { EACCES, EIDRM, EINVAL, ENOENT, type ErrnoTable, Failure, failure } from "../unix/errno.ts";
+import type { ProcessInfo } from "../inventory.ts";
+import { cString, type FileStatus, FOREIGN_ATTEMPTS, type Libc } from "../unix/libc.ts";
+import { hasPidOfAnother } from "./last_user.ts";
+import { FOLDER_ERRORS, keyOf } from "./key_file.ts";
+
+const TABLE_ERRORS: ErrnoTable = {
+  [ENOENT]: [
+    "Unsupported",
+    "there is no /proc/sysvipc, where the kernel lists System V objects: mount /proc; a kernel without System V IPC " +
+    "has none",
+  ],
+};
+
+/** A row of `/proc/sysvipc/shm` or `sem`: the number under each heading. */
+export type Row = Readonly<Record<string, number>>;
+
+/** The segments or semaphore sets of the system, whosever they are. */
+export function readTable(libc: Libc, table: "shm" | "sem"): Row[] {
+  const [header, ...lines] = read(libc, `/proc/sysvipc/${table}`).trim().split("\n")
+    .map((line) => line.trim().split(/\s+/));
+  return lines.map((fields) =>
+    // The permissions are octal, all else is decimal.
+    Object.fromEntries(header!.map((name, column) => {
+      return [name, parseInt(fields[column]!, name === "perms" ? 8 : 10)];
+    }))
+  );
+}
+
+/** The same; none where it cannot be read, as there need not be a `/proc`. */
+export function readTableIfAny(libc: Libc, table: "shm" | "sem"): Row[] {
+  if (libc.os !== "linux") return [];
+  try {
+    return readTable(libc, table);
+  } catch (error) {
+    if (error instanceof Failure) return [];
+    throw error;
+  }
+}
+
+/** When what has `key` was made or last changed, in s since 1970; `undefined` if there is none, or no table. */
+export function changeTimeOf(libc: Libc, table: "shm" | "sem", key: number): number | undefined {
+  return readTableIfAny(libc, table).find((row) => row["key"] === key)?.["ctime"];
+}
+
+/** When a semaphore set was last changed in any way, in s since 1970; `null` if it is not known. */
+export function lastChange(libc: Libc, id: number): number | null {
+  const row = readTableIfAny(libc, "sem").find(({ semid }) => semid === id);
+  return row === undefined ? null : Math.max(row["otime"]!, row["ctime"]!);
+}
+
+/** Whether a key can be one that Qt made from a file: 0x51DDIIII. */
+export function isQtKey(key: number): boolean {
+  return key >>> 24 === "Q".charCodeAt(0);
+}
+
+/** Whether a System V key is that of a file whose key with another project id, or the same, is `fileKey`. */
+export function isOfFile(key: number, fileKey: number): boolean {
+  return ((key ^ fileKey) & 0xffffff) === 0;
+}
+
+export interface KeyFileEntry {
+  readonly path: string;
+  /**
+   * What it is a file of: a segment, a lock or semaphore, or a segment that is being filled; or that it is a mark.
+   */
+  readonly kind:
+    | "sharedmemory"
+    | "systemsem"
+    | "creating"
+    | "unfinished"
+    | "inherited";
+  /** The SHA-1 of the user's key, which a segment and its lock have in common; of a mark the System V key. */
+  readonly hash: string;
+  /** The System V key that it leads to, 0 if it is a mark. */
+  readonly key: number;
+  readonly status: FileStatus;
+}
+
+const NAME = /^qipc_(sharedmemory|systemsem|creating)_[A-Za-z]*?([0-9a-f]{40})$/;
+const MARK = /^qipc_(unfinished|inherited)_([0-9a-f]{8}_[0-9a-f]+)(?:_next\d+)?$/;
+
+/** Whether a path is that of a mark, not of a key file. */
+export function isMarkPath(path: string): boolean {
+  return MARK.test(path.slice(path.lastIndexOf("/") + 1));
+}
+
+/**
+ * The key files of a folder, whosever they are. What cannot be looked at, as a file that another user has mounted
+ * there, is none.
+ */
+export function readKeyFiles(libc: Libc, folder: string): KeyFileEntry[] {
+  const names = libc.readFolder(folder || "/");
+  if (typeof names === "number") throw failure("open", names, FOLDER_ERRORS, folder);
+  const entries: KeyFileEntry[] = [];
+  for (const name of names.sort()) {
+    const isMark = MARK.test(name);
+    const [, kind, hash] = (isMark ? MARK : NAME).exec(name) ?? [];
+    if (hash === undefined) continue;
+    const path = `${folder}/${name}`;
+    const status = libc.pathStatus(cString(path), false);
+    if (typeof status === "number") continue; // for instance, it was deleted since
+    const key = isMark ? 0 : keyOf(status);
+    entries.push({ path, kind: kind as KeyFileEntry["kind"], hash, key, status });
+  }
+  return entries;
+}
+
+/** Somebody who has a file under `flock(LOCK_SH)`. */
+export interface SharedLock {
+  readonly pid: number;
+  /** The low byte of the file's device: on some file systems, as btrfs, another one than `stat` says. */
+  readonly device: number;
+}
+
+/** By inode, who has a file under `flock(LOCK_SH)`, which is how we say that a semaphore is in use. */
+export function readSharedLocks(libc: Libc): Map<number, SharedLock[]> {
+  return readFileLocks(libc, "READ");
+}
+
+function readFileLocks(libc: Libc, kind: string): Map<number, SharedLock[]> {
+  const holders = new Map<number, SharedLock[]>();
+  // 1: FLOCK  ADVISORY  READ 5571 fe:00:2179096 0 EOF
+  const lock = new RegExp(`^\\d+: FLOCK +\\S+ +${kind} +(\\d+) \\w+:(\\w+):(\\d+) `, "gm");
+  const text = libc.readFile("/proc/locks");
+  if (typeof text === "number") return holders; // who removes it asks the file itself
+  for (const [, pid, minor, inode] of text.matchAll(lock)) {
+    const low = Number(BigInt.asUintN(32, BigInt(inode!))); // what FileStatus has of it
+    const holder = { pid: Number(pid), device: parseInt(minor!, 16) & 0xff };
+    const found = holders.get(low);
+    if (found === undefined) holders.set(low, [holder]);
+    else found.push(holder);
+  }
+  return holders;
+}
+
+/** Whether a process that is ending has the file under `flock`: it has no memory any more, and its files are closed next. */
+export function isSharedByEnding(libc: Libc, inode: number): boolean {
+  const holders = readFileLocks(libc, "\\w+").get(inode) ?? [];
+  return holders.some(({ pid }) => libc.readFile(`/proc/${pid}/maps`) === "");
+}
+
+/** What is known of a semaphore; `null` stands for what this user may not know. */
+export interface SemaphoreState {
+  readonly value: number | null;
+  readonly waiting: number | null;
+  readonly last: ProcessInfo | null;
+}
+
+/** What a semaphore is like; `null` if it has been removed. */
+export function semaphoreState(libc: Libc, id: number): SemaphoreState | null {
+  let isGone = false;
+  const get = (command: number) => {
+    for (let attempt = 0; attempt < FOREIGN_ATTEMPTS; attempt++) {
+      const value = libc.c.semctl(id, 0, command, 0n);
+      if (value !== -1) return value;
+      const errno = libc.errno();
+      isGone ||= errno === EINVAL || errno === EIDRM;
+      if (isGone || errno === EACCES) break;
+    }
+    return null;
+  };
+  const [value, down, zero, last] = [get(GETVAL), get(GETNCNT), get(GETZCNT), get(GETPID)];
+  if (isGone) return null;
+  const waiting = down === null || zero === null ? null : down + zero;
+  return { value, waiting, last: processOf(libc, last ?? 0) };
+}
+
+/**
+ * Whether nobody ever had a semaphore whose last user has no pid here, and is not just of another pid namespace.
+ * A time of use alone says nothing: the end of a process that waited leaves one too.
+ */
+export function wasNeverUsed(libc: Libc, hasTimeOfUse: boolean): boolean {
+  return !hasTimeOfUse || libc.seesAllProcesses();
+}
+
+/** The process that holds a lock of value 0, or used a semaphore last: not one that has got the pid of that. */
+export function holderOf(libc: Libc, row: Row, last: ProcessInfo | null): ProcessInfo | null {
+  if (last?.alive !== true) return last;
+  const time = Math.max(row["otime"]!, row["ctime"]!);
+  return hasPidOfAnother(libc, last.pid, time) ? { pid: last.pid, alive: false } : last;
+}
+
+/** `null` for 0: a process of another pid namespace, or none at all. */
+export function processOf(libc: Libc, pid: number): ProcessInfo | null {
+  return pid === 0 ? null : { pid, alive: libc.isRunning(pid) };
+}
+
+function read(libc: Libc, path: string): string {
+  const text = libc.readFile(path);
+  if (typeof text === "number") throw failure("open", text, TABLE_ERRORS, path);
+  return text;
+}

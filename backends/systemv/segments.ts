@@ -1,0 +1,793 @@
+import { AccessMode } from "../../errors.ts";
+import {
+  FAILED_ADDRESS,
+  IPC_CREAT,
+  IPC_EXCL,
+  IPC_RMID,
+  IPC_SET,
+  IPC_STAT,
+  SHM_RDONLY,
+} from "../unix/linux_constants.ts";
+import {
+  EACCES,
+  EEXIST,
+  EIDRM,
+  EINVAL,
+  ENOENT,
+  EPERM,
+  type ErrnoTable,
+  errnoText,
+  Failure,
+  failure,
+  othersText,
+  replacedText,
+  tooSmall,
+} from "../unix/errno.ts";
+import type { Libc } from "../unix/libc.ts";
+import { Mappings } from "../unix/mappings.ts";
+import { KeyFile, type KeyPath, PROJECT_ID } from "./key_file.ts";
+import { isMakerText, makerText, Mark, segmentText } from "./marks.ts";
+import { BACKGROUND_SLICE_MS, SECTION_MS, sleep } from "../timing.ts";
+import { DOUBT_MS, TakenNumbers } from "./ftok_collisions.ts";
+import { limitsOf } from "./limits.ts";
+import { ownerOf } from "./owner.ts";
+import { type Range, rangeOf } from "./address_range.ts";
+import { isSoleSoon } from "./sole_user.ts";
+import { Traces } from "./segment.ts";
+import {
+  isShared,
+  type Lock,
+  type OpenRequest,
+  PRIVATE,
+  type Segment,
+  type SegmentBackend,
+} from "../types.ts";
+
+const ATTACH_ATTEMPTS = 1000;
+/** How long a lock is waited for that is held by somebody who is not attached. */
+const ENTER_MS = 5000;
+/** How long a newcomer waits for others that attach without the lock, in ms: they take microseconds. */
+const CLAIM_MS = 20;
+/** The same for one that was left: the last user who ended may have it until his threads have ended. */
+const LEFT_MS = 2 * BACKGROUND_SLICE_MS;
+
+const CREATE_ERRORS: ErrnoTable = {
+  [EEXIST]: [
+    "AlreadyExists",
+    "already exists: attach() to it; if it is left from a crash of this user's, attach() and detach() " +
+    "removes it, and SharedMemory.open() replaces it",
+  ],
+};
+
+const ATTACH_ERRORS: ErrnoTable = {
+  [ENOENT]: ["NotFound", "doesn't exist: some process must create() it first"],
+};
+
+interface Status {
+  readonly size: number;
+  readonly attached: number;
+  /** Removed already; it goes with its last user. */
+  readonly removed: boolean;
+  readonly users: readonly [uid: number, cuid: number];
+  /** When it was made or its owner was last set, in seconds since 1970. */
+  readonly changed: number;
+  /** The process that made it; 0 if that is of another pid namespace. */
+  readonly creator: number;
+  /** Whether it may be that its creator is still filling it, or was killed at that: its mark says so. */
+  readonly mayBeUnfinished: boolean;
+}
+
+/** A segment that there is. */
+interface Found {
+  readonly id: number;
+  readonly status: Status;
+}
+
+/** To read and write, whichever class of user this one is. */
+const ACCESS = 0o600;
+
+/**
+ * The permissions of a segment that is filled where others can find it, which allow what 0600 does: who may not read
+ * it may not attach to it. No program chooses these by accident, and yet it is unfinished only if there is a mark too.
+ */
+const UNFINISHED_MODE = 0o633;
+
+/** What came of an `open`: a segment, or why there is to be another attempt. */
+type Opened = Segment | "again";
+
+/** The key file of a segment that its creator is still filling; Qt's names end with a SHA-1 in hex. */
+function unfinishedPath(keyPath: KeyPath): KeyPath {
+  const { path } = keyPath;
+  const folder = path.slice(0, path.lastIndexOf("/") + 1);
+  return { ...keyPath, path: `${folder}qipc_creating_${path.slice(-40)}` };
+}
+
+/** A process for texts. */
+function processText(pid: number | null): string {
+  return pid === null ? "a process" : `process ${pid}`;
+}
+
+/** A segment of System V, attached. */
+class SystemVSegment implements Segment {
+  readonly size: number;
+  readonly #system: SystemVSegments;
+  readonly #traces: Traces;
+  readonly #range: Range;
+
+  constructor(system: SystemVSegments, traces: Traces, range: Range, size: number) {
+    this.#system = system;
+    this.#traces = traces;
+    this.#range = range;
+    this.size = size;
+  }
+
+  get address(): bigint {
+    return this.#range.address;
+  }
+
+  /** Lets others attach to it. */
+  finish(permissions: number): void {
+    this.#system.finish(this.#traces, permissions);
+  }
+
+  /** Lets others find it under `path`; `false` if another program has made one there meanwhile. */
+  publish(path: KeyPath): boolean {
+    return this.#traces.file.rename(path.path);
+  }
+
+  unmap(): boolean {
+    return this.#range.bury();
+  }
+
+  free(): void {
+    this.#range.free();
+  }
+
+  leave(held: boolean, wait: boolean, ending = false): void {
+    this.#traces.leave(held, wait, ending);
+  }
+
+  /** Removes what was never published; whoever leaves it then lets go of nothing else. */
+  discard(): void {
+    this.#traces.discard();
+  }
+}
+
+/** Qt's System V segments. */
+export class SystemVSegments implements SegmentBackend {
+  readonly #libc: Libc;
+  readonly #maxBytes: number;
+  readonly #mappings: Mappings;
+  readonly #statusBuffer: Uint8Array;
+  readonly #statusView: DataView;
+  readonly #createErrors: ErrnoTable;
+  readonly #attachErrors: ErrnoTable;
+
+  readonly #projectId: number;
+
+  constructor(libc: Libc, maxBytes: number, pageBytes: number, projectId = PROJECT_ID) {
+    this.#libc = libc;
+    this.#statusBuffer = new Uint8Array(libc.constants.SHMID_DS.bytes);
+    this.#statusView = new DataView(this.#statusBuffer.buffer);
+    const { create, attach } = limitsOf(libc.os);
+    this.#createErrors = { ...CREATE_ERRORS, ...create };
+    this.#attachErrors = { ...ATTACH_ERRORS, ...attach };
+    this.#projectId = projectId;
+    this.#maxBytes = maxBytes;
+    this.#mappings = new Mappings(libc, pageBytes);
+  }
+
+  #keyPath(path: string, lock: Lock | null, permissions = PRIVATE): KeyPath {
+    const isNative = lock === null || lock.nativeKey === path;
+    return { path, permissions, isNative, projectId: this.#projectId };
+  }
+
+  create(path: string, size: number, mode: AccessMode, lock: Lock | null): Segment {
+    if (size > this.#maxBytes) throw this.#oversize("the size is", size);
+    const keyPath = this.#keyPath(path, lock);
+    // Looked up before the lock is waited for: a segment that exists is an answer at any time.
+    const key = KeyFile.keyAt(this.#libc, keyPath);
+    if (key !== null) {
+      const id = this.#libc.c.shmget(key, 0n, ACCESS);
+      const errno = id !== -1 ? EEXIST : this.#libc.errno();
+      const isUnfinished = id !== -1 && this.#isUnfinished(key, id);
+      if (errno !== ENOENT && !isUnfinished) throw this.#failure(errno, this.#createErrors, key);
+    }
+    if (lock !== null && !this.#enterAt(keyPath, lock, { isNew: key === null })) {
+      throw failure("shmget", EEXIST, CREATE_ERRORS);
+    }
+    let segment: Segment | undefined;
+    try {
+      return segment = this.#createLocked(keyPath, size, mode, lock);
+    } finally {
+      if (segment !== undefined) lock?.release();
+      else if (lock !== null) this.abandon(keyPath, lock);
+    }
+  }
+
+  /** @param isMarked whether it is filled where others can find it, so that it must be marked as unfinished */
+  #createLocked(
+    path: KeyPath,
+    size: number,
+    mode: AccessMode,
+    lock: Lock | null,
+    isMarked = false,
+  ): SystemVSegment {
+    const numbers = new TakenNumbers(this.#libc);
+    try {
+      for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
+        const segment = this.#tryCreate(path, size, mode, lock, isMarked, numbers);
+        if (segment !== null) return segment;
+      }
+    } finally {
+      numbers.close();
+    }
+    throw new Failure("Busy", "the segment is made and removed again and again");
+  }
+
+  /**
+   * `null` if a file was made whose number another file's segment has, if the file was deleted, or if another
+   * program removed the segment before it could be attached to.
+   */
+  #tryCreate(
+    path: KeyPath,
+    size: number,
+    mode: AccessMode,
+    lock: Lock | null,
+    isMarked: boolean,
+    numbers: TakenNumbers,
+  ): SystemVSegment | null {
+    const { c } = this.#libc;
+    const file = KeyFile.create(this.#libc, path);
+    if (!file.share()) {
+      file.close();
+      return null;
+    }
+    if (lock !== null && !file.created) this.#removeIfUnfinished(file);
+    const mark = isMarked ? new Mark(this.#libc, "unfinished", file.key) : null;
+    let id = -1;
+    let isKept = false;
+    try {
+      mark?.set(makerText(this.#libc));
+      const permissions = isMarked ? UNFINISHED_MODE : path.permissions;
+      id = c.shmget(file.key, BigInt(size), permissions | IPC_CREAT | IPC_EXCL);
+      const errno = id === -1 ? this.#libc.errno() : 0;
+      if (errno === EEXIST) {
+        isKept = numbers.add(file, "shm");
+        if (isKept) return null;
+      }
+      if (errno !== 0) throw this.#failure(errno, this.#createErrors, file.key);
+      mark?.set(segmentText(id, this.status(id)?.changed ?? 0));
+      const address = this.#map(id, mode);
+      if (address === null) return null;
+      isKept = true;
+      return this.#segment(id, address, size, file, lock, mark);
+    } finally {
+      if (!isKept) {
+        if (id !== -1) this.remove(id);
+        mark?.clear();
+        const isOthers = id === -1 && this.#idOf(file) !== -1;
+        if (file.created && !isOthers && file.isSole()) file.unlink();
+        file.close();
+      }
+    }
+  }
+
+  attach(
+    path: string,
+    mode: AccessMode,
+    lock: Lock | null,
+    permissions = PRIVATE,
+    minBytes = 0,
+  ): Segment {
+    return this.#attach(this.#keyPath(path, lock, permissions), mode, lock, minBytes);
+  }
+
+  #attach(path: KeyPath, mode: AccessMode, lock: Lock | null, minBytes: number): Segment {
+    let hasRelied = false;
+    for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
+      const file = KeyFile.open(this.#libc, path, false);
+      let segment: Segment | "gone" | null = null;
+      try {
+        if (file !== null) segment = this.#tryAttach(file, path, mode, lock, minBytes);
+      } finally {
+        if (segment === null || segment === "gone") file?.close();
+      }
+      if (segment === null) {
+        if (hasRelied && lock !== null && lock.acquire(0)) this.abandon(path, lock, false, true);
+        const call = file === null ? "open" : "shmget";
+        throw failure(call, ENOENT, ATTACH_ERRORS, file === null ? path.path : "");
+      }
+      if (segment !== "gone") return segment;
+      hasRelied = true;
+    }
+    throw new Failure("Busy", "the segment is removed again and again");
+  }
+
+  /** `null` if there is no segment, `"gone"` if it was removed while we attached. */
+  #tryAttach(
+    file: KeyFile,
+    path: KeyPath,
+    mode: AccessMode,
+    lock: Lock | null,
+    minBytes: number,
+  ): Segment | "gone" | null {
+    // Refused before it is attached to: others take whoever is attached for a user, and leave it to him.
+    const found = this.#find(file, mode);
+    if (found === null) return file.wasCurrent() ? null : "gone";
+    if (file.isInDoubt(found.status.changed)) {
+      sleep(DOUBT_MS);
+      return "gone";
+    }
+    try {
+      this.#checkUsers(found.status, path);
+      this.#checkSize(found.status, minBytes);
+    } catch (error) {
+      if (!file.wasCurrent()) return "gone";
+      throw error;
+    }
+    const locked = lock !== null && this.#enterAt(path, lock);
+    if (lock !== null && !locked) return this.#attachUnguarded(found.id, file, mode, lock);
+    let segment: Segment | "gone" = "gone";
+    try {
+      if (!file.share()) return "gone";
+      return segment = this.#mapFound(found.id, found.status.size, file, mode, lock) ?? "gone";
+    } finally {
+      if (locked && segment === "gone") this.abandon(path, lock, found.status.attached > 0);
+      else if (locked) lock.release();
+    }
+  }
+
+  /**
+   * Attaches while a user of the segment has the lock, who may do so for as long as he likes. The last user removes
+   * the segment under the lock: that others were attached before and are so afterwards shows that its holder is not
+   * one who is about to remove what we attach to. The claim keeps newcomers from taking each other for users.
+   */
+  #attachUnguarded(id: number, file: KeyFile, mode: AccessMode, lock: Lock): Segment | "gone" {
+    const attach = (): Segment | "gone" => {
+      const before = this.status(id);
+      if (before === null || before.attached === 0) return "gone";
+      if (!file.share()) return "gone";
+      return this.#mapFound(id, before.size, file, mode, lock, 2) ?? "gone";
+    };
+    for (let waited = 0; waited < CLAIM_MS; waited++) {
+      const segment = file.claiming(attach);
+      if (segment === "unavailable") break;
+      if (segment !== "busy") return segment;
+      sleep(1);
+    }
+    return attach();
+  }
+
+  /** The segment of a key file, `null` if there is none. */
+  #find(file: KeyFile, mode: AccessMode): Found | null {
+    const id = this.#libc.c.shmget(file.key, 0n, mode === AccessMode.ReadOnly ? 0o400 : ACCESS);
+    if (id === -1) {
+      const errno = this.#libc.errno();
+      // The number of a file that was deleted may be that of another user's.
+      if (errno === ENOENT || !file.wasCurrent()) return null;
+      throw this.#failure(errno, this.#attachErrors, file.key);
+    }
+    const status = this.status(id);
+    const isUnfinished = status?.mayBeUnfinished === true && this.#isUnfinished(file.key, id);
+    return status === null || isUnfinished ? null : { id, status };
+  }
+
+  /**
+   * Attaches; `null` if it was removed. Without the lock also if fewer than `users` are attached then, us included.
+   */
+  #mapFound(
+    id: number,
+    size: number,
+    file: KeyFile,
+    mode: AccessMode,
+    lock: Lock | null,
+    users = 0,
+  ): Segment | null {
+    const address = this.#map(id, mode);
+    if (address === null) return null;
+    // Under the lock nobody removes it, and the file stays if others are attached, or if LOCK_SH came first.
+    const status = users > 0 || lock === null ? this.status(id) : undefined;
+    const isThere = status === undefined ||
+      status !== null && !status.removed && status.attached >= users;
+    if (isThere) return this.#segment(id, address, size, file, lock);
+    this.#libc.c.shmdt(address);
+    return null;
+  }
+
+  open(path: string, request: OpenRequest, lock: Lock, permissions = PRIVATE): Segment {
+    if (request.size > this.#maxBytes) throw this.#oversize("the size is", request.size);
+    const keyPath = this.#keyPath(path, lock, permissions);
+    const deadline = performance.now() + request.timeoutMs;
+    for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
+      if (this.#enterAt(keyPath, lock, { deadline })) {
+        const opened = this.#openLocked(keyPath, request, lock);
+        if (opened !== "again") return opened;
+        continue;
+      }
+      if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);
+      try {
+        return this.#attach(keyPath, request.mode, lock, request.size);
+      } catch (error) {
+        if (!(error instanceof Failure) || error.reason !== "NotFound") throw error;
+      }
+    }
+    throw new Failure("Busy", "the segment is made and removed again and again");
+  }
+
+  /** With the lock. `"again"` if a program that does not respect it, as Qt's reset, has come in between. */
+  #openLocked(path: KeyPath, request: OpenRequest, lock: Lock): Opened {
+    let segment: Segment | null = null;
+    let isLeft = false;
+    const seen = { users: false };
+    try {
+      segment = this.#attachLocked(path, request, lock, seen);
+      if (segment !== null) return segment;
+      const made = this.#makeLocked(path, request, lock, (isIt) => isLeft = isIt);
+      if (made === "again") return made;
+      return segment = made;
+    } catch (error) {
+      const isTaken = error instanceof Failure && error.code === "AlreadyExists";
+      if (isTaken && !isLeft && request.existing === "attach") return "again";
+      throw error;
+    } finally {
+      if (segment !== null) lock.release();
+      else if (!isLeft) this.abandon(path, lock, seen.users);
+    }
+  }
+
+  /** @param leave is told whether `initialize` is to let go of the lock if it fails */
+  #makeLocked(
+    path: KeyPath,
+    { size, mode, initialize, discard }: OpenRequest,
+    lock: Lock,
+    leave: (isIt: boolean) => void,
+  ): SystemVSegment | "again" {
+    if (!path.isNative) this.#removeUnfinished(unfinishedPath(path));
+    if (initialize === null) return this.#createLocked(path, size, mode, lock);
+    // Where nobody finds it until it is complete; or marked so that nobody attaches to it, where the file has its
+    // name already, as a chosen one has, and one that processes of other containers rely on.
+    const isMarked = path.isNative || !this.#removeUnusedFile(path);
+    const place = isMarked ? path : unfinishedPath(path);
+    const made = this.#createLocked(place, size, mode, lock, isMarked);
+    leave(true);
+    initialize(made);
+    leave(false);
+    if (isMarked) {
+      made.finish(path.permissions);
+    } else if (!made.publish(path)) {
+      made.discard();
+      discard?.();
+      return "again";
+    }
+    return made;
+  }
+
+  /** Deletes the key file of a segment that there is not; `false` if others rely on the file. */
+  #removeUnusedFile(path: KeyPath): boolean {
+    const file = KeyFile.open(this.#libc, path);
+    if (file === null) return true;
+    const isSole = file.isSole();
+    if (isSole) file.unlink();
+    file.close();
+    return isSole;
+  }
+
+  /** Attaches to the segment that there is; `null` if there is none or none that is to be kept. */
+  #attachLocked(
+    path: KeyPath,
+    request: OpenRequest,
+    lock: Lock,
+    seen: { users: boolean },
+  ): Segment | null {
+    const file = KeyFile.open(this.#libc, path);
+    if (file === null) return null;
+    let segment: Segment | null = null;
+    try {
+      const found = this.#find(file, request.mode);
+      if (found === null) return null;
+      const { id, status } = found;
+      seen.users = status.attached > 0;
+      this.#checkUsers(status, path);
+      // Another user's is kept, also where this one may remove it.
+      const isStale = status.attached === 0 && this.#isOwn(status);
+      if (isStale && request.stale === "replace" && this.remove(id)) {
+        if (!path.isNative && file.isSole()) file.unlink(); // a chosen one is that of the lock too
+        return null;
+      }
+      if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);
+      this.#checkSize(status, request.size);
+      if (!file.share()) return null; // the last user in another container has just deleted it
+      return segment = this.#mapFound(id, status.size, file, request.mode, lock);
+    } finally {
+      if (segment === null) file.close();
+    }
+  }
+
+  #checkSize({ size }: Status, minBytes: number): void {
+    if (size < minBytes) throw tooSmall(size, minBytes);
+    if (size > this.#maxBytes) throw this.#oversize("the segment has", size);
+  }
+
+  #isOwn({ users }: Status): boolean {
+    const user = this.#libc.ownUid();
+    return users.every((uid) => uid === user);
+  }
+
+  #mayUse(status: Status, { permissions }: KeyPath): boolean {
+    return isShared(permissions) || this.#isOwn(status);
+  }
+
+  #checkUsers(status: Status, path: KeyPath): void {
+    if (this.#mayUse(status, path)) return;
+    const user = this.#libc.ownUid();
+    const other = status.users.find((uid) => uid !== user)!;
+    const text = othersText("segment", this.#libc.userName(other), "key or a TMPDIR");
+    throw new Failure("PermissionDenied", text, "shmctl");
+  }
+
+  /** Whether nobody else relies on the key file of a segment. */
+  isSoleSoon(file: KeyFile): boolean {
+    return isSoleSoon(this.#libc, file);
+  }
+
+  /** What a creator left that was killed before it was complete. */
+  #removeUnfinished(path: KeyPath): void {
+    const file = KeyFile.open(this.#libc, path);
+    if (file === null) return;
+    if (file.isSole()) {
+      const id = this.#idOf(file);
+      const status = id === -1 ? null : this.status(id);
+      if (status?.attached === 0 && this.#isOwn(status)) this.remove(id);
+      file.unlink();
+    }
+    file.close();
+  }
+
+  /** The same for one that is marked: who has the lock knows that its creator does not. */
+  #removeIfUnfinished(file: KeyFile): void {
+    const id = this.#idOf(file);
+    if (id === -1 || !this.#isUnfinished(file.key, id) || this.status(id)?.attached !== 0) return;
+    this.remove(id);
+    new Mark(this.#libc, "unfinished", file.key).clear();
+  }
+
+  /** Whether its mark says that the creator of a segment has not filled it yet. */
+  #isUnfinished(key: number, id: number): boolean {
+    const status = this.status(id);
+    if (!status?.mayBeUnfinished) return false;
+    const text = new Mark(this.#libc, "unfinished", key).read();
+    return text === segmentText(id, status.changed) ||
+      isMakerText(this.#libc, text, status.creator);
+  }
+
+  #oversize(what: string, size: number): Failure {
+    return new Failure(
+      "InvalidSize",
+      `${what} ${size} bytes; this runtime can make a view of at most ${this.#maxBytes}`,
+    );
+  }
+
+  /**
+   * {@linkcode SystemVSegments.enter} for a path, at which a segment may be in the making too.
+   *
+   * @param isNew whether the path led to nothing a moment ago
+   */
+  #enterAt(
+    path: KeyPath,
+    lock: Lock,
+    { deadline, isNew = false }: { deadline?: number; isNew?: boolean } = {},
+  ): boolean {
+    const isUsed = () => this.#isUsed(path);
+    const isBeingMade = () =>
+      this.#isUsed(path, true) || !path.isNative && this.#isUsed(unfinishedPath(path));
+    lock.isSegmentUsed = isNew ? null : isUsed;
+    try {
+      return this.enter(lock, isUsed, deadline, isBeingMade);
+    } finally {
+      lock.isSegmentUsed = isUsed;
+    }
+  }
+
+  /**
+   * Takes the lock for a section of create, attach or detach. `false` if a user of the segment holds
+   * it, who may do so for as long as he likes; a lock that nobody can hold is taken over, unless it
+   * `mayBeHeld`.
+   */
+  enter(
+    lock: Lock,
+    isUsed: () => boolean,
+    deadline?: number,
+    mayBeHeld = isUsed,
+  ): boolean {
+    for (let end = deadline;;) {
+      if (lock.acquire(SECTION_MS)) return true;
+      if (isUsed()) return false;
+      const now = performance.now();
+      end ??= now + ENTER_MS - SECTION_MS; // the clock is not read by those who need not wait
+      const left = end - now;
+      if (left <= 0) break;
+      if (lock.recover(() => !mayBeHeld(), left)) return true;
+    }
+    const holder = lock.isHeldHere() ? "this process, which" : `${processText(lock.holder())} that`;
+    throw new Failure(
+      "Timeout",
+      `timed out: the lock is held by ${holder} is not attached to the segment${
+        replacedText(lock)
+      }`,
+    );
+  }
+
+  /**
+   * Gives up under the lock. Where there is no segment there is no use for its lock either.
+   *
+   * @param hadUsers whether somebody was attached when this process had the lock already
+   * @param hasRelied whether this process relied on the key file, so that the last user may have left it
+   */
+  abandon(path: KeyPath, lock: Lock, hadUsers = false, hasRelied = false): void {
+    let id: number | null = null;
+    try {
+      id = this.#idAt(path);
+      hadUsers ||= id !== -1 && (this.status(id)?.attached ?? 0) > 0;
+    } finally {
+      const file = id === null ? undefined : this.#fileAt(path);
+      // A file that may not be opened is another user's or a link, on which nobody of this user relies.
+      const isSole = id !== null && (file?.isSole() ?? true);
+      if (id === -1) {
+        if (isSole && hasRelied && !path.isNative) file?.unlink();
+        lock.remove(isSole);
+      } else {
+        lock.bequeath(true, isSole);
+      }
+      file?.close();
+    }
+    if (hadUsers && id !== null) this.#removeLeft(id, path, lock);
+  }
+
+  /** The key file at a path, `null` if there is none, `undefined` if it cannot be known. */
+  #fileAt(path: KeyPath): KeyFile | null | undefined {
+    try {
+      return KeyFile.open(this.#libc, path);
+    } catch (error) {
+      if (error instanceof Failure) return undefined;
+      throw error;
+    }
+  }
+
+  /** Removes a segment whose last user could not have the lock meanwhile. */
+  #removeLeft(id: number, path: KeyPath, lock: Lock): void {
+    const status = this.status(id);
+    if (status === null || status.attached > 0 || !this.#mayUse(status, path)) return;
+    try {
+      const file = KeyFile.open(this.#libc, path);
+      if (file === null) return;
+      let isLocked = false;
+      try {
+        const isUsed = () => this.status(id)?.attached !== 0;
+        const isIts = this.#idOf(file) === id;
+        isLocked = isIts && this.enter(lock, isUsed, performance.now() + LEFT_MS);
+      } finally {
+        if (!isLocked) file.close();
+      }
+      if (isLocked) new Traces(this, id, file, lock).leave(true, false);
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error; // why it gave up is what is to be told
+    }
+  }
+
+  /** Whether the key of a key file has a segment. */
+  exists(file: KeyFile): boolean {
+    return this.#idOf(file) !== -1;
+  }
+
+  /** Whether a path leads to a segment, whoever's it is. */
+  isThere(path: KeyPath): boolean {
+    return this.#idAt(path) !== -1;
+  }
+
+  /** Whether the name of a key file leads to a segment by now. */
+  hasSegment(file: KeyFile, lock: Lock): boolean {
+    return this.isThere(this.#keyPath(file.name, lock));
+  }
+
+  #isUsed(path: KeyPath, orUnfinished = false): boolean {
+    const id = this.#idAt(path);
+    const status = id === -1 ? null : this.status(id);
+    if (status === null || status.attached === 0) return false;
+    return orUnfinished || !status.mayBeUnfinished || !this.#isUnfinishedAt(path, id);
+  }
+
+  #isUnfinishedAt(path: KeyPath, id: number): boolean {
+    const key = KeyFile.keyAt(this.#libc, path);
+    return key !== null && this.#isUnfinished(key, id);
+  }
+
+  /** The id of the segment that a path leads to, -1 if there is none. */
+  #idAt(path: KeyPath): number {
+    const key = KeyFile.keyAt(this.#libc, path);
+    return key === null ? -1 : this.#idOf({ key });
+  }
+
+  /** The same of a key, whoever may use the segment. */
+  #idOf({ key }: { readonly key: number }): number {
+    return this.#libc.c.shmget(key, 0n, 0);
+  }
+
+  /** `null` if there is no such segment any more. */
+  #map(id: number, mode: AccessMode): bigint | null {
+    const address = this.#libc.c.shmat(id, 0n, mode === AccessMode.ReadOnly ? SHM_RDONLY : 0);
+    if (address !== FAILED_ADDRESS) return address;
+    const errno = this.#libc.errno();
+    if (errno === EINVAL || errno === EIDRM) return null;
+    throw failure("shmat", errno, this.#attachErrors);
+  }
+
+  /** `null` if there is no such segment, or it is none of this user's. */
+  status(id: number): Status | null {
+    if (this.#libc.c.shmctl(id, IPC_STAT, this.#statusBuffer) === -1) return null;
+    const { SHM_DEST, SHMID_DS } = this.#libc.constants;
+    const view = this.#statusView;
+    const attached = SHMID_DS.nattchBytes === 2
+      ? view.getUint16(SHMID_DS.nattch, true)
+      : Number(view.getBigUint64(SHMID_DS.nattch, true));
+    const mode = this.#mode;
+    return {
+      size: Number(view.getBigUint64(SHMID_DS.segsz, true)),
+      attached,
+      changed: Number(view.getBigInt64(SHMID_DS.ctime, true)),
+      removed: (mode & SHM_DEST) !== 0,
+      creator: view.getInt32(SHMID_DS.cpid, true),
+      mayBeUnfinished: (mode & 0o777) === UNFINISHED_MODE,
+      users: [view.getUint32(SHMID_DS.uid, true), view.getUint32(SHMID_DS.cuid, true)],
+    };
+  }
+
+  #failure(errno: number, errors: ErrnoTable, key: number): Failure {
+    if (errno !== EACCES) return failure("shmget", errno, errors);
+    const text = othersText("segment", ownerOf(this.#libc, "shm", key), "key or a TMPDIR");
+    return new Failure(
+      "PermissionDenied",
+      `${text} [shmget: ${errnoText(errno)}]`,
+      "shmget",
+      errno,
+    );
+  }
+
+  /** Lets others attach to it. */
+  finish(traces: Traces, permissions: number): void {
+    if (this.status(traces.id) === null || !this.#setMode(traces.id, permissions)) {
+      throw failure("shmctl", this.#libc.errno());
+    }
+    traces.unmark();
+  }
+
+  /** Of the segment whose status was just read. */
+  get #mode(): number {
+    return this.#statusView.getUint16(this.#libc.constants.SHMID_DS.mode, true);
+  }
+
+  /** Of that one too; `false` if this user may not or it is gone. */
+  #setMode(id: number, mode: number): boolean {
+    this.#statusView.setUint16(this.#libc.constants.SHMID_DS.mode, mode, true);
+    return this.#libc.c.shmctl(id, IPC_SET, this.#statusBuffer) === 0;
+  }
+
+  /** `false` if this user may not. */
+  remove(id: number): boolean {
+    return this.#libc.c.shmctl(id, IPC_RMID, this.#statusBuffer) === 0 ||
+      this.#libc.errno() !== EPERM;
+  }
+
+  /** One that `shmat` has attached at `address`. */
+  #segment(
+    id: number,
+    address: bigint,
+    size: number,
+    file: KeyFile,
+    lock: Lock | null,
+    mark: Mark | null = null,
+  ) {
+    const range = rangeOf(this.#libc, this.#mappings, address, size);
+    return new SystemVSegment(this, new Traces(this, id, file, lock, mark), range, size);
+  }
+}

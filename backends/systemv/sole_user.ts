@@ -1,0 +1,21 @@
+import type { Libc } from "../unix/libc.ts";
+import { SECTION_MS, sleep } from "../timing.ts";
+import type { KeyFile } from "./key_file.ts";
+import { isSharedByEnding } from "./proc_tables.ts";
+
+/** How long a process that is ending may take to close its files, on a busy machine. */
+const ENDING_MS = 2000;
+
+/**
+ * `KeyFile.isSole()`, but for processes that are ending: the kernel takes their memory, and closes their files last.
+ *
+ * @param grace how long others may take to let go of the file, in ms
+ */
+export function isSoleSoon(libc: Libc, file: KeyFile, grace = SECTION_MS): boolean {
+  for (let waited = 0; waited < ENDING_MS; waited++) {
+    if (file.isSole()) return true;
+    if (waited >= grace && !isSharedByEnding(libc, file.inode)) break;
+    sleep(1);
+  }
+  return false;
+}

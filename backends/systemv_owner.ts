@@ -1,8 +1,0 @@
-import type { Libc } from "./libc.ts";
-import { readTableIfAny } from "./systemv_tables.ts";
-
-/** Whose the segment or semaphore set of a key is, for the text of a refusal; "" if unknown. */
-export function ownerOf(libc: Libc, table: "shm" | "sem", key: number): string {
-  const row = readTableIfAny(libc, table).find((row) => row["key"] === key);
-  return row === undefined ? "" : libc.userName(row["uid"]!);
-}

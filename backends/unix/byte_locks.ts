@@ -1,0 +1,37 @@
+import { F_OFD_GETLK, F_OFD_SETLK, F_RDLCK, F_UNLCK, F_WRLCK, FLOCK } from "./linux_constants.ts";
+import type { Libc } from "./libc.ts";
+
+/**
+ * Locks of single bytes of a file, which belong to the open file description and end with it at the
+ * latest (fcntl(2), "Open file description locks"). `flock` and the locks of other bytes do not affect
+ * them. Only Linux has them; elsewhere none can be had, and none is found.
+ */
+
+/** Locks a byte beside others that share it; `false` if that cannot be done. */
+export function shareByte(libc: Libc, fd: number, byte: number): boolean {
+  return libc.os === "linux" && apply(libc, fd, F_OFD_SETLK, F_RDLCK, byte) !== null;
+}
+
+/** Locks a byte for this descriptor alone, which must be open for writing; `false` if it cannot be had. */
+export function claimByte(libc: Libc, fd: number, byte: number): boolean {
+  return libc.os === "linux" && apply(libc, fd, F_OFD_SETLK, F_WRLCK, byte) !== null;
+}
+
+/** Whether another descriptor shares or claims a byte. */
+export function isByteLocked(libc: Libc, fd: number, byte: number): boolean {
+  if (libc.os !== "linux") return false;
+  const type = apply(libc, fd, F_OFD_GETLK, F_WRLCK, byte);
+  return type !== null && type !== F_UNLCK;
+}
+
+const lock = new Uint8Array(FLOCK.bytes);
+const view = new DataView(lock.buffer);
+
+/** The type of lock that the call has written, or `null` if it failed. */
+function apply(libc: Libc, fd: number, command: number, type: number, byte: number): number | null {
+  lock.fill(0);
+  view.setInt16(FLOCK.type, type, true);
+  view.setBigInt64(FLOCK.start, BigInt(byte), true);
+  view.setBigInt64(FLOCK.len, 1n, true);
+  return libc.c.fcntl(fd, command, lock) === 0 ? view.getInt16(FLOCK.type, true) : null;
+}

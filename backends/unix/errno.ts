@@ -1,0 +1,200 @@
+import process from "node:process";
+import type { Semaphore } from "../types.ts";
+import { codeOf, type ErrorCode, type ErrorReason } from "../../errors.ts";
+
+/** The error numbers that the backends tell apart, with Linux's values on every Unix. */
+export const EPERM = 1;
+export const ENOENT = 2;
+export const ESRCH = 3;
+export const EINTR = 4;
+export const EAGAIN = 11;
+export const ENOMEM = 12;
+export const EACCES = 13;
+export const EFAULT = 14;
+export const EBUSY = 16;
+export const EEXIST = 17;
+export const ENOTDIR = 20;
+export const EINVAL = 22;
+export const ENFILE = 23;
+export const EMFILE = 24;
+export const EFBIG = 27;
+export const ENOSPC = 28;
+export const EROFS = 30;
+export const ERANGE = 34;
+export const EDEADLK = 35;
+export const ENAMETOOLONG = 36;
+export const ENOSYS = 38;
+export const ELOOP = 40;
+export const EIDRM = 43;
+export const EOVERFLOW = 75;
+export const EOPNOTSUPP = 95;
+export const ETIMEDOUT = 110;
+export const EOWNERDEAD = 130;
+export const ENOTRECOVERABLE = 131;
+
+/** Where macOS has another number for an error: Linux's and its own, <sys/errno.h>. */
+const DARWIN: readonly (readonly [linux: number, darwin: number])[] = [
+  [EAGAIN, 35],
+  [ENAMETOOLONG, 63],
+  [ENOSYS, 78],
+  [ELOOP, 62],
+  [EIDRM, 90],
+  [EOVERFLOW, 84],
+  [EOPNOTSUPP, 102],
+  [ETIMEDOUT, 60],
+];
+const SWAPPED = new Map(DARWIN.flatMap(([linux, darwin]) => [[linux, darwin], [darwin, linux]]));
+
+/**
+ * The number above for one of the system's, and the other way round: the two numbers of an error change
+ * places, so that no two errors become one.
+ */
+export function swapErrno(errno: number, os: string): number {
+  return os === "darwin" ? SWAPPED.get(errno) ?? errno : errno;
+}
+
+const NAMES: Readonly<Record<number, string>> = {
+  [EPERM]: "EPERM",
+  [ENOENT]: "ENOENT",
+  [ESRCH]: "ESRCH",
+  [EINTR]: "EINTR",
+  [EAGAIN]: "EAGAIN",
+  [ENOMEM]: "ENOMEM",
+  [EACCES]: "EACCES",
+  [EFAULT]: "EFAULT",
+  [EBUSY]: "EBUSY",
+  [EEXIST]: "EEXIST",
+  [ENOTDIR]: "ENOTDIR",
+  [EINVAL]: "EINVAL",
+  [ENFILE]: "ENFILE",
+  [EMFILE]: "EMFILE",
+  [EFBIG]: "EFBIG",
+  [ENOSPC]: "ENOSPC",
+  [EROFS]: "EROFS",
+  [ERANGE]: "ERANGE",
+  [EDEADLK]: "EDEADLK",
+  [ENAMETOOLONG]: "ENAMETOOLONG",
+  [ENOSYS]: "ENOSYS",
+  [ELOOP]: "ELOOP",
+  [EIDRM]: "EIDRM",
+  [EOVERFLOW]: "EOVERFLOW",
+  [EOPNOTSUPP]: "EOPNOTSUPP",
+  [ETIMEDOUT]: "ETIMEDOUT",
+  [EOWNERDEAD]: "EOWNERDEAD",
+  [ENOTRECOVERABLE]: "ENOTRECOVERABLE",
+};
+
+/**
+ * Why an operation failed, in terms both classes share. The message says what and what to do; the
+ * class that reports it puts the operation and the key in front.
+ */
+export class Failure extends Error {
+  readonly reason: ErrorReason;
+  readonly syscall: string | undefined;
+  /** The system's own number. */
+  readonly errno: number | undefined;
+
+  constructor(reason: ErrorReason, message: string, syscall?: string, errno?: number) {
+    super(message);
+    this.reason = reason;
+    this.syscall = syscall;
+    this.errno = errno === undefined ? undefined : swapErrno(errno, process.platform);
+  }
+
+  /** The name of the error in Qt. */
+  get code(): ErrorCode {
+    return codeOf(this.reason);
+  }
+}
+
+/** What an error number means at one operation: `[reason, words and advice]`. */
+export type ErrnoTable = Readonly<Record<number, readonly [ErrorReason, string]>>;
+
+const COMMON: ErrnoTable = {
+  [EACCES]: ["PermissionDenied", "permission denied"],
+  [EPERM]: ["PermissionDenied", "permission denied"],
+  [ENOENT]: ["NotFound", "doesn't exist"],
+  [EEXIST]: ["AlreadyExists", "already exists"],
+  [ENAMETOOLONG]: ["KeyError", "the name is too long for the file system; use a shorter key"],
+  [ENOTDIR]: ["KeyError", "a part of the path is not a folder; use another path"],
+  [ELOOP]: ["KeyError", "the path has a loop of symbolic links; remove it or use another path"],
+  [EROFS]: ["PermissionDenied", "the file system is read-only; set TMPDIR to a writable folder"],
+  [ENOMEM]: ["OutOfResources", "out of memory"],
+  [ENOSPC]: ["OutOfResources", "no space left"],
+  [EMFILE]: ["OutOfResources", "this process has too many open files or segments (ulimit -n)"],
+  [ENFILE]: ["OutOfResources", "the system has too many open files (fs.file-max)"],
+  [ENOSYS]: [
+    "Unsupported",
+    "this kernel, or the sandbox that the process runs in, has no such system call",
+  ],
+};
+
+const OTHER_KEYS = "or use POSIX keys (NativeIpcKeyType.PosixRealtime)";
+
+/** What the System V calls fail with where the kernel or a filter has no System V. */
+const NO_SYSTEM_V: ErrnoTable = {
+  [ENOSYS]: [
+    "Unsupported",
+    "this kernel has no System V IPC, or a sandbox hides it, as gVisor, Android and some seccomp filters do; run it " +
+    `elsewhere, ${OTHER_KEYS}`,
+  ],
+};
+const REFUSED_SYSTEM_V: ErrnoTable = {
+  ...NO_SYSTEM_V,
+  [EPERM]: [
+    "PermissionDenied",
+    "permission denied by a seccomp filter, as Docker, Kubernetes and systemd set them: the kernel itself never " +
+    `refuses this call so; allow System V IPC there (shmget, shmat, semget, semop), ${OTHER_KEYS}`,
+  ],
+};
+
+function systemVErrors(syscall: string): ErrnoTable {
+  if (/^(shmget|shmat|semget|semop)$/.test(syscall)) return REFUSED_SYSTEM_V;
+  return /^(shm|sem)ctl$/.test(syscall) ? NO_SYSTEM_V : {};
+}
+
+/** An error number as the texts show it, with the system's own number: `ENOENT 2`. */
+export function errnoText(errno: number): string {
+  return `${NAMES[errno] ?? "errno"} ${swapErrno(errno, process.platform)}`;
+}
+
+/** The {@linkcode Failure} of a system call: from `table`, else from what the number always means. */
+export function failure(syscall: string, errno: number, table: ErrnoTable = {}, on = ""): Failure {
+  const [reason, words] = table[errno] ?? systemVErrors(syscall)[errno] ?? COMMON[errno] ??
+    ["System", "unknown error"] as const;
+  const call = on === "" ? syscall : `${syscall} ${on}`;
+  return new Failure(reason, `${words} [${call}: ${errnoText(errno)}]`, syscall, errno);
+}
+
+/** What a text adds where a program that ran in this process before may have what is waited for. */
+export function replacedText(semaphore: Pick<Semaphore, "mayBeOfReplaced"> | null): string {
+  if (semaphore?.mayBeOfReplaced?.() !== true) return "";
+  return "; no object of this thread has it: if another program in this process took it before this one replaced it " +
+    "(`bun --watch` does so on each save, with `exec`), it is free when the process ends, so stop it and start it anew";
+}
+
+/** What texts call what they are about. */
+export type Kind = "segment" | "lock" | "semaphore" | "object";
+
+/** The text of a refusal to use what another user could change or remove at will. */
+export function othersText(
+  what: Kind,
+  owner: string,
+  own: "key" | "key or a TMPDIR" = "key",
+): string {
+  const whose = owner === "" ? "another user" : `${owner}, another user`;
+  // A semaphore of its own has no such option.
+  const share = what === "semaphore"
+    ? ""
+    : ", or share with others on purpose (the option permissions)";
+  return `permission denied: the ${what} belongs to ${whose}; use a ${own} of your own${share}`;
+}
+
+/** Of a segment that is there, with less than was asked for. */
+export function tooSmall(size: number, minBytes: number): Failure {
+  return new Failure(
+    "InvalidSize",
+    `the segment has ${size} bytes, fewer than the ${minBytes} that were asked for; ask for what its ` +
+      "creator did, or use another key",
+  );
+}

@@ -1,0 +1,47 @@
+import { createHash } from "node:crypto";
+import { Failure } from "../unix/errno.ts";
+import { MAX_PATH } from "./constants.ts";
+
+/**
+ * Names of kernel objects: case-sensitive, without a folder, in the namespace of the session (`Local\`,
+ * which need not be said) or of all sessions (`Global\`).
+ */
+
+/**
+ * A name as C takes it: UTF-16 with a NUL.
+ *
+ * @throws {Failure} `KeyError` if it is none
+ */
+export function wideName(name: string): Uint8Array {
+  const refuse = (text: string) => new Failure("KeyError", `${text}; use another native key`);
+  if (name.includes("\0")) throw refuse("the name contains a NUL");
+  if (!/^(?:(?:Local|Global)\\)?[^\\]+$/.test(name)) {
+    throw refuse(
+      "a name has a backslash only after Local or Global, written so, and something must follow it",
+    );
+  }
+  if (name.length > MAX_PATH) {
+    throw refuse(`the name has ${name.length} UTF-16 units; Windows allows ${MAX_PATH}`);
+  }
+  return wideString(name);
+}
+
+/** Text as C takes it. */
+function wideString(text: string): Uint8Array {
+  const units = Uint16Array.from({ length: text.length + 1 }, (_, i) => text.charCodeAt(i) || 0);
+  return new Uint8Array(units.buffer);
+}
+
+/** The name without the prefix that means nothing: what has the same is the same object. */
+export function bareName(name: string): string {
+  return name.replace(/^Local\\/, "");
+}
+
+/** The name of an object of ours that belongs to the one of `name`, in the same namespace. */
+export function nameBeside(name: string, suffix: string): Uint8Array {
+  const bare = bareName(name);
+  if (bare.length + suffix.length <= MAX_PATH) return wideString(bare + suffix);
+  const [namespace] = /^(?:Global\\)?/.exec(bare)!;
+  const hash = createHash("sha1").update(bare, "utf16le").digest("hex");
+  return wideString(`${namespace}qipc_${hash}${suffix}`);
+}

@@ -1,0 +1,283 @@
+import { AccessMode } from "../../errors.ts";
+import { Failure, tooSmall } from "../unix/errno.ts";
+import type { Kernel32 } from "../win32/kernel32.ts";
+import type { Lock, OpenRequest, Segment, SegmentBackend } from "../types.ts";
+import {
+  FILE_MAP_READ,
+  FILE_MAP_WRITE,
+  INVALID_HANDLE_VALUE,
+  MEMORY_BASIC_INFORMATION,
+  PAGE_READWRITE,
+} from "../win32/constants.ts";
+import { Creation } from "./creation_mutexes.ts";
+import { ERROR_ALREADY_EXISTS, ERROR_FILE_NOT_FOUND, windowsFailure } from "../win32/errors.ts";
+import { wideName } from "../win32/names.ts";
+
+/**
+ * How long the lock is waited for in attach(): Qt's sections of create, attach and detach are far
+ * shorter, so a holder that takes longer is a user of the segment.
+ */
+const SECTION_MS = 10;
+/** How long somebody is waited for who makes the segment, or holds its lock though there is none. */
+const ENTER_MS = 5000;
+
+function access(mode: AccessMode): number {
+  return mode === AccessMode.ReadOnly ? FILE_MAP_READ : FILE_MAP_READ | FILE_MAP_WRITE;
+}
+
+/** A view of a file mapping, and a handle of it, with the last of which the kernel removes the name. */
+class WindowsSegment implements Segment {
+  readonly address: bigint;
+  readonly size: number;
+  readonly #kernel: Kernel32;
+  readonly #mapping: bigint;
+  readonly #lock: Lock | null;
+
+  constructor(
+    kernel: Kernel32,
+    mapping: bigint,
+    address: bigint,
+    size: number,
+    lock: Lock | null,
+  ) {
+    this.#kernel = kernel;
+    this.#mapping = mapping;
+    this.address = address;
+    this.size = size;
+    this.#lock = lock;
+  }
+
+  /**
+   * Nothing can be put in the place of a view without a moment in which the address range is nobody's.
+   * So the view stays until nobody knows its address any more, or else for ever, which harms nobody:
+   * the name goes with the handle, and a stray access meets the segment.
+   */
+  unmap(): boolean {
+    return true;
+  }
+
+  free(): void {
+    this.#kernel.c.UnmapViewOfFile(this.address);
+  }
+
+  leave(held: boolean): void {
+    try {
+      this.#lock?.bequeath(held);
+      this.#lock?.close();
+    } finally {
+      this.#kernel.c.CloseHandle(this.#mapping);
+    }
+  }
+}
+
+/** Qt's segments on Windows: named file mappings of the paging file, which the kernel removes by itself. */
+export class WindowsSegments implements SegmentBackend {
+  readonly #kernel: Kernel32;
+  readonly #maxBytes: number;
+  readonly #creation: Creation;
+  readonly #information = new Uint8Array(MEMORY_BASIC_INFORMATION.bytes);
+  readonly #informationView = new DataView(this.#information.buffer);
+
+  constructor(kernel: Kernel32, maxBytes: number) {
+    this.#kernel = kernel;
+    this.#maxBytes = maxBytes;
+    this.#creation = new Creation(kernel);
+  }
+
+  create(name: string, size: number, mode: AccessMode, lock: Lock | null): Segment {
+    // Looked for before anything is waited for: a segment that exists is an answer at any time. Unless it
+    // exists because somebody is looking at it, who does not attach.
+    const wide = wideName(name);
+    const exists = () => this.#exists(name, wide);
+    if (exists() && this.#creation.exclusively(name, null, exists, exists) !== false) {
+      throw alreadyExists(name);
+    }
+    const request = { size, mode, existing: "refuse", stale: "keep", initialize: null } as const;
+    return this.#open(name, { ...request, timeoutMs: ENTER_MS }, lock);
+  }
+
+  open(name: string, request: OpenRequest, lock: Lock): Segment {
+    return this.#open(name, request, lock);
+  }
+
+  #open(name: string, request: OpenRequest, lock: Lock | null): Segment {
+    const { size, mode } = request;
+    if (size > this.#maxBytes) throw this.#oversize("the size is", size);
+    const wide = wideName(name);
+    const deadline = performance.now() + request.timeoutMs;
+    const exists = () => this.#exists(name, wide);
+    let isMade = false;
+    const segment = this.#creation.exclusively(name, deadline, exists, (make) => {
+      const found = this.#find(name, wide, mode);
+      if (found !== 0n) return this.#join(found, name, request, lock);
+      make();
+      const made = this.#make(name, wide, request, lock, deadline);
+      if (typeof made === "bigint") return this.#join(made, name, request, lock);
+      isMade = true;
+      return made;
+    })!; // as there is a deadline
+    if (!isMade) this.#passLock(lock, segment);
+    return segment;
+  }
+
+  attach(
+    name: string,
+    mode: AccessMode,
+    lock: Lock | null,
+    _permissions?: number,
+    minBytes = 0,
+  ): Segment {
+    const wide = wideName(name);
+    if (this.#creation.isFilling(name)) throw notFound(name);
+    // What is too small is let go of before others look: they would take this for a user.
+    const segment = this.#creation.exclusively(name, null, () => this.#exists(name, wide), () => {
+      const found = this.#find(name, wide, mode);
+      return found === 0n ? null : this.#mapOrClose(found, mode, lock, minBytes);
+    });
+    if (segment === null) throw notFound(name); // or it is being made, and not there yet
+    this.#passLock(lock, segment);
+    return segment;
+  }
+
+  /** Attaches to a mapping that exists. */
+  #join(mapping: bigint, name: string, request: OpenRequest, lock: Lock | null): Segment {
+    const { existing, mode, size } = request;
+    if (existing === "attach") return this.#mapOrClose(mapping, mode, lock, size);
+    this.#kernel.c.CloseHandle(mapping);
+    throw alreadyExists(name);
+  }
+
+  /**
+   * Qt attaches under the lock. Here nothing depends on it, but it is opened, and had for a moment if it
+   * comes soon.
+   */
+  #passLock(lock: Lock | null, segment: Segment): void {
+    try {
+      if (lock?.acquire(SECTION_MS)) lock.release();
+    } catch (error) {
+      segment.free();
+      segment.leave(false, false);
+      throw error;
+    }
+  }
+
+  /** A handle of the mapping of a name, 0 if there is none. */
+  #find(name: string, wide: Uint8Array, mode: AccessMode): bigint {
+    const { OpenFileMappingW } = this.#kernel.c;
+    const mapping = this.#kernel.attempt(() => OpenFileMappingW(access(mode), 0, wide));
+    if (mapping !== 0n || this.#kernel.error === ERROR_FILE_NOT_FOUND) return mapping;
+    throw windowsFailure("OpenFileMappingW", this.#kernel.error, name);
+  }
+
+  #exists(name: string, wide: Uint8Array): boolean {
+    const mapping = this.#find(name, wide, AccessMode.ReadOnly);
+    return mapping !== 0n && this.#kernel.c.CloseHandle(mapping) !== 0;
+  }
+
+  /** Makes the segment under the lock; returns the mapping instead if a peer has made it meanwhile. */
+  #make(
+    name: string,
+    wide: Uint8Array,
+    request: OpenRequest,
+    lock: Lock | null,
+    deadline: number,
+  ): Segment | bigint {
+    while (lock !== null && !this.#enter(lock, deadline)) {
+      const mapping = this.#find(name, wide, request.mode);
+      if (mapping !== 0n) return mapping;
+    }
+    let isLeft = false;
+    try {
+      let mapping = this.#createMapping(name, wide, request.size);
+      while (this.#kernel.error === ERROR_ALREADY_EXISTS) {
+        // That may be an error of something else: then it was ours, and is gone now.
+        this.#kernel.c.CloseHandle(mapping);
+        const found = this.#find(name, wide, request.mode);
+        if (found !== 0n) return found;
+        mapping = this.#createMapping(name, wide, request.size);
+      }
+      const segment = this.#mapOrClose(mapping, request.mode, lock);
+      const { initialize } = request;
+      if (initialize !== null) {
+        isLeft = true;
+        this.#creation.filling(name, () => initialize(segment));
+        isLeft = false;
+      }
+      return segment;
+    } finally {
+      if (!isLeft) lock?.release();
+    }
+  }
+
+  /** Takes the lock for a section of create; `false` if it is to be tried again. */
+  #enter(lock: Lock, deadline: number): boolean {
+    if (lock.acquire(SECTION_MS)) return true;
+    if (performance.now() < deadline) return false;
+    const holder = lock.isHeldHere() ? "this process, which" : "a process that";
+    throw new Failure(
+      "Timeout",
+      `timed out: the lock is held by ${holder} is not attached to the segment`,
+    );
+  }
+
+  #createMapping(name: string, wide: Uint8Array, size: number): bigint {
+    const { CreateFileMappingW } = this.#kernel.c;
+    const high = Math.floor(size / 2 ** 32);
+    const low = size % 2 ** 32;
+    const mapping = this.#kernel.attempt(() =>
+      CreateFileMappingW(INVALID_HANDLE_VALUE, 0n, PAGE_READWRITE, high, low, wide)
+    );
+    if (mapping !== 0n) return mapping;
+    throw windowsFailure("CreateFileMappingW", this.#kernel.error, name);
+  }
+
+  #mapOrClose(mapping: bigint, mode: AccessMode, lock: Lock | null, minBytes = 0): Segment {
+    try {
+      return this.#map(mapping, mode, lock, minBytes);
+    } catch (error) {
+      this.#kernel.c.CloseHandle(mapping);
+      throw error;
+    }
+  }
+
+  #map(mapping: bigint, mode: AccessMode, lock: Lock | null, minBytes: number): Segment {
+    const { MapViewOfFile, UnmapViewOfFile } = this.#kernel.c;
+    const address = this.#kernel.attempt(() => MapViewOfFile(mapping, access(mode), 0, 0, 0n));
+    if (address === 0n) throw windowsFailure("MapViewOfFile", this.#kernel.error);
+    try {
+      const size = this.#sizeAt(address);
+      if (size > this.#maxBytes) throw this.#oversize("the segment has", size);
+      if (size < minBytes) throw tooSmall(size, minBytes);
+      return new WindowsSegment(this.#kernel, mapping, address, size, lock);
+    } catch (error) {
+      UnmapViewOfFile(address);
+      throw error;
+    }
+  }
+
+  /** The size of a view: what create() was given is not known any more, only how many pages that takes. */
+  #sizeAt(address: bigint): number {
+    const { bytes, regionSize } = MEMORY_BASIC_INFORMATION;
+    const { VirtualQuery } = this.#kernel.c;
+    const length = this.#kernel.attempt(() =>
+      VirtualQuery(address, this.#information, BigInt(bytes))
+    );
+    if (length === 0n) throw windowsFailure("VirtualQuery", this.#kernel.error);
+    return Number(this.#informationView.getBigUint64(regionSize, true));
+  }
+
+  #oversize(what: string, size: number): Failure {
+    return new Failure(
+      "InvalidSize",
+      `${what} ${size} bytes; this runtime can make a view of at most ${this.#maxBytes}`,
+    );
+  }
+}
+
+function alreadyExists(name: string): Failure {
+  return windowsFailure("OpenFileMappingW", ERROR_ALREADY_EXISTS, name);
+}
+
+function notFound(name: string): Failure {
+  return windowsFailure("OpenFileMappingW", ERROR_FILE_NOT_FOUND, name);
+}

@@ -1,0 +1,116 @@
+import type { SystemSemaphoreMode } from "../../errors.ts";
+import type { BackgroundCall, ThreadCode } from "../../ffi/types.ts";
+import { IS_TAKEN, type Kernel32, slice } from "../win32/kernel32.ts";
+import {
+  type BackgroundWait,
+  type Lock,
+  type Semaphore,
+  type SemaphoreBackend,
+  waitOf,
+} from "../types.ts";
+import { ERROR_TOO_MANY_POSTS, windowsFailure } from "../win32/errors.ts";
+import { type Holders, WindowsLock } from "./lock.ts";
+import { bareName, wideName } from "../win32/names.ts";
+import { BACKGROUND_SLICE_MS, SLICE_MS } from "../timing.ts";
+
+const BACKGROUND: ThreadCode = {
+  take: `({ WaitForSingleObject }, _memory, handle, ms) =>
+    (${IS_TAKEN})(WaitForSingleObject(handle, ms))`,
+  giveBack:
+    "({ ReleaseSemaphore }, _memory, handle) => ReleaseSemaphore(handle, 1, new Uint8Array(4))",
+};
+
+/** A semaphore of the kernel's, which removes it with its last handle. Nothing that a process did is undone. */
+class WindowsSemaphore implements Semaphore {
+  readonly nativeKey: string;
+  readonly #kernel: Kernel32;
+  readonly #handle: bigint;
+  #inFlight = 0;
+  #isClosed = false;
+
+  constructor(kernel: Kernel32, name: string, initialValue: number) {
+    this.#kernel = kernel;
+    this.nativeKey = name;
+    this.#handle = kernel.openSemaphore(name, wideName(name), initialValue);
+  }
+
+  get identity(): string {
+    return bareName(this.nativeKey);
+  }
+
+  acquire(timeoutMs = Infinity): boolean {
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      const left = deadline - performance.now();
+      if (this.#kernel.wait(this.#handle, slice(left, SLICE_MS)) === "taken") return true;
+      if (performance.now() >= deadline) return false; // Windows may wait a little less than it is told
+    }
+  }
+
+  acquireInBackground(timeoutMs: number): BackgroundWait {
+    const ms = slice(timeoutMs, BACKGROUND_SLICE_MS);
+    const call = this.#kernel.background(BACKGROUND)(this.#handle, ms);
+    return waitOf(call, this.#keep(call), () => call.claim());
+  }
+
+  /** Keeps the handle as long as a call on another thread uses it. */
+  async #keep(call: BackgroundCall): Promise<void> {
+    this.#inFlight++;
+    try {
+      await call.over;
+    } finally {
+      this.#inFlight--;
+      // Closed meanwhile: what was taken is given back.
+      if (this.#isClosed && call.claim()) this.#kernel.releaseSemaphore(this.#handle, 1);
+      this.#closeUnused();
+    }
+  }
+
+  release(count = 1): void {
+    if (this.#isClosed || this.#kernel.releaseSemaphore(this.#handle, count) !== null) return;
+    throw windowsFailure("ReleaseSemaphore", ERROR_TOO_MANY_POSTS, this.nativeKey);
+  }
+
+  /** The kernel does that. */
+  remove(): void {
+    this.close();
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#closeUnused();
+  }
+
+  /** A handle that another thread is about to wait for must not become another object's. */
+  #closeUnused(): void {
+    if (this.#isClosed && this.#inFlight === 0) this.#kernel.c.CloseHandle(this.#handle);
+  }
+
+  /** The kernel does not tell. */
+  holder(): null {
+    return null;
+  }
+
+  isHeldHere(): boolean {
+    return false;
+  }
+}
+
+/** Qt's semaphores on Windows; mode Create means nothing there. */
+export class WindowsSemaphores implements SemaphoreBackend {
+  readonly #kernel: Kernel32;
+  readonly #holders: Holders = new Set();
+
+  constructor(kernel: Kernel32) {
+    this.#kernel = kernel;
+  }
+
+  open(name: string, initialValue: number, _mode: SystemSemaphoreMode): Semaphore {
+    return new WindowsSemaphore(this.#kernel, name, initialValue);
+  }
+
+  lock(name: string): Lock {
+    return new WindowsLock(this.#kernel, name, this.#holders);
+  }
+}

@@ -1,0 +1,202 @@
+import { Attachment } from "../core/attachment.ts";
+import type { SharedAttachment } from "../registry.ts";
+import { requireStack } from "../core/stack.ts";
+import { bufferOf, bytesOf, extentOf } from "../core/view_extent.ts";
+import { SyncError } from "./errors.ts";
+
+/** What a primitive begins with: the two words below, and two that each kind has for itself. */
+export const HEADER_BYTES = 16;
+/** "syn1" in a dump of the memory: the first word, once everything else is written. */
+const MAGIC = 0x316e_7973;
+/** The first word while it is being made. */
+const MAKING = 0x3f6e_7973;
+const VERSION = 1;
+const [MAGIC_WORD, KIND_WORD] = [0, 1];
+
+/** The lowest byte of the second word; above it are a byte with the version and two that a kind may use. */
+export const Kind = {
+  Mutex: 1,
+  Event: 2,
+  Counter: 3,
+  Gauge: 4,
+  CounterBlock: 5,
+  Snapshot: 6,
+} as const;
+export type Kind = typeof Kind[keyof typeof Kind];
+
+function nameOf(kind: number): string {
+  return Object.entries(Kind).find(([, number]) => number === kind)?.[0] ?? `unknown (${kind})`;
+}
+
+/**
+ * Where a primitive lies: in a writable view of a segment that is attached.
+ *
+ * Here and in what else each use of a primitive goes through, fields without a value of their own have `declare`.
+ * Otherwise they would be undefined first, which to engines makes them variable, so that they look anew each
+ * time what is there. Fields with `#` cannot do without, nor methods with `#` without a check of the object, for
+ * which `private` is used: together that takes off a third of the time of a mutex.
+ */
+export class Place {
+  declare readonly attachment: SharedAttachment;
+  /** What the errors call it. */
+  declare readonly name: string;
+  /** The words of the header. */
+  declare readonly words: Int32Array;
+  readonly #buffer: ArrayBuffer;
+  /** What the second one is once it is made. */
+  #made = 0;
+  /** In the buffer, in bytes. */
+  readonly #begin: number;
+  readonly #end: number;
+
+  /**
+   * @param call what the errors begin with
+   * @param view any view of the segment
+   * @param byteOffset in the view, where the primitive begins
+   */
+  constructor(call: string, view: ArrayBufferView, byteOffset: number, alignment: number) {
+    requireStack(); // what is half made stays so
+    if (!ArrayBuffer.isView(view)) {
+      throw new TypeError(`${call}: the view must be a view of a segment, not ${typeof view}`);
+    }
+    if (typeof byteOffset !== "number") {
+      throw new TypeError(
+        `${call}: the offset must be a number of bytes, not ${typeof byteOffset}`,
+      );
+    }
+    const buffer = bufferOf(view);
+    const attachment = Attachment.of(buffer);
+    if (attachment === undefined || attachment.isEnded) {
+      throw new SyncError(
+        "NotAttached",
+        `${call}: the view is not of an attached segment; use data() or view() of a SharedMemory`,
+      );
+    }
+    if (!attachment.isWritable) {
+      throw new SyncError("ReadOnly", `${call}: the segment was attached ReadOnly; use ReadWrite`);
+    }
+    this.#buffer = buffer as ArrayBuffer;
+    if (bytesOf(this.#buffer) === 0) throw transferred(call);
+    const [begin, end] = extentOf(view);
+    this.name = call.replace(/\..*/, "");
+    this.attachment = attachment;
+    this.#begin = begin + byteOffset;
+    this.#end = Math.min(end, attachment.size);
+    if (!Number.isSafeInteger(byteOffset) || byteOffset < 0 || this.#begin % alignment !== 0) {
+      throw new RangeError(
+        `${call}: it must begin at a multiple of ${alignment} bytes in the segment, not at byte ` +
+          `${this.#begin}`,
+      );
+    }
+    this.require(call, HEADER_BYTES);
+    this.words = new Int32Array(this.#buffer, this.#begin, HEADER_BYTES / 4);
+  }
+
+  /** @throws {RangeError} if the view ends before `bytes` of the primitive do */
+  require(call: string, bytes: number): void {
+    const left = this.#end - this.#begin;
+    if (bytes <= left) return;
+    throw new RangeError(
+      `${call}: it takes ${bytes} bytes, and the view has ${Math.max(0, left)} from there on`,
+    );
+  }
+
+  /** Where byte `byteOffset` of the primitive is in this process, as long as the segment is attached. */
+  address(byteOffset: number): bigint {
+    return this.attachment.address + BigInt(this.#begin + byteOffset);
+  }
+
+  view<View>(
+    Type: new (buffer: ArrayBuffer, byteOffset: number, length: number) => View,
+    byteOffset: number,
+    length: number,
+  ): View {
+    return new Type(this.#buffer, this.#begin + byteOffset, length);
+  }
+
+  /**
+   * Makes what lies here: `fill` writes what differs from zeros, and others find it only afterwards.
+   *
+   * @param detail of the kind, 16 bits
+   */
+  make(call: string, kind: Kind, bytes: number, fill: () => void = () => {}, detail = 0): void {
+    this.require(call, bytes);
+    const found = Atomics.compareExchange(this.words, MAGIC_WORD, 0, MAKING);
+    if (found !== 0) {
+      throw new SyncError(
+        "AlreadyExists",
+        `${call}: ${described(found, this.words[KIND_WORD]!)}; use at() to join it, or fill its ` +
+          "bytes with zeros if nobody uses it any more",
+      );
+    }
+    this.view(Uint8Array, 4, bytes - 4).fill(0);
+    this.words[KIND_WORD] = kindWord(kind, detail);
+    fill();
+    Atomics.store(this.words, MAGIC_WORD, MAGIC);
+    this.#made = kindWord(kind, detail);
+  }
+
+  /** Checks what lies here, and returns its detail. */
+  join(call: string, kind: Kind, bytes: number): number {
+    this.require(call, bytes);
+    const magic = Atomics.load(this.words, MAGIC_WORD);
+    const word = this.words[KIND_WORD]!;
+    if (magic === MAGIC && (word & 0xffff) === kindWord(kind, 0)) {
+      this.#made = word;
+      return word >>> 16;
+    }
+    const isOther = magic === MAGIC;
+    throw new SyncError(
+      isOther ? "WrongKind" : "NotFound",
+      `${call}: ${described(magic, word)}` + (isOther ? "" : "; make it with create() first"),
+    );
+  }
+
+  /** Whether it is still what was made or joined, and can be used. */
+  get isIntact(): boolean {
+    const { words } = this;
+    return words[MAGIC_WORD] === MAGIC && words[KIND_WORD] === this.#made &&
+      !this.attachment.isEnded;
+  }
+
+  /** Whether it can be used still: not after detach, and not once the buffer was transferred. */
+  get isUsable(): boolean {
+    return this.words.length !== 0 && !this.attachment.isEnded;
+  }
+
+  /** @throws {SyncError} `NotAttached` if the segment has been detached, `Transferred` if its buffer was transferred */
+  requireUsable(method: string): void {
+    if (!this.isUsable) throw this.detached(method);
+  }
+
+  /** What is thrown once the segment has been detached, or its buffer transferred. */
+  detached(method: string): SyncError {
+    const isTransferred = this.words.length === 0 && !this.attachment.isEnded;
+    if (isTransferred) return transferred(`${this.name}.${method}`);
+    return new SyncError(
+      "NotAttached",
+      `${this.name}.${method}: its segment has been detached; attach() again and join it with at()`,
+    );
+  }
+}
+
+function transferred(call: string): SyncError {
+  return new SyncError(
+    "Transferred",
+    `${call}: the buffer of its segment was transferred away, by postMessage(), structuredClone() or transfer(); ` +
+      "detach() and attach() again, and leave it out of the transfer list",
+  );
+}
+
+function kindWord(kind: Kind, detail: number): number {
+  return kind | VERSION << 8 | detail << 16;
+}
+
+function described(magic: number, word: number): string {
+  if (magic === 0) return "nothing has been made here";
+  if (magic === MAKING) {
+    return "somebody is making something here, or was killed at that";
+  }
+  if (magic !== MAGIC) return "there are bytes here that this module has not written";
+  return `there is a ${nameOf(word & 0xff)} of version ${word >>> 8 & 0xff} here`;
+}
