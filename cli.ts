@@ -7,7 +7,7 @@
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { Libc } from "./backends/unix/libc.ts";
+import { sharedLibrary } from "./backends/unix/shared_libc.ts";
 import { runInStarter } from "./cli_starter.ts";
 import { details, listing, paint, printable, type Style } from "./cli_table.ts";
 import { UnsupportedError } from "./errors.ts";
@@ -183,8 +183,8 @@ function printJson(value: unknown): void {
 function style(): Style {
   const { isTTY, columns } = process.stdout;
   // Through C, since Deno would ask for the permission to read the environment.
-  const libc = new Libc(selectFfi(), process.arch, process.platform);
-  return { color: isTTY && !libc.getenv("NO_COLOR"), width: columns || (isTTY ? 80 : Infinity) };
+  const isColorless = sharedLibrary().getenv("NO_COLOR");
+  return { color: isTTY && !isColorless, width: columns || (isTTY ? 80 : Infinity) };
 }
 
 function main(args: string[]): number {

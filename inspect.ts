@@ -16,7 +16,7 @@
  *
  * @module
  */
-import { Failure } from "./backends/unix/errno.ts";
+import { Failure } from "./backends/failure.ts";
 import { defaultInspection } from "./backends/inspection.ts";
 import type { Inventory, KeyFileInfo, SegmentInfo, SemaphoreInfo } from "./backends/inventory.ts";
 import { SharedMemoryException } from "./errors.ts";

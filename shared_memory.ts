@@ -1,32 +1,22 @@
 import process from "node:process";
 import { isClosed } from "./core/exit_hook.ts";
 import { Access, Attachment, noLock, refuseNested } from "./core/attachment.ts";
-import { Failure } from "./backends/unix/errno.ts";
+import { Failure } from "./backends/failure.ts";
 import { backendOf } from "./backends/mod.ts";
 import { type Backend, type Lock, PRIVATE, type Segment } from "./backends/types.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "./custom_inspect.ts";
 import { AccessMode, type ErrorCode, type ErrorReason, SharedMemoryError } from "./errors.ts";
+import { legacyType, lockNameOf, type NativeName } from "./core/key_name.ts";
 import {
   checkKey,
-  chosenName,
-  ENDING,
-  ErrorState,
-  legacyType,
-  lockNameOf,
-  madeFrom,
-  nameOf,
-  type NativeName,
-  Opener,
-  placeOf,
-  safePlaceOf,
-} from "./core/key_name.ts";
-import {
-  isSupported,
-  legacyNativeKey,
-  NativeIpcKey,
-  type NativeIpcKeyType,
-  platformSafeKey,
-} from "./native_ipc_key.ts";
+  isKeyTypeSupported,
+  Keyed,
+  legacyKeyOf,
+  safeKeyOf,
+  safeType,
+} from "./core/keyed.ts";
+import { ENDING, Opener } from "./core/last_error.ts";
+import { NativeIpcKey, type NativeIpcKeyType } from "./native_ipc_key.ts";
 import { requireStack, requireStackToUndo } from "./core/stack.ts";
 import { refuseThenable } from "./core/thenable.ts";
 import { checkTimeout, waitOf, type WaitOptions } from "./core/waiter.ts";
@@ -138,13 +128,11 @@ const NO_NAMES: Names = { segment: null, lock: null };
  * ```
  */
 export class SharedMemory implements Disposable {
-  #key: string | null = null;
-  /** What the user has chosen instead of a key. */
-  #chosen: NativeIpcKey | string | null = null;
+  readonly #keyed = new Keyed("SharedMemory");
   #names: Names | null = NO_NAMES;
   readonly #access = new Access();
   #data: Bytes | null = null;
-  readonly #errors = new ErrorState("SharedMemory");
+  readonly #errors = this.#keyed.errors;
   readonly #opener = new Opener();
 
   /**
@@ -161,7 +149,7 @@ export class SharedMemory implements Disposable {
 
   /** The key, or `null` if there is none; of a native key its legacy key, if it has one. */
   key(): string | null {
-    return this.#key;
+    return this.#keyed.key;
   }
 
   /**
@@ -173,9 +161,8 @@ export class SharedMemory implements Disposable {
     checkKey("SharedMemory.setKey", key);
     if (key instanceof NativeIpcKey) return this.setNativeKey(key);
     // Qt: the empty key after none changes nothing.
-    const isSame = key === this.#key || (!key && this.#key === null);
-    if (isSame && !this.#chosen) return;
-    this.#reset(key, null);
+    const isSame = this.#keyed.has(key, null) || (!key && this.#keyed.has(null, null));
+    if (!isSame) this.#reset(key, null);
   }
 
   /**
@@ -186,11 +173,7 @@ export class SharedMemory implements Disposable {
    * lone surrogate, or the folder does not exist
    */
   nativeKey(): string | null {
-    try {
-      return this.#nativeKey();
-    } catch (error) {
-      throw this.#errors.exception("nativeKey", this.#shownKey(), error);
-    }
+    return this.#keyed.nativeKey(() => this.#resolve().segment);
   }
 
   /**
@@ -200,10 +183,7 @@ export class SharedMemory implements Disposable {
    * @throws {TypeError} if the native key contains a lone surrogate
    */
   nativeIpcKey(): NativeIpcKey | null {
-    if (this.#chosen instanceof NativeIpcKey) return this.#chosen;
-    const nativeKey = this.nativeKey();
-    if (nativeKey === null) return null;
-    return new NativeIpcKey(nativeKey, legacyType(), this.#key ?? "");
+    return this.#keyed.nativeIpcKey(() => this.#resolve().segment);
   }
 
   /**
@@ -218,17 +198,13 @@ export class SharedMemory implements Disposable {
    */
   setNativeKey(nativeKey: string | NativeIpcKey | null): void {
     checkKey("SharedMemory.setNativeKey", nativeKey);
-    const isSame = nativeKey instanceof NativeIpcKey && this.#chosen instanceof NativeIpcKey
-      ? nativeKey.equals(this.#chosen)
-      : nativeKey === this.#chosen && this.#key === null;
-    if (isSame) return;
-    const legacyKey = nativeKey instanceof NativeIpcKey ? nativeKey.legacyKey : "";
-    this.#reset(legacyKey === "" ? null : legacyKey, nativeKey);
+    const legacyKey = nativeKey instanceof NativeIpcKey ? nativeKey.legacyKey || null : null;
+    if (!this.#keyed.has(legacyKey, nativeKey)) this.#reset(legacyKey, nativeKey);
   }
 
   /** Whether this system has segments of a type of keys. */
   static isKeyTypeSupported(type: NativeIpcKeyType): boolean {
-    return isSupported(type, process.platform);
+    return isKeyTypeSupported(type);
   }
 
   /**
@@ -243,12 +219,8 @@ export class SharedMemory implements Disposable {
    * @throws {SharedMemoryException} `KeyError` if the folder of the key files cannot be used
    * @throws {UnsupportedError} if this runtime has no FFI, or the system no shared memory
    */
-  static platformSafeKey(
-    key: string,
-    type: NativeIpcKeyType = NativeIpcKey.defaultTypeForOs(process.platform),
-  ): NativeIpcKey {
-    const make = () => platformSafeKey(key, type, safePlaceOf(type, "SharedMemory"));
-    return madeFrom(key, "SharedMemory.platformSafeKey", make);
+  static platformSafeKey(key: string, type: NativeIpcKeyType = safeType()): NativeIpcKey {
+    return safeKeyOf("SharedMemory", key, type);
   }
 
   /**
@@ -262,8 +234,7 @@ export class SharedMemory implements Disposable {
    * @throws {UnsupportedError} if this runtime has no FFI, or the system no shared memory
    */
   static legacyNativeKey(key: string, type: NativeIpcKeyType = legacyType()): NativeIpcKey {
-    const make = () => legacyNativeKey(key, type, placeOf(type, "SharedMemory"));
-    return madeFrom(key, "SharedMemory.legacyNativeKey", make);
+    return legacyKeyOf("SharedMemory", key, type);
   }
 
   /**
@@ -362,7 +333,7 @@ export class SharedMemory implements Disposable {
       )
       : memory.#openOrCreate("open", { ...read, size, mode });
     if (opened) return memory;
-    throw memory.#errors.lastException(memory.#shownKey());
+    throw memory.#errors.lastException(memory.#keyed.shown);
   }
 
   /**
@@ -458,7 +429,7 @@ export class SharedMemory implements Disposable {
     ) {
       throw new RangeError(
         `SharedMemory.view (${
-          JSON.stringify(this.#shownKey())
+          JSON.stringify(this.#keyed.shown)
         }): ${count} elements of ${element} ` +
           `bytes at byte ${byteOffset} do not fit a segment of ${this.size()} bytes; the offset must ` +
           `be a multiple of ${element}`,
@@ -562,11 +533,11 @@ export class SharedMemory implements Disposable {
     if (this.#current?.isLocked) {
       throw this.#errors.exception(
         "withLock",
-        this.#shownKey(),
+        this.#keyed.shown,
         new Failure("AlreadyHeld", "this object holds the lock already, and it is not recursive"),
       );
     }
-    if (!this.#lock("withLock")) throw this.#errors.lastException(this.#shownKey());
+    if (!this.#lock("withLock")) throw this.#errors.lastException(this.#keyed.shown);
     const attachment = this.#access.attachment!;
     const hold = attachment.lastHold;
     try {
@@ -618,7 +589,7 @@ export class SharedMemory implements Disposable {
       unlock = await this.#lockAsync("withLockAsync", options);
     } catch (error) {
       const explained = this.#opener.explain(error);
-      throw this.#errors.exception("withLockAsync", this.#shownKey(), explained, "LockError");
+      throw this.#errors.exception("withLockAsync", this.#keyed.shown, explained, "LockError");
     }
     this.#errors.clear();
     try {
@@ -696,7 +667,7 @@ export class SharedMemory implements Disposable {
 
   #failed(operation: string, error: unknown, code?: ErrorCode): false {
     if (!(error instanceof Failure)) throw error; // without more calls: it may be a stack overflow
-    return this.#errors.fail(operation, this.#shownKey(), this.#opener.explain(error), code);
+    return this.#errors.fail(operation, this.#keyed.shown, this.#opener.explain(error), code);
   }
 
   /** Returns what unlocks it again, unless that has been done since. */
@@ -774,7 +745,7 @@ export class SharedMemory implements Disposable {
       if (name === null) throw new Failure("KeyError", "the key is empty; set one");
       const backend = backendOf(name.type);
       const lock = lockName &&
-        backend.semaphores.lock(lockName.nativeKey, permissions, lockName.isChosen);
+        backend.semaphores.lock(lockName.nativeKey, permissions, lockName.isExplicit);
       const { nativeKey } = name;
       const adopt = (segment: Segment) => this.#adopt(segment, backend, lock, mode);
       let segment: Segment;
@@ -808,32 +779,23 @@ export class SharedMemory implements Disposable {
       this.#data ??= new Uint8Array(buffer); // now: it may be transferred away
       return buffer;
     } catch (error) {
-      throw this.#errors.exception(operation, this.#shownKey(), error);
+      throw this.#errors.exception(operation, this.#keyed.shown, error);
     }
   }
 
   /** The names that belong to the key, found when they are first needed. */
   #resolve(): Names {
     if (this.#names !== null) return this.#names;
-    const segment = this.#chosen === null
-      ? nameOf(this.#key, "SharedMemory")
-      : chosenName(this.#chosen, "SharedMemory");
+    const segment = this.#keyed.name();
     if (segment === null) return this.#names = NO_NAMES;
-    const lock = typeof this.#chosen === "string" ? null : lockNameOf(segment);
+    const lock = typeof this.#keyed.explicit === "string" ? null : lockNameOf(segment);
     return this.#names = { segment, lock };
   }
 
-  #reset(key: string | null, chosen: NativeIpcKey | string | null): void {
+  #reset(key: string | null, explicit: NativeIpcKey | string | null): void {
     this[Symbol.dispose]();
-    this.#key = key;
-    this.#chosen = chosen;
+    this.#keyed.set(key, explicit);
     this.#names = null;
-    this.#errors.clear();
-  }
-
-  #nativeKey(): string | null {
-    if (this.#chosen === null) return this.#resolve().segment?.nativeKey ?? null;
-    return typeof this.#chosen === "string" ? this.#chosen : this.#chosen.nativeKey;
   }
 
   /** `null` also once the end of the program has ended it. */
@@ -844,17 +806,13 @@ export class SharedMemory implements Disposable {
 
   #notAttached(operation: string, code: "NotFound" | "LockError" = "NotFound"): false {
     const failure = new Failure("NotAttached", NOT_ATTACHED);
-    return this.#errors.fail(operation, this.#shownKey(), failure, code);
-  }
-
-  #shownKey(): string | null {
-    return this.#key ?? (this.#chosen === null ? null : String(this.#chosen));
+    return this.#errors.fail(operation, this.#keyed.shown, failure, code);
   }
 
   /** @internal What `console.log` shows of it. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => ({
-      key: this.#shownKey(),
+      key: this.#keyed.shown,
       size: this.size(),
       attached: this.isAttached(),
       locked: this.#current?.isLocked ?? false,

@@ -1,7 +1,6 @@
-import process from "node:process";
 import { acquireAsync, acquireBlocking, acquireWithin, failWaits } from "./core/acquire_queue.ts";
 import { forgetAtExit, isClosed, rememberAtExit } from "./core/exit_hook.ts";
-import { Failure, replacedText } from "./backends/unix/errno.ts";
+import { Failure, replacedText } from "./backends/failure.ts";
 import { backendOf } from "./backends/mod.ts";
 import type { Semaphore } from "./backends/types.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "./custom_inspect.ts";
@@ -11,25 +10,17 @@ import {
   type SystemSemaphoreError,
   SystemSemaphoreMode,
 } from "./errors.ts";
+import { legacyType } from "./core/key_name.ts";
 import {
   checkKey,
-  chosenName,
-  ENDING,
-  ErrorState,
-  legacyType,
-  madeFrom,
-  nameOf,
-  Opener,
-  placeOf,
-  safePlaceOf,
-} from "./core/key_name.ts";
-import {
-  isSupported,
-  legacyNativeKey,
-  NativeIpcKey,
-  type NativeIpcKeyType,
-  platformSafeKey,
-} from "./native_ipc_key.ts";
+  isKeyTypeSupported,
+  Keyed,
+  legacyKeyOf,
+  safeKeyOf,
+  safeType,
+} from "./core/keyed.ts";
+import { ENDING, Opener } from "./core/last_error.ts";
+import { NativeIpcKey, type NativeIpcKeyType } from "./native_ipc_key.ts";
 import { registry, type Resource, type SharedSemaphore } from "./registry.ts";
 import { requireStack, requireStackToUndo } from "./core/stack.ts";
 import { checkTimeout, waitOf, type WaitOptions } from "./core/waiter.ts";
@@ -98,12 +89,10 @@ const objects = new FinalizationRegistry<OpenSemaphore>((open) => {
  * ```
  */
 export class SystemSemaphore implements Disposable {
-  #key: string | null = null;
-  /** What the user has chosen instead of a key. */
-  #chosen: NativeIpcKey | string | null = null;
+  readonly #keyed = new Keyed("SystemSemaphore");
   #initialValue = 0;
   #open: OpenSemaphore | null = null;
-  readonly #errors = new ErrorState("SystemSemaphore");
+  readonly #errors = this.#keyed.errors;
   readonly #opener = new Opener();
 
   /**
@@ -125,7 +114,7 @@ export class SystemSemaphore implements Disposable {
 
   /** The key, or `null` if there is none; of a native key its legacy key, if it has one. */
   key(): string | null {
-    return this.#key;
+    return this.#keyed.key;
   }
 
   /**
@@ -136,14 +125,7 @@ export class SystemSemaphore implements Disposable {
    * lone surrogate, or the folder does not exist
    */
   nativeKey(): string | null {
-    if (this.#chosen !== null) {
-      return typeof this.#chosen === "string" ? this.#chosen : this.#chosen.nativeKey;
-    }
-    try {
-      return nameOf(this.#key, "SystemSemaphore")?.nativeKey ?? null;
-    } catch (error) {
-      throw this.#errors.exception("nativeKey", this.#shownKey(), error);
-    }
+    return this.#keyed.nativeKey();
   }
 
   /**
@@ -153,10 +135,7 @@ export class SystemSemaphore implements Disposable {
    * @throws {TypeError} if the native key contains a lone surrogate
    */
   nativeIpcKey(): NativeIpcKey | null {
-    if (this.#chosen instanceof NativeIpcKey) return this.#chosen;
-    const nativeKey = this.nativeKey();
-    if (nativeKey === null) return null;
-    return new NativeIpcKey(nativeKey, legacyType(), this.#key ?? "");
+    return this.#keyed.nativeIpcKey();
   }
 
   /**
@@ -193,29 +172,25 @@ export class SystemSemaphore implements Disposable {
   #set(
     operation: string,
     key: string | null,
-    chosen: string | NativeIpcKey | null,
+    explicit: string | NativeIpcKey | null,
     initialValue: number,
     mode: SystemSemaphoreMode,
   ): void {
     const call = `SystemSemaphore.${operation}`;
     checkKey(call, key);
-    checkKey(call, chosen);
+    checkKey(call, explicit);
     checkCount(call, "initialValue", initialValue);
     if (mode !== SystemSemaphoreMode.Open && mode !== SystemSemaphoreMode.Create) {
       throw new TypeError(`${call}: mode must be a SystemSemaphoreMode, not ${String(mode)}`);
     }
-    const legacyKey = chosen instanceof NativeIpcKey ? chosen.legacyKey || null : key;
-    const isSame = chosen instanceof NativeIpcKey && this.#chosen instanceof NativeIpcKey
-      ? chosen.equals(this.#chosen)
-      : chosen === this.#chosen && legacyKey === this.#key;
+    const legacyKey = explicit instanceof NativeIpcKey ? explicit.legacyKey || null : key;
+    const isSame = this.#keyed.has(legacyKey, explicit);
     if (isSame && mode === SystemSemaphoreMode.Open) return;
     this.#close();
-    this.#key = legacyKey;
-    this.#chosen = chosen;
+    this.#keyed.set(legacyKey, explicit);
     this.#initialValue = initialValue;
-    this.#errors.clear();
     try {
-      if (this.#hasKey) this.#opened(mode); // Qt: none is an error only when it is used
+      if (this.#keyed.isSet) this.#opened(mode); // Qt: none is an error only when it is used
     } catch (error) {
       this.#failed(operation, error);
     }
@@ -223,7 +198,7 @@ export class SystemSemaphore implements Disposable {
 
   /** Whether this system has semaphores of a type of keys. */
   static isKeyTypeSupported(type: NativeIpcKeyType): boolean {
-    return isSupported(type, process.platform);
+    return isKeyTypeSupported(type);
   }
 
   /**
@@ -238,12 +213,8 @@ export class SystemSemaphore implements Disposable {
    * @throws {SharedMemoryException} `KeyError` if the folder of the key files cannot be used
    * @throws {UnsupportedError} if this runtime has no FFI, or the system no shared memory
    */
-  static platformSafeKey(
-    key: string,
-    type: NativeIpcKeyType = NativeIpcKey.defaultTypeForOs(process.platform),
-  ): NativeIpcKey {
-    const make = () => platformSafeKey(key, type, safePlaceOf(type, "SystemSemaphore"));
-    return madeFrom(key, "SystemSemaphore.platformSafeKey", make);
+  static platformSafeKey(key: string, type: NativeIpcKeyType = safeType()): NativeIpcKey {
+    return safeKeyOf("SystemSemaphore", key, type);
   }
 
   /**
@@ -257,8 +228,7 @@ export class SystemSemaphore implements Disposable {
    * @throws {UnsupportedError} if this runtime has no FFI, or the system no shared memory
    */
   static legacyNativeKey(key: string, type: NativeIpcKeyType = legacyType()): NativeIpcKey {
-    const make = () => legacyNativeKey(key, type, placeOf(type, "SystemSemaphore"));
-    return madeFrom(key, "SystemSemaphore.legacyNativeKey", make);
+    return legacyKeyOf("SystemSemaphore", key, type);
   }
 
   /**
@@ -385,34 +355,23 @@ export class SystemSemaphore implements Disposable {
   #failed(operation: string, error: unknown): false {
     if (!(error instanceof Failure)) throw error; // without more calls: it may be a stack overflow
     const explained = this.#open === null ? error : this.#opener.explain(error);
-    return this.#errors.fail(operation, this.#shownKey(), explained);
+    return this.#errors.fail(operation, this.#keyed.shown, explained);
   }
 
   #opened(mode: SystemSemaphoreMode): OpenSemaphore {
     if (isClosed()) throw new Failure("Closed", ENDING);
     if (this.#open !== null) return this.#open;
     requireStack();
-    const name = this.#chosen === null
-      ? nameOf(this.#key, "SystemSemaphore")
-      : chosenName(this.#chosen, "SystemSemaphore");
+    const name = this.#keyed.name();
     if (name === null) throw new Failure("KeyError", "the key is empty; set one");
-    const { nativeKey, isChosen } = name;
+    const { nativeKey, isExplicit } = name;
     const backend = backendOf(name.type);
     this.#open = new OpenSemaphore(
-      backend.semaphores.open(nativeKey, this.#initialValue, mode, isChosen),
+      backend.semaphores.open(nativeKey, this.#initialValue, mode, isExplicit),
     );
     this.#opener.note(backend);
     objects.register(this, this.#open, this.#open);
     return this.#open;
-  }
-
-  get #hasKey(): boolean {
-    const chosen = this.#chosen instanceof NativeIpcKey ? this.#chosen.nativeKey : this.#chosen;
-    return (chosen ?? this.#key ?? "") !== "";
-  }
-
-  #shownKey(): string | null {
-    return this.#key ?? (this.#chosen === null ? null : String(this.#chosen));
   }
 
   #close(): void {
@@ -426,7 +385,7 @@ export class SystemSemaphore implements Disposable {
   /** @internal What `console.log` shows of it. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => ({
-      key: this.#shownKey(),
+      key: this.#keyed.shown,
       open: this.#open !== null,
       acquired: this.#open?.balance ?? 0,
     }));

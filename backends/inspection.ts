@@ -7,7 +7,8 @@ import type {
   SegmentInfo,
   SemaphoreInfo,
 } from "./inventory.ts";
-import { sharedLibrary, temporaryFolder } from "./mod.ts";
+import { temporaryFolder } from "./systemv/folders.ts";
+import { sharedLibrary } from "./unix/shared_libc.ts";
 import { PosixInspection } from "./posix/inspection.ts";
 import { PosixLibrary } from "./posix/library.ts";
 import { SystemVInspection } from "./systemv/inspection.ts";

@@ -1,4 +1,4 @@
-import { Failure } from "../backends/unix/errno.ts";
+import { Failure } from "../backends/failure.ts";
 import { nextPause, pause } from "../backends/timing.ts";
 import type { BackgroundWait, Semaphore } from "../backends/types.ts";
 import { ThreadError } from "../ffi/threads.ts";

@@ -7,7 +7,7 @@ import {
   isWaiting,
 } from "./acquire_queue.ts";
 import { forgetAtExit, isClosed, rememberAtExit } from "./exit_hook.ts";
-import { Failure, replacedText } from "../backends/unix/errno.ts";
+import { Failure, replacedText } from "../backends/failure.ts";
 import type { Backend, Lock, Segment } from "../backends/types.ts";
 import { registry, type Resource, type SharedAttachment } from "../registry.ts";
 import { requireStack, requireStackToUndo } from "./stack.ts";

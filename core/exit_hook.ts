@@ -1,4 +1,5 @@
 import process from "node:process";
+import { onProgramEnd } from "../ffi/program_end.ts";
 import { registry, type Resource, threadGlobal } from "../registry.ts";
 
 /** Whether the end of the program has closed everything; nothing may be opened any more. */
@@ -11,9 +12,7 @@ export function rememberAtExit(resource: Resource): void {
   registry.resources.add(resource);
   if (registry.hasExitHook) return;
   registry.hasExitHook = true;
-  (threadGlobal().process ?? process).on("exit", closeAll);
-  // Deno.exit() raises only this event.
-  if (process.versions["deno"] !== undefined) globalThis.addEventListener("unload", closeAll);
+  onProgramEnd(threadGlobal().process ?? process, closeAll);
 }
 
 /** The opposite of {@linkcode rememberAtExit}. */

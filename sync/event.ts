@@ -1,7 +1,7 @@
 import { checkTimeout, type Wait, Waiter, waitOf, type WaitOptions } from "../core/waiter.ts";
 import { ThreadError } from "../ffi/threads.ts";
 import type { Usize } from "../ffi/types.ts";
-import { wordId, wordSleeper } from "../backends/mod.ts";
+import { wordId, wordSleeper } from "../backends/futex/mod.ts";
 import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "../backends/timing.ts";
 import type { WordSleeper } from "../backends/futex/types.ts";
 import { SyncError } from "./errors.ts";

@@ -1,7 +1,8 @@
 import { checkTimeout, type Wait, waitOf, type WaitOptions } from "../core/waiter.ts";
-import { EDEADLK, errnoText, Failure } from "../backends/unix/errno.ts";
+import { Failure } from "../backends/failure.ts";
+import { EDEADLK, errnoText } from "../backends/unix/errno.ts";
 import type { HeldNode } from "../backends/mutex/held_list.ts";
-import { sharedMutexes } from "../backends/mod.ts";
+import { sharedMutexes } from "../backends/mutex/mod.ts";
 import { type LockOutcome, MutexLibrary, type SharedMutexes } from "../backends/mutex/types.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import type { SharedAttachment } from "../registry.ts";

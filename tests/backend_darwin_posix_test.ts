@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import { tryThenWait } from "./fixtures/fake_background.ts";
 import { capabilitiesOf } from "../backends/capabilities.ts";
 import { Libc } from "../backends/unix/libc.ts";
-import { posix } from "../backends/mod.ts";
+import { darwinPosix } from "../backends/posix_darwin/mod.ts";
 import type { OpenRequest } from "../backends/types.ts";
 import { AccessMode, NativeIpcKeyType, SystemSemaphoreMode } from "../mod.ts";
 import { legacyNativeKey, platformSafeKey } from "../native_ipc_key.ts";
@@ -16,7 +16,7 @@ const { Create, Open } = SystemSemaphoreMode;
 
 function setUp(arch = "arm64") {
   const ffi = new FakeFfi(arch, undefined, "darwin");
-  const backend = posix(ffi, new Libc(ffi, arch, "darwin"));
+  const backend = darwinPosix(ffi, new Libc(ffi, arch, "darwin"));
   return { ffi, ...backend, lock: backend.semaphores.lock("/seg") };
 }
 

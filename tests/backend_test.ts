@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { Failure } from "../backends/unix/errno.ts";
+import { Failure } from "../backends/failure.ts";
 import { sourceFiles } from "../scripts/sources.ts";
 import { AccessMode, SystemSemaphoreMode } from "../mod.ts";
 import * as fake from "./fixtures/fake_system.ts";

@@ -11,6 +11,7 @@ import { after, afterEach, before, beforeEach, describe, test } from "node:test"
 import { fileURLToPath } from "node:url";
 import { anchorsOf, blocksOf, linksOf, markdownFiles, problemsOf } from "../scripts/markdown.ts";
 import type { Runtime } from "../scripts/runtimes.ts";
+import { sourceFiles } from "../scripts/sources.ts";
 import {
   crewOnly,
   keyFolder,

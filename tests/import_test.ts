@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { afterEach, beforeEach, describe, test } from "node:test";
-import { systemV } from "../backends/mod.ts";
+import { systemV } from "../backends/systemv/mod.ts";
 import type { Ffi } from "../ffi/types.ts";
 import { UnsupportedError } from "../mod.ts";
 import type { Runtime } from "../scripts/runtimes.ts";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
-import { systemV } from "../backends/mod.ts";
+import { systemV } from "../backends/systemv/mod.ts";
 import type { Segment } from "../backends/types.ts";
 import { selectFfi } from "../ffi/mod.ts";
 import { cleanup, inspect } from "../inspect.ts";

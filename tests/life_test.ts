@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
-import { systemV } from "../backends/mod.ts";
+import { systemV } from "../backends/systemv/mod.ts";
 import { sleep } from "../backends/timing.ts";
 import { selectFfi } from "../ffi/mod.ts";
 import { SharedMemory, SharedMemoryError } from "../mod.ts";

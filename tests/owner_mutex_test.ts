@@ -7,7 +7,7 @@ import { DarwinSleeper } from "../backends/futex/darwin.ts";
 import { DarwinThreads } from "../backends/mutex/darwin_threads.ts";
 import { EDEADLK } from "../backends/unix/errno.ts";
 import type { Libc } from "../backends/unix/libc.ts";
-import { wordSleeper } from "../backends/mod.ts";
+import { wordSleeper } from "../backends/futex/mod.ts";
 import { OwnerMutexes, type Threads } from "../backends/mutex/owner_word.ts";
 import type { WordSleeper } from "../backends/futex/types.ts";
 import { selectFfi } from "../ffi/mod.ts";

@@ -1,6 +1,6 @@
 /** Where the C library of the runtime under test keeps POSIX objects, and the compiler for programs that share them. */
 import process from "node:process";
-import { isGlibc } from "../backends/posix/library.ts";
+import { isGlibc } from "../backends/unix/c_variant.ts";
 import { NativeIpcKey } from "../mod.ts";
 import { systemLibrary } from "./support.ts";
 

@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { windows } from "../backends/mod.ts";
+import { windows } from "../backends/windows/mod.ts";
 import { AccessMode, UnsupportedError } from "../mod.ts";
+import { sourceFiles } from "../scripts/sources.ts";
 import { ERRORS, FakeKernel32 } from "./fixtures/fake_kernel32.ts";
 import * as fake from "./fixtures/fake_windows.ts";
 import {

@@ -20,7 +20,7 @@ import {
   ETIMEDOUT,
 } from "../unix/errno.ts";
 import type { Libc } from "../unix/libc.ts";
-import { CLOCK, isGlibc, PTHREAD_LIBRARIES, tryLoad } from "../posix/library.ts";
+import { CLOCK, isGlibc, PTHREAD_LIBRARIES, tryLoad } from "../unix/c_variant.ts";
 import { addDuration, type Timespec, timespec } from "../unix/timespec.ts";
 import { pointerOf, PREV, RobustList, RobustNode } from "./robust_list.ts";
 import { type LockOutcome, MutexLibrary, type SharedMutexes } from "./types.ts";

@@ -15,7 +15,7 @@ import { FOLDER, isMarked, PosixFile, posixName } from "./object_file.ts";
 import { noteHolder } from "./lock.ts";
 import { SEM_BYTES, valueOf } from "./mapped_semaphore.ts";
 import { shellWord } from "../shell_word.ts";
-import { readSharedLocks } from "../systemv/proc_tables.ts";
+import { readSharedLocks } from "../unix/proc_locks.ts";
 
 /** What every name that Qt makes of a key has. */
 const QT_SEGMENT = "qipc_sharedmemory_";

@@ -2,11 +2,9 @@ import type { Background, CFunctions, CSignatures, ThreadCode } from "../../ffi/
 import { CLOCK_MONOTONIC, CLOCK_REALTIME } from "../unix/linux_constants.ts";
 import { CLOCK as THREAD_CLOCK } from "../unix/deadline.ts";
 import { Futex } from "../futex/linux.ts";
+import { CLOCK, isGlibc, PTHREAD_LIBRARIES, tryLoad } from "../unix/c_variant.ts";
 import type { Libc } from "../unix/libc.ts";
 import { addDuration, type Timespec, timespec } from "../unix/timespec.ts";
-
-/** Before glibc 2.34 the semaphores were in a library of their own; musl answers to the first name. */
-export const PTHREAD_LIBRARIES: readonly string[] = ["libc.so.6", "libpthread.so.0", "libc.so"];
 
 const SIGNATURES = {
   sem_init: { args: ["u64", "i32", "u32"], returns: "i32" }, // (sem, pshared, value)
@@ -22,10 +20,6 @@ const CLOCK_WAIT = {
 /** musl does not have that, but it looks at the clock only as it starts to wait. */
 const TIMED_WAIT = {
   sem_timedwait: { args: ["u64", "u64"], returns: "i32" }, // (sem, timespec *)
-} as const satisfies CSignatures;
-
-export const CLOCK = {
-  clock_gettime: { args: ["i32", "u64"], returns: "i32" }, // (clock, timespec *)
 } as const satisfies CSignatures;
 
 /** What waits on another thread, with structures of its own. */
@@ -122,19 +116,5 @@ export class PosixLibrary {
   #setTime(time: Timespec, ms: number): void {
     this.#getTime(this.#clock, time.address);
     addDuration(time, ms);
-  }
-}
-
-export function isGlibc({ ffi }: Libc): boolean {
-  const signature = { gnu_get_libc_version: { args: [], returns: "u64" } } as const;
-  return tryLoad(() => ffi.load(PTHREAD_LIBRARIES, signature)) !== undefined;
-}
-
-/** `undefined` if the C library has no such function. */
-export function tryLoad<Result>(load: () => Result): Result | undefined {
-  try {
-    return load();
-  } catch {
-    return undefined;
   }
 }

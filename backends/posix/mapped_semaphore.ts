@@ -5,15 +5,8 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "../unix/linux_constants.ts";
-import {
-  EAGAIN,
-  EINTR,
-  EOVERFLOW,
-  type ErrnoTable,
-  ETIMEDOUT,
-  Failure,
-  failure,
-} from "../unix/errno.ts";
+import { type ErrnoTable, Failure } from "../failure.ts";
+import { EAGAIN, EINTR, EOVERFLOW, ETIMEDOUT, failure } from "../unix/errno.ts";
 import { PosixFile, type PosixName } from "./object_file.ts";
 import type { PosixLibrary } from "./library.ts";
 

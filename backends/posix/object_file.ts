@@ -18,6 +18,7 @@ import {
   S_ISVTX,
   S_IXOTH,
 } from "../unix/linux_constants.ts";
+import { type ErrnoTable, Failure, type Kind, othersText } from "../failure.ts";
 import {
   EACCES,
   EEXIST,
@@ -28,12 +29,9 @@ import {
   ENOSPC,
   EOPNOTSUPP,
   EROFS,
-  type ErrnoTable,
+  errnoFailure,
   errnoText,
-  Failure,
   failure,
-  type Kind,
-  othersText,
 } from "../unix/errno.ts";
 import { cString, type FileStatus, type Libc } from "../unix/libc.ts";
 import { memoryRoom } from "../unix/memory_limit.ts";
@@ -321,7 +319,7 @@ function openFailure(libc: Libc, name: PosixName, path: Uint8Array, errno: numbe
     ? othersText(name.what, libc.userName(status.uid))
     : `permission denied: the permissions of ${name.path} do not allow this mode`;
   const call = `open ${name.path}: ${errnoText(errno)}`;
-  return new Failure("PermissionDenied", `${text} [${call}]`, "open", errno);
+  return errnoFailure("PermissionDenied", `${text} [${call}]`, "open", errno);
 }
 
 /**

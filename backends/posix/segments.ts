@@ -8,17 +8,8 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "../unix/linux_constants.ts";
-import {
-  EEXIST,
-  EFAULT,
-  ENOENT,
-  ENOMEM,
-  type ErrnoTable,
-  Failure,
-  failure,
-  replacedText,
-  tooSmall,
-} from "../unix/errno.ts";
+import { type ErrnoTable, Failure, replacedText, tooSmall } from "../failure.ts";
+import { EEXIST, EFAULT, ENOENT, ENOMEM, failure } from "../unix/errno.ts";
 import type { Libc } from "../unix/libc.ts";
 import type { Mappings } from "../unix/mappings.ts";
 import { PosixFile, type PosixName, posixName } from "./object_file.ts";

@@ -1,7 +1,7 @@
 import { SystemSemaphoreMode } from "../../errors.ts";
 import type { ThreadCode } from "../../ffi/types.ts";
 import { deadline } from "../unix/deadline.ts";
-import { Failure, type Kind } from "../unix/errno.ts";
+import { Failure, type Kind } from "../failure.ts";
 import { type PosixName, posixName } from "./object_file.ts";
 import { type PosixLibrary, TAKE_UNTIL } from "./library.ts";
 import { PosixLock } from "./lock.ts";

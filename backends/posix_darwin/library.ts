@@ -1,5 +1,5 @@
 import type { CFunctions, CSignatures } from "../../ffi/types.ts";
-import { Failure } from "../unix/errno.ts";
+import { Failure } from "../failure.ts";
 import { cString, DARWIN_LIBRARIES, type Libc } from "../unix/libc.ts";
 import { loadFunctions } from "../unix/variadic.ts";
 

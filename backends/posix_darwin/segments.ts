@@ -7,18 +7,16 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "../unix/linux_constants.ts";
+import { type ErrnoTable, Failure, othersText, tooSmall } from "../failure.ts";
 import {
   EACCES,
   EEXIST,
   EINVAL,
   ENOENT,
   ENOMEM,
-  type ErrnoTable,
+  errnoFailure,
   errnoText,
-  Failure,
   failure,
-  othersText,
-  tooSmall,
 } from "../unix/errno.ts";
 import type { FileStatus, Libc } from "../unix/libc.ts";
 import type { Mappings } from "../unix/mappings.ts";
@@ -210,7 +208,7 @@ export class DarwinPosixSegments implements SegmentBackend {
     if (errno === ENOENT) return -ENOENT;
     if (errno !== EACCES) throw failure("shm_open", errno, ERRORS);
     const text = `${othersText("segment", "")} [shm_open: ${errnoText(errno)}]`;
-    throw new Failure("PermissionDenied", text, "shm_open", errno);
+    throw errnoFailure("PermissionDenied", text, "shm_open", errno);
   }
 
   #map(

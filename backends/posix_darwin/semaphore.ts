@@ -1,16 +1,15 @@
 import { SystemSemaphoreMode } from "../../errors.ts";
 import { FAILED_ADDRESS } from "../unix/linux_constants.ts";
+import { Failure, type Kind, othersText } from "../failure.ts";
 import {
   EACCES,
   EAGAIN,
   EEXIST,
   EINTR,
   ENOENT,
+  errnoFailure,
   errnoText,
-  Failure,
   failure,
-  type Kind,
-  othersText,
 } from "../unix/errno.ts";
 import { nextPause, pause, sleep } from "../timing.ts";
 import { darwinName, type DarwinPosixLibrary } from "./library.ts";
@@ -63,7 +62,7 @@ class NamedSemaphore {
       }
       if (errno !== EACCES) throw failure("sem_open", errno);
       const text = `${othersText(kind, "")} [sem_open: ${errnoText(errno)}]`;
-      throw new Failure("PermissionDenied", text, "sem_open", errno);
+      throw errnoFailure("PermissionDenied", text, "sem_open", errno);
     }
     throw new Failure("Busy", "the semaphore is removed again and again");
   }

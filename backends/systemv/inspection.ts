@@ -8,13 +8,14 @@ import type {
   SemaphoreInfo,
   UserInfo,
 } from "../inventory.ts";
-import { Failure } from "../unix/errno.ts";
+import { Failure } from "../failure.ts";
 import { cString, type Libc } from "../unix/libc.ts";
 import { shellWord } from "../shell_word.ts";
 import { type AttachedProcess, processesAttachedTo } from "./attached_processes.ts";
 import { SystemVCleanup } from "./cleanup.ts";
 import { KeyFile, keyFilePath, lockPath } from "./key_file.ts";
 import { isMarkedRemoved } from "./orphan_semaphores.ts";
+import { readSharedLocks, type SharedLock } from "../unix/proc_locks.ts";
 import {
   holderOf,
   isMarkPath,
@@ -22,11 +23,9 @@ import {
   type KeyFileEntry,
   processOf,
   readKeyFiles,
-  readSharedLocks,
   readTable,
   type Row,
   semaphoreState,
-  type SharedLock,
 } from "./proc_tables.ts";
 
 /** A file this old that leads to nothing is not of a process which is just about to use it. */

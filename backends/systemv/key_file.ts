@@ -10,6 +10,7 @@ import {
   S_IFMT,
   S_IFREG,
 } from "../unix/linux_constants.ts";
+import { type ErrnoTable, Failure } from "../failure.ts";
 import {
   EACCES,
   EAGAIN,
@@ -18,9 +19,8 @@ import {
   ELOOP,
   ENOENT,
   ENOTDIR,
-  type ErrnoTable,
+  errnoFailure,
   errnoText,
-  Failure,
   failure,
 } from "../unix/errno.ts";
 import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "../../native_ipc_key.ts";
@@ -191,7 +191,7 @@ export class KeyFile {
     if (fd === -EACCES && O_PATH !== 0) fd = libc.open(bytes, O_PATH | O_CLOEXEC | follow);
     if (fd === -ENOENT) return null;
     if (fd === -ELOOP && !isNative) {
-      throw new Failure(
+      throw errnoFailure(
         "PermissionDenied",
         `the key file ${path} is a symbolic link, which a program that looks for harm may have put ` +
           `there; remove it, or use a TMPDIR of your own [open: ${errnoText(ELOOP)}]`,
@@ -235,7 +235,7 @@ export class KeyFile {
         const file = KeyFile.#open(libc, keyPath, bytes);
         if (file !== null) return file;
       } else if (fd === -ENOENT) {
-        throw new Failure(
+        throw errnoFailure(
           "KeyError",
           `the folder of the key file ${path} doesn't exist; create the folder` +
             `${keyPath.isNative ? "" : " or set TMPDIR to another"} [open: ENOENT ${ENOENT}]`,

@@ -1,7 +1,7 @@
 import { registry } from "../../registry.ts";
 import { _SC_CLK_TCK, CLOCK_BOOTTIME } from "../unix/linux_constants.ts";
 import type { Libc } from "../unix/libc.ts";
-import { CLOCK, PTHREAD_LIBRARIES } from "../posix/library.ts";
+import { CLOCK, PTHREAD_LIBRARIES } from "../unix/c_variant.ts";
 import { timespec } from "../unix/timespec.ts";
 
 /**

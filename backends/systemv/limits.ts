@@ -1,4 +1,5 @@
-import { EINVAL, EMFILE, ENOMEM, ENOSPC, type ErrnoTable } from "../unix/errno.ts";
+import type { ErrnoTable } from "../failure.ts";
+import { EINVAL, EMFILE, ENOMEM, ENOSPC } from "../unix/errno.ts";
 
 /** What to do where a limit of the system is reached. */
 interface Limits {

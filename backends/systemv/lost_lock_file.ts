@@ -1,6 +1,6 @@
 import type { Libc } from "../unix/libc.ts";
 import { KeyFile, type KeyPath, segmentPath } from "./key_file.ts";
-import { readSharedLocks } from "./proc_tables.ts";
+import { readSharedLocks } from "../unix/proc_locks.ts";
 
 /**
  * The key file of a lock that was deleted while processes are attached to the segment, and go on with the

@@ -8,6 +8,7 @@ import {
   IPC_STAT,
   SHM_RDONLY,
 } from "../unix/linux_constants.ts";
+import { type ErrnoTable, Failure, othersText, replacedText, tooSmall } from "../failure.ts";
 import {
   EACCES,
   EEXIST,
@@ -15,13 +16,9 @@ import {
   EINVAL,
   ENOENT,
   EPERM,
-  type ErrnoTable,
+  errnoFailure,
   errnoText,
-  Failure,
   failure,
-  othersText,
-  replacedText,
-  tooSmall,
 } from "../unix/errno.ts";
 import type { Libc } from "../unix/libc.ts";
 import { Mappings } from "../unix/mappings.ts";
@@ -745,7 +742,7 @@ export class SystemVSegments implements SegmentBackend {
   #failure(errno: number, errors: ErrnoTable, key: number): Failure {
     if (errno !== EACCES) return failure("shmget", errno, errors);
     const text = othersText("segment", ownerOf(this.#libc, "shm", key), "key or a TMPDIR");
-    return new Failure(
+    return errnoFailure(
       "PermissionDenied",
       `${text} [shmget: ${errnoText(errno)}]`,
       "shmget",

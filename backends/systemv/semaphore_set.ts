@@ -1,5 +1,6 @@
 import { SystemSemaphoreMode } from "../../errors.ts";
 import { IPC_CREAT, IPC_EXCL, IPC_RMID, IPC_STAT, SEM_UNDO } from "../unix/linux_constants.ts";
+import { type ErrnoTable, Failure, othersText } from "../failure.ts";
 import {
   EACCES,
   EAGAIN,
@@ -12,11 +13,9 @@ import {
   ENOMEM,
   ENOSPC,
   ERANGE,
-  type ErrnoTable,
+  errnoFailure,
   errnoText,
-  Failure,
   failure,
-  othersText,
 } from "../unix/errno.ts";
 import { FOREIGN_ATTEMPTS, type Libc } from "../unix/libc.ts";
 import { KeyFile, type KeyPath, PROJECT_ID, segmentPath } from "./key_file.ts";
@@ -277,7 +276,7 @@ class SystemVSemaphore implements Lock {
   #othersFailure(owner: string, errno?: number): Failure {
     const call = errno === undefined ? "" : ` [semget ${this.nativeKey}: ${errnoText(errno)}]`;
     const text = othersText(this.guard ? "lock" : "semaphore", owner, "key or a TMPDIR");
-    return new Failure("PermissionDenied", text + call, "semget", errno);
+    return errnoFailure("PermissionDenied", text + call, "semget", errno);
   }
 
   acquire(timeoutMs = Infinity): boolean {

@@ -1,7 +1,7 @@
 import type { Libc } from "../unix/libc.ts";
 import { SECTION_MS, sleep } from "../timing.ts";
 import type { KeyFile } from "./key_file.ts";
-import { isSharedByEnding } from "./proc_tables.ts";
+import { isSharedByEnding } from "../unix/proc_locks.ts";
 
 /** How long a process that is ending may take to close its files, on a busy machine. */
 const ENDING_MS = 2000;

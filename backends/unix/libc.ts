@@ -20,9 +20,9 @@ import {
   VM_FLAGS_ANYWHERE,
   VM_INHERIT_SHARE,
 } from "./darwin_constants.ts";
-import { EAGAIN, EINTR, ENOENT, ESRCH, Failure, failure, swapErrno } from "./errno.ts";
+import { Failure } from "../failure.ts";
+import { EAGAIN, EINTR, ENOENT, ESRCH, failure, swapErrno } from "./errno.ts";
 import { constantsOf, type SystemConstants } from "./constants.ts";
-import type { Users } from "../types.ts";
 import { loadFunctions } from "./variadic.ts";
 
 /** glibc has the first name; musl answers to it as well, and to the second. */
@@ -157,7 +157,7 @@ export function cString(text: string): Uint8Array {
 }
 
 /** The C library, with what is needed to use it from JavaScript. */
-export class Libc implements Users {
+export class Libc {
   /** Its functions; of those that only Linux has, none elsewhere. */
   readonly c: CFunctions<typeof SIGNATURES & typeof LINUX_SIGNATURES>;
   readonly ffi: Ffi;

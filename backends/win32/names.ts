@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { Failure } from "../unix/errno.ts";
+import { Failure } from "../failure.ts";
 import { MAX_PATH } from "./constants.ts";
 
 /**

@@ -1,4 +1,4 @@
-import { Failure } from "../unix/errno.ts";
+import { Failure } from "../failure.ts";
 import { type Kernel32, slice } from "../win32/kernel32.ts";
 import { bareName, nameBeside } from "../win32/names.ts";
 import { SLICE_MS } from "../timing.ts";

@@ -1,5 +1,5 @@
 import { AccessMode } from "../../errors.ts";
-import { Failure, tooSmall } from "../unix/errno.ts";
+import { Failure, tooSmall } from "../failure.ts";
 import type { Kernel32 } from "../win32/kernel32.ts";
 import type { Lock, OpenRequest, Segment, SegmentBackend } from "../types.ts";
 import {

@@ -1,0 +1,27 @@
+import type { Ffi } from "../../ffi/types.ts";
+import type { Backend } from "../types.ts";
+import type { Libc } from "../unix/libc.ts";
+import { Mappings } from "../unix/mappings.ts";
+import { sharedLibraryOfUsers } from "../unix/shared_libc.ts";
+import { PosixLibrary } from "./library.ts";
+import { PosixSegments } from "./segments.ts";
+import { PosixSemaphores } from "./semaphore.ts";
+
+/** POSIX objects on Linux, which are files in `/dev/shm`. */
+export function posix(ffi: Ffi, libc: Libc, library = new PosixLibrary(libc)): Backend {
+  const mappings = new Mappings(libc, libc.pageBytes);
+  return {
+    arrayBuffer: (address, byteLength) => ffi.arrayBuffer(address, byteLength),
+    segments: new PosixSegments(libc, mappings, ffi.maxBufferBytes),
+    semaphores: new PosixSemaphores(library),
+    folder: () => "",
+    runtimeFolder: () => "",
+    users: libc,
+  };
+}
+
+/** The same on this system. */
+export function loadPosix(): Backend {
+  const libc = sharedLibraryOfUsers();
+  return posix(libc.ffi, libc);
+}

@@ -1,0 +1,27 @@
+import type { Ffi } from "../../ffi/types.ts";
+import { type Platform, requireSystem, thisPlatform } from "../platform.ts";
+import type { Backend } from "../types.ts";
+import { Kernel32 } from "../win32/kernel32.ts";
+import { sharedKernel } from "../win32/shared_kernel.ts";
+import { WindowsSegments } from "./segments.ts";
+import { WindowsSemaphores } from "./semaphore.ts";
+
+/** The kernel's named objects, the only kind of key on Windows. */
+export function windows(ffi: Ffi, platform: Platform, kernel?: Kernel32): Backend {
+  requireSystem(["win32"], platform);
+  kernel ??= new Kernel32(ffi);
+  return {
+    arrayBuffer: (address, byteLength) => ffi.arrayBuffer(address, byteLength),
+    segments: new WindowsSegments(kernel, ffi.maxBufferBytes),
+    semaphores: new WindowsSemaphores(kernel),
+    folder: () => "",
+    runtimeFolder: () => "",
+    users: null,
+  };
+}
+
+/** The same on this system. */
+export function loadWindows(): Backend {
+  const kernel = sharedKernel();
+  return windows(kernel.ffi, thisPlatform(), kernel);
+}

@@ -1,0 +1,142 @@
+import { thisPlatform } from "../backends/platform.ts";
+import {
+  isSupported,
+  legacyNativeKey,
+  NativeIpcKey,
+  type NativeIpcKeyType,
+  platformSafeKey,
+} from "../native_ipc_key.ts";
+import {
+  explicitName,
+  legacyType,
+  nameOf,
+  type NativeName,
+  type ObjectKind,
+  placeOf,
+  safePlaceOf,
+} from "./key_name.ts";
+import { ErrorState } from "./last_error.ts";
+
+/** @throws {TypeError} if `key` is not what a key may be */
+export function checkKey(call: string, key: unknown): asserts key is string | NativeIpcKey | null {
+  if (key === null || typeof key === "string" || key instanceof NativeIpcKey) return;
+  throw new TypeError(
+    `${call}: the key must be a string, a NativeIpcKey or null, not ${typeof key}`,
+  );
+}
+
+/** The key of an object, which `SharedMemory` and `SystemSemaphore` treat alike, and the error of its last operation. */
+export class Keyed {
+  readonly errors: ErrorState;
+  /** The key as text, or the legacy key of a native key; `null` if there is none. */
+  key: string | null = null;
+  /** The native key that the user has set instead. */
+  explicit: NativeIpcKey | string | null = null;
+  readonly #kind: ObjectKind;
+
+  constructor(kind: ObjectKind) {
+    this.#kind = kind;
+    this.errors = new ErrorState(kind);
+  }
+
+  /** Whether this is the key already: a text, or a native key with its legacy key. */
+  has(key: string | null, explicit: NativeIpcKey | string | null): boolean {
+    if (explicit instanceof NativeIpcKey && this.explicit instanceof NativeIpcKey) {
+      return explicit.equals(this.explicit);
+    }
+    return explicit === this.explicit && key === this.key;
+  }
+
+  set(key: string | null, explicit: NativeIpcKey | string | null): void {
+    this.key = key;
+    this.explicit = explicit;
+    this.errors.clear();
+  }
+
+  /** Whether there is a key that is not empty. */
+  get isSet(): boolean {
+    return (this.#explicitText ?? this.key ?? "") !== "";
+  }
+
+  /** The key as errors show it. */
+  get shown(): string | null {
+    return this.key ?? (this.explicit === null ? null : String(this.explicit));
+  }
+
+  /**
+   * The name by which the operating system knows the object; `null` if there is no key.
+   *
+   * @throws {Failure} if there can be no native key
+   */
+  name(): NativeName | null {
+    return this.explicit === null
+      ? nameOf(this.key, this.#kind)
+      : explicitName(this.explicit, this.#kind);
+  }
+
+  get #explicitText(): string | null {
+    return this.explicit instanceof NativeIpcKey ? this.explicit.nativeKey : this.explicit;
+  }
+
+  /**
+   * As the public method of this name.
+   *
+   * @param find what has been found as the name already, or finds it
+   */
+  nativeKey(find: () => NativeName | null = () => this.name()): string | null {
+    if (this.explicit !== null) return this.#explicitText;
+    try {
+      return find()?.nativeKey ?? null;
+    } catch (error) {
+      throw this.errors.exception("nativeKey", this.shown, error);
+    }
+  }
+
+  /** As the public method of this name, with the same parameter. */
+  nativeIpcKey(find?: () => NativeName | null): NativeIpcKey | null {
+    if (this.explicit instanceof NativeIpcKey) return this.explicit;
+    const nativeKey = this.nativeKey(find);
+    return nativeKey === null ? null : new NativeIpcKey(nativeKey, legacyType(), this.key ?? "");
+  }
+}
+
+/** Whether this system has objects of a key type. */
+export function isKeyTypeSupported(type: NativeIpcKeyType): boolean {
+  return isSupported(type, thisPlatform().os);
+}
+
+/** The type of `platformSafeKey()` where none is said. */
+export function safeType(): NativeIpcKeyType {
+  return NativeIpcKey.defaultTypeForOs(thisPlatform().os);
+}
+
+/** As the public method `platformSafeKey()` of a class. */
+export function safeKeyOf(kind: ObjectKind, key: string, type: NativeIpcKeyType): NativeIpcKey {
+  return madeFrom(kind, "platformSafeKey", key, () => {
+    return platformSafeKey(key, type, safePlaceOf(type, kind));
+  });
+}
+
+/** As the public method `legacyNativeKey()` of a class. */
+export function legacyKeyOf(kind: ObjectKind, key: string, type: NativeIpcKeyType): NativeIpcKey {
+  return madeFrom(
+    kind,
+    "legacyNativeKey",
+    key,
+    () => legacyNativeKey(key, type, placeOf(type, kind)),
+  );
+}
+
+/** What `make` returns. If the system refuses something meanwhile, such as the folder of key files, it throws an exception. */
+function madeFrom(
+  kind: ObjectKind,
+  operation: string,
+  key: string,
+  make: () => NativeIpcKey,
+): NativeIpcKey {
+  try {
+    return make();
+  } catch (error) {
+    throw new ErrorState(kind).exception(operation, key, error);
+  }
+}
