@@ -23,6 +23,7 @@ const steps: [name: string, args: string[]][] = [
   ["format", ["fmt", "--check"]],
   ["lint", ["lint"]],
   ["types", ["check"]],
+  ["layers", ["run", "--allow-read", "scripts/check_layers.ts"]],
   ["documentation", ["doc", "--lint", "mod.ts", "inspect.ts", "sync/mod.ts", "cli.ts"]],
   ["package", ["publish", "--dry-run", "--allow-dirty"]],
   ["tables", ["run", "--allow-read", "scripts/platform_docs.ts", "--check"]],

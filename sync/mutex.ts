@@ -1,6 +1,5 @@
 import { checkTimeout, type Wait, waitOf, type WaitOptions } from "../core/waiter.ts";
 import { Failure } from "../backends/failure.ts";
-import { EDEADLK, errnoText } from "../backends/unix/errno.ts";
 import type { HeldNode } from "../backends/mutex/held_list.ts";
 import { sharedMutexes } from "../backends/mutex/mod.ts";
 import { type LockOutcome, MutexLibrary, type SharedMutexes } from "../backends/mutex/types.ts";
@@ -382,7 +381,7 @@ export class Mutex {
    */
   private take(method: string, ms: number): boolean {
     requireStack();
-    if (this.isTaken || !this.place.isIntact) return this.takeNotFree(method, EDEADLK);
+    if (this.isTaken || !this.place.isIntact) return this.takeNotFree(method, "own");
     const outcome = this.mutexes.lock(this.mutex, ms);
     if (outcome !== "taken") return this.takeNotFree(method, outcome);
     this.hold();
@@ -397,8 +396,8 @@ export class Mutex {
       return true;
     }
     this.requireIntact(method);
-    this.isOfThread = outcome === EDEADLK;
-    if (this.isOfThread) return false;
+    this.isOfThread = outcome === "own";
+    if (outcome === "own") return false;
     if (outcome === "held") {
       this.requireLivingHolder(method);
       return false;
@@ -411,7 +410,7 @@ export class Mutex {
           "pthread_mutex_consistent(); make it anew",
       );
     }
-    throw new SyncError("System", `Mutex.${method}: it was refused [${errnoText(outcome)}]`);
+    throw new SyncError("System", `Mutex.${method}: it was refused [${outcome.refused}]`);
   }
 
   /** Looks once in a second whether whoever holds it can give it back. */

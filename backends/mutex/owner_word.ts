@@ -1,5 +1,4 @@
 import type { Ffi, Usize } from "../../ffi/types.ts";
-import { EDEADLK } from "../unix/errno.ts";
 import { HeldList, HeldNode } from "./held_list.ts";
 import { nextPause, sleep } from "../timing.ts";
 import { type LockOutcome, MutexLibrary, type SharedMutexes } from "./types.ts";
@@ -93,7 +92,7 @@ export class OwnerMutexes implements SharedMutexes<OwnerMutex> {
     const self = this.#own;
     const { holder } = mutex;
     const found = Atomics.compareExchange(holder, 0, 0n, self);
-    if (found === self) return EDEADLK;
+    if (found === self) return "own";
     if (found !== 0n) {
       if (this.#threads.isRunning(Number(found >> THREAD_BITS), found & THREAD)) return "held";
       if (Atomics.compareExchange(holder, 0, found, self) !== found) return "held";

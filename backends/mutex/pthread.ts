@@ -180,7 +180,7 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
   /** Goes on where `trylock` has returned `errno`. */
   #lockNotFree(mutex: PthreadMutex, ms: number, errno: number): LockOutcome {
     // musl's does not say whose it is.
-    if (errno === EBUSY && (mutex.holder[0]! & FUTEX_TID_MASK) === this.#thread) return EDEADLK;
+    if (errno === EBUSY && (mutex.holder[0]! & FUTEX_TID_MASK) === this.#thread) return "own";
     if (errno === EBUSY && ms > 0) {
       this.#getTime(this.#clock, this.#time.address);
       addDuration(this.#time, ms);
@@ -190,7 +190,8 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
     if (errno === 0) return "taken";
     if (errno === EBUSY || errno === ETIMEDOUT) return "held";
     if (errno === ENOTRECOVERABLE) return "unrecoverable";
-    if (errno !== EOWNERDEAD) return errno;
+    if (errno === EDEADLK) return "own";
+    if (errno !== EOWNERDEAD) return { refused: errnoText(errno) };
     this.#c.pthread_mutex_consistent(mutex.address);
     return "abandoned";
   }

@@ -4,11 +4,18 @@ import type { HeldNode } from "./held_list.ts";
 export const MutexLibrary = { glibc: 1, musl: 2, windows: 3, macos: 4 } as const;
 
 /**
- * How a lock went: `abandoned` is taken, and who had it has ended, `held` is not, `unrecoverable` never will
- * be, nor `damaged`, whose bytes are not of that mutex any more; and any other number is the errno, `EDEADLK` if
- * this thread has it.
+ * What came of locking a mutex. It is locked if the outcome is `taken`, or `abandoned`: then its last holder ended
+ * without unlocking it. Otherwise another thread (`held`) or this one (`own`) holds it, no thread ever will again
+ * (`unrecoverable`), its bytes are no longer those of a mutex (`damaged`), or the C library refused, for the reason given.
  */
-export type LockOutcome = "taken" | "abandoned" | "held" | "unrecoverable" | "damaged" | number;
+export type LockOutcome =
+  | "taken"
+  | "abandoned"
+  | "held"
+  | "own"
+  | "unrecoverable"
+  | "damaged"
+  | { readonly refused: string };
 
 /** What a system has for mutexes in segments; `Joined` is one, as one thread uses it. */
 export interface SharedMutexes<Joined extends HeldNode = HeldNode> {

@@ -1,5 +1,4 @@
 import process from "node:process";
-import { EDEADLK } from "../unix/errno.ts";
 import { HeldList, HeldNode } from "./held_list.ts";
 import { type Kernel32, slice } from "../win32/kernel32.ts";
 import { type LockOutcome, MutexLibrary, type SharedMutexes } from "./types.ts";
@@ -85,7 +84,7 @@ export class WindowsMutexes implements SharedMutexes<WindowsMutex> {
   lock(mutex: WindowsMutex, ms: number): LockOutcome {
     if (!this.isMutex(mutex)) return "damaged";
     const { name, handle, words } = mutex;
-    if (this.#heldNames.has(name)) return EDEADLK;
+    if (this.#heldNames.has(name)) return "own";
     const result = this.#kernel.wait(handle, slice(ms, SLICE_MS));
     if (result === "timeout") return "held";
     this.#heldNames.add(name);

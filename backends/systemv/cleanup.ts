@@ -4,7 +4,9 @@ import { EACCES, EEXIST, failure } from "../unix/errno.ts";
 import type { KeyFileInfo, SegmentInfo, SemaphoreInfo } from "../inventory.ts";
 import { cString, type Libc } from "../unix/libc.ts";
 import { KeyFile, keyFilePath, lockPath, segmentPath } from "./key_file.ts";
+import { enterLock } from "./lock_section.ts";
 import { SystemVSegments } from "./segments.ts";
+import { Shm } from "./shm.ts";
 import { SystemVSemaphores } from "./semaphore_set.ts";
 import { sweep } from "./orphan_semaphores.ts";
 import { holderOf, isMarkPath, isOfFile, readTable, semaphoreState } from "./proc_tables.ts";
@@ -17,11 +19,13 @@ const RELIED_ON = "its key file is in use by another process, perhaps of another
 /** Removes what is stale, in ways that harm nobody who comes to use it at the same moment. */
 export class SystemVCleanup {
   readonly #libc: Libc;
+  readonly #shm: Shm;
   readonly #segments: SystemVSegments;
   readonly #semaphores: SystemVSemaphores;
 
   constructor(libc: Libc) {
     this.#libc = libc;
+    this.#shm = new Shm(libc);
     // No view is made of what is attached here, so that no size is too large.
     const pageBytes = Number(libc.c.sysconf(_SC_PAGESIZE));
     this.#segments = new SystemVSegments(libc, Number.MAX_SAFE_INTEGER, pageBytes);
@@ -65,10 +69,10 @@ export class SystemVCleanup {
   /** Its creator is dead, and whoever makes the segment next would remove it, under the lock. */
   #removeUnfinished(path: string, { id, mode, lock }: SegmentInfo): string | null {
     const remove = () => {
-      if (this.#segments.status(id)?.attached !== 0) return CAME_INTO_USE;
+      if (this.#shm.status(id)?.attached !== 0) return CAME_INTO_USE;
       return this.#withFile(path, (file) => {
         if (!file.isSole()) return RELIED_ON;
-        this.#segments.remove(id);
+        this.#shm.remove(id);
         file.unlink();
         return null;
       });
@@ -92,7 +96,7 @@ export class SystemVCleanup {
     if (this.#libc.c.shmctl(id, IPC_SET, status) === -1) {
       throw failure("shmctl", this.#libc.errno());
     }
-    if (look()?.["nattch"] === 0) this.#segments.remove(id);
+    if (look()?.["nattch"] === 0) this.#shm.remove(id);
     if (!this.#isThere(id)) return null;
     view.setUint16(SHMID_DS.mode, mode, true);
     this.#libc.c.shmctl(id, IPC_SET, status);
@@ -168,9 +172,9 @@ export class SystemVCleanup {
   #locked(path: string, mode: number, action: () => string | null): string | null {
     const lock = this.#semaphores.lock(path, mode);
     const segment = keyFilePath(segmentPath(path));
-    const exists = () => this.#segments.isThere(segment);
+    const exists = () => this.#shm.idAt(segment) !== -1;
     try {
-      if (!this.#segments.enter(lock, exists)) return CAME_INTO_USE;
+      if (!enterLock(lock, exists)) return CAME_INTO_USE;
       try {
         return action();
       } finally {
@@ -193,7 +197,7 @@ export class SystemVCleanup {
   }
 
   #isThere(id: number): boolean {
-    return this.#segments.status(id) !== null || this.#libc.errno() === EACCES;
+    return this.#shm.status(id) !== null || this.#libc.errno() === EACCES;
   }
 }
 

@@ -216,6 +216,12 @@ export class KeyFile {
     }
   }
 
+  /** The path, for others to look at it. */
+  get keyPath(): KeyPath {
+    const { name: path, isNative } = this;
+    return { path, permissions: PRIVATE, isNative, projectId: this.#projectId };
+  }
+
   /** The key file at `path`, made if it was not there. */
   static create(libc: Libc, keyPath: KeyPath): KeyFile {
     const { path, permissions } = keyPath;

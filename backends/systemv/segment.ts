@@ -1,42 +1,57 @@
 import { SECTION_MS } from "../timing.ts";
-import type { KeyFile } from "./key_file.ts";
+import type { KeyFile, KeyPath } from "./key_file.ts";
 import type { Mark } from "./marks.ts";
-import type { SystemVSegments } from "./segments.ts";
-import type { Lock } from "../types.ts";
+import { enterLock } from "./lock_section.ts";
+import type { Range } from "./address_range.ts";
+import type { Shm } from "./shm.ts";
+import { isSoleSoon } from "./sole_user.ts";
+import { failure } from "../unix/errno.ts";
+import type { Libc } from "../unix/libc.ts";
+import type { Lock, Segment } from "../types.ts";
 
 /** What stays of a segment when nobody is attached any more: its id, its key file and its lock. */
 export class Traces {
   readonly id: number;
   readonly file: KeyFile;
-  readonly #system: SystemVSegments;
+  readonly #libc: Libc;
+  readonly #shm: Shm;
   readonly #lock: Lock | null;
   /** Says that the segment is not filled yet, where others can find it already. */
   #mark: Mark | null;
   #isDiscarded = false;
 
   constructor(
-    system: SystemVSegments,
+    libc: Libc,
+    shm: Shm,
     id: number,
     file: KeyFile,
     lock: Lock | null,
     mark: Mark | null = null,
   ) {
-    this.#system = system;
+    this.#libc = libc;
+    this.#shm = shm;
     this.id = id;
     this.file = file;
     this.#lock = lock;
     this.#mark = mark;
   }
 
-  /** The segment is filled. */
-  unmark(): void {
+  /** Lets others attach to the segment, which is filled. */
+  finish(permissions: number): void {
+    if (this.#shm.status(this.id) === null || !this.#shm.setMode(this.id, permissions)) {
+      throw failure("shmctl", this.#libc.errno());
+    }
+    this.#unmark();
+  }
+
+  #unmark(): void {
     this.#mark?.clear();
     this.#mark = null;
   }
 
   /** Removes what nobody else has found; the lock is the caller's. */
   discard(): void {
-    this.#system.remove(this.id);
+    this.#shm.remove(this.id);
     this.file.unlink();
     this.#isDiscarded = true;
   }
@@ -65,7 +80,7 @@ export class Traces {
     if (!held && lock !== null) {
       if (!this.#isUnused()) return true;
       const locked = wait
-        ? this.#system.enter(lock, () => !this.#isUnused())
+        ? enterLock(lock, () => !this.#isUnused())
         : lock.acquire(SECTION_MS) || ending && lock.isHeldHere();
       if (!locked) return true; // its holder looks whether somebody has left meanwhile
     }
@@ -81,8 +96,8 @@ export class Traces {
   }
 
   #isUnused(): boolean {
-    const status = this.#system.status(this.id);
-    return status === null ? !this.#system.exists(this.file) : status.attached === 0;
+    const status = this.#shm.status(this.id);
+    return status === null ? this.#shm.idOf(this.file) === -1 : status.attached === 0;
   }
 
   /**
@@ -91,18 +106,62 @@ export class Traces {
    * such as processes of other containers.
    */
   #remove(): void {
-    this.unmark();
-    const removed = this.#system.remove(this.id); // another user's can only be left
-    const isSole = removed && this.#system.isSoleSoon(this.file);
+    this.#unmark();
+    const removed = this.#shm.remove(this.id); // another user's can only be left
+    const isSole = removed && isSoleSoon(this.#libc, this.file);
     // A chosen file goes with the object that made it, and no other.
     const mayUnlink = isSole && (this.file.created || !this.file.isNative && this.#lock !== null);
     const isReplaced = mayUnlink && this.file.unlink() === "replaced";
     const lock = this.#lock;
     // Another segment may have the name now, and the same lock; or another container has, and has the file alone.
-    if (lock !== null && removed && !(isReplaced && this.#system.hasSegment(this.file, lock))) {
+    if (lock !== null && removed && !(isReplaced && this.#shm.idAt(this.file.keyPath) !== -1)) {
       lock.remove(isSole && (!isReplaced || this.file.isNative));
     } else {
       lock?.release();
     }
+  }
+}
+
+/** A segment of System V, attached. */
+export class SystemVSegment implements Segment {
+  readonly size: number;
+  readonly #traces: Traces;
+  readonly #range: Range;
+
+  constructor(traces: Traces, range: Range, size: number) {
+    this.#traces = traces;
+    this.#range = range;
+    this.size = size;
+  }
+
+  get address(): bigint {
+    return this.#range.address;
+  }
+
+  /** Lets others attach to it. */
+  finish(permissions: number): void {
+    this.#traces.finish(permissions);
+  }
+
+  /** Lets others find it under `path`; `false` if another program has made one there meanwhile. */
+  publish(path: KeyPath): boolean {
+    return this.#traces.file.rename(path.path);
+  }
+
+  unmap(): boolean {
+    return this.#range.bury();
+  }
+
+  free(): void {
+    this.#range.free();
+  }
+
+  leave(held: boolean, wait: boolean, ending = false): void {
+    this.#traces.leave(held, wait, ending);
+  }
+
+  /** Removes what was never published; whoever leaves it then lets go of nothing else. */
+  discard(): void {
+    this.#traces.discard();
   }
 }

@@ -1,21 +1,12 @@
 import { AccessMode } from "../../errors.ts";
-import {
-  FAILED_ADDRESS,
-  IPC_CREAT,
-  IPC_EXCL,
-  IPC_RMID,
-  IPC_SET,
-  IPC_STAT,
-  SHM_RDONLY,
-} from "../unix/linux_constants.ts";
-import { type ErrnoTable, Failure, othersText, replacedText, tooSmall } from "../failure.ts";
+import { FAILED_ADDRESS, IPC_CREAT, IPC_EXCL, SHM_RDONLY } from "../unix/linux_constants.ts";
+import { type ErrnoTable, Failure, othersText, tooSmall } from "../failure.ts";
 import {
   EACCES,
   EEXIST,
   EIDRM,
   EINVAL,
   ENOENT,
-  EPERM,
   errnoFailure,
   errnoText,
   failure,
@@ -23,14 +14,15 @@ import {
 import type { Libc } from "../unix/libc.ts";
 import { Mappings } from "../unix/mappings.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./key_file.ts";
-import { isMakerText, makerText, Mark, segmentText } from "./marks.ts";
-import { BACKGROUND_SLICE_MS, SECTION_MS, sleep } from "../timing.ts";
+import { makerText, Mark, segmentText } from "./marks.ts";
+import { BACKGROUND_SLICE_MS, sleep } from "../timing.ts";
 import { DOUBT_MS, TakenNumbers } from "./ftok_collisions.ts";
 import { limitsOf } from "./limits.ts";
 import { ownerOf } from "./owner.ts";
-import { type Range, rangeOf } from "./address_range.ts";
-import { isSoleSoon } from "./sole_user.ts";
-import { Traces } from "./segment.ts";
+import { rangeOf } from "./address_range.ts";
+import { enterLock } from "./lock_section.ts";
+import { Shm, type Status, UNFINISHED_MODE } from "./shm.ts";
+import { SystemVSegment, Traces } from "./segment.ts";
 import {
   isShared,
   type Lock,
@@ -41,8 +33,6 @@ import {
 } from "../types.ts";
 
 const ATTACH_ATTEMPTS = 1000;
-/** How long a lock is waited for that is held by somebody who is not attached. */
-const ENTER_MS = 5000;
 /** How long a newcomer waits for others that attach without the lock, in ms: they take microseconds. */
 const CLAIM_MS = 20;
 /** The same for one that was left: the last user who ended may have it until his threads have ended. */
@@ -60,20 +50,6 @@ const ATTACH_ERRORS: ErrnoTable = {
   [ENOENT]: ["NotFound", "doesn't exist: some process must create() it first"],
 };
 
-interface Status {
-  readonly size: number;
-  readonly attached: number;
-  /** Removed already; it goes with its last user. */
-  readonly removed: boolean;
-  readonly users: readonly [uid: number, cuid: number];
-  /** When it was made or its owner was last set, in seconds since 1970. */
-  readonly changed: number;
-  /** The process that made it; 0 if that is of another pid namespace. */
-  readonly creator: number;
-  /** Whether it may be that its creator is still filling it, or was killed at that: its mark says so. */
-  readonly mayBeUnfinished: boolean;
-}
-
 /** A segment that there is. */
 interface Found {
   readonly id: number;
@@ -82,12 +58,6 @@ interface Found {
 
 /** To read and write, whichever class of user this one is. */
 const ACCESS = 0o600;
-
-/**
- * The permissions of a segment that is filled where others can find it, which allow what 0600 does: who may not read
- * it may not attach to it. No program chooses these by accident, and yet it is unfinished only if there is a mark too.
- */
-const UNFINISHED_MODE = 0o633;
 
 /** What came of an `open`: a segment, or why there is to be another attempt. */
 type Opened = Segment | "again";
@@ -99,64 +69,12 @@ function unfinishedPath(keyPath: KeyPath): KeyPath {
   return { ...keyPath, path: `${folder}qipc_creating_${path.slice(-40)}` };
 }
 
-/** A process for texts. */
-function processText(pid: number | null): string {
-  return pid === null ? "a process" : `process ${pid}`;
-}
-
-/** A segment of System V, attached. */
-class SystemVSegment implements Segment {
-  readonly size: number;
-  readonly #system: SystemVSegments;
-  readonly #traces: Traces;
-  readonly #range: Range;
-
-  constructor(system: SystemVSegments, traces: Traces, range: Range, size: number) {
-    this.#system = system;
-    this.#traces = traces;
-    this.#range = range;
-    this.size = size;
-  }
-
-  get address(): bigint {
-    return this.#range.address;
-  }
-
-  /** Lets others attach to it. */
-  finish(permissions: number): void {
-    this.#system.finish(this.#traces, permissions);
-  }
-
-  /** Lets others find it under `path`; `false` if another program has made one there meanwhile. */
-  publish(path: KeyPath): boolean {
-    return this.#traces.file.rename(path.path);
-  }
-
-  unmap(): boolean {
-    return this.#range.bury();
-  }
-
-  free(): void {
-    this.#range.free();
-  }
-
-  leave(held: boolean, wait: boolean, ending = false): void {
-    this.#traces.leave(held, wait, ending);
-  }
-
-  /** Removes what was never published; whoever leaves it then lets go of nothing else. */
-  discard(): void {
-    this.#traces.discard();
-  }
-}
-
 /** Qt's System V segments. */
 export class SystemVSegments implements SegmentBackend {
   readonly #libc: Libc;
   readonly #maxBytes: number;
   readonly #mappings: Mappings;
-  readonly #statusBuffer: Uint8Array;
-  readonly #statusView: DataView;
+  readonly #shm: Shm;
   readonly #createErrors: ErrnoTable;
   readonly #attachErrors: ErrnoTable;
 
@@ -164,8 +82,7 @@ export class SystemVSegments implements SegmentBackend {
 
   constructor(libc: Libc, maxBytes: number, pageBytes: number, projectId = PROJECT_ID) {
     this.#libc = libc;
-    this.#statusBuffer = new Uint8Array(libc.constants.SHMID_DS.bytes);
-    this.#statusView = new DataView(this.#statusBuffer.buffer);
+    this.#shm = new Shm(libc);
     const { create, attach } = limitsOf(libc.os);
     this.#createErrors = { ...CREATE_ERRORS, ...create };
     this.#attachErrors = { ...ATTACH_ERRORS, ...attach };
@@ -187,7 +104,7 @@ export class SystemVSegments implements SegmentBackend {
     if (key !== null) {
       const id = this.#libc.c.shmget(key, 0n, ACCESS);
       const errno = id !== -1 ? EEXIST : this.#libc.errno();
-      const isUnfinished = id !== -1 && this.#isUnfinished(key, id);
+      const isUnfinished = id !== -1 && this.#shm.isUnfinished(key, id);
       if (errno !== ENOENT && !isUnfinished) throw this.#failure(errno, this.#createErrors, key);
     }
     if (lock !== null && !this.#enterAt(keyPath, lock, { isNew: key === null })) {
@@ -254,16 +171,16 @@ export class SystemVSegments implements SegmentBackend {
         if (isKept) return null;
       }
       if (errno !== 0) throw this.#failure(errno, this.#createErrors, file.key);
-      mark?.set(segmentText(id, this.status(id)?.changed ?? 0));
+      mark?.set(segmentText(id, this.#shm.status(id)?.changed ?? 0));
       const address = this.#map(id, mode);
       if (address === null) return null;
       isKept = true;
       return this.#segment(id, address, size, file, lock, mark);
     } finally {
       if (!isKept) {
-        if (id !== -1) this.remove(id);
+        if (id !== -1) this.#shm.remove(id);
         mark?.clear();
-        const isOthers = id === -1 && this.#idOf(file) !== -1;
+        const isOthers = id === -1 && this.#shm.idOf(file) !== -1;
         if (file.created && !isOthers && file.isSole()) file.unlink();
         file.close();
       }
@@ -342,7 +259,7 @@ export class SystemVSegments implements SegmentBackend {
    */
   #attachUnguarded(id: number, file: KeyFile, mode: AccessMode, lock: Lock): Segment | "gone" {
     const attach = (): Segment | "gone" => {
-      const before = this.status(id);
+      const before = this.#shm.status(id);
       if (before === null || before.attached === 0) return "gone";
       if (!file.share()) return "gone";
       return this.#mapFound(id, before.size, file, mode, lock, 2) ?? "gone";
@@ -365,8 +282,8 @@ export class SystemVSegments implements SegmentBackend {
       if (errno === ENOENT || !file.wasCurrent()) return null;
       throw this.#failure(errno, this.#attachErrors, file.key);
     }
-    const status = this.status(id);
-    const isUnfinished = status?.mayBeUnfinished === true && this.#isUnfinished(file.key, id);
+    const status = this.#shm.status(id);
+    const isUnfinished = status?.mayBeUnfinished === true && this.#shm.isUnfinished(file.key, id);
     return status === null || isUnfinished ? null : { id, status };
   }
 
@@ -384,7 +301,7 @@ export class SystemVSegments implements SegmentBackend {
     const address = this.#map(id, mode);
     if (address === null) return null;
     // Under the lock nobody removes it, and the file stays if others are attached, or if LOCK_SH came first.
-    const status = users > 0 || lock === null ? this.status(id) : undefined;
+    const status = users > 0 || lock === null ? this.#shm.status(id) : undefined;
     const isThere = status === undefined ||
       status !== null && !status.removed && status.attached >= users;
     if (isThere) return this.#segment(id, address, size, file, lock);
@@ -488,7 +405,7 @@ export class SystemVSegments implements SegmentBackend {
       this.#checkUsers(status, path);
       // Another user's is kept, also where this one may remove it.
       const isStale = status.attached === 0 && this.#isOwn(status);
-      if (isStale && request.stale === "replace" && this.remove(id)) {
+      if (isStale && request.stale === "replace" && this.#shm.remove(id)) {
         if (!path.isNative && file.isSole()) file.unlink(); // a chosen one is that of the lock too
         return null;
       }
@@ -523,19 +440,14 @@ export class SystemVSegments implements SegmentBackend {
     throw new Failure("PermissionDenied", text, "shmctl");
   }
 
-  /** Whether nobody else relies on the key file of a segment. */
-  isSoleSoon(file: KeyFile): boolean {
-    return isSoleSoon(this.#libc, file);
-  }
-
   /** What a creator left that was killed before it was complete. */
   #removeUnfinished(path: KeyPath): void {
     const file = KeyFile.open(this.#libc, path);
     if (file === null) return;
     if (file.isSole()) {
-      const id = this.#idOf(file);
-      const status = id === -1 ? null : this.status(id);
-      if (status?.attached === 0 && this.#isOwn(status)) this.remove(id);
+      const id = this.#shm.idOf(file);
+      const status = id === -1 ? null : this.#shm.status(id);
+      if (status?.attached === 0 && this.#isOwn(status)) this.#shm.remove(id);
       file.unlink();
     }
     file.close();
@@ -543,19 +455,12 @@ export class SystemVSegments implements SegmentBackend {
 
   /** The same for one that is marked: who has the lock knows that its creator does not. */
   #removeIfUnfinished(file: KeyFile): void {
-    const id = this.#idOf(file);
-    if (id === -1 || !this.#isUnfinished(file.key, id) || this.status(id)?.attached !== 0) return;
-    this.remove(id);
+    const id = this.#shm.idOf(file);
+    if (
+      id === -1 || !this.#shm.isUnfinished(file.key, id) || this.#shm.status(id)?.attached !== 0
+    ) return;
+    this.#shm.remove(id);
     new Mark(this.#libc, "unfinished", file.key).clear();
-  }
-
-  /** Whether its mark says that the creator of a segment has not filled it yet. */
-  #isUnfinished(key: number, id: number): boolean {
-    const status = this.status(id);
-    if (!status?.mayBeUnfinished) return false;
-    const text = new Mark(this.#libc, "unfinished", key).read();
-    return text === segmentText(id, status.changed) ||
-      isMakerText(this.#libc, text, status.creator);
   }
 
   #oversize(what: string, size: number): Failure {
@@ -580,39 +485,10 @@ export class SystemVSegments implements SegmentBackend {
       this.#isUsed(path, true) || !path.isNative && this.#isUsed(unfinishedPath(path));
     lock.isSegmentUsed = isNew ? null : isUsed;
     try {
-      return this.enter(lock, isUsed, deadline, isBeingMade);
+      return enterLock(lock, isUsed, deadline, isBeingMade);
     } finally {
       lock.isSegmentUsed = isUsed;
     }
-  }
-
-  /**
-   * Takes the lock for a section of create, attach or detach. `false` if a user of the segment holds
-   * it, who may do so for as long as he likes; a lock that nobody can hold is taken over, unless it
-   * `mayBeHeld`.
-   */
-  enter(
-    lock: Lock,
-    isUsed: () => boolean,
-    deadline?: number,
-    mayBeHeld = isUsed,
-  ): boolean {
-    for (let end = deadline;;) {
-      if (lock.acquire(SECTION_MS)) return true;
-      if (isUsed()) return false;
-      const now = performance.now();
-      end ??= now + ENTER_MS - SECTION_MS; // the clock is not read by those who need not wait
-      const left = end - now;
-      if (left <= 0) break;
-      if (lock.recover(() => !mayBeHeld(), left)) return true;
-    }
-    const holder = lock.isHeldHere() ? "this process, which" : `${processText(lock.holder())} that`;
-    throw new Failure(
-      "Timeout",
-      `timed out: the lock is held by ${holder} is not attached to the segment${
-        replacedText(lock)
-      }`,
-    );
   }
 
   /**
@@ -624,8 +500,8 @@ export class SystemVSegments implements SegmentBackend {
   abandon(path: KeyPath, lock: Lock, hadUsers = false, hasRelied = false): void {
     let id: number | null = null;
     try {
-      id = this.#idAt(path);
-      hadUsers ||= id !== -1 && (this.status(id)?.attached ?? 0) > 0;
+      id = this.#shm.idAt(path);
+      hadUsers ||= id !== -1 && (this.#shm.status(id)?.attached ?? 0) > 0;
     } finally {
       const file = id === null ? undefined : this.#fileAt(path);
       // A file that may not be opened is another user's or a link, on which nobody of this user relies.
@@ -653,61 +529,30 @@ export class SystemVSegments implements SegmentBackend {
 
   /** Removes a segment whose last user could not have the lock meanwhile. */
   #removeLeft(id: number, path: KeyPath, lock: Lock): void {
-    const status = this.status(id);
+    const status = this.#shm.status(id);
     if (status === null || status.attached > 0 || !this.#mayUse(status, path)) return;
     try {
       const file = KeyFile.open(this.#libc, path);
       if (file === null) return;
       let isLocked = false;
       try {
-        const isUsed = () => this.status(id)?.attached !== 0;
-        const isIts = this.#idOf(file) === id;
-        isLocked = isIts && this.enter(lock, isUsed, performance.now() + LEFT_MS);
+        const isUsed = () => this.#shm.status(id)?.attached !== 0;
+        const isIts = this.#shm.idOf(file) === id;
+        isLocked = isIts && enterLock(lock, isUsed, performance.now() + LEFT_MS);
       } finally {
         if (!isLocked) file.close();
       }
-      if (isLocked) new Traces(this, id, file, lock).leave(true, false);
+      if (isLocked) new Traces(this.#libc, this.#shm, id, file, lock).leave(true, false);
     } catch (error) {
       if (!(error instanceof Failure)) throw error; // why it gave up is what is to be told
     }
   }
 
-  /** Whether the key of a key file has a segment. */
-  exists(file: KeyFile): boolean {
-    return this.#idOf(file) !== -1;
-  }
-
-  /** Whether a path leads to a segment, whoever's it is. */
-  isThere(path: KeyPath): boolean {
-    return this.#idAt(path) !== -1;
-  }
-
-  /** Whether the name of a key file leads to a segment by now. */
-  hasSegment(file: KeyFile, lock: Lock): boolean {
-    return this.isThere(this.#keyPath(file.name, lock));
-  }
-
   #isUsed(path: KeyPath, orUnfinished = false): boolean {
-    const id = this.#idAt(path);
-    const status = id === -1 ? null : this.status(id);
+    const id = this.#shm.idAt(path);
+    const status = id === -1 ? null : this.#shm.status(id);
     if (status === null || status.attached === 0) return false;
-    return orUnfinished || !status.mayBeUnfinished || !this.#isUnfinishedAt(path, id);
-  }
-
-  #isUnfinishedAt(path: KeyPath, id: number): boolean {
-    const key = KeyFile.keyAt(this.#libc, path);
-    return key !== null && this.#isUnfinished(key, id);
-  }
-
-  /** The id of the segment that a path leads to, -1 if there is none. */
-  #idAt(path: KeyPath): number {
-    const key = KeyFile.keyAt(this.#libc, path);
-    return key === null ? -1 : this.#idOf({ key });
-  }
-
-  /** The same of a key, whoever may use the segment. */
-  #idOf({ key }: { readonly key: number }): number {
-    return this.#libc.c.shmget(key, 0n, 0);
+    return orUnfinished || !status.mayBeUnfinished || !this.#shm.isUnfinishedAt(path, id);
   }
 
   /** `null` if there is no such segment any more. */
@@ -717,26 +562,6 @@ export class SystemVSegments implements SegmentBackend {
     const errno = this.#libc.errno();
     if (errno === EINVAL || errno === EIDRM) return null;
     throw failure("shmat", errno, this.#attachErrors);
-  }
-
-  /** `null` if there is no such segment, or it is none of this user's. */
-  status(id: number): Status | null {
-    if (this.#libc.c.shmctl(id, IPC_STAT, this.#statusBuffer) === -1) return null;
-    const { SHM_DEST, SHMID_DS } = this.#libc.constants;
-    const view = this.#statusView;
-    const attached = SHMID_DS.nattchBytes === 2
-      ? view.getUint16(SHMID_DS.nattch, true)
-      : Number(view.getBigUint64(SHMID_DS.nattch, true));
-    const mode = this.#mode;
-    return {
-      size: Number(view.getBigUint64(SHMID_DS.segsz, true)),
-      attached,
-      changed: Number(view.getBigInt64(SHMID_DS.ctime, true)),
-      removed: (mode & SHM_DEST) !== 0,
-      creator: view.getInt32(SHMID_DS.cpid, true),
-      mayBeUnfinished: (mode & 0o777) === UNFINISHED_MODE,
-      users: [view.getUint32(SHMID_DS.uid, true), view.getUint32(SHMID_DS.cuid, true)],
-    };
   }
 
   #failure(errno: number, errors: ErrnoTable, key: number): Failure {
@@ -750,31 +575,6 @@ export class SystemVSegments implements SegmentBackend {
     );
   }
 
-  /** Lets others attach to it. */
-  finish(traces: Traces, permissions: number): void {
-    if (this.status(traces.id) === null || !this.#setMode(traces.id, permissions)) {
-      throw failure("shmctl", this.#libc.errno());
-    }
-    traces.unmark();
-  }
-
-  /** Of the segment whose status was just read. */
-  get #mode(): number {
-    return this.#statusView.getUint16(this.#libc.constants.SHMID_DS.mode, true);
-  }
-
-  /** Of that one too; `false` if this user may not or it is gone. */
-  #setMode(id: number, mode: number): boolean {
-    this.#statusView.setUint16(this.#libc.constants.SHMID_DS.mode, mode, true);
-    return this.#libc.c.shmctl(id, IPC_SET, this.#statusBuffer) === 0;
-  }
-
-  /** `false` if this user may not. */
-  remove(id: number): boolean {
-    return this.#libc.c.shmctl(id, IPC_RMID, this.#statusBuffer) === 0 ||
-      this.#libc.errno() !== EPERM;
-  }
-
   /** One that `shmat` has attached at `address`. */
   #segment(
     id: number,
@@ -785,6 +585,6 @@ export class SystemVSegments implements SegmentBackend {
     mark: Mark | null = null,
   ) {
     const range = rangeOf(this.#libc, this.#mappings, address, size);
-    return new SystemVSegment(this, new Traces(this, id, file, lock, mark), range, size);
+    return new SystemVSegment(new Traces(this.#libc, this.#shm, id, file, lock, mark), range, size);
   }
 }
