@@ -5,7 +5,7 @@ import type {
   ProcessInfo,
   SegmentInfo,
   SemaphoreInfo,
-  ThingInfo,
+  IpcObjectInfo,
 } from "./inspect.ts";
 import { platformSafeName } from "./native_ipc_key.ts";
 
@@ -97,9 +97,9 @@ type Thing = SegmentInfo | SemaphoreInfo | KeyFileInfo;
 type Columns<T> = Readonly<Record<string, (thing: T) => Cell>>;
 
 const OWNER = {
-  OWNER: ({ owner }: ThingInfo): Cell => ({ text: owner.name ?? String(owner.uid) }),
+  OWNER: ({ owner }: IpcObjectInfo): Cell => ({ text: owner.name ?? String(owner.uid) }),
 };
-const STATE = { STATE: (thing: ThingInfo): Cell => stateCell(thing) };
+const STATE = { STATE: (thing: IpcObjectInfo): Cell => stateCell(thing) };
 const ID = { ID: ({ id }: { id: number }): Cell => ({ text: String(id), right: true }) };
 const MODE = { MODE: ({ mode }: { mode: number }): Cell => ({ text: octal(mode) }) };
 
@@ -138,7 +138,7 @@ function section<T extends Thing>(
   const heading = Object.keys(columns).map((text, column): Cell => {
     return { text, color: "dim", right: rows[0]![column]!.right ?? false };
   });
-  const table = (name: (thing: ThingInfo) => string) => {
+  const table = (name: (thing: IpcObjectInfo) => string) => {
     const names = things.map((thing): Cell =>
       thing.keyFile === null
         ? { text: "(none)", color: "dim" }
@@ -282,7 +282,7 @@ const QT_NAME = /qipc_(\w+?)_([A-Za-z]*?)([0-9a-f]{40})$/;
  * `visits 40f8c56c…` for `/tmp/qipc_sharedmemory_visits40f8c56c…`: the letters of a key and the start of its hash, or
  * the key alone if it has nothing but letters.
  */
-function shortened(thing: ThingInfo): string {
+function shortened(thing: IpcObjectInfo): string {
   const type = thing.type === "posix" ? "posix:" : "";
   const [, kind, letters, hash] = QT_NAME.exec(thing.keyFile!) ?? [];
   if (hash === undefined) return type === "" ? thing.keyFile! : type + (thing.nativeKey ?? "");
@@ -291,13 +291,13 @@ function shortened(thing: ThingInfo): string {
 }
 
 /** A key as programs give it, `null` if only its letters and its hash are known. */
-function keyOf({ keyFile }: ThingInfo): string | null {
+function keyOf({ keyFile }: IpcObjectInfo): string | null {
   const [, kind, letters, hash] = QT_NAME.exec(keyFile ?? "") ?? [];
   if (!letters || kind === "creating") return null;
   return platformSafeName(letters, "") === letters + hash ? letters : null;
 }
 
-function stateCell({ stale, isOwn, reason }: ThingInfo): Cell {
+function stateCell({ stale, isOwn, reason }: IpcObjectInfo): Cell {
   if (stale) return { text: `stale: ${reason}`, color: isOwn ? "yellow" : "dim" };
   return { text: reason, color: "green" };
 }

@@ -210,7 +210,7 @@ export class UnsupportedError extends IpcError {
 }
 
 /** Details of a {@linkcode SharedMemoryException}. */
-export interface FailureDetails {
+export interface SharedMemoryExceptionOptions {
   /** The system call that failed. */
   readonly syscall?: string | undefined;
   /** Its `errno`. */
@@ -258,7 +258,7 @@ export class SharedMemoryException extends IpcError {
    * @param reason why the operation failed
    * @param message the operation, the key, what happened and what to do
    */
-  constructor(reason: ErrorReason, message: string, details: FailureDetails = {}) {
+  constructor(reason: ErrorReason, message: string, details: SharedMemoryExceptionOptions = {}) {
     super(reason, message, details.cause === undefined ? undefined : { cause: details.cause });
     this.code = details.code ?? codeOf(reason);
     this.error = SharedMemoryError[this.code];

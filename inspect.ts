@@ -16,7 +16,7 @@
  *
  * @module
  */
-import { Failure } from "./backends/failure.ts";
+import { BackendError } from "./backends/failure.ts";
 import { defaultInspection } from "./backends/inspection.ts";
 import type { Inventory, KeyFileInfo, SegmentInfo, SemaphoreInfo } from "./backends/inventory.ts";
 import { SharedMemoryException } from "./errors.ts";
@@ -30,7 +30,7 @@ export type {
   ProcessInfo,
   SegmentInfo,
   SemaphoreInfo,
-  ThingInfo,
+  IpcObjectInfo,
   UserInfo,
 } from "./backends/inventory.ts";
 
@@ -199,7 +199,7 @@ function remove(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): string | null
   try {
     return defaultInspection().remove(thing);
   } catch (error) {
-    if (error instanceof Failure) return error.message;
+    if (error instanceof BackendError) return error.message;
     throw error;
   }
 }
@@ -210,7 +210,7 @@ function removal(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo, reason: strin
 }
 
 function exception(operation: string, error: unknown): unknown {
-  if (!(error instanceof Failure)) return error;
+  if (!(error instanceof BackendError)) return error;
   const { reason, message, syscall, errno } = error;
   return new SharedMemoryException(reason, `${operation}: ${message}`, { syscall, errno });
 }

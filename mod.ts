@@ -19,7 +19,7 @@ export {
   AccessMode,
   type ErrorCode,
   type ErrorReason,
-  type FailureDetails,
+  type SharedMemoryExceptionOptions,
   IpcError,
   SharedMemoryError,
   SharedMemoryException,

@@ -1,7 +1,7 @@
 import process from "node:process";
 import { isClosed } from "./core/exit_hook.ts";
 import { Access, Attachment, noLock, refuseNested } from "./core/attachment.ts";
-import { Failure } from "./backends/failure.ts";
+import { BackendError } from "./backends/failure.ts";
 import { backendOf } from "./backends/mod.ts";
 import { type Backend, type Lock, PRIVATE, type Segment } from "./backends/types.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "./custom_inspect.ts";
@@ -534,7 +534,7 @@ export class SharedMemory implements Disposable {
       throw this.#errors.exception(
         "withLock",
         this.#keyed.shown,
-        new Failure("AlreadyHeld", "this object holds the lock already, and it is not recursive"),
+        new BackendError("AlreadyHeld", "this object holds the lock already, and it is not recursive"),
       );
     }
     if (!this.#lock("withLock")) throw this.#errors.lastException(this.#keyed.shown);
@@ -608,7 +608,7 @@ export class SharedMemory implements Disposable {
     const { attachment } = this.#access;
     if (!attachment || attachment.isEnded) return this.#notAttached("unlock", "LockError");
     if (!attachment.isLocked) {
-      return this.#lockFailed("unlock", new Failure("NotOwner", NOT_LOCKED));
+      return this.#lockFailed("unlock", new BackendError("NotOwner", NOT_LOCKED));
     }
     try {
       attachment.unlock();
@@ -651,7 +651,7 @@ export class SharedMemory implements Disposable {
     }
     try {
       if (attachment.isLocked) {
-        throw new Failure("AlreadyHeld", "this object holds the lock already");
+        throw new BackendError("AlreadyHeld", "this object holds the lock already");
       }
       const limit = timeoutMs === Infinity ? undefined : timeoutMs;
       if (attachment.lock(this.#access, limit)) return this.#errors.clear();
@@ -666,7 +666,7 @@ export class SharedMemory implements Disposable {
   }
 
   #failed(operation: string, error: unknown, code?: ErrorCode): false {
-    if (!(error instanceof Failure)) throw error; // without more calls: it may be a stack overflow
+    if (!(error instanceof BackendError)) throw error; // without more calls: it may be a stack overflow
     return this.#errors.fail(operation, this.#keyed.shown, this.#opener.explain(error), code);
   }
 
@@ -674,7 +674,7 @@ export class SharedMemory implements Disposable {
   async #lockAsync(operation: string, options: WaitOptions): Promise<() => void> {
     const wait = waitOf(`SharedMemory.${operation}`, options);
     const attachment = this.#current;
-    if (attachment === null) throw new Failure("NotAttached", NOT_ATTACHED);
+    if (attachment === null) throw new BackendError("NotAttached", NOT_ATTACHED);
     let hold = 0;
     if (!await attachment.lockAsync(this.#access, wait, (taken) => hold = taken)) {
       throw timedOut(wait.timeout, attachment);
@@ -686,7 +686,7 @@ export class SharedMemory implements Disposable {
       throw reason;
     }
     if (attachment.isEnded || !attachment.isHeld(hold)) {
-      throw new Failure("NotOwner", "it was released again before this call could return");
+      throw new BackendError("NotOwner", "it was released again before this call could return");
     }
     return () => attachment.endHold(hold);
   }
@@ -737,12 +737,12 @@ export class SharedMemory implements Disposable {
     }
     try {
       requireStack();
-      if (isClosed()) throw new Failure("Closed", ENDING);
+      if (isClosed()) throw new BackendError("Closed", ENDING);
       if (this.#current !== null) {
-        throw new Failure("AlreadyAttached", "this object is attached already; detach() first");
+        throw new BackendError("AlreadyAttached", "this object is attached already; detach() first");
       }
       const { segment: name, lock: lockName } = this.#resolve();
-      if (name === null) throw new Failure("KeyError", "the key is empty; set one");
+      if (name === null) throw new BackendError("KeyError", "the key is empty; set one");
       const backend = backendOf(name.type);
       const lock = lockName &&
         backend.semaphores.lock(lockName.nativeKey, permissions, lockName.isExplicit);
@@ -774,7 +774,7 @@ export class SharedMemory implements Disposable {
   /** The buffer of the segment that this object is attached to. */
   #buffer(operation: string): ArrayBuffer {
     try {
-      if (this.#current === null) throw new Failure("NotAttached", NOT_ATTACHED);
+      if (this.#current === null) throw new BackendError("NotAttached", NOT_ATTACHED);
       const buffer = this.#current.expose(this.#access);
       this.#data ??= new Uint8Array(buffer); // now: it may be transferred away
       return buffer;
@@ -805,7 +805,7 @@ export class SharedMemory implements Disposable {
   }
 
   #notAttached(operation: string, code: "NotFound" | "LockError" = "NotFound"): false {
-    const failure = new Failure("NotAttached", NOT_ATTACHED);
+    const failure = new BackendError("NotAttached", NOT_ATTACHED);
     return this.#errors.fail(operation, this.#keyed.shown, failure, code);
   }
 
@@ -833,7 +833,7 @@ function checkSize(operation: string, size: unknown): void {
 
 function requirePositive(size: number): void {
   if (size >= 1) return;
-  throw new Failure("InvalidSize", `the size must be at least 1 byte, not ${size}`);
+  throw new BackendError("InvalidSize", `the size must be at least 1 byte, not ${size}`);
 }
 
 /** Reads each option once, and checks it: to read it again may give something else, or do anything. */
@@ -865,11 +865,11 @@ function checkedOptions(options: OpenOptions): OpenOptions {
   return { size, mode, disposition, stale, timeout, initialize, permissions };
 }
 
-function timedOut(timeoutMs: number | undefined, attachment: Attachment): Failure {
+function timedOut(timeoutMs: number | undefined, attachment: Attachment): BackendError {
   const holder = attachment.holder();
   const holding = holder === process.pid ? "this process" : `process ${holder}`;
   const who = holder === null ? "the lock is held by another" : `${holding} holds the lock`;
-  return new Failure(
+  return new BackendError(
     "Timeout",
     `timed out after ${timeoutMs} ms: ${who}${attachment.holderText()}`,
   );

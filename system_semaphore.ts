@@ -1,6 +1,6 @@
 import { acquireAsync, acquireBlocking, acquireWithin, failWaits } from "./core/acquire_queue.ts";
 import { forgetAtExit, isClosed, rememberAtExit } from "./core/exit_hook.ts";
-import { Failure, replacedText } from "./backends/failure.ts";
+import { BackendError, replacedText } from "./backends/failure.ts";
 import { backendOf } from "./backends/mod.ts";
 import type { Semaphore } from "./backends/types.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "./custom_inspect.ts";
@@ -44,7 +44,7 @@ class OpenSemaphore implements Resource, SharedSemaphore {
   close(): void {
     registry.semaphores.delete(this);
     forgetAtExit(this);
-    failWaits(this.semaphore, new Failure("Closed", "disposed while it waited"));
+    failWaits(this.semaphore, new BackendError("Closed", "disposed while it waited"));
     this.semaphore.close();
   }
 
@@ -353,17 +353,17 @@ export class SystemSemaphore implements Disposable {
   }
 
   #failed(operation: string, error: unknown): false {
-    if (!(error instanceof Failure)) throw error; // without more calls: it may be a stack overflow
+    if (!(error instanceof BackendError)) throw error; // without more calls: it may be a stack overflow
     const explained = this.#open === null ? error : this.#opener.explain(error);
     return this.#errors.fail(operation, this.#keyed.shown, explained);
   }
 
   #opened(mode: SystemSemaphoreMode): OpenSemaphore {
-    if (isClosed()) throw new Failure("Closed", ENDING);
+    if (isClosed()) throw new BackendError("Closed", ENDING);
     if (this.#open !== null) return this.#open;
     requireStack();
     const name = this.#keyed.name();
-    if (name === null) throw new Failure("KeyError", "the key is empty; set one");
+    if (name === null) throw new BackendError("KeyError", "the key is empty; set one");
     const { nativeKey, isExplicit } = name;
     const backend = backendOf(name.type);
     this.#open = new OpenSemaphore(
@@ -394,10 +394,10 @@ export class SystemSemaphore implements Disposable {
 
 const VALUE_MAX = 32767;
 
-function timedOut(timeoutMs: number, semaphore: Semaphore): Failure {
+function timedOut(timeoutMs: number, semaphore: Semaphore): BackendError {
   const replaced = replacedText(semaphore);
   const who = replaced === "" ? "" : ", and this process acquired the last unit";
-  return new Failure(
+  return new BackendError(
     "Timeout",
     `timed out after ${timeoutMs} ms: the value is 0${who}${replaced}`,
   );

@@ -4,7 +4,7 @@ import { codeOf, type ErrorCode, type ErrorReason } from "../errors.ts";
  * Why an operation failed, in terms both classes share. The message says what and what to do; the
  * class that reports it puts the operation and the key in front.
  */
-export class Failure extends Error {
+export class BackendError extends Error {
   readonly reason: ErrorReason;
   readonly syscall: string | undefined;
   /** The system's own number. */
@@ -51,8 +51,8 @@ export function othersText(
 }
 
 /** Of a segment that is there, with less than was asked for. */
-export function tooSmall(size: number, minBytes: number): Failure {
-  return new Failure(
+export function tooSmall(size: number, minBytes: number): BackendError {
+  return new BackendError(
     "InvalidSize",
     `the segment has ${size} bytes, fewer than the ${minBytes} that were asked for; ask for what its ` +
       "creator did, or use another key",

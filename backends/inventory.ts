@@ -15,7 +15,7 @@ export interface ProcessInfo {
 }
 
 /** What everything that is listed has. */
-export interface ThingInfo {
+export interface IpcObjectInfo {
   /** What kind of key it has: System V or POSIX, as in the text of a `NativeIpcKey`. */
   readonly type: "systemv" | "posix";
   /** What the operating system knows it by, `null` if that is not known. */
@@ -52,7 +52,7 @@ export interface LockInfo {
 }
 
 /** A segment. */
-export interface SegmentInfo extends ThingInfo {
+export interface SegmentInfo extends IpcObjectInfo {
   /** Tells it from the other things that are listed. */
   readonly kind: "segment";
   /** The number of the segment, of POSIX the inode. */
@@ -74,7 +74,7 @@ export interface SegmentInfo extends ThingInfo {
 }
 
 /** A semaphore that is not the lock of a segment. */
-export interface SemaphoreInfo extends ThingInfo {
+export interface SemaphoreInfo extends IpcObjectInfo {
   /** Tells it from the other things that are listed. */
   readonly kind: "semaphore";
   /** The number of the semaphore set, of POSIX the inode. */
@@ -95,7 +95,7 @@ export interface SemaphoreInfo extends ThingInfo {
 }
 
 /** A key file that leads to nothing. */
-export interface KeyFileInfo extends ThingInfo {
+export interface KeyFileInfo extends IpcObjectInfo {
   /** Tells it from the other things that are listed. */
   readonly kind: "key file";
 }
@@ -112,7 +112,7 @@ export interface Inventory {
   readonly keyFiles: readonly KeyFileInfo[];
 }
 
-/** @internal How a backend finds out what there is, and removes what is stale. Every method throws `Failure`. */
+/** @internal How a backend finds out what there is, and removes what is stale. Every method throws `BackendError`. */
 export interface Inspection {
   /** @param allUsers whether other users' objects are wanted too */
   inventory(allUsers: boolean): Inventory;

@@ -1,6 +1,6 @@
 import process from "node:process";
 import { isSupported, NativeIpcKeyType, schemeOf } from "../native_ipc_key.ts";
-import { Failure } from "./failure.ts";
+import { BackendError } from "./failure.ts";
 import { loadPosix } from "./posix/mod.ts";
 import { loadDarwinPosix } from "./posix_darwin/mod.ts";
 import { loadSystemV } from "./systemv/mod.ts";
@@ -24,7 +24,7 @@ const backends = new Map<NativeIpcKeyType, Backend>();
 /**
  * The backend of this system for a key type, loaded on first use.
  *
- * @throws {Failure} `KeyError` if this system has no such keys
+ * @throws {BackendError} `KeyError` if this system has no such keys
  */
 export function backendOf(type: NativeIpcKeyType): Backend {
   let backend = backends.get(type);
@@ -38,5 +38,5 @@ function checked(type: NativeIpcKeyType): NativeIpcKeyType {
   const text = type === 0
     ? "the key has no type"
     : `${platform} has no objects of type ${schemeOf(type)}`;
-  throw new Failure("KeyError", `${text}; see SharedMemory.isKeyTypeSupported()`);
+  throw new BackendError("KeyError", `${text}; see SharedMemory.isKeyTypeSupported()`);
 }

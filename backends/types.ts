@@ -1,7 +1,7 @@
 import type { AccessMode, SystemSemaphoreMode } from "../errors.ts";
 import type { BackgroundCall } from "../ffi/types.ts";
 
-/** A named counting semaphore of the operating system, open. Every method throws `Failure`. */
+/** A named counting semaphore of the operating system, open. Every method throws `BackendError`. */
 export interface Semaphore {
   /** What the system knows it by. */
   readonly nativeKey: string;
@@ -13,7 +13,7 @@ export interface Semaphore {
    * Begins to wait for one without blocking this thread, for at most `timeoutMs` and never for long; to be called again.
    * Where waits are polled it is a pause of `pauseMs` before the next try.
    */
-  acquireInBackground(timeoutMs: number, pauseMs: number): BackgroundWait;
+  acquireSlice(timeoutMs: number, pauseMs: number): BackgroundWait;
   /** Gives `count` back at once. */
   release(count?: number): void;
   /** Removes it for everybody: whoever waits makes a new one. */
@@ -109,7 +109,7 @@ export interface Lock extends Semaphore {
    *
    * @param isSole as for `remove`
    */
-  bequeath(held: boolean, isSole?: boolean): void;
+  handOver(held: boolean, isSole?: boolean): void;
 }
 
 /** An attached segment. */
@@ -194,7 +194,7 @@ export interface Backend {
   arrayBuffer(address: bigint, byteLength: number): ArrayBuffer;
   readonly segments: SegmentBackend;
   readonly semaphores: SemaphoreBackend;
-  /** The folder of the keys that are paths, `""` where they are not; throws `Failure` if there is none. */
+  /** The folder of the keys that are paths, `""` where they are not; throws `BackendError` if there is none. */
   folder(): string;
   /** The folder of such keys that are not made for all versions of Qt. */
   runtimeFolder(): string;

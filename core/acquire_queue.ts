@@ -1,4 +1,4 @@
-import { Failure } from "../backends/failure.ts";
+import { BackendError } from "../backends/failure.ts";
 import { nextPause, pause } from "../backends/timing.ts";
 import type { BackgroundWait, Semaphore } from "../backends/types.ts";
 import { ThreadError } from "../ffi/threads.ts";
@@ -67,7 +67,7 @@ const RETURN_UNKNOWN_MS = 1;
  */
 export function acquireBlocking(semaphore: Semaphore): void {
   if (isAwaited(semaphore.identity)) {
-    throw new Failure(
+    throw new BackendError(
       "Deadlock",
       "an asynchronous call waits for it in this thread, may have it first, and could never release it " +
         "while this one waits; use the asynchronous call here too",
@@ -125,7 +125,7 @@ export async function acquireAsync(
 }
 
 /** Ends the waits for `semaphore`, which is about to be closed. */
-export function failWaits(semaphore: Semaphore, error: Failure): void {
+export function failWaits(semaphore: Semaphore, error: BackendError): void {
   const { identity } = semaphore;
   for (const entry of [...queues.get(identity)?.entries ?? []]) {
     if (entry.semaphore === semaphore && leave(identity, entry)) entry.waiter.fail(error);
@@ -185,7 +185,7 @@ async function waitFor(queue: Queue, semaphore: Semaphore, pauseMs: number): Pro
   const ends = queue.entries.filter((entry) => entry.semaphore === semaphore)
     .map(({ waiter }) => waiter.end);
   const left = Math.max(...ends) - performance.now();
-  const wait = semaphore.acquireInBackground(Math.max(1, left), pauseMs);
+  const wait = semaphore.acquireSlice(Math.max(1, left), pauseMs);
   queue.current = { semaphore, wait };
   try {
     if (!wait.hasBegun) void tryMeanwhile(queue, queue.current);
@@ -216,7 +216,7 @@ async function tryMeanwhile(queue: Queue, current: NonNullable<Queue["current"]>
 
 function reported(error: unknown): unknown {
   if (!(error instanceof ThreadError)) return error;
-  return new Failure(error.isForbidden ? "PermissionDenied" : "OutOfResources", error.message);
+  return new BackendError(error.isForbidden ? "PermissionDenied" : "OutOfResources", error.message);
 }
 
 function hand({ waiter, onTaken }: Entry): void {
@@ -228,6 +228,6 @@ function giveBack(semaphore: Semaphore): void {
   try {
     semaphore.release();
   } catch (error) {
-    if (!(error instanceof Failure)) throw error; // of a removed one there is nothing to give back
+    if (!(error instanceof BackendError)) throw error; // of a removed one there is nothing to give back
   }
 }

@@ -7,7 +7,7 @@ import {
   isWaiting,
 } from "./acquire_queue.ts";
 import { forgetAtExit, isClosed, rememberAtExit } from "./exit_hook.ts";
-import { Failure, replacedText } from "../backends/failure.ts";
+import { BackendError, replacedText } from "../backends/failure.ts";
 import type { Backend, Lock, Segment } from "../backends/types.ts";
 import { registry, type Resource, type SharedAttachment } from "../registry.ts";
 import { requireStack, requireStackToUndo } from "./stack.ts";
@@ -15,27 +15,27 @@ import { bytesOf } from "./view_extent.ts";
 import type { Wait } from "./waiter.ts";
 
 /** Of the lock that a segment does not have. */
-export function noLock(): Failure {
-  return new Failure(
+export function noLock(): BackendError {
+  return new BackendError(
     "NoLock",
     "a native key that is a string has no lock; use setKey() or a NativeIpcKey to have one",
   );
 }
 
 /** The error of a buffer that was given to another thread or object, from where it does not come back. */
-function transferred(): Failure {
-  return new Failure(
+function transferred(): BackendError {
+  return new BackendError(
     "Transferred",
     "the buffer of the segment was transferred away, by postMessage(), structuredClone() or transfer(), and all views " +
       "with it; detach() and attach() again, and leave it out of the transfer list",
   );
 }
 
-/** @throws {Failure} if this thread is in `initialize` of the segment, and would wait for itself */
+/** @throws {BackendError} if this thread is in `initialize` of the segment, and would wait for itself */
 export function refuseNested(lock: Lock): void {
   for (const { isInitializing, lockIdentity } of attachments) {
     if (!isInitializing || lockIdentity !== lock.identity) continue;
-    throw new Failure("Deadlock", "initialize of the same segment is running in this thread");
+    throw new BackendError("Deadlock", "initialize of the same segment is running in this thread");
   }
 }
 
@@ -118,7 +118,7 @@ export class Attachment implements Resource, SharedAttachment {
   /**
    * The buffer of the segment, made when it is first asked for.
    *
-   * @throws {Failure} `InvalidSize` if the runtime cannot make it, `Transferred` once it was transferred away
+   * @throws {BackendError} `InvalidSize` if the runtime cannot make it, `Transferred` once it was transferred away
    */
   expose(access: Access): ArrayBuffer {
     if (access.buffer !== null) {
@@ -131,7 +131,7 @@ export class Attachment implements Resource, SharedAttachment {
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
       const text = `this runtime cannot make a view of ${this.size} bytes: ${error.message}`;
-      throw new Failure("InvalidSize", text);
+      throw new BackendError("InvalidSize", text);
     }
     this.#buffer = new WeakRef(buffer);
     buffers.register(buffer, this);
@@ -275,7 +275,7 @@ export class Attachment implements Resource, SharedAttachment {
     const identity = this.lockIdentity;
     for (const other of attachments) {
       if (!other.isLocked || other.lockIdentity !== identity) continue;
-      throw new Failure(
+      throw new BackendError(
         "Deadlock",
         "another object of this thread holds the lock, and could never release it while this one " +
           "waits; unlock() that one first",
@@ -295,7 +295,7 @@ export class Attachment implements Resource, SharedAttachment {
     } finally {
       const lock = this.guard;
       if (lock !== null && isAwaited(lock.identity)) {
-        failWaits(lock, new Failure("NotAttached", "detached while it waited"));
+        failWaits(lock, new BackendError("NotAttached", "detached while it waited"));
       }
       forgetAtExit(this);
       this.#segment.leave(this.forgetLock(), !atExit, isClosed());

@@ -1,4 +1,4 @@
-import { Failure } from "../backends/failure.ts";
+import { BackendError } from "../backends/failure.ts";
 import { backendOf } from "../backends/mod.ts";
 import { thisPlatform } from "../backends/platform.ts";
 import {
@@ -54,7 +54,7 @@ export function nameOf(
 ): NativeName | null {
   if (key === null || key === "") return null;
   if (!key.isWellFormed()) {
-    throw new Failure(
+    throw new BackendError(
       "KeyError",
       "the key contains a lone surrogate, half of a character, which Qt's versions encode " +
         "differently; use well-formed text (String.prototype.toWellFormed)",

@@ -66,7 +66,7 @@ export class Keyed {
   /**
    * The name by which the operating system knows the object; `null` if there is no key.
    *
-   * @throws {Failure} if there can be no native key
+   * @throws {BackendError} if there can be no native key
    */
   name(): NativeName | null {
     return this.explicit === null

@@ -1,4 +1,4 @@
-import { Failure } from "../backends/failure.ts";
+import { BackendError } from "../backends/failure.ts";
 import type { Backend, Users } from "../backends/types.ts";
 import { type ErrorCode, type ErrorReason, SharedMemoryException } from "../errors.ts";
 
@@ -18,7 +18,7 @@ export class Opener {
 
   /** Returns an error, of which it says if the reason is a change of the user. */
   explain(error: unknown): unknown {
-    if (!(error instanceof Failure) || error.reason !== "PermissionDenied") return error;
+    if (!(error instanceof BackendError) || error.reason !== "PermissionDenied") return error;
     const uid = this.#users?.currentUid();
     if (uid === undefined || uid === this.#uid) return error;
     error.message +=
@@ -33,7 +33,7 @@ export class Opener {
 export class ErrorState {
   code: ErrorCode | "NoError" = "NoError";
   text = "";
-  #failure: Failure | null = null;
+  #failure: BackendError | null = null;
   readonly #className: string;
 
   constructor(className: string) {
@@ -57,11 +57,11 @@ export class ErrorState {
   }
 
   /**
-   * The last operation failed; returns `false` for it to return. What is not a {@linkcode Failure}
+   * The last operation failed; returns `false` for it to return. What is not a {@linkcode BackendError}
    * (a missing permission, an unsupported system) is thrown as it is.
    */
   fail(operation: string, key: string | null, error: unknown, code?: ErrorCode): false {
-    if (!(error instanceof Failure)) throw error;
+    if (!(error instanceof BackendError)) throw error;
     this.code = code ?? error.code;
     this.text = this.#describe(operation, key, error);
     this.#failure = error;
@@ -77,13 +77,13 @@ export class ErrorState {
 
   /** The same as an exception, for operations that cannot return `false`. */
   exception(operation: string, key: string | null, error: unknown, code?: ErrorCode): unknown {
-    if (!(error instanceof Failure)) return error;
+    if (!(error instanceof BackendError)) return error;
     const { reason, syscall, errno } = error;
     const text = this.#describe(operation, key, error);
     return new SharedMemoryException(reason, text, { code, syscall, errno, key });
   }
 
-  #describe(operation: string, key: string | null, error: Failure): string {
+  #describe(operation: string, key: string | null, error: BackendError): string {
     const shown = key === null ? "no key" : JSON.stringify(key);
     return `${this.#className}.${operation} (${shown}): ${error.message}`;
   }

@@ -9,7 +9,7 @@ import { allEnded, killAll, startWorkers, type Worker } from "./demo/crew.ts";
 import { grouped, openDisplay, printTable } from "./demo/display.ts";
 import { countWord, Phase, PHASE_WORD, pidWord, segmentBytes, TOTAL_WORD } from "./demo/layout.ts";
 import { type Options, parseOptions } from "./demo/options.ts";
-import { Traces } from "./demo/traces.ts";
+import { SegmentResources } from "./demo/traces.ts";
 import { findRuntime, type Runtime } from "./runtimes.ts";
 
 const START_TIMEOUT_MS = 60_000;
@@ -94,7 +94,7 @@ function verify(workers: readonly Worker[], words: BigUint64Array): string[] {
 }
 
 /** Checks that the last detach removed everything, and returns what it did not. */
-function findLeftovers(key: string, traces: Traces): string[] {
+function findLeftovers(key: string, traces: SegmentResources): string[] {
   const remaining = traces.remaining().map((trace) => `left behind: ${trace}`);
   if (!traces.tablesReadable && new SharedMemory(key).attach()) {
     remaining.push("left behind: a segment that can be attached");
@@ -110,7 +110,7 @@ async function main(): Promise<number> {
   const { seconds, locked } = options;
   const runtimes = findRuntimes(options);
   const key = `shared-memory-demo-${process.pid}-${Date.now()}`;
-  const traces = new Traces(key);
+  const traces = new SegmentResources(key);
   const problems: string[] = [];
   const workers: Worker[] = [];
   let signal: string | undefined;

@@ -21,7 +21,7 @@ function integer(call: string, value: number): bigint {
 }
 
 /** @internal Makes the counters and gauges of a block, which have no header of their own. */
-export const inBlock = {
+export const embedded = {
   counter: (place: Place, byteOffset: number): Counter => counterOf(place, byteOffset),
   gauge: (place: Place, byteOffset: number): Gauge => gaugeOf(place, byteOffset),
 };

@@ -1,5 +1,5 @@
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
-import { type Counter, type Gauge, inBlock } from "./counter.ts";
+import { type Counter, type Gauge, embedded } from "./counter.ts";
 import { SyncError } from "./errors.ts";
 import { hashOf } from "./fnv1a.ts";
 import { Kind, Place } from "./slot.ts";
@@ -117,7 +117,7 @@ export class CounterBlock {
    * @throws {TypeError | RangeError} if `name` is no such text
    */
   counter(name: string): Counter {
-    return inBlock.counter(this.#place, this.#find("counter", name, 0n) + VALUE);
+    return embedded.counter(this.#place, this.#find("counter", name, 0n) + VALUE);
   }
 
   /**
@@ -129,7 +129,7 @@ export class CounterBlock {
    * @throws {TypeError | RangeError} if `name` is no such text
    */
   gauge(name: string): Gauge {
-    return inBlock.gauge(this.#place, this.#find("gauge", name, GAUGE) + VALUE);
+    return embedded.gauge(this.#place, this.#find("gauge", name, GAUGE) + VALUE);
   }
 
   /**
@@ -151,8 +151,8 @@ export class CounterBlock {
       if (idOf(encoder.encode(name), hash & GAUGE) !== hash) continue;
       const isGauge = (hash & GAUGE) !== 0n;
       const value = isGauge
-        ? inBlock.gauge(this.#place, entry + VALUE).get()
-        : inBlock.counter(this.#place, entry + VALUE).get();
+        ? embedded.gauge(this.#place, entry + VALUE).get()
+        : embedded.counter(this.#place, entry + VALUE).get();
       values.set(name, value);
     }
     return values;

@@ -1,9 +1,9 @@
 import { checkTimeout, type Wait, Waiter, waitOf, type WaitOptions } from "../core/waiter.ts";
 import { ThreadError } from "../ffi/threads.ts";
 import type { Usize } from "../ffi/types.ts";
-import { wordId, wordSleeper } from "../backends/futex/mod.ts";
+import { futexId, futexFor } from "../backends/futex/mod.ts";
 import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "../backends/timing.ts";
-import type { WordSleeper } from "../backends/futex/types.ts";
+import type { Futex } from "../backends/futex/types.ts";
 import { SyncError } from "./errors.ts";
 import { requireStack } from "../core/stack.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
@@ -61,7 +61,7 @@ export class Event {
   // `private` and `declare` rather than `#`, for speed: see Place.
 
   declare private readonly place: Place;
-  declare private readonly sleeper: WordSleeper | null;
+  declare private readonly sleeper: Futex | null;
   /** Its sequence, for the sleeper. */
   declare private readonly word: Usize | undefined;
   /** Those of this object who wait without blocking, and since what sequence. */
@@ -71,7 +71,7 @@ export class Event {
   private constructor(place: Place) {
     this.place = place;
     const id = place.words[ID_WORD]! >>> 0;
-    this.sleeper = wordSleeper(id, () => place.isUsable ? this.now : undefined);
+    this.sleeper = futexFor(id, () => place.isUsable ? this.now : undefined);
     this.word = this.sleeper?.wordAt(place.address(4 * SEQUENCE_WORD));
   }
 
@@ -85,7 +85,7 @@ export class Event {
    */
   static create(view: ArrayBufferView, byteOffset = 0): Event {
     const place = new Place("Event.create", view, byteOffset, Event.ALIGNMENT);
-    place.make("Event.create", Kind.Event, HEADER_BYTES, () => place.words[ID_WORD] = wordId());
+    place.make("Event.create", Kind.Event, HEADER_BYTES, () => place.words[ID_WORD] = futexId());
     return new Event(place);
   }
 

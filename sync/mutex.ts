@@ -1,8 +1,8 @@
 import { checkTimeout, type Wait, waitOf, type WaitOptions } from "../core/waiter.ts";
-import { Failure } from "../backends/failure.ts";
+import { BackendError } from "../backends/failure.ts";
 import type { HeldNode } from "../backends/mutex/held_list.ts";
-import { sharedMutexes } from "../backends/mutex/mod.ts";
-import { type LockOutcome, MutexLibrary, type SharedMutexes } from "../backends/mutex/types.ts";
+import { sharedMutexBackend } from "../backends/mutex/mod.ts";
+import { type LockOutcome, MutexAbi, type MutexBackend } from "../backends/mutex/types.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import type { SharedAttachment } from "../registry.ts";
 import { refuseThenable } from "../core/thenable.ts";
@@ -21,11 +21,11 @@ const PROMISE_TO_WITH_LOCK =
   "Mutex.withLock: fn returned a promise, for which the mutex does not wait; use withLockAsync()";
 
 /** Gives back what this thread holds in a segment. */
-let abandon: (attachment: SharedAttachment, mutexes: SharedMutexes) => void;
+let abandon: (attachment: SharedAttachment, mutexes: MutexBackend) => void;
 const watched = new WeakSet<SharedAttachment>();
 
 /** The thread's list of what it holds leads through the segment, which must not go before. */
-function releaseBeforeEnd(attachment: SharedAttachment, mutexes: SharedMutexes): void {
+function releaseBeforeEnd(attachment: SharedAttachment, mutexes: MutexBackend): void {
   if (watched.has(attachment)) return;
   watched.add(attachment);
   attachment.beforeEnd(() => {
@@ -71,7 +71,7 @@ export class Mutex {
   /** What its place in the segment must be a multiple of, in bytes. */
   static readonly ALIGNMENT = 8;
   declare private readonly place: Place;
-  declare private readonly mutexes: SharedMutexes;
+  declare private readonly mutexes: MutexBackend;
   declare private readonly mutex: HeldNode;
   /** The header, also once the buffer of the segment was transferred away, and until that has been detached. */
   declare private readonly words: Int32Array;
@@ -95,7 +95,7 @@ export class Mutex {
     };
   }
 
-  private constructor(call: string, place: Place, mutexes: SharedMutexes) {
+  private constructor(call: string, place: Place, mutexes: MutexBackend) {
     this.place = place;
     this.mutexes = mutexes;
     this.mutex = orSyncError(
@@ -120,7 +120,7 @@ export class Mutex {
     const call = "Mutex.create";
     const place = new Place(call, view, byteOffset, Mutex.ALIGNMENT);
     place.require(call, Mutex.BYTES);
-    const mutexes = sharedMutexes();
+    const mutexes = sharedMutexBackend();
     place.make(call, Kind.Mutex, Mutex.BYTES, () => {
       place.words[SCOPE_WORD] = mutexes.scope();
       mutexes.init(place.address(HEADER_BYTES));
@@ -143,9 +143,9 @@ export class Mutex {
     const call = "Mutex.at";
     const place = new Place(call, view, byteOffset, Mutex.ALIGNMENT);
     const library = place.join(call, Kind.Mutex, Mutex.BYTES);
-    const mutexes = sharedMutexes();
+    const mutexes = sharedMutexBackend();
     if (library !== mutexes.library) {
-      const made = Object.entries(MutexLibrary).find(([, number]) => number === library)?.[0];
+      const made = Object.entries(MutexAbi).find(([, number]) => number === library)?.[0];
       throw new SyncError(
         "WrongKind",
         `${call}: it was made with another C library (${made ?? library}), which lays it out in ` +
@@ -418,7 +418,7 @@ export class Mutex {
     const now = performance.now();
     if (now - this.looked < LOOK_MS) return;
     this.looked = now;
-    const thread = this.mutexes.deadHolder(this.mutex);
+    const thread = this.mutexes.vanishedOwner(this.mutex);
     if (thread === null) return;
     throw new SyncError(
       "Damaged",
@@ -500,7 +500,7 @@ function orSyncError<Result>(call: string, act: () => Result): Result {
   try {
     return act();
   } catch (error) {
-    if (!(error instanceof Failure)) throw error;
+    if (!(error instanceof BackendError)) throw error;
     throw new SyncError(error.reason, `${call}: ${error.message}`);
   }
 }

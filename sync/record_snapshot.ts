@@ -1,7 +1,7 @@
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import { SyncError } from "./errors.ts";
 import { RecordCodec, type RecordLayout, type RecordOf } from "./record_layout.ts";
-import { Snapshot, withMeaning } from "./snapshot.ts";
+import { Snapshot, withLayout } from "./snapshot.ts";
 
 /**
  * A {@linkcode Snapshot} of a plain object, whose fields a layout declares. In memory it is what C makes of a
@@ -67,7 +67,7 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
   ): RecordSnapshot<Layout> {
     const call = "RecordSnapshot.create";
     const codec = new RecordCodec(call, layout);
-    const snapshot = withMeaning.create(call, view, byteOffset, codec.bytes, codec.hash);
+    const snapshot = withLayout.create(call, view, byteOffset, codec.bytes, codec.hash);
     return new RecordSnapshot(snapshot, codec);
   }
 
@@ -88,7 +88,7 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
   ): RecordSnapshot<Layout> {
     const call = "RecordSnapshot.at";
     const codec = new RecordCodec(call, layout);
-    const snapshot = withMeaning.at(call, view, byteOffset, codec.hash);
+    const snapshot = withLayout.at(call, view, byteOffset, codec.hash);
     if (snapshot.recordBytes === codec.bytes) return new RecordSnapshot(snapshot, codec);
     throw new SyncError("Damaged", `${call}: its records have ${snapshot.recordBytes} bytes`);
   }
@@ -110,7 +110,7 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
    * @throws {SyncError} `NotAttached` after detach, `Busy` as {@linkcode Snapshot.read}
    */
   read(): RecordOf<Layout> | null {
-    if (!withMeaning.read(this.#snapshot, this.#bytes)) return null;
+    if (!withLayout.read(this.#snapshot, this.#bytes)) return null;
     return this.#decode() as RecordOf<Layout>;
   }
 
@@ -124,7 +124,7 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
    */
   refresh(): Readonly<RecordOf<Layout>> | null {
     try {
-      if (!withMeaning.read(this.#snapshot, this.#shownBytes)) return null;
+      if (!withLayout.read(this.#snapshot, this.#shownBytes)) return null;
     } catch (error) {
       this.#shownBytes.fill(0); // rather than two records mixed
       throw error;
@@ -135,7 +135,7 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
   /** @internal What `console.log` shows of it. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => ({
-      attached: withMeaning.isUsable(this.#snapshot),
+      attached: withLayout.isUsable(this.#snapshot),
       recordBytes: this.#codec.bytes,
     }));
   }

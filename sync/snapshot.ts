@@ -14,7 +14,7 @@ const RECORD_BYTES_MAX = 2 ** 30;
 const OVERTAKEN_MS = 100;
 
 /** Snapshots whose records have a meaning, which those who join have to know. */
-interface WithMeaning {
+interface WithLayout {
   create(
     call: string,
     view: ArrayBufferView,
@@ -29,7 +29,7 @@ interface WithMeaning {
 }
 
 /** @internal */
-export let withMeaning: WithMeaning;
+export let withLayout: WithLayout;
 
 /**
  * A record of fixed size that one writer at a time publishes, and that any number of readers read whole, without
@@ -127,7 +127,7 @@ export class Snapshot {
   }
 
   static {
-    withMeaning = {
+    withLayout = {
       create: (call, view, byteOffset, recordBytes, meaning) =>
         Snapshot.#create(call, view, byteOffset, recordBytes, meaning),
       at: (call, view, byteOffset, meaning) => Snapshot.#at(call, view, byteOffset, meaning),

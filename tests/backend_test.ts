@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { Failure } from "../backends/failure.ts";
+import { BackendError } from "../backends/failure.ts";
 import { sourceFiles } from "../scripts/sources.ts";
 import { AccessMode, SystemSemaphoreMode } from "../mod.ts";
 import * as fake from "./fixtures/fake_system.ts";
@@ -172,7 +172,7 @@ describe("the folder of the key files", () => {
     const script = `getenv("TMPDIR") = "/gone"\nrealpath("/gone") = ENOENT`;
     const nativeKey = () => ffi.play(script, () => backend.folder());
     assert.throws(nativeKey, (error) => {
-      assert.ok(error instanceof Failure);
+      assert.ok(error instanceof BackendError);
       assert.deepEqual([error.code, error.syscall, error.errno], ["KeyError", "realpath", 2]);
       return true;
     });

@@ -3,12 +3,12 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Attachment } from "../core/attachment.ts";
-import { DarwinSleeper } from "../backends/futex/darwin.ts";
+import { DarwinFutex } from "../backends/futex/darwin.ts";
 import { DarwinThreads } from "../backends/mutex/darwin_threads.ts";
 import type { Libc } from "../backends/unix/libc.ts";
-import { wordSleeper } from "../backends/futex/mod.ts";
+import { futexFor } from "../backends/futex/mod.ts";
 import { OwnerMutexes, type Threads } from "../backends/mutex/owner_word.ts";
-import type { WordSleeper } from "../backends/futex/types.ts";
+import type { Futex } from "../backends/futex/types.ts";
 import { selectFfi } from "../ffi/mod.ts";
 import type { CSignatures, Ffi, ThreadCode } from "../ffi/types.ts";
 import type { SharedMemory } from "../mod.ts";
@@ -36,7 +36,7 @@ function setUp() {
   const buffer = new ArrayBuffer(64);
   const ended = new Set<string>();
   const ffi = { arrayBuffer: () => buffer, usize: (value: bigint) => value } as unknown as Ffi;
-  const threadOf = (pid: number, thread: bigint, sleeper: WordSleeper | null = null) => {
+  const threadOf = (pid: number, thread: bigint, sleeper: Futex | null = null) => {
     const threads: Threads = {
       self: () => ({ pid, thread }),
       isRunning: (pid, thread) => !ended.has(`${pid} ${thread}`),
@@ -125,7 +125,7 @@ describe("a mutex that is the word with its owner", () => {
     const mutexes = new OwnerMutexes(
       selectFfi(),
       new LinuxThreads(),
-      wordSleeper(0, () => undefined),
+      futexFor(0, () => undefined),
     );
     const mutex = mutexes.join(Attachment.of(numbers.buffer)!.address);
     const start = (n: number) => startVictim(memory, runtimes[n % runtimes.length]!);
@@ -217,7 +217,7 @@ describe("what macOS is asked", () => {
       os_sync_wake_by_address_any: () => 0,
       os_sync_wake_by_address_all: () => 0,
     });
-    const sleeper = DarwinSleeper.load(libc)!;
+    const sleeper = DarwinFutex.load(libc)!;
     const word = sleeper.wordAt(4096n);
     sleeper.sleep(word, 2 ** 32 - 1, 1.5);
     sleeper.sleep(word, 1, 0);
@@ -236,6 +236,6 @@ describe("what macOS is asked", () => {
   });
 
   test("a macOS that has no such sleep is known by that", () => {
-    assert.equal(DarwinSleeper.load(libcOf(0, {}).libc), null);
+    assert.equal(DarwinFutex.load(libcOf(0, {}).libc), null);
   });
 });

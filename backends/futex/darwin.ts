@@ -3,7 +3,7 @@ import { OS_CLOCK_MACH_ABSOLUTE_TIME, OS_SYNC_SHARED } from "../unix/darwin_cons
 import { EINTR, ETIMEDOUT } from "../unix/errno.ts";
 import { DARWIN_LIBRARIES, type Libc } from "../unix/libc.ts";
 import { nextPause, pause, sleep } from "../timing.ts";
-import type { WordSleeper } from "./types.ts";
+import type { Futex } from "./types.ts";
 
 /** <os/os_sync_wait_on_address.h>, of macOS 14.4 and later. */
 const WAIT = {
@@ -28,7 +28,7 @@ const ONE_BY_ONE_MAX = 16;
 const PAUSE_MS = nextPause(Infinity);
 
 /** macOS's futex. */
-export class DarwinSleeper implements WordSleeper {
+export class DarwinFutex implements Futex {
   readonly #libc: Libc;
   readonly #c: CFunctions<typeof WAIT & typeof WAKE>;
   #background: Background | undefined;
@@ -39,9 +39,9 @@ export class DarwinSleeper implements WordSleeper {
   }
 
   /** `null` where the system is too old to have it. */
-  static load(libc: Libc): DarwinSleeper | null {
+  static load(libc: Libc): DarwinFutex | null {
     const c = functionsOf(libc.ffi);
-    return c === null ? null : new DarwinSleeper(libc, c);
+    return c === null ? null : new DarwinFutex(libc, c);
   }
 
   wordAt(address: bigint): Usize {

@@ -4,7 +4,7 @@ import { CLOCK, deadline, LEFT } from "../unix/deadline.ts";
 import { type Libc, LINUX_LIBRARIES } from "../unix/libc.ts";
 import { SLICE_MS } from "../timing.ts";
 import { setDuration, type Timespec, timespec } from "../unix/timespec.ts";
-import type { WordSleeper } from "./types.ts";
+import type { Futex } from "./types.ts";
 
 const SIGNATURES = {
   // (SYS_futex, int *, operation, value, timespec *); what it returns, as a long, fits an int
@@ -21,7 +21,7 @@ const SLEEP = `({ syscall, clock_gettime }, _memory, number, word, value, until)
 }`;
 
 /** Sleeps in Linux's kernel. */
-export class Futex implements WordSleeper {
+export class LinuxFutex implements Futex {
   // `declare` and no `#` for what each use of an event reads: see sync/slot.ts.
 
   declare private readonly syscall: CFunctions<typeof SIGNATURES>["syscall"];

@@ -1,13 +1,13 @@
 import process from "node:process";
 import { sharedLibrary } from "../unix/shared_libc.ts";
 import { sharedKernel } from "../win32/shared_kernel.ts";
-import { DarwinSleeper } from "./darwin.ts";
-import { Futex } from "./linux.ts";
-import type { WordSleeper } from "./types.ts";
-import { WindowsEvents } from "./windows.ts";
+import { DarwinFutex } from "./darwin.ts";
+import { LinuxFutex } from "./linux.ts";
+import type { Futex } from "./types.ts";
+import { WindowsFutex } from "./windows.ts";
 
-let linux: Futex | undefined;
-let darwin: DarwinSleeper | null | undefined;
+let linux: LinuxFutex | undefined;
+let darwin: DarwinFutex | null | undefined;
 
 /**
  * What sleeps until a word of a segment changes; `null` where no system call does that between processes.
@@ -15,20 +15,20 @@ let darwin: DarwinSleeper | null | undefined;
  * @param id what tells the word from others where its address does not
  * @param read what the word is now
  */
-export function wordSleeper(id: number, read: () => number | undefined): WordSleeper | null {
-  if (process.platform === "win32") return new WindowsEvents(sharedKernel(), id, read);
-  if (process.platform === "darwin") return sharedDarwinSleeper();
-  return linux ??= new Futex(sharedLibrary());
+export function futexFor(id: number, read: () => number | undefined): Futex | null {
+  if (process.platform === "win32") return new WindowsFutex(sharedKernel(), id, read);
+  if (process.platform === "darwin") return sharedDarwinFutex();
+  return linux ??= new LinuxFutex(sharedLibrary());
 }
 
 /** What sleeps on macOS; `null` before macOS 14.4, which has no such call. */
-export function sharedDarwinSleeper(): DarwinSleeper | null {
-  if (darwin === undefined) darwin = DarwinSleeper.load(sharedLibrary());
+export function sharedDarwinFutex(): DarwinFutex | null {
+  if (darwin === undefined) darwin = DarwinFutex.load(sharedLibrary());
   return darwin;
 }
 
-/** A number for `wordSleeper`; 0 where it needs none. */
-export function wordId(): number {
+/** A number for `futexFor`; 0 where it needs none. */
+export function futexId(): number {
   if (process.platform !== "win32") return 0;
   return crypto.getRandomValues(new Uint32Array(1))[0]!;
 }

@@ -1,7 +1,7 @@
 import type { Usize } from "../../ffi/types.ts";
 
 /** Sleeps until a word of a segment is said to have changed, in whatever process. */
-export interface WordSleeper {
+export interface Futex {
   /** What the other methods take for the word at `address`. */
   wordAt(address: bigint): Usize;
   /** Sleeps until `wake`, or for no reason, at most `ms`; not if the word is not `value` any more. */

@@ -3,7 +3,7 @@ import { type Kernel32, slice } from "../win32/kernel32.ts";
 import { nextPause, pause, SLICE_MS } from "../timing.ts";
 import { EVENT_MODIFY_STATE } from "../win32/constants.ts";
 import { wideName } from "../win32/names.ts";
-import type { WordSleeper } from "./types.ts";
+import type { Futex } from "./types.ts";
 
 const BACKGROUND: ThreadCode = {
   take: `({ WaitForSingleObject }, _memory, event, ms) => {
@@ -23,7 +23,7 @@ const PAUSE_MS = nextPause(Infinity);
  * - Who sleeps opens the event first and looks at the word then, so he sees the change, or it finds the event.
  * - Two words with the same id wake each other's sleepers, who look and pause.
  */
-export class WindowsEvents implements WordSleeper {
+export class WindowsFutex implements Futex {
   readonly #kernel: Kernel32;
   readonly #id: number;
   readonly #read: () => number | undefined;

@@ -1,24 +1,24 @@
 import process from "node:process";
-import { sharedDarwinSleeper } from "../futex/mod.ts";
+import { sharedDarwinFutex } from "../futex/mod.ts";
 import { sharedLibrary } from "../unix/shared_libc.ts";
 import { sharedKernel } from "../win32/shared_kernel.ts";
 import { DarwinThreads } from "./darwin_threads.ts";
 import { OwnerMutexes } from "./owner_word.ts";
 import { Pthreads } from "./pthread.ts";
-import type { SharedMutexes } from "./types.ts";
+import type { MutexBackend } from "./types.ts";
 import { WindowsMutexes } from "./windows.ts";
 
-let mutexes: SharedMutexes | undefined;
+let mutexes: MutexBackend | undefined;
 
 /** @throws {UnsupportedError} on other systems, and where the C library has no robust ones */
-export function sharedMutexes(): SharedMutexes {
+export function sharedMutexBackend(): MutexBackend {
   return mutexes ??= loadMutexes();
 }
 
-function loadMutexes(): SharedMutexes {
+function loadMutexes(): MutexBackend {
   if (process.platform === "win32") return new WindowsMutexes(sharedKernel());
   const library = sharedLibrary();
   if (process.platform !== "darwin") return new Pthreads(library);
   const { ffi } = library;
-  return new OwnerMutexes(ffi, new DarwinThreads(library), sharedDarwinSleeper());
+  return new OwnerMutexes(ffi, new DarwinThreads(library), sharedDarwinFutex());
 }

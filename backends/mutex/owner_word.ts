@@ -1,8 +1,8 @@
 import type { Ffi, Usize } from "../../ffi/types.ts";
 import { HeldList, HeldNode } from "./held_list.ts";
 import { nextPause, sleep } from "../timing.ts";
-import { type LockOutcome, MutexLibrary, type SharedMutexes } from "./types.ts";
-import type { WordSleeper } from "../futex/types.ts";
+import { type LockOutcome, MutexAbi, type MutexBackend } from "./types.ts";
+import type { Futex } from "../futex/types.ts";
 
 /** The threads of all processes. */
 export interface Threads {
@@ -39,16 +39,16 @@ export class OwnerMutex extends HeldNode {
  * finds it taken looks whether the owner lives, and takes it over from a dead one by another. Nothing is
  * left in the system, whoever dies.
  */
-export class OwnerMutexes implements SharedMutexes<OwnerMutex> {
-  readonly library = MutexLibrary.macos;
+export class OwnerMutexes implements MutexBackend<OwnerMutex> {
+  readonly library = MutexAbi.macos;
   readonly scopeName = "system";
   readonly held = new HeldList(new HeldNode());
   readonly #ffi: Ffi;
   readonly #threads: Threads;
-  readonly #sleeper: WordSleeper | null;
+  readonly #sleeper: Futex | null;
   #self = 0n;
 
-  constructor(ffi: Ffi, threads: Threads, sleeper: WordSleeper | null) {
+  constructor(ffi: Ffi, threads: Threads, sleeper: Futex | null) {
     this.#ffi = ffi;
     this.#threads = threads;
     this.#sleeper = sleeper;
@@ -119,7 +119,7 @@ export class OwnerMutexes implements SharedMutexes<OwnerMutex> {
   }
 
   /** Whoever finds that the owner does not live takes it over. */
-  deadHolder(): null {
+  vanishedOwner(): null {
     return null;
   }
 

@@ -23,7 +23,7 @@ import type { Libc } from "../unix/libc.ts";
 import { CLOCK, isGlibc, PTHREAD_LIBRARIES, tryLoad } from "../unix/c_variant.ts";
 import { addDuration, type Timespec, timespec } from "../unix/timespec.ts";
 import { pointerOf, PREV, RobustList, RobustNode } from "./robust_list.ts";
-import { type LockOutcome, MutexLibrary, type SharedMutexes } from "./types.ts";
+import { type LockOutcome, MutexAbi, type MutexBackend } from "./types.ts";
 
 /** All of them return an errno. */
 const SIGNATURES = {
@@ -78,7 +78,7 @@ export class PthreadMutex extends RobustNode {
  * Their memory is everybody's, and the C library trusts it: it follows pointers that lie in a mutex that
  * is held. So each call first makes sure that what it trusts is what it should be.
  */
-export class Pthreads implements SharedMutexes<PthreadMutex> {
+export class Pthreads implements MutexBackend<PthreadMutex> {
   declare readonly library: number;
   readonly scopeName = "namespace of pids (another container), whose threads have the same numbers";
   /** Where in a mutex what is, in bytes. */
@@ -106,7 +106,7 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
     this.#unlock = this.#c.pthread_mutex_unlock;
     this.#getTime = ffi.load(PTHREAD_LIBRARIES, CLOCK).clock_gettime;
     const name = isGlibc(libc) ? "glibc" : "musl";
-    this.library = MutexLibrary[name];
+    this.library = MutexAbi[name];
     this.offsets = PTHREAD_MUTEX_OF[name];
     const clockLock = tryLoad(() =>
       ffi.load(PTHREAD_LIBRARIES, CLOCK_LOCK).pthread_mutex_clocklock
@@ -200,7 +200,7 @@ export class Pthreads implements SharedMutexes<PthreadMutex> {
    * The thread that holds one and does not exist, or `null`: nobody will ever give it back. The kernel, which
    * follows pointers in a mutex too when a thread ends, has not come as far as this one.
    */
-  deadHolder({ holder }: PthreadMutex): number | null {
+  vanishedOwner({ holder }: PthreadMutex): number | null {
     const before = Atomics.load(holder, 0);
     const thread = before & FUTEX_TID_MASK;
     if (thread === 0 || (before & FUTEX_OWNER_DIED) !== 0) return null;

@@ -1,7 +1,7 @@
 import type { HeldNode } from "./held_list.ts";
 
 /** Who made a mutex in a segment: what lies there differs. */
-export const MutexLibrary = { glibc: 1, musl: 2, windows: 3, macos: 4 } as const;
+export const MutexAbi = { glibc: 1, musl: 2, windows: 3, macos: 4 } as const;
 
 /**
  * What came of locking a mutex. It is locked if the outcome is `taken`, or `abandoned`: then its last holder ended
@@ -18,8 +18,8 @@ export type LockOutcome =
   | { readonly refused: string };
 
 /** What a system has for mutexes in segments; `Joined` is one, as one thread uses it. */
-export interface SharedMutexes<Joined extends HeldNode = HeldNode> {
-  /** One of {@linkcode MutexLibrary}. */
+export interface MutexBackend<Joined extends HeldNode = HeldNode> {
+  /** One of {@linkcode MutexAbi}. */
   readonly library: number;
   arrayBuffer(address: bigint, byteLength: number): ArrayBuffer;
   /** Where a mutex of this process can be used: in a container, a session. Others have another number. */
@@ -41,7 +41,7 @@ export interface SharedMutexes<Joined extends HeldNode = HeldNode> {
   /** Takes one; `held` if somebody else does not give it back within `ms`. */
   lock(mutex: Joined, ms: number): LockOutcome;
   /** Who holds one, for texts, if that does not exist and so never gives it back; otherwise `null`. */
-  deadHolder(mutex: Joined): number | null;
+  vanishedOwner(mutex: Joined): number | null;
   /** Gives back one that this thread holds; `false` if its bytes were overwritten, so that others may hold it too. */
   unlock(mutex: Joined): boolean;
   /** The mutexes that were joined with `segment` are used no more, nor held. */

@@ -1,7 +1,7 @@
 import process from "node:process";
 import { HeldList, HeldNode } from "./held_list.ts";
 import { type Kernel32, slice } from "../win32/kernel32.ts";
-import { type LockOutcome, MutexLibrary, type SharedMutexes } from "./types.ts";
+import { type LockOutcome, MutexAbi, type MutexBackend } from "./types.ts";
 import { wideName } from "../win32/names.ts";
 import { SLICE_MS } from "../timing.ts";
 
@@ -34,8 +34,8 @@ export class WindowsMutex extends HeldNode {
  * its last handle, and so it may not know of a dead owner if nobody else had opened it. The segment has
  * outlived it then, which is why whoever holds it says that there.
  */
-export class WindowsMutexes implements SharedMutexes<WindowsMutex> {
-  readonly library = MutexLibrary.windows;
+export class WindowsMutexes implements MutexBackend<WindowsMutex> {
+  readonly library = MutexAbi.windows;
   readonly scopeName = "session of Windows, which does not see it";
   readonly #kernel: Kernel32;
   readonly held = new HeldList(new HeldNode());
@@ -94,7 +94,7 @@ export class WindowsMutexes implements SharedMutexes<WindowsMutex> {
   }
 
   /** The kernel gives back what the dead held. */
-  deadHolder(): null {
+  vanishedOwner(): null {
     return null;
   }
 

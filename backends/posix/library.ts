@@ -1,7 +1,7 @@
 import type { Background, CFunctions, CSignatures, ThreadCode } from "../../ffi/types.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME } from "../unix/linux_constants.ts";
 import { CLOCK as THREAD_CLOCK } from "../unix/deadline.ts";
-import { Futex } from "../futex/linux.ts";
+import { LinuxFutex } from "../futex/linux.ts";
 import { CLOCK, isGlibc, PTHREAD_LIBRARIES, tryLoad } from "../unix/c_variant.ts";
 import type { Libc } from "../unix/libc.ts";
 import { addDuration, type Timespec, timespec } from "../unix/timespec.ts";
@@ -60,7 +60,7 @@ export const TAKE_UNTIL = `(c, semaphore, until) => {
 export class PosixLibrary {
   readonly libc: Libc;
   readonly c: CFunctions<typeof SIGNATURES>;
-  readonly futex: Futex;
+  readonly futex: LinuxFutex;
   /** In `/dev/shm`, what stands before the name of a semaphore. */
   readonly semaphorePrefix: string;
   readonly #clock: number;
@@ -73,7 +73,7 @@ export class PosixLibrary {
     this.libc = libc;
     const { ffi } = libc;
     this.c = ffi.load(PTHREAD_LIBRARIES, SIGNATURES);
-    this.futex = new Futex(libc);
+    this.futex = new LinuxFutex(libc);
     this.#getTime = ffi.load(PTHREAD_LIBRARIES, CLOCK).clock_gettime;
     this.semaphorePrefix = isGlibc(libc) ? "sem." : "";
     const clockWait = tryLoad(() => ffi.load(PTHREAD_LIBRARIES, CLOCK_WAIT).sem_clockwait);

@@ -135,7 +135,7 @@ export class PosixLock implements Lock {
   }
 
   /** All of it happens on the other thread: what it took it has to give back if nobody wants it any more. */
-  acquireInBackground(timeoutMs: number): BackgroundWait {
+  acquireSlice(timeoutMs: number): BackgroundWait {
     const open = this.#opened();
     const { semaphore, noteWord } = open;
     const { libc, futex } = this.#library;
@@ -252,7 +252,7 @@ export class PosixLock implements Lock {
     return this.acquire(timeoutMs);
   }
 
-  bequeath(held: boolean): void {
+  handOver(held: boolean): void {
     if (held) this.release();
   }
 

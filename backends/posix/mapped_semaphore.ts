@@ -5,7 +5,7 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "../unix/linux_constants.ts";
-import { type ErrnoTable, Failure } from "../failure.ts";
+import { type ErrnoTable, BackendError } from "../failure.ts";
 import { EAGAIN, EINTR, EOVERFLOW, ETIMEDOUT, failure } from "../unix/errno.ts";
 import { PosixFile, type PosixName } from "./object_file.ts";
 import type { PosixLibrary } from "./library.ts";
@@ -57,7 +57,7 @@ export class MappedSemaphore {
         : MappedSemaphore.#map(library, name, file);
       if (opened !== null) return opened;
     }
-    throw new Failure("Busy", "the semaphore is removed again and again");
+    throw new BackendError("Busy", "the semaphore is removed again and again");
   }
 
   /** `null` if somebody has made one meanwhile. */
@@ -87,7 +87,7 @@ export class MappedSemaphore {
     let isMapped = false;
     try {
       if (file.size < SEM_BYTES) {
-        throw new Failure("WrongKind", `${name.path} is no semaphore: it is too small; remove it`);
+        throw new BackendError("WrongKind", `${name.path} is no semaphore: it is too small; remove it`);
       }
       if (!file.isReserved) file.reserve();
       const access = PROT_READ | PROT_WRITE;

@@ -18,7 +18,7 @@ import {
   S_ISVTX,
   S_IXOTH,
 } from "../unix/linux_constants.ts";
-import { type ErrnoTable, Failure, type Kind, othersText } from "../failure.ts";
+import { type ErrnoTable, BackendError, type Kind, othersText } from "../failure.ts";
 import {
   EACCES,
   EEXIST,
@@ -87,7 +87,7 @@ export interface PosixName {
 /**
  * The name of an object: `prefix` stands before it in the folder.
  *
- * @throws {Failure} `KeyError` if it can be none
+ * @throws {BackendError} `KeyError` if it can be none
  */
 export function posixName(
   what: Kind,
@@ -97,7 +97,7 @@ export function posixName(
 ): PosixName {
   const name = nativeKey.replace(/^\/+/, "");
   const refuse = (why: string): never => {
-    throw new Failure("KeyError", `the native key ${JSON.stringify(nativeKey)} ${why}`);
+    throw new BackendError("KeyError", `the native key ${JSON.stringify(nativeKey)} ${why}`);
   };
   if (name === "" || name === "." || name === "..") refuse('is no name; use one like "/name"');
   if (name.includes("/")) refuse("has a slash inside, which no POSIX name can; leave it out");
@@ -165,7 +165,7 @@ export class PosixFile {
         if (!isKept) libc.c.close(fd);
       }
       if (performance.now() > deadline) {
-        throw new Failure("Busy", `the ${name.what} is removed again and again`);
+        throw new BackendError("Busy", `the ${name.what} is removed again and again`);
       }
       pause();
     }
@@ -301,14 +301,14 @@ function mayUse(libc: Libc, { permissions }: PosixName, status: FileStatus): boo
 function checkKind(libc: Libc, name: PosixName, status: FileStatus): void {
   if (mayUse(libc, name, status)) return;
   if (!isFile(status)) throw kindFailure(name);
-  throw new Failure("PermissionDenied", othersText(name.what, libc.userName(status.uid)), "statx");
+  throw new BackendError("PermissionDenied", othersText(name.what, libc.userName(status.uid)), "statx");
 }
 
-function kindFailure({ what, path }: PosixName): Failure {
-  return new Failure("WrongKind", `${path} is no ${what}, but another kind of file; remove it`);
+function kindFailure({ what, path }: PosixName): BackendError {
+  return new BackendError("WrongKind", `${path} is no ${what}, but another kind of file; remove it`);
 }
 
-function openFailure(libc: Libc, name: PosixName, path: Uint8Array, errno: number): Failure {
+function openFailure(libc: Libc, name: PosixName, path: Uint8Array, errno: number): BackendError {
   const status = libc.pathStatus(path, false);
   // Of a folder or a socket the errno says no more than that it cannot be opened.
   const isOther = typeof status === "object" && !isFile(status);
@@ -342,7 +342,7 @@ function requireFileSize(libc: Libc, bytes: number): void {
   if (libc.c.getrlimit(RLIMIT_FSIZE, limits) !== 0) return;
   const limit = new DataView(limits.buffer).getBigUint64(RLIMIT.current, true);
   if (BigInt(bytes) <= limit) return;
-  throw new Failure(
+  throw new BackendError(
     "OutOfResources",
     `${bytes} bytes are more than a file of this process may have, ${limit}: raise \`ulimit -f\` ` +
       "[getrlimit: RLIMIT_FSIZE]",
@@ -358,7 +358,7 @@ function requireMemory(libc: Libc, bytes: number): void {
     return typeof text === "string" ? text : null;
   });
   if (room === null || bytes <= room.bytes) return;
-  throw new Failure(
+  throw new BackendError(
     "OutOfResources",
     `${bytes} bytes are more than the memory cgroup of this process has left, ${room.bytes}: raise ${room.file}, ` +
       "the memory limit of the container or service",

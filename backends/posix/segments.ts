@@ -8,7 +8,7 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "../unix/linux_constants.ts";
-import { type ErrnoTable, Failure, replacedText, tooSmall } from "../failure.ts";
+import { type ErrnoTable, BackendError, replacedText, tooSmall } from "../failure.ts";
 import { EEXIST, EFAULT, ENOENT, ENOMEM, failure } from "../unix/errno.ts";
 import type { Libc } from "../unix/libc.ts";
 import type { Mappings } from "../unix/mappings.ts";
@@ -128,7 +128,7 @@ export class PosixSegments implements SegmentBackend {
         if (made !== null) return made;
       } else if (left <= 0) {
         const holder = lock.holder();
-        throw new Failure(
+        throw new BackendError(
           "Timeout",
           `timed out: the lock is held by ${
             holder === null ? "a process" : `process ${holder}`
@@ -222,7 +222,7 @@ export class PosixSegments implements SegmentBackend {
     if (lock?.acquire(MAKE_MS)) lock.release();
     file.refresh();
     if (file.size > 0) return;
-    throw new Failure(
+    throw new BackendError(
       "InvalidSize",
       "the segment has 0 bytes: the program that is making it has not come further; remove it if " +
         "that has ended",
@@ -240,13 +240,13 @@ export class PosixSegments implements SegmentBackend {
       this.#libc.errno() !== EFAULT;
     if (isPresent) return new PosixSegment(this.#mappings, address, file, lock);
     this.#mappings.free(address, file.size);
-    throw new Failure("OutOfResources", "/dev/shm is full, and has no room for all of the segment");
+    throw new BackendError("OutOfResources", "/dev/shm is full, and has no room for all of the segment");
   }
 
   #checkSize(size: number, minBytes = 1): void {
     if (size < minBytes) throw tooSmall(size, minBytes);
     if (size <= this.#maxBytes) return;
-    throw new Failure(
+    throw new BackendError(
       "InvalidSize",
       `the segment has ${size} bytes; this runtime can make a view of at most ${this.#maxBytes}`,
     );

@@ -1,7 +1,7 @@
 import { SystemSemaphoreMode } from "../../errors.ts";
 import type { ThreadCode } from "../../ffi/types.ts";
 import { deadline } from "../unix/deadline.ts";
-import { Failure, type Kind } from "../failure.ts";
+import { BackendError, type Kind } from "../failure.ts";
 import { type PosixName, posixName } from "./object_file.ts";
 import { type PosixLibrary, TAKE_UNTIL } from "./library.ts";
 import { PosixLock } from "./lock.ts";
@@ -53,7 +53,7 @@ class PosixSemaphore implements Semaphore {
     }
   }
 
-  acquireInBackground(timeoutMs: number): BackgroundWait {
+  acquireSlice(timeoutMs: number): BackgroundWait {
     const semaphore = this.#semaphore;
     const until = deadline(this.#library.libc, Math.min(timeoutMs, BACKGROUND_SLICE_MS));
     const call = this.#library.background(BACKGROUND)(semaphore.address, until);
@@ -65,7 +65,7 @@ class PosixSemaphore implements Semaphore {
 
   release(count = 1): void {
     if (this.#semaphore.value > SEM_VALUE_MAX - count) {
-      throw new Failure(
+      throw new BackendError(
         "OutOfResources",
         `the semaphore's value would pass its maximum of ${SEM_VALUE_MAX}`,
         "sem_post",

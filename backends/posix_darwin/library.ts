@@ -1,5 +1,5 @@
 import type { CFunctions, CSignatures } from "../../ffi/types.ts";
-import { Failure } from "../failure.ts";
+import { BackendError } from "../failure.ts";
 import { cString, DARWIN_LIBRARIES, type Libc } from "../unix/libc.ts";
 import { loadFunctions } from "../unix/variadic.ts";
 
@@ -33,11 +33,11 @@ const NAME_BYTES = 30;
 /**
  * A native key as the name of an object, for C.
  *
- * @throws {Failure} `KeyError` if it can be none
+ * @throws {BackendError} `KeyError` if it can be none
  */
 export function darwinName(nativeKey: string): Uint8Array {
   const refuse = (why: string): never => {
-    throw new Failure("KeyError", `the native key ${JSON.stringify(nativeKey)} ${why}`);
+    throw new BackendError("KeyError", `the native key ${JSON.stringify(nativeKey)} ${why}`);
   };
   const name = cString(nativeKey);
   const bytes = name.length - 1;

@@ -7,7 +7,7 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "../unix/linux_constants.ts";
-import { type ErrnoTable, Failure, othersText, tooSmall } from "../failure.ts";
+import { type ErrnoTable, BackendError, othersText, tooSmall } from "../failure.ts";
 import {
   EACCES,
   EEXIST,
@@ -138,7 +138,7 @@ export class DarwinPosixSegments implements SegmentBackend {
       const found = this.#attach(name, mode, lock, permissions, size, existing === "refuse");
       if (found !== null) return found;
       if (!isLocked) {
-        throw new Failure("Timeout", "timed out: the lock is held, and there is no segment");
+        throw new BackendError("Timeout", "timed out: the lock is held, and there is no segment");
       }
       return this.#make(name, size, mode, lock, permissions, (segment) => {
         isLeft = true;
@@ -243,7 +243,7 @@ export class DarwinPosixSegments implements SegmentBackend {
   #checkUser({ uid }: FileStatus, permissions: number): void {
     if (isShared(permissions) || uid === this.#libc.ownUid()) return;
     const text = othersText("segment", this.#libc.userName(uid));
-    throw new Failure("PermissionDenied", text, "fstat");
+    throw new BackendError("PermissionDenied", text, "fstat");
   }
 
   #checkSize(bytes: number, minBytes = 1): void {
@@ -256,7 +256,7 @@ export class DarwinPosixSegments implements SegmentBackend {
       problem = "the program that is making it has not come further";
     }
     if (problem === "") return;
-    throw new Failure("InvalidSize", `the segment has ${bytes} bytes; ${problem}`);
+    throw new BackendError("InvalidSize", `the segment has ${bytes} bytes; ${problem}`);
   }
 
   /** Lets go of a descriptor, and removes the segment of the name. */

@@ -1,6 +1,6 @@
 import { SystemSemaphoreMode } from "../../errors.ts";
 import { FAILED_ADDRESS } from "../unix/linux_constants.ts";
-import { Failure, type Kind, othersText } from "../failure.ts";
+import { BackendError, type Kind, othersText } from "../failure.ts";
 import {
   EACCES,
   EAGAIN,
@@ -64,7 +64,7 @@ class NamedSemaphore {
       const text = `${othersText(kind, "")} [sem_open: ${errnoText(errno)}]`;
       throw errnoFailure("PermissionDenied", text, "sem_open", errno);
     }
-    throw new Failure("Busy", "the semaphore is removed again and again");
+    throw new BackendError("Busy", "the semaphore is removed again and again");
   }
 
   /** Takes one; `false` after `timeoutMs`. */
@@ -135,7 +135,7 @@ class DarwinPosixSemaphore implements Semaphore {
     return this.#semaphore.take(timeoutMs);
   }
 
-  acquireInBackground(timeoutMs: number, pauseMs: number): BackgroundWait {
+  acquireSlice(timeoutMs: number, pauseMs: number): BackgroundWait {
     return pauseOf(pause(Math.min(timeoutMs, pauseMs)));
   }
 
@@ -196,7 +196,7 @@ class DarwinPosixLock implements Lock {
     return isTaken;
   }
 
-  acquireInBackground(timeoutMs: number, pauseMs: number): BackgroundWait {
+  acquireSlice(timeoutMs: number, pauseMs: number): BackgroundWait {
     return pauseOf(pause(Math.min(timeoutMs, pauseMs)));
   }
 
@@ -211,7 +211,7 @@ class DarwinPosixLock implements Lock {
     return this.acquire(timeoutMs);
   }
 
-  bequeath(held: boolean): void {
+  handOver(held: boolean): void {
     if (held) this.release();
   }
 

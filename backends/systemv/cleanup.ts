@@ -8,7 +8,7 @@ import { enterLock } from "./lock_section.ts";
 import { SystemVSegments } from "./segments.ts";
 import { Shm } from "./shm.ts";
 import { SystemVSemaphores } from "./semaphore_set.ts";
-import { sweep } from "./orphan_semaphores.ts";
+import { removeOrphanSemaphores } from "./orphan_semaphores.ts";
 import { holderOf, isMarkPath, isOfFile, readTable, semaphoreState } from "./proc_tables.ts";
 import { PRIVATE } from "../types.ts";
 
@@ -32,7 +32,7 @@ export class SystemVCleanup {
     this.#semaphores = new SystemVSemaphores(libc);
   }
 
-  /** Returns why not, if it came into use; throws `Failure`. */
+  /** Returns why not, if it came into use; throws `BackendError`. */
   remove(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): string | null {
     const { kind, keyFile } = thing;
     if (kind === "segment") {
@@ -152,7 +152,7 @@ export class SystemVCleanup {
 
   /** A semaphore whose removal was interrupted. */
   #removeMarked({ id }: SemaphoreInfo): string | null {
-    sweep(this.#libc);
+    removeOrphanSemaphores(this.#libc);
     return semaphoreState(this.#libc, id!) === null ? null : CAME_INTO_USE;
   }
 

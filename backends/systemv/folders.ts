@@ -1,5 +1,5 @@
 import { S_IFDIR, S_IFMT } from "../unix/linux_constants.ts";
-import { Failure } from "../failure.ts";
+import { BackendError } from "../failure.ts";
 import { EEXIST, errnoFailure, errnoText } from "../unix/errno.ts";
 import { cString, type Libc } from "../unix/libc.ts";
 
@@ -32,7 +32,7 @@ export function runtimeFolder(libc: Libc): string {
   const folder = `${temporaryFolder(libc)}/runtime-${libc.loginName(uid) ?? uid}`;
   const problem = privateFolderProblem(libc, folder, uid);
   if (problem === null) return folder;
-  throw new Failure(
+  throw new BackendError(
     "KeyError",
     `there is no folder for this user's runtime files: ${folder} ${problem}; set XDG_RUNTIME_DIR to a folder of this ` +
       "user's with the permissions 0700" + (chosen ? `, which ${chosen} is not` : ""),

@@ -11,7 +11,7 @@ const TAKEN_MAX = 100;
  * New key files whose number another file's segment or semaphore has: `ftok` keeps 16 bits of an inode's
  * number. They are deleted, and kept open until the next file has another number.
  */
-export class TakenNumbers {
+export class FtokCollisions {
   readonly #libc: Libc;
   readonly #files: KeyFile[] = [];
 

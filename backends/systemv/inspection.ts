@@ -8,7 +8,7 @@ import type {
   SemaphoreInfo,
   UserInfo,
 } from "../inventory.ts";
-import { Failure } from "../failure.ts";
+import { BackendError } from "../failure.ts";
 import { cString, type Libc } from "../unix/libc.ts";
 import { shellWord } from "../shell_word.ts";
 import { type AttachedProcess, processesAttachedTo } from "./attached_processes.ts";
@@ -155,7 +155,7 @@ class Look {
     try {
       return new Set(readKeyFiles(this.#libc, usual).map(({ key }) => key));
     } catch (error) {
-      if (error instanceof Failure) return new Set(); // this user has nothing there
+      if (error instanceof BackendError) return new Set(); // this user has nothing there
       throw error;
     }
   }
@@ -359,7 +359,7 @@ class Look {
       file.close();
       return !isSole;
     } catch (error) {
-      if (error instanceof Failure) return true; // it is not known, so it may be
+      if (error instanceof BackendError) return true; // it is not known, so it may be
       throw error;
     }
   }

@@ -10,7 +10,7 @@ import {
   S_IFMT,
   S_IFREG,
 } from "../unix/linux_constants.ts";
-import { type ErrnoTable, Failure } from "../failure.ts";
+import { type ErrnoTable, BackendError } from "../failure.ts";
 import {
   EACCES,
   EAGAIN,
@@ -50,8 +50,8 @@ export const FOLDER_ERRORS: ErrnoTable = {
   [ENOTDIR]: ["KeyError", "the folder of the key files is no folder; set TMPDIR to one"],
 };
 
-function errorsOf({ isNative }: KeyPath): ErrnoTable {
-  return isNative ? ERRORS : FOLDER_ERRORS;
+function errorsOf({ isExplicit }: KeyPath): ErrnoTable {
+  return isExplicit ? ERRORS : FOLDER_ERRORS;
 }
 
 /** Which key file, and whom it may belong to. */
@@ -63,14 +63,14 @@ export interface KeyPath {
    * Named by the user, who answers for it. Otherwise it lies in a folder where everybody may make
    * files, and must be a plain file of this user's.
    */
-  readonly isNative: boolean;
+  readonly isExplicit: boolean;
   /** The number that `ftok` puts in front. */
   readonly projectId: number;
 }
 
 /** A key file of the kind that keys without a choice of their own have. */
 export function keyFilePath(path: string): KeyPath {
-  return { path, permissions: PRIVATE, isNative: false, projectId: PROJECT_ID };
+  return { path, permissions: PRIVATE, isExplicit: false, projectId: PROJECT_ID };
 }
 
 /** What `ftok` makes of a file. */
@@ -120,7 +120,7 @@ export class KeyFile {
   /** The path as text. */
   readonly name: string;
   /** Whether the user has chosen it. */
-  readonly isNative: boolean;
+  readonly isExplicit: boolean;
   readonly #projectId: number;
   #isKeepable: boolean;
   /** A file with a purpose of its own is never deleted, so that nobody need rely on it: its `flock` is its owner's. */
@@ -139,7 +139,7 @@ export class KeyFile {
     status: FileStatus,
     created: boolean,
     since: number,
-    { path: name, isNative, permissions, projectId }: KeyPath,
+    { path: name, isExplicit, permissions, projectId }: KeyPath,
   ) {
     this.#libc = libc;
     this.#path = path;
@@ -151,7 +151,7 @@ export class KeyFile {
     this.#since = since;
     this.created = created;
     this.name = name;
-    this.isNative = isNative;
+    this.isExplicit = isExplicit;
     this.#projectId = projectId;
     this.#isKeepable = !created && !isShared(permissions);
     this.#hasPurpose = !isEmptyFile(status);
@@ -165,8 +165,8 @@ export class KeyFile {
 
   /** About the file at `path`, or `null` if there is none. */
   static statusAt(libc: Libc, keyPath: KeyPath): FileStatus | null {
-    const { path, isNative } = keyPath;
-    const status = libc.pathStatus(pathBytes(path), isNative);
+    const { path, isExplicit } = keyPath;
+    const status = libc.pathStatus(pathBytes(path), isExplicit);
     if (typeof status === "object") return status;
     if (status === ENOENT) return null;
     throw failure(libc.statCall, status, errorsOf(keyPath), path);
@@ -183,14 +183,14 @@ export class KeyFile {
   }
 
   static #open(libc: Libc, keyPath: KeyPath, bytes: Uint8Array): KeyFile | null {
-    const { path, isNative } = keyPath;
+    const { path, isExplicit } = keyPath;
     const { O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, O_PATH } = libc.constants;
-    const follow = isNative ? 0 : O_NOFOLLOW[libc.arch]!;
+    const follow = isExplicit ? 0 : O_NOFOLLOW[libc.arch]!;
     let fd = libc.open(bytes, O_RDONLY | O_CLOEXEC | O_NONBLOCK | follow);
     // The key needs no permission for the file; what else the user may not do shows where it matters.
     if (fd === -EACCES && O_PATH !== 0) fd = libc.open(bytes, O_PATH | O_CLOEXEC | follow);
     if (fd === -ENOENT) return null;
-    if (fd === -ELOOP && !isNative) {
+    if (fd === -ELOOP && !isExplicit) {
       throw errnoFailure(
         "PermissionDenied",
         `the key file ${path} is a symbolic link, which a program that looks for harm may have put ` +
@@ -211,15 +211,15 @@ export class KeyFile {
     try {
       return KeyFile.#checked(libc, keyPath, pathBytes(keyPath.path), fd, false, 0);
     } catch (error) {
-      if (error instanceof Failure) return null; // it is another user's
+      if (error instanceof BackendError) return null; // it is another user's
       throw error;
     }
   }
 
   /** The path, for others to look at it. */
   get keyPath(): KeyPath {
-    const { name: path, isNative } = this;
-    return { path, permissions: PRIVATE, isNative, projectId: this.#projectId };
+    const { name: path, isExplicit } = this;
+    return { path, permissions: PRIVATE, isExplicit, projectId: this.#projectId };
   }
 
   /** The key file at `path`, made if it was not there. */
@@ -244,7 +244,7 @@ export class KeyFile {
         throw errnoFailure(
           "KeyError",
           `the folder of the key file ${path} doesn't exist; create the folder` +
-            `${keyPath.isNative ? "" : " or set TMPDIR to another"} [open: ENOENT ${ENOENT}]`,
+            `${keyPath.isExplicit ? "" : " or set TMPDIR to another"} [open: ENOENT ${ENOENT}]`,
           "open",
           ENOENT,
         );
@@ -252,7 +252,7 @@ export class KeyFile {
         throw failure("open", -fd, errorsOf(keyPath), path);
       }
     }
-    throw new Failure(
+    throw new BackendError(
       "KeyError",
       `the key file ${path} can be neither made nor opened: it is removed again and again, or it is ` +
         "a symbolic link that leads nowhere; remove it",
@@ -263,14 +263,14 @@ export class KeyFile {
   static #takeKept(
     libc: Libc,
     path: Uint8Array,
-    { isNative, projectId }: KeyPath,
+    { isExplicit, projectId }: KeyPath,
     isChecked: boolean,
   ): KeyFile | null {
     const kept = keptFiles(libc);
     const file = kept.get(path);
     if (file === undefined) return null;
     kept.delete(path);
-    const isSame = file.isNative === isNative && file.#projectId === projectId;
+    const isSame = file.isExplicit === isExplicit && file.#projectId === projectId;
     if (isSame && (!isChecked || file.isCurrent())) {
       file.#wasChecked = isChecked;
       return file;
@@ -287,7 +287,7 @@ export class KeyFile {
     created: boolean,
     since: number,
   ): KeyFile {
-    const { path, permissions, isNative } = keyPath;
+    const { path, permissions, isExplicit } = keyPath;
     // Whoever makes a file relies on it. After LOCK_SH, one look says both what it is and that nobody deleted it.
     const isLocked = created && libc.c.flock(fd, LOCK_SH | LOCK_NB) === 0;
     const status = libc.fileStatus(fd);
@@ -295,10 +295,10 @@ export class KeyFile {
       libc.c.close(fd);
       throw failure(libc.statCall, status, ERRORS, path);
     }
-    const mayBeOthers = !created && !isNative && !isShared(permissions);
+    const mayBeOthers = !created && !isExplicit && !isShared(permissions);
     if (mayBeOthers && status.uid !== libc.ownUid()) {
       libc.c.close(fd);
-      throw new Failure(
+      throw new BackendError(
         "PermissionDenied",
         `the key file ${path} belongs to ${
           libc.userName(status.uid)
@@ -340,7 +340,7 @@ export class KeyFile {
   #hasPath(): boolean {
     // A file of this user's is deleted by many, and given another name by nobody. It has a second name while it gets
     // its own, or if a process was killed at that.
-    if (!this.isNative) {
+    if (!this.isExplicit) {
       const status = this.#libc.fileStatus(this.#fd);
       if (typeof status === "object" && status.links < 2) return status.links === 1;
     }
@@ -354,7 +354,7 @@ export class KeyFile {
 
   /** About the file, `null` if the path does not lead to it any more: it was deleted, or retired. */
   #currentStatus(): FileStatus | null {
-    const status = this.#libc.pathStatus(this.#path, this.isNative);
+    const status = this.#libc.pathStatus(this.#path, this.isExplicit);
     return typeof status === "object" && this.#isIt(status) ? status : null;
   }
 
@@ -367,7 +367,7 @@ export class KeyFile {
    * has a purpose of its own, and stays. It is closed later: whoever opens it before it is deleted sees LOCK_EX.
    */
   unlink(): "unlinked" | "missing" | "replaced" {
-    const status = this.#libc.pathStatus(this.#path, this.isNative);
+    const status = this.#libc.pathStatus(this.#path, this.isExplicit);
     if (typeof status === "number") return "missing";
     if (!this.#isIt(status)) return "replaced";
     if (!isEmptyFile(status)) return "unlinked";
@@ -461,7 +461,7 @@ export class KeyFile {
     const { O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK } = libc.constants;
     const fd = libc.open(cString(`/proc/self/fd/${this.#fd}`), O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (fd >= 0 || !this.isCurrent()) return fd;
-    const follow = this.isNative ? 0 : O_NOFOLLOW[libc.arch]!;
+    const follow = this.isExplicit ? 0 : O_NOFOLLOW[libc.arch]!;
     return libc.open(this.#path, O_RDWR | O_CLOEXEC | O_NONBLOCK | follow);
   }
 
@@ -512,7 +512,7 @@ function pathBytes(path: string): Uint8Array {
 function checkedPath(path: string): Uint8Array {
   const bytes = cString(path);
   if (bytes.indexOf(0) !== bytes.length - 1) {
-    throw new Failure(
+    throw new BackendError(
       "KeyError",
       "the native key contains a NUL character, which no path can have; leave it out",
     );
@@ -520,7 +520,7 @@ function checkedPath(path: string): Uint8Array {
   const name = path.slice(path.lastIndexOf("/") + 1);
   const excess = new TextEncoder().encode(name).length - NAME_MAX;
   if (excess > 0) {
-    throw new Failure(
+    throw new BackendError(
       "KeyError",
       `the key is too long: its key file's name is ${excess} bytes over the ${NAME_MAX} that a ` +
         "file name may have; use fewer ASCII letters (digits and other characters cost nothing)",

@@ -1,4 +1,4 @@
-import { Failure, replacedText } from "../failure.ts";
+import { BackendError, replacedText } from "../failure.ts";
 import { SECTION_MS } from "../timing.ts";
 import type { Lock } from "../types.ts";
 
@@ -30,7 +30,7 @@ export function enterLock(
     if (lock.recover(() => !mayBeHeld(), left)) return true;
   }
   const holder = lock.isHeldHere() ? "this process, which" : `${processText(lock.holder())} that`;
-  throw new Failure(
+  throw new BackendError(
     "Timeout",
     `timed out: the lock is held by ${holder} is not attached to the segment${replacedText(lock)}`,
   );

@@ -8,7 +8,7 @@ import { readSharedLocks } from "../unix/proc_locks.ts";
  */
 export function lostLockFile(libc: Libc, lock: KeyPath): KeyFile | null {
   if (libc.os !== "linux") return null;
-  const segment = lock.isNative ? lock.path : segmentPath(lock.path);
+  const segment = lock.isExplicit ? lock.path : segmentPath(lock.path);
   const status = KeyFile.statusAt(libc, { ...lock, path: segment });
   if (status === null) return null;
   for (const { pid } of readSharedLocks(libc).get(status.inode) ?? []) {

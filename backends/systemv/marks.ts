@@ -32,7 +32,7 @@ export class Mark {
   /**
    * Sets the mark, in place of an earlier one.
    *
-   * @throws {Failure} if the folder does not allow it
+   * @throws {BackendError} if the folder does not allow it
    */
   set(text: string): void {
     const { c } = this.#libc;

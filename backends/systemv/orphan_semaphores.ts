@@ -12,7 +12,7 @@ export function isMarkedRemoved(row: Row): boolean {
  * Removes the semaphores of this user that a process was about to remove when it was killed: their key files may be
  * deleted, and then nothing leads to them. One that is in use after all was used by a process that lives.
  */
-export function sweep(libc: Libc): void {
+export function removeOrphanSemaphores(libc: Libc): void {
   for (const row of readTableIfAny(libc, "sem")) {
     if (!isMarkedRemoved(row) || row["uid"] !== libc.ownUid()) continue;
     const id = row["semid"]!;
@@ -24,8 +24,8 @@ export function sweep(libc: Libc): void {
 const swept = new WeakSet<Libc>();
 
 /** The same, once per process. */
-export function sweepOnce(libc: Libc): void {
+export function removeOrphansOnce(libc: Libc): void {
   if (swept.has(libc)) return;
   swept.add(libc);
-  sweep(libc);
+  removeOrphanSemaphores(libc);
 }

@@ -1,5 +1,5 @@
 import { GETNCNT, GETPID, GETVAL, GETZCNT } from "../unix/linux_constants.ts";
-import { type ErrnoTable, Failure } from "../failure.ts";
+import { type ErrnoTable, BackendError } from "../failure.ts";
 import { EACCES, EIDRM, EINVAL, ENOENT, failure } from "../unix/errno.ts";
 import type { ProcessInfo } from "../inventory.ts";
 import { cString, type FileStatus, FOREIGN_ATTEMPTS, type Libc } from "../unix/libc.ts";
@@ -35,7 +35,7 @@ export function readTableIfAny(libc: Libc, table: "shm" | "sem"): Row[] {
   try {
     return readTable(libc, table);
   } catch (error) {
-    if (error instanceof Failure) return [];
+    if (error instanceof BackendError) return [];
     throw error;
   }
 }

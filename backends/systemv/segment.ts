@@ -10,7 +10,7 @@ import type { Libc } from "../unix/libc.ts";
 import type { Lock, Segment } from "../types.ts";
 
 /** What stays of a segment when nobody is attached any more: its id, its key file and its lock. */
-export class Traces {
+export class SegmentResources {
   readonly id: number;
   readonly file: KeyFile;
   readonly #libc: Libc;
@@ -91,7 +91,7 @@ export class Traces {
     }
     const isSole = lock?.isOwner === true && this.file.isSole();
     if (!isSole) this.file.unshare();
-    lock?.bequeath(true, isSole);
+    lock?.handOver(true, isSole);
     return lock === null || !this.#isUnused();
   }
 
@@ -110,12 +110,12 @@ export class Traces {
     const removed = this.#shm.remove(this.id); // another user's can only be left
     const isSole = removed && isSoleSoon(this.#libc, this.file);
     // A chosen file goes with the object that made it, and no other.
-    const mayUnlink = isSole && (this.file.created || !this.file.isNative && this.#lock !== null);
+    const mayUnlink = isSole && (this.file.created || !this.file.isExplicit && this.#lock !== null);
     const isReplaced = mayUnlink && this.file.unlink() === "replaced";
     const lock = this.#lock;
     // Another segment may have the name now, and the same lock; or another container has, and has the file alone.
     if (lock !== null && removed && !(isReplaced && this.#shm.idAt(this.file.keyPath) !== -1)) {
-      lock.remove(isSole && (!isReplaced || this.file.isNative));
+      lock.remove(isSole && (!isReplaced || this.file.isExplicit));
     } else {
       lock?.release();
     }
@@ -125,10 +125,10 @@ export class Traces {
 /** A segment of System V, attached. */
 export class SystemVSegment implements Segment {
   readonly size: number;
-  readonly #traces: Traces;
+  readonly #traces: SegmentResources;
   readonly #range: Range;
 
-  constructor(traces: Traces, range: Range, size: number) {
+  constructor(traces: SegmentResources, range: Range, size: number) {
     this.#traces = traces;
     this.#range = range;
     this.size = size;

@@ -1,6 +1,6 @@
 import { AccessMode } from "../../errors.ts";
 import { FAILED_ADDRESS, IPC_CREAT, IPC_EXCL, SHM_RDONLY } from "../unix/linux_constants.ts";
-import { type ErrnoTable, Failure, othersText, tooSmall } from "../failure.ts";
+import { type ErrnoTable, BackendError, othersText, tooSmall } from "../failure.ts";
 import {
   EACCES,
   EEXIST,
@@ -16,13 +16,13 @@ import { Mappings } from "../unix/mappings.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./key_file.ts";
 import { makerText, Mark, segmentText } from "./marks.ts";
 import { BACKGROUND_SLICE_MS, sleep } from "../timing.ts";
-import { DOUBT_MS, TakenNumbers } from "./ftok_collisions.ts";
+import { DOUBT_MS, FtokCollisions } from "./ftok_collisions.ts";
 import { limitsOf } from "./limits.ts";
 import { ownerOf } from "./owner.ts";
 import { rangeOf } from "./address_range.ts";
 import { enterLock } from "./lock_section.ts";
 import { Shm, type Status, UNFINISHED_MODE } from "./shm.ts";
-import { SystemVSegment, Traces } from "./segment.ts";
+import { SystemVSegment, SegmentResources } from "./segment.ts";
 import {
   isShared,
   type Lock,
@@ -92,8 +92,8 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   #keyPath(path: string, lock: Lock | null, permissions = PRIVATE): KeyPath {
-    const isNative = lock === null || lock.nativeKey === path;
-    return { path, permissions, isNative, projectId: this.#projectId };
+    const isExplicit = lock === null || lock.nativeKey === path;
+    return { path, permissions, isExplicit, projectId: this.#projectId };
   }
 
   create(path: string, size: number, mode: AccessMode, lock: Lock | null): Segment {
@@ -127,7 +127,7 @@ export class SystemVSegments implements SegmentBackend {
     lock: Lock | null,
     isMarked = false,
   ): SystemVSegment {
-    const numbers = new TakenNumbers(this.#libc);
+    const numbers = new FtokCollisions(this.#libc);
     try {
       for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
         const segment = this.#tryCreate(path, size, mode, lock, isMarked, numbers);
@@ -136,7 +136,7 @@ export class SystemVSegments implements SegmentBackend {
     } finally {
       numbers.close();
     }
-    throw new Failure("Busy", "the segment is made and removed again and again");
+    throw new BackendError("Busy", "the segment is made and removed again and again");
   }
 
   /**
@@ -149,7 +149,7 @@ export class SystemVSegments implements SegmentBackend {
     mode: AccessMode,
     lock: Lock | null,
     isMarked: boolean,
-    numbers: TakenNumbers,
+    numbers: FtokCollisions,
   ): SystemVSegment | null {
     const { c } = this.#libc;
     const file = KeyFile.create(this.#libc, path);
@@ -215,7 +215,7 @@ export class SystemVSegments implements SegmentBackend {
       if (segment !== "gone") return segment;
       hasRelied = true;
     }
-    throw new Failure("Busy", "the segment is removed again and again");
+    throw new BackendError("Busy", "the segment is removed again and again");
   }
 
   /** `null` if there is no segment, `"gone"` if it was removed while we attached. */
@@ -323,10 +323,10 @@ export class SystemVSegments implements SegmentBackend {
       try {
         return this.#attach(keyPath, request.mode, lock, request.size);
       } catch (error) {
-        if (!(error instanceof Failure) || error.reason !== "NotFound") throw error;
+        if (!(error instanceof BackendError) || error.reason !== "NotFound") throw error;
       }
     }
-    throw new Failure("Busy", "the segment is made and removed again and again");
+    throw new BackendError("Busy", "the segment is made and removed again and again");
   }
 
   /** With the lock. `"again"` if a program that does not respect it, as Qt's reset, has come in between. */
@@ -341,7 +341,7 @@ export class SystemVSegments implements SegmentBackend {
       if (made === "again") return made;
       return segment = made;
     } catch (error) {
-      const isTaken = error instanceof Failure && error.code === "AlreadyExists";
+      const isTaken = error instanceof BackendError && error.code === "AlreadyExists";
       if (isTaken && !isLeft && request.existing === "attach") return "again";
       throw error;
     } finally {
@@ -357,11 +357,11 @@ export class SystemVSegments implements SegmentBackend {
     lock: Lock,
     leave: (isIt: boolean) => void,
   ): SystemVSegment | "again" {
-    if (!path.isNative) this.#removeUnfinished(unfinishedPath(path));
+    if (!path.isExplicit) this.#removeUnfinished(unfinishedPath(path));
     if (initialize === null) return this.#createLocked(path, size, mode, lock);
     // Where nobody finds it until it is complete; or marked so that nobody attaches to it, where the file has its
     // name already, as a chosen one has, and one that processes of other containers rely on.
-    const isMarked = path.isNative || !this.#removeUnusedFile(path);
+    const isMarked = path.isExplicit || !this.#removeUnusedFile(path);
     const place = isMarked ? path : unfinishedPath(path);
     const made = this.#createLocked(place, size, mode, lock, isMarked);
     leave(true);
@@ -406,7 +406,7 @@ export class SystemVSegments implements SegmentBackend {
       // Another user's is kept, also where this one may remove it.
       const isStale = status.attached === 0 && this.#isOwn(status);
       if (isStale && request.stale === "replace" && this.#shm.remove(id)) {
-        if (!path.isNative && file.isSole()) file.unlink(); // a chosen one is that of the lock too
+        if (!path.isExplicit && file.isSole()) file.unlink(); // a chosen one is that of the lock too
         return null;
       }
       if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);
@@ -437,7 +437,7 @@ export class SystemVSegments implements SegmentBackend {
     const user = this.#libc.ownUid();
     const other = status.users.find((uid) => uid !== user)!;
     const text = othersText("segment", this.#libc.userName(other), "key or a TMPDIR");
-    throw new Failure("PermissionDenied", text, "shmctl");
+    throw new BackendError("PermissionDenied", text, "shmctl");
   }
 
   /** What a creator left that was killed before it was complete. */
@@ -463,8 +463,8 @@ export class SystemVSegments implements SegmentBackend {
     new Mark(this.#libc, "unfinished", file.key).clear();
   }
 
-  #oversize(what: string, size: number): Failure {
-    return new Failure(
+  #oversize(what: string, size: number): BackendError {
+    return new BackendError(
       "InvalidSize",
       `${what} ${size} bytes; this runtime can make a view of at most ${this.#maxBytes}`,
     );
@@ -482,7 +482,7 @@ export class SystemVSegments implements SegmentBackend {
   ): boolean {
     const isUsed = () => this.#isUsed(path);
     const isBeingMade = () =>
-      this.#isUsed(path, true) || !path.isNative && this.#isUsed(unfinishedPath(path));
+      this.#isUsed(path, true) || !path.isExplicit && this.#isUsed(unfinishedPath(path));
     lock.isSegmentUsed = isNew ? null : isUsed;
     try {
       return enterLock(lock, isUsed, deadline, isBeingMade);
@@ -507,10 +507,10 @@ export class SystemVSegments implements SegmentBackend {
       // A file that may not be opened is another user's or a link, on which nobody of this user relies.
       const isSole = id !== null && (file?.isSole() ?? true);
       if (id === -1) {
-        if (isSole && hasRelied && !path.isNative) file?.unlink();
+        if (isSole && hasRelied && !path.isExplicit) file?.unlink();
         lock.remove(isSole);
       } else {
-        lock.bequeath(true, isSole);
+        lock.handOver(true, isSole);
       }
       file?.close();
     }
@@ -522,7 +522,7 @@ export class SystemVSegments implements SegmentBackend {
     try {
       return KeyFile.open(this.#libc, path);
     } catch (error) {
-      if (error instanceof Failure) return undefined;
+      if (error instanceof BackendError) return undefined;
       throw error;
     }
   }
@@ -542,9 +542,9 @@ export class SystemVSegments implements SegmentBackend {
       } finally {
         if (!isLocked) file.close();
       }
-      if (isLocked) new Traces(this.#libc, this.#shm, id, file, lock).leave(true, false);
+      if (isLocked) new SegmentResources(this.#libc, this.#shm, id, file, lock).leave(true, false);
     } catch (error) {
-      if (!(error instanceof Failure)) throw error; // why it gave up is what is to be told
+      if (!(error instanceof BackendError)) throw error; // why it gave up is what is to be told
     }
   }
 
@@ -564,7 +564,7 @@ export class SystemVSegments implements SegmentBackend {
     throw failure("shmat", errno, this.#attachErrors);
   }
 
-  #failure(errno: number, errors: ErrnoTable, key: number): Failure {
+  #failure(errno: number, errors: ErrnoTable, key: number): BackendError {
     if (errno !== EACCES) return failure("shmget", errno, errors);
     const text = othersText("segment", ownerOf(this.#libc, "shm", key), "key or a TMPDIR");
     return errnoFailure(
@@ -585,6 +585,6 @@ export class SystemVSegments implements SegmentBackend {
     mark: Mark | null = null,
   ) {
     const range = rangeOf(this.#libc, this.#mappings, address, size);
-    return new SystemVSegment(new Traces(this.#libc, this.#shm, id, file, lock, mark), range, size);
+    return new SystemVSegment(new SegmentResources(this.#libc, this.#shm, id, file, lock, mark), range, size);
   }
 }

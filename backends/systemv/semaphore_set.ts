@@ -1,6 +1,6 @@
 import { SystemSemaphoreMode } from "../../errors.ts";
 import { IPC_CREAT, IPC_EXCL, IPC_RMID, IPC_STAT, SEM_UNDO } from "../unix/linux_constants.ts";
-import { type ErrnoTable, Failure, othersText } from "../failure.ts";
+import { type ErrnoTable, BackendError, othersText } from "../failure.ts";
 import {
   EACCES,
   EAGAIN,
@@ -27,9 +27,9 @@ import { lostLockFile } from "./lost_lock_file.ts";
 import { isSemaphoreText, Mark, semaphoreText } from "./marks.ts";
 import { ownerOf } from "./owner.ts";
 import { isSoleSoon } from "./sole_user.ts";
-import { sweepOnce } from "./orphan_semaphores.ts";
+import { removeOrphansOnce } from "./orphan_semaphores.ts";
 import { changeTimeOf, lastChange, wasNeverUsed } from "./proc_tables.ts";
-import { DOUBT_MS, TakenNumbers } from "./ftok_collisions.ts";
+import { DOUBT_MS, FtokCollisions } from "./ftok_collisions.ts";
 import { type Waits, waitsOf } from "./semop_wait.ts";
 import { isHeldByThread } from "../../registry.ts";
 import {
@@ -125,7 +125,7 @@ class SystemVSemaphore implements Lock {
   /** Returns whether it is taken too: a lock that did not exist is made so. */
   open(mode: SystemSemaphoreMode): boolean {
     this.#hasLookedForLost = false;
-    const numbers = new TakenNumbers(this.#libc);
+    const numbers = new FtokCollisions(this.#libc);
     try {
       for (let attempt = 0; attempt < OPEN_ATTEMPTS; attempt++) {
         const result = this.#tryOpen(mode, numbers);
@@ -134,16 +134,16 @@ class SystemVSemaphore implements Lock {
     } finally {
       numbers.close();
     }
-    throw new Failure(
+    throw new BackendError(
       "Busy",
       `the semaphore of ${this.nativeKey} is removed again and again`,
     );
   }
 
   /** `null` if it has to be tried again. */
-  #tryOpen(mode: SystemSemaphoreMode, numbers: TakenNumbers): "open" | "taken" | null {
+  #tryOpen(mode: SystemSemaphoreMode, numbers: FtokCollisions): "open" | "taken" | null {
     const file = KeyFile.create(this.#libc, this.#path);
-    if (file.created) sweepOnce(this.#libc);
+    if (file.created) removeOrphansOnce(this.#libc);
     let isKept = false;
     try {
       const result = this.#openAt(file, mode);
@@ -219,7 +219,7 @@ class SystemVSemaphore implements Lock {
     this.id = id;
     this.isOwner = owner;
     if (!this.guard) file.noteSemaphoreUse();
-    else if (this.#path.isNative) file.unshare(); // it is the segment's too
+    else if (this.#path.isExplicit) file.unshare(); // it is the segment's too
     return result;
   }
 
@@ -273,7 +273,7 @@ class SystemVSemaphore implements Lock {
     return true;
   }
 
-  #othersFailure(owner: string, errno?: number): Failure {
+  #othersFailure(owner: string, errno?: number): BackendError {
     const call = errno === undefined ? "" : ` [semget ${this.nativeKey}: ${errnoText(errno)}]`;
     const text = othersText(this.guard ? "lock" : "semaphore", owner, "key or a TMPDIR");
     return errnoFailure("PermissionDenied", text + call, "semget", errno);
@@ -285,7 +285,7 @@ class SystemVSemaphore implements Lock {
     return this.#modify(-1, timeoutMs);
   }
 
-  acquireInBackground(timeoutMs: number, pauseMs: number): BackgroundWait {
+  acquireSlice(timeoutMs: number, pauseMs: number): BackgroundWait {
     const { id } = this;
     const { lock, unlock, down, up } = this.operations;
     const [take, giveBack] = this.guard ? [lock, unlock] : [down, up];
@@ -486,7 +486,7 @@ class SystemVSemaphore implements Lock {
     this.#file?.unshare();
   }
 
-  bequeath(held: boolean, isSole = false): void {
+  handOver(held: boolean, isSole = false): void {
     if (this.isOwner && (held || this.acquire(0))) this.#remove(isSole);
     else if (held) this.release();
   }
@@ -506,13 +506,13 @@ class SystemVSemaphore implements Lock {
   #remove(isSole: boolean, mark?: Mark): void {
     const { c } = this.#libc;
     const file = this.#file!;
-    const { isNative } = this.#path;
+    const { isExplicit } = this.#path;
     // The file of a chosen key is the segment's too. Others may use the lock as a semaphore.
-    let isAlone = this.guard && !isNative ? file.isSole() : isSole;
+    let isAlone = this.guard && !isExplicit ? file.isSole() : isSole;
     const isUsed = this.guard && !isAlone && file.isSemaphoreUsed();
     if (isSole && !isAlone && !isUsed) isAlone = isSoleSoon(this.#libc, file, LOOK_MS);
     if (isUsed) this.#offer(this.#mark(file));
-    const mayUnlink = isSole && isAlone && (!isNative || file.created);
+    const mayUnlink = isSole && isAlone && (!isExplicit || file.created);
     const mayRemove = !isUsed && (!this.guard || this.#isOwn());
     if (!mayRemove || mayUnlink && !this.#markRemoved() && this.#isReplaced(file)) {
       if (this.guard) this.release();
@@ -523,7 +523,7 @@ class SystemVSemaphore implements Lock {
     if (mayUnlink) file.unlink();
     const isRemoved = c.semctl(this.id, 0, IPC_RMID, 0n) === 0;
     if (!isRemoved && this.guard) this.release();
-    if (isRemoved && isNative) mark ??= this.#mark(file); // the lock of a chosen key may be a semaphore too
+    if (isRemoved && isExplicit) mark ??= this.#mark(file); // the lock of a chosen key may be a semaphore too
     mark?.clear(); // last: whoever is killed before leaves the semaphore to those who find the mark, or a mark alone
     this.#drop();
   }
@@ -586,13 +586,13 @@ class SystemVSemaphore implements Lock {
     try {
       mark.set(semaphoreText(this.id));
     } catch (error) {
-      if (!(error instanceof Failure)) throw error;
+      if (!(error instanceof BackendError)) throw error;
     }
   }
 
   /** Whether nobody relies on the key file of the segment whose lock this may be. */
   #isSegmentUnused(): boolean {
-    if (this.#path.isNative) return true; // it is the same
+    if (this.#path.isExplicit) return true; // it is the same
     try {
       const path = { ...this.#path, path: segmentPath(this.nativeKey) };
       const segment = KeyFile.open(this.#libc, path);
@@ -601,7 +601,7 @@ class SystemVSemaphore implements Lock {
       return isUnused;
     } catch (error) {
       // A name that is too long for a segment, or a file that is another user's.
-      if (error instanceof Failure) return error.code === "KeyError";
+      if (error instanceof BackendError) return error.code === "KeyError";
       throw error;
     }
   }
@@ -637,9 +637,9 @@ export class SystemVSemaphores implements SemaphoreBackend {
     path: string,
     initialValue: number,
     mode: SystemSemaphoreMode,
-    isNative = false,
+    isExplicit = false,
   ): Semaphore {
-    const keyPath = { path, permissions: PRIVATE, isNative, projectId: this.#projectId };
+    const keyPath = { path, permissions: PRIVATE, isExplicit, projectId: this.#projectId };
     const semaphore = this.#semaphore(keyPath, initialValue, false);
     semaphore.open(mode);
     return semaphore;
@@ -653,8 +653,8 @@ export class SystemVSemaphores implements SemaphoreBackend {
     c.semctl(id, 0, IPC_RMID, 0n);
   }
 
-  lock(path: string, permissions = PRIVATE, isNative = false): Lock {
-    return this.#semaphore({ path, permissions, isNative, projectId: this.#projectId }, 1, true);
+  lock(path: string, permissions = PRIVATE, isExplicit = false): Lock {
+    return this.#semaphore({ path, permissions, isExplicit, projectId: this.#projectId }, 1, true);
   }
 
   #semaphore(path: KeyPath, value: number, guard: boolean): SystemVSemaphore {

@@ -116,7 +116,7 @@ export class Operations {
 
   /**
    * Notes in a semaphore that it is being removed. If this process is killed after it has deleted the key file,
-   * `sweep()` finds the semaphore by that. `false` if there is no such semaphore, and in a user namespace without
+   * `removeOrphanSemaphores()` finds the semaphore by that. `false` if there is no such semaphore, and in a user namespace without
    * such a group.
    */
   markRemoved(id: number, uid: number, permissions: number): boolean {

@@ -1,6 +1,6 @@
 import process from "node:process";
 import type { ErrorReason } from "../../errors.ts";
-import { type ErrnoTable, Failure } from "../failure.ts";
+import { type ErrnoTable, BackendError } from "../failure.ts";
 
 /** The error numbers that the backends tell apart, with Linux's values on every Unix. */
 export const EPERM = 1;
@@ -138,13 +138,13 @@ export function errnoFailure(
   message: string,
   syscall: string,
   errno: number | undefined,
-): Failure {
+): BackendError {
   const number = errno === undefined ? undefined : swapErrno(errno, process.platform);
-  return new Failure(reason, message, syscall, number);
+  return new BackendError(reason, message, syscall, number);
 }
 
-/** The {@linkcode Failure} of a system call: from `table`, else from what the number always means. */
-export function failure(syscall: string, errno: number, table: ErrnoTable = {}, on = ""): Failure {
+/** The {@linkcode BackendError} of a system call: from `table`, else from what the number always means. */
+export function failure(syscall: string, errno: number, table: ErrnoTable = {}, on = ""): BackendError {
   const [reason, words] = table[errno] ?? systemVErrors(syscall)[errno] ?? COMMON[errno] ??
     ["System", "unknown error"] as const;
   const call = on === "" ? syscall : `${syscall} ${on}`;

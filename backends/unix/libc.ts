@@ -20,7 +20,7 @@ import {
   VM_FLAGS_ANYWHERE,
   VM_INHERIT_SHARE,
 } from "./darwin_constants.ts";
-import { Failure } from "../failure.ts";
+import { BackendError } from "../failure.ts";
 import { EAGAIN, EINTR, ENOENT, ESRCH, failure, swapErrno } from "./errno.ts";
 import { constantsOf, type SystemConstants } from "./constants.ts";
 import { loadFunctions } from "./variadic.ts";
@@ -490,12 +490,12 @@ export class Libc {
    * In a user namespace every user without a number there appears as the overflow uid. If this process does too,
    * objects of strangers cannot be told from its own.
    *
-   * @throws {Failure} `PermissionDenied` in that case
+   * @throws {BackendError} `PermissionDenied` in that case
    */
   ownUid(): number {
     const uid = this.lastUid = this.currentUid();
     if (!this.#looksLikeOthers(uid)) return uid;
-    throw new Failure(
+    throw new BackendError(
       "PermissionDenied",
       `permission denied: this process runs as uid ${uid}, which its user namespace shows for every user that it has ` +
         "no number for, so that other users cannot be told from this one; map this user (`unshare " +

@@ -23,7 +23,7 @@ export function sharedLibrary(): Libc {
 /**
  * The same for objects that belong to users.
  *
- * @throws {Failure} where other users cannot be told from this one
+ * @throws {BackendError} where other users cannot be told from this one
  */
 export function sharedLibraryOfUsers(): Libc {
   const library = sharedLibrary();

@@ -1,4 +1,4 @@
-import { type ErrnoTable, Failure } from "../failure.ts";
+import { type ErrnoTable, BackendError } from "../failure.ts";
 
 /** What `GetLastError()` says, of <winerror.h>, as far as the backends tell it apart. */
 export const ERROR_FILE_NOT_FOUND = 2;
@@ -75,8 +75,8 @@ export function errorText(error: number): string {
   return `${NAMES[error] ?? "error"} ${error}`;
 }
 
-/** The {@linkcode Failure} of a call. */
-export function windowsFailure(call: string, error: number, name = ""): Failure {
+/** The {@linkcode BackendError} of a call. */
+export function windowsFailure(call: string, error: number, name = ""): BackendError {
   let [reason, words] = COMMON[error] ?? ["System", "unknown error"];
   if (error === ERROR_ACCESS_DENIED && name.startsWith("Global\\")) {
     words = "permission denied: to make an object for all sessions (Global\\) takes the right " +
@@ -84,5 +84,5 @@ export function windowsFailure(call: string, error: number, name = ""): Failure 
       "another user's";
   }
   const on = name === "" ? call : `${call} ${name}`;
-  return new Failure(reason, `${words} [${on}: ${errorText(error)}]`, call, error);
+  return new BackendError(reason, `${words} [${on}: ${errorText(error)}]`, call, error);
 }

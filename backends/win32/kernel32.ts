@@ -93,7 +93,7 @@ export class Kernel32 {
     }
   }
 
-  /** The same for the handle of a named object. @throws {Failure} if there is none */
+  /** The same for the handle of a named object. @throws {BackendError} if there is none */
   #handle(call: string, name: string, make: () => bigint): bigint {
     const handle = this.attempt(make);
     if (handle === 0n) throw windowsFailure(call, this.error, name);

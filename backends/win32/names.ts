@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { Failure } from "../failure.ts";
+import { BackendError } from "../failure.ts";
 import { MAX_PATH } from "./constants.ts";
 
 /**
@@ -10,10 +10,10 @@ import { MAX_PATH } from "./constants.ts";
 /**
  * A name as C takes it: UTF-16 with a NUL.
  *
- * @throws {Failure} `KeyError` if it is none
+ * @throws {BackendError} `KeyError` if it is none
  */
 export function wideName(name: string): Uint8Array {
-  const refuse = (text: string) => new Failure("KeyError", `${text}; use another native key`);
+  const refuse = (text: string) => new BackendError("KeyError", `${text}; use another native key`);
   if (name.includes("\0")) throw refuse("the name contains a NUL");
   if (!/^(?:(?:Local|Global)\\)?[^\\]+$/.test(name)) {
     throw refuse(

@@ -1,4 +1,4 @@
-import { Failure } from "../failure.ts";
+import { BackendError } from "../failure.ts";
 import { type Kernel32, slice } from "../win32/kernel32.ts";
 import { bareName, nameBeside } from "../win32/names.ts";
 import { SLICE_MS } from "../timing.ts";
@@ -45,7 +45,7 @@ export class Creation {
    *
    * @param deadline how long somebody is waited for who is making it, by `performance.now()`
    * @returns `null` if somebody is making it still and there is no deadline
-   * @throws {Failure} `LockError` after the deadline
+   * @throws {BackendError} `LockError` after the deadline
    */
   exclusively<Result>(
     name: string,
@@ -88,7 +88,7 @@ export class Creation {
       if (deadline === null) return result;
       const left = deadline - performance.now();
       if (left <= 0) {
-        throw new Failure(
+        throw new BackendError(
           "Timeout",
           "timed out: the lock is held by a process or thread that is making the segment",
         );
@@ -104,7 +104,7 @@ export class Creation {
       const left = deadline - performance.now();
       if (this.#kernel.wait(looking, slice(left, SLICE_MS)) !== "timeout") return;
       if (performance.now() < deadline) continue;
-      throw new Failure("Timeout", "timed out: somebody is looking for the segment all the time");
+      throw new BackendError("Timeout", "timed out: somebody is looking for the segment all the time");
     }
   }
 
@@ -113,7 +113,7 @@ export class Creation {
     const deadline = performance.now() + LOOK_MS;
     while (exists()) {
       if (performance.now() >= deadline) {
-        throw new Failure(
+        throw new BackendError(
           "Timeout",
           "timed out: somebody was killed who was making the segment or looking for it, and it is not " +
             "known whether it is complete; the next call takes it as it is",

@@ -171,7 +171,7 @@ export class WindowsLock implements Lock {
     return performance.now() - this.#pendingSince >= PENDING_MS;
   }
 
-  acquireInBackground(timeoutMs: number): BackgroundWait {
+  acquireSlice(timeoutMs: number): BackgroundWait {
     const handles = this.#opened();
     const { semaphoreAndPending, semaphore, pending } = handles;
     const ms = slice(timeoutMs, BACKGROUND_SLICE_MS);
@@ -231,7 +231,7 @@ export class WindowsLock implements Lock {
     return this.acquire(timeoutMs); // which finds a dead holder by itself
   }
 
-  bequeath(held: boolean): void {
+  handOver(held: boolean): void {
     if (held) this.release();
   }
 

@@ -1,5 +1,5 @@
 import { AccessMode } from "../../errors.ts";
-import { Failure, tooSmall } from "../failure.ts";
+import { BackendError, tooSmall } from "../failure.ts";
 import type { Kernel32 } from "../win32/kernel32.ts";
 import type { Lock, OpenRequest, Segment, SegmentBackend } from "../types.ts";
 import {
@@ -62,7 +62,7 @@ class WindowsSegment implements Segment {
 
   leave(held: boolean): void {
     try {
-      this.#lock?.bequeath(held);
+      this.#lock?.handOver(held);
       this.#lock?.close();
     } finally {
       this.#kernel.c.CloseHandle(this.#mapping);
@@ -214,7 +214,7 @@ export class WindowsSegments implements SegmentBackend {
     if (lock.acquire(SECTION_MS)) return true;
     if (performance.now() < deadline) return false;
     const holder = lock.isHeldHere() ? "this process, which" : "a process that";
-    throw new Failure(
+    throw new BackendError(
       "Timeout",
       `timed out: the lock is held by ${holder} is not attached to the segment`,
     );
@@ -266,18 +266,18 @@ export class WindowsSegments implements SegmentBackend {
     return Number(this.#informationView.getBigUint64(regionSize, true));
   }
 
-  #oversize(what: string, size: number): Failure {
-    return new Failure(
+  #oversize(what: string, size: number): BackendError {
+    return new BackendError(
       "InvalidSize",
       `${what} ${size} bytes; this runtime can make a view of at most ${this.#maxBytes}`,
     );
   }
 }
 
-function alreadyExists(name: string): Failure {
+function alreadyExists(name: string): BackendError {
   return windowsFailure("OpenFileMappingW", ERROR_ALREADY_EXISTS, name);
 }
 
-function notFound(name: string): Failure {
+function notFound(name: string): BackendError {
   return windowsFailure("OpenFileMappingW", ERROR_FILE_NOT_FOUND, name);
 }

@@ -47,7 +47,7 @@ class WindowsSemaphore implements Semaphore {
     }
   }
 
-  acquireInBackground(timeoutMs: number): BackgroundWait {
+  acquireSlice(timeoutMs: number): BackgroundWait {
     const ms = slice(timeoutMs, BACKGROUND_SLICE_MS);
     const call = this.#kernel.background(BACKGROUND)(this.#handle, ms);
     return waitOf(call, this.#keep(call), () => call.claim());

@@ -30,7 +30,7 @@ function ftok(path: string): number {
   return Number(BigInt.asIntN(32, 0x51n << 24n | (dev & 0xffn) << 16n | ino & 0xffffn));
 }
 
-export class Traces {
+export class SegmentResources {
   /** System V's tables are readable as files on Linux only. */
   readonly tablesReadable = TABLES.every(({ file }) => existsSync(file));
   /** What {@linkcode remaining} looks at. */

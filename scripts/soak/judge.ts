@@ -71,7 +71,7 @@ export function judgeLeftovers(
   for (const key of keys.semaphores) {
     new SystemSemaphore(key, 0, SystemSemaphoreMode.Create)[Symbol.dispose]();
   }
-  if (crew.killed.size > 0) leftovers.sweep();
+  if (crew.killed.size > 0) leftovers.removeOrphanSemaphores();
   // Qt looks whether there is a semaphore, and then makes it whether or not: if somebody has removed it in
   // between, nobody gives it a value, and whoever deletes the key file leaves it behind.
   const isOfQt = (key: number) => qt?.owns(key) === true;

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import process from "node:process";
 import { GETPID, IPC_RMID } from "../../backends/unix/linux_constants.ts";
 import { Libc } from "../../backends/unix/libc.ts";
-import { sweep } from "../../backends/systemv/orphan_semaphores.ts";
+import { removeOrphanSemaphores } from "../../backends/systemv/orphan_semaphores.ts";
 import { selectFfi } from "../../ffi/mod.ts";
 
 export interface Leftover {
@@ -55,8 +55,8 @@ export class Leftovers {
   }
 
   /** Removes what the next process that makes a semaphore would: its remover was killed. */
-  sweep(): void {
-    sweep(libc);
+  removeOrphanSemaphores(): void {
+    removeOrphanSemaphores(libc);
   }
 
   remove({ kind, id }: Leftover): void {
