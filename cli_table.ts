@@ -1,11 +1,11 @@
 /** Tables for people: what `inspect()` returns, as text. */
 import type {
   Inventory,
+  IpcObjectInfo,
   KeyFileInfo,
   ProcessInfo,
   SegmentInfo,
   SemaphoreInfo,
-  IpcObjectInfo,
 } from "./inspect.ts";
 import { platformSafeName } from "./native_ipc_key.ts";
 

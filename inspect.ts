@@ -25,12 +25,12 @@ import { requireStack } from "./core/stack.ts";
 
 export type {
   Inventory,
+  IpcObjectInfo,
   KeyFileInfo,
   LockInfo,
   ProcessInfo,
   SegmentInfo,
   SemaphoreInfo,
-  IpcObjectInfo,
   UserInfo,
 } from "./backends/inventory.ts";
 

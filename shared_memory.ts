@@ -1,6 +1,6 @@
 import process from "node:process";
 import { isClosed } from "./core/exit_hook.ts";
-import { Access, Attachment, noLock, refuseNested } from "./core/attachment.ts";
+import { Attachment, AttachmentSlot, noLock, refuseNested } from "./core/attachment.ts";
 import { BackendError } from "./backends/failure.ts";
 import { backendOf } from "./backends/mod.ts";
 import { type Backend, type Lock, PRIVATE, type Segment } from "./backends/types.ts";
@@ -130,7 +130,7 @@ const NO_NAMES: Names = { segment: null, lock: null };
 export class SharedMemory implements Disposable {
   readonly #keyed = new Keyed("SharedMemory");
   #names: Names | null = NO_NAMES;
-  readonly #access = new Access();
+  readonly #access = new AttachmentSlot();
   #data: Bytes | null = null;
   readonly #errors = this.#keyed.errors;
   readonly #opener = new Opener();
@@ -534,7 +534,10 @@ export class SharedMemory implements Disposable {
       throw this.#errors.exception(
         "withLock",
         this.#keyed.shown,
-        new BackendError("AlreadyHeld", "this object holds the lock already, and it is not recursive"),
+        new BackendError(
+          "AlreadyHeld",
+          "this object holds the lock already, and it is not recursive",
+        ),
       );
     }
     if (!this.#lock("withLock")) throw this.#errors.lastException(this.#keyed.shown);
@@ -739,7 +742,10 @@ export class SharedMemory implements Disposable {
       requireStack();
       if (isClosed()) throw new BackendError("Closed", ENDING);
       if (this.#current !== null) {
-        throw new BackendError("AlreadyAttached", "this object is attached already; detach() first");
+        throw new BackendError(
+          "AlreadyAttached",
+          "this object is attached already; detach() first",
+        );
       }
       const { segment: name, lock: lockName } = this.#resolve();
       if (name === null) throw new BackendError("KeyError", "the key is empty; set one");

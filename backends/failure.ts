@@ -34,11 +34,11 @@ export function replacedText(semaphore: { mayBeOfReplaced?(): boolean } | null):
 }
 
 /** What texts call what they are about. */
-export type Kind = "segment" | "lock" | "semaphore" | "object";
+export type IpcObjectKind = "segment" | "lock" | "semaphore" | "object";
 
 /** The text of a refusal to use what another user could change or remove at will. */
 export function othersText(
-  what: Kind,
+  what: IpcObjectKind,
   owner: string,
   own: "key" | "key or a TMPDIR" = "key",
 ): string {

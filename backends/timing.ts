@@ -25,11 +25,11 @@ export function nextPause(ms: number): number {
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
 /** Blocks this thread. */
-export function sleep(ms: number): void {
+export function sleepSync(ms: number): void {
   if (ms > 0) Atomics.wait(sleeper, 0, 0, ms);
 }
 
 /** The same without blocking this thread. */
-export function pause(ms: number): Promise<void> {
+export function delay(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }

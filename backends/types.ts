@@ -88,7 +88,7 @@ export interface Lock extends Semaphore {
    * Takes a lock that nobody alive can hold: waits for it for a bounded time, at most `timeoutMs`,
    * then takes it over if `stale()` is still true.
    */
-  recover(stale: () => boolean, timeoutMs: number): boolean;
+  takeOver(stale: () => boolean, timeoutMs: number): boolean;
   /**
    * Asked by a lock that has to be made, though its segment may be in use: then those who use it may have the
    * lock still, and only its key file was deleted.

@@ -1,5 +1,5 @@
 import { BackendError } from "../backends/failure.ts";
-import { nextPause, pause } from "../backends/timing.ts";
+import { delay, nextPause } from "../backends/timing.ts";
 import type { BackgroundWait, Semaphore } from "../backends/types.ts";
 import { ThreadError } from "../ffi/threads.ts";
 import { registry, type SharedWait } from "../registry.ts";
@@ -201,7 +201,7 @@ async function tryMeanwhile(queue: Queue, current: NonNullable<Queue["current"]>
   const { entries } = queue;
   const { semaphore, wait } = current;
   for (let ms = nextPause(0);; ms = nextPause(ms)) {
-    await pause(ms);
+    await delay(ms);
     const isWanted = queue.current === current && entries[0]?.semaphore === semaphore;
     if (!isWanted || wait.hasBegun) return;
     try {

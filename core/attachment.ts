@@ -45,7 +45,7 @@ const { attachments, byBuffer } = registry;
  * What an object has of the segment that it is attached to. It has one for all its life, since to be told of a
  * collection costs microseconds.
  */
-export class Access {
+export class AttachmentSlot {
   /**
    * The last one that began. It is not there before the first: so it is assigned once, unless the object attaches again,
    * and a constant to engines, as are the fields with `declare` of sync/slot.ts.
@@ -86,7 +86,7 @@ export class Attachment implements Resource, SharedAttachment {
   readonly #backend: Backend;
   readonly #segment: Segment;
   /** The lock of the segment, if it has one. */
-  declare private readonly guard: Lock | null;
+  declare private readonly segmentLock: Lock | null;
   /** `null` as long as nobody knows where the segment is mapped. */
   #buffer: WeakRef<ArrayBuffer> | null = null;
   private hasEnded = false;
@@ -95,21 +95,21 @@ export class Attachment implements Resource, SharedAttachment {
   #isLockedAsync = false;
   isInitializing = false;
   private holds = 0;
-  private held: Access | null = null;
+  private held: AttachmentSlot | null = null;
   #endings: Set<() => void> | null = null;
 
   constructor(
     backend: Backend,
     segment: Segment,
     lock: Lock | null,
-    access: Access,
+    access: AttachmentSlot,
     isWritable: boolean,
   ) {
     this.size = segment.size;
     this.isWritable = isWritable;
     this.#backend = backend;
     this.#segment = segment;
-    this.guard = lock;
+    this.segmentLock = lock;
     access.begin(this);
     attachments.add(this);
     rememberAtExit(this);
@@ -120,7 +120,7 @@ export class Attachment implements Resource, SharedAttachment {
    *
    * @throws {BackendError} `InvalidSize` if the runtime cannot make it, `Transferred` once it was transferred away
    */
-  expose(access: Access): ArrayBuffer {
+  expose(access: AttachmentSlot): ArrayBuffer {
     if (access.buffer !== null) {
       if (bytesOf(access.buffer) === 0) throw transferred();
       return access.buffer;
@@ -164,7 +164,7 @@ export class Attachment implements Resource, SharedAttachment {
   }
 
   get lockIdentity(): string | null {
-    return this.guard?.identity ?? null;
+    return this.segmentLock?.identity ?? null;
   }
 
   get isLocked(): boolean {
@@ -172,9 +172,9 @@ export class Attachment implements Resource, SharedAttachment {
   }
 
   /** Takes the lock, and keeps `access`, its own, alive until it is released. `false` after `timeoutMs`. */
-  lock(access: Access, timeoutMs?: number): boolean {
+  lock(access: AttachmentSlot, timeoutMs?: number): boolean {
     requireStack();
-    const lock = this.guard ?? this.#existingLock();
+    const lock = this.segmentLock ?? this.#existingLock();
     if (timeoutMs === undefined) {
       if (registry.locksHeld > 0) this.#refuseDeadlock();
       if (isWaiting()) acquireBlocking(lock); // which asks too; but engines inline only calls that are not too deep
@@ -188,7 +188,7 @@ export class Attachment implements Resource, SharedAttachment {
 
   /** The same without blocking the thread. `onTaken` gets what {@linkcode Attachment.endHold} takes. */
   lockAsync(
-    access: Access,
+    access: AttachmentSlot,
     options: Wait,
     onTaken: (hold: number) => void,
   ): Promise<boolean> {
@@ -205,21 +205,21 @@ export class Attachment implements Resource, SharedAttachment {
 
   /** The process that holds the lock, if that is known. */
   holder(): number | null {
-    return this.guard?.holder() ?? null;
+    return this.segmentLock?.holder() ?? null;
   }
 
   /** What a text adds to that. */
   holderText(): string {
-    return replacedText(this.guard);
+    return replacedText(this.segmentLock);
   }
 
   #existingLock(): Lock {
-    if (this.guard !== null) return this.guard;
+    if (this.segmentLock !== null) return this.segmentLock;
     throw noLock();
   }
 
   /** The lock is taken, by whatever way. */
-  private hold(access: Access): number {
+  private hold(access: AttachmentSlot): number {
     this.hasLock = true;
     this.#isLockedAsync = false;
     this.held = access;
@@ -243,7 +243,7 @@ export class Attachment implements Resource, SharedAttachment {
   }
 
   /** Fills a new segment, with the lock held by the section that makes it; if that fails, it ends. */
-  initialize(access: Access, fill: () => void): void {
+  initialize(access: AttachmentSlot, fill: () => void): void {
     this.hold(access);
     this.isInitializing = true;
     try {
@@ -259,7 +259,7 @@ export class Attachment implements Resource, SharedAttachment {
   unlock(): void {
     requireStackToUndo();
     this.forgetLock();
-    this.guard?.release();
+    this.segmentLock?.release();
   }
 
   /** Returns whether it was locked. */
@@ -293,7 +293,7 @@ export class Attachment implements Resource, SharedAttachment {
     try {
       this.#unmap();
     } finally {
-      const lock = this.guard;
+      const lock = this.segmentLock;
       if (lock !== null && isAwaited(lock.identity)) {
         failWaits(lock, new BackendError("NotAttached", "detached while it waited"));
       }

@@ -1,5 +1,5 @@
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
-import { HEADER_BYTES, Kind, Place } from "./slot.ts";
+import { HEADER_BYTES, PrimitiveKind, Slot } from "./slot.ts";
 
 const INT64_MIN = -(2n ** 63n);
 const INT64_MAX = 2n ** 63n - 1n;
@@ -22,12 +22,12 @@ function integer(call: string, value: number): bigint {
 
 /** @internal Makes the counters and gauges of a block, which have no header of their own. */
 export const embedded = {
-  counter: (place: Place, byteOffset: number): Counter => counterOf(place, byteOffset),
-  gauge: (place: Place, byteOffset: number): Gauge => gaugeOf(place, byteOffset),
+  counter: (slot: Slot, byteOffset: number): Counter => counterOf(slot, byteOffset),
+  gauge: (slot: Slot, byteOffset: number): Gauge => gaugeOf(slot, byteOffset),
 };
 
-let counterOf: (place: Place, byteOffset: number) => Counter;
-let gaugeOf: (place: Place, byteOffset: number) => Gauge;
+let counterOf: (slot: Slot, byteOffset: number) => Counter;
+let gaugeOf: (slot: Slot, byteOffset: number) => Gauge;
 
 /**
  * An integer of 64 bits that any number of processes and threads change at once. Each change is whole and
@@ -52,16 +52,16 @@ export class Counter {
   static readonly BYTES = 24;
   /** What its place in the segment must be a multiple of, in bytes. */
   static readonly ALIGNMENT = 8;
-  readonly #place: Place;
+  readonly #slot: Slot;
   readonly #value: BigInt64Array;
 
-  private constructor(place: Place, byteOffset: number) {
-    this.#place = place;
-    this.#value = place.view(BigInt64Array, byteOffset, 1);
+  private constructor(slot: Slot, byteOffset: number) {
+    this.#slot = slot;
+    this.#value = slot.view(BigInt64Array, byteOffset, 1);
   }
 
   static {
-    counterOf = (place, byteOffset) => new Counter(place, byteOffset);
+    counterOf = (slot, byteOffset) => new Counter(slot, byteOffset);
   }
 
   /**
@@ -73,9 +73,9 @@ export class Counter {
    * @throws {TypeError | RangeError} if the place is not one
    */
   static create(view: ArrayBufferView, byteOffset = 0): Counter {
-    const place = new Place("Counter.create", view, byteOffset, Counter.ALIGNMENT);
-    place.make("Counter.create", Kind.Counter, Counter.BYTES);
-    return new Counter(place, HEADER_BYTES);
+    const slot = new Slot("Counter.create", view, byteOffset, Counter.ALIGNMENT);
+    slot.make("Counter.create", PrimitiveKind.Counter, Counter.BYTES);
+    return new Counter(slot, HEADER_BYTES);
   }
 
   /**
@@ -88,9 +88,9 @@ export class Counter {
    * @throws {TypeError | RangeError} if the place is not one
    */
   static at(view: ArrayBufferView, byteOffset = 0): Counter {
-    const place = new Place("Counter.at", view, byteOffset, Counter.ALIGNMENT);
-    place.join("Counter.at", Kind.Counter, Counter.BYTES);
-    return new Counter(place, HEADER_BYTES);
+    const slot = new Slot("Counter.at", view, byteOffset, Counter.ALIGNMENT);
+    slot.join("Counter.at", PrimitiveKind.Counter, Counter.BYTES);
+    return new Counter(slot, HEADER_BYTES);
   }
 
   /**
@@ -101,7 +101,7 @@ export class Counter {
    * @throws {TypeError | RangeError} if `amount` is not an integer of 64 bits
    */
   add(amount: number | bigint = 1n): bigint {
-    this.#place.requireUsable("add");
+    this.#slot.requireUsable("add");
     return Atomics.add(this.#value, 0, int64("Counter.add", amount));
   }
 
@@ -111,7 +111,7 @@ export class Counter {
    * @throws {SyncError} `NotAttached` after detach
    */
   get(): bigint {
-    this.#place.requireUsable("get");
+    this.#slot.requireUsable("get");
     return Atomics.load(this.#value, 0);
   }
 
@@ -122,7 +122,7 @@ export class Counter {
    * @throws {TypeError | RangeError} if `value` is not an integer of 64 bits
    */
   set(value: number | bigint): void {
-    this.#place.requireUsable("set");
+    this.#slot.requireUsable("set");
     Atomics.store(this.#value, 0, int64("Counter.set", value));
   }
 
@@ -133,7 +133,7 @@ export class Counter {
    * @throws {TypeError | RangeError} if `value` is not an integer of 64 bits
    */
   exchange(value: number | bigint): bigint {
-    this.#place.requireUsable("exchange");
+    this.#slot.requireUsable("exchange");
     return Atomics.exchange(this.#value, 0, int64("Counter.exchange", value));
   }
 
@@ -145,7 +145,7 @@ export class Counter {
    * @throws {TypeError | RangeError} if one of them is not an integer of 64 bits
    */
   compareExchange(expected: number | bigint, value: number | bigint): bigint {
-    this.#place.requireUsable("compareExchange");
+    this.#slot.requireUsable("compareExchange");
     const call = "Counter.compareExchange";
     return Atomics.compareExchange(this.#value, 0, int64(call, expected), int64(call, value));
   }
@@ -153,8 +153,8 @@ export class Counter {
   /** @internal What `console.log` shows of it. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => ({
-      attached: this.#place.isUsable,
-      value: this.#place.isUsable ? this.#value[0] : undefined,
+      attached: this.#slot.isUsable,
+      value: this.#slot.isUsable ? this.#value[0] : undefined,
     }));
   }
 }
@@ -194,16 +194,16 @@ export class Gauge {
   static readonly BYTES = 24;
   /** What its place in the segment must be a multiple of, in bytes. */
   static readonly ALIGNMENT = 8;
-  readonly #place: Place;
+  readonly #slot: Slot;
   readonly #bits: BigInt64Array;
 
-  private constructor(place: Place, byteOffset: number) {
-    this.#place = place;
-    this.#bits = place.view(BigInt64Array, byteOffset, 1);
+  private constructor(slot: Slot, byteOffset: number) {
+    this.#slot = slot;
+    this.#bits = slot.view(BigInt64Array, byteOffset, 1);
   }
 
   static {
-    gaugeOf = (place, byteOffset) => new Gauge(place, byteOffset);
+    gaugeOf = (slot, byteOffset) => new Gauge(slot, byteOffset);
   }
 
   /**
@@ -215,9 +215,9 @@ export class Gauge {
    * @throws {TypeError | RangeError} if the place is not one
    */
   static create(view: ArrayBufferView, byteOffset = 0): Gauge {
-    const place = new Place("Gauge.create", view, byteOffset, Gauge.ALIGNMENT);
-    place.make("Gauge.create", Kind.Gauge, Gauge.BYTES);
-    return new Gauge(place, HEADER_BYTES);
+    const slot = new Slot("Gauge.create", view, byteOffset, Gauge.ALIGNMENT);
+    slot.make("Gauge.create", PrimitiveKind.Gauge, Gauge.BYTES);
+    return new Gauge(slot, HEADER_BYTES);
   }
 
   /**
@@ -230,9 +230,9 @@ export class Gauge {
    * @throws {TypeError | RangeError} if the place is not one
    */
   static at(view: ArrayBufferView, byteOffset = 0): Gauge {
-    const place = new Place("Gauge.at", view, byteOffset, Gauge.ALIGNMENT);
-    place.join("Gauge.at", Kind.Gauge, Gauge.BYTES);
-    return new Gauge(place, HEADER_BYTES);
+    const slot = new Slot("Gauge.at", view, byteOffset, Gauge.ALIGNMENT);
+    slot.join("Gauge.at", PrimitiveKind.Gauge, Gauge.BYTES);
+    return new Gauge(slot, HEADER_BYTES);
   }
 
   /**
@@ -241,7 +241,7 @@ export class Gauge {
    * @throws {SyncError} `NotAttached` after detach
    */
   get(): number {
-    this.#place.requireUsable("get");
+    this.#slot.requireUsable("get");
     return floatOf(Atomics.load(this.#bits, 0));
   }
 
@@ -252,7 +252,7 @@ export class Gauge {
    * @throws {TypeError} if `value` is not a number
    */
   set(value: number): void {
-    this.#place.requireUsable("set");
+    this.#slot.requireUsable("set");
     Atomics.store(this.#bits, 0, bitsOf(checkNumber("Gauge.set", value)));
   }
 
@@ -263,7 +263,7 @@ export class Gauge {
    * @throws {TypeError} if `value` is not a number
    */
   exchange(value: number): number {
-    this.#place.requireUsable("exchange");
+    this.#slot.requireUsable("exchange");
     const set = bitsOf(checkNumber("Gauge.exchange", value));
     return floatOf(Atomics.exchange(this.#bits, 0, set));
   }
@@ -276,7 +276,7 @@ export class Gauge {
    * @throws {TypeError} if `amount` is not a number
    */
   add(amount: number): number {
-    this.#place.requireUsable("add");
+    this.#slot.requireUsable("add");
     checkNumber("Gauge.add", amount);
     for (;;) {
       const before = Atomics.load(this.#bits, 0);
@@ -289,8 +289,8 @@ export class Gauge {
   /** @internal What `console.log` shows of it. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => ({
-      attached: this.#place.isUsable,
-      value: this.#place.isUsable ? floatOf(this.#bits[0]!) : undefined,
+      attached: this.#slot.isUsable,
+      value: this.#slot.isUsable ? floatOf(this.#bits[0]!) : undefined,
     }));
   }
 }

@@ -1,8 +1,8 @@
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
-import { type Counter, type Gauge, embedded } from "./counter.ts";
+import { type Counter, embedded, type Gauge } from "./counter.ts";
 import { SyncError } from "./errors.ts";
 import { hashOf } from "./fnv1a.ts";
-import { Kind, Place } from "./slot.ts";
+import { PrimitiveKind, Slot } from "./slot.ts";
 
 /** The header, and then as many for each name: its hash, its value and its text. */
 const ENTRY_BYTES = 64;
@@ -47,14 +47,14 @@ export class CounterBlock {
   static readonly NAME_BYTES: number = NAME_BYTES;
   /** How many names it has room for. */
   readonly capacity: number;
-  readonly #place: Place;
+  readonly #slot: Slot;
   readonly #hashes: BigInt64Array;
 
-  private constructor(place: Place, capacity: number) {
-    this.#place = place;
+  private constructor(slot: Slot, capacity: number) {
+    this.#slot = slot;
     this.capacity = capacity;
     const words = CounterBlock.bytesFor(capacity) / 8;
-    this.#hashes = place.view(BigInt64Array, 0, words);
+    this.#hashes = slot.view(BigInt64Array, 0, words);
   }
 
   /**
@@ -80,11 +80,11 @@ export class CounterBlock {
   static create(view: ArrayBufferView, byteOffset: number, capacity: number): CounterBlock {
     const call = "CounterBlock.create";
     checkCapacity(call, capacity);
-    const place = new Place(call, view, byteOffset, CounterBlock.ALIGNMENT);
-    place.make(call, Kind.CounterBlock, CounterBlock.bytesFor(capacity), () => {
-      place.words[CAPACITY_WORD] = capacity;
+    const slot = new Slot(call, view, byteOffset, CounterBlock.ALIGNMENT);
+    slot.make(call, PrimitiveKind.CounterBlock, CounterBlock.bytesFor(capacity), () => {
+      slot.words[CAPACITY_WORD] = capacity;
     });
-    return new CounterBlock(place, capacity);
+    return new CounterBlock(slot, capacity);
   }
 
   /**
@@ -98,14 +98,14 @@ export class CounterBlock {
    */
   static at(view: ArrayBufferView, byteOffset = 0): CounterBlock {
     const call = "CounterBlock.at";
-    const place = new Place(call, view, byteOffset, CounterBlock.ALIGNMENT);
-    place.join(call, Kind.CounterBlock, ENTRY_BYTES);
-    const capacity = place.words[CAPACITY_WORD]!;
+    const slot = new Slot(call, view, byteOffset, CounterBlock.ALIGNMENT);
+    slot.join(call, PrimitiveKind.CounterBlock, ENTRY_BYTES);
+    const capacity = slot.words[CAPACITY_WORD]!;
     if (!(capacity >= 1 && capacity <= CAPACITY_MAX)) {
       throw new SyncError("Damaged", `${call}: it says that it has room for ${capacity} names`);
     }
-    place.require(call, CounterBlock.bytesFor(capacity));
-    return new CounterBlock(place, capacity);
+    slot.require(call, CounterBlock.bytesFor(capacity));
+    return new CounterBlock(slot, capacity);
   }
 
   /**
@@ -117,7 +117,7 @@ export class CounterBlock {
    * @throws {TypeError | RangeError} if `name` is no such text
    */
   counter(name: string): Counter {
-    return embedded.counter(this.#place, this.#find("counter", name, 0n) + VALUE);
+    return embedded.counter(this.#slot, this.#find("counter", name, 0n) + VALUE);
   }
 
   /**
@@ -129,7 +129,7 @@ export class CounterBlock {
    * @throws {TypeError | RangeError} if `name` is no such text
    */
   gauge(name: string): Gauge {
-    return embedded.gauge(this.#place, this.#find("gauge", name, GAUGE) + VALUE);
+    return embedded.gauge(this.#slot, this.#find("gauge", name, GAUGE) + VALUE);
   }
 
   /**
@@ -139,20 +139,20 @@ export class CounterBlock {
    * @throws {SyncError} `NotAttached` after detach
    */
   values(): Map<string, bigint | number> {
-    this.#place.requireUsable("values");
+    this.#slot.requireUsable("values");
     const values = new Map<string, bigint | number>();
     for (let entry = ENTRY_BYTES; entry <= this.capacity * ENTRY_BYTES; entry += ENTRY_BYTES) {
       const hash = this.#hashAt(entry);
       if (hash === 0n) break;
-      const text = this.#place.view(Uint8Array, entry + NAME, NAME_BYTES);
+      const text = this.#slot.view(Uint8Array, entry + NAME, NAME_BYTES);
       const end = text.indexOf(0);
       const name = decoder.decode(text.slice(0, end < 0 ? NAME_BYTES : end));
       // Whoever took it may have been killed before it wrote the name, which the next one to ask does.
       if (idOf(encoder.encode(name), hash & GAUGE) !== hash) continue;
       const isGauge = (hash & GAUGE) !== 0n;
       const value = isGauge
-        ? embedded.gauge(this.#place, entry + VALUE).get()
-        : embedded.counter(this.#place, entry + VALUE).get();
+        ? embedded.gauge(this.#slot, entry + VALUE).get()
+        : embedded.counter(this.#slot, entry + VALUE).get();
       values.set(name, value);
     }
     return values;
@@ -165,7 +165,7 @@ export class CounterBlock {
   /** Where the entry of a name begins, in bytes. */
   #find(method: "counter" | "gauge", name: string, kind: bigint): number {
     const call = `CounterBlock.${method}`;
-    this.#place.requireUsable(method);
+    this.#slot.requireUsable(method);
     const text = checkName(call, name);
     const id = idOf(text, kind);
     for (let entry = ENTRY_BYTES; entry <= this.capacity * ENTRY_BYTES; entry += ENTRY_BYTES) {
@@ -193,7 +193,7 @@ export class CounterBlock {
 
   /** Everybody who asks for a name writes the same bytes, so that it does not matter who is killed at that. */
   #writeName(call: string, entry: number, text: Uint8Array): void {
-    const bytes = this.#place.view(Uint8Array, entry + NAME, NAME_BYTES);
+    const bytes = this.#slot.view(Uint8Array, entry + NAME, NAME_BYTES);
     for (let i = 0; i < text.length; i++) {
       if (bytes[i] === text[i]) continue;
       if (bytes[i] !== 0) {
@@ -206,7 +206,7 @@ export class CounterBlock {
   /** @internal What `console.log` shows of it. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => ({
-      attached: this.#place.isUsable,
+      attached: this.#slot.isUsable,
       capacity: this.capacity,
     }));
   }

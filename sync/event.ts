@@ -1,13 +1,13 @@
 import { checkTimeout, type Wait, Waiter, waitOf, type WaitOptions } from "../core/waiter.ts";
 import { ThreadError } from "../ffi/threads.ts";
 import type { Usize } from "../ffi/types.ts";
-import { futexId, futexFor } from "../backends/futex/mod.ts";
-import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "../backends/timing.ts";
+import { futexFor, futexId } from "../backends/futex/mod.ts";
+import { BACKGROUND_SLICE_MS, delay, nextPause, sleepSync, SLICE_MS } from "../backends/timing.ts";
 import type { Futex } from "../backends/futex/types.ts";
 import { SyncError } from "./errors.ts";
 import { requireStack } from "../core/stack.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
-import { HEADER_BYTES, Kind, Place } from "./slot.ts";
+import { HEADER_BYTES, PrimitiveKind, Slot } from "./slot.ts";
 
 const [SEQUENCE_WORD, ID_WORD] = [2, 3];
 /** More than can wait. */
@@ -58,21 +58,21 @@ export class Event {
   static readonly BYTES = 16;
   /** What its place in the segment must be a multiple of, in bytes. */
   static readonly ALIGNMENT = 8;
-  // `private` and `declare` rather than `#`, for speed: see Place.
+  // `private` and `declare` rather than `#`, for speed: see Slot.
 
-  declare private readonly place: Place;
-  declare private readonly sleeper: Futex | null;
+  declare private readonly slot: Slot;
+  declare private readonly futex: Futex | null;
   /** Its sequence, for the sleeper. */
   declare private readonly word: Usize | undefined;
   /** Those of this object who wait without blocking, and since what sequence. */
   readonly #waiters = new Map<Waiter, number>();
   #isServed = false;
 
-  private constructor(place: Place) {
-    this.place = place;
-    const id = place.words[ID_WORD]! >>> 0;
-    this.sleeper = futexFor(id, () => place.isUsable ? this.now : undefined);
-    this.word = this.sleeper?.wordAt(place.address(4 * SEQUENCE_WORD));
+  private constructor(slot: Slot) {
+    this.slot = slot;
+    const id = slot.words[ID_WORD]! >>> 0;
+    this.futex = futexFor(id, () => slot.isUsable ? this.now : undefined);
+    this.word = this.futex?.address(slot.address(4 * SEQUENCE_WORD));
   }
 
   /**
@@ -84,9 +84,14 @@ export class Event {
    * @throws {TypeError | RangeError} if the place is not one
    */
   static create(view: ArrayBufferView, byteOffset = 0): Event {
-    const place = new Place("Event.create", view, byteOffset, Event.ALIGNMENT);
-    place.make("Event.create", Kind.Event, HEADER_BYTES, () => place.words[ID_WORD] = futexId());
-    return new Event(place);
+    const slot = new Slot("Event.create", view, byteOffset, Event.ALIGNMENT);
+    slot.make(
+      "Event.create",
+      PrimitiveKind.Event,
+      HEADER_BYTES,
+      () => slot.words[ID_WORD] = futexId(),
+    );
+    return new Event(slot);
   }
 
   /**
@@ -99,9 +104,9 @@ export class Event {
    * @throws {TypeError | RangeError} if the place is not one
    */
   static at(view: ArrayBufferView, byteOffset = 0): Event {
-    const place = new Place("Event.at", view, byteOffset, Event.ALIGNMENT);
-    place.join("Event.at", Kind.Event, HEADER_BYTES);
-    return new Event(place);
+    const slot = new Slot("Event.at", view, byteOffset, Event.ALIGNMENT);
+    slot.join("Event.at", PrimitiveKind.Event, HEADER_BYTES);
+    return new Event(slot);
   }
 
   /**
@@ -110,13 +115,13 @@ export class Event {
    * @throws {SyncError} `NotAttached` after detach
    */
   get sequence(): number {
-    this.place.requireUsable("sequence");
+    this.slot.requireUsable("sequence");
     return this.now;
   }
 
   /** The sequence as it is now. */
   private get now(): number {
-    return Atomics.load(this.place.words, SEQUENCE_WORD) >>> 0;
+    return Atomics.load(this.slot.words, SEQUENCE_WORD) >>> 0;
   }
 
   /**
@@ -131,7 +136,7 @@ export class Event {
    */
   wait(timeoutMs = Infinity, since?: number): boolean {
     checkTimeout("Event.wait", timeoutMs);
-    this.place.requireUsable("wait");
+    this.slot.requireUsable("wait");
     return this.sleep(this.checkSince("wait", since), deadlineIn(timeoutMs));
   }
 
@@ -170,10 +175,10 @@ export class Event {
     checkTimeout("Event.waitUntil", timeoutMs);
     const deadline = deadlineIn(timeoutMs);
     for (;;) {
-      this.place.requireUsable("waitUntil");
+      this.slot.requireUsable("waitUntil");
       const since = this.now; // before the look: what is notified after it ends the wait
       if (condition()) return true;
-      this.place.requireUsable("waitUntil");
+      this.slot.requireUsable("waitUntil");
       if (!this.sleep(since, deadline)) return condition();
     }
   }
@@ -199,7 +204,7 @@ export class Event {
     const deadline = performance.now() + timeout;
     for (;;) {
       signal?.throwIfAborted();
-      this.place.requireUsable("waitUntilAsync");
+      this.slot.requireUsable("waitUntilAsync");
       const since = this.now;
       if (condition()) return true;
       const wait = { timeout: Math.max(0, deadline - performance.now()), signal };
@@ -210,7 +215,7 @@ export class Event {
   /** Waits without blocking the event loop; `false` after the timeout. */
   private async waitFor(method: string, wait: Wait, before?: number): Promise<boolean> {
     wait.signal?.throwIfAborted();
-    this.place.requireUsable(method);
+    this.slot.requireUsable(method);
     const since = this.checkSince(method, before);
     if (this.now !== since) return true;
     if (wait.timeout === 0) return false;
@@ -245,10 +250,10 @@ export class Event {
 
   /** Wakes `count`. */
   private wake(method: string, count: number): void {
-    this.place.requireUsable(method);
+    this.slot.requireUsable(method);
     // First: who is about to sleep does not, since the kernel compares, and who is woken sees it.
-    const before = Atomics.add(this.place.words, SEQUENCE_WORD, 1) >>> 0;
-    this.sleeper?.wake(this.word!, count, before);
+    const before = Atomics.add(this.slot.words, SEQUENCE_WORD, 1) >>> 0;
+    this.futex?.wake(this.word!, count, before);
   }
 
   /** Since when a wait lasts. */
@@ -264,10 +269,10 @@ export class Event {
     for (let ms = 0; this.now === since;) {
       const left = deadline === Infinity ? Infinity : deadline - performance.now();
       if (left <= 0) return false;
-      if (this.sleeper !== null) {
-        this.sleeper.sleep(this.word!, since, Math.min(left, SLICE_MS));
+      if (this.futex !== null) {
+        this.futex.wait(this.word!, since, Math.min(left, SLICE_MS));
       } else {
-        sleep(Math.min(left, ms = nextPause(ms)));
+        sleepSync(Math.min(left, ms = nextPause(ms)));
       }
     }
     return true;
@@ -285,24 +290,24 @@ export class Event {
   #leave(waiter: Waiter): boolean {
     if (!this.#waiters.delete(waiter)) return false;
     // Whoever was woken for it may be the one who waits for all of this object, and has nobody to tell.
-    if (this.#waiters.size === 0 && this.place.isUsable) this.sleeper?.wake(this.word!);
+    if (this.#waiters.size === 0 && this.slot.isUsable) this.futex?.wake(this.word!);
     return true;
   }
 
   async #serve(): Promise<void> {
     this.#isServed = true;
-    const { attachment } = this.place;
-    const fail = () => this.#failAll(this.place.detached("waitAsync"));
+    const { attachment } = this.slot;
+    const fail = () => this.#failAll(this.slot.detached("waitAsync"));
     attachment.beforeEnd(fail);
     try {
       for (let ms = 0; this.#waiters.size > 0;) {
-        if (!this.place.isUsable) throw this.place.detached("waitAsync");
+        if (!this.slot.isUsable) throw this.slot.detached("waitAsync");
         const now = this.now;
         if (this.#succeed(now)) ms = 0;
         if (this.#waiters.size === 0) break;
         // That the segment may go meanwhile does no harm: the kernel only looks at the word, if it is there.
-        if (this.sleeper === null) await pause(ms = nextPause(ms));
-        else await this.sleeper.sleepInBackground(this.word!, now, BACKGROUND_SLICE_MS);
+        if (this.futex === null) await delay(ms = nextPause(ms));
+        else await this.futex.waitInBackground(this.word!, now, BACKGROUND_SLICE_MS);
       }
     } catch (error) {
       const isOurs = error instanceof ThreadError;
@@ -334,8 +339,8 @@ export class Event {
   /** @internal What `console.log` shows of it. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => ({
-      attached: this.place.isUsable,
-      sequence: this.place.isUsable ? this.now : undefined,
+      attached: this.slot.isUsable,
+      sequence: this.slot.isUsable ? this.now : undefined,
     }));
   }
 }

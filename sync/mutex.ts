@@ -9,7 +9,7 @@ import { refuseThenable } from "../core/thenable.ts";
 import { requireStack, requireStackToUndo } from "../core/stack.ts";
 import { AsyncQueue } from "./retry_queue.ts";
 import { SyncError } from "./errors.ts";
-import { HEADER_BYTES, Kind, Place } from "./slot.ts";
+import { HEADER_BYTES, PrimitiveKind, Slot } from "./slot.ts";
 import { SLICE_MS } from "../backends/timing.ts";
 
 /** In the header: where it can be used, and whether who had it has left without giving it back. */
@@ -64,13 +64,13 @@ function releaseBeforeEnd(attachment: SharedAttachment, mutexes: MutexBackend): 
  * ```
  */
 export class Mutex {
-  // `private` and `declare` rather than `#`, for speed: see Place.
+  // `private` and `declare` rather than `#`, for speed: see Slot.
 
   /** The bytes it takes. */
   static readonly BYTES = 64;
   /** What its place in the segment must be a multiple of, in bytes. */
   static readonly ALIGNMENT = 8;
-  declare private readonly place: Place;
+  declare private readonly slot: Slot;
   declare private readonly mutexes: MutexBackend;
   declare private readonly mutex: HeldNode;
   /** The header, also once the buffer of the segment was transferred away, and until that has been detached. */
@@ -90,21 +90,21 @@ export class Mutex {
     abandon = (attachment, mutexes) => {
       for (const { owner } of [...mutexes.held]) {
         if (!(owner instanceof Mutex)) continue; // that of another copy of this module
-        if (owner.place.attachment === attachment) owner.release(true);
+        if (owner.slot.attachment === attachment) owner.release(true);
       }
     };
   }
 
-  private constructor(call: string, place: Place, mutexes: MutexBackend) {
-    this.place = place;
+  private constructor(call: string, slot: Slot, mutexes: MutexBackend) {
+    this.slot = slot;
     this.mutexes = mutexes;
     this.mutex = orSyncError(
       call,
-      () => mutexes.join(place.address(HEADER_BYTES), place.attachment),
+      () => mutexes.join(slot.address(HEADER_BYTES), slot.attachment),
     );
     this.mutex.owner = this;
-    this.words = new Int32Array(mutexes.arrayBuffer(place.address(0), HEADER_BYTES));
-    releaseBeforeEnd(place.attachment, mutexes);
+    this.words = new Int32Array(mutexes.arrayBuffer(slot.address(0), HEADER_BYTES));
+    releaseBeforeEnd(slot.attachment, mutexes);
   }
 
   /**
@@ -118,14 +118,14 @@ export class Mutex {
    */
   static create(view: ArrayBufferView, byteOffset = 0): Mutex {
     const call = "Mutex.create";
-    const place = new Place(call, view, byteOffset, Mutex.ALIGNMENT);
-    place.require(call, Mutex.BYTES);
+    const slot = new Slot(call, view, byteOffset, Mutex.ALIGNMENT);
+    slot.require(call, Mutex.BYTES);
     const mutexes = sharedMutexBackend();
-    place.make(call, Kind.Mutex, Mutex.BYTES, () => {
-      place.words[SCOPE_WORD] = mutexes.scope();
-      mutexes.init(place.address(HEADER_BYTES));
-    }, mutexes.library);
-    return new Mutex(call, place, mutexes);
+    slot.make(call, PrimitiveKind.Mutex, Mutex.BYTES, () => {
+      slot.words[SCOPE_WORD] = mutexes.scope();
+      mutexes.init(slot.address(HEADER_BYTES));
+    }, mutexes.abi);
+    return new Mutex(call, slot, mutexes);
   }
 
   /**
@@ -141,10 +141,10 @@ export class Mutex {
    */
   static at(view: ArrayBufferView, byteOffset = 0): Mutex {
     const call = "Mutex.at";
-    const place = new Place(call, view, byteOffset, Mutex.ALIGNMENT);
-    const library = place.join(call, Kind.Mutex, Mutex.BYTES);
+    const slot = new Slot(call, view, byteOffset, Mutex.ALIGNMENT);
+    const library = slot.join(call, PrimitiveKind.Mutex, Mutex.BYTES);
     const mutexes = sharedMutexBackend();
-    if (library !== mutexes.library) {
+    if (library !== mutexes.abi) {
       const made = Object.entries(MutexAbi).find(([, number]) => number === library)?.[0];
       throw new SyncError(
         "WrongKind",
@@ -152,13 +152,13 @@ export class Mutex {
           "another way; use lock() of a SharedMemory",
       );
     }
-    if (place.words[SCOPE_WORD] !== mutexes.scope()) {
+    if (slot.words[SCOPE_WORD] !== mutexes.scope()) {
       throw new SyncError(
         "WrongKind",
         `${call}: it was made in another ${mutexes.scopeName}; use lock() of a SharedMemory`,
       );
     }
-    const mutex = new Mutex(call, place, mutexes);
+    const mutex = new Mutex(call, slot, mutexes);
     mutex.requireIntact("at");
     return mutex;
   }
@@ -255,7 +255,7 @@ export class Mutex {
 
   /** What unlock() of an object that does not hold it throws. */
   private notHeld(): SyncError {
-    this.place.requireUsable("unlock");
+    this.slot.requireUsable("unlock");
     return new SyncError("NotOwner", "Mutex.unlock: this object does not hold it; lock() first");
   }
 
@@ -366,7 +366,7 @@ export class Mutex {
       throw reason;
     }
     if (!this.isTaken || this.holds !== hold) {
-      this.place.requireUsable(method);
+      this.slot.requireUsable(method);
       throw new SyncError(
         "NotOwner",
         `Mutex.${method}: it was given back before this call returned`,
@@ -381,7 +381,7 @@ export class Mutex {
    */
   private take(method: string, ms: number): boolean {
     requireStack();
-    if (this.isTaken || !this.place.isIntact) return this.takeNotFree(method, "own");
+    if (this.isTaken || !this.slot.isIntact) return this.takeNotFree(method, "own");
     const outcome = this.mutexes.lock(this.mutex, ms);
     if (outcome !== "taken") return this.takeNotFree(method, outcome);
     this.hold();
@@ -445,7 +445,7 @@ export class Mutex {
 
   /** Notes for the next one, in the segment, whether what it protects may be half changed. */
   private tellNext(isAbandoned: boolean): void {
-    if (this.place.isUsable && !this.place.isIntact) return; // what is there now is not ours
+    if (this.slot.isUsable && !this.slot.isIntact) return; // what is there now is not ours
     this.words[ABANDONED_WORD] = isAbandoned ? 1 : 0;
   }
 
@@ -457,14 +457,14 @@ export class Mutex {
 
   /** Whether its bytes are what they were when it was joined. */
   private get isIntact(): boolean {
-    return this.place.isIntact && this.mutexes.isMutex(this.mutex);
+    return this.slot.isIntact && this.mutexes.isMutex(this.mutex);
   }
 
   /** Throws if its bytes are not what they were when it was joined, or the segment is gone. */
   private requireIntact(method: string): void {
     // Once the segment has been detached or the buffer transferred away, nothing is intact.
     if (this.isIntact) return;
-    this.place.requireUsable(method);
+    this.slot.requireUsable(method);
     throw this.damaged(method);
   }
 
@@ -488,7 +488,7 @@ export class Mutex {
   /** @internal What `console.log` shows of it. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => ({
-      attached: this.place.isUsable,
+      attached: this.slot.isUsable,
       held: this.isHeld,
       abandoned: this.wasAbandoned,
     }));

@@ -14,7 +14,7 @@ const VERSION = 1;
 const [MAGIC_WORD, KIND_WORD] = [0, 1];
 
 /** The lowest byte of the second word; above it are a byte with the version and two that a kind may use. */
-export const Kind = {
+export const PrimitiveKind = {
   Mutex: 1,
   Event: 2,
   Counter: 3,
@@ -22,10 +22,11 @@ export const Kind = {
   CounterBlock: 5,
   Snapshot: 6,
 } as const;
-export type Kind = typeof Kind[keyof typeof Kind];
+export type PrimitiveKind = typeof PrimitiveKind[keyof typeof PrimitiveKind];
 
 function nameOf(kind: number): string {
-  return Object.entries(Kind).find(([, number]) => number === kind)?.[0] ?? `unknown (${kind})`;
+  return Object.entries(PrimitiveKind).find(([, number]) => number === kind)?.[0] ??
+    `unknown (${kind})`;
 }
 
 /**
@@ -36,7 +37,7 @@ function nameOf(kind: number): string {
  * time what is there. Fields with `#` cannot do without, nor methods with `#` without a check of the object, for
  * which `private` is used: together that takes off a third of the time of a mutex.
  */
-export class Place {
+export class Slot {
   declare readonly attachment: SharedAttachment;
   /** What the errors call it. */
   declare readonly name: string;
@@ -119,7 +120,13 @@ export class Place {
    *
    * @param detail of the kind, 16 bits
    */
-  make(call: string, kind: Kind, bytes: number, fill: () => void = () => {}, detail = 0): void {
+  make(
+    call: string,
+    kind: PrimitiveKind,
+    bytes: number,
+    fill: () => void = () => {},
+    detail = 0,
+  ): void {
     this.require(call, bytes);
     const found = Atomics.compareExchange(this.words, MAGIC_WORD, 0, MAKING);
     if (found !== 0) {
@@ -137,7 +144,7 @@ export class Place {
   }
 
   /** Checks what lies here, and returns its detail. */
-  join(call: string, kind: Kind, bytes: number): number {
+  join(call: string, kind: PrimitiveKind, bytes: number): number {
     this.require(call, bytes);
     const magic = Atomics.load(this.words, MAGIC_WORD);
     const word = this.words[KIND_WORD]!;
@@ -188,7 +195,7 @@ function transferred(call: string): SyncError {
   );
 }
 
-function kindWord(kind: Kind, detail: number): number {
+function kindWord(kind: PrimitiveKind, detail: number): number {
   return kind | VERSION << 8 | detail << 16;
 }
 

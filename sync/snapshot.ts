@@ -1,7 +1,7 @@
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import type { Bytes } from "../shared_memory.ts";
 import { SyncError } from "./errors.ts";
-import { Kind, Place } from "./slot.ts";
+import { PrimitiveKind, Slot } from "./slot.ts";
 
 /** The header; then which record each half has or is getting, what the bytes mean, and the two halves. */
 const [SIZE_WORD, LATEST_WORD] = [2, 3];
@@ -73,19 +73,19 @@ export class Snapshot {
   static readonly ALIGNMENT = 8;
   /** The size of a record in bytes. */
   readonly recordBytes: number;
-  readonly #place: Place;
+  readonly #slot: Slot;
   readonly #filling: Int32Array;
   readonly #halves: readonly [Uint8Array, Uint8Array];
   /** The record that was looked for last. */
   #seen = 0;
 
-  private constructor(place: Place, recordBytes: number) {
-    this.#place = place;
+  private constructor(slot: Slot, recordBytes: number) {
+    this.#slot = slot;
     this.recordBytes = recordBytes;
-    this.#filling = place.view(Int32Array, FILLING, 2);
+    this.#filling = slot.view(Int32Array, FILLING, 2);
     this.#halves = [
-      place.view(Uint8Array, HALVES, recordBytes),
-      place.view(Uint8Array, HALVES + padded(recordBytes), recordBytes),
+      slot.view(Uint8Array, HALVES, recordBytes),
+      slot.view(Uint8Array, HALVES + padded(recordBytes), recordBytes),
     ];
   }
 
@@ -132,7 +132,7 @@ export class Snapshot {
         Snapshot.#create(call, view, byteOffset, recordBytes, meaning),
       at: (call, view, byteOffset, meaning) => Snapshot.#at(call, view, byteOffset, meaning),
       read: (snapshot, into) => snapshot.#read(into),
-      isUsable: (snapshot) => snapshot.#place.isUsable,
+      isUsable: (snapshot) => snapshot.#slot.isUsable,
     };
   }
 
@@ -144,12 +144,12 @@ export class Snapshot {
     meaning: bigint,
   ): Snapshot {
     checkRecordBytes(call, recordBytes);
-    const place = new Place(call, view, byteOffset, Snapshot.ALIGNMENT);
-    place.make(call, Kind.Snapshot, Snapshot.bytesFor(recordBytes), () => {
-      place.words[SIZE_WORD] = recordBytes;
-      place.view(BigUint64Array, MEANING, 1)[0] = meaning;
+    const slot = new Slot(call, view, byteOffset, Snapshot.ALIGNMENT);
+    slot.make(call, PrimitiveKind.Snapshot, Snapshot.bytesFor(recordBytes), () => {
+      slot.words[SIZE_WORD] = recordBytes;
+      slot.view(BigUint64Array, MEANING, 1)[0] = meaning;
     });
-    return new Snapshot(place, recordBytes);
+    return new Snapshot(slot, recordBytes);
   }
 
   static #at(
@@ -158,17 +158,17 @@ export class Snapshot {
     byteOffset: number,
     meaning: bigint | null = null,
   ): Snapshot {
-    const place = new Place(call, view, byteOffset, Snapshot.ALIGNMENT);
-    place.join(call, Kind.Snapshot, HALVES);
-    const recordBytes = place.words[SIZE_WORD]!;
+    const slot = new Slot(call, view, byteOffset, Snapshot.ALIGNMENT);
+    slot.join(call, PrimitiveKind.Snapshot, HALVES);
+    const recordBytes = slot.words[SIZE_WORD]!;
     if (!(recordBytes >= 1 && recordBytes <= RECORD_BYTES_MAX)) {
       throw new SyncError("Damaged", `${call}: it says that a record has ${recordBytes} bytes`);
     }
-    if (meaning !== null && place.view(BigUint64Array, MEANING, 1)[0] !== meaning) {
+    if (meaning !== null && slot.view(BigUint64Array, MEANING, 1)[0] !== meaning) {
       throw new SyncError("WrongKind", `${call}: the records there have another layout`);
     }
-    place.require(call, Snapshot.bytesFor(recordBytes));
-    return new Snapshot(place, recordBytes);
+    slot.require(call, Snapshot.bytesFor(recordBytes));
+    return new Snapshot(slot, recordBytes);
   }
 
   /**
@@ -180,9 +180,9 @@ export class Snapshot {
    * @throws {TypeError | RangeError} if `record` is not a `Uint8Array` of that length
    */
   publish(record: Uint8Array): void {
-    this.#place.requireUsable("publish");
+    this.#slot.requireUsable("publish");
     this.#check("publish", record);
-    const { words } = this.#place;
+    const { words } = this.#slot;
     const before = Atomics.load(words, LATEST_WORD);
     const number = (before + 1 | 0) || 2; // 0 says that there is none yet
     const half = number & 1;
@@ -214,13 +214,13 @@ export class Snapshot {
 
   /** `false` before the first one. Without a loop, so that engines take it for a part of its callers. */
   #read(into: Uint8Array): boolean {
-    this.#place.requireUsable("read");
+    this.#slot.requireUsable("read");
     return this.#tryToRead(into) ?? this.#readAgain(into);
   }
 
   /** `null` if a writer was faster. */
   #tryToRead(into: Uint8Array): boolean | null {
-    const { words } = this.#place;
+    const { words } = this.#slot;
     let number = words[LATEST_WORD]!;
     // Of 0 too: in a loop without any atomic operation, engines look once and for all.
     if (number === 0 || number !== this.#seen) {
@@ -234,7 +234,7 @@ export class Snapshot {
 
   /** A half is overwritten only once a record has been published in the other one. If there is none, nobody writes. */
   #readAgain(into: Uint8Array): boolean {
-    const { words } = this.#place;
+    const { words } = this.#slot;
     const deadline = performance.now() + OVERTAKEN_MS;
     do {
       const before = this.#seen;
@@ -270,7 +270,7 @@ export class Snapshot {
   /** @internal What `console.log` shows of it. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => ({
-      attached: this.#place.isUsable,
+      attached: this.#slot.isUsable,
       recordBytes: this.recordBytes,
     }));
   }

@@ -248,10 +248,10 @@ describe("a lock whose holder may be of another pid namespace", () => {
     later(5000, TRY(NOBODY(5)), false);
   });
 
-  test("is taken over by recover() if nobody is attached who could be the holder", () => {
+  test("is taken over by takeOver() if nobody is attached who could be the holder", () => {
     const { ffi, lock } = setUpLocked();
     const steps = script(FOREIGN, GUARDED(LAST(0), `${TAKE_OVER} = 0`));
-    ffi.play(steps, () => assert.equal(lock.recover(() => true, 5000), true));
+    ffi.play(steps, () => assert.equal(lock.takeOver(() => true, 5000), true));
   });
 
   for (
@@ -262,33 +262,33 @@ describe("a lock whose holder may be of another pid namespace", () => {
       ["another one is about to", true, BUSY_CLAIM(3)],
     ] as const
   ) {
-    test(`is not taken over by recover() if ${name}`, () => {
+    test(`is not taken over by takeOver() if ${name}`, () => {
       const { ffi, lock } = setUpLocked();
       ffi.play(script(FOREIGN, steps), () => {
-        assert.equal(lock.recover(() => stale, 5000), false);
+        assert.equal(lock.takeOver(() => stale, 5000), false);
       });
     });
   }
 
-  test("is not taken over by recover() in less time than it takes to find out", () => {
+  test("is not taken over by takeOver() in less time than it takes to find out", () => {
     const { ffi, lock } = setUpLocked();
     ffi.play(script(...FOREIGN.split("\n").slice(0, 5)).replace("1000", "900"), () => {
-      assert.equal(lock.recover(() => true, 900), false);
+      assert.equal(lock.takeOver(() => true, 900), false);
     });
   });
 });
 
-describe("recover()", () => {
+describe("takeOver()", () => {
   test("takes a lock that is released meanwhile, as everybody does", () => {
     const { ffi, lock } = setUpLocked();
     const steps = script(`${TRY_DOWN} = EAGAIN`, `${DOWN(1000)} = 0`);
-    ffi.play(steps, () => assert.equal(lock.recover(() => true, 5000), true));
+    ffi.play(steps, () => assert.equal(lock.takeOver(() => true, 5000), true));
   });
 
   test("leaves the lock of a process that lives", () => {
     const { ffi, lock } = setUpLocked();
     const slices = [1000, 1000, 100].map((ms) => `${DOWN(ms)} = EAGAIN\n${HOLDER()}`);
     const steps = script(`${TRY_DOWN} = EAGAIN`, ...slices, GUARDED(LAST(77)));
-    ffi.play(steps, () => assert.equal(lock.recover(() => true, 5000), false));
+    ffi.play(steps, () => assert.equal(lock.takeOver(() => true, 5000), false));
   });
 });

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { systemV } from "../backends/systemv/mod.ts";
-import { sleep } from "../backends/timing.ts";
+import { sleepSync } from "../backends/timing.ts";
 import { selectFfi } from "../ffi/mod.ts";
 import { SharedMemory, SharedMemoryError } from "../mod.ts";
 import { watched } from "./fixtures/watched_ffi.ts";
@@ -49,7 +49,7 @@ function waitForDeath(pid: number): void {
   const deadline = performance.now() + DEADLINE_MS;
   while (systemLibrary().isRunning(pid)) {
     assert.ok(performance.now() < deadline, `process ${pid} does not end`);
-    sleep(1);
+    sleepSync(1);
   }
 }
 

@@ -36,12 +36,12 @@ function setUp() {
   const buffer = new ArrayBuffer(64);
   const ended = new Set<string>();
   const ffi = { arrayBuffer: () => buffer, usize: (value: bigint) => value } as unknown as Ffi;
-  const threadOf = (pid: number, thread: bigint, sleeper: Futex | null = null) => {
+  const threadOf = (pid: number, thread: bigint, futex: Futex | null = null) => {
     const threads: Threads = {
       self: () => ({ pid, thread }),
       isRunning: (pid, thread) => !ended.has(`${pid} ${thread}`),
     };
-    const mutexes = new OwnerMutexes(ffi, threads, sleeper);
+    const mutexes = new OwnerMutexes(ffi, threads, futex);
     const mutex = mutexes.join(0x5000n);
     return {
       lock: (ms = 0) => mutexes.lock(mutex, ms),
@@ -92,18 +92,18 @@ describe("a mutex that is the word with its owner", () => {
     const { buffer, threadOf } = setUp();
     const calls: string[] = [];
     const holder = threadOf(1, 2n ** 40n + 5n, {
-      wordAt: () => assert.fail("it makes none"),
-      sleep: () => assert.fail("it does not wait"),
-      sleepInBackground: () => assert.fail("it does not wait"),
+      address: () => assert.fail("it makes none"),
+      wait: () => assert.fail("it does not wait"),
+      waitInBackground: () => assert.fail("it does not wait"),
       wake: (word) => calls.push(`wake ${word}`),
     });
     const waiter = threadOf(2, 9n, {
-      wordAt: () => assert.fail("it makes none"),
-      sleep(word, value) {
+      address: () => assert.fail("it makes none"),
+      wait(word, value) {
         calls.push(`sleep ${word} ${value}`);
         assert.equal(holder.unlock(), true);
       },
-      sleepInBackground: () => assert.fail("it blocks"),
+      waitInBackground: () => assert.fail("it blocks"),
       wake: () => assert.fail("nobody sleeps any more"),
     });
     assert.equal(holder.lock(), "taken");
@@ -217,14 +217,14 @@ describe("what macOS is asked", () => {
       os_sync_wake_by_address_any: () => 0,
       os_sync_wake_by_address_all: () => 0,
     });
-    const sleeper = DarwinFutex.load(libc)!;
-    const word = sleeper.wordAt(4096n);
-    sleeper.sleep(word, 2 ** 32 - 1, 1.5);
-    sleeper.sleep(word, 1, 0);
-    await sleeper.sleepInBackground(word, 3, 200);
-    sleeper.wake(word);
-    sleeper.wake(word, 2);
-    sleeper.wake(word, 2 ** 31 - 1);
+    const futex = DarwinFutex.load(libc)!;
+    const word = futex.address(4096n);
+    futex.wait(word, 2 ** 32 - 1, 1.5);
+    futex.wait(word, 1, 0);
+    await futex.waitInBackground(word, 3, 200);
+    futex.wake(word);
+    futex.wake(word, 2);
+    futex.wake(word, 2 ** 31 - 1);
     const wait = "os_sync_wait_on_address_with_timeout";
     assert.deepEqual(calls, [
       `${wait}(4096, 4294967295, 4, 1, 32, 1500000)`,

@@ -141,7 +141,7 @@ describe("an event in a segment", () => {
     await assert.rejects(event.waitAsync({ since: "1" as unknown as number }), TypeError);
   });
 
-  test("checks its place, and ends with the segment", async () => {
+  test("checks its slot, and ends with the segment", async () => {
     assertChecksPlace(Event, Event.BYTES, Event.create, Event.at);
     assertEndsWithSegment((view) => Event.create(view), [
       (event) => event.wait(),

@@ -400,7 +400,7 @@ describe("a snapshot of a record", () => {
     }
   });
 
-  test("checks its place, and ends with the segment", () => {
+  test("checks its slot, and ends with the segment", () => {
     const small = { a: "u32", b: "text:3" } as const;
     assertChecksPlace(
       RecordSnapshot,

@@ -2,7 +2,7 @@ import type { Background, CFunctions, CSignatures, Ffi, Usize } from "../../ffi/
 import { OS_CLOCK_MACH_ABSOLUTE_TIME, OS_SYNC_SHARED } from "../unix/darwin_constants.ts";
 import { EINTR, ETIMEDOUT } from "../unix/errno.ts";
 import { DARWIN_LIBRARIES, type Libc } from "../unix/libc.ts";
-import { nextPause, pause, sleep } from "../timing.ts";
+import { delay, nextPause, sleepSync } from "../timing.ts";
 import type { Futex } from "./types.ts";
 
 /** <os/os_sync_wait_on_address.h>, of macOS 14.4 and later. */
@@ -44,24 +44,24 @@ export class DarwinFutex implements Futex {
     return c === null ? null : new DarwinFutex(libc, c);
   }
 
-  wordAt(address: bigint): Usize {
+  address(address: bigint): Usize {
     return this.#libc.ffi.usize(address);
   }
 
-  sleep(word: Usize, value: number, ms: number): void {
+  wait(word: Usize, value: number, ms: number): void {
     const wait = this.#c.os_sync_wait_on_address_with_timeout;
     if (wait(...argumentsOf(word, value, ms)) >= 0) return;
     const errno = this.#libc.errno();
-    if (errno !== ETIMEDOUT && errno !== EINTR) sleep(Math.min(ms, PAUSE_MS));
+    if (errno !== ETIMEDOUT && errno !== EINTR) sleepSync(Math.min(ms, PAUSE_MS));
   }
 
-  async sleepInBackground(word: Usize, value: number, ms: number): Promise<void> {
+  async waitInBackground(word: Usize, value: number, ms: number): Promise<void> {
     const { ffi } = this.#libc;
     this.#background ??= ffi.background(DARWIN_LIBRARIES, WAIT, { take: SLEEP });
     const call = this.#background(...argumentsOf(word, value, ms));
     await call.over;
     // Why it failed is known on that thread only.
-    if (!call.claim()) await pause(1);
+    if (!call.claim()) await delay(1);
   }
 
   wake(word: Usize, count = 1): void {

@@ -43,22 +43,22 @@ export class LinuxFutex implements Futex {
     this.slice = this.#duration(SLICE_MS).usize;
   }
 
-  wordAt(address: bigint): Usize {
+  address(address: bigint): Usize {
     return this.#libc.ffi.usize(address);
   }
 
-  sleep(word: Usize, value: number, ms: number): void {
+  wait(word: Usize, value: number, ms: number): void {
     if (ms === SLICE_MS) this.syscall(this.number, word, FUTEX_WAIT, value, this.slice);
-    else this.#sleep(word, value, ms);
+    else this.#waitFor(word, value, ms);
   }
 
-  #sleep(word: Usize, value: number, ms: number): void {
+  #waitFor(word: Usize, value: number, ms: number): void {
     const time = this.#duration(ms);
     this.syscall(this.number, word, FUTEX_WAIT, value, time.usize);
     this.#idle.push(time);
   }
 
-  async sleepInBackground(word: Usize, value: number, ms: number): Promise<void> {
+  async waitInBackground(word: Usize, value: number, ms: number): Promise<void> {
     this.#background ??= this.#libc.ffi.background(LINUX_LIBRARIES, BACKGROUND, { take: SLEEP });
     await this.#background(this.number, word, value, deadline(this.#libc, ms)).over;
   }

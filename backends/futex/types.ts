@@ -3,11 +3,11 @@ import type { Usize } from "../../ffi/types.ts";
 /** Sleeps until a word of a segment is said to have changed, in whatever process. */
 export interface Futex {
   /** What the other methods take for the word at `address`. */
-  wordAt(address: bigint): Usize;
+  address(address: bigint): Usize;
   /** Sleeps until `wake`, or for no reason, at most `ms`; not if the word is not `value` any more. */
-  sleep(word: Usize, value: number, ms: number): void;
+  wait(word: Usize, value: number, ms: number): void;
   /** The same without blocking this thread. */
-  sleepInBackground(word: Usize, value: number, ms: number): Promise<void>;
+  waitInBackground(word: Usize, value: number, ms: number): Promise<void>;
   /**
    * Wakes at least `count` of those who sleep.
    *

@@ -1,6 +1,6 @@
 import type { ThreadCode, Usize } from "../../ffi/types.ts";
 import { type Kernel32, slice } from "../win32/kernel32.ts";
-import { nextPause, pause, SLICE_MS } from "../timing.ts";
+import { delay, nextPause, SLICE_MS } from "../timing.ts";
 import { EVENT_MODIFY_STATE } from "../win32/constants.ts";
 import { wideName } from "../win32/names.ts";
 import type { Futex } from "./types.ts";
@@ -52,11 +52,11 @@ export class WindowsFutex implements Futex {
     return 0n;
   }
 
-  wordAt(address: bigint): Usize {
+  address(address: bigint): Usize {
     return this.#kernel.ffi.usize(address);
   }
 
-  sleep(_word: Usize, value: number, ms: number): void {
+  wait(_word: Usize, value: number, ms: number): void {
     const { c } = this.#kernel;
     const event = this.#open(value);
     try {
@@ -68,7 +68,7 @@ export class WindowsFutex implements Futex {
     }
   }
 
-  async sleepInBackground(_word: Usize, value: number, ms: number): Promise<void> {
+  async waitInBackground(_word: Usize, value: number, ms: number): Promise<void> {
     const { c } = this.#kernel;
     const event = this.#open(value);
     try {
@@ -77,7 +77,7 @@ export class WindowsFutex implements Futex {
         await this.#kernel.background(BACKGROUND)(event, slice(ms, SLICE_MS)).over;
       }
       const left = ms - (performance.now() - started);
-      if (this.#read() === value) await pause(Math.max(0, Math.min(left, PAUSE_MS)));
+      if (this.#read() === value) await delay(Math.max(0, Math.min(left, PAUSE_MS)));
     } finally {
       if (event !== 0n) c.CloseHandle(event);
     }

@@ -1,6 +1,6 @@
 import type { Ffi, Usize } from "../../ffi/types.ts";
 import { HeldList, HeldNode } from "./held_list.ts";
-import { nextPause, sleep } from "../timing.ts";
+import { nextPause, sleepSync } from "../timing.ts";
 import { type LockOutcome, MutexAbi, type MutexBackend } from "./types.ts";
 import type { Futex } from "../futex/types.ts";
 
@@ -40,18 +40,18 @@ export class OwnerMutex extends HeldNode {
  * left in the system, whoever dies.
  */
 export class OwnerMutexes implements MutexBackend<OwnerMutex> {
-  readonly library = MutexAbi.macos;
+  readonly abi = MutexAbi.macos;
   readonly scopeName = "system";
   readonly held = new HeldList(new HeldNode());
   readonly #ffi: Ffi;
   readonly #threads: Threads;
-  readonly #sleeper: Futex | null;
+  readonly #futex: Futex | null;
   #self = 0n;
 
-  constructor(ffi: Ffi, threads: Threads, sleeper: Futex | null) {
+  constructor(ffi: Ffi, threads: Threads, futex: Futex | null) {
     this.#ffi = ffi;
     this.#threads = threads;
-    this.#sleeper = sleeper;
+    this.#futex = futex;
   }
 
   arrayBuffer(address: bigint, byteLength: number): ArrayBuffer {
@@ -111,10 +111,10 @@ export class OwnerMutexes implements MutexBackend<OwnerMutex> {
 
   /** Who gives it back wakes somebody if there are sleepers; nobody wakes for a dead one. */
   #sleep({ word, words }: OwnerMutex, ms: number): void {
-    if (this.#sleeper === null) return sleep(ms);
+    if (this.#futex === null) return sleepSync(ms);
     Atomics.add(words, SLEEPERS_WORD, 1);
     const thread = Atomics.load(words, 0); // its lower half
-    if (thread !== 0) this.#sleeper.sleep(word, thread >>> 0, ms);
+    if (thread !== 0) this.#futex.wait(word, thread >>> 0, ms);
     Atomics.sub(words, SLEEPERS_WORD, 1);
   }
 
@@ -130,7 +130,7 @@ export class OwnerMutexes implements MutexBackend<OwnerMutex> {
     const isUnlocked = Atomics.compareExchange(holder, 0, self, 0n) === self;
     if (after.before === mutex) after.before = mutex.before; // as remove(), which is not called: the stack may overflow
     try {
-      if (Atomics.load(words, SLEEPERS_WORD) !== 0) this.#sleeper?.wake(word);
+      if (Atomics.load(words, SLEEPERS_WORD) !== 0) this.#futex?.wake(word);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error; // whoever sleeps looks by itself a little later
     }

@@ -79,7 +79,7 @@ export class PthreadMutex extends RobustNode {
  * is held. So each call first makes sure that what it trusts is what it should be.
  */
 export class Pthreads implements MutexBackend<PthreadMutex> {
-  declare readonly library: number;
+  declare readonly abi: number;
   readonly scopeName = "namespace of pids (another container), whose threads have the same numbers";
   /** Where in a mutex what is, in bytes. */
   declare readonly offsets: { readonly kind: number; readonly holder: number };
@@ -106,7 +106,7 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
     this.#unlock = this.#c.pthread_mutex_unlock;
     this.#getTime = ffi.load(PTHREAD_LIBRARIES, CLOCK).clock_gettime;
     const name = isGlibc(libc) ? "glibc" : "musl";
-    this.library = MutexAbi[name];
+    this.abi = MutexAbi[name];
     this.offsets = PTHREAD_MUTEX_OF[name];
     const clockLock = tryLoad(() =>
       ffi.load(PTHREAD_LIBRARIES, CLOCK_LOCK).pthread_mutex_clocklock

@@ -20,7 +20,7 @@ export type LockOutcome =
 /** What a system has for mutexes in segments; `Joined` is one, as one thread uses it. */
 export interface MutexBackend<Joined extends HeldNode = HeldNode> {
   /** One of {@linkcode MutexAbi}. */
-  readonly library: number;
+  readonly abi: number;
   arrayBuffer(address: bigint, byteLength: number): ArrayBuffer;
   /** Where a mutex of this process can be used: in a container, a session. Others have another number. */
   scope(): number;

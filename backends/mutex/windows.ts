@@ -35,7 +35,7 @@ export class WindowsMutex extends HeldNode {
  * outlived it then, which is why whoever holds it says that there.
  */
 export class WindowsMutexes implements MutexBackend<WindowsMutex> {
-  readonly library = MutexAbi.windows;
+  readonly abi = MutexAbi.windows;
   readonly scopeName = "session of Windows, which does not see it";
   readonly #kernel: Kernel32;
   readonly held = new HeldList(new HeldNode());

@@ -130,7 +130,7 @@ export class PosixLock implements Lock {
         return false;
       }
       const value = announceSleep(open);
-      if (value !== 0) this.#library.futex.sleep(open.noteWord, value, left);
+      if (value !== 0) this.#library.futex.wait(open.noteWord, value, left);
     }
   }
 
@@ -220,7 +220,7 @@ export class PosixLock implements Lock {
       semaphore,
       note: new Int32Array(buffer, NOTE_OFFSET, 1),
       entry: new BigInt64Array(buffer, NOTE_OFFSET, 1),
-      noteWord: this.#library.futex.wordAt(semaphore.address + BigInt(NOTE_OFFSET)),
+      noteWord: this.#library.futex.address(semaphore.address + BigInt(NOTE_OFFSET)),
     };
   }
 
@@ -248,7 +248,7 @@ export class PosixLock implements Lock {
     return (Number(BigInt.asIntN(32, entry)) & PHASE) === HOLDING ? entry : null;
   }
 
-  recover(_stale: () => boolean, timeoutMs: number): boolean {
+  takeOver(_stale: () => boolean, timeoutMs: number): boolean {
     return this.acquire(timeoutMs);
   }
 

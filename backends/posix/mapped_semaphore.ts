@@ -5,7 +5,7 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "../unix/linux_constants.ts";
-import { type ErrnoTable, BackendError } from "../failure.ts";
+import { BackendError, type ErrnoTable } from "../failure.ts";
 import { EAGAIN, EINTR, EOVERFLOW, ETIMEDOUT, failure } from "../unix/errno.ts";
 import { PosixFile, type PosixName } from "./object_file.ts";
 import type { PosixLibrary } from "./library.ts";
@@ -87,7 +87,10 @@ export class MappedSemaphore {
     let isMapped = false;
     try {
       if (file.size < SEM_BYTES) {
-        throw new BackendError("WrongKind", `${name.path} is no semaphore: it is too small; remove it`);
+        throw new BackendError(
+          "WrongKind",
+          `${name.path} is no semaphore: it is too small; remove it`,
+        );
       }
       if (!file.isReserved) file.reserve();
       const access = PROT_READ | PROT_WRITE;

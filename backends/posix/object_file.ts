@@ -18,7 +18,7 @@ import {
   S_ISVTX,
   S_IXOTH,
 } from "../unix/linux_constants.ts";
-import { type ErrnoTable, BackendError, type Kind, othersText } from "../failure.ts";
+import { BackendError, type ErrnoTable, type IpcObjectKind, othersText } from "../failure.ts";
 import {
   EACCES,
   EEXIST,
@@ -76,7 +76,7 @@ const PUBLISH_ERRORS: ErrnoTable = {
 
 /** Which object, and whom it may belong to. */
 export interface PosixName {
-  readonly what: Kind;
+  readonly what: IpcObjectKind;
   readonly nativeKey: string;
   /** Its path. */
   readonly path: string;
@@ -90,7 +90,7 @@ export interface PosixName {
  * @throws {BackendError} `KeyError` if it can be none
  */
 export function posixName(
-  what: Kind,
+  what: IpcObjectKind,
   nativeKey: string,
   prefix: string,
   permissions: number,
@@ -301,11 +301,18 @@ function mayUse(libc: Libc, { permissions }: PosixName, status: FileStatus): boo
 function checkKind(libc: Libc, name: PosixName, status: FileStatus): void {
   if (mayUse(libc, name, status)) return;
   if (!isFile(status)) throw kindFailure(name);
-  throw new BackendError("PermissionDenied", othersText(name.what, libc.userName(status.uid)), "statx");
+  throw new BackendError(
+    "PermissionDenied",
+    othersText(name.what, libc.userName(status.uid)),
+    "statx",
+  );
 }
 
 function kindFailure({ what, path }: PosixName): BackendError {
-  return new BackendError("WrongKind", `${path} is no ${what}, but another kind of file; remove it`);
+  return new BackendError(
+    "WrongKind",
+    `${path} is no ${what}, but another kind of file; remove it`,
+  );
 }
 
 function openFailure(libc: Libc, name: PosixName, path: Uint8Array, errno: number): BackendError {

@@ -8,7 +8,7 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "../unix/linux_constants.ts";
-import { type ErrnoTable, BackendError, replacedText, tooSmall } from "../failure.ts";
+import { BackendError, type ErrnoTable, replacedText, tooSmall } from "../failure.ts";
 import { EEXIST, EFAULT, ENOENT, ENOMEM, failure } from "../unix/errno.ts";
 import type { Libc } from "../unix/libc.ts";
 import type { Mappings } from "../unix/mappings.ts";
@@ -60,7 +60,7 @@ class PosixSegment implements Segment {
   }
 
   unmap(): boolean {
-    return this.#mappings.bury(this.address, this.size);
+    return this.#mappings.replaceWithZeros(this.address, this.size);
   }
 
   free(): void {
@@ -240,7 +240,10 @@ export class PosixSegments implements SegmentBackend {
       this.#libc.errno() !== EFAULT;
     if (isPresent) return new PosixSegment(this.#mappings, address, file, lock);
     this.#mappings.free(address, file.size);
-    throw new BackendError("OutOfResources", "/dev/shm is full, and has no room for all of the segment");
+    throw new BackendError(
+      "OutOfResources",
+      "/dev/shm is full, and has no room for all of the segment",
+    );
   }
 
   #checkSize(size: number, minBytes = 1): void {

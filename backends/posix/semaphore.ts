@@ -1,7 +1,7 @@
 import { SystemSemaphoreMode } from "../../errors.ts";
 import type { ThreadCode } from "../../ffi/types.ts";
 import { deadline } from "../unix/deadline.ts";
-import { BackendError, type Kind } from "../failure.ts";
+import { BackendError, type IpcObjectKind } from "../failure.ts";
 import { type PosixName, posixName } from "./object_file.ts";
 import { type PosixLibrary, TAKE_UNTIL } from "./library.ts";
 import { PosixLock } from "./lock.ts";
@@ -112,7 +112,7 @@ export class PosixSemaphores implements SemaphoreBackend {
     return new PosixLock(this.#library, this.#name("lock", name, permissions), nativeKey);
   }
 
-  #name(what: Kind, nativeKey: string, permissions: number): PosixName {
+  #name(what: IpcObjectKind, nativeKey: string, permissions: number): PosixName {
     return posixName(what, nativeKey, this.#library.semaphorePrefix, permissions);
   }
 }

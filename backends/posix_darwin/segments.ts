@@ -7,7 +7,7 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "../unix/linux_constants.ts";
-import { type ErrnoTable, BackendError, othersText, tooSmall } from "../failure.ts";
+import { BackendError, type ErrnoTable, othersText, tooSmall } from "../failure.ts";
 import {
   EACCES,
   EEXIST,
@@ -20,7 +20,7 @@ import {
 } from "../unix/errno.ts";
 import type { FileStatus, Libc } from "../unix/libc.ts";
 import type { Mappings } from "../unix/mappings.ts";
-import { nextPause, sleep } from "../timing.ts";
+import { nextPause, sleepSync } from "../timing.ts";
 import { darwinName, type DarwinPosixLibrary } from "./library.ts";
 import {
   isShared,
@@ -76,7 +76,7 @@ class DarwinPosixSegment implements Segment {
   }
 
   unmap(): boolean {
-    return this.#segments.mappings.bury(this.address, this.size);
+    return this.#segments.mappings.replaceWithZeros(this.address, this.size);
   }
 
   free(): void {
@@ -236,7 +236,7 @@ export class DarwinPosixSegments implements SegmentBackend {
     for (let ms = nextPause(0);; ms = nextPause(ms)) {
       const { bytes } = this.#statusOf(fd);
       if (bytes > 0 || performance.now() >= deadline) return bytes;
-      sleep(ms);
+      sleepSync(ms);
     }
   }
 

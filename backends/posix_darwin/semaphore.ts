@@ -1,6 +1,6 @@
 import { SystemSemaphoreMode } from "../../errors.ts";
 import { FAILED_ADDRESS } from "../unix/linux_constants.ts";
-import { BackendError, type Kind, othersText } from "../failure.ts";
+import { BackendError, type IpcObjectKind, othersText } from "../failure.ts";
 import {
   EACCES,
   EAGAIN,
@@ -11,7 +11,7 @@ import {
   errnoText,
   failure,
 } from "../unix/errno.ts";
-import { nextPause, pause, sleep } from "../timing.ts";
+import { delay, nextPause, sleepSync } from "../timing.ts";
 import { darwinName, type DarwinPosixLibrary } from "./library.ts";
 import {
   type BackgroundWait,
@@ -37,7 +37,7 @@ class NamedSemaphore {
 
   constructor(
     library: DarwinPosixLibrary,
-    kind: Kind,
+    kind: IpcObjectKind,
     name: Uint8Array,
     value: number,
     permissions: number,
@@ -47,7 +47,11 @@ class NamedSemaphore {
     [this.#address, this.isMade] = this.#open(kind, value, permissions);
   }
 
-  #open(kind: Kind, value: number, permissions: number): [address: bigint, isMade: boolean] {
+  #open(
+    kind: IpcObjectKind,
+    value: number,
+    permissions: number,
+  ): [address: bigint, isMade: boolean] {
     const { c, libc } = this.#library;
     const { O_CREAT, O_EXCL } = libc.constants;
     for (let attempt = 0; attempt < OPEN_ATTEMPTS; attempt++) {
@@ -79,7 +83,7 @@ class NamedSemaphore {
         while (!this.#isTaken(sem_wait)); // a signal has come in between
         return true;
       }
-      sleep(Math.min(ms, left));
+      sleepSync(Math.min(ms, left));
     }
   }
 
@@ -136,7 +140,7 @@ class DarwinPosixSemaphore implements Semaphore {
   }
 
   acquireSlice(timeoutMs: number, pauseMs: number): BackgroundWait {
-    return pauseOf(pause(Math.min(timeoutMs, pauseMs)));
+    return pauseOf(delay(Math.min(timeoutMs, pauseMs)));
   }
 
   release(count = 1): void {
@@ -197,7 +201,7 @@ class DarwinPosixLock implements Lock {
   }
 
   acquireSlice(timeoutMs: number, pauseMs: number): BackgroundWait {
-    return pauseOf(pause(Math.min(timeoutMs, pauseMs)));
+    return pauseOf(delay(Math.min(timeoutMs, pauseMs)));
   }
 
   /** Not if it is not held: its value would go beyond 1, and let two in. */
@@ -207,7 +211,7 @@ class DarwinPosixLock implements Lock {
     this.#semaphore?.give();
   }
 
-  recover(_stale: () => boolean, timeoutMs: number): boolean {
+  takeOver(_stale: () => boolean, timeoutMs: number): boolean {
     return this.acquire(timeoutMs);
   }
 

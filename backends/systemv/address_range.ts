@@ -5,7 +5,7 @@ import type { Mappings } from "../unix/mappings.ts";
 export interface Range {
   readonly address: bigint;
   /** As `Segment.unmap`. */
-  bury(): boolean;
+  replaceWithZeros(): boolean;
   /** As `Segment.free`. */
   free(): void;
 }
@@ -25,8 +25,8 @@ class LinuxRange implements Range {
     this.#size = size;
   }
 
-  bury(): boolean {
-    return this.#isBuried = this.#mappings.bury(this.address, this.#size);
+  replaceWithZeros(): boolean {
+    return this.#isBuried = this.#mappings.replaceWithZeros(this.address, this.#size);
   }
 
   free(): void {
@@ -60,11 +60,11 @@ class DarwinRange implements Range {
     return this.address !== this.#attachedAt;
   }
 
-  bury(): boolean {
+  replaceWithZeros(): boolean {
     const [address, size] = [this.address, this.#size];
-    if (this.#isMappedTwice && !this.#mappings.bury(address, size)) return false;
+    if (this.#isMappedTwice && !this.#mappings.replaceWithZeros(address, size)) return false;
     this.#libc.c.shmdt(this.#attachedAt);
-    const isBuried = this.#isMappedTwice || this.#mappings.occupy(address, size);
+    const isBuried = this.#isMappedTwice || this.#mappings.reserve(address, size);
     this.#state = isBuried ? "buried" : "foreign";
     return true;
   }

@@ -60,7 +60,7 @@ export class SystemVInspection implements Inspection {
   }
 
   inventory(allUsers: boolean): Inventory {
-    return new Look(this.#libc, this.#folder(), allUsers).inventory();
+    return new Scan(this.#libc, this.#folder(), allUsers).inventory();
   }
 
   remove(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): string | null {
@@ -77,7 +77,7 @@ interface Unnamed {
 type Files<Key> = ReadonlyMap<Key, readonly KeyFileEntry[]>;
 
 /** One look at what there is. */
-class Look {
+class Scan {
   readonly #libc: Libc;
   readonly #folder: string;
   readonly #user: number;

@@ -10,7 +10,7 @@ import {
   S_IFMT,
   S_IFREG,
 } from "../unix/linux_constants.ts";
-import { type ErrnoTable, BackendError } from "../failure.ts";
+import { BackendError, type ErrnoTable } from "../failure.ts";
 import {
   EACCES,
   EAGAIN,
@@ -25,7 +25,7 @@ import {
 } from "../unix/errno.ts";
 import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "../../native_ipc_key.ts";
 import { cString, type FileStatus, type Libc } from "../unix/libc.ts";
-import { sleep } from "../timing.ts";
+import { sleepSync } from "../timing.ts";
 import { isShared, PRIVATE } from "../types.ts";
 
 /** Qt's `ftok` project id, unless another one was chosen. */
@@ -400,7 +400,7 @@ export class KeyFile {
   hold(): void {
     for (let waited = 0; !this.#flock(LOCK_SH | LOCK_NB) && waited < DELETION_MS; waited++) {
       if (this.#libc.errno() !== EAGAIN) break; // a file that may not be read cannot be locked at all
-      sleep(1);
+      sleepSync(1);
     }
   }
 

@@ -27,7 +27,7 @@ export function enterLock(
     end ??= now + ENTER_MS - SECTION_MS; // the clock is not read by those who need not wait
     const left = end - now;
     if (left <= 0) break;
-    if (lock.recover(() => !mayBeHeld(), left)) return true;
+    if (lock.takeOver(() => !mayBeHeld(), left)) return true;
   }
   const holder = lock.isHeldHere() ? "this process, which" : `${processText(lock.holder())} that`;
   throw new BackendError(

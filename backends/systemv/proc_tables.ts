@@ -1,5 +1,5 @@
 import { GETNCNT, GETPID, GETVAL, GETZCNT } from "../unix/linux_constants.ts";
-import { type ErrnoTable, BackendError } from "../failure.ts";
+import { BackendError, type ErrnoTable } from "../failure.ts";
 import { EACCES, EIDRM, EINVAL, ENOENT, failure } from "../unix/errno.ts";
 import type { ProcessInfo } from "../inventory.ts";
 import { cString, type FileStatus, FOREIGN_ATTEMPTS, type Libc } from "../unix/libc.ts";

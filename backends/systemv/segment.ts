@@ -149,7 +149,7 @@ export class SystemVSegment implements Segment {
   }
 
   unmap(): boolean {
-    return this.#range.bury();
+    return this.#range.replaceWithZeros();
   }
 
   free(): void {

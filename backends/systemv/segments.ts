@@ -1,6 +1,6 @@
 import { AccessMode } from "../../errors.ts";
 import { FAILED_ADDRESS, IPC_CREAT, IPC_EXCL, SHM_RDONLY } from "../unix/linux_constants.ts";
-import { type ErrnoTable, BackendError, othersText, tooSmall } from "../failure.ts";
+import { BackendError, type ErrnoTable, othersText, tooSmall } from "../failure.ts";
 import {
   EACCES,
   EEXIST,
@@ -15,14 +15,14 @@ import type { Libc } from "../unix/libc.ts";
 import { Mappings } from "../unix/mappings.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./key_file.ts";
 import { makerText, Mark, segmentText } from "./marks.ts";
-import { BACKGROUND_SLICE_MS, sleep } from "../timing.ts";
+import { BACKGROUND_SLICE_MS, sleepSync } from "../timing.ts";
 import { DOUBT_MS, FtokCollisions } from "./ftok_collisions.ts";
 import { limitsOf } from "./limits.ts";
 import { ownerOf } from "./owner.ts";
 import { rangeOf } from "./address_range.ts";
 import { enterLock } from "./lock_section.ts";
 import { Shm, type Status, UNFINISHED_MODE } from "./shm.ts";
-import { SystemVSegment, SegmentResources } from "./segment.ts";
+import { SegmentResources, SystemVSegment } from "./segment.ts";
 import {
   isShared,
   type Lock,
@@ -230,7 +230,7 @@ export class SystemVSegments implements SegmentBackend {
     const found = this.#find(file, mode);
     if (found === null) return file.wasCurrent() ? null : "gone";
     if (file.isInDoubt(found.status.changed)) {
-      sleep(DOUBT_MS);
+      sleepSync(DOUBT_MS);
       return "gone";
     }
     try {
@@ -268,7 +268,7 @@ export class SystemVSegments implements SegmentBackend {
       const segment = file.claiming(attach);
       if (segment === "unavailable") break;
       if (segment !== "busy") return segment;
-      sleep(1);
+      sleepSync(1);
     }
     return attach();
   }
@@ -585,6 +585,10 @@ export class SystemVSegments implements SegmentBackend {
     mark: Mark | null = null,
   ) {
     const range = rangeOf(this.#libc, this.#mappings, address, size);
-    return new SystemVSegment(new SegmentResources(this.#libc, this.#shm, id, file, lock, mark), range, size);
+    return new SystemVSegment(
+      new SegmentResources(this.#libc, this.#shm, id, file, lock, mark),
+      range,
+      size,
+    );
   }
 }

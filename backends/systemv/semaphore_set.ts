@@ -1,6 +1,6 @@
 import { SystemSemaphoreMode } from "../../errors.ts";
 import { IPC_CREAT, IPC_EXCL, IPC_RMID, IPC_STAT, SEM_UNDO } from "../unix/linux_constants.ts";
-import { type ErrnoTable, BackendError, othersText } from "../failure.ts";
+import { BackendError, type ErrnoTable, othersText } from "../failure.ts";
 import {
   EACCES,
   EAGAIN,
@@ -19,7 +19,7 @@ import {
 } from "../unix/errno.ts";
 import { FOREIGN_ATTEMPTS, type Libc } from "../unix/libc.ts";
 import { KeyFile, type KeyPath, PROJECT_ID, segmentPath } from "./key_file.ts";
-import { sleep, SLICE_MS } from "../timing.ts";
+import { sleepSync, SLICE_MS } from "../timing.ts";
 import { hasPidOfAnother, isOfReplacedProgram, isOlderThanProgram } from "./last_user.ts";
 import { limitsOf } from "./limits.ts";
 import { type Operation, Operations } from "./semop_arrays.ts";
@@ -83,7 +83,7 @@ class SystemVSemaphore implements Lock {
   readonly #path: KeyPath;
   readonly #initialValue: number;
   /** The lock of a segment: removed together with the segment, not by its owner. */
-  declare private readonly guard: boolean;
+  declare private readonly isSegmentLock: boolean;
   readonly #errors: ErrnoTable;
   #file: KeyFile | null = null;
   private id = -1;
@@ -103,7 +103,7 @@ class SystemVSemaphore implements Lock {
     waits: Waits,
     path: KeyPath,
     value: number,
-    guard: boolean,
+    isSegmentLock: boolean,
     errors: ErrnoTable,
   ) {
     this.#libc = libc;
@@ -112,8 +112,8 @@ class SystemVSemaphore implements Lock {
     this.#waits = waits;
     this.#path = path;
     this.#initialValue = value;
-    this.guard = guard;
-    this.tryDown = guard ? operations.tryLock : operations.tryDown;
+    this.isSegmentLock = isSegmentLock;
+    this.tryDown = isSegmentLock ? operations.tryLock : operations.tryDown;
     this.identity = `${path.projectId} ${path.path}`;
     this.#errors = errors;
   }
@@ -180,10 +180,10 @@ class SystemVSemaphore implements Lock {
   /** `null` if somebody made or removed the semaphore at the same time. */
   #openAt(file: KeyFile, mode: SystemSemaphoreMode, isLost = false): "open" | "taken" | null {
     const { c } = this.#libc;
-    const mayInherit = !this.guard && !file.created && mode === SystemSemaphoreMode.Open;
+    const mayInherit = !this.isSegmentLock && !file.created && mode === SystemSemaphoreMode.Open;
     if (mayInherit) this.#oldMark = this.#mark(file).read();
     // Whoever deletes the file has LOCK_EX of it; only for a moment, but if it is another program.
-    if (!this.guard && !file.share()) return null;
+    if (!this.isSegmentLock && !file.share()) return null;
     // A file that was just made has none, unless it was found between these two steps.
     let id = file.created ? -1 : c.semget(file.key, 1, ACCESS);
     let errno = file.created ? ENOENT : id === -1 ? this.#libc.errno() : 0;
@@ -193,7 +193,7 @@ class SystemVSemaphore implements Lock {
       const opened = this.#openLost(file, mode);
       if (opened !== undefined) return opened;
       // Its maker relies on it before it relies on the segment's.
-      if (this.guard && !file.share()) return null;
+      if (this.isSegmentLock && !file.share()) return null;
       id = c.semget(file.key, 1, this.#path.permissions | IPC_CREAT | IPC_EXCL);
       errno = id === -1 ? this.#libc.errno() : 0;
       if (errno === EEXIST) return null;
@@ -202,7 +202,7 @@ class SystemVSemaphore implements Lock {
     if (errno !== 0) throw failure("semget", errno, this.#errors, this.nativeKey);
     if (!make && file.checkedId !== id) {
       if (!isLost && this.#isInDoubt(file)) {
-        sleep(DOUBT_MS);
+        sleepSync(DOUBT_MS);
         return null;
       }
       if (!this.#check(id, file)) return null;
@@ -218,7 +218,7 @@ class SystemVSemaphore implements Lock {
     this.#file = file;
     this.id = id;
     this.isOwner = owner;
-    if (!this.guard) file.noteSemaphoreUse();
+    if (!this.isSegmentLock) file.noteSemaphoreUse();
     else if (this.#path.isExplicit) file.unshare(); // it is the segment's too
     return result;
   }
@@ -232,7 +232,7 @@ class SystemVSemaphore implements Lock {
   /** Sets the value. Until then that of a new one is 0, and whoever comes in between waits for it. */
   #initialize(id: number, isNew: boolean): "open" | "taken" | null {
     const { c } = this.#libc;
-    const take = isNew && this.guard;
+    const take = isNew && this.isSegmentLock;
     const result = take
       ? this.operations.takeOver.apply(id)
       : c.semctl(id, 0, this.#libc.constants.SETVAL, BigInt(this.#initialValue));
@@ -275,7 +275,7 @@ class SystemVSemaphore implements Lock {
 
   #othersFailure(owner: string, errno?: number): BackendError {
     const call = errno === undefined ? "" : ` [semget ${this.nativeKey}: ${errnoText(errno)}]`;
-    const text = othersText(this.guard ? "lock" : "semaphore", owner, "key or a TMPDIR");
+    const text = othersText(this.isSegmentLock ? "lock" : "semaphore", owner, "key or a TMPDIR");
     return errnoFailure("PermissionDenied", text + call, "semget", errno);
   }
 
@@ -288,7 +288,7 @@ class SystemVSemaphore implements Lock {
   acquireSlice(timeoutMs: number, pauseMs: number): BackgroundWait {
     const { id } = this;
     const { lock, unlock, down, up } = this.operations;
-    const [take, giveBack] = this.guard ? [lock, unlock] : [down, up];
+    const [take, giveBack] = this.isSegmentLock ? [lock, unlock] : [down, up];
     const wait = this.#waits.inBackground(id, take, giveBack, timeoutMs, pauseMs);
     return waitOf(wait, wait.over, () => {
       if (!wait.claim()) return false;
@@ -299,7 +299,7 @@ class SystemVSemaphore implements Lock {
   }
 
   release(count = 1): void {
-    if (!this.guard) return this.#add(count);
+    if (!this.isSegmentLock) return this.#add(count);
     const { unlock } = this.operations;
     if (this.semop(this.id, unlock.steps, unlock.count) !== 0) this.#unlockFailed();
   }
@@ -321,7 +321,7 @@ class SystemVSemaphore implements Lock {
     if (errno === EINVAL || errno === EIDRM) return;
     if (errno !== EAGAIN) throw failure("semop", errno, this.#errors, this.nativeKey);
     const value = this.#get("GETVAL");
-    if (value > 0 && this.#settle(value)) {
+    if (value > 0 && this.#repairValue(value)) {
       this.operations.unlock.apply(this.id);
     }
   }
@@ -330,8 +330,8 @@ class SystemVSemaphore implements Lock {
    * Takes a lock whose value a peer has reset, and makes the kernel forget whatever the processes did to
    * it: what it would take back from them, when they end, would be taken from another holder.
    */
-  #settle(value: number): boolean {
-    if (this.operations.settle(value).apply(this.id) !== 0) return false;
+  #repairValue(value: number): boolean {
+    if (this.operations.repairValue(value).apply(this.id) !== 0) return false;
     this.#libc.c.semctl(this.id, 0, this.#libc.constants.SETVAL, 0n);
     return this.operations.takeOver.apply(this.id) === 0;
   }
@@ -340,7 +340,7 @@ class SystemVSemaphore implements Lock {
   #modify(step: number, timeoutMs = Infinity): boolean {
     if (this.id === -1 && this.open(SystemSemaphoreMode.Open)) return true; // without a look at the clock
     const deadline = performance.now() + timeoutMs;
-    const takesLock = this.guard;
+    const takesLock = this.isSegmentLock;
     let flags = SEM_UNDO;
     let foreign = 0;
     for (let slice = this.#waits.next();; slice = this.#waits.next(slice)) {
@@ -351,7 +351,7 @@ class SystemVSemaphore implements Lock {
       if (errno === 0) return true;
       if (errno === EAGAIN) {
         foreign = 0;
-        const state = this.guard ? this.#mend() : "held";
+        const state = this.isSegmentLock ? this.#repair() : "held";
         if (state === "taken") return true;
         if (state === "held" && left <= slice) return false;
       } else if (this.#saysRemoved(errno)) {
@@ -375,17 +375,17 @@ class SystemVSemaphore implements Lock {
   }
 
   /** Puts a lock right whose value peers or crashes have wrecked. */
-  #mend(): "held" | "mended" | "taken" {
+  #repair(): "held" | "repaired" | "taken" {
     const value = this.#get("GETVAL");
     if (value > 1) {
       // Qt's create() sets 1 while somebody holds the lock, who then adds 1.
-      if (this.#file?.isCurrent()) return this.#settle(value) ? "taken" : "mended";
+      if (this.#file?.isCurrent()) return this.#repairValue(value) ? "taken" : "repaired";
       this.#libc.c.semctl(this.id, 0, IPC_RMID, 0n); // as who was killed was about to
-      return "mended";
+      return "repaired";
     }
-    if (value < 0) return this.#libc.errno() === EACCES ? "held" : "mended"; // else it is removed
+    if (value < 0) return this.#libc.errno() === EACCES ? "held" : "repaired"; // else it is removed
     if (value !== 0 || !this.#isAbandoned()) return "held";
-    return this.#takeOver(() => this.#isAbandoned() && this.#forgetOwn()) ? "taken" : "held";
+    return this.#takeAbandoned(() => this.#isAbandoned() && this.#forgetOwn()) ? "taken" : "held";
   }
 
   /**
@@ -446,7 +446,7 @@ class SystemVSemaphore implements Lock {
   }
 
   /** Of several that find the lock nobody's only one takes it. */
-  #takeOver(mayTake: () => boolean): boolean {
+  #takeAbandoned(mayTake: () => boolean): boolean {
     const take = () => mayTake() && this.operations.takeOver.apply(this.id) === 0;
     const file = this.#file;
     if (file === null) return false;
@@ -457,11 +457,11 @@ class SystemVSemaphore implements Lock {
     return isTaken;
   }
 
-  recover(stale: () => boolean, timeoutMs: number): boolean {
+  takeOver(stale: () => boolean, timeoutMs: number): boolean {
     if (this.acquire(Math.min(RECOVERY_MS, timeoutMs))) return true;
     if (timeoutMs < RECOVERY_MS) return false;
     // Of a process in another pid namespace it is not known whether it lives.
-    return this.#takeOver(() => this.#lastUser() === 0 && stale());
+    return this.#takeAbandoned(() => this.#lastUser() === 0 && stale());
   }
 
   holder(): number | null {
@@ -508,21 +508,21 @@ class SystemVSemaphore implements Lock {
     const file = this.#file!;
     const { isExplicit } = this.#path;
     // The file of a chosen key is the segment's too. Others may use the lock as a semaphore.
-    let isAlone = this.guard && !isExplicit ? file.isSole() : isSole;
-    const isUsed = this.guard && !isAlone && file.isSemaphoreUsed();
+    let isAlone = this.isSegmentLock && !isExplicit ? file.isSole() : isSole;
+    const isUsed = this.isSegmentLock && !isAlone && file.isSemaphoreUsed();
     if (isSole && !isAlone && !isUsed) isAlone = isSoleSoon(this.#libc, file, LOOK_MS);
     if (isUsed) this.#offer(this.#mark(file));
     const mayUnlink = isSole && isAlone && (!isExplicit || file.created);
-    const mayRemove = !isUsed && (!this.guard || this.#isOwn());
+    const mayRemove = !isUsed && (!this.isSegmentLock || this.#isOwn());
     if (!mayRemove || mayUnlink && !this.#markRemoved() && this.#isReplaced(file)) {
-      if (this.guard) this.release();
+      if (this.isSegmentLock) this.release();
       mark?.clear();
       return this.#drop();
     }
-    if (isSole && isAlone && this.guard) this.operations.undoTwice.apply(this.id);
+    if (isSole && isAlone && this.isSegmentLock) this.operations.undoTwice.apply(this.id);
     if (mayUnlink) file.unlink();
     const isRemoved = c.semctl(this.id, 0, IPC_RMID, 0n) === 0;
-    if (!isRemoved && this.guard) this.release();
+    if (!isRemoved && this.isSegmentLock) this.release();
     if (isRemoved && isExplicit) mark ??= this.#mark(file); // the lock of a chosen key may be a semaphore too
     mark?.clear(); // last: whoever is killed before leaves the semaphore to those who find the mark, or a mark alone
     this.#drop();
@@ -554,7 +554,7 @@ class SystemVSemaphore implements Lock {
    * namespace that is gone. So who leaves and is not the last sets it anew, for those who have come since.
    */
   close(): void {
-    const file = this.guard ? null : this.#file;
+    const file = this.isSegmentLock ? null : this.#file;
     if (file !== null) this.#leave(file);
     this.#drop();
   }
@@ -657,14 +657,14 @@ export class SystemVSemaphores implements SemaphoreBackend {
     return this.#semaphore({ path, permissions, isExplicit, projectId: this.#projectId }, 1, true);
   }
 
-  #semaphore(path: KeyPath, value: number, guard: boolean): SystemVSemaphore {
+  #semaphore(path: KeyPath, value: number, isSegmentLock: boolean): SystemVSemaphore {
     return new SystemVSemaphore(
       this.#libc,
       this.#operations,
       this.#waits,
       path,
       value,
-      guard,
+      isSegmentLock,
       this.#errors,
     );
   }

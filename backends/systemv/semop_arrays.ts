@@ -11,7 +11,7 @@ const DOWN = 0;
 const TRY_DOWN = 2;
 const UNLOCK = 4;
 const TAKE_OVER = 6;
-const SETTLE = 9;
+const REPAIR_VALUE = 9;
 const UNDO_TWICE = 11;
 const STEP = 13;
 const UP = 14;
@@ -64,7 +64,7 @@ export class Operations {
   readonly status: bigint;
   readonly #semctl: Libc["c"]["semctl"];
   readonly #step: Operation;
-  readonly #settle: Operation;
+  readonly #repairValue: Operation;
   readonly #view: DataView;
   /** Where what is in the structure at `status`. */
   readonly #fields: SystemConstants["SEMID_DS"];
@@ -90,7 +90,7 @@ export class Operations {
     this.undoTwice = operation(UNDO_TWICE, [1, 0], [-1, SEM_UNDO]);
     this.#step = operation(STEP, [0, 0]);
     this.up = operation(UP, [1, SEM_UNDO]);
-    this.#settle = operation(SETTLE, isZero, isZero);
+    this.#repairValue = operation(REPAIR_VALUE, isZero, isZero);
     this.timeout = timespec(libc);
     this.status = address + BigInt(STATUS);
   }
@@ -102,9 +102,9 @@ export class Operations {
   }
 
   /** If the value is exactly `value`, make it 0. */
-  settle(value: number): Operation {
-    this.#sembuf(SETTLE, -value, IPC_NOWAIT);
-    return this.#settle;
+  repairValue(value: number): Operation {
+    this.#sembuf(REPAIR_VALUE, -value, IPC_NOWAIT);
+    return this.#repairValue;
   }
 
   /** Its owner and its maker, who both may do anything to it. */

@@ -2,7 +2,7 @@ import type { Background, CSignatures } from "../../ffi/types.ts";
 import { IPC_NOWAIT, SEM_UNDO } from "../unix/linux_constants.ts";
 import { CLOCK, deadline, LEFT } from "../unix/deadline.ts";
 import { type Libc, LINUX_LIBRARIES } from "../unix/libc.ts";
-import { BACKGROUND_SLICE_MS, nextPause, pause, sleep, SLICE_MS } from "../timing.ts";
+import { BACKGROUND_SLICE_MS, delay, nextPause, sleepSync, SLICE_MS } from "../timing.ts";
 import type { Operation, Operations } from "./semop_arrays.ts";
 import { setDuration } from "../unix/timespec.ts";
 import { type BackgroundWait, pauseOf } from "../types.ts";
@@ -113,12 +113,12 @@ class PolledWaits implements Waits {
     ms: number,
     pauseMs: number,
   ): BackgroundWait {
-    return pauseOf(pause(Math.min(ms, pauseMs)));
+    return pauseOf(delay(Math.min(ms, pauseMs)));
   }
 
   change(id: number, { step, flags, takesLock }: Change, ms: number): number {
     const isTry = ms !== Infinity;
-    if (isTry) sleep(ms);
+    if (isTry) sleepSync(ms);
     const { lock, tryLock } = this.#operations;
     const operation = takesLock
       ? (isTry ? tryLock : lock)

@@ -1,5 +1,5 @@
 import type { Libc } from "../unix/libc.ts";
-import { SECTION_MS, sleep } from "../timing.ts";
+import { SECTION_MS, sleepSync } from "../timing.ts";
 import type { KeyFile } from "./key_file.ts";
 import { isSharedByEnding } from "../unix/proc_locks.ts";
 
@@ -15,7 +15,7 @@ export function isSoleSoon(libc: Libc, file: KeyFile, grace = SECTION_MS): boole
   for (let waited = 0; waited < ENDING_MS; waited++) {
     if (file.isSole()) return true;
     if (waited >= grace && !isSharedByEnding(libc, file.inode)) break;
-    sleep(1);
+    sleepSync(1);
   }
   return false;
 }

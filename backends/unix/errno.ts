@@ -1,6 +1,6 @@
 import process from "node:process";
 import type { ErrorReason } from "../../errors.ts";
-import { type ErrnoTable, BackendError } from "../failure.ts";
+import { BackendError, type ErrnoTable } from "../failure.ts";
 
 /** The error numbers that the backends tell apart, with Linux's values on every Unix. */
 export const EPERM = 1;
@@ -144,7 +144,12 @@ export function errnoFailure(
 }
 
 /** The {@linkcode BackendError} of a system call: from `table`, else from what the number always means. */
-export function failure(syscall: string, errno: number, table: ErrnoTable = {}, on = ""): BackendError {
+export function failure(
+  syscall: string,
+  errno: number,
+  table: ErrnoTable = {},
+  on = "",
+): BackendError {
   const [reason, words] = table[errno] ?? systemVErrors(syscall)[errno] ?? COMMON[errno] ??
     ["System", "unknown error"] as const;
   const call = on === "" ? syscall : `${syscall} ${on}`;

@@ -18,12 +18,12 @@ export class Mappings {
   }
 
   /** Puts private zero-filled memory over a mapping, which ends it; `false` if there is no memory. */
-  bury(address: bigint, size: number): boolean {
+  replaceWithZeros(address: bigint, size: number): boolean {
     return this.#zeros(address, size, MAP_FIXED) === address;
   }
 
   /** Puts such memory where nothing is mapped any more; `false` if somebody else has the range by now. */
-  occupy(address: bigint, size: number): boolean {
+  reserve(address: bigint, size: number): boolean {
     const found = this.#zeros(address, size, 0);
     if (found !== address && found !== FAILED_ADDRESS) this.free(found, size);
     return found === address;

@@ -1,4 +1,4 @@
-import { type ErrnoTable, BackendError } from "../failure.ts";
+import { BackendError, type ErrnoTable } from "../failure.ts";
 
 /** What `GetLastError()` says, of <winerror.h>, as far as the backends tell it apart. */
 export const ERROR_FILE_NOT_FOUND = 2;

@@ -104,7 +104,10 @@ export class Creation {
       const left = deadline - performance.now();
       if (this.#kernel.wait(looking, slice(left, SLICE_MS)) !== "timeout") return;
       if (performance.now() < deadline) continue;
-      throw new BackendError("Timeout", "timed out: somebody is looking for the segment all the time");
+      throw new BackendError(
+        "Timeout",
+        "timed out: somebody is looking for the segment all the time",
+      );
     }
   }
 

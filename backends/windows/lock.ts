@@ -227,7 +227,7 @@ export class WindowsLock implements Lock {
     this.#kernel.c.ReleaseMutex(holder);
   }
 
-  recover(_stale: () => boolean, timeoutMs: number): boolean {
+  takeOver(_stale: () => boolean, timeoutMs: number): boolean {
     return this.acquire(timeoutMs); // which finds a dead holder by itself
   }
 
