@@ -81,6 +81,31 @@ describe("the maker of the lock", () => {
     ffi.play(steps, () => segment.leave(false, true));
   });
 
+  /** Others rely on the key file for as long as they may take to let go of it. */
+  const SHARED = script(
+    ...Array(10).fill(`${ALONE(4)} = EAGAIN\npause(1 ms)`),
+    `${ALONE(4)} = EAGAIN`,
+  );
+  const REMOVE_SHARED = script(
+    ...[`${TRY_DOWN} = 0`, UNUSED, "shmctl(9, IPC_RMID) = 0", SHARED, REMOVE_ONLY_LOCK],
+  );
+
+  test("who is the last leaves the key files to those of other containers", () => {
+    const { ffi, segment } = setUpCreated();
+    const steps = script(REMOVE_SHARED, `${ALONE(4)} = EAGAIN`, LET_GO, "close(4) = 0");
+    ffi.play(steps, () => segment.leave(false, true));
+  });
+
+  test("who is the last removes the key files of those who let go of them and could not have the lock", () => {
+    const { ffi, segment } = setUpCreated();
+    const gone = script("shmctl(9, IPC_STAT) = EINVAL", "shmget(0x51000001, 0, 0) = ENOENT");
+    const steps = script(
+      ...[REMOVE_SHARED, `${ALONE(4)} = 0`, LET_GO, gone, fake.MAKE_WITH_FILE(fake.NOT_THERE)],
+      ...[gone, "shmctl(9, IPC_RMID) = EINVAL", fake.REMOVE_FILE, REMOVE_LOCK, "close(4) = 0"],
+    );
+    ffi.play(steps, () => segment.leave(false, true));
+  });
+
   test("who is the last leaves the file, and so the lock, to a later segment of the key", () => {
     const { ffi, segment } = setUpCreated();
     const another = SEG_PATH.replace("1", "3");

@@ -85,10 +85,7 @@ export class SegmentResources {
       if (!locked) return true; // its holder looks whether somebody has left meanwhile
     }
     // Whoever holds the lock may be about to attach, so what counts is what is true under it.
-    if (this.#isUnused()) {
-      this.#remove();
-      return true;
-    }
+    if (this.#isUnused()) return this.#remove();
     const isSole = lock?.isOwner === true && this.file.isSole();
     if (!isSole) this.file.unshare();
     lock?.handOver(true, isSole);
@@ -104,8 +101,10 @@ export class SegmentResources {
    * Removes what belongs to the segment; the file last, so that who is killed in between leaves nothing
    * that is not found. Qt also deletes a file that only lent its inode. The file stays for others who rely on it,
    * such as processes of other containers.
+   *
+   * Returns `false` if those were about to leave, and could not have the lock.
    */
-  #remove(): void {
+  #remove(): boolean {
     this.#unmark();
     const removed = this.#shm.remove(this.id); // another user's can only be left
     const isSole = removed && isSoleSoon(this.#libc, this.file);
@@ -119,6 +118,10 @@ export class SegmentResources {
     } else {
       lock?.release();
     }
+    if (isSole || !removed || lock === null) return true;
+    const isLeft = this.file.isSole();
+    this.file.unshare();
+    return !isLeft;
   }
 }
 
