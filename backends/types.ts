@@ -126,13 +126,21 @@ export interface Segment {
   unmap(): boolean;
   /** Gives the address range back, attached or not; nobody may know it any more. */
   free(): void;
+  /** After `unmap`: removes the segment and its lock if nobody is attached, and closes and releases both. */
+  release(options: ReleaseOptions): void;
+}
+
+/** How a segment is released. */
+export interface ReleaseOptions {
+  /** Whether the caller holds the lock, which is released then too. */
+  readonly lockHeld: boolean;
   /**
-   * After `unmap`: removes the segment and its lock if nobody is attached, and closes both. With `wait`
-   * false it waits only as long as a create, attach or detach takes, and then leaves it to whoever has
-   * the lock. Returns with the lock released if `held` says it was taken. At the end of the program
-   * (`ending`) a lock that this process holds is taken for this call's.
+   * Whether to wait for the lock for as long as it takes. Otherwise the wait is as long as a create, attach or detach of
+   * another process, and after it the segment is left to the holder of the lock.
    */
-  leave(held: boolean, wait: boolean, ending?: boolean): void;
+  readonly wait: boolean;
+  /** Whether the program ends, so that a lock that this process holds is nobody else's. */
+  readonly exiting?: boolean;
 }
 
 /** What `SegmentBackend.open` is to do. */

@@ -298,7 +298,11 @@ export class Attachment implements Resource, SharedAttachment {
         failWaits(lock, new BackendError("NotAttached", "detached while it waited"));
       }
       forgetAtExit(this);
-      this.#segment.leave(this.forgetLock(), !atExit, isClosed());
+      this.#segment.release({
+        lockHeld: this.forgetLock(),
+        wait: !atExit,
+        exiting: isClosed(),
+      });
     }
   }
 

@@ -66,7 +66,7 @@ for (const arch of ["x64", "arm64"]) {
         munmap(0x7f0000000000, 16384) = 0`;
       ffi.play(steps, () => {
         assert.equal(segment.unmap(), true);
-        segment.leave(true, true);
+        segment.release({ lockHeld: true, wait: true });
         segment.free();
       });
     });
@@ -77,7 +77,7 @@ for (const arch of ["x64", "arm64"]) {
       assert.equal(segment.size, 16384);
       ffi.play(TAKE, () => lock.acquire());
       const steps = script(GIVE, "sem_close(5) = 0", "close(4) = 0");
-      ffi.play(steps, () => segment.leave(true, true));
+      ffi.play(steps, () => segment.release({ lockHeld: true, wait: true }));
     });
 
     test("is attached to read-only", () => {
@@ -186,7 +186,7 @@ describe("a POSIX segment on macOS", () => {
       segments.open("/seg", {
         ...REQUEST,
         initialize(segment) {
-          segment.leave(true, true);
+          segment.release({ lockHeld: true, wait: true });
           throw mine;
         },
       }, lock);

@@ -262,7 +262,7 @@ for (const arch of ["x64", "arm64"]) {
       assert.equal(setup.ffi.play(steps, () => segment.unmap()), true);
       setup.ffi.play(
         script(`${TRY_DOWN} = 0`, fake.REMOVE_ALL),
-        () => segment.leave(false, true),
+        () => segment.release({ lockHeld: false, wait: true }),
       );
       setup.ffi.play(`munmap(0x7f5500000000, ${pageBytes}) = 0`, () => segment.free());
     });
@@ -325,7 +325,7 @@ for (const arch of ["x64", "arm64"]) {
       const setup = setUp(arch);
       const segment = create(setup);
       const steps = script(`${TRY_DOWN} = 0`, fake.REMOVE_ALL);
-      setup.ffi.play(steps, () => segment.leave(false, true));
+      setup.ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
     });
 
     test("open() makes the segment, or attaches to it", () => {

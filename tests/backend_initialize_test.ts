@@ -114,7 +114,7 @@ describe("open() with initialize", () => {
     const { ffi, publish } = setUpOpen();
     const segment = publish(script(OPEN_NEW_LOCK, NOTHING, MADE, PUBLISH, UNLOCK));
     const steps = longNamed(script(`${fake.TRY_DOWN} = 0`, fake.REMOVE_ALL));
-    ffi.play(steps, () => segment.leave(false, true));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
   });
 
   test("that throws has left the segment, of which nothing remains; the error is its own", () => {
@@ -126,7 +126,7 @@ describe("open() with initialize", () => {
     const mine = new RangeError("mine");
     const failing = (segment: Segment) => {
       segment.unmap();
-      segment.leave(true, true);
+      segment.release({ lockHeld: true, wait: true });
       throw mine;
     };
     assert.throws(() => open(steps, failing), (error) => error === mine);
@@ -182,12 +182,12 @@ describe("open() with initialize", () => {
     assertFails(failing, "PermissionDenied", "link", 1, /permission denied/);
     const again = longNamed(OPEN_NEW_LOCK);
     const removing = fake.REMOVE_ALL.replaceAll("/q/seg", UNFINISHED);
-    ffi.play(script(again, removing), () => made!.leave(false, true));
+    ffi.play(script(again, removing), () => made!.release({ lockHeld: false, wait: true }));
   });
 
   test("whose name another program has taken is gone, and the other's is attached to", () => {
     let made: Segment | undefined;
-    const { open } = setUpOpen({ discard: () => made!.leave(true, false) });
+    const { open } = setUpOpen({ discard: () => made!.release({ lockHeld: true, wait: false }) });
     const another = [CURRENT("/q/seg", 7), "shmget(0x51000007, 0, 0) = 12"];
     const used = "shmctl(12, IPC_STAT) = { size 100, attached 1 }";
     const look = script(...another, used, `${fake.STATX("/q/sem")} = ENOENT`);

@@ -27,7 +27,7 @@ describe("the maker of the lock", () => {
       ...[`${TRY_DOWN} = 0`, USED, `${ALONE(4)} = EAGAIN`, LET_GO, REMOVE_ONLY_LOCK, USED],
       ...["close(4) = 0"],
     );
-    ffi.play(steps, () => segment.leave(false, true));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
     ffi.play("munmap(0x7f0000000000, 4096) = 0", () => segment.free());
   });
 
@@ -37,13 +37,13 @@ describe("the maker of the lock", () => {
       ...[`${TRY_DOWN} = 0`, USED, `${ALONE(4)} = 0`, REMOVE_LOCK, USED],
       ...["close(4) = 0"],
     );
-    ffi.play(steps, () => segment.leave(false, true));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
   });
 
   test("who is not the last leaves a lock that somebody holds", () => {
     const { ffi, segment } = setUpCreated();
     const steps = script(WAIT_IN_VAIN(0), UNSHARE(3), LET_GO, USED, CLOSE);
-    ffi.play(steps, () => segment.leave(false, true));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
   });
 
   for (
@@ -63,13 +63,13 @@ describe("the maker of the lock", () => {
       const steps = script(
         ...[`${TRY_DOWN} = 0`, UNUSED, "shmctl(9, IPC_RMID) = 0", found],
       );
-      ffi.play(steps, () => segment.leave(false, true));
+      ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
     });
   }
 
   test("who is the last removes all of it with the lock that it holds already", () => {
     const { ffi, segment } = setUpCreated();
-    ffi.play(REMOVE_ALL, () => segment.leave(true, false));
+    ffi.play(REMOVE_ALL, () => segment.release({ lockHeld: true, wait: false }));
   });
 
   test("removes all, with a lock made again, if the others leave while it gives it up", () => {
@@ -78,7 +78,7 @@ describe("the maker of the lock", () => {
       ...[`${TRY_DOWN} = 0`, USED, `${ALONE(4)} = EAGAIN`, LET_GO, REMOVE_ONLY_LOCK],
       ...[UNUSED, UNUSED, fake.MAKE_WITH_FILE(fake.LOOK("attached 0")), REMOVE_ALL],
     );
-    ffi.play(steps, () => segment.leave(false, true));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
   });
 
   /** Others rely on the key file for as long as they may take to let go of it. */
@@ -93,7 +93,7 @@ describe("the maker of the lock", () => {
   test("who is the last leaves the key files to those of other containers", () => {
     const { ffi, segment } = setUpCreated();
     const steps = script(REMOVE_SHARED, `${ALONE(4)} = EAGAIN`, LET_GO, "close(4) = 0");
-    ffi.play(steps, () => segment.leave(false, true));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
   });
 
   test("who is the last removes the key files of those who let go of them and could not have the lock", () => {
@@ -103,7 +103,7 @@ describe("the maker of the lock", () => {
       ...[REMOVE_SHARED, `${ALONE(4)} = 0`, LET_GO, gone, fake.MAKE_WITH_FILE(fake.NOT_THERE)],
       ...[gone, "shmctl(9, IPC_RMID) = EINVAL", fake.REMOVE_FILE, REMOVE_LOCK, "close(4) = 0"],
     );
-    ffi.play(steps, () => segment.leave(false, true));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
   });
 
   test("who is the last leaves the file, and so the lock, to a later segment of the key", () => {
@@ -113,13 +113,13 @@ describe("the maker of the lock", () => {
       ...[`${TRY_DOWN} = 0`, UNUSED, "shmctl(9, IPC_RMID) = 0", `${ALONE(4)} = 0`],
       ...[another, another, "shmget(0x51000003, 0, 0) = 10", UNLOCK, CLOSE],
     );
-    ffi.play(steps, () => segment.leave(false, true));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
   });
 
   test("waits at exit only as long as others take to come and go, and leaves it to them", () => {
     const { ffi, segment } = setUpCreated();
     const steps = script(WAIT_IN_VAIN(0), UNSHARE(3), LET_GO, UNUSED, WAIT_IN_VAIN(10), CLOSE);
-    ffi.play(steps, () => segment.leave(false, false));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: false }));
   });
 
   test("leaves a mapping, without memory to put over it, until nobody can know its address", () => {
@@ -139,42 +139,45 @@ describe("who has only attached", () => {
   // Both key files are kept open for the next time.
   test("and is not the last does not ask for the lock", () => {
     const { ffi, segment } = setUpAttached();
-    ffi.play(script(LET_GO, USED), () => segment.leave(false, true));
+    ffi.play(script(LET_GO, USED), () => segment.release({ lockHeld: false, wait: true }));
   });
 
   test("and is not the last only releases a lock that it holds", () => {
     const { ffi, segment } = setUpAttached();
-    ffi.play(script(USED, LET_GO, UNLOCK, USED), () => segment.leave(true, true));
+    ffi.play(
+      script(USED, LET_GO, UNLOCK, USED),
+      () => segment.release({ lockHeld: true, wait: true }),
+    );
   });
 
   test("and holds the lock removes all if the others, who could not have it, leave", () => {
     const { ffi, segment } = setUpAttached();
     const steps = script(USED, LET_GO, UNLOCK, UNUSED, UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL);
-    ffi.play(steps, () => segment.leave(true, false));
+    ffi.play(steps, () => segment.release({ lockHeld: true, wait: false }));
   });
 
   test("and is the last removes all, under the lock", () => {
     const { ffi, segment } = setUpAttached();
     const steps = script(LET_GO, UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL);
-    ffi.play(steps, () => segment.leave(false, true));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
   });
 
   test("leaves all to somebody who attaches while it waits for the lock", () => {
     const { ffi, segment } = setUpAttached();
     const steps = script(LET_GO, UNUSED, WAIT_IN_VAIN(10), USED);
-    ffi.play(steps, () => segment.leave(false, true));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
   });
 
   test("leaves all to somebody who attached before it had the lock", () => {
     const { ffi, segment } = setUpAttached();
     const steps = script(LET_GO, UNUSED, `${TRY_DOWN} = 0`, USED, UNLOCK, USED);
-    ffi.play(steps, () => segment.leave(false, true));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
   });
 
   test("leaves all at exit to who holds the lock, who removes it if nobody stays", () => {
     const { ffi, segment } = setUpAttached();
     const steps = script(LET_GO, UNUSED, WAIT_IN_VAIN(10));
-    ffi.play(steps, () => segment.leave(false, false));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: false }));
   });
 
   test("takes a lock at exit that gets free in the time others take to come and go", () => {
@@ -186,19 +189,19 @@ describe("who has only attached", () => {
       `${fake.DOWN(10)} = 0`,
       REMOVE_ALL,
     );
-    ffi.play(steps, () => segment.leave(false, false));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: false }));
   });
 
   test("leaves all at exit to another thread of this process that holds the lock", () => {
     const { ffi, segment } = setUpAttached();
     const steps = script(LET_GO, UNUSED, WAIT_IN_VAIN(10, PID));
-    ffi.play(steps, () => segment.leave(false, false));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: false }));
   });
 
   test("takes at the end of the program a lock that this process holds for its own", () => {
     const { ffi, segment } = setUpAttached();
     const steps = script(LET_GO, UNUSED, WAIT_IN_VAIN(10, PID), HOLDER(PID), REMOVE_ALL);
-    ffi.play(steps, () => segment.leave(false, false, true));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: false, exiting: true }));
   });
 
   test("is told apart from a segment that was removed meanwhile", () => {
@@ -207,7 +210,7 @@ describe("who has only attached", () => {
     const rest = REMOVE_ALL.replace(/^.*/, gone)
       .replace("shmctl(9, IPC_RMID) = 0", "shmctl(9, IPC_RMID) = EINVAL");
     const steps = script(LET_GO, gone, `${TRY_DOWN} = 0`, rest);
-    ffi.play(steps, () => segment.leave(false, true));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
   });
 
   test("leaves another user's segment with its files, and only releases the lock", () => {
@@ -220,7 +223,7 @@ describe("who has only attached", () => {
       "shmctl(9, IPC_RMID) = EPERM",
       UNLOCK,
     );
-    ffi.play(steps, () => segment.leave(false, true));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
   });
 
   test("leaves its lock to the last one of those who use it as a semaphore", () => {
@@ -230,7 +233,7 @@ describe("who has only attached", () => {
       ...[fake.FOLDER, fake.SET_MARK(), UNLOCK, UNSHARE(3)],
     );
     const steps = script(LET_GO, UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL.replace(REMOVE_LOCK, rest));
-    ffi.play(steps, () => segment.leave(false, true));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
   });
 
   test("leaves all to who holds the lock for more than five seconds without being attached", () => {
@@ -238,7 +241,7 @@ describe("who has only attached", () => {
     const steps = script(LET_GO, UNUSED, WAIT_IN_VAIN(10), fake.WAIT_FIVE_SECONDS(UNUSED));
     const text = /timed out.*held by process 77 /;
     assertFails(
-      () => ffi.play(steps, () => segment.leave(false, true)),
+      () => ffi.play(steps, () => segment.release({ lockHeld: false, wait: true })),
       "LockError",
       undefined,
       undefined,

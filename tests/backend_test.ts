@@ -66,7 +66,7 @@ for (const arch of ["x64", "arm64"]) {
         shmctl(9, IPC_RMID) = 0
         ${fake.ALONE(4)} = 0
         ${fake.UNSHARE(4)}`; // and the file is kept open for the next time
-      ffi.play(last, () => segment.leave(false, true));
+      ffi.play(last, () => segment.release({ lockHeld: false, wait: true }));
     });
 
     test("lock() and unlock() are one semop each, undone by the kernel at any death", () => {

@@ -231,7 +231,7 @@ describe("permissions to share", () => {
   test("accept another user's key files, lock and segment, and keep no file open", () => {
     const { ffi, segment } = attachedToTheirs();
     const leaving = script(UNSHARE(4), STATUS("attached 1"), "close(3) = 0", "close(4) = 0");
-    ffi.play(leaving, () => segment.leave(false, true));
+    ffi.play(leaving, () => segment.release({ lockHeld: false, wait: true }));
   });
 
   test("leave another user's lock where this user may remove the segment", () => {
@@ -242,7 +242,7 @@ describe("permissions to share", () => {
       ...["semctl(7, 0, IPC_STAT) = { uid 1001, cuid 1001 }", UNLOCK, "close(3) = 0"],
       "close(4) = 0",
     );
-    ffi.play(leaving, () => segment.leave(false, true));
+    ffi.play(leaving, () => segment.release({ lockHeld: false, wait: true }));
   });
 
   test("do not accept a symbolic link", () => {

@@ -56,7 +56,7 @@ async function startVictim(key: string): Promise<Agent> {
     objects.detach = (calls) => {
       killAt(calls);
       objects.segment.unmap();
-      objects.segment.leave(false, true);
+      objects.segment.release({ lockHeld: false, wait: true });
       killAt(Infinity);
     };`);
   return agent;
@@ -93,7 +93,7 @@ describe("a process that is killed before any of its system calls", () => {
 
   function leave(segment: Segment): void {
     segment.unmap();
-    segment.leave(false, true);
+    segment.release({ lockHeld: false, wait: true });
   }
 
   /** That the lock is one, for those who had it before and for those who come. */

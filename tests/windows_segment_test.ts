@@ -28,7 +28,10 @@ describe("create() on Windows", () => {
     assert.deepEqual([segment.address, segment.size], [0x7000n, 4096]);
     assert.equal(segment.unmap(), true); // what nobody knows any more is freed
     setup.ffi.play(UNMAP, () => segment.free());
-    setup.ffi.play(script(fake.CLOSE_LOCK, "CloseHandle(2)"), () => segment.leave(false, true));
+    setup.ffi.play(
+      script(fake.CLOSE_LOCK, "CloseHandle(2)"),
+      () => segment.release({ lockHeld: false, wait: true }),
+    );
   });
 
   test("releases the lock when it leaves, if it is held", () => {
@@ -36,7 +39,7 @@ describe("create() on Windows", () => {
     const segment = setup.ffi.play(fake.CREATE, () => create(setup));
     setup.ffi.play(takeBoth(500), () => setup.lock.acquire());
     const steps = script(UNLOCK, fake.CLOSE_LOCK, "CloseHandle(2)");
-    setup.ffi.play(steps, () => segment.leave(true, true));
+    setup.ffi.play(steps, () => segment.release({ lockHeld: true, wait: true }));
   });
 
   test("with ReadOnly only maps it so", () => {
@@ -376,7 +379,7 @@ describe("open() on Windows", () => {
     const opening = () =>
       open(setup, {
         initialize: (segment) => {
-          segment.leave(true, true);
+          segment.release({ lockHeld: true, wait: true });
           throw mine;
         },
       });

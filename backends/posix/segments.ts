@@ -17,6 +17,7 @@ import {
   type Lock,
   type OpenRequest,
   PRIVATE,
+  type ReleaseOptions,
   type Segment,
   type SegmentBackend,
 } from "../types.ts";
@@ -67,9 +68,9 @@ class PosixSegment implements Segment {
     this.#mappings.free(this.address, this.size);
   }
 
-  leave(held: boolean): void {
+  release({ lockHeld }: ReleaseOptions): void {
     try {
-      if (held) this.#lock?.release();
+      if (lockHeld) this.#lock?.release();
       this.#lock?.close();
     } finally {
       this.#file.leave();

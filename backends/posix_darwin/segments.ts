@@ -27,6 +27,7 @@ import {
   type Lock,
   type OpenRequest,
   PRIVATE,
+  type ReleaseOptions,
   type Segment,
   type SegmentBackend,
 } from "../types.ts";
@@ -83,9 +84,9 @@ class DarwinPosixSegment implements Segment {
     this.#segments.mappings.free(this.address, this.size);
   }
 
-  leave(held: boolean): void {
+  release({ lockHeld }: ReleaseOptions): void {
     try {
-      if (held) this.#lock?.release();
+      if (lockHeld) this.#lock?.release();
       if (this.#made !== null) this.#lock?.remove();
       else this.#lock?.close();
     } finally {

@@ -58,7 +58,7 @@ export class SystemVCleanup {
     try {
       const segment = this.#segments.attach(path, AccessMode.ReadOnly, lock, mode);
       segment.free();
-      segment.leave(false, true);
+      segment.release({ lockHeld: false, wait: true });
     } catch (error) {
       lock.close();
       if (this.#isThere(id)) throw error;

@@ -7,7 +7,7 @@ import type { Shm } from "./shm.ts";
 import { isSoleSoon } from "./sole_user.ts";
 import { failure } from "../unix/errno.ts";
 import type { Libc } from "../unix/libc.ts";
-import type { Lock, Segment } from "../types.ts";
+import type { Lock, ReleaseOptions, Segment } from "../types.ts";
 
 /** What stays of a segment when nobody is attached any more: its id, its key file and its lock. */
 export class SegmentResources {
@@ -56,18 +56,18 @@ export class SegmentResources {
     this.#isDiscarded = true;
   }
 
-  /** As `Segment.leave`. */
-  leave(held: boolean, wait: boolean, ending = false): void {
+  /** As `Segment.release`. */
+  release({ lockHeld, wait, exiting = false }: ReleaseOptions): void {
     if (this.#isDiscarded) return this.file.close();
     try {
-      let locked = held || this.#lock?.isOwner === true && this.#lock.acquire(0); // its maker removes it
+      let locked = lockHeld || this.#lock?.isOwner === true && this.#lock.acquire(0); // its maker removes it
       // Before anybody else can have the lock: who finds the segment unused, and this process still relying on the
       // file, leaves the file to it.
       if (!locked) {
         this.#lock?.letGo?.();
         this.file.unshare();
       }
-      for (; !this.#leaveOnce(locked, wait, ending); locked = false);
+      for (; !this.#releaseOnce(locked, wait, exiting); locked = false);
     } finally {
       this.#lock?.close();
       this.file.close();
@@ -75,13 +75,13 @@ export class SegmentResources {
   }
 
   /** `false` if it has to look again: who left meanwhile could not have the lock, and relies on us. */
-  #leaveOnce(held: boolean, wait: boolean, ending: boolean): boolean {
+  #releaseOnce(lockHeld: boolean, wait: boolean, exiting: boolean): boolean {
     const lock = this.#lock;
-    if (!held && lock !== null) {
+    if (!lockHeld && lock !== null) {
       if (!this.#isUnused()) return true;
       const locked = wait
         ? enterLock(lock, () => !this.#isUnused())
-        : lock.acquire(SECTION_MS) || ending && lock.isHeldHere();
+        : lock.acquire(SECTION_MS) || exiting && lock.isHeldHere();
       if (!locked) return true; // its holder looks whether somebody has left meanwhile
     }
     // Whoever holds the lock may be about to attach, so what counts is what is true under it.
@@ -128,11 +128,11 @@ export class SegmentResources {
 /** A segment of System V, attached. */
 export class SystemVSegment implements Segment {
   readonly size: number;
-  readonly #traces: SegmentResources;
+  readonly #resources: SegmentResources;
   readonly #range: Range;
 
-  constructor(traces: SegmentResources, range: Range, size: number) {
-    this.#traces = traces;
+  constructor(resources: SegmentResources, range: Range, size: number) {
+    this.#resources = resources;
     this.#range = range;
     this.size = size;
   }
@@ -143,12 +143,12 @@ export class SystemVSegment implements Segment {
 
   /** Lets others attach to it. */
   finish(permissions: number): void {
-    this.#traces.finish(permissions);
+    this.#resources.finish(permissions);
   }
 
   /** Lets others find it under `path`; `false` if another program has made one there meanwhile. */
   publish(path: KeyPath): boolean {
-    return this.#traces.file.rename(path.path);
+    return this.#resources.file.rename(path.path);
   }
 
   unmap(): boolean {
@@ -159,12 +159,12 @@ export class SystemVSegment implements Segment {
     this.#range.free();
   }
 
-  leave(held: boolean, wait: boolean, ending = false): void {
-    this.#traces.leave(held, wait, ending);
+  release(options: ReleaseOptions): void {
+    this.#resources.release(options);
   }
 
   /** Removes what was never published; whoever leaves it then lets go of nothing else. */
   discard(): void {
-    this.#traces.discard();
+    this.#resources.discard();
   }
 }

@@ -542,7 +542,12 @@ export class SystemVSegments implements SegmentBackend {
       } finally {
         if (!isLocked) file.close();
       }
-      if (isLocked) new SegmentResources(this.#libc, this.#shm, id, file, lock).leave(true, false);
+      if (isLocked) {
+        new SegmentResources(this.#libc, this.#shm, id, file, lock).release({
+          lockHeld: true,
+          wait: false,
+        });
+      }
     } catch (error) {
       if (!(error instanceof BackendError)) throw error; // why it gave up is what is to be told
     }

@@ -1,7 +1,7 @@
 import { AccessMode } from "../../errors.ts";
 import { BackendError, tooSmall } from "../failure.ts";
 import type { Kernel32 } from "../win32/kernel32.ts";
-import type { Lock, OpenRequest, Segment, SegmentBackend } from "../types.ts";
+import type { Lock, OpenRequest, ReleaseOptions, Segment, SegmentBackend } from "../types.ts";
 import {
   FILE_MAP_READ,
   FILE_MAP_WRITE,
@@ -60,9 +60,9 @@ class WindowsSegment implements Segment {
     this.#kernel.c.UnmapViewOfFile(this.address);
   }
 
-  leave(held: boolean): void {
+  release({ lockHeld }: ReleaseOptions): void {
     try {
-      this.#lock?.handOver(held);
+      this.#lock?.handOver(lockHeld);
       this.#lock?.close();
     } finally {
       this.#kernel.c.CloseHandle(this.#mapping);
@@ -156,7 +156,7 @@ export class WindowsSegments implements SegmentBackend {
       if (lock?.acquire(SECTION_MS)) lock.release();
     } catch (error) {
       segment.free();
-      segment.leave(false, false);
+      segment.release({ lockHeld: false, wait: false });
       throw error;
     }
   }
