@@ -126,7 +126,7 @@ export function problemsOf(root: string, file: string, tests: ReadonlySet<string
     if (problem !== null) problems.push(`${file}:${line}: ${target}: ${problem}`);
   }
   proseOf(markdown).forEach((text, index) => {
-    for (const [, name] of text.matchAll(/`(?:tests\/)?(\w+_test\.ts)`/g)) {
+    for (const [, name] of text.matchAll(/`(?:tests\/(?:\w+\/)*)?(\w+_test\.ts)`/g)) {
       if (!tests.has(name!)) problems.push(`${file}:${index + 1}: there is no test ${name}`);
     }
   });

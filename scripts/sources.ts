@@ -1,4 +1,4 @@
-/** The sources that are published, as paths from the root of the repository. */
+/** The files of the package and its tests. */
 import { readdirSync } from "node:fs";
 import path from "node:path";
 
@@ -12,7 +12,14 @@ function modulesIn(folder: string, recursive: boolean): string[] {
     .map((name) => path.join(folder, name).replaceAll("\\", "/")).sort();
 }
 
-/** All modules of the package. */
+/** All modules of the package, as paths from the root of the repository. */
 export function sourceFiles(): string[] {
   return [...modulesIn("", false), ...FOLDERS.flatMap((folder) => modulesIn(folder, true))];
+}
+
+/** The files with tests, as paths from the folder of the tests. */
+export function testFiles(): string[] {
+  return readdirSync(path.join(root, "tests"), { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith("_test.ts"))
+    .map((name) => name.replaceAll("\\", "/")).sort();
 }

@@ -12,10 +12,11 @@ import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { isIsolated, runIsolated, runTag } from "./isolation.ts";
 import { findRuntime, type Runtime } from "./runtimes.ts";
+import { testFiles } from "./sources.ts";
 
 const usage = `Usage: npm test -- [options] [file...]
 
-Runs tests/*_test.ts, or the files whose name contains one of the given texts.
+Runs tests/**/*_test.ts, or the files whose name contains one of the given texts.
 
   --runtime <name>      deno, bun or node; may be given more than once (default: all installed)
   --filter <text>       only suites and top-level tests whose name contains the text
@@ -208,8 +209,7 @@ async function test(name: Name, { command, version }: Runtime): Promise<Outcome>
   return { runtime: name, version, ...counts, failed, seconds, problems };
 }
 
-const files = readdirSync(path.join(root, "tests"))
-  .filter((name) => name.endsWith("_test.ts")).sort().map((name) => `./tests/${name}`)
+const files = testFiles().map((name) => `./tests/${name}`)
   .filter((file) => positionals.length === 0 || positionals.some((text) => file.includes(text)));
 if (files.length === 0) throw new Error(`no test file is named ${positionals.join(", ")}`);
 const required = options.runtime ?? process.env.REQUIRE_RUNTIMES?.split(",") ?? [];

@@ -1,4 +1,4 @@
-/** Builds the library by which tests/apple_variadic_test.ts checks how Apple's arm64 passes arguments. */
+/** Builds the library by which tests/backends/posix_darwin/apple_variadic_test.ts checks how Apple's arm64 passes arguments. */
 import path from "node:path";
 import { aptInstall, root, run } from "./common.ts";
 

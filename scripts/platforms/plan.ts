@@ -1,7 +1,6 @@
 /** Which tests are run on another platform, and what is left out. */
-import { readdirSync } from "node:fs";
 import path from "node:path";
-import { root } from "./common.ts";
+import { testFiles } from "../sources.ts";
 
 export const names = ["deno", "bun", "node"] as const;
 export type Name = typeof names[number];
@@ -50,8 +49,7 @@ function isLeftOut(file: string, name: Name, { runtimes, files, allBut }: LeftOu
 
 /** The tests whose names contain one of the texts; if there are none, all that are not left out. */
 export function partsOf(plan: Plan, name: Name, texts: readonly string[]): Part[] {
-  const all = readdirSync(path.join(root, "tests")).filter((file) => file.endsWith(ENDING))
-    .map((file) => file.slice(0, -ENDING.length));
+  const all = testFiles().map((file) => path.basename(file, ENDING));
   const agents = plan.agents === "all" ? all : plan.agents;
   const alone = plan.alone ?? [];
   const known = [

@@ -11,7 +11,7 @@ import { installTools, unpackDebian13 } from "./debian13.ts";
 
 const usage = `Usage: npm run test:qt -- [options] [-- test options]
 
-Runs tests/qt_native_key_test.ts in each installed runtime, with a peer in Qt 6.8. The first time it
+Runs tests/qt/qt_native_key_test.ts in each installed runtime, with a peer in Qt 6.8. The first time it
 unpacks a Debian 13 with PyQt6 in the cache folder (0.5 GB).
 
   --setup-only  only make what is needed

@@ -1,7 +1,7 @@
 /** The agents of a run, and others in reserve, as they are often killed and slow to start. */
 import { fileURLToPath } from "node:url";
 import type { Runtime, RuntimeName } from "../../scripts/runtimes.ts";
-import { Agent, runtimes } from "../support.ts";
+import { Agent, runtimes } from "../support/support.ts";
 import { AGENTS } from "./steps.ts";
 
 const script = fileURLToPath(new URL("../fixtures/model_agent.ts", import.meta.url));

@@ -1,4 +1,4 @@
-import { keyFolder, segmentFile, semaphoreFile, uniqueKey } from "../support.ts";
+import { keyFolder, segmentFile, semaphoreFile, uniqueKey } from "../support/support.ts";
 import { SHARED_MEMORY_PREFIX } from "../../native_ipc_key.ts";
 
 /** The keys of segments, of semaphores, and the paths of native keys, as sequences write them. */

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readdirSync, rmSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { SharedMemory, SystemSemaphore, SystemSemaphoreMode } from "../../mod.ts";
-import { ftok, keyFolder, semaphoreFile, systemLibrary } from "../support.ts";
+import { ftok, keyFolder, semaphoreFile, systemLibrary } from "../support/support.ts";
 import { Crew, type Reserve } from "./crew.ts";
 import { MEMORY_KEYS, Names, SEMAPHORE_KEYS } from "./names.ts";
 import { apply } from "./rules.ts";

@@ -1,6 +1,6 @@
 /** What the kernel has, as the model says it must be. */
 import { existsSync, readFileSync, statSync } from "node:fs";
-import { ftok, semaphoreValue } from "../support.ts";
+import { ftok, semaphoreValue } from "../support/support.ts";
 import { MEMORY_KEYS, type Names, OWN_PATHS, pathOf, SEMAPHORE_KEYS } from "./names.ts";
 import type { World } from "./world.ts";
 

@@ -1,0 +1,210 @@
+/** `SegmentBackend.open` with `initialize`: a segment is filled where nobody finds it. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { OpenRequest, Segment } from "../../../backends/types.ts";
+import { AccessMode } from "../../../mod.ts";
+import { PID } from "../../fixtures/fake_ffi.ts";
+import * as fake from "../../fixtures/fake_system.ts";
+import { assertFails, script, setUp } from "../../fixtures/fake_system.ts";
+
+const { ALONE, ATTACHED, CURRENT, DOWN, FIND, MAKE, NOT_THERE, OPEN, OPEN_LOCK } = fake;
+const { SET_MARK, SHARE, SHMGET_NEW, STATUS, UNLOCK, UNSHARE } = fake;
+
+const HASH = "0123456789abcdef".repeat(3).slice(0, 40);
+const PATH = `/q/qipc_sharedmemory_seg${HASH}`;
+/** Where it is made. */
+const UNFINISHED = `/q/qipc_creating_${HASH}`;
+
+/** Scripts call the segment /q/seg, as all do. */
+const longNamed = (steps: string) => steps.replaceAll("/q/seg", PATH);
+
+const NONE = `${OPEN("/q/seg")} = ENOENT`;
+const NO_UNFINISHED = `${OPEN(UNFINISHED)} = ENOENT`;
+const OPEN_NEW_LOCK = fake.NEW_LOCK(NOT_THERE);
+/** There is no segment, no unfinished one, and no file that would get another segment. */
+const NOTHING = script(NONE, NO_UNFINISHED, NONE);
+const MADE = `${MAKE(UNFINISHED)} = 4
+  ${SHARE(4)} = 0
+  statx(4) = { inode 1 }
+  ${SHMGET_NEW} = 9
+  shmat(9, 0, 0) = 0x7f0000000000`;
+const LINK = `link("${UNFINISHED}", "/q/seg")`;
+const PUBLISH = `${LINK} = 0\nunlink("${UNFINISHED}") = 0`;
+/** The unfinished file of somebody who was killed. */
+const FOUND = `${OPEN(UNFINISHED)} = 5
+  statx(5) = { inode 4 }`;
+const UNLINK = script(
+  ...[CURRENT(UNFINISHED, 4), `unlink("${UNFINISHED}") = 0`, "close(5) = 0"],
+);
+
+function setUpOpen(more: Partial<OpenRequest> = {}) {
+  const { ffi, backend, lock } = setUp();
+  const open = (steps: string, initialize: (segment: Segment) => void) =>
+    ffi.play(longNamed(steps), () => {
+      return backend.segments.open(PATH, {
+        ...{ size: 100, mode: AccessMode.ReadWrite, existing: "attach", stale: "replace" },
+        ...{ timeoutMs: 5000, initialize, ...more },
+      }, lock);
+    });
+  /** `open` when it fills the segment right before it is published. */
+  const publish = (steps: string, next = /^link/) => {
+    let filled: Segment | undefined;
+    const segment = open(steps, (segment) => {
+      assert.match(ffi.next, next, "what follows");
+      filled = segment;
+    });
+    assert.equal(segment, filled);
+    return segment;
+  };
+  return { ffi, open, publish };
+}
+
+describe("open() with initialize", () => {
+  test("fills a new segment, with the lock held, before it gets its name", () => {
+    const { publish } = setUpOpen();
+    publish(script(OPEN_NEW_LOCK, NOTHING, MADE, PUBLISH, UNLOCK));
+  });
+
+  test("fills no segment that is there", () => {
+    const { open } = setUpOpen();
+    const used = STATUS("size 100, attached 1");
+    const steps = script(OPEN_LOCK, `${DOWN(10)} = 0`, FIND, used, ATTACHED, UNLOCK);
+    open(steps, () => assert.fail("it was filled before"));
+  });
+
+  test("fills a new segment in the place of one that nobody is attached to", () => {
+    const { publish } = setUpOpen();
+    const steps = script(
+      ...[OPEN_LOCK, `${DOWN(10)} = 0`, FIND, STATUS("size 100, attached 0")],
+      ...["shmctl(9, IPC_RMID) = 0", `${ALONE(4)} = 0`],
+      ...[fake.SEG_PATH, `unlink("/q/seg") = 0`, "close(4) = 0"],
+      ...[NO_UNFINISHED, NONE, MADE, PUBLISH, UNLOCK],
+    );
+    publish(steps);
+  });
+
+  for (
+    const [name, found] of [
+      [
+        "removes what one who was killed had not finished",
+        "= 10\nshmctl(10, IPC_STAT) = { attached 0 }\nshmctl(10, IPC_RMID) = 0",
+      ],
+      ["removes the file of one who was killed before there was a segment", "= ENOENT"],
+    ] as const
+  ) {
+    test(name, () => {
+      const { publish } = setUpOpen();
+      const found5 = script(FOUND, `${ALONE(5)} = 0`, `shmget(0x51000004, 0, 0) ${found}`, UNLINK);
+      publish(script(OPEN_NEW_LOCK, NONE, found5, NONE, MADE, PUBLISH, UNLOCK));
+    });
+  }
+
+  test("shares the unfinished file with one of another container, who is filling a segment", () => {
+    const { publish } = setUpOpen();
+    publish(script(
+      ...[OPEN_NEW_LOCK, NONE, FOUND, `${ALONE(5)} = EAGAIN`, UNSHARE(5), NONE],
+      ...["statx(5) = { links 1 }", `${SHARE(5)} = 0`, "statx(5) = { links 1 }"],
+      "shmget(0x51000004, 0, 0) = ENOENT",
+      ...[`${SHMGET_NEW.replace("1,", "4,")} = 9`, "shmat(9, 0, 0) = 0x7f0000000000"],
+      ...[PUBLISH, UNLOCK],
+    ));
+  });
+
+  test("leaves what it named to the last one to leave, under that name", () => {
+    const { ffi, publish } = setUpOpen();
+    const segment = publish(script(OPEN_NEW_LOCK, NOTHING, MADE, PUBLISH, UNLOCK));
+    const steps = longNamed(script(`${fake.TRY_DOWN} = 0`, fake.REMOVE_ALL));
+    ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
+  });
+
+  test("that throws has left the segment, of which nothing remains; the error is its own", () => {
+    const { open } = setUpOpen();
+    const steps = script(
+      ...[OPEN_NEW_LOCK, NOTHING, MADE],
+      ...[fake.BURY, fake.REMOVE_ALL.replaceAll("/q/seg", UNFINISHED)],
+    );
+    const mine = new RangeError("mine");
+    const failing = (segment: Segment) => {
+      segment.unmap();
+      segment.release({ lockHeld: true, wait: true });
+      throw mine;
+    };
+    assert.throws(() => open(steps, failing), (error) => error === mine);
+  });
+
+  test("without room for a segment leaves nothing behind, and fills nothing", () => {
+    const { open } = setUpOpen();
+    const steps = script(
+      ...[OPEN_NEW_LOCK, NOTHING, MADE.replace(/= 9[^]*/, "= ENOSPC")],
+      ...["shmget(0x51000001, 0, 0) = ENOENT", `${ALONE(4)} = 0`, CURRENT(UNFINISHED, 1)],
+      ...[`unlink("${UNFINISHED}") = 0`, "close(4) = 0", fake.ABANDON],
+    );
+    const failing = () => open(steps, () => assert.fail("there is nothing to fill"));
+    assertFails(failing, "OutOfResources", "shmget", 28);
+  });
+
+  /** A key file without a segment; it is kept open. */
+  const EMPTY = script(
+    ...[`${OPEN("/q/seg")} = 6`, "statx(6) = { inode 7 }", "shmget(0x51000007, 0, 0600) = ENOENT"],
+    ...[NO_UNFINISHED, "statx(6) = { links 1 }"],
+  );
+
+  test("takes the name of a file that leads to no segment", () => {
+    const { publish } = setUpOpen();
+    publish(script(
+      ...[OPEN_NEW_LOCK, EMPTY, `${ALONE(6)} = 0`, CURRENT("/q/seg", 7), `unlink("/q/seg") = 0`],
+      ...["close(6) = 0", MADE, PUBLISH, UNLOCK],
+    ));
+  });
+
+  test("fills, with a mark, what others find already if they rely on a file without a segment", () => {
+    const { publish } = setUpOpen();
+    const mark = "/q/qipc_unfinished_51000007_f0000001";
+    const steps = script(
+      ...[OPEN_NEW_LOCK, EMPTY, `${ALONE(6)} = EAGAIN`, UNSHARE(6)],
+      ...["statx(6) = { links 1 }", `${SHARE(6)} = 0`, "statx(6) = { links 1 }"],
+      "shmget(0x51000007, 0, 0) = ENOENT",
+      ...[fake.FOLDER, SET_MARK(mark, `pid ${PID} 0`)],
+      ...["shmget(0x51000007, 100, IPC_CREAT|IPC_EXCL|0633) = 9"],
+      ...[STATUS("mode 0633, ctime 1700000000"), SET_MARK(mark, "id 9 1700000000")],
+      ...["shmat(9, 0, 0) = 0x7f0000000000", STATUS("mode 0633")],
+      ...["shmctl(9, IPC_SET, { uid 1000, gid 100, mode 0600 }) = 0", `unlink("${mark}") = 0`],
+      UNLOCK,
+    );
+    publish(steps, /^shmctl/);
+  });
+
+  test("that cannot be named fails, and is gone when it is left", () => {
+    const { ffi, open } = setUpOpen();
+    const steps = script(OPEN_NEW_LOCK, NOTHING, MADE, `${LINK} = EPERM`, fake.ABANDON);
+    let made: Segment | undefined;
+    const failing = () => open(steps, (segment) => made = segment);
+    assertFails(failing, "PermissionDenied", "link", 1, /permission denied/);
+    const again = longNamed(OPEN_NEW_LOCK);
+    const removing = fake.REMOVE_ALL.replaceAll("/q/seg", UNFINISHED);
+    ffi.play(script(again, removing), () => made!.release({ lockHeld: false, wait: true }));
+  });
+
+  test("whose name another program has taken is gone, and the other's is attached to", () => {
+    let made: Segment | undefined;
+    const { open } = setUpOpen({ discard: () => made!.release({ lockHeld: true, wait: false }) });
+    const another = [CURRENT("/q/seg", 7), "shmget(0x51000007, 0, 0) = 12"];
+    const used = "shmctl(12, IPC_STAT) = { size 100, attached 1 }";
+    const look = script(...another, used, `${fake.STATX("/q/sem")} = ENOENT`);
+    const steps = script(
+      ...[OPEN_NEW_LOCK, NOTHING, MADE, `${LINK} = EEXIST`, "shmctl(9, IPC_RMID) = 0"],
+      ...[CURRENT(UNFINISHED, 1), `unlink("${UNFINISHED}") = 0`, "close(4) = 0"],
+      ...[...another, used, `${OPEN("/q/seg")} = 6`, "statx(6) = { inode 7 }"],
+      ...[
+        `${ALONE(6)} = EAGAIN`,
+        fake.REMOVE_ONLY_LOCK,
+        UNSHARE(6),
+        used,
+        fake.MAKE_WITH_FILE(look),
+      ],
+      ...["statx(6) = { links 1 }", another[1]!.replace("0)", "0600)"), used, `${SHARE(6)} = 0`],
+      ...["statx(6) = { links 1 }", "shmat(12, 0, 0) = 0x7f0000001000", UNLOCK],
+    );
+    assert.equal(open(steps, (segment) => made = segment).address, 0x7f0000001000n);
+  });
+});

@@ -1,0 +1,462 @@
+/** What the tests share: real processes with deadlines, unique keys, and looking at what is left. */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import process from "node:process";
+import { createInterface } from "node:readline";
+import { after, afterEach, beforeEach } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { type Capabilities, capabilitiesOf } from "../../backends/capabilities.ts";
+import { Libc } from "../../backends/unix/libc.ts";
+import { selectFfi } from "../../ffi/mod.ts";
+import { NativeIpcKey, type SharedMemory, SharedMemoryError } from "../../mod.ts";
+import { platformSafeName } from "../../native_ipc_key.ts";
+import { isIsolated, runTag } from "../../scripts/isolation.ts";
+import { findRuntime, type Runtime } from "../../scripts/runtimes.ts";
+import { ipcsRows } from "./ipcs.ts";
+import { keyValue, objectNames } from "./windows_objects.ts";
+
+/** How many times the usual time a slow machine is given, as an emulated one. */
+const patience = Number(process.env["SHARED_MEMORY_TEST_PATIENCE"] || 1);
+
+/** For anything a process is asked to do, in ms; a test that meets it fails. */
+export const DEADLINE_MS = 30_000 * patience;
+
+const isWindows = process.platform === "win32";
+const isDarwin = process.platform === "darwin";
+
+/** What the objects of keys that are strings can do here. */
+export const capabilities: Capabilities = capabilitiesOf(
+  NativeIpcKey.legacyDefaultTypeForOs(process.platform),
+);
+
+/** What `size()` says of a segment that was made with `bytes`. */
+export function sizeOf(bytes: number): number {
+  return capabilities.exactSize ? bytes : Math.ceil(bytes / 4096) * 4096;
+}
+
+/** For what is about key files and System V's own calls. */
+export const systemVOnly: { skip?: string } = isWindows ? { skip: "is about System V" } : {};
+
+/** For what is about a buffer that was transferred away, which detach() cannot empty. */
+export const transferOnly: { skip?: string } = capabilities.zerosTransferred
+  ? {}
+  : { skip: `such a buffer goes on showing the segment on ${capabilities.name}` };
+
+/** For what is about the kernel's undoing of what an ended process did to a semaphore. */
+export const undoOnly: { skip?: string } = capabilities.semaphoreUndo
+  ? {}
+  : { skip: `nothing is undone to semaphores of ${capabilities.name}` };
+
+/** For what is about segments that a crash has left. */
+export const staleOnly: { skip?: string } = capabilities.survivesCrash
+  ? {}
+  : { skip: `no segment of ${capabilities.name} survives its users` };
+
+/** For what needs Linux: `/proc`, strace, other users, file descriptors, namespaces. */
+export const linuxOnly: { skip?: string } = process.platform === "linux"
+  ? {}
+  : { skip: "needs what only Linux has" };
+
+/** For what is only true as long as no other program makes files, or System V or POSIX objects. */
+export const isolatedOnly: { skip?: string } = isIsolated
+  ? {}
+  : { skip: "other programs could disturb it: scripts/test.ts could not isolate this run" };
+
+/** For a test that starts many processes: bun gives it 5 s otherwise, too little on a busy machine. */
+export const slow = { timeout: 2 * DEADLINE_MS };
+
+const fixtures = fileURLToPath(new URL("../fixtures/", import.meta.url));
+
+function found(runtime: ReturnType<typeof findRuntime>): runtime is Runtime {
+  return !("missing" in runtime);
+}
+
+/** The installed runtimes, each of which the tests start agents in. */
+export const runtimes: readonly Runtime[] = (["deno", "bun", "node"] as const).map(findRuntime)
+  .filter(found);
+
+/** The runtime that this test runs in. */
+export const ownRuntime: Runtime = runtimes.find(({ name }) =>
+  name === (process.versions["deno"] ? "deno" : process.versions["bun"] ? "bun" : "node")
+)!;
+
+const crewIn = process.env["SHARED_MEMORY_TEST_CREW"] || ownRuntime.name;
+
+/**
+ * For a test whose work agents of all runtimes do, while its own process looks on: of several runs
+ * scripts/test.ts chooses one.
+ */
+export const crewOnly: { skip?: string } = ownRuntime.name === crewIn
+  ? {}
+  : { skip: `is run by ${crewIn}, with processes of all runtimes` };
+
+/** Real Qt: the PyQt versions that can be imported. */
+const python = "/usr/bin/python3";
+
+async function hasPyQt(version: number): Promise<boolean> {
+  if (!existsSync(python)) return false;
+  const child = spawn(python, ["-c", `import PyQt${version}.QtCore`], { stdio: "ignore" });
+  return await new Promise((resolve) => child.on("close", (code) => resolve(code === 0)));
+}
+
+export const qtVersions: readonly (5 | 6)[] = [
+  ...(await hasPyQt(5) ? [5 as const] : []),
+  ...(await hasPyQt(6) ? [6 as const] : []),
+];
+
+/** `{ skip: reason }` where real Qt is not installed, unless the environment requires it. */
+export function needsQt(version: 5 | 6): { skip?: string } {
+  const required = (process.env["REQUIRE_PEERS"] ?? "").split(",").includes("qt");
+  return qtVersions.includes(version) || required
+    ? {}
+    : { skip: `PyQt${version} is not installed (Debian: python3-pyqt${version})` };
+}
+
+export const hasPython: boolean = process.platform === "linux" &&
+  spawnSync(python, ["-c", "import multiprocessing.shared_memory"]).status === 0;
+
+export const nobody = { uid: 65534, gid: 65534 };
+
+/** Why the tests cannot be another user here, if they cannot. */
+export function cannotBeNobody(): string | undefined {
+  if (process.getuid?.() !== 0) return "only root can start processes of other users";
+  const read = spawnSync("cat", [`${fixtures}agent.ts`], { ...nobody, stdio: "ignore" });
+  const started = spawnSync(ownRuntime.command, ["--version"], { ...nobody, stdio: "ignore" });
+  if (read.status === 0 && started.status === 0) return undefined;
+  return "user nobody may not read this repository or not run its runtime";
+}
+
+/** `{ skip: reason }` where Python, without Qt, is not installed, unless the environment requires it. */
+export const needsPython: { skip?: string } =
+  hasPython || (process.env["REQUIRE_PEERS"] ?? "").split(",").includes("python")
+    ? {}
+    : { skip: "Python 3.8 or later is not installed as /usr/bin/python3" };
+
+let count = 0;
+
+/** A key that no other test, run or process uses. */
+export function uniqueKey(text = "test"): string {
+  const key = `${text} ${runTag} ${process.pid} ${Date.now()} ${count++}`;
+  if (isWindows) hashes.add(platformSafeName(key, "").slice(-40));
+  return key;
+}
+
+/** How the names of the unique keys' objects go on: others run their tests in the same session. */
+const hashes = new Set<string>();
+
+/** The folder of the key files, with a slash at the end. */
+export const keyFolder = `${tmpdir()}/`;
+
+/** What the native keys of keys that are strings begin with. */
+const prefix = isWindows ? "" : keyFolder;
+
+/** The key file of a segment; on Windows its name. */
+export function segmentFile(key: string): string {
+  return prefix + platformSafeName(key, "qipc_sharedmemory_");
+}
+
+/** The same of a semaphore, also that of the lock of a segment. */
+export function semaphoreFile(key: string): string {
+  return prefix + platformSafeName(key, "qipc_systemsem_");
+}
+
+export interface Thrown {
+  name: string;
+  message: string;
+  code?: string;
+}
+
+const running = new Set<Agent>();
+
+/** A process of another runtime, or of real Qt, that does what the test says. */
+export class Agent {
+  readonly name: string;
+  readonly child: ChildProcess;
+  /** The exit code or the signal's name. */
+  readonly ended: Promise<number | string>;
+  stderr = "";
+  #isKilled = false;
+  readonly #waiting: ((line: string) => void)[] = [];
+
+  constructor(
+    name: string,
+    command: string,
+    args: readonly string[],
+    env?: NodeJS.ProcessEnv,
+    user?: { uid: number; gid: number },
+  ) {
+    this.name = name;
+    this.child = spawn(command, args, { env: { ...process.env, ...env }, ...user });
+    this.child.stderr!.on("data", (data) => this.stderr += data);
+    createInterface({ input: this.child.stdout! })
+      .on("line", (line) => this.#waiting.shift()?.(line));
+    this.ended = new Promise((resolve, reject) => {
+      this.child.on("error", reject);
+      this.child.on("close", (code, signal) => {
+        running.delete(this);
+        // Windows has no signals.
+        resolve(signal ?? (isWindows && this.#isKilled ? "SIGKILL" : code!));
+      });
+    });
+    this.child.stdin!.on("error", () => {}); // it has ended, which `ended` says
+    running.add(this);
+  }
+
+  /** Sends a request; what it answers comes later. */
+  // deno-lint-ignore no-explicit-any
+  async request(operation: string, ...args: unknown[]): Promise<any> {
+    const line = new Promise<string>((resolve) => this.#waiting.push(resolve));
+    this.child.stdin!.write(JSON.stringify([operation, ...args]) + "\n");
+    const gone = this.ended.then((how) => {
+      throw new Error(`${this.name} ended (${how}) in ${operation}: ${this.stderr}`);
+    });
+    const answer = JSON.parse(
+      await withDeadline(Promise.race([line, gone]), `${this.name} ${operation} ${args}`),
+    );
+    if (answer.thrown) throw Object.assign(new Error(answer.thrown.message), answer.thrown);
+    return answer.value;
+  }
+
+  /** Calls a method of one of its objects. */
+  // deno-lint-ignore no-explicit-any
+  call(object: string, method: string, ...args: unknown[]): Promise<any> {
+    return this.request("call", object, method, ...args);
+  }
+
+  /** Runs TypeScript's erased subset in a JavaScript agent: the body of an async function. */
+  // deno-lint-ignore no-explicit-any
+  run(source: string): Promise<any> {
+    return this.request("run", source);
+  }
+
+  /** Lets the program end normally, and waits for that. */
+  async end(): Promise<number | string> {
+    this.child.stdin!.write('["end"]\n');
+    this.child.stdin!.end();
+    return await withDeadline(this.ended, `the end of ${this.name}`);
+  }
+
+  async kill(): Promise<void> {
+    this.#isKilled = true;
+    // Not child.kill(): Deno's closes the pipes first, and Qt may still end normally.
+    try {
+      process.kill(this.child.pid!, "SIGKILL");
+    } catch {
+      // It has ended by itself.
+    }
+    await withDeadline(this.ended, `the death of ${this.name}`);
+  }
+}
+
+/** An agent in a runtime: with the only permission Deno needs. */
+export function startAgent(
+  runtime: Runtime,
+  env?: NodeJS.ProcessEnv,
+  flags: readonly string[] = [],
+): Agent {
+  const args = [...runtime.args, ...flags, fixtures + "agent.ts"];
+  return new Agent(runtime.name, runtime.command, args, env);
+}
+
+/** `count` agents of all runtimes in turn. */
+export function startMany(count = runtimes.length, env?: NodeJS.ProcessEnv): Agent[] {
+  return Array.from({ length: count }, (_, i) => startAgent(runtimes[i % runtimes.length]!, env));
+}
+
+/** Lets all of them end normally. */
+export async function endAll(agents: readonly Agent[]): Promise<void> {
+  const codes = await Promise.all(agents.map((agent) => agent.end()));
+  assert.deepEqual(codes, agents.map(() => 0), agents.map(({ stderr }) => stderr).join("\n"));
+}
+
+/** An agent that a command starts (`unshare --ipc`, …), or that another user is. */
+export function startAgentThrough(
+  runtime: Runtime,
+  command: readonly string[],
+  env?: NodeJS.ProcessEnv,
+  user?: { uid: number; gid: number },
+): Agent {
+  const [first, ...rest] = [...command, runtime.command, ...runtime.args, fixtures + "agent.ts"];
+  return new Agent(runtime.name, first!, rest, env, user);
+}
+
+/** An agent that is real Qt. */
+export function startQt(version: 5 | 6, env?: NodeJS.ProcessEnv): Agent {
+  const utf8 = { PYTHONUTF8: "1", ...env }; // for the lines, whatever the locale is
+  return new Agent(`Qt ${version}`, python, [fixtures + "agent.py", String(version)], utf8);
+}
+
+export async function withDeadline<T>(promise: Promise<T>, what: string): Promise<T> {
+  const timer = new AbortController();
+  const late = delay(DEADLINE_MS, undefined, { signal: timer.signal }).then(() => {
+    throw new Error(`not within ${DEADLINE_MS} ms: ${what}`);
+  });
+  late.catch(() => {});
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    timer.abort();
+  }
+}
+
+/** Waits until `condition` holds, for what cannot announce itself. */
+export async function until(condition: () => boolean, what: string): Promise<void> {
+  const deadline = Date.now() + DEADLINE_MS;
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error(`not within ${DEADLINE_MS} ms: ${what}`);
+    await delay(5);
+  }
+}
+
+const [GETVAL, GETNCNT] = isDarwin ? [5, 3] : [12, 14];
+let libc: Libc | undefined;
+
+/** The C library, for tests that look behind the scenes. */
+export function systemLibrary(): Libc {
+  return libc ??= new Libc(selectFfi(), process.arch, process.platform);
+}
+
+/** What `ftok(path, 'Q')` returns; it fails as that does if there is no such file. */
+export function ftok(path: string): number {
+  const status = statSync(path, { bigint: true, throwIfNoEntry: false });
+  if (status === undefined) return -1;
+  const { dev, ino } = status;
+  return Number(BigInt.asIntN(32, 0x51n << 24n | (dev & 0xffn) << 16n | ino & 0xffffn));
+}
+
+function semctl(key: string, command: number): number {
+  const { c } = systemLibrary();
+  return c.semctl(c.semget(ftok(semaphoreFile(key)), 0, 0), 0, command, 0n);
+}
+
+/** The value of the semaphore of a key, or -1 if there is none. */
+export function semaphoreValue(key: string): number {
+  return isWindows ? keyValue(key) : semctl(key, GETVAL);
+}
+
+/** Waits until `count` processes or threads are blocked on the semaphore of a key. */
+export async function untilBlocked(key: string, count = 1): Promise<void> {
+  if (isWindows || isDarwin) return await delay(100); // of tries with pauses nobody can tell
+  await until(() => waitingFor(key) === count, `${count} waiting for ${key}`);
+}
+
+/** How many processes or threads are blocked on the semaphore of a key; 0 where nobody can tell. */
+export function waitingFor(key: string): number {
+  return isWindows || isDarwin ? 0 : semctl(key, GETNCNT);
+}
+
+/**
+ * What there is of System V and POSIX objects and of Qt's key files; on Windows, of named objects. Where other programs
+ * can have some too, only those with names of this run, and the System V objects that such key files lead to.
+ */
+export function ipcObjects(): string[] {
+  if (isWindows) {
+    const isOwn = (name: string) =>
+      name.includes(` ${process.pid} `) ||
+      hashes.has(/([0-9a-f]{40})(_[a-z]+)?$/.exec(name)?.[1] ?? "");
+    return objectNames().filter(isOwn);
+  }
+  const keyFiles = namesIn(keyFolder, /^qipc_/);
+  const ids = (["shm", "sem"] as const).flatMap((table) => {
+    // Of a segment's key file no semaphore has the key, and the other way round.
+    const otherKind = table === "shm" ? "qipc_systemsem_" : "qipc_sharedmemory_";
+    const ofTable = keyFiles.filter((name) => !name.startsWith(otherKind));
+    const numbers = new Set(ofTable.map((name) => withoutProject(ftok(keyFolder + name))));
+    return systemVRows(table)
+      .filter(({ key }) => isIsolated || numbers.has(withoutProject(Number(key))))
+      .map((row) => `${table} ${row[`${table}id`]}`);
+  });
+  const files = keyFiles.filter((name) => !name.startsWith(chosenFile));
+  return [...ids, ...files, ...posixObjects()];
+}
+
+/** What a System V key has of its file, whatever the project id is. */
+function withoutProject(key: number): number {
+  return key & 0xffffff;
+}
+
+/** A row of `/proc/sysvipc/shm` or `sem`: the text of each column under its heading. */
+export type Row = Readonly<Record<string, string>>;
+
+/** The segments or semaphore sets of the system. */
+export function systemVRows(table: "shm" | "sem"): Row[] {
+  if (isDarwin) return ipcsRows(table);
+  const [heading, ...lines] = readFileSync(`/proc/sysvipc/${table}`, "utf8").trim().split("\n")
+    .map((line) => line.trim().split(/\s+/));
+  return lines.map((line) =>
+    Object.fromEntries(heading!.map((name, column) => [name, line[column]!]))
+  );
+}
+
+/** Names in a folder, as far as they are of this run where others have some there too. */
+function namesIn(folder: string, pattern: RegExp): string[] {
+  const isOwn = (name: string) => isIsolated || name.includes(runTag);
+  return readdirSync(folder).filter((name) => pattern.test(name) && isOwn(name));
+}
+
+/**
+ * What the names of key files begin with that the tests have chosen. Such a file goes with the object that made it, and
+ * stays if that is not the last one.
+ */
+const chosenFile = "qipc_chosen ";
+
+function removeChosenFiles(): void {
+  if (isWindows) return;
+  for (const name of readdirSync(keyFolder)) {
+    const isOwn = name.startsWith(`${chosenFile}${runTag} ${process.pid} `);
+    if (isOwn) rmSync(keyFolder + name, { force: true });
+  }
+}
+
+const posixFolder = "/dev/shm";
+
+/** What there is of POSIX objects with Qt's names, or names of the tests' choice that begin like these. */
+function posixObjects(): string[] {
+  if (isDarwin || !existsSync(posixFolder)) return [];
+  return namesIn(posixFolder, /^(sem\.)?qipc_/).map((name) => `${posixFolder}/${name}`);
+}
+
+/** What is there that was not `before`: what was may be on its way out, left by who ended just then. */
+export function ipcObjectsSince(before: readonly string[]): string[] {
+  return ipcObjects().filter((object) => !before.includes(object));
+}
+
+/** After each test of the file: no process runs on, and nothing is left that was not there before. */
+export function leaveNothingBehind(): void {
+  let before: string[] = [];
+  beforeEach(() => {
+    before = ipcObjects();
+  });
+  afterEach(async () => {
+    for (const agent of running) await agent.kill();
+    // An object may still be on its way out: the kernel detaches a little after a process's end.
+    const left = () => ipcObjectsSince(before);
+    const deadline = Date.now() + 5000;
+    while (left().length > 0 && Date.now() < deadline) await delay(10);
+    if (left().length > 0) throw new Error(`left behind: ${left().join(", ")}`);
+    removeChosenFiles();
+  });
+  after(() => {
+    for (const agent of running) agent.child.kill("SIGKILL");
+  });
+}
+
+/** Asserts that an operation failed and that its error says which one, for which key, and why. */
+export function assertFailed(
+  memory: SharedMemory,
+  operation: "create" | "attach" | "detach" | "lock" | "unlock",
+  result: boolean,
+  code: keyof typeof SharedMemoryError,
+  ...texts: string[]
+): void {
+  assert.equal(result, false);
+  assert.equal(memory.error(), SharedMemoryError[code], memory.errorString());
+  const key = memory.key() ?? memory.nativeKey();
+  const shown = key === null ? "no key" : JSON.stringify(key);
+  for (const text of [`SharedMemory.${operation} (${shown}): `, ...texts]) {
+    assert.ok(memory.errorString().includes(text), `${memory.errorString()} says: ${text}`);
+  }
+}
