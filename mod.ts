@@ -37,4 +37,4 @@ export {
   type ViewConstructor,
 } from "./shared_memory.ts";
 export { NativeIpcKey, NativeIpcKeyType } from "./native_ipc_key.ts";
-export { SystemSemaphore } from "./system_semaphore.ts";
+export { type SemaphoreOptions, SystemSemaphore } from "./system_semaphore.ts";

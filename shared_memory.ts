@@ -19,7 +19,7 @@ import { ENDING, Opener } from "./core/last_error.ts";
 import { NativeIpcKey, type NativeIpcKeyType } from "./native_ipc_key.ts";
 import { requireStack, requireStackToUndo } from "./core/stack.ts";
 import { refuseThenable } from "./core/thenable.ts";
-import { checkTimeout, waitOf, type WaitOptions } from "./core/waiter.ts";
+import { checkTimeout, timeoutOf, waitOf, type WaitOptions } from "./core/waiter.ts";
 
 /**
  * A `Uint8Array` on an `ArrayBuffer`, as the APIs ask for that do not take a `SharedArrayBuffer`. TypeScript
@@ -361,16 +361,47 @@ export class SharedMemory implements Disposable {
   }
 
   /** Whether this object is attached to a segment. */
-  isAttached(): boolean {
+  get attached(): boolean {
     return this.#current !== null;
   }
 
   /**
-   * The size of the segment in bytes, 0 if this object is not attached. Windows, and macOS for POSIX keys, round up
-   * what `create()` got to whole pages.
+   * The size of the segment in bytes, 0 if this object is not attached. Windows, and macOS for POSIX keys, round the size
+   * that `create()` got up to whole pages.
    */
-  size(): number {
+  get byteLength(): number {
     return this.#current?.size ?? 0;
+  }
+
+  /**
+   * The bytes of the segment: the same array each time. After `ReadOnly` a store into it kills the process. A view that is
+   * used after `detach()` is harmless: it has no elements.
+   *
+   * @throws {SharedMemoryException} if this object is not attached (the reason is `NotAttached`), or if the buffer was
+   * transferred away (`Transferred`)
+   *
+   * @example
+   * ```ts
+   * import { SharedMemory } from "./mod.ts";
+   *
+   * using memory = SharedMemory.open("bytes example", { size: 16 });
+   * memory.bytes.fill(1);
+   * console.log(memory.byteLength, memory.attached); // 16 true
+   * ```
+   */
+  get bytes(): Bytes {
+    if (this.#data === null || this.#data.length === 0) this.#buffer("bytes");
+    return this.#data!;
+  }
+
+  /** Whether this object is attached to a segment, as in Qt. */
+  isAttached(): boolean {
+    return this.#current !== null;
+  }
+
+  /** The size of the segment in bytes as in Qt: {@linkcode SharedMemory.byteLength}. */
+  size(): number {
+    return this.byteLength;
   }
 
   /**
@@ -461,16 +492,69 @@ export class SharedMemory implements Disposable {
   }
 
   /**
-   * The same, but waits no longer than `timeoutMs`, and blocks the thread, and so the event loop, as
-   * long; without an argument it only tries.
+   * Locks the segment for this object if that is possible within a timeout. It blocks the thread, and so the event loop,
+   * for at most that long. Without an argument it tries once.
    *
-   * @returns `false` with `LockError` also if the lock could not be had in that time, or if this object
-   * holds it already
-   * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms
+   * @param wait the timeout in ms, or options with it; 0 if left out. A signal that is aborted already throws its reason; a
+   * blocked thread cannot see that a signal is aborted
+   * @returns `false` with `LockError` also if the lock was not free in that time, or if this object holds it already
+   * @throws {TypeError | RangeError} if the timeout is not a number of ms
    */
-  tryLock(timeoutMs = 0): boolean {
-    checkTimeout("SharedMemory.tryLock", timeoutMs);
-    return this.#lock("tryLock", timeoutMs);
+  tryLock(wait: number | WaitOptions = 0): boolean {
+    return this.#lock("tryLock", timeoutOf("SharedMemory.tryLock", wait, 0));
+  }
+
+  /**
+   * Acquires the lock, and returns an object whose disposal releases it. It blocks the thread, and so the event loop, until
+   * the lock is acquired or the timeout has passed.
+   *
+   * @param options `timeout` in ms, without limit if left out. A signal that is aborted already throws its reason; a blocked
+   * thread cannot see that a signal is aborted
+   * @throws {SharedMemoryException} `LockError` if the lock cannot be acquired (the reason is `Timeout` after the timeout),
+   * or if this object holds it
+   * @throws {TypeError | RangeError} if the timeout is not a number of ms
+   *
+   * @example
+   * ```ts
+   * import { SharedMemory } from "./mod.ts";
+   *
+   * using memory = SharedMemory.open("visits", { size: 4 });
+   * const count = memory.view(Uint32Array);
+   * {
+   *   using _lock = memory.acquireLock({ timeout: 1000 });
+   *   count[0]! += 1;
+   * } // the lock is released here, also after an error
+   * ```
+   */
+  acquireLock(options: WaitOptions = {}): Disposable {
+    return heldLock(this.#hold("acquireLock", options));
+  }
+
+  /**
+   * Acquires the lock without blocking the event loop, and returns an object whose disposal releases it. The calls that
+   * wait in one thread acquire it in their order.
+   *
+   * @returns the object; disposing it a second time, or after `detach()`, does nothing
+   * @throws {SharedMemoryException} (rejects) `LockError` if the lock cannot be acquired, as after `timeout`
+   * @throws (rejects) the reason of `signal` if that is aborted first; then the lock is not acquired
+   * @throws {TypeError | RangeError} (rejects) if the timeout is not a number of ms
+   * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
+   *
+   * @example
+   * ```ts
+   * import { SharedMemory } from "./mod.ts";
+   *
+   * using memory = SharedMemory.open("visits", { size: 4 });
+   * const count = memory.view(Uint32Array);
+   * {
+   *   using _lock = await memory.acquireLockAsync({ signal: AbortSignal.timeout(1000) });
+   *   count[0]! += 1;
+   * }
+   * ```
+   */
+  acquireLockAsync(options: WaitOptions = {}): Promise<Disposable> {
+    requireStack(); // before there is a promise
+    return this.#holdAsync("acquireLockAsync", options).then(heldLock);
   }
 
   /**
@@ -514,6 +598,7 @@ export class SharedMemory implements Disposable {
    * {@linkcode SharedMemory.lock} does.
    *
    * @param fn must be done when it returns; use {@linkcode SharedMemory.withLockAsync} otherwise
+   * @param options as for {@linkcode SharedMemory.acquireLock}
    * @returns what `fn` returns
    * @throws {SharedMemoryException} `LockError` if the lock cannot be had, or if this object holds it
    * @throws {TypeError} if `fn` returns a promise
@@ -529,10 +614,23 @@ export class SharedMemory implements Disposable {
    * console.log(visits);
    * ```
    */
-  withLock<Result>(fn: () => Result): Result {
+  withLock<Result>(fn: () => Result, options: WaitOptions = {}): Result {
+    const unlock = this.#hold("withLock", options);
+    try {
+      const result = fn();
+      refuseThenable(result, PROMISE_TO_WITH_LOCK);
+      return result;
+    } finally {
+      unlock();
+    }
+  }
+
+  /** Locks, and returns what unlocks it again, unless that has been done since. */
+  #hold(operation: string, options: WaitOptions): () => void {
+    const timeout = timeoutOf(`SharedMemory.${operation}`, options, Infinity);
     if (this.#current?.isLocked) {
       throw this.#errors.exception(
-        "withLock",
+        operation,
         this.#keyed.shown,
         new BackendError(
           "AlreadyHeld",
@@ -540,16 +638,11 @@ export class SharedMemory implements Disposable {
         ),
       );
     }
-    if (!this.#lock("withLock")) throw this.#errors.lastException(this.#keyed.shown);
+    const limit = timeout === Infinity ? undefined : timeout;
+    if (!this.#lock(operation, limit)) throw this.#errors.lastException(this.#keyed.shown);
     const attachment = this.#access.attachment!;
     const hold = attachment.lastHold;
-    try {
-      const result = fn();
-      refuseThenable(result, PROMISE_TO_WITH_LOCK);
-      return result;
-    } finally {
-      attachment.endHold(hold);
-    }
+    return () => attachment.endHold(hold);
   }
 
   /**
@@ -587,18 +680,23 @@ export class SharedMemory implements Disposable {
     fn: () => Result | PromiseLike<Result>,
     options: WaitOptions,
   ): Promise<Result> {
-    let unlock: () => void;
-    try {
-      unlock = await this.#lockAsync("withLockAsync", options);
-    } catch (error) {
-      const explained = this.#opener.explain(error);
-      throw this.#errors.exception("withLockAsync", this.#keyed.shown, explained, "LockError");
-    }
-    this.#errors.clear();
+    const unlock = await this.#holdAsync("withLockAsync", options);
     try {
       return await fn();
     } finally {
       unlock();
+    }
+  }
+
+  /** `#hold` without blocking the event loop. */
+  async #holdAsync(operation: string, options: WaitOptions): Promise<() => void> {
+    try {
+      const unlock = await this.#lockAsync(operation, options);
+      this.#errors.clear();
+      return unlock;
+    } catch (error) {
+      const explained = this.#opener.explain(error);
+      throw this.#errors.exception(operation, this.#keyed.shown, explained, "LockError");
     }
   }
 
@@ -824,6 +922,11 @@ export class SharedMemory implements Disposable {
       locked: this.#current?.isLocked ?? false,
     }));
   }
+}
+
+/** An object whose disposal calls `release`. */
+function heldLock(release: () => void): Disposable {
+  return { [Symbol.dispose]: release };
 }
 
 function checkSize(operation: string, size: unknown): void {

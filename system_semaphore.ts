@@ -7,6 +7,7 @@ import { CUSTOM_INSPECT, type InspectArguments, shown } from "./custom_inspect.t
 import {
   type ErrorReason,
   semaphoreErrorOf,
+  type SharedMemoryException,
   type SystemSemaphoreError,
   SystemSemaphoreMode,
 } from "./errors.ts";
@@ -23,7 +24,8 @@ import { ENDING, Opener } from "./core/last_error.ts";
 import { NativeIpcKey, type NativeIpcKeyType } from "./native_ipc_key.ts";
 import { registry, type Resource, type SharedSemaphore } from "./registry.ts";
 import { requireStack, requireStackToUndo } from "./core/stack.ts";
-import { checkTimeout, waitOf, type WaitOptions } from "./core/waiter.ts";
+import { refuseThenable } from "./core/thenable.ts";
+import { timeoutOf, waitOf, type WaitOptions } from "./core/waiter.ts";
 
 /** An open semaphore, which must be closed when its object is collected or the program ends. */
 class OpenSemaphore implements Resource, SharedSemaphore {
@@ -52,6 +54,17 @@ class OpenSemaphore implements Resource, SharedSemaphore {
     this.close();
   }
 }
+
+/** How {@linkcode SystemSemaphore.open} opens a semaphore. */
+export interface SemaphoreOptions {
+  /** The value of a semaphore that is created, from 0 to 32767; 0 if left out. */
+  readonly initialValue?: number | undefined;
+  /** With `Create`, a semaphore that exists is set to `initialValue` too, and belongs to this object; `Open` if left out. */
+  readonly mode?: SystemSemaphoreMode | undefined;
+}
+
+const PROMISE_TO_WITH_PERMIT =
+  "SystemSemaphore.withPermit: fn returned a promise, for which the permit does not wait; use withPermitAsync()";
 
 // What a lost object holds or has given is not undone before the program ends.
 const objects = new FinalizationRegistry<OpenSemaphore>((open) => {
@@ -110,6 +123,33 @@ export class SystemSemaphore implements Disposable {
     mode: SystemSemaphoreMode = SystemSemaphoreMode.Open,
   ) {
     this.setKey(key ?? null, initialValue, mode);
+  }
+
+  /**
+   * Opens the semaphore of `key`, or creates it, and throws if that fails.
+   *
+   * @param key which semaphore; the same text is the same semaphore as in Qt
+   * @throws {SharedMemoryException} with the errors of the constructor
+   * @throws {TypeError | RangeError} if an argument or option is not what it should be
+   *
+   * @example
+   * ```ts
+   * import { SystemSemaphore } from "./mod.ts";
+   *
+   * using slots = SystemSemaphore.open("upload slots", { initialValue: 3 });
+   * const result = slots.withPermit(() => "at most three processes are here at a time");
+   * console.log(result);
+   * ```
+   */
+  static open(key: string | NativeIpcKey, options: SemaphoreOptions = {}): SystemSemaphore {
+    const { initialValue = 0, mode = SystemSemaphoreMode.Open } = options;
+    const semaphore = new SystemSemaphore();
+    const [text, explicit] = key instanceof NativeIpcKey ? [null, key] : [key, null];
+    semaphore.#set("open", text, explicit, initialValue, mode);
+    // An empty key is an error only when it is used.
+    if (semaphore.#errors.reason === null) semaphore.#use("open", () => {});
+    if (semaphore.#open === null) throw semaphore.#lastException();
+    return semaphore;
   }
 
   /** The key, or `null` if there is none; of a native key its legacy key, if it has one. */
@@ -246,16 +286,21 @@ export class SystemSemaphore implements Disposable {
   }
 
   /**
-   * The same, but waits no longer than `timeoutMs`, and blocks the thread, and so the event loop, as
-   * long; without an argument it only tries.
+   * Takes one from the semaphore's value if that is possible within a timeout. It blocks the thread, and so the event loop,
+   * for at most that long. Without an argument it tries once.
    *
-   * @returns `false` also if there was none to take in that time, with `UnknownError` and the reason `"Timeout"`
-   * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms
+   * @param wait the timeout in ms, or options with it; 0 if left out. A signal that is aborted already throws its reason; a
+   * blocked thread cannot see that a signal is aborted
+   * @returns `false` also if the value was 0 all that time, with `UnknownError` and the reason `"Timeout"`
+   * @throws {TypeError | RangeError} if the timeout is not a number of ms
    */
-  tryAcquire(timeoutMs = 0): boolean {
-    checkTimeout("SystemSemaphore.tryAcquire", timeoutMs);
+  tryAcquire(wait: number | WaitOptions = 0): boolean {
+    return this.#tryAcquire("tryAcquire", timeoutOf("SystemSemaphore.tryAcquire", wait, 0));
+  }
+
+  #tryAcquire(operation: string, timeoutMs: number): boolean {
     requireStack();
-    return this.#use("tryAcquire", (open) => {
+    return this.#use(operation, (open) => {
       if (timeoutMs === Infinity) acquireBlocking(open.semaphore);
       else if (!acquireWithin(open.semaphore, timeoutMs)) throw timedOut(timeoutMs, open.semaphore);
       open.balance++;
@@ -285,8 +330,8 @@ export class SystemSemaphore implements Disposable {
     return this.#acquireAsync(options);
   }
 
-  async #acquireAsync(options: WaitOptions): Promise<boolean> {
-    const wait = waitOf("SystemSemaphore.acquireAsync", options);
+  async #acquireAsync(options: WaitOptions, operation = "acquireAsync"): Promise<boolean> {
+    const wait = waitOf(`SystemSemaphore.${operation}`, options);
     try {
       const open = this.#opened(SystemSemaphoreMode.Open);
       if (await acquireAsync(open.semaphore, wait, () => open.balance++)) {
@@ -294,8 +339,77 @@ export class SystemSemaphore implements Disposable {
       }
       throw timedOut(wait.timeout, open.semaphore);
     } catch (error) {
-      return this.#failed("acquireAsync", error);
+      return this.#failed(operation, error);
     }
+  }
+
+  /**
+   * Calls `fn` after taking one from the semaphore's value, and adds it again whatever happens. It waits, and blocks the
+   * thread, as {@linkcode SystemSemaphore.acquire} does.
+   *
+   * @param fn must be done when it returns; use {@linkcode SystemSemaphore.withPermitAsync} otherwise
+   * @param options `timeout` in ms, without limit if left out. A signal that is aborted already throws its reason
+   * @returns what `fn` returns
+   * @throws {SharedMemoryException} if none can be taken (the reason is `Timeout` after the timeout), or added again
+   * @throws {TypeError} if `fn` returns a promise
+   */
+  withPermit<Result>(fn: () => Result, options: WaitOptions = {}): Result {
+    const timeout = timeoutOf("SystemSemaphore.withPermit", options, Infinity);
+    if (!this.#tryAcquire("withPermit", timeout)) throw this.#lastException();
+    try {
+      const result = fn();
+      refuseThenable(result, PROMISE_TO_WITH_PERMIT);
+      return result;
+    } finally {
+      this.#releasePermit();
+    }
+  }
+
+  /**
+   * Calls `fn` after taking one from the semaphore's value, waits for its promise, and adds the one again whatever happens.
+   * It never blocks the event loop.
+   *
+   * @returns what `fn` returns
+   * @throws {SharedMemoryException} (rejects) if none can be taken, as after `timeout`, or added again
+   * @throws (rejects) the reason of `signal` if that is aborted before `fn` is called
+   * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
+   *
+   * @example
+   * ```ts
+   * import { SystemSemaphore } from "./mod.ts";
+   *
+   * using slots = SystemSemaphore.open("download slots", { initialValue: 3 });
+   * await slots.withPermitAsync(async () => {
+   *   await Promise.resolve(); // at most three processes are here at a time
+   * }, { timeout: 1000 });
+   * ```
+   */
+  withPermitAsync<Result>(
+    fn: () => Result | PromiseLike<Result>,
+    options: WaitOptions = {},
+  ): Promise<Result> {
+    requireStack(); // before there is a promise
+    return this.#withPermitAsync(fn, options);
+  }
+
+  async #withPermitAsync<Result>(
+    fn: () => Result | PromiseLike<Result>,
+    options: WaitOptions,
+  ): Promise<Result> {
+    if (!await this.#acquireAsync(options, "withPermitAsync")) throw this.#lastException();
+    try {
+      return await fn();
+    } finally {
+      this.#releasePermit();
+    }
+  }
+
+  #releasePermit(): void {
+    if (!this.release()) throw this.#lastException();
+  }
+
+  #lastException(): SharedMemoryException {
+    return this.#errors.lastException(this.#keyed.shown);
   }
 
   /**

@@ -46,6 +46,21 @@ export function waitOf(call: string, { timeout = Infinity, signal }: WaitOptions
   return { timeout, signal };
 }
 
+/**
+ * @internal The timeout in ms of a call that blocks its thread, which takes a number or options.
+ *
+ * @param otherwise the timeout if the options have none
+ * @throws {TypeError | RangeError} if it is not a number of ms; and the reason of an aborted signal
+ */
+export function timeoutOf(call: string, wait: number | WaitOptions, otherwise: number): number {
+  if (typeof wait !== "object" || wait === null) {
+    checkTimeout(call, wait);
+    return wait;
+  }
+  const { timeout = otherwise, signal } = wait;
+  return waitOf(call, { timeout, signal }).timeout;
+}
+
 /** @internal Somebody who waits without blocking the thread, until it is over one way or the other. */
 export class Waiter {
   /** `true` after `succeed`, `false` after the timeout; rejects with what `fail` gets, or the signal's reason. */
