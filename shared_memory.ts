@@ -161,8 +161,9 @@ export class SharedMemory implements Disposable {
     checkKey("SharedMemory.setKey", key);
     if (key instanceof NativeIpcKey) return this.setNativeKey(key);
     // Qt: the empty key after none changes nothing.
-    const isSame = this.#keyed.has(key, null) || (!key && this.#keyed.has(null, null));
-    if (!isSame) this.#reset(key, null);
+    const isSame = key === this.#keyed.key || (!key && this.#keyed.key === null);
+    if (isSame && !this.#keyed.explicit) return;
+    this.#reset(key, null);
   }
 
   /**

@@ -53,7 +53,7 @@ const urls: readonly (readonly [key: string, text: string])[] = [
   ["%zz%41", "posix:%25zz%2541?legacyKey=%25zz%2541"],
   ["?legacyKey=x", "posix:%3FlegacyKey=x?legacyKey=?legacyKey%3Dx"],
   ["//h@:1", "posix:/%2Fh@:1?legacyKey=//h@:1"],
-  ["../..", "posix:./..?legacyKey=./.."],
+  ["./..", "posix:./..?legacyKey=./.."],
   ["a b+c&d=e", "posix:a b+c&d=e?legacyKey=a b+c%26d%3De"],
   ["\0\x01\t\r\n\x1F\x7F", "posix:%00%01%09%0D%0A%1F%7F?legacyKey=%00%01%09%0D%0A%1F%7F"],
   [
