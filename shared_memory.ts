@@ -402,7 +402,7 @@ export class SharedMemory implements Disposable {
 
   /** The size of the segment in bytes as in Qt: {@linkcode SharedMemory.byteLength}. */
   size(): number {
-    return this.byteLength;
+    return this.#current?.size ?? 0;
   }
 
   /**

@@ -6,13 +6,14 @@ import { leaveNothingBehind, uniqueKey } from "../support/support.ts";
 describe("the class", () => {
   leaveNothingBehind();
 
-  test("has methods that fail with a TypeError for anything that is no SharedMemory", async () => {
+  test("has methods and getters that fail with a TypeError for anything that is no SharedMemory", async () => {
     const methods = Reflect.ownKeys(SharedMemory.prototype).filter((name) =>
       name !== "constructor"
     );
     assert.ok(methods.includes("lock") && methods.includes(Symbol.dispose));
     for (const name of methods) {
-      const method = Reflect.get(SharedMemory.prototype, name) as (...args: unknown[]) => unknown;
+      const { value, get } = Reflect.getOwnPropertyDescriptor(SharedMemory.prototype, name)!;
+      const method = (value ?? get) as (...args: unknown[]) => unknown;
       for (const foreign of [{}, undefined, 1, Object.create(SharedMemory.prototype)]) {
         const args: unknown[] = /^set/.test(String(name)) ? ["key"] : [];
         if (name === "view" || name === "create") args.push(name === "view" ? Uint8Array : 1);
