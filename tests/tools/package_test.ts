@@ -20,6 +20,7 @@ import { blocksOf, linksOf } from "../../scripts/markdown.ts";
 import { MANIFEST, PACKAGE_FIELDS } from "../../scripts/package_fields.ts";
 import { packagePage } from "../../scripts/package_pages.ts";
 import type { Runtime } from "../../scripts/runtimes.ts";
+import { sourceFiles } from "../../scripts/sources.ts";
 import {
   crewOnly,
   keyFolder,
@@ -328,7 +329,7 @@ describe("the npm package", () => {
     "declares nothing at a module's top that is called as what CommonJS has there",
     options,
     () => {
-      const sources = globSync(["*.ts", "{backends,ffi,sync}/*.ts"], { cwd: root });
+      const sources = sourceFiles();
       assert.ok(sources.length > 50);
       const names = "(?:require|module|exports|__dirname|__filename)";
       const declared = new RegExp(
