@@ -125,7 +125,7 @@ export class SystemVCleanup {
     const isSole = this.#withFile(path, (file) => file.isSole());
     if (isSole === false) return RELIED_ON;
     if (path.includes("/qipc_creating_")) return remove();
-    // Segments are created under the lock. No stale lock is left here, as it was removed before this.
+    // Segments are created under the lock. No lock exists now, as a stale one was removed before this.
     const lock = lockPath(path);
     const isLocked = this.#withFile(lock, (file) => this.#isUsed("sem", file));
     const isUsed = this.#withFile(path, (file) => this.#isUsed("shm", file));

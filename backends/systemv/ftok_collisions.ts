@@ -20,9 +20,9 @@ export class FtokCollisions {
   }
 
   /**
-   * Deletes and keeps `file` if its System V key belongs to another file's object, so that the caller must create
-   * another file. That is so if this call created the file and the object is older. A younger object was created by a
-   * process that has found the new file.
+   * Deletes `file`, but keeps it open, if its System V key belongs to another file's object. Returns whether that is
+   * so, and the caller must create another file. It is so if this call created the file and the object is older. A
+   * younger object was created by a process that has found the new file.
    */
   add(file: KeyFile, table: "shm" | "sem"): boolean {
     if (!file.created || this.#files.length >= TAKEN_MAX) return false;
