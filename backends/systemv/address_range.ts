@@ -4,13 +4,13 @@ import type { Mappings } from "../unix/mappings.ts";
 /** The address range of an attached segment. */
 export interface Range {
   readonly address: bigint;
-  /** As `Segment.unmap`. */
+  /** Implements `Segment.unmap`. */
   replaceWithZeros(): boolean;
-  /** As `Segment.free`. */
+  /** Implements `Segment.free`. */
   free(): void;
 }
 
-/** Where what is mapped over a segment detaches it. */
+/** The range on systems where mapping other memory over a segment detaches the segment. */
 class LinuxRange implements Range {
   readonly address: bigint;
   readonly #libc: Libc;
@@ -36,9 +36,9 @@ class LinuxRange implements Range {
 }
 
 /**
- * On macOS only `shmdt` detaches, and takes away whatever is mapped where the segment was attached. For a
- * moment nothing would be there, and native code that is at work on another thread would crash. So what
- * everybody uses is a second mapping of the same memory, over which private memory can be mapped.
+ * The range on macOS, where only `shmdt` detaches a segment, and also removes any memory that is mapped over it. For
+ * a moment nothing would be mapped there, and native code at work on another thread would crash. So all code uses a
+ * second mapping of the same memory, over which private memory can be mapped.
  */
 class DarwinRange implements Range {
   readonly address: bigint;
@@ -78,7 +78,7 @@ class DarwinRange implements Range {
   }
 }
 
-/** The range of a segment that `shmat` has attached at `address`. */
+/** Returns the range of a segment that `shmat` has attached at `address`. */
 export function rangeOf(libc: Libc, mappings: Mappings, address: bigint, size: number): Range {
   const Class = libc.os === "darwin" ? DarwinRange : LinuxRange;
   return new Class(libc, mappings, address, size);

@@ -2,21 +2,23 @@ import { cString, type FileStatus, type Libc } from "../unix/libc.ts";
 import { keyOf } from "./key_file.ts";
 import type { Row } from "./proc_tables.ts";
 
-/** Where the temporary files of a process without a `TMPDIR` are. */
+/** The folder for the temporary files of a process without a `TMPDIR`. */
 const USUAL_FOLDER = "/tmp";
 
-/** What a process that has a segment attached tells about the segment's key file, as far as this user may know. */
+/** A process that has a segment attached, and what this user can find out from it about the segment's key file. */
 export interface AttachedProcess {
   readonly pid: number;
-  /** How often it has the segment attached. */
+  /** The number of times that the process has the segment attached. */
   readonly count: number;
-  /** The key file, which this module keeps open; `null` for other programs. */
+  /**
+   * The key file, which this module keeps open; `null` if the process has none open, such as one of another program.
+   */
   readonly keyFile: { readonly path: string; readonly isDeleted: boolean } | null;
-  /** Where the process was started to have its key files, and what lies there for it. */
+  /** The folder for key files in the process's environment, and the status of that folder as the process sees it. */
   readonly folder: { readonly path: string; readonly status: FileStatus } | null;
 }
 
-/** Which processes have these segments attached, by the numbers of the segments. */
+/** Finds the processes that have these segments attached, by the ids of the segments. */
 export function processesAttachedTo(libc: Libc, segments: readonly Row[]) {
   const found = new Map<number, AttachedProcess[]>();
   const names = segments.length === 0 ? [] : libc.readFolder("/proc");
@@ -38,12 +40,12 @@ export function processesAttachedTo(libc: Libc, segments: readonly Row[]) {
   return found;
 }
 
-/** How often a process has which segments attached. */
+/** Counts how often a process has each segment attached, by the ids of the segments. */
 function countsOf(libc: Libc, pid: number): Map<number, number> {
   const counts = new Map<number, number>();
   const maps = libc.readFile(`/proc/${pid}/maps`);
   if (typeof maps === "number" || !maps.includes("/SYSV")) return counts;
-  // address permissions offset major:minor inode /SYSV51026c34
+  // Each line reads: address permissions offset major:minor inode /SYSV51026c34
   for (const [, text] of maps.matchAll(/^\S+ \S+ \S+ \S+ (\d+) +\/SYSV[0-9a-f]{8}/gm)) {
     const id = Number(text);
     counts.set(id, (counts.get(id) ?? 0) + 1);
@@ -51,7 +53,7 @@ function countsOf(libc: Libc, pid: number): Map<number, number> {
   return counts;
 }
 
-/** The key file of a System V key that a process has open. */
+/** Finds the key file of a System V key among the files that a process has open. */
 function openKeyFile(libc: Libc, pid: number, key: number): AttachedProcess["keyFile"] {
   const descriptors = libc.readFolder(`/proc/${pid}/fd`);
   if (typeof descriptors === "number") return null;
@@ -76,7 +78,7 @@ function folderOf(libc: Libc, pid: number): AttachedProcess["folder"] {
   const lines = environment.split("\0");
   const path = lines.find((line) => line.startsWith("TMPDIR="))?.slice("TMPDIR=".length) ||
     USUAL_FOLDER;
-  // Its root may be another one, as of a container.
+  // The process may have another root folder, as in a container.
   const status = libc.pathStatus(cString(`/proc/${pid}/root${path}`), true);
   return typeof status === "number" ? null : { path, status };
 }

@@ -13,10 +13,10 @@ import { holderOf, isMarkPath, isOfFile, readTable, semaphoreState } from "./pro
 import { PRIVATE } from "../types.ts";
 
 const CAME_INTO_USE = "came into use meanwhile";
-/** Of a file on which somebody holds LOCK_SH. */
+/** The reason for keeping a file on which another process holds LOCK_SH. */
 const RELIED_ON = "its key file is in use by another process, perhaps of another container";
 
-/** Removes what is stale, in ways that harm nobody who comes to use it at the same moment. */
+/** Removes stale objects in ways that harm no process that begins to use them at the same moment. */
 export class SystemVCleanup {
   readonly #libc: Libc;
   readonly #shm: Shm;
@@ -26,13 +26,17 @@ export class SystemVCleanup {
   constructor(libc: Libc) {
     this.#libc = libc;
     this.#shm = new Shm(libc);
-    // No view is made of what is attached here, so that no size is too large.
+    // This class creates no view of what it attaches, so that no size is too large.
     const pageBytes = Number(libc.c.sysconf(_SC_PAGESIZE));
     this.#segments = new SystemVSegments(libc, Number.MAX_SAFE_INTEGER, pageBytes);
     this.#semaphores = new SystemVSemaphores(libc);
   }
 
-  /** Returns why not, if it came into use; throws `BackendError`. */
+  /**
+   * Removes an object. Returns `null`, or the reason why the object stays, for example that it came into use.
+   *
+   * @throws {BackendError} if a call fails
+   */
   remove(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): string | null {
     const { kind, keyFile } = thing;
     if (kind === "segment") {
@@ -52,7 +56,10 @@ export class SystemVCleanup {
       : this.#removeSegmentFile(keyFile!);
   }
 
-  /** As everybody does: attaches and detaches, and the last one out removes it. */
+  /**
+   * Removes a segment in the usual way: this process attaches and detaches, and the last process to detach removes
+   * it.
+   */
   #removeSegment(path: string, { id, mode }: SegmentInfo): string | null {
     const lock = this.#semaphores.lock(lockPath(path), mode);
     try {
@@ -66,7 +73,10 @@ export class SystemVCleanup {
     return this.#isThere(id) ? CAME_INTO_USE : null;
   }
 
-  /** Its creator is dead, and whoever makes the segment next would remove it, under the lock. */
+  /**
+   * Removes an unfinished segment of a dead creator, under the lock, as the next process that creates the segment
+   * would do.
+   */
   #removeUnfinished(path: string, { id, mode, lock }: SegmentInfo): string | null {
     const remove = () => {
       if (this.#shm.status(id)?.attached !== 0) return CAME_INTO_USE;
@@ -81,14 +91,14 @@ export class SystemVCleanup {
   }
 
   /**
-   * One whose key file, and so its lock, is not known. Without permissions nobody but root can attach
-   * any more, which is as good as the lock.
+   * Removes a segment whose key file, and so its lock, is not known. Without permissions only root can still attach,
+   * which protects the removal as well as the lock would.
    */
   #removeUnnamed({ id, mode }: SegmentInfo): string | null {
-    // Not IPC_STAT, which needs permissions as well.
+    // The table is read instead of IPC_STAT, which needs permissions as well.
     const look = () => readTable(this.#libc, "shm").find(({ shmid }) => shmid === id);
     const row = look();
-    if (row === undefined) return null; // somebody else removed it
+    if (row === undefined) return null; // another process has removed it
     const status = new Uint8Array(SHMID_DS.bytes);
     const view = new DataView(status.buffer);
     view.setUint32(SHMID_DS.uid, row["uid"]!, true);
@@ -103,7 +113,7 @@ export class SystemVCleanup {
     return CAME_INTO_USE;
   }
 
-  /** A segment's key file that leads to nothing. */
+  /** Removes a segment's key file that leads to no segment. */
   #removeSegmentFile(path: string): string | null {
     const remove = () =>
       this.#withFile(path, (file) => {
@@ -115,22 +125,24 @@ export class SystemVCleanup {
     const isSole = this.#withFile(path, (file) => file.isSole());
     if (isSole === false) return RELIED_ON;
     if (path.includes("/qipc_creating_")) return remove();
-    // Segments are made under the lock. There is none now: a stale one was removed before this.
+    // Segments are created under the lock. No lock exists now, as a stale one was removed before this.
     const lock = lockPath(path);
     const isLocked = this.#withFile(lock, (file) => this.#isUsed("sem", file));
     const isUsed = this.#withFile(path, (file) => this.#isUsed("shm", file));
     return isLocked || isUsed ? CAME_INTO_USE : this.#locked(lock, PRIVATE, remove);
   }
 
-  /** A semaphore with its key file, or with `id` null a file that leads to none. */
+  /** Removes a semaphore and its key file, or with an `id` of `null` a file that leads to no semaphore. */
   #removeSemaphore(path: string, id: number | null): string | null {
     return this.#withFile(path, (file) => {
-      // Whoever of us opens it at this moment waits for it, and makes it again as Qt does.
+      // An object of this module that opens the file at this moment waits for LOCK_SH, and then creates the file and
+      // the semaphore again, as Qt does.
       const isRelied = () => !file.isSole() || this.#withFile(segmentPath(path), isShared) === true;
       if (isRelied()) return RELIED_ON;
       if (id === null && this.#isUsed("sem", file)) return CAME_INTO_USE;
       const { c } = this.#libc;
-      // Where there is none it is made, so that who looked its key up before finds it removed too.
+      // If there is no semaphore one is created, so that a process that has already looked up the key finds it
+      // removed too.
       const flags = id === null ? PRIVATE | IPC_CREAT | IPC_EXCL : 0;
       const found = c.semget(file.key, 1, flags);
       if (found === -1) {
@@ -144,19 +156,19 @@ export class SystemVCleanup {
     });
   }
 
-  /** What was noted about an object that there is not. */
+  /** Removes a mark about an object that does not exist. */
   #removeMark(path: string): string | null {
     this.#libc.c.unlink(cString(path));
     return null;
   }
 
-  /** A semaphore whose removal was interrupted. */
+  /** Removes a semaphore whose earlier removal was interrupted. */
   #removeMarked({ id }: SemaphoreInfo): string | null {
     removeOrphanSemaphores(this.#libc);
     return semaphoreState(this.#libc, id!) === null ? null : CAME_INTO_USE;
   }
 
-  /** Whether a file leads to something, with whatever project id. */
+  /** Whether a key file leads to an existing object, with any project id. */
   #isUsed(table: "shm" | "sem", file: KeyFile): boolean {
     return readTable(this.#libc, table).some(({ key }) => isOfFile(key!, file.key));
   }
@@ -168,7 +180,7 @@ export class SystemVCleanup {
     return state.waiting === 0 && holderOf(this.#libc, row, state.last)?.alive === false;
   }
 
-  /** Calls `action` under the lock of a key, which is removed if there is no segment then. */
+  /** Calls `action` under the lock of a key, and then removes the lock if there is no segment. */
   #locked(path: string, mode: number, action: () => string | null): string | null {
     const lock = this.#semaphores.lock(path, mode);
     const segment = keyFilePath(segmentPath(path));
@@ -185,7 +197,7 @@ export class SystemVCleanup {
     }
   }
 
-  /** What `action` makes of a key file, `null` if there is none any more. */
+  /** Calls `action` with the key file at a path and returns its result, or `null` if there is no file. */
   #withFile<T>(path: string, action: (file: KeyFile) => T): T | null {
     const file = KeyFile.open(this.#libc, keyFilePath(path));
     if (file === null) return null;

@@ -3,10 +3,10 @@ import { BackendError } from "../failure.ts";
 import { EEXIST, errnoFailure, errnoText } from "../unix/errno.ts";
 import { cString, type Libc } from "../unix/libc.ts";
 
-/** What only its user may use, the folder itself included. */
+/** The permissions of a folder that only its user may use. */
 const PRIVATE_FOLDER = 0o700;
 
-/** Where Qt puts key files: `TMPDIR`, else the system's own folder, without symbolic links. */
+/** Returns the folder where Qt puts key files, without symbolic links: `TMPDIR`, or else the system's own folder. */
 export function temporaryFolder(libc: Libc): string {
   const folder = libc.getenv("TMPDIR") || libc.temporaryFolder() || "/tmp";
   const resolved = libc.realpath(folder);
@@ -21,8 +21,8 @@ export function temporaryFolder(libc: Libc): string {
 }
 
 /**
- * Qt's `RuntimeLocation`: `XDG_RUNTIME_DIR`, or else `runtime-USER` in the folder of the key files. As in Qt a missing
- * one is created, and one that is not private is not used; then nothing of it is changed.
+ * Returns Qt's `RuntimeLocation`: `XDG_RUNTIME_DIR`, or else `runtime-USER` in the folder of the key files. As in Qt,
+ * a missing folder is created. A folder that is not private is neither used nor changed.
  */
 export function runtimeFolder(libc: Libc): string {
   if (libc.os === "darwin") return `${libc.getenv("HOME") ?? ""}/Library/Application Support`;
@@ -39,13 +39,13 @@ export function runtimeFolder(libc: Libc): string {
   );
 }
 
-/** Why a folder is not one that only the user can use, `null` if it is; created if there is none. */
+/** Returns why a folder is not private to the user, or `null` if it is. The folder is created if it does not exist. */
 function privateFolderProblem(libc: Libc, folder: string, uid: number): string | null {
   const path = cString(folder);
   if (libc.c.mkdir(path, PRIVATE_FOLDER) === 0) return null;
   const errno = libc.errno();
   if (errno !== EEXIST) return `cannot be created [mkdir: ${errnoText(errno)}]`;
-  const status = libc.pathStatus(path, false); // not through a link, which anybody may have put there
+  const status = libc.pathStatus(path, false); // it must not follow a link, which any user may have put there
   if (typeof status === "number") return `cannot be used [${libc.statCall}: ${errnoText(status)}]`;
   if ((status.mode & S_IFMT) !== S_IFDIR) return "is not a folder";
   if (status.uid !== uid) return `belongs to ${libc.userName(status.uid)}, another user`;

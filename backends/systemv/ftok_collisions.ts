@@ -2,14 +2,14 @@ import type { Libc } from "../unix/libc.ts";
 import type { KeyFile } from "./key_file.ts";
 import { changeTimeOf } from "./proc_tables.ts";
 
-/** How long one who finds a file in doubt waits before he looks again, in ms. */
+/** The time in ms that a process which finds a file in doubt waits before it looks again. */
 export const DOUBT_MS = 5;
-/** More than that is no chance. */
+/** The maximum number of collisions in a row; more of them cannot be chance. */
 const TAKEN_MAX = 100;
 
 /**
- * New key files whose number another file's segment or semaphore has: `ftok` keeps 16 bits of an inode's
- * number. They are deleted, and kept open until the next file has another number.
+ * The new key files whose System V key already belongs to the segment or semaphore of another file: `ftok` uses only
+ * 16 bits of an inode's number. These files are deleted, but kept open until the next file has another number.
  */
 export class FtokCollisions {
   readonly #libc: Libc;
@@ -20,8 +20,9 @@ export class FtokCollisions {
   }
 
   /**
-   * Whether what has the number of `file`, though that was just made, is another file's, so that another
-   * is to be made: it is older. Otherwise somebody has found the new file and used it at once.
+   * Deletes `file`, but keeps it open, if its System V key belongs to another file's object. Returns whether that is
+   * so, and the caller must create another file. It is so if this call created the file and the object is older. A
+   * younger object was created by a process that has found the new file.
    */
   add(file: KeyFile, table: "shm" | "sem"): boolean {
     if (!file.created || this.#files.length >= TAKEN_MAX) return false;

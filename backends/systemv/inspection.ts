@@ -28,13 +28,13 @@ import {
   semaphoreState,
 } from "./proc_tables.ts";
 
-/** A file this old that leads to nothing is not of a process which is just about to use it. */
+/** The age in seconds at which a file that leads to nothing no longer belongs to a process that is about to use it. */
 const SETTLED_SECONDS = 3;
 
-/** Where the key files of programs without a `TMPDIR` are. */
+/** The folder for the key files of programs without a `TMPDIR`. */
 const USUAL_FOLDER = "/tmp";
 
-/** Why something is left over, or why it is not. */
+/** The decision whether an object is stale, and the reason. */
 interface Verdict {
   readonly stale: boolean;
   readonly reason: string;
@@ -47,7 +47,7 @@ const OTHERS = "another user's, so who uses it is not known";
 const stale = (reason: string): Verdict => ({ stale: true, reason });
 const keep = (reason: string): Verdict => ({ stale: false, reason });
 
-/** The System V segments, semaphores and key files of ours and Qt's. */
+/** Lists and removes the System V segments, semaphores and key files of this module and Qt. */
 export class SystemVInspection implements Inspection {
   readonly #libc: Libc;
   readonly #folder: () => string;
@@ -68,7 +68,7 @@ export class SystemVInspection implements Inspection {
   }
 }
 
-/** A segment of this user's that is in use, whose key file the folder does not have. */
+/** A segment of this user that is in use, and whose key file is not in the folder. */
 interface Unnamed {
   readonly row: Row;
   readonly processes: readonly AttachedProcess[];
@@ -76,29 +76,30 @@ interface Unnamed {
 
 type Files<Key> = ReadonlyMap<Key, readonly KeyFileEntry[]>;
 
-/** One look at what there is. */
+/** One scan of the existing objects. */
 class Scan {
   readonly #libc: Libc;
   readonly #folder: string;
   readonly #user: number;
-  /** Whether the objects of a user are wanted. */
+  /** Whether the caller wants the objects of a user. */
   readonly #isWanted: (uid: number) => boolean;
   readonly #now = Date.now() / 1000;
-  // In this order: what is made meanwhile is missing in a table, and then its file is new.
+  // The order of these reads matters: an object that is created meanwhile is missing in a table, and then its file is
+  // new.
   readonly #segments: readonly Row[];
   readonly #semaphores: ReadonlyMap<number, Row>;
   readonly #sharedLocks: ReadonlyMap<number, readonly SharedLock[]>;
   readonly #files: readonly KeyFileEntry[];
-  /** By the System V key; other users may have made files that lead to the same. */
+  /** The key files of segments by their System V key. Other users may have created files with the same key. */
   readonly #segmentFiles: Files<number>;
   readonly #semaphoreFiles: Files<number>;
-  /** By the hash of the user's key. */
+  /** The key files of locks by the hash of the user's key. */
   readonly #lockFiles: Files<string>;
   readonly #namedFiles: Files<string>;
-  /** What keys of other project ids have in common with the keys that there are. */
+  /** The parts of the existing keys that do not depend on the project id. */
   readonly #segmentNumbers: ReadonlySet<number>;
   readonly #semaphoreNumbers: ReadonlySet<number>;
-  /** The System V keys of the usual folder, if that is not the one to look at. */
+  /** The System V keys of the files in the usual folder, if the scan is of another folder. */
   readonly #foreignKeys: ReadonlySet<number>;
   readonly #unnamed: ReadonlyMap<number, Unnamed>;
   readonly #owners = new Map<number, UserInfo>();
@@ -155,7 +156,7 @@ class Scan {
     try {
       return new Set(readKeyFiles(this.#libc, usual).map(({ key }) => key));
     } catch (error) {
-      if (error instanceof BackendError) return new Set(); // this user has nothing there
+      if (error instanceof BackendError) return new Set(); // this user has no files there
       throw error;
     }
   }
@@ -202,7 +203,7 @@ class Scan {
     const { id, attached, creator, lock, unfinished } = info;
     if (attached > 0) return keep(file === undefined ? this.#unnamedText(id) : "in use");
     const holder = lock?.holder;
-    // That is what it takes to make it, attach to it or remove it.
+    // The lock is needed to create the segment, attach to it or remove it.
     if (holder?.alive) return keep(`process ${holder.pid} holds its lock`);
     const users = this.#usersOf(file && this.#lockFile(file));
     if (users.length > 0) {
@@ -217,7 +218,7 @@ class Scan {
     return stale(`${what}, nobody is attached, and who made it has ended`);
   }
 
-  /** The key file of the lock of a segment, of which other users may have made others. */
+  /** Finds the key file of a segment's lock. Other users may have created such files too. */
   #lockFile(segment: KeyFileEntry): KeyFileEntry | undefined {
     const files = this.#lockFiles.get(segment.hash) ?? [];
     const path = lockPath(segment.path);
@@ -245,7 +246,7 @@ class Scan {
     if (file === undefined && !(isOwn && isOurs)) return null;
     const id = row["semid"]!;
     const state = semaphoreState(this.#libc, id);
-    if (state === null) return null; // removed since the table was read
+    if (state === null) return null; // the semaphore was removed after the table was read
     const info = {
       kind: "semaphore",
       type: "systemv",
@@ -275,7 +276,7 @@ class Scan {
     if (waiting > 0) return keep(`in use: ${waiting} waiting`);
     if (last === null) return keep("who used it last is not known");
     if (last.alive) return keep(`process ${last.pid}, which used it last, lives`);
-    // Whoever is attached to a segment may have its lock open without a trace.
+    // A process that is attached to a segment may have the lock open without a trace.
     if (file === undefined && isMarkedRemoved(row)) {
       return stale(`process ${last.pid} was killed while it removed it`);
     }
@@ -318,13 +319,13 @@ class Scan {
     if (isMarkPath(path)) return this.#judgeMark(file);
     const users = this.#usersOf(file);
     if (users.length > 0) return keep(`in use by process ${users.join(", ")}`);
-    // Who uses that may be making a segment.
+    // A process that uses the semaphore may be creating a segment.
     if (semaphore !== undefined) return keep(`semaphore ${semaphore} has the same key`);
     if (this.#isRelied(file)) return keep(UNSEEN);
     return stale("leads to nothing");
   }
 
-  /** Of a note about an object, which its text names. */
+  /** Judges a note about an object, which the text of the note names. */
   #judgeMark(file: KeyFileEntry): Verdict {
     const [key, namespace] = file.hash.split("_").map((part) => parseInt(part, 16));
     if (namespace !== ipcNamespace(this.#libc)) return keep("a note of another container");
@@ -339,7 +340,10 @@ class Scan {
     return isThere ? keep("a note about an object that there is") : stale("a note about nothing");
   }
 
-  /** Whether a process relies on a key file of this user's, or on that of the segment whose lock it is, seen or not. */
+  /**
+   * Whether any process, visible or not, relies on a key file of this user, or on that of the segment whose lock it
+   * leads to.
+   */
   #isRelied(file: KeyFileEntry): boolean {
     let isRelied = this.#relied.get(file);
     if (isRelied === undefined) {
@@ -359,17 +363,17 @@ class Scan {
       file.close();
       return !isSole;
     } catch (error) {
-      if (error instanceof BackendError) return true; // it is not known, so it may be
+      if (error instanceof BackendError) return true; // the answer is unknown, so a process may rely on it
       throw error;
     }
   }
 
-  /** Whether a semaphore may be the lock of a segment whose key file is not here. */
+  /** Whether a semaphore may be the lock of a segment whose key file is not in the folder. */
   #mayBeLock({ row, processes }: Unnamed, semaphore: Row, file: KeyFileEntry): boolean {
     const known = processes.find(({ keyFile }) => keyFile !== null)?.keyFile;
     if (known) return known.isDeleted && known.path.endsWith(file.hash);
     if (this.#hasLockOfSameKey(row)) return false;
-    // Every attach takes the lock.
+    // Every attach acquires the lock.
     if (semaphore["otime"]! < row["atime"]!) return false;
     const folder = this.#libc.pathStatus(cString(this.#folder || "/"), true);
     if (typeof folder === "number") return true;
@@ -382,8 +386,9 @@ class Scan {
   }
 
   /**
-   * Whether a segment and its lock have one key, as of a file that a program has chosen. Not so if the semaphore is
-   * another file's that has got the inode of a deleted one, or was left over: every attach takes the lock.
+   * Whether a segment and its lock have the same key, as with a file that a program has chosen. Every attach acquires
+   * the lock, so a semaphore that was last used before the last attach is only left over. A semaphore whose key file
+   * is here belongs to that file, which has the inode number of a deleted file.
    */
   #hasLockOfSameKey({ key, atime }: Row): boolean {
     const semaphore = this.#semaphores.get(key!);
@@ -391,7 +396,7 @@ class Scan {
       !this.#semaphoreFiles.has(key!);
   }
 
-  /** Of a segment that is in use: where its key file is, and what to do. */
+  /** Returns the text for a segment that is in use without a key file here: where the file is, and what to do. */
   #unnamedText(id: number): string {
     const here = `in use, without a key file in ${this.#folder || "/"}`;
     const { row, processes = [] } = this.#unnamed.get(id) ?? {};
@@ -409,7 +414,10 @@ class Scan {
     return `${here}: it was deleted, is in another TMPDIR, or a program has chosen another file`;
   }
 
-  /** Whether the key file may be gone. It may also be in another folder, or a native key's. */
+  /**
+   * Whether the key file may have been deleted. It may also be in another folder, or be a file that was chosen as a
+   * native key.
+   */
   #isLost({ key }: Row): boolean {
     return isQtKey(key!) && !this.#foreignKeys.has(key!);
   }
@@ -423,7 +431,8 @@ class Scan {
     const { inode, device } = file.status;
     const locks = this.#sharedLocks.get(inode) ?? [];
     const own = locks.filter((lock) => lock.device === device);
-    // On some file systems the two devices differ: the file itself tells whether one of these is its lock.
+    // On some file systems the two devices differ. Then only the file itself tells whether one of these locks is its
+    // own.
     const found = own.length === 0 && locks.length > 0 && this.#isRelied(file) ? locks : own;
     return found.map(({ pid }) => pid);
   }
@@ -438,12 +447,15 @@ class Scan {
   }
 }
 
-/** The part of a System V key that keys of all project ids have of a file. */
+/** Returns the part of a System V key that is the same for all project ids of a file. */
 function numberOf(key: number): number {
   return key & 0xffffff;
 }
 
-/** The file that leads to an object: its owner's, if there are several of the same number. */
+/**
+ * Returns the file that leads to an object. Of several files with the same key, that of the object's owner is
+ * preferred.
+ */
 function fileOf(row: Row, files: Files<number>): KeyFileEntry | undefined {
   const found = files.get(row["key"]!) ?? [];
   return found.find(({ status }) => status.uid === row["uid"]) ?? found[0];

@@ -28,13 +28,16 @@ import { cString, type FileStatus, type Libc } from "../unix/libc.ts";
 import { sleepSync } from "../timing.ts";
 import { isShared, PRIVATE } from "../types.ts";
 
-/** Qt's `ftok` project id, unless another one was chosen. */
+/** The default `ftok` project id, which is Qt's. */
 export const PROJECT_ID = "Q".charCodeAt(0);
-/** How long a file that was found counts as new. */
+/** The number of seconds after its last change for which a file of another process counts as new. */
 const NEW_SECONDS = 2;
-/** A race with somebody who makes and removes the file is lost only so often in a row. */
+/** The maximum number of attempts to create or open a key file; an attempt fails if the file is removed meanwhile. */
 const CREATE_ATTEMPTS = 1000;
-/** How long whoever has LOCK_EX of a file may take to delete it; another program may have it for ever. */
+/**
+ * The time in ms that `hold()` waits while another process holds LOCK_EX of a file, usually to delete it. The wait is
+ * bounded, as another program may hold LOCK_EX for ever.
+ */
 const DELETION_MS = 50;
 
 const ERRORS: ErrnoTable = {
@@ -44,7 +47,7 @@ const ERRORS: ErrnoTable = {
   ],
 };
 
-/** The same for files in the folder of the key files. */
+/** The error texts for files in the folder of the key files. */
 export const FOLDER_ERRORS: ErrnoTable = {
   ...ERRORS,
   [ENOTDIR]: ["KeyError", "the folder of the key files is no folder; set TMPDIR to one"],
@@ -54,38 +57,49 @@ function errorsOf({ isExplicit }: KeyPath): ErrnoTable {
   return isExplicit ? ERRORS : FOLDER_ERRORS;
 }
 
-/** Which key file, and whom it may belong to. */
+/** The path of a key file, and the rules for its owner and permissions. */
 export interface KeyPath {
   readonly path: string;
-  /** Of what is made: 0o600, or more for users who share on purpose. */
+  /** The permissions of the objects that are created: 0o600, or more for users who share on purpose. */
   readonly permissions: number;
   /**
-   * Named by the user, who answers for it. Otherwise it lies in a folder where everybody may make
-   * files, and must be a plain file of this user's.
+   * Whether the user has chosen the path, and so answers for the file. Any other key file lies in a folder where
+   * every user may create files. So it must not be a symbolic link and, unless it is shared, must belong to this
+   * user.
    */
   readonly isExplicit: boolean;
-  /** The number that `ftok` puts in front. */
+  /** The project id, which `ftok` puts into the top byte of the key. */
   readonly projectId: number;
 }
 
-/** A key file of the kind that keys without a choice of their own have. */
+/**
+ * Returns the path of a key file with the usual rules: private permissions, not chosen by the user, and Qt's project
+ * id.
+ */
 export function keyFilePath(path: string): KeyPath {
   return { path, permissions: PRIVATE, isExplicit: false, projectId: PROJECT_ID };
 }
 
-/** What `ftok` makes of a file. */
+/**
+ * Computes the System V key of a file as `ftok` does, from the project id, the device and 16 bits of the inode
+ * number.
+ */
 export function keyOf({ device, inode }: FileStatus, projectId = PROJECT_ID): number {
   return projectId << 24 | device << 16 | inode & 0xffff;
 }
 
-/** Among the bytes of a file that can be locked, those for claims; below are those for semaphores. */
+/**
+ * The offset in a key file of the bytes that are locked for claims. The bytes below it are locked for semaphores. In
+ * both ranges there is one byte for each project id.
+ */
 const CLAIM = 0x100;
 
-/** The key file of a lock's segment, and that of a segment's lock: they differ in the prefix of the name. */
+/** Returns the path of the key file of a lock's segment. The names of the two files differ in their prefixes. */
 export function segmentPath(path: string): string {
   return withPrefix(path, SYSTEM_SEMAPHORE_PREFIX, SHARED_MEMORY_PREFIX);
 }
 
+/** Returns the path of the key file of a segment's lock. */
 export function lockPath(path: string): string {
   return withPrefix(path, SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX);
 }
@@ -95,41 +109,47 @@ function withPrefix(path: string, from: string, to: string): string {
 }
 
 /**
- * The empty file whose inode is the System V key. It is kept open: as long as somebody uses the key,
- * the inode of a deleted file is not given to the file of another key.
+ * The empty file from whose inode number the System V key is computed. The file is kept open as long as an object
+ * uses the key: that way the file of another key cannot get the inode number of a deleted file.
  *
- * Whoever relies on the file, being attached to its segment or using its semaphore, holds `flock(LOCK_SH)` on
- * it, which other namespaces and users of other keys with the same file see too. It is deleted only under
- * LOCK_EX.
+ * A process that relies on the file, because it is attached to the segment or uses the semaphore, holds
+ * `flock(LOCK_SH)` on it. Processes of other namespaces, and users of other keys with the same file, see that lock
+ * too. The file is deleted only under LOCK_EX.
  */
 export class KeyFile {
   readonly key: number;
-  /** Whether this call made it. */
+  /** Whether this object created the file. */
   readonly created: boolean;
-  /** Since when it may be there, in ms since 1970 by this system's clock, if this call made it. */
+  /**
+   * The earliest time at which the file can have been created, in ms since 1970 by this system's clock; 0 if this
+   * object did not create it.
+   */
   readonly #since: number;
   readonly inode: number;
   readonly #device: number;
-  /** When it was made or linked last, in seconds since 1970 by the clock of the file system. */
+  /** The time at which the file was created or last linked, in seconds since 1970 by the clock of the file system. */
   readonly #changed: number;
-  /** The semaphore that was found to be this user's, so that it is not looked at again. */
+  /** The id of the semaphore that was found to belong to this user, so that it is not checked again. */
   checkedId = -1;
   readonly #libc: Libc;
   #path: Uint8Array;
   #fd: number;
-  /** The path as text. */
+  /** The path of the file as text. */
   readonly name: string;
-  /** Whether the user has chosen it. */
+  /** Whether the user has chosen the path. */
   readonly isExplicit: boolean;
   readonly #projectId: number;
   #isKeepable: boolean;
-  /** A file with a purpose of its own is never deleted, so that nobody need rely on it: its `flock` is its owner's. */
+  /**
+   * Whether the file is anything but an empty plain file, and so has a purpose of its own. Such a file is never
+   * deleted, so that no process needs to rely on it, and its `flock` is left to its owner.
+   */
   readonly #hasPurpose: boolean;
-  /** Whether the path led to it when it was opened. */
+  /** Whether the path was known to lead to the file when this object opened it. */
   #wasChecked = true;
-  /** Whether it may be under `flock`. */
+  /** Whether this object may hold a `flock` on the file. */
   #isLocked = false;
-  /** Whether it had LOCK_SH when the path was seen to lead to it last, and has it since. */
+  /** Whether this object has held LOCK_SH continuously since the path was known to lead to the file. */
   #isShared = false;
 
   private constructor(
@@ -157,13 +177,13 @@ export class KeyFile {
     this.#hasPurpose = !isEmptyFile(status);
   }
 
-  /** The key of the file at `path` for a look at what has it, or `null` if there is no file. */
+  /** Returns the System V key of the file at `path` without opening the file, or `null` if there is no file. */
   static keyAt(libc: Libc, path: KeyPath): number | null {
     const status = KeyFile.statusAt(libc, path);
     return status && keyOf(status, path.projectId);
   }
 
-  /** About the file at `path`, or `null` if there is none. */
+  /** Returns the status of the file at `path`, or `null` if there is no file. */
   static statusAt(libc: Libc, keyPath: KeyPath): FileStatus | null {
     const { path, isExplicit } = keyPath;
     const status = libc.pathStatus(pathBytes(path), isExplicit);
@@ -173,9 +193,10 @@ export class KeyFile {
   }
 
   /**
-   * The key file at `path`, or `null` if there is none.
+   * Opens the key file at `path`; returns `null` if there is none.
    *
-   * @param isChecked whether the path must still lead to it; otherwise that shows when it is relied on
+   * @param isChecked whether a file that was kept open is used only if the path still leads to it; without this
+   *   check, `share()` or `wasCurrent()` must be called before the file is relied on
    */
   static open(libc: Libc, path: KeyPath, isChecked = true): KeyFile | null {
     const bytes = pathBytes(path.path);
@@ -187,7 +208,8 @@ export class KeyFile {
     const { O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, O_PATH } = libc.constants;
     const follow = isExplicit ? 0 : O_NOFOLLOW[libc.arch]!;
     let fd = libc.open(bytes, O_RDONLY | O_CLOEXEC | O_NONBLOCK | follow);
-    // The key needs no permission for the file; what else the user may not do shows where it matters.
+    // The key can be computed without any permission for the file. If anything else is not permitted, the call that
+    // needs it fails.
     if (fd === -EACCES && O_PATH !== 0) fd = libc.open(bytes, O_PATH | O_CLOEXEC | follow);
     if (fd === -ENOENT) return null;
     if (fd === -ELOOP && !isExplicit) {
@@ -203,7 +225,10 @@ export class KeyFile {
     return KeyFile.#checked(libc, keyPath, bytes, fd, false, 0);
   }
 
-  /** The deleted key file that another process has open at a path under /proc; `null` if it has not any more. */
+  /**
+   * Opens a deleted key file through the link under `/proc` to another process's descriptor. Returns `null` if that
+   * process has closed the file, or if the file belongs to another user.
+   */
   static openDeleted(libc: Libc, keyPath: KeyPath, link: string): KeyFile | null {
     const { O_CLOEXEC, O_NONBLOCK } = libc.constants;
     const fd = libc.open(cString(link), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -211,30 +236,30 @@ export class KeyFile {
     try {
       return KeyFile.#checked(libc, keyPath, pathBytes(keyPath.path), fd, false, 0);
     } catch (error) {
-      if (error instanceof BackendError) return null; // it is another user's
+      if (error instanceof BackendError) return null; // the file belongs to another user
       throw error;
     }
   }
 
-  /** The path, for others to look at it. */
+  /** The path of the file, for a new lookup. */
   get keyPath(): KeyPath {
     const { name: path, isExplicit } = this;
     return { path, permissions: PRIVATE, isExplicit, projectId: this.#projectId };
   }
 
-  /** The key file at `path`, made if it was not there. */
+  /** Opens the key file at `keyPath`, and creates it if there is none. */
   static create(libc: Libc, keyPath: KeyPath): KeyFile {
     const { path, permissions } = keyPath;
     const { O_CLOEXEC, O_CREAT, O_EXCL } = libc.constants;
     const bytes = pathBytes(path);
     const kept = KeyFile.#takeKept(libc, bytes, keyPath, true);
     if (kept !== null) return kept;
-    const mode = 0o640 | permissions & 0o066; // others lock it as well, for which some locks want to write
+    const mode = 0o640 | permissions & 0o066; // other users lock the file too, and some locks need write permission
     for (let attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
       const since = Date.now();
       const fd = libc.open(bytes, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
       if (fd >= 0) {
-        if (isShared(permissions)) libc.c.fchmod(fd, mode); // whatever the umask
+        if (isShared(permissions)) libc.c.fchmod(fd, mode); // the umask does not apply here
         return KeyFile.#checked(libc, keyPath, bytes, fd, true, since);
       }
       if (fd === -EEXIST) {
@@ -259,7 +284,10 @@ export class KeyFile {
     );
   }
 
-  /** The file that was closed last with this path; if it is to be checked, only if the path still leads to it. */
+  /**
+   * Returns the kept file that was last closed with this path, or `null`. If `isChecked`, the file is returned only
+   * if the path still leads to it.
+   */
   static #takeKept(
     libc: Libc,
     path: Uint8Array,
@@ -288,7 +316,8 @@ export class KeyFile {
     since: number,
   ): KeyFile {
     const { path, permissions, isExplicit } = keyPath;
-    // Whoever makes a file relies on it. After LOCK_SH, one look says both what it is and that nobody deleted it.
+    // The creator of a file relies on it. Once LOCK_SH is held, a single status call tells both what the file is and
+    // whether it has been deleted.
     const isLocked = created && libc.c.flock(fd, LOCK_SH | LOCK_NB) === 0;
     const status = libc.fileStatus(fd);
     if (typeof status === "number") {
@@ -312,25 +341,32 @@ export class KeyFile {
     return file;
   }
 
-  /** Whether what has this key's number, made at `ctime` in s, was there before the file that this call made. */
+  /**
+   * Whether this object created the file after the System V object with the same key, which was created at `ctime` in
+   * seconds. That object then belongs to another file.
+   */
   isLaterThan(ctime: number): boolean {
     return this.created && ctime < Math.floor(this.#since / 1000) - 1;
   }
 
   /**
-   * Whether what has this key's number, made at `ctime` in s, was there before the file that was found, and
-   * that so lately that whoever made it may be about to see it too, and to make another one.
+   * Whether another process created the file after the System V object with the same key, which was created at
+   * `ctime` in seconds, and so recently that the creator of the file may be about to notice this and create another
+   * file.
    */
   isInDoubt(ctime: number): boolean {
     return this.isNew && ctime < this.#changed - 1;
   }
 
-  /** Whether somebody else made it just now, unless the file system goes by another clock. */
+  /**
+   * Whether another process created the file just now. The answer is reliable only if the file system uses this
+   * system's clock.
+   */
   get isNew(): boolean {
     return !this.created && Math.abs(Date.now() / 1000 - this.#changed) < NEW_SECONDS;
   }
 
-  /** Whether the path still leads to this file, and so newcomers find what we use. */
+  /** Whether the path still leads to this file, so that new processes find the objects that this process uses. */
   isCurrent(): boolean {
     if (this.#hasPath()) return true;
     this.#isKeepable = false;
@@ -338,8 +374,8 @@ export class KeyFile {
   }
 
   #hasPath(): boolean {
-    // A file of this user's is deleted by many, and given another name by nobody. It has a second name while it gets
-    // its own, or if a process was killed at that.
+    // Any process of this user may delete the file, but no other process renames it, so the number of links usually
+    // suffices. The file has two links while `rename()` runs, or after a process was killed during `rename()`.
     if (!this.isExplicit) {
       const status = this.#libc.fileStatus(this.#fd);
       if (typeof status === "object" && status.links < 2) return status.links === 1;
@@ -347,12 +383,14 @@ export class KeyFile {
     return this.#currentStatus() !== null;
   }
 
-  /** The same for the moment at which it was opened. */
+  /** Whether the path led to this file when it was opened. If that was not checked then, it is checked now. */
   wasCurrent(): boolean {
     return this.#wasChecked || this.isCurrent();
   }
 
-  /** About the file, `null` if the path does not lead to it any more: it was deleted, or retired. */
+  /**
+   * Returns the status of the file, or `null` if the path no longer leads to it, because it was deleted or replaced.
+   */
   #currentStatus(): FileStatus | null {
     const status = this.#libc.pathStatus(this.#path, this.isExplicit);
     return typeof status === "object" && this.#isIt(status) ? status : null;
@@ -363,8 +401,9 @@ export class KeyFile {
   }
 
   /**
-   * Deletes the file, unless another one has taken its place, which is what it returns. What is no empty file
-   * has a purpose of its own, and stays. It is closed later: whoever opens it before it is deleted sees LOCK_EX.
+   * Deletes the file if the path still leads to it, and returns what happened. A file that is not an empty plain file
+   * has a purpose of its own and stays. The descriptor is closed later, so that a process which opened the file
+   * before the deletion sees LOCK_EX.
    */
   unlink(): "unlinked" | "missing" | "replaced" {
     const status = this.#libc.pathStatus(this.#path, this.isExplicit);
@@ -376,7 +415,10 @@ export class KeyFile {
     return "unlinked";
   }
 
-  /** Gives the file another name in the same folder; `false` if another file has that, or this one was deleted. */
+  /**
+   * Gives the file another name in the same folder. Returns `false` if another file has that name, or if this file
+   * was deleted.
+   */
   rename(path: string): boolean {
     const bytes = pathBytes(path);
     if (this.#libc.c.link(this.#path, bytes) !== 0) {
@@ -389,31 +431,38 @@ export class KeyFile {
     return true;
   }
 
-  /** Holds LOCK_SH of the file from now on, if that can be had; `false` if the file has been deleted. */
+  /**
+   * Acquires LOCK_SH of the file, if possible, to rely on it. Returns `false` if the path no longer leads to the
+   * file.
+   */
   share(): boolean {
-    if (this.#isShared) return true; // it is deleted under LOCK_EX only
+    if (this.#isShared) return true; // the file is deleted only under LOCK_EX
     this.hold();
     return this.isCurrent();
   }
 
-  /** The same where it is looked at later whether the file has been deleted. */
+  /**
+   * Acquires LOCK_SH of the file, if possible, and leaves it to the caller to check whether the file has been
+   * deleted.
+   */
   hold(): void {
     for (let waited = 0; !this.#flock(LOCK_SH | LOCK_NB) && waited < DELETION_MS; waited++) {
-      if (this.#libc.errno() !== EAGAIN) break; // a file that may not be read cannot be locked at all
+      if (this.#libc.errno() !== EAGAIN) break; // a file that this user may not read cannot be locked
       sleepSync(1);
     }
   }
 
   /**
-   * Whether nobody else relies on the file. If so, nobody else comes to rely on it before this object lets go of
-   * it; if not, this object relies on it no more.
+   * Whether no other object relies on the file. If so, this object holds LOCK_EX, and no other object can begin to
+   * rely on the file until the lock is released. If not, this object no longer relies on the file either. A file with
+   * a purpose of its own is not locked: for such a file, only the use of its semaphore counts.
    */
   isSole(): boolean {
     if (this.#hasPurpose) return !this.isSemaphoreUsed();
     return this.#flock(LOCK_EX | LOCK_NB);
   }
 
-  /** The opposite of {@linkcode KeyFile.share}, and of {@linkcode KeyFile.isSole}. */
+  /** Releases the `flock` that {@linkcode KeyFile.share} or {@linkcode KeyFile.isSole} acquired. */
   unshare(): void {
     if (this.#isLocked) this.#flock(LOCK_UN);
     this.#isLocked = this.#isShared = false;
@@ -429,20 +478,24 @@ export class KeyFile {
     }
   }
 
-  /** Says that this object uses the semaphore of the key, until it is closed. */
+  /**
+   * Declares, by a shared lock on a byte of the file, that this object uses the semaphore of the key until the file
+   * is closed.
+   */
   noteSemaphoreUse(): void {
-    this.#isKeepable = false; // closing it ends that
+    this.#isKeepable = false; // the byte lock ends when the file is closed
     shareByte(this.#libc, this.#fd, this.#projectId);
   }
 
-  /** Whether an object of this module says so. */
+  /** Whether another object of this module has declared that it uses the semaphore of the key. */
   isSemaphoreUsed(): boolean {
     return isByteLocked(this.#libc, this.#fd, this.#projectId);
   }
 
   /**
-   * Calls `act` while no other process is in such a call for the key: `"busy"` if one is, and `"unavailable"` if this
-   * cannot be known, as the system has no such locks, or the file is another user's.
+   * Calls `act` under an exclusive claim for the key, and returns its result. Returns `"busy"` if another process
+   * holds the claim, and `"unavailable"` if there can be no claim, because the system has no such locks or the file
+   * cannot be opened for writing.
    */
   claiming<Result>(act: () => Result): Result | "busy" | "unavailable" {
     const libc = this.#libc;
@@ -455,7 +508,7 @@ export class KeyFile {
     }
   }
 
-  /** Another descriptor of the file. Of a deleted one there is none without a /proc. */
+  /** Opens another descriptor of the file, for writing. A deleted file can be opened again only through `/proc`. */
   #openForWriting(): number {
     const libc = this.#libc;
     const { O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK } = libc.constants;
@@ -465,11 +518,11 @@ export class KeyFile {
     return libc.open(this.#path, O_RDWR | O_CLOEXEC | O_NONBLOCK | follow);
   }
 
-  /** Closes it, sooner or later: whoever used it often uses it again. */
+  /** Closes the file at once, or keeps it open for a while, as the same path is often used again. */
   close(): void {
     const kept = keptFiles(this.#libc);
     if (!this.#isKeepable || kept.has(this.#path)) {
-      this.#libc.c.close(this.#fd); // which ends its locks
+      this.#libc.c.close(this.#fd); // this releases its locks too
       return;
     }
     this.unshare();
@@ -485,7 +538,7 @@ function isEmptyFile({ mode, bytes }: FileStatus): boolean {
   return (mode & S_IFMT) === S_IFREG && bytes === 0;
 }
 
-/** Files that were closed but are kept open for the next use, by path: at most so many. */
+/** The files that were closed by their objects but are kept open for the next use, by path; at most `KEPT_MAX`. */
 const kept = new WeakMap<Libc, Map<Uint8Array, KeyFile>>();
 const KEPT_MAX = 16;
 
@@ -495,7 +548,7 @@ function keptFiles(libc: Libc): Map<Uint8Array, KeyFile> {
   return files;
 }
 
-/** The paths of late as C strings: an object that attaches again and again uses the same two. */
+/** The most recent paths as C strings: an object that attaches again and again uses the same two. */
 const encoded = new Map<string, Uint8Array>();
 const ENCODED_MAX = 100;
 

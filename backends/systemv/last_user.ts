@@ -5,33 +5,42 @@ import { CLOCK, PTHREAD_LIBRARIES } from "../unix/c_variant.ts";
 import { timespec } from "../unix/timespec.ts";
 
 /**
- * Whether the process that changed a semaphore last, of which the kernel keeps only the pid, can still have what it
- * took. What cannot be found out counts as yes.
+ * This file finds out whether the process that changed a semaphore last can still have what it took. The kernel keeps
+ * only the pid of that process. Where the answer is unknown, it counts as yes.
  */
 
-/** The kernel rounds the time of a change down to whole seconds, and notes that of its last tick. */
+/**
+ * The precision of the time of a change: the kernel takes the time of its last tick, and rounds it down to whole
+ * seconds.
+ */
 const PRECISION_SECONDS = 2;
 const TICK_SECONDS = 0.02;
 
-/** When this program began, or this worker thread, in ms since 1970. Read at once, as tests replace clocks. */
+/**
+ * The time at which this program, or this worker thread, began, in ms since 1970. It is read at once, as tests
+ * replace clocks.
+ */
 const { timeOrigin } = performance;
 
 /**
- * Whether the process `pid`, which lives, cannot have made a change at `seconds`, since it began later and got the
- * pid of the one that did. As the clock may have been set in between, it must also show no sign of using any lock:
- * it has no System V segment attached, and no `flock`.
+ * Whether the living process `pid` cannot have made a change at `seconds`, because it began later and has the pid of
+ * the process that did. As the clock may have been set in between, the process must also show no sign of using a
+ * lock: it has no System V segment attached, and holds no `flock`.
  */
 export function hasPidOfAnother(libc: Libc, pid: number, seconds: number): boolean {
   const began = beginOf(libc, pid);
   return began !== null && began - seconds > PRECISION_SECONDS && !showsUse(libc, pid);
 }
 
-/** When a process began, in s since 1970 by the clock as it is set now. */
+/**
+ * Returns the time at which a process began, in s since 1970 by the clock as it is set now, or `null` if it is not
+ * known.
+ */
 function beginOf(libc: Libc, pid: number): number | null {
   const ticks = libc.startTime(pid);
   if (ticks === null) return null;
   const { address, view } = timeOf(libc);
-  // Not from /proc/uptime, which containers replace.
+  // The time since the start of the system is not read from /proc/uptime, which containers replace.
   if (libc.ffi.load(PTHREAD_LIBRARIES, CLOCK).clock_gettime(CLOCK_BOOTTIME, address) !== 0) {
     return null;
   }
@@ -56,17 +65,17 @@ function showsUse(libc: Libc, pid: number): boolean {
     new RegExp(`^\\d+: FLOCK .* ${pid} \\w+:\\w+:`, "m").test(locks);
 }
 
-/** A line of `/proc/PID/maps`: 7f12-7f13 rw-s 00000000 00:01 7 /SYSV51002a3f (deleted) */
+/** Matches a line of `/proc/PID/maps` for a segment: 7f12-7f13 rw-s 00000000 00:01 7 /SYSV51002a3f (deleted) */
 const SEGMENT = /^([0-9a-f]+)-.* \/SYSV[0-9a-f]{8}/m;
 const SEGMENTS = new RegExp(SEGMENT, "gm");
 
 /**
- * Whether a change that this process made at `seconds` was made before `exec` replaced the program in it, as
- * `bun --watch` does on each save, and no other thread of this program can have what it took: each whose object is
- * locked is attached.
+ * Whether this process made a change at `seconds` before `exec` replaced the program in it, as `bun --watch` does on
+ * each save. It must also be impossible that another thread of this program has what the process took. A thread whose
+ * object is locked is attached, so all attached segments must belong to the objects of this program.
  */
 export function isOfReplacedProgram(libc: Libc, seconds: number): boolean {
-  if (libc.os !== "linux" || !libc.isMainThread()) return false; // that of a worker begins later
+  if (libc.os !== "linux" || !libc.isMainThread()) return false; // the time origin of a worker is later
   if (!isOlderThanProgram(seconds + 1 + TICK_SECONDS)) return false;
   const maps = libc.readFile("/proc/self/maps");
   if (typeof maps === "number") return false;
@@ -74,9 +83,9 @@ export function isOfReplacedProgram(libc: Libc, seconds: number): boolean {
   return [...maps.matchAll(SEGMENTS)].every(([, begin]) => own.has(BigInt(`0x${begin}`)));
 }
 
-/** Whether a time, in s since 1970, was before this program began. */
+/** Whether a time, in s since 1970, is before this program began. */
 export function isOlderThanProgram(seconds: number): boolean {
-  // Whichever way the clock was set since.
+  // The earlier of two times is used, as the clock may have been set forwards or backwards since.
   const began = Math.min(timeOrigin, Date.now() - performance.now());
   return seconds * 1000 <= began;
 }

@@ -1,13 +1,13 @@
 import type { ErrnoTable } from "../failure.ts";
 import { EINVAL, EMFILE, ENOMEM, ENOSPC } from "../unix/errno.ts";
 
-/** What to do where a limit of the system is reached. */
+/** The error texts for limits of the system, which say how to raise them. */
 interface Limits {
-  /** Of `shmget`. */
+  /** The errors of `shmget`. */
   readonly create: ErrnoTable;
-  /** Of `shmat`. */
+  /** The errors of `shmat`. */
   readonly attach: ErrnoTable;
-  /** Of `semget` and `semop`. */
+  /** The errors of `semget` and `semop`. */
   readonly semaphores: ErrnoTable;
 }
 
@@ -43,7 +43,9 @@ const LINUX: Limits = {
   },
 };
 
-/** Its limits are far lower, and last only until the next start of the system unless it is told again. */
+/**
+ * The error texts of macOS, where the limits are far lower, and changes last only until the next start of the system.
+ */
 const DARWIN: Limits = {
   create: {
     [EINVAL]: [
@@ -90,7 +92,7 @@ const DARWIN: Limits = {
   },
 };
 
-/** Those of an operating system, as `process.platform` names it. */
+/** Returns the error texts of an operating system, named as in `process.platform`. */
 export function limitsOf(os: string): Limits {
   return os === "darwin" ? DARWIN : LINUX;
 }

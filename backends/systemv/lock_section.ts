@@ -2,17 +2,19 @@ import { BackendError, replacedText } from "../failure.ts";
 import { SECTION_MS } from "../timing.ts";
 import type { Lock } from "../types.ts";
 
-/** How long a lock is waited for that is held by somebody who is not attached. */
+/** The time in ms to wait for a lock whose holder is not attached to the segment. */
 const ENTER_MS = 5000;
-/** A process for texts. */
+/** Returns the description of a process for an error text. */
 function processText(pid: number | null): string {
   return pid === null ? "a process" : `process ${pid}`;
 }
 
 /**
- * Takes the lock for a section of create, attach or detach. `false` if a user of the segment holds
- * it, who may do so for as long as he likes; a lock that nobody can hold is taken over, unless it
+ * Acquires the lock for a section of create, attach or detach. Returns `false` if a user of the segment holds the
+ * lock, which it may do for as long as it likes. A lock that no process can hold is taken over, unless it
  * `mayBeHeld`.
+ *
+ * @throws {BackendError} if a holder that is not attached to the segment does not release the lock in time
  */
 export function enterLock(
   lock: Lock,
@@ -24,7 +26,7 @@ export function enterLock(
     if (lock.acquire(SECTION_MS)) return true;
     if (isUsed()) return false;
     const now = performance.now();
-    end ??= now + ENTER_MS - SECTION_MS; // the clock is not read by those who need not wait
+    end ??= now + ENTER_MS - SECTION_MS; // a caller that need not wait never reads the clock
     const left = end - now;
     if (left <= 0) break;
     if (lock.takeOver(() => !mayBeHeld(), left)) return true;

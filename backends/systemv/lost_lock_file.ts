@@ -3,8 +3,8 @@ import { KeyFile, type KeyPath, segmentPath } from "./key_file.ts";
 import { readSharedLocks } from "../unix/proc_locks.ts";
 
 /**
- * The key file of a lock that was deleted while processes are attached to the segment, and go on with the
- * lock: a newcomer that made another lock would not exclude them. `null` if no process is known to have it.
+ * Finds the deleted key file of a lock that the processes attached to the segment still use. If a new process created
+ * another lock, that lock would not exclude them. Returns `null` if no process is known to have such a file open.
  */
 export function lostLockFile(libc: Libc, lock: KeyPath): KeyFile | null {
   if (libc.os !== "linux") return null;

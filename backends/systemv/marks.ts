@@ -2,13 +2,13 @@ import { failure } from "../unix/errno.ts";
 import { cString, type Libc } from "../unix/libc.ts";
 
 /**
- * What this module notes about an object of the kernel: a symbolic link in the folder of temporary files,
- * whose name has the System V key and whose text says which object is meant. The kernel's objects
- * themselves have no room for a mark: whatever could be set in their modes other programs set by accident.
+ * A note of this module about an object of the kernel: a symbolic link in the folder of temporary files, whose name
+ * contains the System V key and whose text says which object is meant. The kernel's objects have no room for a mark,
+ * as other programs may set any of their mode bits by accident.
  *
- * A note may outlive its object, and keys, ids and numbers of namespaces all come again, after a container has
- * started anew as after a reboot. So a text has to say more than those, and whoever reads it compares that with what
- * he knows of the object himself.
+ * A mark may outlive its object, and keys, ids and numbers of namespaces are used again, after the restart of a
+ * container as after a reboot. So the text contains more than these, and the reader compares it with what it knows of
+ * the object itself.
  */
 export class Mark {
   readonly #libc: Libc;
@@ -18,11 +18,11 @@ export class Mark {
     this.#libc = libc;
     const folder = libc.getenv("TMPDIR") || libc.temporaryFolder() || "/tmp";
     const number = (key >>> 0).toString(16).padStart(8, "0");
-    // Containers that share the folder may have other objects of the same key and id.
+    // Containers that share the folder may have different objects of the same key and id.
     this.#path = `${folder}/qipc_${what}_${number}_${ipcNamespace(libc).toString(16)}`;
   }
 
-  /** The text, `null` if there is no mark of this user's, written since the system was started. */
+  /** Returns the text of the mark, or `null` if this user has set no mark since the system was started. */
   read(): string | null {
     const status = this.#libc.pathStatus(cString(this.#path), false);
     if (typeof status === "number" || !this.#libc.isOwn(status.uid)) return null;
@@ -30,14 +30,14 @@ export class Mark {
   }
 
   /**
-   * Sets the mark, in place of an earlier one.
+   * Sets the mark, and replaces an earlier one.
    *
    * @throws {BackendError} if the folder does not allow it
    */
   set(text: string): void {
     const { c } = this.#libc;
     const [path, next] = [cString(this.#path), cString(`${this.#path}_next${c.getpid()}`)];
-    c.unlink(next); // left by a process that was killed between the two calls
+    c.unlink(next); // a process that was killed between the two calls may have left it
     const line = `${text} ${this.#libc.bootId()}`;
     if (c.symlink(cString(line), next) !== 0 || c.rename(next, path) !== 0) {
       throw failure("symlink", this.#libc.errno(), {}, this.#path);
@@ -49,25 +49,34 @@ export class Mark {
   }
 }
 
-/** The text of the mark at a path, `null` if it was written on another machine or before this one was started. */
+/**
+ * Returns the text of the mark at a path, or `null` if it was written on another machine or before the last start of
+ * this one.
+ */
 export function readMark(libc: Libc, path: string): string | null {
   const line = libc.readLink(path);
   const end = ` ${libc.bootId()}`;
   return typeof line === "string" && line.endsWith(end) ? line.slice(0, -end.length) : null;
 }
 
-/** What says which segment is unfinished: only its creator's IPC_SET, at the end, changes the time. */
+/**
+ * Returns the text that says which segment is unfinished. The time in it changes only by the creator's IPC_SET at the
+ * end.
+ */
 export function segmentText(id: number, changed: number): string {
   return `id ${id} ${changed}`;
 }
 
-/** The same of one that this process is about to make: a pid comes again, but not with the time of its start. */
+/**
+ * Returns the text that says that this process is about to create a segment. Pids are used again, but not with the
+ * same start time.
+ */
 export function makerText(libc: Libc): string {
   const pid = libc.c.getpid();
   return `pid ${pid} ${libc.startTime(pid) ?? 0}`;
 }
 
-/** Whether it means the process that has or had this pid; it cannot if another process has that now. */
+/** Whether a text means the process that has or had this pid. It does not if another process has the pid now. */
 export function isMakerText(libc: Libc, text: string | null, pid: number): boolean {
   const [, maker, started] = /^pid (\d+) (\d+)$/.exec(text ?? "") ?? [];
   if (Number(maker) !== pid) return false;
@@ -75,17 +84,20 @@ export function isMakerText(libc: Libc, text: string | null, pid: number): boole
   return found === null || found === Number(started);
 }
 
-/** What says which semaphore is left to its users, unlike all texts before: that a text is new says that it is theirs. */
+/**
+ * Returns the text that says which semaphore is left to its users. Each text is unique, so a text that differs from
+ * an older one was written for the current users.
+ */
 export function semaphoreText(id: number): string {
   return `id ${id} ${Math.random().toString(36).slice(2)}`;
 }
 
-/** Whether it says so of a semaphore of this id. */
+/** Whether a text says that the semaphore of this id is left to its users. */
 export function isSemaphoreText(text: string | null, id: number): boolean {
   return text?.startsWith(`id ${id} `) === true;
 }
 
-/** The number of the namespace of System V objects; 0 if it is not known. */
+/** Returns the number of the namespace of System V objects, or 0 if it is not known. */
 export function ipcNamespace(libc: Libc): number {
   if (libc.os !== "linux") return 0;
   const status = libc.pathStatus(cString("/proc/self/ns/ipc"), true);

@@ -8,7 +8,7 @@ import { PROJECT_ID } from "./key_file.ts";
 import { SystemVSegments } from "./segments.ts";
 import { SystemVSemaphores } from "./semaphore_set.ts";
 
-/** System V, which Qt's string keys mean on Unix. */
+/** Creates the backend for System V, which Qt's string keys mean on Unix. */
 export function systemV(
   ffi: Ffi,
   platform: Platform,
@@ -25,7 +25,7 @@ export function systemV(
   };
 }
 
-/** The same on this system. */
+/** Creates the System V backend for this system. */
 export function loadSystemV(projectId: number): Backend {
   const libc = sharedLibraryOfUsers();
   return systemV(libc.ffi, thisPlatform(), projectId, libc);

@@ -9,8 +9,9 @@ export function isMarkedRemoved(row: Row): boolean {
 }
 
 /**
- * Removes the semaphores of this user that a process was about to remove when it was killed: their key files may be
- * deleted, and then nothing leads to them. One that is in use after all was used by a process that lives.
+ * Removes the semaphores of this user that a process was about to remove when it was killed. Their key files may be
+ * deleted, and then no file leads to them. A semaphore that is in use after all was last used by a living process,
+ * and stays.
  */
 export function removeOrphanSemaphores(libc: Libc): void {
   for (const row of readTableIfAny(libc, "sem")) {
@@ -23,7 +24,7 @@ export function removeOrphanSemaphores(libc: Libc): void {
 
 const swept = new WeakSet<Libc>();
 
-/** The same, once per process. */
+/** Calls {@linkcode removeOrphanSemaphores} once per process. */
 export function removeOrphansOnce(libc: Libc): void {
   if (swept.has(libc)) return;
   swept.add(libc);

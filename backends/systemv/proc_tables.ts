@@ -14,22 +14,22 @@ const TABLE_ERRORS: ErrnoTable = {
   ],
 };
 
-/** A row of `/proc/sysvipc/shm` or `sem`: the number under each heading. */
+/** A row of `/proc/sysvipc/shm` or `sem`, which has a number under each heading. */
 export type Row = Readonly<Record<string, number>>;
 
-/** The segments or semaphore sets of the system, whosever they are. */
+/** Reads the table of the system's segments or semaphore sets, of all users. */
 export function readTable(libc: Libc, table: "shm" | "sem"): Row[] {
   const [header, ...lines] = read(libc, `/proc/sysvipc/${table}`).trim().split("\n")
     .map((line) => line.trim().split(/\s+/));
   return lines.map((fields) =>
-    // The permissions are octal, all else is decimal.
+    // The permissions are octal, all other numbers are decimal.
     Object.fromEntries(header!.map((name, column) => {
       return [name, parseInt(fields[column]!, name === "perms" ? 8 : 10)];
     }))
   );
 }
 
-/** The same; none where it cannot be read, as there need not be a `/proc`. */
+/** Reads the table if possible. The result is empty where it cannot be read, as `/proc` may be missing. */
 export function readTableIfAny(libc: Libc, table: "shm" | "sem"): Row[] {
   if (libc.os !== "linux") return [];
   try {
@@ -40,12 +40,17 @@ export function readTableIfAny(libc: Libc, table: "shm" | "sem"): Row[] {
   }
 }
 
-/** When what has `key` was made or last changed, in s since 1970; `undefined` if there is none, or no table. */
+/**
+ * Returns the time at which the object with `key` was created or last changed, in s since 1970; `undefined` if there
+ * is no such object or no table.
+ */
 export function changeTimeOf(libc: Libc, table: "shm" | "sem", key: number): number | undefined {
   return readTableIfAny(libc, table).find((row) => row["key"] === key)?.["ctime"];
 }
 
-/** When a semaphore set was last changed in any way, in s since 1970; `null` if it is not known. */
+/**
+ * Returns the time at which a semaphore set was last changed in any way, in s since 1970; `null` if it is not known.
+ */
 export function lastChange(libc: Libc, id: number): number | null {
   const row = readTableIfAny(libc, "sem").find(({ semid }) => semid === id);
   return row === undefined ? null : Math.max(row["otime"]!, row["ctime"]!);
@@ -56,15 +61,17 @@ export function isQtKey(key: number): boolean {
   return key >>> 24 === "Q".charCodeAt(0);
 }
 
-/** Whether a System V key is that of a file whose key with another project id, or the same, is `fileKey`. */
+/** Whether a System V key belongs to the same file as `fileKey`, with any project id. */
 export function isOfFile(key: number, fileKey: number): boolean {
   return ((key ^ fileKey) & 0xffffff) === 0;
 }
 
+/** A file that this module or Qt has created in the folder of the key files. */
 export interface KeyFileEntry {
   readonly path: string;
   /**
-   * What it is a file of: a segment, a lock or semaphore, or a segment that is being filled; or that it is a mark.
+   * The kind of object that the file belongs to: a segment, a lock or semaphore, or a segment that is being filled;
+   * or the kind of a mark.
    */
   readonly kind:
     | "sharedmemory"
@@ -72,9 +79,12 @@ export interface KeyFileEntry {
     | "creating"
     | "unfinished"
     | "inherited";
-  /** The SHA-1 of the user's key, which a segment and its lock have in common; of a mark the System V key. */
+  /**
+   * The SHA-1 of the user's key, which a segment and its lock have in common; for a mark, the System V key and the
+   * namespace.
+   */
   readonly hash: string;
-  /** The System V key that it leads to, 0 if it is a mark. */
+  /** The System V key that the file leads to; 0 if it is a mark. */
   readonly key: number;
   readonly status: FileStatus;
 }
@@ -82,14 +92,14 @@ export interface KeyFileEntry {
 const NAME = /^qipc_(sharedmemory|systemsem|creating)_[A-Za-z]*?([0-9a-f]{40})$/;
 const MARK = /^qipc_(unfinished|inherited)_([0-9a-f]{8}_[0-9a-f]+)(?:_next\d+)?$/;
 
-/** Whether a path is that of a mark, not of a key file. */
+/** Whether a path is the path of a mark, and not of a key file. */
 export function isMarkPath(path: string): boolean {
   return MARK.test(path.slice(path.lastIndexOf("/") + 1));
 }
 
 /**
- * The key files of a folder, whosever they are. What cannot be looked at, as a file that another user has mounted
- * there, is none.
+ * Reads the key files and marks of a folder, of all users. A file whose status cannot be read, such as one that
+ * another user has mounted there, is left out.
  */
 export function readKeyFiles(libc: Libc, folder: string): KeyFileEntry[] {
   const names = libc.readFolder(folder || "/");
@@ -101,21 +111,21 @@ export function readKeyFiles(libc: Libc, folder: string): KeyFileEntry[] {
     if (hash === undefined) continue;
     const path = `${folder}/${name}`;
     const status = libc.pathStatus(cString(path), false);
-    if (typeof status === "number") continue; // for instance, it was deleted since
+    if (typeof status === "number") continue; // for instance, the file has been deleted since
     const key = isMark ? 0 : keyOf(status);
     entries.push({ path, kind: kind as KeyFileEntry["kind"], hash, key, status });
   }
   return entries;
 }
 
-/** What is known of a semaphore; `null` stands for what this user may not know. */
+/** The known state of a semaphore; `null` stands for a value that this user may not read. */
 export interface SemaphoreState {
   readonly value: number | null;
   readonly waiting: number | null;
   readonly last: ProcessInfo | null;
 }
 
-/** What a semaphore is like; `null` if it has been removed. */
+/** Reads the state of a semaphore; returns `null` if it has been removed. */
 export function semaphoreState(libc: Libc, id: number): SemaphoreState | null {
   let isGone = false;
   const get = (command: number) => {
@@ -135,21 +145,27 @@ export function semaphoreState(libc: Libc, id: number): SemaphoreState | null {
 }
 
 /**
- * Whether nobody ever had a semaphore whose last user has no pid here, and is not just of another pid namespace.
- * A time of use alone says nothing: the end of a process that waited leaves one too.
+ * Whether a semaphore whose last user has no pid here was never used at all, rather than by a process of another pid
+ * namespace. A time of use alone does not prove a use: the end of a process that waited leaves one too.
  */
 export function wasNeverUsed(libc: Libc, hasTimeOfUse: boolean): boolean {
   return !hasTimeOfUse || libc.seesAllProcesses();
 }
 
-/** The process that holds a lock of value 0, or used a semaphore last: not one that has got the pid of that. */
+/**
+ * Returns the process that holds a lock of value 0, or that used a semaphore last. A process that has only got the
+ * same pid later does not count as alive.
+ */
 export function holderOf(libc: Libc, row: Row, last: ProcessInfo | null): ProcessInfo | null {
   if (last?.alive !== true) return last;
   const time = Math.max(row["otime"]!, row["ctime"]!);
   return hasPidOfAnother(libc, last.pid, time) ? { pid: last.pid, alive: false } : last;
 }
 
-/** `null` for 0: a process of another pid namespace, or none at all. */
+/**
+ * Describes the process of a pid; returns `null` for 0, which stands for a process of another pid namespace or for
+ * none.
+ */
 export function processOf(libc: Libc, pid: number): ProcessInfo | null {
   return pid === 0 ? null : { pid, alive: libc.isRunning(pid) };
 }

@@ -9,14 +9,14 @@ import { failure } from "../unix/errno.ts";
 import type { Libc } from "../unix/libc.ts";
 import type { Lock, ReleaseOptions, Segment } from "../types.ts";
 
-/** What stays of a segment when nobody is attached any more: its id, its key file and its lock. */
+/** The parts of a segment that outlive its last user: its id, its key file and its lock. */
 export class SegmentResources {
   readonly id: number;
   readonly file: KeyFile;
   readonly #libc: Libc;
   readonly #shm: Shm;
   readonly #lock: Lock | null;
-  /** Says that the segment is not filled yet, where others can find it already. */
+  /** The mark that says that the segment is not filled yet, for a segment that other processes can already find. */
   #mark: Mark | null;
   #isDiscarded = false;
 
@@ -36,7 +36,7 @@ export class SegmentResources {
     this.#mark = mark;
   }
 
-  /** Lets others attach to the segment, which is filled. */
+  /** Lets other processes attach to the segment, which is now filled. */
   finish(permissions: number): void {
     if (this.#shm.status(this.id) === null || !this.#shm.setMode(this.id, permissions)) {
       throw failure("shmctl", this.#libc.errno());
@@ -49,20 +49,20 @@ export class SegmentResources {
     this.#mark = null;
   }
 
-  /** Removes what nobody else has found; the lock is the caller's. */
+  /** Removes a segment that no other process has found, and its key file. The lock stays with the caller. */
   discard(): void {
     this.#shm.remove(this.id);
     this.file.unlink();
     this.#isDiscarded = true;
   }
 
-  /** As `Segment.release`. */
+  /** Implements `Segment.release`. */
   release({ lockHeld, wait, exiting = false }: ReleaseOptions): void {
     if (this.#isDiscarded) return this.file.close();
     try {
-      let locked = lockHeld || this.#lock?.isOwner === true && this.#lock.acquire(0); // its maker removes it
-      // Before anybody else can have the lock: who finds the segment unused, and this process still relying on the
-      // file, leaves the file to it.
+      let locked = lockHeld || this.#lock?.isOwner === true && this.#lock.acquire(0); // its creator removes it
+      // LOCK_SH of the files is released before another process can acquire the lock. Otherwise that process might
+      // find the segment unused but the file still relied on, and would leave the file to this process.
       if (!locked) {
         this.#lock?.letGo?.();
         this.file.unshare();
@@ -74,7 +74,10 @@ export class SegmentResources {
     }
   }
 
-  /** `false` if it has to look again: who left meanwhile could not have the lock, and relies on us. */
+  /**
+   * Releases the resources once. Returns `false` if the caller must repeat this: another process has left the segment
+   * meanwhile, could not acquire the lock, and relies on this process for the removal.
+   */
   #releaseOnce(lockHeld: boolean, wait: boolean, exiting: boolean): boolean {
     const lock = this.#lock;
     if (!lockHeld && lock !== null) {
@@ -82,9 +85,9 @@ export class SegmentResources {
       const locked = wait
         ? enterLock(lock, () => !this.#isUnused())
         : lock.acquire(SECTION_MS) || exiting && lock.isHeldHere();
-      if (!locked) return true; // its holder looks whether somebody has left meanwhile
+      if (!locked) return true; // the holder of the lock looks for users that have left meanwhile
     }
-    // Whoever holds the lock may be about to attach, so what counts is what is true under it.
+    // A holder of the lock may be about to attach, so only what is found under the lock counts.
     if (this.#isUnused()) return this.#remove();
     const isSole = lock?.isOwner === true && this.file.isSole();
     if (!isSole) this.file.unshare();
@@ -98,21 +101,24 @@ export class SegmentResources {
   }
 
   /**
-   * Removes what belongs to the segment; the file last, so that who is killed in between leaves nothing
-   * that is not found. Qt also deletes a file that only lent its inode. The file stays for others who rely on it,
-   * such as processes of other containers.
+   * Removes the segment, then its key file and its lock. The file is deleted after the segment, so that a segment
+   * left by a process that is killed in between can still be found. Qt also deletes a chosen file that only lends its
+   * inode number; this module keeps it unless it created it. The file also stays if other processes rely on it, such
+   * as processes of other containers.
    *
-   * Returns `false` if those were about to leave, and could not have the lock.
+   * @returns `false` if those processes have left meanwhile without being able to acquire the lock
    */
   #remove(): boolean {
     this.#unmark();
-    const removed = this.#shm.remove(this.id); // another user's can only be left
+    const removed = this.#shm.remove(this.id); // a segment of another user may have to stay
     const isSole = removed && isSoleSoon(this.#libc, this.file);
-    // A chosen file goes with the object that made it, and no other.
+    // A chosen file is deleted only by the object that created it.
     const mayUnlink = isSole && (this.file.created || !this.file.isExplicit && this.#lock !== null);
     const isReplaced = mayUnlink && this.file.unlink() === "replaced";
     const lock = this.#lock;
-    // Another segment may have the name now, and the same lock; or another container has, and has the file alone.
+    // A file that has replaced this one may lead to another segment, which uses the same lock: then the lock stays.
+    // If it leads to no segment in this namespace, it may belong to another container: then only the lock's key file
+    // stays.
     if (lock !== null && removed && !(isReplaced && this.#shm.idAt(this.file.keyPath) !== -1)) {
       lock.remove(isSole && (!isReplaced || this.file.isExplicit));
     } else {
@@ -125,7 +131,7 @@ export class SegmentResources {
   }
 }
 
-/** A segment of System V, attached. */
+/** An attached System V segment. */
 export class SystemVSegment implements Segment {
   readonly size: number;
   readonly #resources: SegmentResources;
@@ -141,12 +147,15 @@ export class SystemVSegment implements Segment {
     return this.#range.address;
   }
 
-  /** Lets others attach to it. */
+  /** Lets other processes attach to the segment, which is now filled. */
   finish(permissions: number): void {
     this.#resources.finish(permissions);
   }
 
-  /** Lets others find it under `path`; `false` if another program has made one there meanwhile. */
+  /**
+   * Lets other processes find the segment at `path`. Returns `false` if another program has created one there
+   * meanwhile.
+   */
   publish(path: KeyPath): boolean {
     return this.#resources.file.rename(path.path);
   }
@@ -163,7 +172,7 @@ export class SystemVSegment implements Segment {
     this.#resources.release(options);
   }
 
-  /** Removes what was never published; whoever leaves it then lets go of nothing else. */
+  /** Removes a segment that was never published. The next `release()` then only closes the key file. */
   discard(): void {
     this.#resources.discard();
   }

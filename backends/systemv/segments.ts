@@ -33,9 +33,15 @@ import {
 } from "../types.ts";
 
 const ATTACH_ATTEMPTS = 1000;
-/** How long a newcomer waits for others that attach without the lock, in ms: they take microseconds. */
+/**
+ * The time in ms that a process which attaches without the lock waits for others that do the same: they take
+ * microseconds.
+ */
 const CLAIM_MS = 20;
-/** The same for one that was left: the last user who ended may have it until his threads have ended. */
+/**
+ * The time in ms to wait for the lock of a segment that its users have left. A process that is ending may hold the
+ * lock until its threads have ended.
+ */
 const LEFT_MS = 2 * BACKGROUND_SLICE_MS;
 
 const CREATE_ERRORS: ErrnoTable = {
@@ -50,26 +56,29 @@ const ATTACH_ERRORS: ErrnoTable = {
   [ENOENT]: ["NotFound", "doesn't exist: some process must create() it first"],
 };
 
-/** A segment that there is. */
+/** An existing segment. */
 interface Found {
   readonly id: number;
   readonly status: Status;
 }
 
-/** To read and write, whichever class of user this one is. */
+/** The access requested to read and write. The kernel checks it against the permissions that apply to this user. */
 const ACCESS = 0o600;
 
-/** What came of an `open`: a segment, or why there is to be another attempt. */
+/** The result of an attempt to open: a segment, or `"again"` if there must be another attempt. */
 type Opened = Segment | "again";
 
-/** The key file of a segment that its creator is still filling; Qt's names end with a SHA-1 in hex. */
+/**
+ * Returns the path of the key file of a segment that its creator is still filling. Both names end with the same SHA-1
+ * in hex.
+ */
 function unfinishedPath(keyPath: KeyPath): KeyPath {
   const { path } = keyPath;
   const folder = path.slice(0, path.lastIndexOf("/") + 1);
   return { ...keyPath, path: `${folder}qipc_creating_${path.slice(-40)}` };
 }
 
-/** Qt's System V segments. */
+/** Creates System V segments and attaches to them, by Qt's rules. */
 export class SystemVSegments implements SegmentBackend {
   readonly #libc: Libc;
   readonly #maxBytes: number;
@@ -99,7 +108,7 @@ export class SystemVSegments implements SegmentBackend {
   create(path: string, size: number, mode: AccessMode, lock: Lock | null): Segment {
     if (size > this.#maxBytes) throw this.#oversize("the size is", size);
     const keyPath = this.#keyPath(path, lock);
-    // Looked up before the lock is waited for: a segment that exists is an answer at any time.
+    // The segment is looked up before the wait for the lock, so that an existing segment is reported at any time.
     const key = KeyFile.keyAt(this.#libc, keyPath);
     if (key !== null) {
       const id = this.#libc.c.shmget(key, 0n, ACCESS);
@@ -119,7 +128,12 @@ export class SystemVSegments implements SegmentBackend {
     }
   }
 
-  /** @param isMarked whether it is filled where others can find it, so that it must be marked as unfinished */
+  /**
+   * Creates a segment and attaches to it, under the lock if there is one.
+   *
+   * @param isMarked whether the segment is filled where other processes can find it, so that it must be marked as
+   *   unfinished
+   */
   #createLocked(
     path: KeyPath,
     size: number,
@@ -140,8 +154,9 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   /**
-   * `null` if a file was made whose number another file's segment has, if the file was deleted, or if another
-   * program removed the segment before it could be attached to.
+   * Tries once to create a segment. Returns `null` if there must be another attempt: the key of the new file belongs
+   * to another file's segment, the file was deleted, or another program removed the segment before this process could
+   * attach.
    */
   #tryCreate(
     path: KeyPath,
@@ -218,7 +233,10 @@ export class SystemVSegments implements SegmentBackend {
     throw new BackendError("Busy", "the segment is removed again and again");
   }
 
-  /** `null` if there is no segment, `"gone"` if it was removed while we attached. */
+  /**
+   * Tries once to attach to the segment of `file`. Returns `null` if there is no segment, and `"gone"` if there must
+   * be another attempt, because the segment was removed meanwhile or may belong to another file.
+   */
   #tryAttach(
     file: KeyFile,
     path: KeyPath,
@@ -226,7 +244,8 @@ export class SystemVSegments implements SegmentBackend {
     lock: Lock | null,
     minBytes: number,
   ): Segment | "gone" | null {
-    // Refused before it is attached to: others take whoever is attached for a user, and leave it to him.
+    // A segment is refused before this process attaches, as other processes would count it as a user and leave the
+    // removal to it.
     const found = this.#find(file, mode);
     if (found === null) return file.wasCurrent() ? null : "gone";
     if (file.isInDoubt(found.status.changed)) {
@@ -253,9 +272,10 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   /**
-   * Attaches while a user of the segment has the lock, who may do so for as long as he likes. The last user removes
-   * the segment under the lock: that others were attached before and are so afterwards shows that its holder is not
-   * one who is about to remove what we attach to. The claim keeps newcomers from taking each other for users.
+   * Attaches while a user of the segment holds the lock, which it may do for as long as it likes. The last user
+   * removes the segment under the lock. If other processes are attached both before and after this process attaches,
+   * the holder of the lock is not about to remove the segment. The claim prevents processes that attach in this way
+   * at the same time from counting each other as users.
    */
   #attachUnguarded(id: number, file: KeyFile, mode: AccessMode, lock: Lock): Segment | "gone" {
     const attach = (): Segment | "gone" => {
@@ -273,12 +293,12 @@ export class SystemVSegments implements SegmentBackend {
     return attach();
   }
 
-  /** The segment of a key file, `null` if there is none. */
+  /** Finds the segment of a key file. Returns `null` if there is none, or if it is unfinished. */
   #find(file: KeyFile, mode: AccessMode): Found | null {
     const id = this.#libc.c.shmget(file.key, 0n, mode === AccessMode.ReadOnly ? 0o400 : ACCESS);
     if (id === -1) {
       const errno = this.#libc.errno();
-      // The number of a file that was deleted may be that of another user's.
+      // If the file has been deleted, its key may now belong to another user's file.
       if (errno === ENOENT || !file.wasCurrent()) return null;
       throw this.#failure(errno, this.#attachErrors, file.key);
     }
@@ -288,7 +308,8 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   /**
-   * Attaches; `null` if it was removed. Without the lock also if fewer than `users` are attached then, us included.
+   * Attaches to a segment that was found. Returns `null` if the segment was removed, or if it then has fewer than
+   * `users` attachments, including this one.
    */
   #mapFound(
     id: number,
@@ -300,7 +321,8 @@ export class SystemVSegments implements SegmentBackend {
   ): Segment | null {
     const address = this.#map(id, mode);
     if (address === null) return null;
-    // Under the lock nobody removes it, and the file stays if others are attached, or if LOCK_SH came first.
+    // Under the lock no other process removes the segment, and its file stays if others are attached or LOCK_SH was
+    // acquired first.
     const status = users > 0 || lock === null ? this.#shm.status(id) : undefined;
     const isThere = status === undefined ||
       status !== null && !status.removed && status.attached >= users;
@@ -329,7 +351,10 @@ export class SystemVSegments implements SegmentBackend {
     throw new BackendError("Busy", "the segment is made and removed again and again");
   }
 
-  /** With the lock. `"again"` if a program that does not respect it, as Qt's reset, has come in between. */
+  /**
+   * Opens the segment under the lock, and releases the lock. Returns `"again"` if a program that does not respect the
+   * lock, such as Qt after a reset, has created a segment meanwhile.
+   */
   #openLocked(path: KeyPath, request: OpenRequest, lock: Lock): Opened {
     let segment: Segment | null = null;
     let isLeft = false;
@@ -350,7 +375,11 @@ export class SystemVSegments implements SegmentBackend {
     }
   }
 
-  /** @param leave is told whether `initialize` is to let go of the lock if it fails */
+  /**
+   * Creates the segment under the lock, and has it filled.
+   *
+   * @param leave is told whether `initialize` releases the lock if it fails
+   */
   #makeLocked(
     path: KeyPath,
     { size, mode, initialize, discard }: OpenRequest,
@@ -359,8 +388,9 @@ export class SystemVSegments implements SegmentBackend {
   ): SystemVSegment | "again" {
     if (!path.isExplicit) this.#removeUnfinished(unfinishedPath(path));
     if (initialize === null) return this.#createLocked(path, size, mode, lock);
-    // Where nobody finds it until it is complete; or marked so that nobody attaches to it, where the file has its
-    // name already, as a chosen one has, and one that processes of other containers rely on.
+    // The segment is filled under a path where no process finds it until it is complete. If the file already has its
+    // final name, because the user has chosen it or processes of other containers rely on it, the segment is marked
+    // instead, so that no process attaches to it.
     const isMarked = path.isExplicit || !this.#removeUnusedFile(path);
     const place = isMarked ? path : unfinishedPath(path);
     const made = this.#createLocked(place, size, mode, lock, isMarked);
@@ -377,7 +407,7 @@ export class SystemVSegments implements SegmentBackend {
     return made;
   }
 
-  /** Deletes the key file of a segment that there is not; `false` if others rely on the file. */
+  /** Deletes the key file of a segment that does not exist. Returns `false` if other processes rely on the file. */
   #removeUnusedFile(path: KeyPath): boolean {
     const file = KeyFile.open(this.#libc, path);
     if (file === null) return true;
@@ -387,7 +417,10 @@ export class SystemVSegments implements SegmentBackend {
     return isSole;
   }
 
-  /** Attaches to the segment that there is; `null` if there is none or none that is to be kept. */
+  /**
+   * Attaches to the existing segment under the lock. Returns `null` if there is none, or if it is stale and has been
+   * removed to be replaced.
+   */
   #attachLocked(
     path: KeyPath,
     request: OpenRequest,
@@ -403,15 +436,15 @@ export class SystemVSegments implements SegmentBackend {
       const { id, status } = found;
       seen.users = status.attached > 0;
       this.#checkUsers(status, path);
-      // Another user's is kept, also where this one may remove it.
+      // A segment of another user is kept, even if this user may remove it.
       const isStale = status.attached === 0 && this.#isOwn(status);
       if (isStale && request.stale === "replace" && this.#shm.remove(id)) {
-        if (!path.isExplicit && file.isSole()) file.unlink(); // a chosen one is that of the lock too
+        if (!path.isExplicit && file.isSole()) file.unlink(); // a chosen file is the lock's too
         return null;
       }
       if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);
       this.#checkSize(status, request.size);
-      if (!file.share()) return null; // the last user in another container has just deleted it
+      if (!file.share()) return null; // the last user, in another container, has just deleted the file
       return segment = this.#mapFound(id, status.size, file, request.mode, lock);
     } finally {
       if (segment === null) file.close();
@@ -440,7 +473,7 @@ export class SystemVSegments implements SegmentBackend {
     throw new BackendError("PermissionDenied", text, "shmctl");
   }
 
-  /** What a creator left that was killed before it was complete. */
+  /** Removes the unfinished segment of a creator that was killed, and its key file. */
   #removeUnfinished(path: KeyPath): void {
     const file = KeyFile.open(this.#libc, path);
     if (file === null) return;
@@ -453,7 +486,10 @@ export class SystemVSegments implements SegmentBackend {
     file.close();
   }
 
-  /** The same for one that is marked: who has the lock knows that its creator does not. */
+  /**
+   * Removes the segment of `file` if it is marked as unfinished. The caller holds the lock, so the creator no longer
+   * does and cannot finish the segment.
+   */
   #removeIfUnfinished(file: KeyFile): void {
     const id = this.#shm.idOf(file);
     if (
@@ -471,9 +507,10 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   /**
-   * {@linkcode SystemVSegments.enter} for a path, at which a segment may be in the making too.
+   * Calls {@linkcode enterLock} for the segment at a path. The lock is not taken over while a segment is being
+   * created there.
    *
-   * @param isNew whether the path led to nothing a moment ago
+   * @param isNew whether the path led to no file a moment ago
    */
   #enterAt(
     path: KeyPath,
@@ -492,10 +529,10 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   /**
-   * Gives up under the lock. Where there is no segment there is no use for its lock either.
+   * Gives up under the lock, and releases it. If there is no segment, the lock is removed, as it has no use then.
    *
-   * @param hadUsers whether somebody was attached when this process had the lock already
-   * @param hasRelied whether this process relied on the key file, so that the last user may have left it
+   * @param hadUsers whether other processes were attached while this process already held the lock
+   * @param hasRelied whether this process relied on the key file, so that the last user may have left the file behind
    */
   abandon(path: KeyPath, lock: Lock, hadUsers = false, hasRelied = false): void {
     let id: number | null = null;
@@ -504,7 +541,7 @@ export class SystemVSegments implements SegmentBackend {
       hadUsers ||= id !== -1 && (this.#shm.status(id)?.attached ?? 0) > 0;
     } finally {
       const file = id === null ? undefined : this.#fileAt(path);
-      // A file that may not be opened is another user's or a link, on which nobody of this user relies.
+      // A file that cannot be opened belongs to another user or is a link; no process of this user relies on it.
       const isSole = id !== null && (file?.isSole() ?? true);
       if (id === -1) {
         if (isSole && hasRelied && !path.isExplicit) file?.unlink();
@@ -517,7 +554,7 @@ export class SystemVSegments implements SegmentBackend {
     if (hadUsers && id !== null) this.#removeLeft(id, path, lock);
   }
 
-  /** The key file at a path, `null` if there is none, `undefined` if it cannot be known. */
+  /** Opens the key file at a path. Returns `null` if there is none, and `undefined` if that cannot be determined. */
   #fileAt(path: KeyPath): KeyFile | null | undefined {
     try {
       return KeyFile.open(this.#libc, path);
@@ -527,7 +564,7 @@ export class SystemVSegments implements SegmentBackend {
     }
   }
 
-  /** Removes a segment whose last user could not have the lock meanwhile. */
+  /** Removes a segment whose last user could not acquire the lock while it left. */
   #removeLeft(id: number, path: KeyPath, lock: Lock): void {
     const status = this.#shm.status(id);
     if (status === null || status.attached > 0 || !this.#mayUse(status, path)) return;
@@ -549,7 +586,7 @@ export class SystemVSegments implements SegmentBackend {
         });
       }
     } catch (error) {
-      if (!(error instanceof BackendError)) throw error; // why it gave up is what is to be told
+      if (!(error instanceof BackendError)) throw error; // the caller is to learn why the attempt failed, and not this
     }
   }
 
@@ -560,7 +597,7 @@ export class SystemVSegments implements SegmentBackend {
     return orUnfinished || !status.mayBeUnfinished || !this.#shm.isUnfinishedAt(path, id);
   }
 
-  /** `null` if there is no such segment any more. */
+  /** Attaches and returns the address, or `null` if the segment no longer exists. */
   #map(id: number, mode: AccessMode): bigint | null {
     const address = this.#libc.c.shmat(id, 0n, mode === AccessMode.ReadOnly ? SHM_RDONLY : 0);
     if (address !== FAILED_ADDRESS) return address;
@@ -580,7 +617,7 @@ export class SystemVSegments implements SegmentBackend {
     );
   }
 
-  /** One that `shmat` has attached at `address`. */
+  /** Returns the object for a segment that `shmat` has attached at `address`. */
   #segment(
     id: number,
     address: bigint,

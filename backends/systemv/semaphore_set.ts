@@ -45,20 +45,31 @@ import {
 /** The largest value, and the largest step, of a System V semaphore. */
 const SEMVMX = 32767;
 
-/** To open, read and change, whichever class of user this one is. */
+/** The access requested to read and change. The kernel checks it against the permissions that apply to this user. */
 const ACCESS = 0o600;
-/** A race with somebody who removes and makes the semaphore is lost only so often in a row. */
+/**
+ * The maximum number of attempts to open a semaphore; an attempt fails if another process creates or removes it
+ * meanwhile.
+ */
 const OPEN_ATTEMPTS = 1000;
-/** How long a lock is nobody's before it is taken over. */
+/** The time in ms for which a lock must seem abandoned before it is taken over. */
 const ABANDONED_MS = 1000;
-/** How long it is not asked again whether a pid is still that of the same process. */
+/**
+ * The time in ms for which a living process that was found to be the last user is not checked again for a reused pid.
+ */
 const LIVING_MS = 500;
-/** How long a process that looks whether a key file is in use has LOCK_EX of it: microseconds. */
+/**
+ * The time in ms for which another process may hold LOCK_EX of a key file to check whether the file is in use: it
+ * takes microseconds.
+ */
 const LOOK_MS = 1;
-/** Long enough to find that out. */
+/** The time in ms within which a wait finds out that a lock is abandoned. */
 const RECOVERY_MS = 2 * SLICE_MS + 100;
 
-/** What `semop` fails with, besides what it is made again for. Any other error is first taken for one of the runtime. */
+/**
+ * The errors of `semop` that are thrown at once, unless they are handled before. Any other error is first assumed to
+ * come from the runtime.
+ */
 const OWN_ERRORS = new Set([ENOMEM, EACCES, EINVAL, EFBIG, ENOSPC, ERANGE, EIDRM]);
 
 const ERRORS: ErrnoTable = {
@@ -68,33 +79,33 @@ const ERRORS: ErrnoTable = {
   ],
 };
 
-/** A set of one semaphore, found by Qt's rules through its key file. */
+/** A System V set of one semaphore, found through its key file by Qt's rules. */
 class SystemVSemaphore implements Lock {
-  // `declare` and no `#` for what each lock and unlock reads: see sync/slot.ts. They call `semop` themselves, as
-  // engines inline calls only five deep or so.
+  // The fields that each lock and unlock reads are declared with `declare` instead of `#`: see sync/slot.ts. Both
+  // methods call `semop` directly, as engines inline calls only about five levels deep.
 
   readonly identity: string;
   readonly #libc: Libc;
   declare private readonly semop: Libc["c"]["semop"];
   declare private readonly operations: Operations;
-  /** Takes it, if that can be had at once. */
+  /** The operation that takes 1 from the semaphore if that is possible at once. */
   declare private readonly tryDown: Operation;
   readonly #waits: Waits;
   readonly #path: KeyPath;
   readonly #initialValue: number;
-  /** The lock of a segment: removed together with the segment, not by its owner. */
+  /** Whether this is the lock of a segment, which is removed together with the segment and not by its owner. */
   declare private readonly isSegmentLock: boolean;
   readonly #errors: ErrnoTable;
   #file: KeyFile | null = null;
   private id = -1;
   isOwner = false;
-  /** What a mark said before this object used the semaphore: it cannot mean that. */
+  /** The text that the mark had before this object used the semaphore; it does not concern this object. */
   #oldMark: string | null = null;
   isSegmentUsed: (() => boolean) | null = null;
   #hasLookedForLost = false;
-  /** The process that last changed a lock which seems to be nobody's, and since when it does. */
+  /** The process that last changed a lock which seems to be abandoned, and the time since when it seems so. */
   #suspect = { id: -1, pid: 0, since: 0 };
-  /** The process that last changed it, if it was found to be alive, and until when that is believed. */
+  /** The process that last changed the semaphore, if it was found alive, and the time until which that is assumed. */
   #living = { pid: 0, until: 0 };
 
   constructor(
@@ -122,7 +133,7 @@ class SystemVSemaphore implements Lock {
     return this.#path.path;
   }
 
-  /** Returns whether it is taken too: a lock that did not exist is made so. */
+  /** Opens the semaphore. Returns whether it is taken too: a lock that did not exist is created in the taken state. */
   open(mode: SystemSemaphoreMode): boolean {
     this.#hasLookedForLost = false;
     const numbers = new FtokCollisions(this.#libc);
@@ -140,7 +151,7 @@ class SystemVSemaphore implements Lock {
     );
   }
 
-  /** `null` if it has to be tried again. */
+  /** Tries once to open the semaphore. Returns `null` if there must be another attempt. */
   #tryOpen(mode: SystemSemaphoreMode, numbers: FtokCollisions): "open" | "taken" | null {
     const file = KeyFile.create(this.#libc, this.#path);
     if (file.created) removeOrphansOnce(this.#libc);
@@ -158,16 +169,17 @@ class SystemVSemaphore implements Lock {
   }
 
   /**
-   * The same for the semaphore that those who are attached to the segment go on with, though its key file was deleted;
-   * `undefined` if there is none.
+   * Opens the semaphore that the processes attached to the segment still use, although its key file was deleted.
+   * Returns `undefined` if there is none.
    */
   #openLost(file: KeyFile, mode: SystemSemaphoreMode): "open" | "taken" | null | undefined {
-    // Once: it takes so long that a program that makes and removes the key file all the time would always be faster.
+    // The search runs only once per `open()`. It takes so long that a program which creates and removes the key file
+    // all the time would always be faster.
     if (this.#hasLookedForLost) return undefined;
     this.#hasLookedForLost = true;
     const lost = this.isSegmentUsed?.() ? lostLockFile(this.#libc, this.#path) : null;
     if (lost === null) return undefined;
-    // Another process may have found the new file, and have made a semaphore for it.
+    // The new file is deleted, unless another process has found it and may have created a semaphore for it.
     const isUnused = file.created && file.isSole() && this.#libc.c.semget(file.key, 1, 0) === -1;
     if (isUnused) file.unlink();
     try {
@@ -177,14 +189,18 @@ class SystemVSemaphore implements Lock {
     }
   }
 
-  /** `null` if somebody made or removed the semaphore at the same time. */
+  /**
+   * Opens the semaphore of a key file, or creates it. Returns `null` if another process created or removed it at the
+   * same time.
+   */
   #openAt(file: KeyFile, mode: SystemSemaphoreMode, isLost = false): "open" | "taken" | null {
     const { c } = this.#libc;
     const mayInherit = !this.isSegmentLock && !file.created && mode === SystemSemaphoreMode.Open;
     if (mayInherit) this.#oldMark = this.#mark(file).read();
-    // Whoever deletes the file has LOCK_EX of it; only for a moment, but if it is another program.
+    // A process that deletes the file holds LOCK_EX of it: one that uses this module only for a moment, another
+    // program perhaps longer.
     if (!this.isSegmentLock && !file.share()) return null;
-    // A file that was just made has none, unless it was found between these two steps.
+    // A file that was just created has no semaphore, unless another process found the file between these two steps.
     let id = file.created ? -1 : c.semget(file.key, 1, ACCESS);
     let errno = file.created ? ENOENT : id === -1 ? this.#libc.errno() : 0;
     const make = errno === ENOENT;
@@ -192,7 +208,7 @@ class SystemVSemaphore implements Lock {
       if (isLost) return null;
       const opened = this.#openLost(file, mode);
       if (opened !== undefined) return opened;
-      // Its maker relies on it before it relies on the segment's.
+      // The creator of a lock relies on the lock's file before it relies on the segment's.
       if (this.isSegmentLock && !file.share()) return null;
       id = c.semget(file.key, 1, this.#path.permissions | IPC_CREAT | IPC_EXCL);
       errno = id === -1 ? this.#libc.errno() : 0;
@@ -211,7 +227,7 @@ class SystemVSemaphore implements Lock {
     const result = owner ? this.#initialize(id, make) : "open";
     if (result === null) return null;
     if (make && !file.created && !file.isCurrent()) {
-      // The key file was deleted after we looked it up: nobody else will find this one.
+      // The key file was deleted after the lookup, so that no other process would find this semaphore.
       c.semctl(id, 0, IPC_RMID, 0n);
       return null;
     }
@@ -219,17 +235,22 @@ class SystemVSemaphore implements Lock {
     this.id = id;
     this.isOwner = owner;
     if (!this.isSegmentLock) file.noteSemaphoreUse();
-    else if (this.#path.isExplicit) file.unshare(); // it is the segment's too
+    else if (this.#path.isExplicit) file.unshare(); // the file is the segment's too
     return result;
   }
 
-  /** Whether the file may be replaced, as its number is that of another key. */
+  /**
+   * Whether the creator of the file may be about to replace it, because the key belongs to another file's semaphore.
+   */
   #isInDoubt(file: KeyFile): boolean {
     if (!file.isNew) return false;
     return file.isInDoubt(changeTimeOf(this.#libc, "sem", file.key) ?? Infinity);
   }
 
-  /** Sets the value. Until then that of a new one is 0, and whoever comes in between waits for it. */
+  /**
+   * Sets the initial value, or takes a new lock. Until then a new semaphore has the value 0, so that other processes
+   * wait for it.
+   */
   #initialize(id: number, isNew: boolean): "open" | "taken" | null {
     const { c } = this.#libc;
     const take = isNew && this.isSegmentLock;
@@ -238,13 +259,16 @@ class SystemVSemaphore implements Lock {
       : c.semctl(id, 0, this.#libc.constants.SETVAL, BigInt(this.#initialValue));
     if (result === 0) return take ? "taken" : "open";
     const errno = this.#libc.errno();
-    if (errno === EAGAIN) return "open"; // somebody set it since
+    if (errno === EAGAIN) return "open"; // another process has set the value since
     if (this.#saysRemoved(errno, id)) return null;
     if (isNew) c.semctl(id, 0, IPC_RMID, 0n);
     throw failure(take ? "semop" : "semctl", errno, this.#errors, this.nativeKey);
   }
 
-  /** macOS says EINVAL too if there is no room to note what is to be undone, as in sysv_sem.c. */
+  /**
+   * Whether an error says that the semaphore was removed. macOS also reports EINVAL if it has no room to note what is
+   * to be undone, as in sysv_sem.c.
+   */
   #saysRemoved(errno: number, id = this.id): boolean {
     if (errno !== EINVAL || this.#libc.os !== "darwin") return errno === EINVAL || errno === EIDRM;
     return this.#get("GETPID", id) === -1;
@@ -254,7 +278,7 @@ class SystemVSemaphore implements Lock {
     return this.#libc.c.semctl(id, 0, this.#libc.constants[command], 0n);
   }
 
-  /** That nobody else may change it; `false` if it is gone. */
+  /** Checks that no other user may change the semaphore. Returns `false` if the semaphore no longer exists. */
   #check(id: number, file: KeyFile): boolean {
     if (isShared(this.#path.permissions)) return true;
     if (this.#libc.c.semctl(id, 0, IPC_STAT, this.operations.status) === -1) {
@@ -266,7 +290,7 @@ class SystemVSemaphore implements Lock {
     const other = this.operations.users.find((uid) => uid !== user);
     if (other !== undefined) throw this.#othersFailure(this.#libc.userName(other));
     if (this.operations.isRemoved) {
-      this.#libc.c.semctl(id, 0, IPC_RMID, 0n); // as who was killed was about to
+      this.#libc.c.semctl(id, 0, IPC_RMID, 0n); // this completes the removal by a process that was killed
       return false;
     }
     file.checkedId = id;
@@ -293,7 +317,7 @@ class SystemVSemaphore implements Lock {
     return waitOf(wait, wait.over, () => {
       if (!wait.claim()) return false;
       if (this.id === id) return true;
-      giveBack.apply(id); // closed or made again meanwhile
+      giveBack.apply(id); // the semaphore was closed or created again meanwhile
       return false;
     });
   }
@@ -309,13 +333,16 @@ class SystemVSemaphore implements Lock {
     this.#modify(count);
   }
 
-  /** How many there may be more, as far as the system does not see to it: macOS would go on from 0. */
+  /** Returns how far the value may rise, where the system does not check this itself: macOS would continue from 0. */
   #room(): number {
     if (this.#libc.os !== "darwin") return SEMVMX;
     return SEMVMX - Math.max(0, this.#get("GETVAL"));
   }
 
-  /** A lock that somebody reset or removed is not ours any more: adding 1 would let two in. */
+  /**
+   * Handles a failed unlock. A lock that another process has reset or removed is no longer held by this object:
+   * adding 1 would let two processes in.
+   */
   #unlockFailed(): void {
     const errno = this.#libc.errno();
     if (errno === EINVAL || errno === EIDRM) return;
@@ -327,8 +354,8 @@ class SystemVSemaphore implements Lock {
   }
 
   /**
-   * Takes a lock whose value a peer has reset, and makes the kernel forget whatever the processes did to
-   * it: what it would take back from them, when they end, would be taken from another holder.
+   * Takes a lock whose value a peer has reset, and makes the kernel forget every process's undo for it. Otherwise the
+   * undo of a process that ends would affect a lock that another process holds.
    */
   #repairValue(value: number): boolean {
     if (this.operations.repairValue(value).apply(this.id) !== 0) return false;
@@ -336,9 +363,9 @@ class SystemVSemaphore implements Lock {
     return this.operations.takeOver.apply(this.id) === 0;
   }
 
-  /** `semop` with everything that can happen to it; `false` after the timeout. */
+  /** Changes the value by `step`, and handles every error of `semop`. Returns `false` after the timeout. */
   #modify(step: number, timeoutMs = Infinity): boolean {
-    if (this.id === -1 && this.open(SystemSemaphoreMode.Open)) return true; // without a look at the clock
+    if (this.id === -1 && this.open(SystemSemaphoreMode.Open)) return true; // this path does not read the clock
     const deadline = performance.now() + timeoutMs;
     const takesLock = this.isSegmentLock;
     let flags = SEM_UNDO;
@@ -355,10 +382,11 @@ class SystemVSemaphore implements Lock {
         if (state === "taken") return true;
         if (state === "held" && left <= slice) return false;
       } else if (this.#saysRemoved(errno)) {
-        this.#drop(); // removed: Qt's answer, and ours, is to make it again
+        this.#drop(); // the semaphore was removed: like Qt, this module creates it again
       } else if (errno === ERANGE && flags === SEM_UNDO) {
-        // The kernel counts only so many unmatched steps of a process; past that the semaphore goes
-        // on without undoing them. If the value itself is at its end, the next try says so again.
+        // The kernel records only a limited number of unmatched steps of a process. Beyond that the semaphore is
+        // changed without undo. If it is the value that has reached its limit, the next attempt fails with the same
+        // error.
         flags = 0;
       } else if (errno !== EINTR && (OWN_ERRORS.has(errno) || ++foreign > FOREIGN_ATTEMPTS)) {
         throw failure("semop", errno, this.#errors, this.nativeKey);
@@ -367,31 +395,32 @@ class SystemVSemaphore implements Lock {
   }
 
   /**
-   * Whether a wait without a timeout may last in the kernel for as long as it takes, where others are a
-   * row of tries: after a first try, and not for a lock that nobody who lives gives back.
+   * Whether a polled wait may block in the kernel for as long as it takes. It may if it has no timeout, after a first
+   * attempt, unless it waits for a lock that seems to be abandoned.
    */
   #mayBlock(left: number, slice: number): boolean {
     return this.#waits.arePolled && left === Infinity && slice > 0 && this.#suspect.id === -1;
   }
 
-  /** Puts a lock right whose value peers or crashes have wrecked. */
+  /** Repairs a lock whose value was damaged by peers or crashes. */
   #repair(): "held" | "repaired" | "taken" {
     const value = this.#get("GETVAL");
     if (value > 1) {
-      // Qt's create() sets 1 while somebody holds the lock, who then adds 1.
+      // Qt's create() sets the value to 1 while another process holds the lock, and that process then adds 1.
       if (this.#file?.isCurrent()) return this.#repairValue(value) ? "taken" : "repaired";
-      this.#libc.c.semctl(this.id, 0, IPC_RMID, 0n); // as who was killed was about to
+      this.#libc.c.semctl(this.id, 0, IPC_RMID, 0n); // this completes the removal by a process that was killed
       return "repaired";
     }
-    if (value < 0) return this.#libc.errno() === EACCES ? "held" : "repaired"; // else it is removed
+    if (value < 0) return this.#libc.errno() === EACCES ? "held" : "repaired"; // otherwise the lock was removed
     if (value !== 0 || !this.#isAbandoned()) return "held";
     return this.#takeAbandoned(() => this.#isAbandoned() && this.#forgetOwn()) ? "taken" : "held";
   }
 
   /**
-   * Whether the value has been 0 for a while though nobody can hold the lock: it was never taken since
-   * it was made, or whoever changed it last is dead, which gives back what he held; unless another's
-   * reset made the kernel forget. What the program that this process was before has left is so at once.
+   * Whether the lock is abandoned: the value has been 0 for a while, although no process can hold the lock. Either
+   * the lock was never taken since its creation, or the process that changed it last is dead. The kernel releases
+   * what a dead process held, unless a reset by another process made it forget. A lock that was left by the program
+   * which `exec` replaced in this process counts as abandoned at once.
    */
   #isAbandoned(): boolean {
     const pid = this.#lastUser();
@@ -407,8 +436,8 @@ class SystemVSemaphore implements Lock {
   }
 
   /**
-   * Whether the process that changed the value last can have what it took. `"gone"`: it has ended, or another has
-   * its pid. `"replaced"`: it is this one, before `exec` replaced the program in it.
+   * Returns whether the process that changed the value last can still hold what it took. `"gone"`: that process has
+   * ended, or another one has its pid. `"replaced"`: it is this process, before `exec` replaced its program.
    */
   #stateOf(pid: number): "alive" | "gone" | "replaced" {
     if (pid === 0) return this.#isUnused() ? "gone" : "alive";
@@ -427,8 +456,8 @@ class SystemVSemaphore implements Lock {
   }
 
   /**
-   * Before this process takes over what it took as another program: makes the kernel forget that it is to give that
-   * back at the end, which it would do twice then. Returns `true`.
+   * Makes the kernel forget this process's undo, before the process takes over what it took as another program.
+   * Otherwise the kernel would undo twice at the end of the process. Returns `true`.
    */
   #forgetOwn(): true {
     const { c, constants } = this.#libc;
@@ -436,7 +465,7 @@ class SystemVSemaphore implements Lock {
     return true;
   }
 
-  /** The process that changed the value last; 0 if nobody did or he is of another pid namespace. */
+  /** Returns the process that changed the value last; 0 if there is none, or if it belongs to another pid namespace. */
   #lastUser(): number {
     return Math.max(0, this.#get("GETPID"));
   }
@@ -445,7 +474,7 @@ class SystemVSemaphore implements Lock {
     return this.#readStatus() && wasNeverUsed(this.#libc, this.operations.hasTimeOfUse);
   }
 
-  /** Of several that find the lock nobody's only one takes it. */
+  /** Takes an abandoned lock, so that only one of several processes that find it abandoned succeeds. */
   #takeAbandoned(mayTake: () => boolean): boolean {
     const take = () => mayTake() && this.operations.takeOver.apply(this.id) === 0;
     const file = this.#file;
@@ -460,7 +489,7 @@ class SystemVSemaphore implements Lock {
   takeOver(stale: () => boolean, timeoutMs: number): boolean {
     if (this.acquire(Math.min(RECOVERY_MS, timeoutMs))) return true;
     if (timeoutMs < RECOVERY_MS) return false;
-    // Of a process in another pid namespace it is not known whether it lives.
+    // It cannot be determined whether a process of another pid namespace is alive.
     return this.#takeAbandoned(() => this.#lastUser() === 0 && stale());
   }
 
@@ -479,7 +508,7 @@ class SystemVSemaphore implements Lock {
     if (os !== "linux" || this.id === -1 || isHeldByThread(this.identity)) return false;
     if (this.#get("GETVAL") !== 0 || this.#lastUser() !== c.getpid()) return false;
     const time = lastChange(this.#libc, this.id);
-    return time !== null && isOlderThanProgram(time); // the kernel rounds it down: it may also have been later
+    return time !== null && isOlderThanProgram(time); // the kernel rounds the time down, so the change may be later
   }
 
   letGo(): void {
@@ -496,18 +525,18 @@ class SystemVSemaphore implements Lock {
   }
 
   /**
-   * Removes the semaphore, and the key file with it if nobody else relies on that: the file first, so that whoever
-   * still finds it finds the semaphore, and learns that it is gone. If this process is killed in between, the
-   * semaphore has a mark by which it is found, and a lock a value at which its users see that they are to make
-   * another one.
+   * Removes the semaphore, and its key file too if no other process relies on the file. The file is deleted first, so
+   * that a process which still finds the file also finds the semaphore, and learns of its removal. If this process is
+   * killed in between, the semaphore has a mark by which it can be found, and a lock has a value that tells its users
+   * to create another lock.
    *
-   * @param mark what may be noted about it
+   * @param mark the mark that may exist for the semaphore
    */
   #remove(isSole: boolean, mark?: Mark): void {
     const { c } = this.#libc;
     const file = this.#file!;
     const { isExplicit } = this.#path;
-    // The file of a chosen key is the segment's too. Others may use the lock as a semaphore.
+    // A chosen key file is the segment's too. Other programs may use the lock as a semaphore.
     let isAlone = this.isSegmentLock && !isExplicit ? file.isSole() : isSole;
     const isUsed = this.isSegmentLock && !isAlone && file.isSemaphoreUsed();
     if (isSole && !isAlone && !isUsed) isAlone = isSoleSoon(this.#libc, file, LOOK_MS);
@@ -524,7 +553,7 @@ class SystemVSemaphore implements Lock {
     const isRemoved = c.semctl(this.id, 0, IPC_RMID, 0n) === 0;
     if (!isRemoved && this.isSegmentLock) this.release();
     if (isRemoved && isExplicit) mark ??= this.#mark(file); // the lock of a chosen key may be a semaphore too
-    mark?.clear(); // last: whoever is killed before leaves the semaphore to those who find the mark, or a mark alone
+    mark?.clear(); // last: if this process is killed before, the mark still leads to the semaphore
     this.#drop();
   }
 
@@ -532,13 +561,13 @@ class SystemVSemaphore implements Lock {
     return this.operations.markRemoved(this.id, this.#libc.ownUid(), this.#path.permissions);
   }
 
-  /** Whether another program removed it, and a third made one. */
+  /** Whether another program has removed the semaphore, and a third one has created another for the same key. */
   #isReplaced(file: KeyFile): boolean {
     const found = this.#libc.c.semget(file.key, 1, 0);
     return found !== -1 && found !== this.id;
   }
 
-  /** Whether this user may remove it, which is known of what is not shared on purpose. */
+  /** Whether this user may remove the semaphore. This is certain for a semaphore that is not shared on purpose. */
   #isOwn(): boolean {
     if (!isShared(this.#path.permissions) || !this.#readStatus()) return true;
     const user = this.#libc.currentUid();
@@ -546,12 +575,15 @@ class SystemVSemaphore implements Lock {
   }
 
   /**
-   * Qt's owner removes it whoever uses it. Ours leaves that to the last of us: whoever lets go of LOCK_SH
-   * after the mark was set, and then gets LOCK_EX. Nobody takes LOCK_EX but to remove: whoever opens it
-   * at that moment waits for LOCK_SH.
+   * Closes the semaphore, and removes it if this object is its owner or inherits that task, and no other object uses
+   * it. In Qt the owner removes the semaphore even while others use it. Here the task passes to the last user: the
+   * object that releases LOCK_SH after the mark was set, and then acquires LOCK_EX. LOCK_EX is held only to remove
+   * the semaphore or to check whether it is in use; an object that opens the semaphore at that moment waits for
+   * LOCK_SH.
    *
-   * Only a mark that was set since this object opened the semaphore can mean that: an older one may be of another
-   * namespace that is gone. So who leaves and is not the last sets it anew, for those who have come since.
+   * Only a mark set since this object opened the semaphore passes the task on, as an older mark may come from another
+   * namespace that no longer exists. So each object that inherits the task but is not the last user sets the mark
+   * again, for the objects that have opened the semaphore since.
    */
   close(): void {
     const file = this.isSegmentLock ? null : this.#file;
@@ -568,9 +600,9 @@ class SystemVSemaphore implements Lock {
     }
     if (!file.isSole()) {
       this.#offer(mark);
-      // The others may have left before they could see it.
+      // The other users may have left before they could see the mark.
       if (!file.isSole()) {
-        if (!this.#readStatus()) mark.clear(); // the last one has just removed it
+        if (!this.#readStatus()) mark.clear(); // the last user has just removed the semaphore
         return;
       }
     }
@@ -581,7 +613,10 @@ class SystemVSemaphore implements Lock {
     return new Mark(this.#libc, "inherited", file.key);
   }
 
-  /** Sets the mark for the last of us; without one, which a full disk can prevent, the semaphore stays. */
+  /**
+   * Sets the mark that passes the removal to the last user. If the mark cannot be set, for example because the disk
+   * is full, the semaphore stays.
+   */
   #offer(mark: Mark): void {
     try {
       mark.set(semaphoreText(this.id));
@@ -590,9 +625,9 @@ class SystemVSemaphore implements Lock {
     }
   }
 
-  /** Whether nobody relies on the key file of the segment whose lock this may be. */
+  /** Whether no process relies on the key file of the segment whose lock this semaphore may be. */
   #isSegmentUnused(): boolean {
-    if (this.#path.isExplicit) return true; // it is the same
+    if (this.#path.isExplicit) return true; // the segment has the same key file
     try {
       const path = { ...this.#path, path: segmentPath(this.nativeKey) };
       const segment = KeyFile.open(this.#libc, path);
@@ -600,13 +635,13 @@ class SystemVSemaphore implements Lock {
       segment?.close();
       return isUnused;
     } catch (error) {
-      // A name that is too long for a segment, or a file that is another user's.
+      // The name is too long for a segment, or the file belongs to another user.
       if (error instanceof BackendError) return error.code === "KeyError";
       throw error;
     }
   }
 
-  /** `false` if there is no such semaphore any more. */
+  /** Reads the status of the semaphore. Returns `false` if the semaphore no longer exists. */
   #readStatus(id = this.id): boolean {
     return this.#libc.c.semctl(id, 0, IPC_STAT, this.operations.status) === 0;
   }
@@ -645,7 +680,7 @@ export class SystemVSemaphores implements SemaphoreBackend {
     return semaphore;
   }
 
-  /** Removes a semaphore that nobody uses, and its key file, as its last user would. */
+  /** Removes a semaphore that no process uses, and its key file, in the same way as its last user would. */
   remove(id: number, file: KeyFile): void {
     const { c } = this.#libc;
     this.#operations.markRemoved(id, this.#libc.ownUid(), PRIVATE);

@@ -6,7 +6,7 @@ import { type Timespec, timespec } from "../unix/timespec.ts";
 
 const SEMBUF_BYTES = 6;
 
-/** Where each array of `struct sembuf` lies, in steps of a `sembuf`. */
+/** The positions of the arrays of `struct sembuf`, counted in `sembuf`s. */
 const DOWN = 0;
 const TRY_DOWN = 2;
 const UNLOCK = 4;
@@ -18,12 +18,12 @@ const UP = 14;
 const STATUS = 16 * SEMBUF_BYTES; // aligned to 8
 
 /**
- * The group to which a semaphore is given while it is removed. No system has a group of such a number: programs that
- * assign numbers stay below 2^31.
+ * The group that a semaphore gets while it is removed. No system has a group with such a number: programs that assign
+ * numbers stay below 2^31.
  */
 export const REMOVED_GID = 0xf1697063;
 
-/** What one atomic call does to a semaphore: an array of `struct sembuf`. */
+/** An array of `struct sembuf`, which one atomic call applies to a semaphore. */
 export class Operation {
   declare readonly steps: Usize;
   declare readonly count: Usize;
@@ -35,38 +35,41 @@ export class Operation {
     this.#semop = c.semop;
   }
 
-  /** Does it to the semaphore `id`: 0, or -1 with `errno`. */
+  /** Applies the operation to the semaphore `id`. Returns 0, or -1 with `errno`. */
   apply(id: number): number {
     return this.#semop(id, this.steps, this.count);
   }
 }
 
-/** The structures that semaphore calls point to, in C memory, as that is the fastest. */
+/** The structures that semaphore calls point to. They lie in C memory, as that is the fastest. */
 export class Operations {
-  /** Take one of a semaphore. */
+  /** Takes 1 from the value, and waits for it if necessary. */
   declare readonly down: Operation;
-  /** The same without waiting. */
+  /** Takes 1 from the value if it can do so without waiting. */
   declare readonly tryDown: Operation;
-  /** Take 1, and then the value must be 0: to take a lock whose value a peer has raised above 1 would let two in. */
+  /**
+   * Takes 1, and requires that the value is 0 then. If a peer has raised the value above 1, taking 1 would let two
+   * processes in.
+   */
   declare readonly lock: Operation;
-  /** The same without waiting. */
+  /** Does the same as `lock`, but fails if it would have to wait. */
   declare readonly tryLock: Operation;
-  /** Give one of a semaphore back. */
+  /** Adds 1 to the value. */
   declare readonly up: Operation;
-  /** If the value is 0 still, add 1. */
+  /** Adds 1 if the value is still 0. */
   declare readonly unlock: Operation;
-  /** If the value is 0, be the one for whom it is 0, with the kernel's undo. */
+  /** Makes this process the one that took the lock, with the kernel's undo, if the value is 0. */
   declare readonly takeOver: Operation;
-  /** Nothing, but the end of this process adds 1 more. */
+  /** Leaves the value unchanged, but makes the kernel add 1 more at the end of this process. */
   declare readonly undoTwice: Operation;
-  /** Of the wait that this thread is about to begin. */
+  /** The timeout of the wait that this thread is about to begin. */
   readonly timeout: Timespec;
   readonly status: bigint;
   readonly #semctl: Libc["c"]["semctl"];
   readonly #step: Operation;
   readonly #repairValue: Operation;
   readonly #view: DataView;
-  /** Where what is in the structure at `status`. */
+  /** The offsets of the fields in the structure at `status`. */
   readonly #fields: SystemConstants["SEMID_DS"];
 
   constructor(libc: Libc) {
@@ -95,19 +98,22 @@ export class Operations {
     this.status = address + BigInt(STATUS);
   }
 
-  /** A step that is not the usual one. */
+  /** Returns the operation that adds `count` with these flags; the next call changes it. */
   step(count: number, flags: number): Operation {
     this.#sembuf(STEP, count, flags);
     return this.#step;
   }
 
-  /** If the value is exactly `value`, make it 0. */
+  /** Returns the operation that sets the value to 0 if it is exactly `value`; the next call changes it. */
   repairValue(value: number): Operation {
     this.#sembuf(REPAIR_VALUE, -value, IPC_NOWAIT);
     return this.#repairValue;
   }
 
-  /** Its owner and its maker, who both may do anything to it. */
+  /**
+   * The user ids of the owner and the creator in the status that was just read. Both users may do anything to the
+   * semaphore.
+   */
   get users(): readonly [uid: number, cuid: number] {
     const { uid, cuid } = this.#fields;
     const view = this.#view;
@@ -116,8 +122,8 @@ export class Operations {
 
   /**
    * Notes in a semaphore that it is being removed. If this process is killed after it has deleted the key file,
-   * `removeOrphanSemaphores()` finds the semaphore by that. `false` if there is no such semaphore, and in a user namespace without
-   * such a group.
+   * `removeOrphanSemaphores()` finds the semaphore by this note. Returns `false` if the semaphore does not exist, or
+   * in a user namespace without such a group.
    */
   markRemoved(id: number, uid: number, permissions: number): boolean {
     const fields = this.#fields;
@@ -127,17 +133,20 @@ export class Operations {
     return this.#semctl(id, 0, IPC_SET, this.status) === 0;
   }
 
-  /** Whether that was noted in it. */
+  /** Whether the status that was just read has the note that the semaphore is being removed. */
   get isRemoved(): boolean {
     return this.#view.getUint32(STATUS + this.#fields.gid, true) === REMOVED_GID;
   }
 
-  /** Whether any `semop` ever succeeded, or a process ended that had tried one. */
+  /**
+   * Whether the status that was just read has a time of use: a `semop` has succeeded, or a process that had tried one
+   * has ended.
+   */
   get hasTimeOfUse(): boolean {
     return this.#view.getBigInt64(STATUS + this.#fields.otime, true) !== 0n;
   }
 
-  /** `{ sem_num: 0, sem_op, sem_flg }` */
+  /** Writes one `struct sembuf`: `{ sem_num: 0, sem_op, sem_flg }`. */
   #sembuf(index: number, op: number, flags: number): void {
     const offset = index * SEMBUF_BYTES;
     this.#view.setUint16(offset, 0, true);

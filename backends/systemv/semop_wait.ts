@@ -7,29 +7,32 @@ import type { Operation, Operations } from "./semop_arrays.ts";
 import { setDuration } from "../unix/timespec.ts";
 import { type BackgroundWait, pauseOf } from "../types.ts";
 
-/** What is to be done to the value of a semaphore. */
+/** A change to the value of a semaphore. */
 export interface Change {
-  /** What is added. */
+  /** The number that is added to the value. */
   readonly step: number;
-  /** SEM_UNDO, or 0. */
+  /** The flags of the operation: SEM_UNDO, or 0. */
   readonly flags: number;
-  /** Whether it is to take a lock, whose value must be 0 then. */
+  /** Whether the change takes a lock, whose value must be 0 afterwards. */
   readonly takesLock: boolean;
 }
 
-/** How a system waits until a semaphore can be changed. */
+/** The way in which an operating system waits until a semaphore can be changed. */
 export interface Waits {
-  /** Whether a wait is a row of tries with pauses, unless it is one without a timeout. */
+  /**
+   * Whether waiting means polling, with pauses between the attempts. A wait without a timeout may block in the
+   * kernel.
+   */
   readonly arePolled: boolean;
-  /** How long to wait next, in ms: the first time, or after a wait of `ms`. */
+  /** Returns how long to wait next, in ms: the first time, or after a wait of `ms`. */
   next(ms?: number): number;
-  /** Makes a change within `ms`: 0, or the errno. Only if `arePolled`, `ms` may be infinite. */
+  /** Makes a change within `ms`. Returns 0, or the errno. `ms` may be infinite only if `arePolled`. */
   change(id: number, change: Change, ms: number): number;
   /**
-   * Makes the change `down` without blocking this thread, within `ms` and not for long.
+   * Makes the change `down` without blocking this thread, within `ms` and never for long.
    *
-   * @param up undoes it
-   * @param pauseMs how long to pause if that is polled
+   * @param up the operation that undoes `down`
+   * @param pauseMs how long to pause where waits are polled
    */
   inBackground(
     id: number,
@@ -46,17 +49,23 @@ const BACKGROUND = {
   semtimedop: { args: ["i32", "usize", "usize", "buffer"], returns: "i32" }, // (id, sembuf *, count, timespec *)
 } as const satisfies CSignatures;
 
-/** That it failed is all that is known of it: whoever tries next meets what went wrong. */
+/**
+ * The code that takes, on another thread. It reports only success or failure, as the next attempt meets the cause of
+ * a failure.
+ */
 const TAKE =
   `({ semtimedop, clock_gettime }, _memory, id, down, downCount, _up, _upCount, until) => {
   const left = (${LEFT})(clock_gettime, until);
   return left !== null && semtimedop(id, down, downCount, left) === 0;
 }`;
-/** The kernel's undo belongs to the process, so that any thread may give back what another one took. */
+/**
+ * The code that releases what was taken, on any thread: the kernel's undo belongs to the process and not to the
+ * thread.
+ */
 const GIVE_BACK =
   "({ semop }, _memory, id, _down, _downCount, up, upCount) => semop(id, up, upCount)";
 
-/** Waits in the kernel, by `semtimedop`. */
+/** The waits of Linux, which block in the kernel by `semtimedop`. */
 class TimedWaits implements Waits {
   readonly arePolled = false;
   readonly #libc: Libc;
@@ -91,7 +100,10 @@ class TimedWaits implements Waits {
   }
 }
 
-/** macOS has no `semtimedop`: a try after a pause, or a wait in the kernel for as long as it takes. */
+/**
+ * The waits of macOS, which has no `semtimedop`: an attempt after a pause, or a wait in the kernel for as long as it
+ * takes.
+ */
 class PolledWaits implements Waits {
   readonly arePolled = true;
   readonly #libc: Libc;

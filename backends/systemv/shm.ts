@@ -4,28 +4,32 @@ import type { Libc } from "../unix/libc.ts";
 import { KeyFile, type KeyPath } from "./key_file.ts";
 import { isMakerText, Mark, segmentText } from "./marks.ts";
 
-/** What `shmctl(IPC_STAT)` tells of a segment. */
+/** The status of a segment, as `shmctl(IPC_STAT)` reports it. */
 export interface Status {
   readonly size: number;
   readonly attached: number;
-  /** Removed already; it goes with its last user. */
+  /** Whether the segment has been removed already, and exists only until its last user detaches. */
   readonly removed: boolean;
   readonly users: readonly [uid: number, cuid: number];
-  /** When it was made or its owner was last set, in seconds since 1970. */
+  /** The time at which the segment was created or its owner was last set, in seconds since 1970. */
   readonly changed: number;
-  /** The process that made it; 0 if that is of another pid namespace. */
+  /** The process that created the segment; 0 if it belongs to another pid namespace. */
   readonly creator: number;
-  /** Whether it may be that its creator is still filling it, or was killed at that: its mark says so. */
+  /**
+   * Whether the creator may still be filling the segment, or may have been killed while it did. Only the mark tells
+   * for sure.
+   */
   readonly mayBeUnfinished: boolean;
 }
 
 /**
- * The permissions of a segment that is filled where others can find it, which allow what 0600 does: who may not read
- * it may not attach to it. No program chooses these by accident, and yet it is unfinished only if there is a mark too.
+ * The permissions of a segment that is filled where other processes can find it. They allow the same as 0600, as a
+ * user who may not read a segment may not attach to it. No program chooses them by accident, and even so the segment
+ * counts as unfinished only if there is also a mark.
  */
 export const UNFINISHED_MODE = 0o633;
 
-/** The segments of the system by id, as `shmget` and `shmctl` see them. */
+/** Calls `shmget` and `shmctl` for the segments of the system. */
 export class Shm {
   readonly #libc: Libc;
   readonly #statusBuffer: Uint8Array;
@@ -37,18 +41,18 @@ export class Shm {
     this.#statusView = new DataView(this.#statusBuffer.buffer);
   }
 
-  /** The id of the segment that a path leads to, -1 if there is none. */
+  /** Returns the id of the segment that a path leads to, or -1 if there is none. */
   idAt(path: KeyPath): number {
     const key = KeyFile.keyAt(this.#libc, path);
     return key === null ? -1 : this.idOf({ key });
   }
 
-  /** The same of a key, whoever may use the segment. */
+  /** Returns the id of the segment of a key, whichever users may use it, or -1 if there is none. */
   idOf({ key }: { readonly key: number }): number {
     return this.#libc.c.shmget(key, 0n, 0);
   }
 
-  /** `null` if there is no such segment, or it is none of this user's. */
+  /** Returns the status of a segment, or `null` if there is no such segment or this user may not read its status. */
   status(id: number): Status | null {
     if (this.#libc.c.shmctl(id, IPC_STAT, this.#statusBuffer) === -1) return null;
     const { SHM_DEST, SHMID_DS } = this.#libc.constants;
@@ -68,7 +72,7 @@ export class Shm {
     };
   }
 
-  /** Whether its mark says that the creator of a segment has not filled it yet. */
+  /** Whether a segment has a mark which says that its creator has not filled it yet. */
   isUnfinished(key: number, id: number): boolean {
     const status = this.status(id);
     if (!status?.mayBeUnfinished) return false;
@@ -77,13 +81,13 @@ export class Shm {
       isMakerText(this.#libc, text, status.creator);
   }
 
-  /** The same of the segment `id` that a path leads to. */
+  /** Whether the segment `id` that a path leads to has a mark which says that its creator has not filled it yet. */
   isUnfinishedAt(path: KeyPath, id: number): boolean {
     const key = KeyFile.keyAt(this.#libc, path);
     return key !== null && this.isUnfinished(key, id);
   }
 
-  /** Of the segment whose status was just read. */
+  /** The permissions and flags of the segment whose status was just read. */
   get #mode(): number {
     return this.#statusView.getUint16(this.#libc.constants.SHMID_DS.mode, true);
   }
@@ -91,14 +95,14 @@ export class Shm {
   /**
    * Sets the permissions of the segment whose status was just read.
    *
-   * @returns `false` if this user may not, or the segment is gone
+   * @returns `false` if this user may not do so, or the segment no longer exists
    */
   setMode(id: number, mode: number): boolean {
     this.#statusView.setUint16(this.#libc.constants.SHMID_DS.mode, mode, true);
     return this.#libc.c.shmctl(id, IPC_SET, this.#statusBuffer) === 0;
   }
 
-  /** Removes a segment; `false` if this user may not. */
+  /** Removes a segment. Returns `false` if this user may not do so. */
   remove(id: number): boolean {
     return this.#libc.c.shmctl(id, IPC_RMID, this.#statusBuffer) === 0 ||
       this.#libc.errno() !== EPERM;
