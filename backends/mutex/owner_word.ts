@@ -131,11 +131,11 @@ export class OwnerMutexes implements MutexBackend<OwnerMutex> {
     const self = this.#own;
     const after = this.held.after(mutex);
     const isUnlocked = Atomics.compareExchange(holder, 0, self, 0n) === self;
-    if (after.before === mutex) after.before = mutex.before; // does what remove() does, without a call: the stack may overflow
+    if (after.before === mutex) after.before = mutex.before; // remove() without the call: the stack may overflow
     try {
       if (Atomics.load(words, SLEEPERS_WORD) !== 0) this.#futex?.wake(word);
     } catch (error) {
-      if (!(error instanceof RangeError)) throw error; // sleepers check the mutex again a little later without being woken
+      if (!(error instanceof RangeError)) throw error; // sleepers soon look again by themselves
     }
     return isUnlocked;
   }

@@ -222,7 +222,7 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
     const after = head.before === mutex ? head : this.held.after(mutex);
     const isUnlocked = this.#unlock(mutex.pointer) === 0;
     if (!isUnlocked) this.held.cut(mutex);
-    else if (after.before === mutex) after.before = mutex.before; // does what remove() does, without a call
+    else if (after.before === mutex) after.before = mutex.before; // remove() without the call
     return isUnlocked && wasIntact;
   }
 }

@@ -109,7 +109,7 @@ export class WindowsMutexes implements MutexBackend<WindowsMutex> {
     const after = this.held.after(mutex);
     if (isIntact) Atomics.store(words, HELD_WORD, 0); // otherwise the word is another mutex's
     const isReleased = this.#kernel.c.ReleaseMutex(handle) !== 0;
-    if (after.before === mutex) after.before = mutex.before; // does what remove() does, without a call: the stack may overflow
+    if (after.before === mutex) after.before = mutex.before; // remove() without the call: the stack may overflow
     this.#heldNames.delete(name);
     return isReleased && isIntact;
   }
