@@ -1,33 +1,30 @@
 import process from "node:process";
 import { NativeIpcKeyType } from "../native_ipc_key.ts";
 
-/** What the objects of a type of keys can do: plain data that the tests and the documentation are made from. */
+/** What the objects of one type of keys can do. The data is plain: tests and documentation are generated from it. */
 export interface Capabilities {
-  /** What the type is called in texts. */
+  /** The name of the type in texts. */
   readonly name: string;
-  /** Whether `size()` is what `create()` was given; otherwise that is rounded up to whole pages. */
+  /** Whether `size()` is exactly the size that `create()` received. Otherwise it is rounded up to whole pages. */
   readonly exactSize: boolean;
-  /** Whether a segment is there still when all its users were killed. */
+  /** Whether a segment still exists after all its users were killed. */
   readonly survivesCrash: boolean;
   /** Whether a segment is removed with its last user, or when the object that created it detaches. */
   readonly removedWith: "lastUser" | "creator";
   /**
-   * How the lock of a killed holder becomes free: `undone` by the kernel at once, or `takenOver` by
-   * somebody who waits for it and finds that its holder is dead; or it is not, and is `lost`.
+   * What happens to a lock whose holder was killed. `undone`: the kernel releases it at once. `takenOver`: a waiting
+   * thread finds that the holder is dead and takes the lock over. `lost`: the lock stays held.
    */
   readonly killedHolder: "undone" | "takenOver" | "lost";
-  /**
-   * Whether a buffer that was transferred away is private zeros after `detach()`; otherwise it goes on
-   * showing the segment.
-   */
+  /** Whether a transferred buffer shows private zeros after `detach()`. Otherwise it still shows the segment. */
   readonly zerosTransferred: boolean;
-  /** Whether a wait for the lock that is over can name the process that holds it. */
+  /** Whether the error of a timed-out wait for the lock can name the process that holds it. */
   readonly namesHolder: boolean;
-  /** Whether a `SystemSemaphore` gets back what a process that ended has acquired. */
+  /** Whether a `SystemSemaphore` gets back what a process had acquired when the process ended. */
   readonly semaphoreUndo: boolean;
-  /** Whether mode Create of a `SystemSemaphore` sets one that exists, or leaves it as it is. */
+  /** Whether mode Create of a `SystemSemaphore` sets the value of an existing semaphore, or leaves it as it is. */
   readonly semaphoreCreate: "sets" | "opens";
-  /** Whether `permissions` let other users in. */
+  /** Whether `permissions` can give other users access. */
   readonly permissions: boolean;
 }
 
@@ -57,7 +54,7 @@ const POSIX: Capabilities = {
   permissions: true,
 };
 
-/** macOS does not tell who uses an object, and has no place for a note. */
+/** The capabilities on macOS, which does not tell which process uses an object and has no place to record it. */
 const DARWIN_POSIX: Capabilities = {
   ...POSIX,
   name: "POSIX on macOS",
@@ -80,7 +77,7 @@ const WINDOWS: Capabilities = {
   permissions: false,
 };
 
-/** Those of a type on an operating system, as `process.platform` names it. */
+/** Returns the capabilities of a key type on an operating system, named as in `process.platform`. */
 export function capabilitiesOf(
   type: NativeIpcKeyType,
   os: string = process.platform,

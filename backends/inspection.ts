@@ -13,7 +13,7 @@ import { PosixInspection } from "./posix/inspection.ts";
 import { PosixLibrary } from "./posix/library.ts";
 import { SystemVInspection } from "./systemv/inspection.ts";
 
-/** What there is of all kinds of keys. */
+/** The inspection of all types of keys together. */
 class AllInspection implements Inspection {
   readonly #systemV: SystemVInspection;
   readonly #posix: PosixInspection;
@@ -42,7 +42,9 @@ class AllInspection implements Inspection {
 
 let inspection: Inspection | undefined;
 
-/** The inspection of this system, loaded on first use. Apart from the backends, which need none of it. */
+/**
+ * Returns the inspection of this system, loaded on first use. It is separate from the backends, which do not need it.
+ */
 export function defaultInspection(): Inspection {
   if (process.platform === "win32") {
     throw new UnsupportedError(

@@ -1,121 +1,124 @@
 /** A user of the system. */
 export interface UserInfo {
-  /** The number of the user. */
+  /** The number (uid) of the user. */
   readonly uid: number;
-  /** The name, `null` if the system knows none. */
+  /** The name of the user, `null` if the system does not know it. */
   readonly name: string | null;
 }
 
-/** A process that the system has noted. */
+/** A process that the system has recorded. */
 export interface ProcessInfo {
-  /** The number of the process, as seen from this one. */
+  /** The number of the process (pid), as seen from this process. */
   readonly pid: number;
-  /** Whether there is a process of this number: the one that was noted, or a later one. */
+  /** Whether a process with this number exists: the recorded process, or a later one with the same number. */
   readonly alive: boolean;
 }
 
-/** What everything that is listed has. */
+/** The properties that all listed objects share. */
 export interface IpcObjectInfo {
-  /** What kind of key it has: System V or POSIX, as in the text of a `NativeIpcKey`. */
+  /** The type of the object's key: System V or POSIX, as in the text of a `NativeIpcKey`. */
   readonly type: "systemv" | "posix";
-  /** What the operating system knows it by, `null` if that is not known. */
+  /** The name or number under which the operating system knows the object, `null` if that is not known. */
   readonly nativeKey: string | null;
   /**
-   * The file that leads to it, `null` if the folder of the key files has none that does. Of POSIX it is
-   * the file that it is.
+   * The key file that leads to the object, `null` if the folder of the key files contains none that does. A POSIX
+   * object is a file itself, and this is its path.
    */
   readonly keyFile: string | null;
-  /** Whose it is. */
+  /** The owner of the object. */
   readonly owner: UserInfo;
-  /** Whether it belongs to the user of this process; only such things are removed. */
+  /** Whether the object belongs to the user of this process. Only such objects are removed. */
   readonly isOwn: boolean;
-  /** Whether it is left over: no process can be using it. */
+  /** Whether the object is left over: no process can be using it. */
   readonly stale: boolean;
-  /** Whether it is removed only on request: no key file leads to it, or another program made it. */
+  /** Whether the object is removed only on request: no key file leads to it, or another program created it. */
   readonly orphan: boolean;
-  /** Why it is stale, or why not, in words. What is not known to be stale is not. */
+  /** Why the object is stale or not, in words. An object counts as stale only if that is certain. */
   readonly reason: string;
 }
 
 /** The lock of a segment. */
 export interface LockInfo {
-  /** The number of the semaphore set, of POSIX the inode. */
+  /** The number of the semaphore set; for POSIX, the inode. */
   readonly id: number;
-  /** The file that leads to it. */
+  /** The key file that leads to the lock; for POSIX, the file that the lock is. */
   readonly keyFile: string;
-  /** 1 when it is free, 0 when it is taken, `null` if this user may not know. */
+  /** The value is 1 when the lock is free and 0 when it is held. It is `null` if this user may not read it. */
   readonly value: number | null;
-  /** The process that took it; `null` when it is free or if that is not known. */
+  /** The process that holds the lock, `null` if the lock is free or its holder is not known. */
   readonly holder: ProcessInfo | null;
-  /** How many threads wait for it, `null` if this user may not know. */
+  /** How many threads are waiting for the lock, `null` if this user may not read that. */
   readonly waiting: number | null;
 }
 
-/** A segment. */
+/** A shared memory segment. */
 export interface SegmentInfo extends IpcObjectInfo {
-  /** Tells it from the other things that are listed. */
+  /** Distinguishes segments from other listed objects. */
   readonly kind: "segment";
-  /** The number of the segment, of POSIX the inode. */
+  /** The number of the segment; for POSIX, the inode. */
   readonly id: number;
-  /** In bytes. */
+  /** The size in bytes. */
   readonly size: number;
-  /** The permission bits: 0o600 if it was not shared with other users on purpose. */
+  /** The permission bits: 0o600 unless the segment was deliberately shared with other users. */
   readonly mode: number;
-  /** How often it is attached; a process with several objects counts several times, of POSIX once. */
+  /**
+   * How often the segment is attached. A System V segment counts a process once for each of its objects, a POSIX
+   * segment counts each process once.
+   */
   readonly attached: number;
-  /** The process that made it, `null` if that is not known. */
+  /** The process that created the segment, `null` if that is not known. */
   readonly creator: ProcessInfo | null;
   /** The process that attached or detached last, `null` if that is not known. */
   readonly last: ProcessInfo | null;
-  /** Whether its creator has not made it known to others yet. */
+  /** Whether the creator of the segment has not yet published it to other processes. */
   readonly unfinished: boolean;
-  /** Its lock, `null` if there is none at the moment. */
+  /** The lock of the segment, `null` if it has none at the moment. */
   readonly lock: LockInfo | null;
 }
 
 /** A semaphore that is not the lock of a segment. */
 export interface SemaphoreInfo extends IpcObjectInfo {
-  /** Tells it from the other things that are listed. */
+  /** Distinguishes semaphores from other listed objects. */
   readonly kind: "semaphore";
-  /** The number of the semaphore set, of POSIX the inode. */
+  /** The number of the semaphore set; for POSIX, the inode. */
   readonly id: number;
-  /** The permission bits: 0o600 if it was not shared with other users on purpose. */
+  /** The permission bits: 0o600 unless the semaphore was deliberately shared with other users. */
   readonly mode: number;
-  /** How many can be acquired now, `null` if this user may not know. */
+  /** How many times the semaphore can be acquired now, `null` if this user may not read that. */
   readonly value: number | null;
-  /** How many threads wait for it, `null` if this user may not know. */
+  /** How many threads are waiting for the semaphore, `null` if this user may not read that. */
   readonly waiting: number | null;
   /** The process that changed the value last, `null` if that is not known. */
   readonly last: ProcessInfo | null;
   /**
-   * The processes that have it open through this module, and of the lock of a segment the one that made it. Qt leaves
-   * no trace of its own, but of POSIX.
+   * The processes that have the semaphore open through this module; for the lock of a segment, also the process that
+   * created it. Qt programs are listed for POSIX only: for System V they leave no trace.
    */
   readonly users: readonly number[];
 }
 
-/** A key file that leads to nothing. */
+/** A key file that leads to no object. */
 export interface KeyFileInfo extends IpcObjectInfo {
-  /** Tells it from the other things that are listed. */
+  /** Distinguishes key files from other listed objects. */
   readonly kind: "key file";
 }
 
-/** What there is. */
+/** The objects that exist on this system. */
 export interface Inventory {
-  /** The folder of the key files, in which was looked. */
+  /** The folder that was searched for key files. */
   readonly folder: string;
   /** The segments. */
   readonly segments: readonly SegmentInfo[];
   /** The semaphores that are not the lock of a segment. */
   readonly semaphores: readonly SemaphoreInfo[];
-  /** The key files that lead to nothing. */
+  /** The key files that lead to no object. */
   readonly keyFiles: readonly KeyFileInfo[];
 }
 
-/** @internal How a backend finds out what there is, and removes what is stale. Every method throws `BackendError`. */
+/** @internal The part of a backend that lists objects and removes stale ones. Every method throws `BackendError`. */
 export interface Inspection {
-  /** @param allUsers whether other users' objects are wanted too */
+  /** @param allUsers whether to list objects of other users too */
   inventory(allUsers: boolean): Inventory;
-  /** Removes something stale of this user's. Returns why not if it turns out that it is in use. */
+  /** Removes a stale object of this user. If the object turns out to be in use, returns why it was not removed. */
   remove(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): string | null;
 }

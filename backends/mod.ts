@@ -7,7 +7,7 @@ import { loadSystemV } from "./systemv/mod.ts";
 import type { Backend } from "./types.ts";
 import { loadWindows } from "./windows/mod.ts";
 
-/** Loads the backend of a key type on this system, which supports the type. */
+/** Loads the backend of a key type. The caller has checked that this system supports the type. */
 function load(type: NativeIpcKeyType): Backend {
   switch (type) {
     case NativeIpcKeyType.Windows:
@@ -22,7 +22,7 @@ function load(type: NativeIpcKeyType): Backend {
 const backends = new Map<NativeIpcKeyType, Backend>();
 
 /**
- * The backend of this system for a key type, loaded on first use.
+ * Returns the backend of this system for a key type, loaded on first use.
  *
  * @throws {BackendError} `KeyError` if this system has no such keys
  */

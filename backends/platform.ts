@@ -1,13 +1,17 @@
 import process from "node:process";
 import { UnsupportedError } from "../errors.ts";
 
-/** The system that a backend is for: this one, or what a test gives it. */
+/** The operating system and processor that a backend is for: those of this process, or those that a test passes. */
 export interface Platform {
   readonly os: string;
   readonly arch: string;
 }
 
-/** @throws {UnsupportedError} on another system, or another processor than x64 and arm64 */
+/**
+ * Checks that a platform is one of the expected systems, on x64 or arm64.
+ *
+ * @throws {UnsupportedError} on another system, or on a processor other than x64 and arm64
+ */
 export function requireSystem(expected: readonly string[], { os, arch }: Platform): void {
   if (expected.includes(os) && (arch === "x64" || arch === "arm64")) return;
   throw new UnsupportedError(
@@ -16,7 +20,7 @@ export function requireSystem(expected: readonly string[], { os, arch }: Platfor
   );
 }
 
-/** The system that this process runs on. */
+/** Returns the platform that this process runs on. */
 export function thisPlatform(): Platform {
   return { os: process.platform, arch: process.arch };
 }

@@ -1,56 +1,63 @@
 import type { AccessMode, SystemSemaphoreMode } from "../errors.ts";
 import type { BackgroundCall } from "../ffi/types.ts";
 
-/** A named counting semaphore of the operating system, open. Every method throws `BackendError`. */
+/** An open, named counting semaphore of the operating system. Every method throws `BackendError`. */
 export interface Semaphore {
-  /** What the system knows it by. */
+  /** The name or number under which the operating system knows the semaphore. */
   readonly nativeKey: string;
-  /** Objects of the same semaphore have the same, and those of others another one. */
+  /** The identity of the semaphore: two objects have the same one exactly if they use the same semaphore. */
   readonly identity: string;
-  /** Takes one; blocks without a timeout. `false` after `timeoutMs` (0 tries once). */
+  /**
+   * Acquires the semaphore once. Without a timeout the call blocks; after `timeoutMs` it returns `false` (0 tries
+   * once).
+   */
   acquire(timeoutMs?: number): boolean;
   /**
-   * Begins to wait for one without blocking this thread, for at most `timeoutMs` and never for long; to be called again.
-   * Where waits are polled it is a pause of `pauseMs` before the next try.
+   * Begins a wait to acquire the semaphore once, without blocking this thread. The wait ends after at most `timeoutMs`,
+   * and always soon, so the caller begins the next one. Where waits are polled, the wait is a pause of `pauseMs` before
+   * the next attempt.
    */
   acquireSlice(timeoutMs: number, pauseMs: number): BackgroundWait;
-  /** Gives `count` back at once. */
+  /** Releases the semaphore `count` times without waiting. */
   release(count?: number): void;
-  /** Removes it for everybody: whoever waits makes a new one. */
+  /** Removes the semaphore for all processes. A process that was waiting for it creates a new one. */
   remove(): void;
-  /** Lets go of it without touching it for others. */
+  /** Closes this object. The semaphore stays as it is for other processes. */
   close(): void;
-  /** The process that took the last one, if there is none left and it is known. */
+  /** The process that acquired the semaphore last, if its value is 0 and the process is known. */
   holder(): number | null;
-  /** Whether that is this process. */
+  /** Whether this process acquired the semaphore last and its value is 0. */
   isHeldHere(): boolean;
   /**
-   * Whether this process took the last one, no object of this thread has it, and it may have been the program that ran
-   * in this process before `exec` replaced it. Not there where nobody can tell.
+   * Whether this process acquired the semaphore last, no object of this thread holds it, and the acquirer may have been
+   * the program that ran in this process before `exec` replaced it. The method is absent where that cannot be known.
    */
   mayBeOfReplaced?(): boolean;
 }
 
 /**
- * A wait that does not block its thread. As soon as it is given up it holds up nobody: what it takes then is given back
- * where it is taken, whatever the event loop does.
+ * A wait that does not block its thread. A wait that was given up holds up no other process or thread: what it acquires
+ * after that is released on the thread that acquired it, whatever the event loop does.
  */
 export interface BackgroundWait {
-  /** Resolves when the wait is over; rejects if it cannot be done. */
+  /** Resolves when the wait is over; rejects if the wait is impossible. */
   readonly over: Promise<void>;
-  /** Whether it has begun: a thread takes 20 to 200 ms to start. */
+  /** Whether the wait has begun: a thread takes 20 to 200 ms to start. */
   readonly hasBegun: boolean;
-  /** Whether it has taken one, which is the caller's then; he is told so only once. */
+  /** Whether the wait has acquired the semaphore. The caller then owns it; only the first call returns `true`. */
   claim(): boolean;
-  /** Nobody waits any more. */
+  /** Tells the wait that the caller no longer waits for it. */
   giveUp(): void;
-  /** Somebody waits again; `false` if it is too late for that. */
+  /** Takes `giveUp()` back: the caller waits again. Returns `false` if it is too late for that. */
   resume(): boolean;
-  /** Blocks this thread until the wait has come further, for at most `ms`; whether it may still take or give back something. */
+  /**
+   * Blocks this thread until the state of the wait changes, for at most `ms`. Returns whether the wait may still
+   * acquire or release something.
+   */
   join(ms: number): boolean;
 }
 
-/** A wait that takes nothing, so that there is nothing to be given back. */
+/** Creates a wait that acquires nothing, so giving it up releases nothing. */
 export function pauseOf(over: Promise<void>): BackgroundWait {
   return {
     over,
@@ -62,7 +69,7 @@ export function pauseOf(over: Promise<void>): BackgroundWait {
   };
 }
 
-/** A wait by a call on another thread, with an `over` and a `claim` of its own. */
+/** Creates a wait from a call on another thread, with its own `over` and `claim`. */
 export function waitOf(
   call: BackgroundCall,
   over: Promise<void>,
@@ -80,32 +87,33 @@ export function waitOf(
   };
 }
 
-/** The semaphore of value 1 that Qt guards a segment with. */
+/** The semaphore of value 1 with which Qt guards a segment. */
 export interface Lock extends Semaphore {
-  /** Whether this object made it. */
+  /** Whether this object created the lock. */
   readonly isOwner: boolean;
   /**
-   * Takes a lock that nobody alive can hold: waits for it for a bounded time, at most `timeoutMs`,
-   * then takes it over if `stale()` is still true.
+   * Takes over a lock that no living process can hold: waits for it for a bounded time, at most `timeoutMs`, then takes
+   * it over if `stale()` is still true.
    */
   takeOver(stale: () => boolean, timeoutMs: number): boolean;
   /**
-   * Asked by a lock that has to be made, though its segment may be in use: then those who use it may have the
-   * lock still, and only its key file was deleted.
+   * Tells whether the segment of this lock is in use. A lock that has to be created asks this: if the segment is in
+   * use, only the key file was deleted, and the users of the segment may still hold the old lock.
    */
   isSegmentUsed?: (() => boolean) | null;
-  /** Relies on its key file no more, as its maker does otherwise. */
+  /** Stops relying on the key file of the lock. Otherwise the object that created the lock relies on it. */
   letGo?(): void;
   /**
-   * Removes the lock for everybody, who make it again if they need it.
+   * Removes the lock for all processes. A process that needs it later creates it again.
    *
    * @param isSole whether no other process relies on the key files, so that they may be deleted
    */
   remove(isSole?: boolean): void;
   /**
-   * Leaves it to those who stay, unlocked if it is `held`. Its maker removes it if nobody holds it, as
-   * Qt does: whoever needs it next makes it again and owns it. Otherwise it would stay for ever if the
-   * last one out is Qt, which removes only what it made.
+   * Leaves the lock to the remaining processes, and releases it if it is `held`. The object that created the lock
+   * removes it if no process holds it, as Qt does: the next process that needs it creates it again and owns it.
+   * Otherwise the lock would stay for ever if the last process to leave is a Qt program, which removes only what it
+   * created.
    *
    * @param isSole as for `remove`
    */
@@ -115,60 +123,60 @@ export interface Lock extends Semaphore {
 /** An attached segment. */
 export interface Segment {
   readonly address: bigint;
-  /** In bytes. */
+  /** The size in bytes. */
   readonly size: number;
   /**
-   * Detaches, leaving private zero-filled memory at the address, so that a stray access by somebody
-   * who still has the address (an unfinished native call, a transferred buffer) harms nobody. `false`
-   * if the system has no memory for that, and the segment is attached still. Windows cannot do that,
-   * and leaves the segment there.
+   * Detaches the segment. Private zero-filled memory takes its place at the address, so that a stray access through the
+   * old address (by an unfinished native call or a transferred buffer) is harmless. Returns `false` if the system has
+   * no memory for that; the segment is then still attached. Windows cannot replace the memory and leaves the segment
+   * there.
    */
   unmap(): boolean;
-  /** Gives the address range back, attached or not; nobody may know it any more. */
+  /** Frees the address range, whether it is attached or not. No code may use the address after that. */
   free(): void;
-  /** After `unmap`: removes the segment and its lock if nobody is attached, and closes and releases both. */
+  /** Releases and closes the segment and its lock after `unmap`. Removes both if no process is attached. */
   release(options: ReleaseOptions): void;
 }
 
-/** How a segment is released. */
+/** The options of `Segment.release`. */
 export interface ReleaseOptions {
-  /** Whether the caller holds the lock, which is released then too. */
+  /** Whether the caller holds the lock; the call then releases the lock too. */
   readonly lockHeld: boolean;
   /**
-   * Whether to wait for the lock for as long as it takes. Otherwise the wait is as long as a create, attach or detach of
-   * another process, and after it the segment is left to the holder of the lock.
+   * Whether to wait for the lock for as long as it takes. Otherwise the wait lasts as long as a create, attach or
+   * detach of another process does, and after it the segment is left to the holder of the lock.
    */
   readonly wait: boolean;
-  /** Whether the program ends, so that a lock that this process holds is nobody else's. */
+  /** Whether the program is ending. A lock that this process holds then counts as held by the caller. */
   readonly exiting?: boolean;
 }
 
-/** What `SegmentBackend.open` is to do. */
+/** The parameters of `SegmentBackend.open`. */
 export interface OpenRequest {
-  /** In bytes: of a new segment, and at least of one that exists. */
+  /** The size of a new segment and the minimum size of an existing one, in bytes. */
   readonly size: number;
   readonly mode: AccessMode;
-  /** One that is in use: is it an error, or to be attached to? */
+  /** Whether a segment that is in use is an error or is attached to. */
   readonly existing: "refuse" | "attach";
-  /** One that nobody is attached to, left from a crash. */
+  /** Whether a segment that a crash left behind, with no process attached, is replaced or kept. */
   readonly stale: "replace" | "keep";
-  /** How long to wait for somebody who is making the segment, in ms. */
+  /** How long to wait for a process that is creating the segment, in ms. */
   readonly timeoutMs: number;
   /**
-   * Fills a new segment before others can find it. If it throws it has left the segment, with the lock
-   * held.
+   * Fills a new segment before other processes can find it. If it throws, it has already released the segment together
+   * with the lock.
    */
   readonly initialize: ((segment: Segment) => void) | null;
-  /** Ends the use of a segment that was initialized, but whose name another program has taken meanwhile. */
+  /** Ends the use of a segment that was initialized, when another program has taken its name meanwhile. */
   readonly discard?: () => void;
 }
 
 /**
- * Named segments. Without a lock (native keys that are strings) nothing guards their creation and
- * removal, as in Qt. A lock of the same native key is one that the user has chosen.
+ * The operations on named segments. Without a lock (the native key is a plain string) nothing guards creation and
+ * removal, as in Qt. If the lock has the same native key as the segment, the user has chosen that key.
  */
 export interface SegmentBackend {
-  /** Makes and attaches a segment of `size` bytes. */
+  /** Creates and attaches a segment of `size` bytes. */
   create(nativeKey: string, size: number, mode: AccessMode, lock: Lock | null): Segment;
   attach(
     nativeKey: string,
@@ -177,14 +185,14 @@ export interface SegmentBackend {
     permissions?: number,
     minBytes?: number,
   ): Segment;
-  /** Makes the segment or attaches to it: of several at once, one makes it. */
+  /** Creates the segment or attaches to it. If several processes do so at once, one of them creates it. */
   open(nativeKey: string, request: OpenRequest, lock: Lock, permissions?: number): Segment;
 }
 
 export interface SemaphoreBackend {
   /**
-   * Opens, or makes with `initialValue`. In mode Create one that exists is set to `initialValue`.
-   * `isChosen` says that the user has chosen the native key, and answers for what is there.
+   * Opens the semaphore, or creates it with `initialValue`. In mode Create, an existing semaphore is set to
+   * `initialValue`. `isChosen` says that the user has chosen the native key and answers for what exists there.
    */
   open(
     nativeKey: string,
@@ -192,36 +200,45 @@ export interface SemaphoreBackend {
     mode: SystemSemaphoreMode,
     isChosen?: boolean,
   ): Semaphore;
-  /** The lock of a segment; the system is not asked before its first use. `isChosen`: it has the segment's name. */
+  /**
+   * Returns the lock of a segment without a system call; the first use of the lock makes the first one. `isChosen` says
+   * that the lock has the native key of the segment.
+   */
   lock(nativeKey: string, permissions?: number, isChosen?: boolean): Lock;
 }
 
-/** What an operating system offers for a kind of key. */
+/** The implementation of one type of keys on one operating system. */
 export interface Backend {
-  /** A view of foreign memory, as this runtime makes it. */
+  /** Wraps foreign memory in an `ArrayBuffer`, in the way of this runtime. */
   arrayBuffer(address: bigint, byteLength: number): ArrayBuffer;
   readonly segments: SegmentBackend;
   readonly semaphores: SemaphoreBackend;
-  /** The folder of the keys that are paths, `""` where they are not; throws `BackendError` if there is none. */
+  /**
+   * The folder of the key files, `""` if keys of this type are not paths. Throws `BackendError` if there is no such
+   * folder.
+   */
   folder(): string;
-  /** The folder of such keys that are not made for all versions of Qt. */
+  /**
+   * The folder of key files whose names are those of newer Qt versions only. It is `""` if keys of this type are not
+   * paths.
+   */
   runtimeFolder(): string;
-  /** The users of the system, `null` where the owner of an object does not matter. */
+  /** The users of the system, or `null` where the owner of an object does not matter. */
   readonly users: Users | null;
 }
 
-/** As whom a process acts. */
+/** The users as which this process acts. */
 export interface Users {
-  /** The user that this process was seen to act as last. */
+  /** The effective user of this process when it was last looked up. */
   readonly lastUid: number;
-  /** The user that it acts as now. */
+  /** Looks up the effective user of this process now. */
   currentUid(): number;
 }
 
-/** What only its user may use: the permissions of everything that Qt makes. */
+/** The permissions of everything that Qt creates: only its owner may use it. */
 export const PRIVATE = 0o600;
 
-/** Whether others than the owner may use what has these permissions. */
+/** Whether `permissions` allow users other than the owner. */
 export function isShared(permissions: number): boolean {
   return (permissions & 0o077) !== 0;
 }

@@ -25,7 +25,7 @@ function described({ args, returns }: CSignature): Description {
   return { args: args.map((type) => TYPES[type]), returns: TYPES[returns] };
 }
 
-/** Binds the functions, on a thread that loads nothing of ours. */
+/** Source text for other threads: binds C functions without loading any module of this library. */
 const BIND = `
   const { dlopen, toArrayBuffer } = process.getBuiltinModule("bun:ffi");
   const bind = (path, symbols) => dlopen(path, symbols).symbols;
@@ -33,7 +33,9 @@ const BIND = `
 
 const THREADS = { code: BIND, described, joinsAtExit: false, flags: [] };
 
-/** Bun's FFI. `import "bun:ffi"` would keep Deno from loading the module, so it is looked up here. */
+/**
+ * Returns Bun's FFI. It is looked up at run time, because `import "bun:ffi"` would keep Deno from loading this module.
+ */
 export function bunFfi(): Ffi {
   const ffi = process.getBuiltinModule("bun:ffi") as unknown as BunFfi;
   return {
@@ -60,7 +62,7 @@ export function bunFfi(): Ffi {
     // User-space addresses are below 2^53 on every supported platform, so the number is exact.
     arrayBuffer: (address, byteLength) => ffi.toArrayBuffer(Number(address), 0, byteLength),
 
-    // A number costs half of what a BigInt does.
+    // A number costs half as much as a BigInt.
     usize: (value) => Number(value) as unknown as Usize,
   };
 }

@@ -17,7 +17,10 @@ function described({ args, returns }: CSignature): Deno.ForeignFunction {
   };
 }
 
-/** Binds the functions, on a thread that loads nothing of ours and has the permissions of the program. */
+/**
+ * Source text for other threads: binds C functions without loading any module of this library. The thread has the
+ * permissions of the program.
+ */
 const BIND = `
   const bind = (library, symbols) => Deno.dlopen(library, symbols).symbols;
   const memory = (address, byteLength) =>
@@ -25,7 +28,7 @@ const BIND = `
 
 const THREADS = { code: BIND, described, joinsAtExit: false, flags: [] };
 
-/** Deno's FFI. Without `--allow-ffi` it throws Deno's own `NotCapable`, with the advice completed. */
+/** Deno's FFI. Without `--allow-ffi` it throws Deno's own `NotCapable`, with more complete advice. */
 export const denoFfi: Ffi = {
   maxBufferBytes: Number.MAX_SAFE_INTEGER,
 
@@ -62,8 +65,9 @@ export const denoFfi: Ffi = {
 };
 
 /**
- * Deno advises a flag that may have been given, but with a list. That is not enough for the use of memory, and with
- * it Deno does not look for libraries where the system has them.
+ * Completes the advice of Deno's error. Deno advises a flag that may have been given already, but with a list of
+ * libraries. With a list, Deno does not allow access to memory, and does not look for libraries in the folders of the
+ * system.
  */
 function advised(error: unknown): unknown {
   const isRefused = error instanceof Deno.errors.NotCapable ||

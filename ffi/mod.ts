@@ -6,8 +6,8 @@ import { nodeFfi } from "./node.ts";
 import type { Ffi } from "./types.ts";
 
 /**
- * The FFI of the runtime this runs in, found on first use: importing the module must load nothing.
- * Order matters: Deno and Bun imitate Node's `process`, so Node is what is left.
+ * Returns the FFI of the current runtime. It is selected on first use, because importing the module must load nothing.
+ * The order matters: Deno and Bun imitate Node's `process`, so Node comes last.
  */
 export function selectFfi(): Ffi {
   const { versions } = process;

@@ -27,13 +27,14 @@ const TYPES: Readonly<Record<CType, string>> = {
   void: "void",
 };
 
-/** The type of a callback, which to C is an address as any other. */
+/** The type of a callback, which is an ordinary address for C. */
 const CALLBACK = "function";
 
 /**
- * Each function gets a parameter of that type, the last address or one more: the calls of others V8 builds into the code
- * that it compiles, on another thread, and Node frees what it has to know for that when a worker or the program ends,
- * though V8 may be compiling still. In Node 26.10 about each fiftieth end of a busy worker crashed the process.
+ * Describes a C function for Node. Each function gets a parameter of type {@linkcode CALLBACK}: its last address, or an
+ * additional one. V8 compiles calls of functions without such a parameter into its code on another thread. Node frees
+ * the data that V8 needs for that when a worker or the program ends, though V8 may still be compiling. In Node 26.10
+ * about every fiftieth end of a busy worker crashed the process.
  */
 function described({ args, returns }: CSignature): Description {
   const types = args.map((type) => TYPES[type]);
@@ -42,7 +43,7 @@ function described({ args, returns }: CSignature): Description {
   return { arguments: types, return: TYPES[returns] };
 }
 
-/** Binds the functions, on a thread that loads nothing of ours. */
+/** Source text for other threads: binds C functions without loading any module of this library. */
 const BIND = `
   process.removeAllListeners("warning"); // that node:ffi is experimental has been said
   const { DynamicLibrary, toArrayBuffer } = process.getBuiltinModule("node:ffi");
@@ -54,7 +55,7 @@ const BIND = `
   };
   const memory = (address, byteLength) => toArrayBuffer(address, byteLength, false);`;
 
-/** Before Node 26.9 a thread needs it too, and it inherits no flags. */
+/** The flag that enables the FFI before Node 26.9. A thread needs it too, because it inherits no flags. */
 const FLAG = "--experimental-ffi";
 
 function flags(): string[] {
@@ -62,9 +63,9 @@ function flags(): string[] {
   return process.execArgv.includes(FLAG) || NODE_OPTIONS.includes(FLAG) ? [FLAG] : [];
 }
 
-/** Node's FFI: `undefined` before Node 26.9 unless it was started with `--experimental-ffi`. */
+/** Returns Node's FFI, or `undefined` before Node 26.9 if Node was started without `--experimental-ffi`. */
 export function nodeFfi(): Ffi | undefined {
-  // Node has getBuiltinModule since 20.16, and what imitates `process` for a browser has not.
+  // Node has getBuiltinModule since 20.16; browser imitations of `process` do not have it.
   const ffi = process.getBuiltinModule?.("node:ffi") as unknown as NodeFfi | undefined;
   if (ffi === undefined) return undefined;
   const threads = { code: BIND, described, joinsAtExit: true, flags: flags() };
@@ -81,7 +82,7 @@ export function nodeFfi(): Ffi | undefined {
             const description = described(signature);
             const call = library.getFunction(name, description);
             const hasOneMore = description.arguments.length > signature.args.length;
-            functions[name] = hasOneMore ? (...args) => call(...args, 0n) : call; // C does not look at it
+            functions[name] = hasOneMore ? (...args) => call(...args, 0n) : call; // C ignores the last argument
           }
           return functions as unknown as CFunctions<S>;
         } catch (error) {

@@ -1,6 +1,6 @@
 import process from "node:process";
 
-/** Calls `listener` at a normal end of the program that `program` is the process of. */
+/** Calls `listener` when the program ends normally. `program` is the `process` object of the program. */
 export function onProgramEnd(program: typeof process, listener: () => void): void {
   program.on("exit", listener);
   // Deno.exit() raises only this event.

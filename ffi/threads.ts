@@ -2,25 +2,27 @@ import process from "node:process";
 import type { Worker, WorkerOptions } from "node:worker_threads";
 import type { Background, BackgroundCall, CSignature, CSignatures, ThreadCode } from "./types.ts";
 
-/** More calls than this at a time wait for a thread. */
+/** The maximum number of threads. Further calls wait for a thread. */
 const THREADS_MAX = 16;
-/** How long the end of the program waits for a call at most, in ms: longer than any lasts. */
+/** The longest time in ms that the end of the program waits for a call, which is longer than any call lasts. */
 const ENDING_MS = 1000;
 
-/** The states of a call: it waits, and is wanted or not; it has taken what it waited for; it is over. */
+/**
+ * The states of a call. It waits for something and is wanted (`WAITING`) or not (`GIVEN_UP`), has taken what it waited
+ * for (`TAKEN`), is releasing it (`RETURNING`), or is over (`OVER`).
+ */
 const WAITING = 0;
 const GIVEN_UP = 1;
 const TAKEN = 2;
-/** What it took is being given back. */
 const RETURNING = 3;
 const OVER = 4;
 
-/** No thread could be started, or the one that waited has ended. */
+/** The error thrown when no thread could be started, or when the waiting thread has ended. */
 export class ThreadError extends Error {
-  /** Whether the program may not start threads. */
+  /** Whether the program is not allowed to start threads. */
   readonly isForbidden: boolean;
 
-  /** @param cause what the runtime says about it */
+  /** @param cause the error of the runtime */
   constructor(cause: unknown) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     const isForbidden = (cause as { code?: unknown } | null)?.code === "ERR_ACCESS_DENIED";
@@ -33,21 +35,22 @@ export class ThreadError extends Error {
   }
 }
 
-/** How a runtime binds C functions on a thread. */
+/** Defines how a runtime binds C functions on a thread. */
 export interface ThreadBinding {
-  /** Code that defines `bind(library, symbols)` and `memory(address, byteLength)`. */
+  /** Source text that defines `bind(library, symbols)` and `memory(address, byteLength)`. */
   readonly code: string;
-  /** A function as `bind` takes it. */
+  /** Describes a C function in the form that `bind` accepts. */
   readonly described: (signature: CSignature) => unknown;
-  /** Whether the end of the program waits for threads that are in a call of C. */
+  /** Whether the end of the program waits for threads that are in a C call. */
   readonly joinsAtExit: boolean;
-  /** Flags of the runtime without which a thread could not call C. */
+  /** The flags of the runtime that a thread needs to call C. */
   readonly flags: readonly string[];
 }
 
 /**
- * What runs on a thread. It answers each call with whether it took what it waited for, or with what went wrong, and gives
- * back by itself what it took for a call that was given up, as the event loop may be blocked.
+ * Returns the source text of a thread. The thread answers each call with what went wrong, if anything, and notes in the
+ * state of the call whether it took what it waited for. If the call was given up, the thread itself releases what it
+ * took, because the event loop may be blocked.
  */
 function source(bind: string, { take, giveBack = "() => {}" }: ThreadCode): string {
   return `${bind}
@@ -94,16 +97,16 @@ function source(bind: string, { take, giveBack = "() => {}" }: ThreadCode): stri
   });`;
 }
 
-/** Whether its thread may still take something, or has to give it back. */
+/** Whether the thread of a call may still take something or has to release it. */
 function isUnsettled(state: number): boolean {
   return state !== TAKEN && state !== OVER;
 }
 
-/** A call, from when it is asked for until it is over. */
+/** A call on a thread, from the request until it is over. */
 class Call implements BackgroundCall {
   readonly over: Promise<void>;
   readonly args: readonly unknown[];
-  /** One of the states above, and 1 as soon as the thread has begun. */
+  /** One of the states above; the second element is 1 once the thread has begun. */
   readonly state = new Int32Array(new SharedArrayBuffer(8));
   readonly resolve: () => void;
   readonly reject: (error: ThreadError) => void;
@@ -111,7 +114,7 @@ class Call implements BackgroundCall {
   constructor(args: readonly unknown[]) {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.over = promise;
-    promise.catch(() => {}); // whoever gave the call up may look at it no more
+    promise.catch(() => {}); // the caller may ignore a call that it gave up
     this.args = args;
     this.resolve = resolve;
     this.reject = reject;
@@ -144,7 +147,7 @@ class Call implements BackgroundCall {
   }
 }
 
-/** Threads of this program that make calls of C, each one at a time; idle ones are kept. */
+/** The threads of this program that make C calls. Each makes one call at a time, and idle threads are kept. */
 class Threads {
   readonly #code: string;
   readonly #options: WorkerOptions;
@@ -157,7 +160,7 @@ class Threads {
 
   constructor(binding: ThreadBinding, code: ThreadCode, workerData: unknown) {
     this.#code = source(binding.code, code);
-    // A thread inherits nothing of the program: no preloads, and no variable that asks for some.
+    // A thread inherits nothing from the program: no preloads, and no variable that requests some.
     const execArgv = [...binding.flags];
     this.#options = { eval: true, workerData, env: {}, execArgv, name: "shared memory" };
     this.#joinsAtExit = binding.joinsAtExit;
@@ -171,7 +174,7 @@ class Threads {
     return call;
   }
 
-  /** Starts a thread for a call; if none can be started, the call waits for one that there is. */
+  /** Starts a thread for a call. If no thread can be started, the call waits for an existing one. */
   #runOnNew(call: Call): void {
     if (this.#count >= THREADS_MAX) {
       this.#waiting.push(call);
@@ -225,7 +228,7 @@ class Threads {
     }
   }
 
-  /** A thread has ended, or could not begin. */
+  /** Removes a thread that has ended or could not start, and rejects its call. */
   #forget(worker: Worker, cause: unknown): void {
     this.#count--;
     const at = this.#idle.indexOf(worker);
@@ -233,7 +236,7 @@ class Threads {
     const call = this.#running.get(worker);
     this.#running.delete(worker);
     call?.reject(new ThreadError(cause));
-    // Without any thread a call ends with an error, and so do all that wait for one.
+    // If no thread is left, each waiting call starts a new one, or ends with an error if that fails.
     do {
       const next = this.#waiting.shift();
       if (next === undefined) break;
@@ -242,8 +245,8 @@ class Threads {
   }
 
   /**
-   * At the end of a program that waits for the threads anyway, or of a worker, whose process goes on: the threads could not
-   * give back any more what they take, so their calls must be over.
+   * Ends all calls. This runs at the end of a program that waits for its threads anyway, or at the end of a worker,
+   * whose process continues. Threads could no longer release what they take after that, so their calls must be over.
    */
   #joinAll(): void {
     for (const call of this.#running.values()) call.giveUp();
@@ -254,7 +257,7 @@ class Threads {
   }
 }
 
-/** `Ffi.background`, as all runtimes have it. */
+/** Implements `Ffi.background` for all runtimes. */
 export function background<const S extends CSignatures>(
   binding: ThreadBinding,
   libraries: readonly string[],

@@ -5,7 +5,7 @@ import { DARWIN_LIBRARIES, type Libc } from "../unix/libc.ts";
 import { delay, nextPause, sleepSync } from "../timing.ts";
 import type { Futex } from "./types.ts";
 
-/** <os/os_sync_wait_on_address.h>, of macOS 14.4 and later. */
+/** The functions of <os/os_sync_wait_on_address.h>, available since macOS 14.4. */
 const WAIT = {
   // (address, value, size, flags, clock, nanoseconds) -> how many others wait, or -1
   os_sync_wait_on_address_with_timeout: {
@@ -23,11 +23,11 @@ const SLEEP =
 
 const WORD_BYTES = 4n;
 const NS_PER_MS = 1e6;
-/** More are woken all at once. */
+/** The number of threads up to which they are woken one by one. More are woken all at once. */
 const ONE_BY_ONE_MAX = 16;
 const PAUSE_MS = nextPause(Infinity);
 
-/** macOS's futex. */
+/** The futex of macOS. */
 export class DarwinFutex implements Futex {
   readonly #libc: Libc;
   readonly #c: CFunctions<typeof WAIT & typeof WAKE>;
@@ -38,7 +38,7 @@ export class DarwinFutex implements Futex {
     this.#c = c;
   }
 
-  /** `null` where the system is too old to have it. */
+  /** Loads the functions; returns `null` if this macOS is too old to have them. */
   static load(libc: Libc): DarwinFutex | null {
     const c = functionsOf(libc.ffi);
     return c === null ? null : new DarwinFutex(libc, c);
@@ -60,7 +60,7 @@ export class DarwinFutex implements Futex {
     this.#background ??= ffi.background(DARWIN_LIBRARIES, WAIT, { take: SLEEP });
     const call = this.#background(...argumentsOf(word, value, ms));
     await call.over;
-    // Why it failed is known on that thread only.
+    // The reason of a failure is known only on the other thread.
     if (!call.claim()) await delay(1);
   }
 
@@ -79,7 +79,7 @@ function functionsOf(ffi: Ffi): CFunctions<typeof WAIT & typeof WAKE> | null {
   }
 }
 
-/** A time of 0 would be none. */
+/** Returns the arguments of a wait. The time is at least 1 ns, because the function rejects 0. */
 function argumentsOf(word: Usize, value: number, ms: number) {
   const ns = BigInt(Math.max(1, Math.ceil(ms * NS_PER_MS)));
   const clock = OS_CLOCK_MACH_ABSOLUTE_TIME;

@@ -20,15 +20,15 @@ const SLEEP = `({ syscall, clock_gettime }, _memory, number, word, value, until)
   return left !== null && syscall(number, word, ${FUTEX_WAIT}, value, left) === 0;
 }`;
 
-/** Sleeps in Linux's kernel. */
+/** The futex of Linux. */
 export class LinuxFutex implements Futex {
-  // `declare` and no `#` for what each use of an event reads: see sync/slot.ts.
+  // Fields that each use of an event reads are declared with `declare` and without `#`: see sync/slot.ts.
 
   declare private readonly syscall: CFunctions<typeof SIGNATURES>["syscall"];
-  /** Of the system call. */
+  /** The number of the system call. */
   declare readonly number: Usize;
   declare private readonly nothing: Usize;
-  /** Of `SLICE_MS`, which is the time as a rule. Nobody changes it, so calls may share it. */
+  /** The duration of `SLICE_MS`, which most waits have. It never changes, so calls may share it. */
   declare private readonly slice: Usize;
   readonly #libc: Libc;
   readonly #idle: Timespec[] = [];
@@ -63,12 +63,12 @@ export class LinuxFutex implements Futex {
     await this.#background(this.number, word, value, deadline(this.#libc, ms)).over;
   }
 
-  /** Returns how many there were. */
+  /** Wakes up to `count` threads; returns how many were woken. */
   wake(word: Usize, count = 1): number {
     return this.syscall(this.number, word, FUTEX_WAKE, count, this.nothing);
   }
 
-  /** A structure for one call. */
+  /** Returns a structure with a duration, for one call. */
   #duration(ms: number): Timespec {
     const time = this.#idle.pop() ?? timespec(this.#libc);
     setDuration(time, 0n, ms);

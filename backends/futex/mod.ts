@@ -10,10 +10,10 @@ let linux: LinuxFutex | undefined;
 let darwin: DarwinFutex | null | undefined;
 
 /**
- * What sleeps until a word of a segment changes; `null` where no system call does that between processes.
+ * Returns a futex for a word of a segment; `null` where no system call waits for a change between processes.
  *
- * @param id what tells the word from others where its address does not
- * @param read what the word is now
+ * @param id a number that distinguishes the word from others, where its address does not
+ * @param read returns the current value of the word
  */
 export function futexFor(id: number, read: () => number | undefined): Futex | null {
   if (process.platform === "win32") return new WindowsFutex(sharedKernel(), id, read);
@@ -21,13 +21,13 @@ export function futexFor(id: number, read: () => number | undefined): Futex | nu
   return linux ??= new LinuxFutex(sharedLibrary());
 }
 
-/** What sleeps on macOS; `null` before macOS 14.4, which has no such call. */
+/** Returns the futex of macOS; `null` before macOS 14.4, which has no such system call. */
 export function sharedDarwinFutex(): DarwinFutex | null {
   if (darwin === undefined) darwin = DarwinFutex.load(sharedLibrary());
   return darwin;
 }
 
-/** A number for `futexFor`; 0 where it needs none. */
+/** Returns a new random id for `futexFor`; 0 where it needs none. */
 export function futexId(): number {
   if (process.platform !== "win32") return 0;
   return crypto.getRandomValues(new Uint32Array(1))[0]!;

@@ -1,18 +1,21 @@
 import type { Usize } from "../../ffi/types.ts";
 
-/** Sleeps until a word of a segment is said to have changed, in whatever process. */
+/** Lets threads of any process sleep until a word of a segment is reported as changed. */
 export interface Futex {
-  /** What the other methods take for the word at `address`. */
+  /** Converts an address to the `word` argument of the other methods. */
   address(address: bigint): Usize;
-  /** Sleeps until `wake`, or for no reason, at most `ms`; not if the word is not `value` any more. */
+  /**
+   * Sleeps until `wake`, for at most `ms`. The sleep may also end for no reason. It does not begin if the word is no
+   * longer `value`.
+   */
   wait(word: Usize, value: number, ms: number): void;
-  /** The same without blocking this thread. */
+  /** Does what `wait` does, without blocking this thread. */
   waitInBackground(word: Usize, value: number, ms: number): Promise<void>;
   /**
-   * Wakes at least `count` of those who sleep.
+   * Wakes at least `count` sleeping threads.
    *
-   * @param before what the word was for them. Without it one more is woken in place of one who was woken and
-   * does not look, where there can be such
+   * @param before the value of the word for which the threads sleep. Without it, one more thread is woken in case one
+   * that was already woken does not look at the word, on systems where that can happen
    */
   wake(word: Usize, count?: number, before?: number): unknown;
 }

@@ -12,16 +12,17 @@ const BACKGROUND: ThreadCode = {
   }`,
 };
 
-/** How long one sleeps if there is no event. */
+/** The length of a sleep if there is no event. */
 const PAUSE_MS = nextPause(Infinity);
 
 /**
- * Sleeps at an event of the kernel's which there is for each number that the word ever is, as long as somebody
- * sleeps at that number: who changes the number sets the old one's event, which wakes all of them at once and
- * for ever. So there is nothing that a killed one could have taken or left.
+ * A futex for Windows, built on kernel events. Each value of the word has its own event, which exists as long as a
+ * thread sleeps for that value. The thread that changes the value sets the event of the old value, which stays set and
+ * wakes all sleepers at once. So a killed thread cannot have consumed a wake-up or left a state behind.
  *
- * - Who sleeps opens the event first and looks at the word then, so he sees the change, or it finds the event.
- * - Two words with the same id wake each other's sleepers, who look and pause.
+ * - A thread that sleeps first opens the event and then looks at the word. So either it sees the change, or the thread
+ *   that changes the word finds the event.
+ * - Two words with the same id wake each other's sleepers, which then look at their word and pause.
  */
 export class WindowsFutex implements Futex {
   readonly #kernel: Kernel32;
@@ -29,8 +30,10 @@ export class WindowsFutex implements Futex {
   readonly #read: () => number | undefined;
 
   /**
-   * @param id what tells the word from others
-   * @param read what the word is now
+   * Creates the futex of one word.
+   *
+   * @param id a number that distinguishes the word from others
+   * @param read returns the current value of the word
    */
   constructor(kernel: Kernel32, id: number, read: () => number | undefined) {
     this.#kernel = kernel;
@@ -42,7 +45,7 @@ export class WindowsFutex implements Futex {
     return wideName(`Local\\shared-memory-event-${this.#id.toString(16)}-${value.toString(16)}`);
   }
 
-  /** Opens the event of a number; 0 if there is nothing to wait for any more, or nothing to wait at. */
+  /** Opens the event of a value. Returns 0 if the word has already changed or the event cannot be opened. */
   #open(value: number): bigint {
     const { CreateEventW, CloseHandle } = this.#kernel.c;
     const name = this.#wideName(value);
@@ -83,12 +86,12 @@ export class WindowsFutex implements Futex {
     }
   }
 
-  /** All of them: the kernel does not say how many there are. None needs to be woken for another. */
+  /** Wakes all sleepers, because the kernel does not say how many there are. An extra wake-up is never needed. */
   wake(_word: Usize, _count?: number, before?: number): void {
     if (before === undefined) return;
     const { OpenEventW, SetEvent, CloseHandle } = this.#kernel.c;
     const event = OpenEventW(EVENT_MODIFY_STATE, 0, this.#wideName(before));
-    if (event === 0n) return; // nobody sleeps
+    if (event === 0n) return; // no thread sleeps
     SetEvent(event);
     CloseHandle(event);
   }

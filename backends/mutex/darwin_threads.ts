@@ -10,7 +10,7 @@ const SIGNATURES = {
   proc_pidinfo: { args: ["i32", "i32", "u64", "buffer", "i32"], returns: "i32" },
 } as const satisfies CSignatures;
 
-/** The threads of macOS, whose kernel counts them from its start on. */
+/** The threads of macOS. The kernel numbers them from its start on, and never reuses a number. */
 export class DarwinThreads implements Threads {
   readonly #libc: Libc;
   readonly #c: CFunctions<typeof SIGNATURES>;
@@ -27,9 +27,12 @@ export class DarwinThreads implements Threads {
     return { pid: this.#libc.c.getpid(), thread: id[0]! };
   }
 
-  /** Of another user's process the kernel only tells whether there is one of its number. */
+  /**
+   * Whether a thread is running. For a process of another user, the kernel only tells whether a process with this pid
+   * exists.
+   */
   isRunning(pid: number, thread: bigint): boolean {
-    if (pid === 0) return false; // nobody's, and the whole group's to kill()
+    if (pid === 0) return false; // no owner; kill() would take 0 for the whole process group
     const information = this.#information;
     const flavor = PROC_PIDTHREADID64INFO;
     const bytes = this.#c.proc_pidinfo(pid, flavor, thread, information, information.length);

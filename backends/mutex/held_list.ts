@@ -1,14 +1,20 @@
-/** Something that a thread may hold. */
+/** A node of a list of what a thread holds. */
 export class HeldNode {
-  /** Who uses it, and is kept while it is held. */
+  /** The object that uses the node. The list keeps it reachable while the node is held. */
   owner: object | null = null;
-  /** While it is held: what the thread took before and holds still, or the head of the list. */
+  /**
+   * The node that the thread took before this one and still holds, or the head of the list. Valid only while this node
+   * is held.
+   */
   before: this = this;
 }
 
-/** What a thread holds: the last one taken, and the others through `before`. */
+/**
+ * The list of nodes that a thread holds. The newest one is `head.before`, and each node's `before` leads to the next
+ * older one.
+ */
 export class HeldList<Node extends HeldNode> {
-  /** Its `before` is the last one taken, or it itself. */
+  /** The head of the list. Its `before` is the newest node, or the head itself if the list is empty. */
   declare readonly head: Node; // see Place
 
   constructor(head: Node) {
@@ -25,14 +31,14 @@ export class HeldList<Node extends HeldNode> {
     head.before = node;
   }
 
-  /** Nothing happens if `node` is not held. */
+  /** Removes `node` from the list, if it is in the list. */
   remove(node: Node): void {
     const { head } = this;
     const after = head.before === node ? head : this.after(node);
     if (after.before === node) after.before = node.before;
   }
 
-  /** What was taken after `node`, or the head. */
+  /** Returns the node that was taken directly after `node`, or the head. */
   after(node: Node): Node {
     const { head } = this;
     for (let after = head; after.before !== head; after = after.before) {

@@ -10,7 +10,11 @@ import { WindowsMutexes } from "./windows.ts";
 
 let mutexes: MutexBackend | undefined;
 
-/** @throws {UnsupportedError} on other systems, and where the C library has no robust ones */
+/**
+ * Returns the mutexes of this system, loaded on first use.
+ *
+ * @throws {UnsupportedError} on other systems, and where the C library has no robust mutexes
+ */
 export function sharedMutexBackend(): MutexBackend {
   return mutexes ??= loadMutexes();
 }

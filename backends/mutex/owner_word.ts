@@ -4,24 +4,24 @@ import { nextPause, sleepSync } from "../timing.ts";
 import { type LockOutcome, MutexAbi, type MutexBackend } from "./types.ts";
 import type { Futex } from "../futex/types.ts";
 
-/** The threads of all processes. */
+/** The threads of all processes, as far as these mutexes need them. */
 export interface Threads {
-  /** This one: below 2^20, and below 2^44. */
+  /** Returns the pid (below 2^20) and the thread number (below 2^44) of this thread. */
   self(): { readonly pid: number; readonly thread: bigint };
-  /** Whether one has not ended. */
+  /** Whether a thread has not ended. */
   isRunning(pid: number, thread: bigint): boolean;
 }
 
 const THREAD_BITS = 44n;
 const THREAD = (1n << THREAD_BITS) - 1n;
-/** In the block: the owner, and how many sleep, of which some may have been killed. */
+/** The size of the block: the owner, and the number of sleepers, some of which may have been killed. */
 const BLOCK_BYTES = 12;
 const SLEEPERS_WORD = 2;
 
-/** One of these mutexes, as one thread uses it. */
+/** An owner-word mutex in a segment, as one thread uses it. */
 export class OwnerMutex extends HeldNode {
   readonly word: Usize;
-  /** Who holds it: the pid, and in the lower 44 bits the thread; or 0. */
+  /** The holder of the mutex: the pid, and in the lower 44 bits the thread; 0 if the mutex is free. */
   readonly holder: BigUint64Array;
   readonly words: Int32Array;
 
@@ -34,10 +34,10 @@ export class OwnerMutex extends HeldNode {
 }
 
 /**
- * Mutexes that are a word with their owner, where threads have numbers that are never used again. To take one,
- * and to give it back, is one compare-and-swap, so there is no moment in which it has no owner or a wrong one. Who
- * finds it taken looks whether the owner lives, and takes it over from a dead one by another. Nothing is
- * left in the system, whoever dies.
+ * Mutexes that consist of a word with their owner, for systems where thread numbers are never reused. Locking and
+ * unlocking are one compare-and-swap each, so at no moment is the owner missing or wrong. A thread that finds the mutex
+ * locked checks whether the owner is alive, and takes the mutex over from a dead owner with another compare-and-swap. A
+ * killed thread leaves nothing behind in the system.
  */
 export class OwnerMutexes implements MutexBackend<OwnerMutex> {
   readonly abi = MutexAbi.macos;
@@ -58,19 +58,19 @@ export class OwnerMutexes implements MutexBackend<OwnerMutex> {
     return this.#ffi.arrayBuffer(address, byteLength);
   }
 
-  /** There is one only. */
+  /** Returns the only scope, which is the whole system. */
   scope(): number {
     return 0;
   }
 
-  /** Zeros are one that nobody holds. */
+  /** Does nothing, because a block of zeros is a free mutex. */
   init(): void {}
 
   join(address: bigint): OwnerMutex {
     return new OwnerMutex(this.#ffi.usize(address), this.arrayBuffer(address, 16));
   }
 
-  /** Whatever is in the word may be an owner. */
+  /** Returns `true`, because any value of the word may be an owner. */
   isMutex(): boolean {
     return true;
   }
@@ -109,16 +109,19 @@ export class OwnerMutexes implements MutexBackend<OwnerMutex> {
     return this.#self;
   }
 
-  /** Who gives it back wakes somebody if there are sleepers; nobody wakes for a dead one. */
+  /**
+   * Sleeps until the mutex may be free. The thread that unlocks it wakes one sleeper if there are any, but a dead owner
+   * wakes none, so `ms` is short.
+   */
   #sleep({ word, words }: OwnerMutex, ms: number): void {
     if (this.#futex === null) return sleepSync(ms);
     Atomics.add(words, SLEEPERS_WORD, 1);
-    const thread = Atomics.load(words, 0); // its lower half
+    const thread = Atomics.load(words, 0); // the lower half of the owner
     if (thread !== 0) this.#futex.wait(word, thread >>> 0, ms);
     Atomics.sub(words, SLEEPERS_WORD, 1);
   }
 
-  /** Whoever finds that the owner does not live takes it over. */
+  /** Returns `null`, because `lock` takes the mutex over from an owner that does not exist. */
   vanishedOwner(): null {
     return null;
   }
@@ -128,11 +131,11 @@ export class OwnerMutexes implements MutexBackend<OwnerMutex> {
     const self = this.#own;
     const after = this.held.after(mutex);
     const isUnlocked = Atomics.compareExchange(holder, 0, self, 0n) === self;
-    if (after.before === mutex) after.before = mutex.before; // as remove(), which is not called: the stack may overflow
+    if (after.before === mutex) after.before = mutex.before; // remove() without the call: the stack may overflow
     try {
       if (Atomics.load(words, SLEEPERS_WORD) !== 0) this.#futex?.wake(word);
     } catch (error) {
-      if (!(error instanceof RangeError)) throw error; // whoever sleeps looks by itself a little later
+      if (!(error instanceof RangeError)) throw error; // sleepers soon look again by themselves
     }
     return isUnlocked;
   }

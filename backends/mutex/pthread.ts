@@ -25,7 +25,7 @@ import { addDuration, type Timespec, timespec } from "../unix/timespec.ts";
 import { pointerOf, PREV, RobustList, RobustNode } from "./robust_list.ts";
 import { type LockOutcome, MutexAbi, type MutexBackend } from "./types.ts";
 
-/** All of them return an errno. */
+/** The C functions, each of which returns an errno. */
 const SIGNATURES = {
   pthread_mutexattr_init: { args: ["u64"], returns: "i32" },
   pthread_mutexattr_setpshared: { args: ["u64", "i32"], returns: "i32" },
@@ -37,30 +37,30 @@ const SIGNATURES = {
   pthread_mutex_consistent: { args: ["u64"], returns: "i32" },
 } as const satisfies CSignatures;
 
-/** glibc since 2.30 waits by the clock that nobody can set. */
+/** glibc since 2.30 can wait by the monotonic clock, which cannot be set. */
 const CLOCK_LOCK = {
   pthread_mutex_clocklock: { args: ["u64", "i32", "u64"], returns: "i32" }, // (mutex, clock, timespec *)
 } as const satisfies CSignatures;
 
-/** What all have waits by the other clock; that it may be set is no harm to short waits. */
+/** All C libraries can wait by the real-time clock. It may be set, which does no harm to short waits. */
 const TIMED_LOCK = {
   pthread_mutex_timedlock: { args: ["u64", "u64"], returns: "i32" }, // (mutex, timespec *)
 } as const satisfies CSignatures;
 
-/** For the attributes: glibc and musl use 4 bytes of them. */
+/** The size of the memory for the attributes, of which glibc and musl use 4 bytes. */
 const ATTRIBUTES_BYTES = 64;
 
 /** A `pthread_mutex_t` in a segment, as one thread uses it. */
 export class PthreadMutex extends RobustNode {
-  /** The word that says what kind of mutex it is, without which no call of the C library is safe. */
+  /** The word with the kind of the mutex. Unless it is right, no call of the C library is safe. */
   declare readonly kind: Int32Array;
-  /** The word that the kernel knows: the thread that holds it, and two bits. */
+  /** The word that the kernel knows: the thread that holds the mutex, and two flag bits. */
   declare readonly holder: Int32Array;
   declare readonly address: bigint;
   declare readonly pointer: Usize;
 
   constructor(pthreads: Pthreads, address: bigint) {
-    // A buffer of its own: that of the segment may be transferred away while the mutex is held.
+    // The mutex has its own buffer, because the buffer of the segment may be transferred away while the mutex is held.
     const buffer = pthreads.arrayBuffer(address, PTHREAD_MUTEX.bytes);
     const { prev, next } = PTHREAD_MUTEX;
     super(pointerOf(address + BigInt(next)), new Float64Array(buffer, prev, 2));
@@ -72,16 +72,16 @@ export class PthreadMutex extends RobustNode {
 }
 
 /**
- * The C library's mutexes that processes share: robust, so that the kernel tells the next one if a thread
- * ends with one, and checking errors, so that what would be a hang is an errno.
+ * The process-shared mutexes of the C library. They are robust: if a thread ends while it holds one, the kernel tells
+ * the next thread that locks it. They check errors: what would be a hang is an errno.
  *
- * Their memory is everybody's, and the C library trusts it: it follows pointers that lie in a mutex that
- * is held. So each call first makes sure that what it trusts is what it should be.
+ * All processes can write to the memory of a mutex, and the C library trusts it: it follows pointers that lie in a held
+ * mutex. So each call first makes sure that what the C library trusts is correct.
  */
 export class Pthreads implements MutexBackend<PthreadMutex> {
   declare readonly abi: number;
   readonly scopeName = "namespace of pids (another container), whose threads have the same numbers";
-  /** Where in a mutex what is, in bytes. */
+  /** The offsets in a mutex, in bytes. */
   declare readonly offsets: { readonly kind: number; readonly holder: number };
   readonly #libc: Libc;
   readonly #c: CFunctions<typeof SIGNATURES>;
@@ -92,10 +92,10 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
   readonly #getTime: (clock: number, time: bigint) => number;
   readonly #time: Timespec;
   readonly #attributes: bigint;
-  /** What the kind of all of them is. */
+  /** The value that `kind` has in each of these mutexes. */
   readonly #kind: number;
   declare readonly held: RobustList;
-  /** The number of this thread. */
+  /** The number (tid) of this thread. */
   readonly #thread: number;
 
   constructor(libc: Libc) {
@@ -123,7 +123,7 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
     const { address, view } = libc.allocate(PTHREAD_MUTEX.bytes);
     this.init(address);
     this.#kind = view.getInt32(this.offsets.kind, true);
-    // What is locked says who holds it, and where the list begins.
+    // A locked mutex contains the number of this thread and a pointer to the head of its list.
     const mutex = this.join(address);
     requireSupport("pthread_mutex_trylock", this.#tryLock(mutex.pointer));
     this.#thread = mutex.holder[0]! & FUTEX_TID_MASK;
@@ -152,7 +152,7 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
     return this.#libc.ffi.usize(address);
   }
 
-  /** What tells the thread ids of one container from those of another. */
+  /** Returns the pid namespace, because threads in different containers may have the same number. */
   scope(): number {
     return this.#libc.pidNamespace() | 0;
   }
@@ -177,9 +177,9 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
     return "taken";
   }
 
-  /** Goes on where `trylock` has returned `errno`. */
+  /** Continues `lock` after `trylock` has returned `errno`. */
   #lockNotFree(mutex: PthreadMutex, ms: number, errno: number): LockOutcome {
-    // musl's does not say whose it is.
+    // The EBUSY of musl does not tell whether this thread holds the mutex.
     if (errno === EBUSY && (mutex.holder[0]! & FUTEX_TID_MASK) === this.#thread) return "own";
     if (errno === EBUSY && ms > 0) {
       this.#getTime(this.#clock, this.#time.address);
@@ -197,33 +197,37 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
   }
 
   /**
-   * The thread that holds one and does not exist, or `null`: nobody will ever give it back. The kernel, which
-   * follows pointers in a mutex too when a thread ends, has not come as far as this one.
+   * Returns the thread that holds the mutex but no longer exists, so that nothing will ever release the mutex;
+   * otherwise `null`. This happens because the kernel, too, follows pointers in mutexes when a thread ends, and a
+   * damaged pointer keeps it from reaching this mutex.
    */
   vanishedOwner({ holder }: PthreadMutex): number | null {
     const before = Atomics.load(holder, 0);
     const thread = before & FUTEX_TID_MASK;
     if (thread === 0 || (before & FUTEX_OWNER_DIED) !== 0) return null;
     if (this.#libc.isRunning(thread)) return null;
-    // Of a thread that ends, the kernel gives back everything before its number is free.
+    // When a thread ends, the kernel releases all its mutexes before the number of the thread is free.
     return Atomics.load(holder, 0) === before ? thread : null;
   }
 
-  /** `false` if somebody has overwritten it. If the stack overflows it is held still: see what follows the call. */
+  /**
+   * Unlocks the mutex; returns `false` if its bytes were overwritten. If the stack overflows, the mutex is still held:
+   * see what follows the call.
+   */
   unlock(mutex: PthreadMutex): boolean {
     const wasIntact = this.isMutex(mutex);
     if (!wasIntact) mutex.kind[0] = this.#kind;
     this.held.restore(mutex);
-    const { head } = this.held; // the list may be that of another copy of this module
+    const { head } = this.held; // may be the list of another copy of this module
     const after = head.before === mutex ? head : this.held.after(mutex);
     const isUnlocked = this.#unlock(mutex.pointer) === 0;
     if (!isUnlocked) this.held.cut(mutex);
-    else if (after.before === mutex) after.before = mutex.before; // as remove(), which is not called here
+    else if (after.before === mutex) after.before = mutex.before; // remove() without the call
     return isUnlocked && wasIntact;
   }
 }
 
-/** Of errors that only a C library without such mutexes has. */
+/** Throws for errors that only a C library without such mutexes returns. */
 function requireSupport(call: string, errno: number): void {
   if (errno === 0) return;
   throw new UnsupportedError(

@@ -2,20 +2,20 @@ import type { Ffi } from "../../ffi/types.ts";
 import { HeldList, HeldNode } from "./held_list.ts";
 
 /**
- * A pointer as the float of the same 64 bits, which engines read and write at once and without a BigInt. No address
- * is that of a NaN.
+ * A pointer, stored as the float with the same 64 bits. Engines read and write a float in one step and without a
+ * BigInt. No address has the bits of a NaN.
  */
 export type Pointer = number;
 
-/** In what a node has of pointers. */
+/** The indices of the pointers of a node. */
 export const [PREV, NEXT] = [0, 1] as const;
 const POINTER_BYTES = 8;
 
-/** A mutex in a segment, as this thread may hold it; or the head of the list of those that it holds. */
+/** A mutex in a segment, as this thread may hold it, or the head of the list of the mutexes that it holds. */
 export class RobustNode extends HeldNode {
-  /** What points to it, points there. */
+  /** The value of every pointer that points to this node. */
   declare readonly link: Pointer;
-  /** Its pointers to what was locked after it, and to what was locked before it. */
+  /** The pointers to the mutex that was locked after this one, and to the one that was locked before it. */
   declare readonly pointers: Float64Array;
 
   constructor(link: Pointer, pointers: Float64Array) {
@@ -26,26 +26,29 @@ export class RobustNode extends HeldNode {
 }
 
 /**
- * What `get_robust_list(2)` has of this thread: the mutexes it holds, the last one first, linked through
- * pointers in the mutexes themselves, at which the C library writes as it locks and unlocks. Any process may
- * overwrite the bytes of a mutex, so this keeps in mind what the pointers must be.
+ * A copy of this thread's `get_robust_list(2)`: the mutexes that it holds, the newest one first. The original list is
+ * linked through pointers in the mutexes themselves, to which the C library writes when it locks and unlocks. Any
+ * process may overwrite the bytes of a mutex, so this copy records what the pointers must be.
  *
- * In glibc and in musl alike, a pointer to a mutex is one to its `next`, and both ends point to the head.
+ * In glibc and in musl alike, a pointer to a mutex points to its `next`, and both ends of the list point to the head.
  */
 export class RobustList extends HeldList<RobustNode> {
   readonly #ffi: Ffi;
-  /** What the one that was locked first points to: the head, unless other code of this thread holds one too. */
+  /**
+   * The pointer in the mutex that was locked first: it points to the head, unless other code of this thread holds a
+   * mutex too.
+   */
   #end: Pointer = 0;
 
   private constructor(ffi: Ffi, head: Pointer) {
-    super(new RobustNode(head, new Float64Array(2))); // the thread's own is left to the C library
+    super(new RobustNode(head, new Float64Array(2))); // the C library keeps the head's own pointers
     this.#ffi = ffi;
   }
 
   /**
-   * That of this thread, also if two copies of this module are loaded in it.
+   * Returns the list of this thread. If two copies of this module are loaded in the thread, they share one list.
    *
-   * @param head where it begins: what the mutex points back to that was locked last
+   * @param head the pointer to the head, which is in the mutex that was locked last
    */
   static ofThread(ffi: Ffi, head: Pointer): RobustList {
     const key = Symbol.for("@shared-memory/shared-memory robust list 3");
@@ -53,28 +56,28 @@ export class RobustList extends HeldList<RobustNode> {
     return shared[key] ??= new RobustList(ffi, head);
   }
 
-  /** `node` has just been locked. */
+  /** Adds a `node` that has just been locked. */
   add(node: RobustNode): void {
     if (this.isEmpty) this.#end = node.pointers[NEXT]!;
     this.push(node);
   }
 
-  /** Gives `node` the pointers that it must have. */
+  /** Writes the correct pointers to `node`. */
   restore(node: RobustNode): void {
-    // As a rule they are right, but no comparison tells: to a processor that was told to take denormal
-    // numbers for zero, as add-ons made with -ffast-math do, all pointers are alike.
+    // The pointers are usually right already, but comparing them is not reliable: if the processor was told to treat
+    // denormal numbers as zero, as add-ons built with -ffast-math do, all pointers compare as equal.
     const { head } = this;
     const after = head.before === node ? head : this.after(node);
     node.pointers[PREV] = after.link;
     node.pointers[NEXT] = node.before === head ? this.#end : node.before.link;
   }
 
-  /** Takes `node` out of the list, which the C library has refused to do. */
+  /** Removes `node` from the list of the kernel too, after the C library has refused to do so. */
   cut(node: RobustNode): void {
     const after = this.after(node).link;
     const before = this.#linkBefore(node);
     this.#store(addressOf(after), before);
-    // What comes before a `next` is the `prev` beside it; the head has none that is used.
+    // The word before a `next` is the `prev` of the same node. The head has no `prev` that is used.
     if (addressOf(before) !== addressOf(this.head.link)) {
       this.#store(addressOf(before) - BigInt(POINTER_BYTES), after);
     }
@@ -93,7 +96,7 @@ export class RobustList extends HeldList<RobustNode> {
 const float = new Float64Array(1);
 const bits = new BigUint64Array(float.buffer);
 
-/** The float that stands for an address. */
+/** Converts an address to a pointer. */
 export function pointerOf(address: bigint): Pointer {
   bits[0] = address;
   return float[0]!;

@@ -1,12 +1,13 @@
 import type { HeldNode } from "./held_list.ts";
 
-/** Who made a mutex in a segment: what lies there differs. */
+/** The implementation that created a mutex in a segment, which decides the layout of its bytes. */
 export const MutexAbi = { glibc: 1, musl: 2, windows: 3, macos: 4 } as const;
 
 /**
- * What came of locking a mutex. It is locked if the outcome is `taken`, or `abandoned`: then its last holder ended
- * without unlocking it. Otherwise another thread (`held`) or this one (`own`) holds it, no thread ever will again
- * (`unrecoverable`), its bytes are no longer those of a mutex (`damaged`), or the C library refused, for the reason given.
+ * The outcome of locking a mutex. The mutex is locked if the outcome is `taken`, or `abandoned`: then its last holder
+ * ended without unlocking it. Otherwise another thread (`held`) or this one (`own`) holds it, no thread will ever be
+ * able to lock it again (`unrecoverable`), its bytes are no longer those of a mutex (`damaged`), or the C library
+ * refused, for the reason given.
  */
 export type LockOutcome =
   | "taken"
@@ -17,33 +18,41 @@ export type LockOutcome =
   | "damaged"
   | { readonly refused: string };
 
-/** What a system has for mutexes in segments; `Joined` is one, as one thread uses it. */
+/** The implementation of mutexes in segments on one system. `Joined` is a mutex as one thread uses it. */
 export interface MutexBackend<Joined extends HeldNode = HeldNode> {
-  /** One of {@linkcode MutexAbi}. */
+  /** The {@linkcode MutexAbi} of the mutexes. */
   readonly abi: number;
   arrayBuffer(address: bigint, byteLength: number): ArrayBuffer;
-  /** Where a mutex of this process can be used: in a container, a session. Others have another number. */
+  /**
+   * Returns the number of the scope in which a mutex of this process can be used, such as a container or a session.
+   * Other scopes have other numbers.
+   */
   scope(): number;
-  /** What `scope` is a number of, for texts. */
+  /** The name of the kind of scope, for texts. */
   readonly scopeName: string;
-  /** Makes one of 48 bytes that nobody uses. */
+  /** Initializes a mutex in 48 bytes that no thread uses yet. */
   init(address: bigint): void;
   /**
-   * Joins one.
+   * Joins an initialized mutex.
    *
-   * @param segment what it is used with, until `close`
+   * @param segment the segment with which the mutex is used, until `close`
    */
   join(address: bigint, segment: object): Joined;
-  /** What this thread holds, the last one taken first. */
+  /** The mutexes that this thread holds, the newest one first. */
   readonly held: Iterable<HeldNode>;
-  /** Whether the bytes are still of that mutex. */
+  /** Whether the bytes are still those of the mutex. */
   isMutex(mutex: Joined): boolean;
-  /** Takes one; `held` if somebody else does not give it back within `ms`. */
+  /** Locks a mutex; returns `held` if another thread does not unlock it within `ms`. */
   lock(mutex: Joined, ms: number): LockOutcome;
-  /** Who holds one, for texts, if that does not exist and so never gives it back; otherwise `null`. */
+  /**
+   * Returns the holder of a mutex, for texts, if the holder no longer exists and so never unlocks it; otherwise `null`.
+   */
   vanishedOwner(mutex: Joined): number | null;
-  /** Gives back one that this thread holds; `false` if its bytes were overwritten, so that others may hold it too. */
+  /**
+   * Unlocks a mutex that this thread holds; returns `false` if its bytes were overwritten, so that other threads may
+   * hold it too.
+   */
   unlock(mutex: Joined): boolean;
-  /** The mutexes that were joined with `segment` are used no more, nor held. */
+  /** Closes the mutexes that were joined with `segment`. They must not be held or used any more. */
   close?(segment: object): void;
 }

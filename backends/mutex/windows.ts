@@ -5,16 +5,18 @@ import { type LockOutcome, MutexAbi, type MutexBackend } from "./types.ts";
 import { wideName } from "../win32/names.ts";
 import { SLICE_MS } from "../timing.ts";
 
-/** In the block: 128 random bits, and whether somebody holds it. */
+/** The block contains 128 random bits and a word that says whether the mutex is held. */
 const ID_WORDS = 4;
 const HELD_WORD = ID_WORDS;
 const BLOCK_BYTES = 4 * (HELD_WORD + 1);
 
-/** A named mutex of the kernel, as one thread uses it. */
+/** A named kernel mutex, as one thread uses it. */
 export class WindowsMutex extends HeldNode {
-  /** A buffer of its own: that of the segment may be transferred away while the mutex is held. */
+  /**
+   * The mutex has its own buffer, because the buffer of the segment may be transferred away while the mutex is held.
+   */
   readonly words: Int32Array;
-  /** What the words of its id must be. */
+  /** The words that the id in the segment must have. */
   readonly id: Int32Array;
   readonly name: string;
   readonly handle: bigint;
@@ -29,19 +31,22 @@ export class WindowsMutex extends HeldNode {
 }
 
 /**
- * Mutexes of Windows' kernel, which belong to a thread, and of which the kernel tells the next one if their
- * thread has ended. What lies in the segment is the name: 128 random bits. The kernel removes one with
- * its last handle, and so it may not know of a dead owner if nobody else had opened it. The segment has
- * outlived it then, which is why whoever holds it says that there.
+ * Mutexes of the Windows kernel. Each is owned by a thread, and if that thread has ended, the kernel tells the next one
+ * that locks it. The segment contains the name of the mutex: 128 random bits. The kernel removes a mutex with its last
+ * handle, so it forgets a dead owner if no other process had opened the mutex. The segment outlives the mutex then,
+ * which is why the holder also marks the mutex as held in the segment.
  */
 export class WindowsMutexes implements MutexBackend<WindowsMutex> {
   readonly abi = MutexAbi.windows;
   readonly scopeName = "session of Windows, which does not see it";
   readonly #kernel: Kernel32;
   readonly held = new HeldList(new HeldNode());
-  /** The names of what this thread holds: the kernel would give it that once more. */
+  /**
+   * The names of the mutexes that this thread holds. Without them the kernel would let the thread acquire a mutex
+   * twice.
+   */
   readonly #heldNames = heldByThread();
-  /** The handles by name, until what they were opened for ends. */
+  /** The handles by name, kept until the segment that they were opened for is closed. */
   readonly #opened = new WeakMap<object, Map<string, bigint>>();
 
   constructor(kernel: Kernel32) {
@@ -93,7 +98,7 @@ export class WindowsMutexes implements MutexBackend<WindowsMutex> {
     return wasHeld ? "abandoned" : result;
   }
 
-  /** The kernel gives back what the dead held. */
+  /** Returns `null`, because the kernel releases the mutexes of dead threads. */
   vanishedOwner(): null {
     return null;
   }
@@ -102,9 +107,9 @@ export class WindowsMutexes implements MutexBackend<WindowsMutex> {
     const { name, handle, words } = mutex;
     const isIntact = this.isMutex(mutex);
     const after = this.held.after(mutex);
-    if (isIntact) Atomics.store(words, HELD_WORD, 0); // else it is another's
+    if (isIntact) Atomics.store(words, HELD_WORD, 0); // otherwise the word is another mutex's
     const isReleased = this.#kernel.c.ReleaseMutex(handle) !== 0;
-    if (after.before === mutex) after.before = mutex.before; // as remove(), which is not called: the stack may overflow
+    if (after.before === mutex) after.before = mutex.before; // remove() without the call: the stack may overflow
     this.#heldNames.delete(name);
     return isReleased && isIntact;
   }
@@ -121,7 +126,7 @@ function hex(word: number): string {
   return (word >>> 0).toString(16).padStart(8, "0");
 }
 
-/** The same of all copies of this module in the thread. */
+/** Returns the set of held names that all copies of this module in the thread share. */
 function heldByThread(): Set<string> {
   const key = Symbol.for("@shared-memory/shared-memory windows mutexes 1");
   const shared = globalThis as typeof globalThis & { [key]?: Set<string> };

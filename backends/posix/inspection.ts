@@ -17,7 +17,7 @@ import { SEM_BYTES, valueOf } from "./mapped_semaphore.ts";
 import { shellWord } from "../shell_word.ts";
 import { readSharedLocks } from "../unix/proc_locks.ts";
 
-/** What every name that Qt makes of a key has. */
+/** The parts of the names that Qt creates from keys. */
 const QT_SEGMENT = "qipc_sharedmemory_";
 const QT_SEMAPHORE = "qipc_systemsem_";
 
@@ -25,18 +25,20 @@ interface Entry {
   readonly name: string;
   readonly path: string;
   readonly status: FileStatus;
-  /** The processes that use it: through this module, or have it mapped or open. */
+  /** The processes that use the object through this module, or have it mapped or open. */
   readonly users: readonly number[];
-  /** Whether somebody uses it through this module who cannot be seen; `null` if that is not known. */
+  /**
+   * Whether a process that cannot be seen from here uses the object through this module; `null` if that is not known.
+   */
   readonly isRelied: boolean | null;
-  /** Whether nothing can use it unseen, so far as another program made it. */
+  /** Whether all processes could be examined. Only then is a use by other programs certain to be noticed. */
   readonly areAllSeen: boolean;
 }
 
-/** The POSIX objects of this module's, and those with Qt's names. */
+/** The inspection of the POSIX objects that this module created, and of those with Qt's names. */
 export class PosixInspection implements Inspection {
   readonly #libc: Libc;
-  /** What stands before the name of a semaphore. */
+  /** The prefix of the file name of a semaphore. */
   readonly #prefix: string;
   readonly #owners = new Map<number, UserInfo>();
 
@@ -66,10 +68,10 @@ export class PosixInspection implements Inspection {
     };
   }
 
-  /** Returns why not. Whoever comes to use it at this moment keeps it. */
+  /** Removes an object, or returns why it was kept. An object that a process starts to use at this moment is kept. */
   remove(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): string | null {
     const { keyFile, orphan } = thing;
-    // Other programs have no lock that says that they use it.
+    // Other programs do not lock an object to say that they use it.
     const reason = orphan ? this.#reasonToKeep(keyFile!) : null;
     if (reason !== null) return reason;
     const isRemoved = this.#remove(keyFile!, orphan);
@@ -103,7 +105,7 @@ export class PosixInspection implements Inspection {
       return isMarked(status) || isQts ? [{ name, path, status }] : [];
     });
     if (found.length === 0) return [];
-    // Each tmpfs, as that of another container, has the same inode numbers.
+    // Each tmpfs has the same inode numbers, for example that of another container, so the device is compared too.
     const locked = readSharedLocks(this.#libc);
     const { users, areAllSeen } = this.#users(found);
     return found.map((entry) => {
@@ -116,20 +118,20 @@ export class PosixInspection implements Inspection {
     });
   }
 
-  /** Which processes have which of these files mapped or open, and whether that is known of all processes. */
+  /** Returns which processes have which of these files mapped or open, and whether all processes could be examined. */
   #users(files: readonly { path: string; status: FileStatus }[]) {
     const users = new Map<string, number[]>();
     const processes = this.#libc.readFolder("/proc");
     if (typeof processes === "number") return { users, areAllSeen: false };
     const pids = processes.map(Number).filter(Number.isInteger);
-    // Without the first process, those of other users are hidden.
+    // If the first process is hidden, so are the processes of other users.
     let areAllSeen = this.#libc.seesAllProcesses() && pids.includes(1);
     const paths = new Map(
       files.map(({ path, status: { device, inode } }) => [`${device} ${inode}`, path]),
     );
     for (const pid of pids) {
       const used = this.#inodesOf(pid);
-      // The first process of the system may be hidden even from root; it uses no such objects.
+      // The first process of the system may be hidden even from root, but it uses no such objects.
       if (used === null && pid !== 1) areAllSeen = false;
       for (const inode of used ?? []) {
         const path = paths.get(inode);
@@ -139,7 +141,7 @@ export class PosixInspection implements Inspection {
     return { users, areAllSeen };
   }
 
-  /** The files that a process has mapped or open, each as its device and inode; `null` if that is not known. */
+  /** Returns the device and inode of each file that a process has mapped or open; `null` if that is not known. */
   #inodesOf(pid: number): Set<string> | null {
     const found = new Set<string>();
     const maps = this.#libc.readFile(`/proc/${pid}/maps`);
@@ -231,7 +233,7 @@ export class PosixInspection implements Inspection {
     return owner;
   }
 
-  /** What is in a `sem_t`: the same in glibc and musl. */
+  /** Reads the state of a semaphore from its `sem_t`, which has the same layout in glibc and musl. */
   #state({ path }: Entry): {
     value: number | null;
     waiting: number | null;
@@ -253,7 +255,7 @@ export class PosixInspection implements Inspection {
   }
 }
 
-/** Whether an errno says that there is no such process any more. */
+/** Whether an error number says that the process no longer exists. */
 function isGone(errno: number): boolean {
   return errno === ENOENT || errno === ESRCH;
 }

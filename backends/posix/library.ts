@@ -12,22 +12,24 @@ const SIGNATURES = {
   sem_post: { args: ["u64"], returns: "i32" },
 } as const satisfies CSignatures;
 
-/** glibc waits by the clock that nobody can set. */
+/** glibc waits by the monotonic clock, which cannot be set. */
 const CLOCK_WAIT = {
   sem_clockwait: { args: ["u64", "i32", "u64"], returns: "i32" }, // (sem, clock, timespec *)
 } as const satisfies CSignatures;
 
-/** musl does not have that, but it looks at the clock only as it starts to wait. */
+/**
+ * musl has no `sem_clockwait`. Its `sem_timedwait` uses the real-time clock, but reads it only when the wait begins.
+ */
 const TIMED_WAIT = {
   sem_timedwait: { args: ["u64", "u64"], returns: "i32" }, // (sem, timespec *)
 } as const satisfies CSignatures;
 
-/** What waits on another thread, with structures of its own. */
+/** The C functions for waits on other threads, where `buffer` arguments are structures of the thread itself. */
 const BACKGROUND = {
   ...THREAD_CLOCK,
   sem_trywait: SIGNATURES.sem_trywait,
   sem_post: SIGNATURES.sem_post,
-  syscall: { args: ["usize", "usize", "i32", "u32", "buffer"], returns: "i32" }, // as futex.ts has it
+  syscall: { args: ["usize", "usize", "i32", "u32", "buffer"], returns: "i32" }, // as in futex/linux.ts
 } as const satisfies CSignatures;
 const BACKGROUND_CLOCK_WAIT = {
   sem_clockwait: { args: ["u64", "i32", "buffer"], returns: "i32" },
@@ -37,8 +39,8 @@ const BACKGROUND_TIMED_WAIT = {
 } as const satisfies CSignatures;
 
 /**
- * Source text for other threads: `(c, semaphore, until) => boolean` waits until a deadline. The clock that may be set is
- * looked at as the wait begins.
+ * Source text for other threads: `(c, semaphore, until) => boolean` waits for a semaphore until a deadline. If the C
+ * library waits by the real-time clock, which may be set, that clock is read when the wait begins.
  */
 export const TAKE_UNTIL = `(c, semaphore, until) => {
     const time = new BigInt64Array(2);
@@ -56,12 +58,12 @@ export const TAKE_UNTIL = `(c, semaphore, until) => {
     return c.sem_timedwait(semaphore, bytes) === 0;
   }`;
 
-/** What the C library has for semaphores in shared memory, beside what every backend uses. */
+/** The functions of the C library for semaphores in shared memory, in addition to those that every backend uses. */
 export class PosixLibrary {
   readonly libc: Libc;
   readonly c: CFunctions<typeof SIGNATURES>;
   readonly futex: LinuxFutex;
-  /** In `/dev/shm`, what stands before the name of a semaphore. */
+  /** The prefix of the file name of a semaphore in `/dev/shm`. */
   readonly semaphorePrefix: string;
   readonly #clock: number;
   readonly #wait: (semaphore: bigint, until: bigint) => number;
@@ -86,7 +88,7 @@ export class PosixLibrary {
     }
   }
 
-  /** `sem_wait` for at most `ms`; 0, or -1 and `errno`. */
+  /** Waits for a semaphore for at most `ms`, as `sem_wait` does. Returns 0, or -1 with `errno` set. */
   wait(semaphore: bigint, ms: number): number {
     const time = this.#timespec();
     this.#setTime(time, ms);
@@ -95,7 +97,7 @@ export class PosixLibrary {
     return result;
   }
 
-  /** A wait on other threads, whose code gets the functions of {@linkcode BACKGROUND} and those that wait. */
+  /** Creates a wait on other threads. Its code can use the functions of {@linkcode BACKGROUND} and one timed wait. */
   background(code: ThreadCode): Background {
     let background = this.#backgrounds.get(code);
     if (background === undefined) {
@@ -108,7 +110,7 @@ export class PosixLibrary {
     return background;
   }
 
-  /** A structure for one call: calls on other threads may read theirs late. */
+  /** Returns a structure for one call. A structure is never shared, because calls on other threads may read it late. */
   #timespec(): Timespec {
     return this.#idle.pop() ?? timespec(this.libc);
   }

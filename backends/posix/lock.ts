@@ -11,25 +11,28 @@ import { type BackgroundWait, type Lock, waitOf } from "../types.ts";
 import { BACKGROUND_SLICE_MS, SLICE_MS } from "../timing.ts";
 
 /**
- * Where in a `sem_t` the lock notes who has it: both glibc and musl leave the last 16 of its 32 bytes
- * alone, so that other programs, which only know the semaphore, are none the worse.
+ * The offset of the note in a `sem_t`. The note says which process holds the lock. Both glibc and musl leave the last
+ * 16 of the 32 bytes unused, so it does not disturb other programs, which use only the semaphore.
  */
 const NOTE_OFFSET = 16;
 
-/** The note: the process, what it is about, and whether others sleep until it changes. */
+/** The note consists of the process, its phase, and whether threads sleep until the note changes. */
 const PID_BITS = 22;
 const PID = 2 ** PID_BITS - 1;
 const PHASE = 7 << PID_BITS;
 const SLEEPERS = 1 << 30;
 
-/** Is about to take the semaphore, or to give it back: if it dies, it had it if it is taken. */
+/**
+ * The process is about to take or release the semaphore. If it dies in this phase, it held the semaphore if that is
+ * taken.
+ */
 const TRYING = 1 << PID_BITS;
-/** Waits for another program, which has the semaphore. */
+/** The process waits for another program, which holds the semaphore. */
 const WAITING = 2 << PID_BITS;
-/** Has the semaphore. */
+/** The process holds the semaphore. */
 const HOLDING = 3 << PID_BITS;
 
-/** Source text for other threads: the views of a `sem_t`, and what its note's changes are made with. */
+/** Source text for other threads: creates the views of a `sem_t` and the functions that change its note. */
 const NOTE = `
   const buffer = memory(semaphore, ${SEM_BYTES});
   const value = new Int32Array(buffer, 0, 1);
@@ -43,7 +46,10 @@ const NOTE = `
     if ((Atomics.exchange(note, 0, 0) & ${SLEEPERS}) !== 0) wake();
   };`;
 
-/** The same as `acquire` and `release`, but for a note of the dead, which is for the thread that asks. */
+/**
+ * Source text for other threads: does what `acquire` and `release` do, except for the note of a dead process, which is
+ * left to the calling thread.
+ */
 const BACKGROUND: ThreadCode = {
   take: `(c, memory, semaphore, word, number, own, until) => {${NOTE}
   let sleepers = 0;
@@ -85,7 +91,7 @@ const BACKGROUND: ThreadCode = {
 }`,
 };
 
-/** The semaphore, and the note beside it: alone, and as one with what tells its process from others. */
+/** An open semaphore with views of its note: the note alone, and the note together with the identity of its process. */
 interface Opened {
   readonly semaphore: MappedSemaphore;
   readonly note: Int32Array;
@@ -94,9 +100,9 @@ interface Opened {
 }
 
 /**
- * The lock of a POSIX segment: Qt's semaphore of value 1, which other programs take too. Nobody undoes
- * what a killed process did to that, so those of this module first take a note beside it, which says
- * who has the lock: they exclude each other by the note, and other programs by the semaphore.
+ * The lock of a POSIX segment is Qt's semaphore of value 1, which other programs take too. Nothing undoes what a killed
+ * process did to the semaphore. The processes of this module therefore first take a note beside it, which says which
+ * process holds the lock. They exclude each other by the note, and other programs by the semaphore.
  */
 export class PosixLock implements Lock {
   readonly nativeKey: string;
@@ -126,7 +132,7 @@ export class PosixLock implements Lock {
       }
       const left = Math.min(deadline - performance.now(), SLICE_MS);
       if (left <= 0) {
-        if (sleepers !== 0) this.#library.futex.wake(open.noteWord); // it may have been for us
+        if (sleepers !== 0) this.#library.futex.wake(open.noteWord); // the wake-up may have been for this thread
         return false;
       }
       const value = announceSleep(open);
@@ -134,7 +140,10 @@ export class PosixLock implements Lock {
     }
   }
 
-  /** All of it happens on the other thread: what it took it has to give back if nobody wants it any more. */
+  /**
+   * Waits and takes the lock entirely on the other thread, because that thread must release what it took if the caller
+   * has given up.
+   */
   acquireSlice(timeoutMs: number): BackgroundWait {
     const open = this.#opened();
     const { semaphore, noteWord } = open;
@@ -149,12 +158,12 @@ export class PosixLock implements Lock {
       if (!call.claim()) return false;
       if (this.#open === open && semaphore.isLinked()) return true;
       this.#giveBack(open);
-      if (this.#open === open) this.close(); // Qt has unlinked it, so it is made again
+      if (this.#open === open) this.close(); // Qt has unlinked the semaphore, so the next wait creates it again
       return false;
     });
   }
 
-  /** Makes the note this process's, if it is nobody's who lives. */
+  /** Takes the note for this process if no living process holds it. */
   #takeNote({ semaphore, entry: entries }: Opened, sleepers: number): boolean {
     const { libc } = this.#library;
     const own = ownEntry(libc);
@@ -163,19 +172,22 @@ export class PosixLock implements Lock {
       const value = Number(BigInt.asIntN(32, entry));
       const isFree = (value & PID) === 0;
       if (!isFree && (isOf(entry, own) || isAlive(libc, entry))) return false;
-      // The dead one had the semaphore if that is taken; unless it waited, as then another program has it.
+      // A dead process held the semaphore if that is taken. If it was still waiting, another program holds it.
       const had = !isFree && (value & PHASE) !== WAITING && semaphore.value === 0;
       const taken = own | BigInt(value & SLEEPERS | sleepers | (had ? HOLDING : TRYING));
       if (Atomics.compareExchange(entries, 0, entry, taken) === entry) return true;
     }
   }
 
-  /** With the note; after the deadline it is `false`, and the note that of one who waits. */
+  /**
+   * Takes the semaphore; the caller has the note. Returns `false` after the deadline; the note then still says
+   * `WAITING`.
+   */
   #takeSemaphore(open: Opened, deadline: number): boolean {
     const { semaphore, note } = open;
-    if ((Atomics.load(note, 0) & PHASE) === HOLDING) return true; // had by a dead one
+    if ((Atomics.load(note, 0) & PHASE) === HOLDING) return true; // taken over from a dead process
     if (semaphore.take(0)) {
-      semaphore.takeAll(); // a peer has raised it
+      semaphore.takeAll(); // a peer may have raised the value
       setPhase(open, TRYING, HOLDING);
       return true;
     }
@@ -189,7 +201,7 @@ export class PosixLock implements Lock {
     }
   }
 
-  /** Makes it nobody's, and wakes somebody who sleeps until that. */
+  /** Clears the note, and wakes one thread that sleeps until it changes. */
   #dropNote({ note, noteWord }: Opened): false {
     if ((Atomics.exchange(note, 0, 0) & SLEEPERS) !== 0) this.#library.futex.wake(noteWord);
     return false;
@@ -201,11 +213,11 @@ export class PosixLock implements Lock {
 
   #giveBack(open: Opened): void {
     setPhase(open, HOLDING, TRYING);
-    if (open.semaphore.value === 0) open.semaphore.give(); // unless a peer has done that
+    if (open.semaphore.value === 0) open.semaphore.give(); // unless a peer has released it already
     this.#dropNote(open);
   }
 
-  /** Of one that Qt has unlinked, to make another: drops the note, and opens what has the name now. */
+  /** Drops the note of a semaphore that Qt has unlinked, and opens or creates the one that has the name now. */
   #reopened(open: Opened): Opened {
     this.#dropNote(open);
     this.close();
@@ -236,12 +248,12 @@ export class PosixLock implements Lock {
     return entry !== null && isOf(entry, ownEntry(this.#library.libc));
   }
 
-  /** What it notes of itself says nothing of the program that runs in it. */
+  /** Compares with the objects of this thread, because the note does not tell which program runs in the process. */
   mayBeOfReplaced(): boolean {
     return this.isHeldHere() && !isHeldByThread(this.identity);
   }
 
-  /** What the process that has the lock notes of itself. */
+  /** Returns the entry of the process that holds the lock, or `null` if no process holds it. */
   #holdingEntry(): bigint | null {
     if (this.#open === null) return null;
     const entry = Atomics.load(this.#open.entry, 0);
@@ -271,7 +283,7 @@ function setPhase({ note }: Opened, from: number, to: number): void {
   Atomics.add(note, 0, to - from);
 }
 
-/** Says in the note that somebody sleeps, and returns it; 0 if it has become nobody's. */
+/** Marks in the note that a thread sleeps, and returns the note; 0 if the note has become free. */
 function announceSleep({ note }: Opened): number {
   for (;;) {
     const value = Atomics.load(note, 0);
@@ -281,7 +293,7 @@ function announceSleep({ note }: Opened): number {
   }
 }
 
-/** Who has the lock whose `sem_t` this is, and whether others sleep until he gives it back. */
+/** Returns which process holds the lock with this `sem_t`, and whether threads sleep until it is released. */
 export function noteHolder(
   libc: Libc,
   semaphore: DataView,
@@ -293,7 +305,10 @@ export function noteHolder(
   return { holder, areAsleep: (note & SLEEPERS) !== 0 };
 }
 
-/** What this process notes of itself: its pid, and in the upper half what tells it from others of that pid. */
+/**
+ * The entries of this process: its pid, and in the upper half a value that distinguishes it from other processes with
+ * the same pid.
+ */
 const ownEntries = new WeakMap<Libc, bigint>();
 
 function ownEntry(libc: Libc): bigint {
@@ -306,23 +321,23 @@ function ownEntry(libc: Libc): bigint {
   return entry;
 }
 
-/** Whether two entries are of one process: those that start in one tick of the clock differ in the pid. */
+/** Whether two entries belong to the same process. Processes that start in the same clock tick have different pids. */
 function isOf(entry: bigint, own: bigint): boolean {
   const isSamePid = ((entry ^ own) & BigInt(PID)) === 0n;
   return isSamePid && BigInt.asUintN(64, entry) >> 32n === BigInt.asUintN(64, own) >> 32n;
 }
 
-/** 16 bits of the namespace that pids are of here, and 16 of the time that the process started. */
+/** Returns 16 bits of this process's pid namespace and 16 bits of the start time of the process. */
 function identityOf(libc: Libc, pid: number): bigint {
   return BigInt(libc.pidNamespace() & 0xffff) << 16n | BigInt((libc.startTime(pid) ?? 0) & 0xffff);
 }
 
-/** Whether its pid is one of the namespace that pids are of here. */
+/** Whether the pid of an entry belongs to the pid namespace of this process. */
 function isHere(libc: Libc, entry: bigint): boolean {
   return BigInt.asUintN(64, entry) >> 48n === BigInt(libc.pidNamespace() & 0xffff);
 }
 
-/** Of a process in another namespace it is not known: it counts as alive. */
+/** Whether the process of an entry is alive. A process in another namespace cannot be checked and counts as alive. */
 function isAlive(libc: Libc, entry: bigint): boolean {
   if (!isHere(libc, entry)) return true;
   return libc.isRunning(Number(entry & BigInt(PID)), Number(entry >> 32n & 0xffffn));

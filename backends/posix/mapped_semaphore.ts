@@ -10,33 +10,33 @@ import { EAGAIN, EINTR, EOVERFLOW, ETIMEDOUT, failure } from "../unix/errno.ts";
 import { PosixFile, type PosixName } from "./object_file.ts";
 import type { PosixLibrary } from "./library.ts";
 
-/** `sizeof(sem_t)` of glibc and musl on 64-bit processors. */
+/** The value of `sizeof(sem_t)` in glibc and musl on 64-bit processors. */
 export const SEM_BYTES = 32;
 
 /**
- * The value that its first word, a signed one, stands for. The highest bit says that somebody waits, and
- * in musl before 1.2.4 the whole word does: it is -1.
+ * Returns the semaphore value that the first word of a `sem_t`, a signed number, stands for. The highest bit says that
+ * a thread waits; in musl before 1.2.4 the whole word is -1 then.
  */
 export function valueOf(word: number): number {
   return word === -1 ? 0 : word & 0x7fff_ffff;
 }
 
-/** A race with somebody who removes and makes the semaphore is lost only so often in a row. */
+/** The maximum number of attempts to open a semaphore while other processes keep removing and creating it. */
 const OPEN_ATTEMPTS = 1000;
 
 const ERRORS: ErrnoTable = {
   [EOVERFLOW]: ["OutOfResources", "the semaphore's value would pass its maximum of 2147483647"],
 };
 
-/** A `sem_t` in a file of its own, mapped: what `sem_open` gives a C program. */
+/** A `sem_t` in its own mapped file, which is what `sem_open` returns to a C program. */
 export class MappedSemaphore {
   readonly address: bigint;
-  /** Its memory. */
+  /** The memory of the `sem_t`. */
   readonly buffer: ArrayBuffer;
   readonly #library: PosixLibrary;
   readonly #file: PosixFile;
   #isClosed = false;
-  /** Calls on other threads that use the memory. */
+  /** The number of calls on other threads that use the memory. */
   #users = 0;
   readonly #value: Int32Array;
 
@@ -48,7 +48,7 @@ export class MappedSemaphore {
     this.#value = new Int32Array(this.buffer, 0, 1);
   }
 
-  /** Opens it, or makes it with `value`. */
+  /** Opens the semaphore, or creates it with `value`. */
   static open(library: PosixLibrary, name: PosixName, value: number): MappedSemaphore {
     for (let attempt = 0; attempt < OPEN_ATTEMPTS; attempt++) {
       const file = PosixFile.open(library.libc, name, O_RDWR);
@@ -60,7 +60,7 @@ export class MappedSemaphore {
     throw new BackendError("Busy", "the semaphore is removed again and again");
   }
 
-  /** `null` if somebody has made one meanwhile. */
+  /** Creates the semaphore. Returns `null` if another process has created it meanwhile. */
   static #make(library: PosixLibrary, name: PosixName, value: number): MappedSemaphore | null {
     const made = MappedSemaphore.#map(
       library,
@@ -105,27 +105,30 @@ export class MappedSemaphore {
     }
   }
 
-  /** Whether it has a name still, so that newcomers use the same. */
+  /** Whether the semaphore still has its name, so that other processes open the same one. */
   isLinked(): boolean {
     return this.#file.isLinked();
   }
 
-  /** How many there are to take. */
+  /** The current value of the semaphore. */
   get value(): number {
     return valueOf(Atomics.load(this.#value, 0));
   }
 
-  /** Takes all that there are, in one step: a stray store may have made them 2^31. */
+  /**
+   * Sets the value to 0 in one step. Decrementing could take too long, because a stray store may have set the value to
+   * 2^31.
+   */
   takeAll(): void {
     for (;;) {
       const word = Atomics.load(this.#value, 0);
       if (valueOf(word) === 0) return;
-      const none = word & ~0x7fff_ffff; // but for the bit that says that somebody waits
+      const none = word & ~0x7fff_ffff; // keeps the bit that says that a thread waits
       if (Atomics.compareExchange(this.#value, 0, word, none) === word) return;
     }
   }
 
-  /** Takes one; `false` after `ms`. */
+  /** Takes the semaphore once; returns `false` after `ms`. */
   take(ms: number): boolean {
     const { c, libc } = this.#library;
     for (;;) {
@@ -142,8 +145,8 @@ export class MappedSemaphore {
   }
 
   /**
-   * Keeps the memory, even if it is closed meanwhile, as long as a call on another thread uses it, and then until
-   * `settle` is done.
+   * Keeps the memory mapped while a call on another thread uses it and until `settle` is done, even if the semaphore is
+   * closed meanwhile.
    */
   async keep(over: Promise<void>, settle: () => void): Promise<void> {
     this.#users++;
@@ -162,8 +165,9 @@ export class MappedSemaphore {
   }
 
   /**
-   * Removes it if nobody else uses it and it is this module's. Nobody may use it here any more, but for a
-   * call on another thread: the memory stays until that is over, which the program may not live to see.
+   * Closes the semaphore, and removes it if this module created it and no other object uses it. After that only a call
+   * on another thread may still use it here: the memory stays mapped until that call is over, or until the program
+   * ends.
    */
   close(): void {
     if (this.#isClosed) return;
@@ -177,7 +181,7 @@ export class MappedSemaphore {
   }
 
   #unmap(): void {
-    this.buffer.transfer(0); // no view of it works any more
+    this.buffer.transfer(0); // invalidates all views
     this.#library.libc.c.munmap(this.address, BigInt(SEM_BYTES));
   }
 }

@@ -7,7 +7,7 @@ import { PosixLibrary } from "./library.ts";
 import { PosixSegments } from "./segments.ts";
 import { PosixSemaphores } from "./semaphore.ts";
 
-/** POSIX objects on Linux, which are files in `/dev/shm`. */
+/** Creates the backend for POSIX objects on Linux, which are files in `/dev/shm`. */
 export function posix(ffi: Ffi, libc: Libc, library = new PosixLibrary(libc)): Backend {
   const mappings = new Mappings(libc, libc.pageBytes);
   return {
@@ -20,7 +20,7 @@ export function posix(ffi: Ffi, libc: Libc, library = new PosixLibrary(libc)): B
   };
 }
 
-/** The same on this system. */
+/** Loads the backend for this process. */
 export function loadPosix(): Backend {
   const libc = sharedLibraryOfUsers();
   return posix(libc.ffi, libc);

@@ -37,20 +37,21 @@ import { cString, type FileStatus, type Libc } from "../unix/libc.ts";
 import { memoryRoom } from "../unix/memory_limit.ts";
 import { isShared } from "../types.ts";
 
-/** Where `shm_open` and `sem_open` of every C library of Linux have their objects. */
+/** The folder in which `shm_open` and `sem_open` of every Linux C library keep their objects. */
 export const FOLDER = "/dev/shm/";
 /**
- * What this module adds to the mode of what it makes: the sticky bit, and that others may execute it, who may not read
- * it. Neither means anything for an object, and no program sets both by accident and nothing else for programs: `chmod
- * +t`, 1777 and the decimal 644 look different. The set-user-ID and set-group-ID bits would be no better: a service
- * may not set those (systemd's `RestrictSUIDSGID`, `DynamicUser`), and a peer's `ftruncate` takes them away.
+ * The mode bits with which this module marks the objects that it creates: the sticky bit, and execute permission for
+ * others, who may not read the object. Neither bit means anything for an object, and no program sets both by accident
+ * without the other program bits: `chmod +t`, 1777 and the decimal 644 look different. The set-user-ID and set-group-ID
+ * bits would be worse: a service may not set them (systemd's `RestrictSUIDSGID`, `DynamicUser`), and the `ftruncate` of
+ * a peer clears them.
  */
 const MARK = S_ISVTX | S_IXOTH;
-/** The bits of a mode for programs. */
+/** The mode bits that matter only for programs. */
 const PROGRAM_BITS = 0o7111;
-/** Less memory than this is not looked for: to look costs more than to reserve it. */
+/** The size from which free memory is checked. For smaller objects the check costs more than the reservation. */
 const CHECKED_BYTES = 2 ** 20;
-/** How long to wait for somebody who is removing an object of the name. */
+/** How long to wait for a process that is removing an object with the same name. */
 const OPEN_MS = 5000;
 
 const ERRORS: ErrnoTable = {
@@ -74,20 +75,20 @@ const PUBLISH_ERRORS: ErrnoTable = {
   [ENOENT]: ["System", "there is no /proc, through which an object gets its name; mount it"],
 };
 
-/** Which object, and whom it may belong to. */
+/** The name of an object, and what it may be. */
 export interface PosixName {
   readonly what: IpcObjectKind;
   readonly nativeKey: string;
-  /** Its path. */
+  /** The path of the object in {@linkcode FOLDER}. */
   readonly path: string;
-  /** Of what is made. */
+  /** The permissions of a new object. They also decide whether an object of another user may be used. */
   readonly permissions: number;
 }
 
 /**
- * The name of an object: `prefix` stands before it in the folder.
+ * Converts a native key to the name of an object. `prefix` stands before the name in the folder.
  *
- * @throws {BackendError} `KeyError` if it can be none
+ * @throws {BackendError} `KeyError` if the native key is not a valid name
  */
 export function posixName(
   what: IpcObjectKind,
@@ -108,10 +109,10 @@ export function posixName(
 }
 
 /**
- * A file that is a POSIX object, open. Each user of an object holds `flock(LOCK_SH)` on it, which ends
- * with the process at the latest, so the last one is known. What this module made it marks, by bits of
- * the mode that mean nothing to the kernel: only that goes with its last user, as other programs have
- * their own rules.
+ * An open file that is a POSIX object. Each user of an object holds `flock(LOCK_SH)` on it, which ends with the process
+ * at the latest, so the last user is known. This module marks the objects that it creates with mode bits that mean
+ * nothing to the kernel. Only marked objects are removed with their last user, because other programs have their own
+ * rules.
  */
 export class PosixFile {
   readonly fd: number;
@@ -126,19 +127,20 @@ export class PosixFile {
     this.#status = status;
   }
 
-  /** In bytes. */
+  /** The size in bytes. */
   get size(): number {
     return this.#status.bytes;
   }
 
-  /** Whether the file system has room for all of it, so that no access to it can fail. */
+  /** Whether the file system has reserved memory for the whole object, so that no access to it can fail. */
   get isReserved(): boolean {
     return this.#status.reserved >= this.#status.bytes;
   }
 
   /**
-   * The object, `null` if there is none. It is refused before it is used, if `check` throws or if it is
-   * not what it should be: a use, however short, keeps the last user from removing it.
+   * Opens the object; `null` if it does not exist. The object is checked before this process becomes a user of it,
+   * because a use, however short, keeps the last user from removing it. The check fails if `check` throws, or if the
+   * file is of another kind or belongs to another user.
    */
   static open(
     libc: Libc,
@@ -159,7 +161,7 @@ export class PosixFile {
         check(found.bytes);
         const isUsed = flock(libc, fd, LOCK_SH | LOCK_NB);
         const status = statusOf(libc, fd, name);
-        isKept = isUsed && status.links > 0; // or else somebody has just removed it
+        isKept = isUsed && status.links > 0; // otherwise another process is removing the object
         if (isKept) return new PosixFile(libc, name, fd, status);
       } finally {
         if (!isKept) libc.c.close(fd);
@@ -171,13 +173,14 @@ export class PosixFile {
     }
   }
 
-  /** Whether there is an object of the name, whosever it is. */
+  /** Whether an object with this name exists, whichever user owns it. */
   static exists(libc: Libc, { path }: PosixName): boolean {
     return typeof libc.pathStatus(cString(path), false) === "object";
   }
 
   /**
-   * A new object that nobody finds before it is published: who is killed before that leaves nothing.
+   * Creates an object that no other process finds before it is published. A process that is killed before that leaves
+   * nothing behind.
    */
   static make(libc: Libc, name: PosixName, bytes: number): PosixFile {
     const { permissions } = name;
@@ -189,7 +192,7 @@ export class PosixFile {
       requireFileSize(libc, bytes);
       reserve(libc, fd, bytes);
       flock(libc, fd, LOCK_SH | LOCK_NB);
-      libc.c.fchmod(fd, permissions | MARK); // whatever the umask
+      libc.c.fchmod(fd, permissions | MARK); // independent of the umask
       const file = new PosixFile(libc, name, fd, statusOf(libc, fd, name));
       isKept = true;
       return file;
@@ -198,7 +201,7 @@ export class PosixFile {
     }
   }
 
-  /** Gives it its name; `false` if another object has that. */
+  /** Gives the object its name; returns `false` if another object has that name. */
   publish(): boolean {
     const source = cString(`/proc/self/fd/${this.fd}`);
     const path = cString(this.#name.path);
@@ -208,24 +211,27 @@ export class PosixFile {
     throw failure("linkat", errno, PUBLISH_ERRORS, this.#name.path);
   }
 
-  /** Has the file system make room for all of it, without which a full one would kill the process. */
+  /**
+   * Reserves memory in the file system for the whole object. Otherwise an access to it would kill the process if the
+   * file system is full.
+   */
   reserve(): void {
     reserve(this.#libc, this.fd, this.size, this.size - this.#status.reserved);
     this.#status = statusOf(this.#libc, this.fd, this.#name);
   }
 
-  /** Looks again how large it is. */
+  /** Updates the size. */
   refresh(): void {
     this.#status = statusOf(this.#libc, this.fd, this.#name);
   }
 
-  /** Whether it has a name still. */
+  /** Whether the object still has its name. */
   isLinked(): boolean {
     const status = this.#libc.fileStatus(this.fd);
     return typeof status === "object" && status.links > 0;
   }
 
-  /** Lets go of it, and removes it if nobody else uses it and it is this module's. */
+  /** Closes the object, and removes it if this module created it and no other process uses it. */
   leave(): void {
     if (flock(this.#libc, this.fd, LOCK_EX | LOCK_NB)) {
       removeIfOurs(this.#libc, this.#name, this.fd);
@@ -233,12 +239,15 @@ export class PosixFile {
     this.#libc.c.close(this.fd);
   }
 
-  /** Lets go of it without looking who else uses it. */
+  /** Closes the object without checking whether other processes use it. */
   close(): void {
     this.#libc.c.close(this.fd);
   }
 
-  /** Whether a process uses the object through this module, seen or not; `null` if this user may not look. */
+  /**
+   * Whether any process uses the object through this module, visible from here or not; `null` if this user may not
+   * check.
+   */
   static isUsed(libc: Libc, path: string): boolean | null {
     const fd = openPath(libc, cString(path), O_RDONLY);
     if (fd < 0) return fd === -ENOENT ? false : null;
@@ -247,7 +256,10 @@ export class PosixFile {
     return !isFree;
   }
 
-  /** Removes an object of this user's and this module's, or of `anyones`, that nobody uses; `false` if there is none. */
+  /**
+   * Removes an unused object if this module created it, or with `anyones` also if another program did. Returns `false`
+   * if the object was not removed. Objects of other users are removed only if the permissions of `name` are shared.
+   */
   static removeUnused(libc: Libc, name: PosixName, anyones = false): boolean {
     const fd = openPath(libc, cString(name.path), O_RDONLY);
     if (fd < 0) return false;
@@ -262,23 +274,23 @@ export class PosixFile {
   }
 }
 
-/** What glibc's `shm_open` does. */
+/** Opens a path with the flags that glibc's `shm_open` uses. */
 function openPath(libc: Libc, path: Uint8Array, flags: number): number {
   return libc.open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW[libc.arch]!);
 }
 
-/** With LOCK_EX held, when nobody can come to use it. */
+/** Removes the object. The caller holds LOCK_EX, so no other process can start to use it. */
 function removeIfOurs(libc: Libc, name: PosixName, fd: number, anyones = false): boolean {
   const status = libc.fileStatus(fd);
   if (typeof status === "number" || status.links === 0) return false;
   if (!isMarked(status) && !anyones) return false;
   const path = cString(name.path);
   const found = libc.pathStatus(path, false);
-  if (typeof found === "number" || found.inode !== status.inode) return false; // renamed
+  if (typeof found === "number" || found.inode !== status.inode) return false; // the object was renamed or replaced
   return libc.c.unlink(path) === 0;
 }
 
-/** Whether this module made it. */
+/** Whether this module created the object. */
 export function isMarked({ mode }: FileStatus): boolean {
   return (mode & PROGRAM_BITS) === MARK;
 }
@@ -293,7 +305,7 @@ function isFile({ mode }: FileStatus): boolean {
   return (mode & S_IFMT) === S_IFREG;
 }
 
-/** Whether it is what it should be, and of whom it may be. */
+/** Whether the file is a regular one that belongs to this user, or to any user if the permissions are shared. */
 function mayUse(libc: Libc, { permissions }: PosixName, status: FileStatus): boolean {
   return isFile(status) && (isShared(permissions) || status.uid === libc.ownUid());
 }
@@ -317,7 +329,7 @@ function kindFailure({ what, path }: PosixName): BackendError {
 
 function openFailure(libc: Libc, name: PosixName, path: Uint8Array, errno: number): BackendError {
   const status = libc.pathStatus(path, false);
-  // Of a folder or a socket the errno says no more than that it cannot be opened.
+  // For a folder or a socket, the error number only says that it cannot be opened.
   const isOther = typeof status === "object" && !isFile(status);
   if (isOther && errno !== ELOOP && errno !== EACCES) return kindFailure(name);
   if (errno !== EACCES) return failure("open", errno, ERRORS, name.path);
@@ -330,9 +342,9 @@ function openFailure(libc: Libc, name: PosixName, path: Uint8Array, errno: numbe
 }
 
 /**
- * Has the file system make room for a file.
+ * Reserves memory in the file system for a file.
  *
- * @param missing how many of its bytes have none yet
+ * @param missing how many of its bytes are not reserved yet
  */
 function reserve(libc: Libc, fd: number, bytes: number, missing = bytes): void {
   requireMemory(libc, missing);
@@ -343,7 +355,9 @@ function reserve(libc: Libc, fd: number, bytes: number, missing = bytes): void {
   }
 }
 
-/** A file that grows beyond `ulimit -f` is answered with SIGXFSZ, which kills a process of Deno. */
+/**
+ * Checks the file size against `ulimit -f`. The kernel answers a larger file with SIGXFSZ, which kills a Deno process.
+ */
 function requireFileSize(libc: Libc, bytes: number): void {
   const limits = new Uint8Array(RLIMIT.bytes);
   if (libc.c.getrlimit(RLIMIT_FSIZE, limits) !== 0) return;
@@ -357,7 +371,7 @@ function requireFileSize(libc: Libc, bytes: number): void {
   );
 }
 
-/** Beyond the limit of a memory cgroup the kernel kills the process. */
+/** Checks the limit of the memory cgroup. Beyond that limit the kernel kills the process. */
 function requireMemory(libc: Libc, bytes: number): void {
   if (bytes < CHECKED_BYTES) return;
   const room = memoryRoom((path) => {
@@ -381,7 +395,7 @@ function flock(libc: Libc, fd: number, operation: number): boolean {
 
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
-/** Whoever has LOCK_EX has it for some microseconds. */
+/** Pauses for 1 ms. A process holds LOCK_EX for only some microseconds. */
 function pause(): void {
   Atomics.wait(sleeper, 0, 0, 1);
 }

@@ -22,9 +22,9 @@ import {
   type SegmentBackend,
 } from "../types.ts";
 
-/** How long a lock is waited for that somebody else makes the segment under. */
+/** How long to wait for the lock while another process creates the segment under it. */
 const MAKE_MS = 5000;
-/** At a time, after which another look is taken at whether there is a segment by now. */
+/** The length of one wait for the lock, after which `open` checks again whether the segment exists by now. */
 const LOOK_MS = 50;
 
 const ERRORS: ErrnoTable = {
@@ -44,7 +44,7 @@ const INITIALIZE_ERRORS: ErrnoTable = {
   ],
 };
 
-/** A POSIX shared memory object, mapped. */
+/** A mapped POSIX shared memory object. */
 class PosixSegment implements Segment {
   readonly address: bigint;
   readonly size: number;
@@ -79,9 +79,8 @@ class PosixSegment implements Segment {
 }
 
 /**
- * POSIX shared memory objects. A new one gets its name when it is complete, and one that is to be removed
- * is let go of by its last user, so neither needs the lock: only that one process at a time runs
- * `initialize` does.
+ * The POSIX shared memory objects of Linux. A new object gets its name when it is complete, and an object is removed by
+ * its last user, so neither step needs the lock. The lock only ensures that one process at a time runs `initialize`.
  */
 export class PosixSegments implements SegmentBackend {
   readonly #libc: Libc;
@@ -140,7 +139,10 @@ export class PosixSegments implements SegmentBackend {
     }
   }
 
-  /** `null` if somebody else has made it since. */
+  /**
+   * Creates the segment under the lock, which the caller has acquired. Returns `null` if another process has created it
+   * since.
+   */
   #makeLocked(
     name: PosixName,
     size: number,
@@ -167,7 +169,7 @@ export class PosixSegments implements SegmentBackend {
     }
   }
 
-  /** A new segment; `null` if there is one of the name already. */
+  /** Creates a segment; returns `null` if a segment with this name already exists. */
   #make(
     name: PosixName,
     size: number,
@@ -181,7 +183,7 @@ export class PosixSegments implements SegmentBackend {
     let isKept = false;
     try {
       segment = this.#map(file, mode, lock);
-      isKept = initialize !== null; // who initializes it also ends it
+      isKept = initialize !== null; // `initialize` also ends the segment if it throws
       initialize?.(segment);
       if (file.publish()) {
         isKept = true;
@@ -198,11 +200,11 @@ export class PosixSegments implements SegmentBackend {
     }
   }
 
-  /** `null` if there is no such segment. */
+  /** Attaches to a segment; returns `null` if it does not exist. */
   #attach(name: PosixName, mode: AccessMode, lock: Lock | null, minBytes: number): Segment | null {
     const readOnly = mode === AccessMode.ReadOnly;
     const file = PosixFile.open(this.#libc, name, readOnly ? O_RDONLY : O_RDWR, (bytes) => {
-      if (bytes > 0) this.#checkSize(bytes, minBytes); // or else somebody is making it
+      if (bytes > 0) this.#checkSize(bytes, minBytes); // a size of 0 means that it is still being created
     });
     if (file === null) return null;
     let isMapped = false;
@@ -214,11 +216,14 @@ export class PosixSegments implements SegmentBackend {
       isMapped = true;
       return segment;
     } finally {
-      if (!isMapped) file.close(); // and what nobody uses stays as it is
+      if (!isMapped) file.close(); // an unused segment is not removed
     }
   }
 
-  /** Other programs make it under the lock, if at all, and before it has a size. */
+  /**
+   * Waits until the segment has a size. Other programs create a segment under the lock, if they use it at all, and the
+   * file exists before it has a size.
+   */
   #awaitSize(file: PosixFile, lock: Lock | null): void {
     if (lock?.acquire(MAKE_MS)) lock.release();
     file.refresh();
@@ -236,7 +241,7 @@ export class PosixSegments implements SegmentBackend {
     const length = this.#mappings.bytesOf(file.size);
     const address = c.mmap(0n, length, access, MAP_SHARED, file.fd, 0n);
     if (address === FAILED_ADDRESS) throw failure("mmap", this.#libc.errno(), ERRORS);
-    // What cannot be reserved, as it may only be read, is at least present.
+    // A read-only segment cannot be reserved, so its pages are at least made present.
     const isPresent = file.isReserved || c.madvise(address, length, MADV_POPULATE_READ) === 0 ||
       this.#libc.errno() !== EFAULT;
     if (isPresent) return new PosixSegment(this.#mappings, address, file, lock);

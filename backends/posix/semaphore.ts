@@ -23,7 +23,10 @@ const BACKGROUND: ThreadCode = {
   giveBack: "({ sem_post }, _memory, semaphore) => sem_post(semaphore)",
 };
 
-/** A counting semaphore. Nothing is undone when a process ends: POSIX does not know who took what. */
+/**
+ * A counting semaphore. When a process ends, its operations are not undone: POSIX does not record which process took
+ * the semaphore.
+ */
 class PosixSemaphore implements Semaphore {
   readonly nativeKey: string;
   readonly identity: string;
@@ -38,7 +41,10 @@ class PosixSemaphore implements Semaphore {
     if (mode === SystemSemaphoreMode.Create) this.#set(value);
   }
 
-  /** It stays the semaphore that others use, where Qt makes another one of the same name. */
+  /**
+   * Sets the value of the existing semaphore, which other processes keep using. Qt creates another semaphore with the
+   * same name instead.
+   */
   #set(value: number): void {
     this.#semaphore.takeAll();
     this.release(value);
@@ -78,7 +84,7 @@ class PosixSemaphore implements Semaphore {
     this.#semaphore.close();
   }
 
-  /** There is no more to it than letting go: the last one removes it. */
+  /** Closes the semaphore. The last object that is closed removes it, so no other step is needed. */
   remove(): void {
     this.close();
   }
@@ -92,7 +98,7 @@ class PosixSemaphore implements Semaphore {
   }
 }
 
-/** POSIX semaphores of a name. */
+/** The named POSIX semaphores of Linux. */
 export class PosixSemaphores implements SemaphoreBackend {
   readonly #library: PosixLibrary;
 
@@ -106,7 +112,7 @@ export class PosixSemaphores implements SemaphoreBackend {
   }
 
   lock(nativeKey: string, permissions = PRIVATE, isChosen = false): Lock {
-    // Where semaphores are named like segments, a lock cannot have the name of its segment.
+    // Where semaphores have the same names as segments, a lock cannot have the name of its segment.
     const isTaken = isChosen && this.#library.semaphorePrefix === "";
     const name = isTaken ? `${nativeKey}_sem` : nativeKey;
     return new PosixLock(this.#library, this.#name("lock", name, permissions), nativeKey);

@@ -16,7 +16,7 @@ const SIGNATURES = {
   sem_post: { args: ["u64"], returns: "i32" },
 } as const satisfies CSignatures;
 
-/** The functions of POSIX objects, which macOS has in no file system, and so in files of no kind. */
+/** The functions for POSIX objects on macOS, where these objects are not files in a file system. */
 export class DarwinPosixLibrary {
   readonly libc: Libc;
   readonly c: CFunctions<typeof SIGNATURES>;
@@ -27,13 +27,16 @@ export class DarwinPosixLibrary {
   }
 }
 
-/** PSEMNAMLEN in posix_sem.c counts the NUL; the names of segments could have one byte more. */
+/**
+ * The maximum length of a name in bytes. PSEMNAMLEN in posix_sem.c includes the NUL; the name of a segment could have
+ * one byte more.
+ */
 const NAME_BYTES = 30;
 
 /**
- * A native key as the name of an object, for C.
+ * Converts a native key to the name of an object, as a C string.
  *
- * @throws {BackendError} `KeyError` if it can be none
+ * @throws {BackendError} `KeyError` if the native key is not a valid name
  */
 export function darwinName(nativeKey: string): Uint8Array {
   const refuse = (why: string): never => {

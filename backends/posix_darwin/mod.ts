@@ -7,7 +7,7 @@ import { DarwinPosixLibrary } from "./library.ts";
 import { DarwinPosixSegments } from "./segments.ts";
 import { DarwinPosixSemaphores } from "./semaphore.ts";
 
-/** POSIX objects on macOS, which have no files. */
+/** Creates the backend for POSIX objects on macOS, which are not files. */
 export function darwinPosix(ffi: Ffi, libc: Libc): Backend {
   const library = new DarwinPosixLibrary(libc);
   const mappings = new Mappings(libc, libc.pageBytes);
@@ -21,7 +21,7 @@ export function darwinPosix(ffi: Ffi, libc: Libc): Backend {
   };
 }
 
-/** The same on this system. */
+/** Loads the backend for this process. */
 export function loadDarwinPosix(): Backend {
   const libc = sharedLibraryOfUsers();
   return darwinPosix(libc.ffi, libc);

@@ -32,7 +32,7 @@ import {
   type SegmentBackend,
 } from "../types.ts";
 
-/** How long to wait for somebody who has made a segment and not given it a size yet. */
+/** How long to wait for a process that has created a segment but not given it a size yet. */
 const MAKE_MS = 1000;
 
 const ERRORS: ErrnoTable = {
@@ -50,14 +50,14 @@ const SIZE_ERRORS: ErrnoTable = {
   [EINVAL]: ["InvalidSize", "macOS allows no segment of this size"],
 };
 
-/** A POSIX shared memory object, mapped. */
+/** A mapped POSIX shared memory object. */
 class DarwinPosixSegment implements Segment {
   readonly address: bigint;
   readonly size: number;
   readonly #segments: DarwinPosixSegments;
   readonly #fd: number;
   readonly #lock: Lock | null;
-  /** Its name, if this object made it. */
+  /** The name of the segment if this object created it, otherwise `null`. */
   readonly #made: Uint8Array | null;
 
   constructor(
@@ -96,9 +96,9 @@ class DarwinPosixSegment implements Segment {
 }
 
 /**
- * POSIX shared memory objects of macOS. Nobody knows who uses one: they are no files that could be
- * locked, and have no number of users. So the object that made a segment removes it, and its lock, when
- * it detaches; others may go on using it, but nobody finds it any more.
+ * The POSIX shared memory objects of macOS. The system does not tell which processes use one: they are not files that
+ * could be locked, and they have no count of users. So the object that created a segment removes the segment and its
+ * lock when it detaches. Other processes can still use them, but no process can open them any more.
  */
 export class DarwinPosixSegments implements SegmentBackend {
   readonly mappings: Mappings;
@@ -129,12 +129,15 @@ export class DarwinPosixSegments implements SegmentBackend {
     return segment;
   }
 
-  /** Whoever makes it holds the lock until it is filled, so that is waited for, but a user may hold it. */
+  /**
+   * Attaches to the segment or creates it under the lock. The creator holds the lock until the segment is filled, so
+   * `open` waits for the lock. A user of the segment may hold it too, so `open` also attaches without the lock.
+   */
   open(nativeKey: string, request: OpenRequest, lock: Lock, permissions = PRIVATE): Segment {
     const name = darwinName(nativeKey);
     const { size, mode, existing, timeoutMs, initialize } = request;
     const isLocked = lock.acquire(timeoutMs);
-    let isLeft = false; // by `initialize`, with the lock
+    let isLeft = false; // `initialize` has released the lock
     try {
       const found = this.#attach(name, mode, lock, permissions, size, existing === "refuse");
       if (found !== null) return found;
@@ -169,14 +172,14 @@ export class DarwinPosixSegments implements SegmentBackend {
       }
       const made = this.#map(fd, this.#statusOf(fd).bytes, mode, lock, name);
       isKept = true;
-      initialize?.(made); // which ends the segment if it throws
+      initialize?.(made); // ends the segment if it throws
       return made;
     } finally {
       if (!isKept) this.release(fd, name);
     }
   }
 
-  /** `null` if there is no such segment. */
+  /** Attaches to a segment; returns `null` if it does not exist. */
   #attach(
     name: Uint8Array,
     mode: AccessMode,
@@ -201,7 +204,7 @@ export class DarwinPosixSegments implements SegmentBackend {
     }
   }
 
-  /** A descriptor, or -ENOENT. */
+  /** Opens or creates an object; returns a descriptor, or -ENOENT. */
   #open(name: Uint8Array, flags: number, permissions = 0): number {
     const fd = this.#library.c.shm_open(name, flags, permissions);
     if (fd >= 0) return fd;
@@ -260,7 +263,7 @@ export class DarwinPosixSegments implements SegmentBackend {
     throw new BackendError("InvalidSize", `the segment has ${bytes} bytes; ${problem}`);
   }
 
-  /** Lets go of a descriptor, and removes the segment of the name. */
+  /** Closes a descriptor, and removes the segment if its name is given. */
   release(fd: number, name: Uint8Array | null): void {
     if (name !== null) this.#library.c.shm_unlink(name);
     this.#libc.c.close(fd);

@@ -22,14 +22,14 @@ import {
   type SemaphoreBackend,
 } from "../types.ts";
 
-/** `SEM_FAILED` is -1 there. */
+/** The value of `SEM_FAILED`, which is -1 on macOS. */
 const SEM_FAILED = FAILED_ADDRESS;
-/** A race with somebody who removes and makes the semaphore is lost only so often in a row. */
+/** The maximum number of attempts to open a semaphore while other processes keep removing and creating it. */
 const OPEN_ATTEMPTS = 1000;
 
-/** A `sem_t` of a name: macOS tells nobody its value, nor who took it, nor waits for a time only. */
+/** A named `sem_t`. macOS does not tell its value or which process took it, and has no wait with a timeout. */
 class NamedSemaphore {
-  /** Whether this object made it. */
+  /** Whether this object created the semaphore. */
   readonly isMade: boolean;
   readonly #library: DarwinPosixLibrary;
   readonly #name: Uint8Array;
@@ -62,7 +62,7 @@ class NamedSemaphore {
         const found = c.sem_open(this.#name, 0, 0, 0);
         if (found !== SEM_FAILED) return [found, false];
         errno = libc.errno();
-        if (errno === ENOENT) continue; // removed since
+        if (errno === ENOENT) continue; // removed meanwhile
       }
       if (errno !== EACCES) throw failure("sem_open", errno);
       const text = `${othersText(kind, "")} [sem_open: ${errnoText(errno)}]`;
@@ -71,7 +71,7 @@ class NamedSemaphore {
     throw new BackendError("Busy", "the semaphore is removed again and again");
   }
 
-  /** Takes one; `false` after `timeoutMs`. */
+  /** Takes the semaphore once; returns `false` after `timeoutMs`. */
   take(timeoutMs: number): boolean {
     const { sem_trywait, sem_wait } = this.#library.c;
     const deadline = performance.now() + timeoutMs;
@@ -80,7 +80,7 @@ class NamedSemaphore {
       const left = deadline - performance.now();
       if (left <= 0) return false;
       if (left === Infinity) {
-        while (!this.#isTaken(sem_wait)); // a signal has come in between
+        while (!this.#isTaken(sem_wait)); // a signal interrupted the wait
         return true;
       }
       sleepSync(Math.min(ms, left));
@@ -104,7 +104,7 @@ class NamedSemaphore {
   }
 }
 
-/** A counting semaphore. Nothing is undone when a process ends. */
+/** A counting semaphore. When a process ends, its operations are not undone. */
 class DarwinPosixSemaphore implements Semaphore {
   readonly nativeKey: string;
   readonly identity: string;
@@ -129,7 +129,10 @@ class DarwinPosixSemaphore implements Semaphore {
     if (isSet && !isMade) this.#set(value);
   }
 
-  /** It stays the semaphore that others use, where Qt makes another one of the same name. */
+  /**
+   * Sets the value of the existing semaphore, which other processes keep using. Qt creates another semaphore with the
+   * same name instead.
+   */
   #set(value: number): void {
     while (this.#semaphore.take(0));
     this.release(value);
@@ -147,7 +150,7 @@ class DarwinPosixSemaphore implements Semaphore {
     for (let given = 0; given < count; given++) this.#semaphore.give();
   }
 
-  /** As in Qt, whoever made it removes it; others go on with theirs. */
+  /** Closes the semaphore, and removes it if this object created it, as in Qt. Other processes keep using theirs. */
   close(): void {
     this.#semaphore.close();
     if (this.#isOwner) this.#library.c.sem_unlink(this.#name);
@@ -166,7 +169,10 @@ class DarwinPosixSemaphore implements Semaphore {
   }
 }
 
-/** The lock of a POSIX segment, Qt's semaphore of value 1. Nobody gets what a killed process held. */
+/**
+ * The lock of a POSIX segment is Qt's semaphore of value 1. If a process is killed while it holds the lock, the lock
+ * stays held.
+ */
 class DarwinPosixLock implements Lock {
   readonly nativeKey: string;
   readonly identity: string;
@@ -204,7 +210,7 @@ class DarwinPosixLock implements Lock {
     return pauseOf(delay(Math.min(timeoutMs, pauseMs)));
   }
 
-  /** Not if it is not held: its value would go beyond 1, and let two in. */
+  /** Releases the lock if this object holds it. Otherwise the value would exceed 1 and let two holders in. */
   release(): void {
     if (!this.#isHeld) return;
     this.#isHeld = false;
@@ -240,7 +246,7 @@ class DarwinPosixLock implements Lock {
   }
 }
 
-/** POSIX semaphores of macOS. */
+/** The named POSIX semaphores of macOS. */
 export class DarwinPosixSemaphores implements SemaphoreBackend {
   readonly #library: DarwinPosixLibrary;
 

@@ -2,17 +2,20 @@ import { F_OFD_GETLK, F_OFD_SETLK, F_RDLCK, F_UNLCK, F_WRLCK, FLOCK } from "./li
 import type { Libc } from "./libc.ts";
 
 /**
- * Locks of single bytes of a file, which belong to the open file description and end with it at the
- * latest (fcntl(2), "Open file description locks"). `flock` and the locks of other bytes do not affect
- * them. Only Linux has them; elsewhere none can be had, and none is found.
+ * This module locks single bytes of a file. The locks belong to the open file description and end with it at the latest
+ * (fcntl(2), "Open file description locks"). They are independent of `flock` and of the locks of other bytes. Only
+ * Linux has them; on other systems no lock can be acquired and none is found.
  */
 
-/** Locks a byte beside others that share it; `false` if that cannot be done. */
+/** Locks a byte together with other descriptors that share it; returns `false` if that is not possible. */
 export function shareByte(libc: Libc, fd: number, byte: number): boolean {
   return libc.os === "linux" && apply(libc, fd, F_OFD_SETLK, F_RDLCK, byte) !== null;
 }
 
-/** Locks a byte for this descriptor alone, which must be open for writing; `false` if it cannot be had. */
+/**
+ * Locks a byte for this descriptor alone, which must be open for writing. Returns `false` if another descriptor has
+ * locked the byte or the call fails.
+ */
 export function claimByte(libc: Libc, fd: number, byte: number): boolean {
   return libc.os === "linux" && apply(libc, fd, F_OFD_SETLK, F_WRLCK, byte) !== null;
 }
@@ -27,7 +30,7 @@ export function isByteLocked(libc: Libc, fd: number, byte: number): boolean {
 const lock = new Uint8Array(FLOCK.bytes);
 const view = new DataView(lock.buffer);
 
-/** The type of lock that the call has written, or `null` if it failed. */
+/** Makes an fcntl call. Returns the type of lock that the call has written, or `null` if the call failed. */
 function apply(libc: Libc, fd: number, command: number, type: number, byte: number): number | null {
   lock.fill(0);
   view.setInt16(FLOCK.type, type, true);

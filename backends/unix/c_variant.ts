@@ -1,10 +1,13 @@
 import type { CSignatures } from "../../ffi/types.ts";
 import type { Libc } from "./libc.ts";
 
-/** Before glibc 2.34 the semaphores were in a library of their own; musl answers to the first name. */
+/**
+ * The libraries with the pthread and semaphore functions. Before glibc 2.34 these were in a separate library. musl can
+ * be loaded under the first name.
+ */
 export const PTHREAD_LIBRARIES: readonly string[] = ["libc.so.6", "libpthread.so.0", "libc.so"];
 
-/** The clock, read on the thread that calls. */
+/** The function that reads a clock, called on the current thread. */
 export const CLOCK = {
   clock_gettime: { args: ["i32", "u64"], returns: "i32" }, // (clock, timespec *)
 } as const satisfies CSignatures;
@@ -15,7 +18,7 @@ export function isGlibc({ ffi }: Libc): boolean {
   return tryLoad(() => ffi.load(PTHREAD_LIBRARIES, signature)) !== undefined;
 }
 
-/** `undefined` if the C library has no such function. */
+/** Returns the result of `load`, or `undefined` if the C library does not have the function. */
 export function tryLoad<Result>(load: () => Result): Result | undefined {
   try {
     return load();

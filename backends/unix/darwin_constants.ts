@@ -1,6 +1,7 @@
 /**
- * The numbers of macOS that are others than Linux's, under the same C names, and those that only macOS
- * has. Where constants.ts has the same name, Intel and Apple processors share the number here.
+ * This module defines the constants of macOS that differ from those of Linux, under the same C names, and those that
+ * only macOS has. Where linux_constants.ts distinguishes processors, Intel and Apple processors have the same value
+ * here.
  */
 
 // <sys/fcntl.h>
@@ -9,11 +10,14 @@ export const O_NOFOLLOW: Record<string, number> = { x64: 0x100, arm64: 0x100 };
 export const O_CREAT = 0x200;
 export const O_EXCL = 0x800;
 export const O_CLOEXEC = 0x1000000;
-/** There is no such flag. */
+/** The value is 0, because macOS has no such flag. */
 export const O_PATH = 0;
 
 // <sys/shm.h>, whose structures are `#pragma pack(4)`
-/** Of a segment that is removed IPC_STAT says nothing but EINVAL, even while it is attached. */
+/**
+ * The value is 0, because macOS has no such flag: IPC_STAT fails with EINVAL for a removed segment, even while it is
+ * attached.
+ */
 export const SHM_DEST = 0;
 export const SHMID_DS = {
   bytes: 76,
@@ -49,7 +53,7 @@ export const _CS_DARWIN_USER_TEMP_DIR = 65537;
 // <sys/syslimits.h>
 export const PATH_MAX = 1024;
 
-/** `struct stat` with inodes of 64 bits, <sys/stat.h>. */
+/** The layout of `struct stat` with 64-bit inodes, <sys/stat.h>. */
 export const STAT = {
   bytes: 144,
   dev: 0,
@@ -62,9 +66,9 @@ export const STAT = {
   blocks: 104,
 } as const;
 
-// <sys/proc_info.h>: about the thread of a number that is never used again
+// <sys/proc_info.h>: asks for the thread with a number that is never reused
 export const PROC_PIDTHREADID64INFO = 15;
-/** `sizeof(struct proc_threadinfo)` */
+/** The value of `sizeof(struct proc_threadinfo)`. */
 export const PROC_THREADINFO_BYTES = 112;
 
 // <os/os_sync_wait_on_address.h>: OS_SYNC_WAIT_ON_ADDRESS_SHARED, OS_SYNC_WAKE_BY_ADDRESS_SHARED

@@ -2,14 +2,14 @@ import type { CFunctions, CSignatures } from "../../ffi/types.ts";
 import { CLOCK_MONOTONIC } from "./linux_constants.ts";
 import { type Libc, LINUX_LIBRARIES } from "./libc.ts";
 
-/** What a thread needs for {@linkcode LEFT}. */
+/** The C function that {@linkcode LEFT} calls on another thread. */
 export const CLOCK = {
   clock_gettime: { args: ["i32", "buffer"], returns: "i32" }, // (clock, timespec *)
 } as const satisfies CSignatures;
 
 /**
- * Source text for other threads, whose own clocks of JavaScript begin when they do: `(clock_gettime, until) => timespec`,
- * the time that is left, `null` if none is.
+ * Source text for other threads: `(clock_gettime, until) => timespec` returns the time left until a deadline, or `null`
+ * if none is left. It reads the clock of the system, because the JavaScript clock of a thread starts with that thread.
  */
 export const LEFT = `(clock_gettime, until) => {
     const time = new BigInt64Array(2);
@@ -26,7 +26,10 @@ const clocks = new WeakMap<Libc, CFunctions<typeof CLOCK>>();
 const time = new BigInt64Array(2);
 const bytes = new Uint8Array(time.buffer);
 
-/** The time in `ms`, as other threads understand it: in nanoseconds of the clock that nobody can set. */
+/**
+ * Returns the deadline that is `ms` from now, in a form that other threads understand: nanoseconds of the monotonic
+ * clock, which cannot be set.
+ */
 export function deadline(libc: Libc, ms: number): bigint {
   let clock = clocks.get(libc);
   if (clock === undefined) clocks.set(libc, clock = libc.ffi.load(LINUX_LIBRARIES, CLOCK));

@@ -2,7 +2,7 @@ import process from "node:process";
 import type { ErrorReason } from "../../errors.ts";
 import { BackendError, type ErrnoTable } from "../failure.ts";
 
-/** The error numbers that the backends tell apart, with Linux's values on every Unix. */
+/** The error numbers that the backends distinguish. They have Linux's values on every Unix. */
 export const EPERM = 1;
 export const ENOENT = 2;
 export const ESRCH = 3;
@@ -32,7 +32,7 @@ export const ETIMEDOUT = 110;
 export const EOWNERDEAD = 130;
 export const ENOTRECOVERABLE = 131;
 
-/** Where macOS has another number for an error: Linux's and its own, <sys/errno.h>. */
+/** The errors that have another number on macOS: the Linux number and the macOS number, from <sys/errno.h>. */
 const DARWIN: readonly (readonly [linux: number, darwin: number])[] = [
   [EAGAIN, 35],
   [ENAMETOOLONG, 63],
@@ -46,8 +46,8 @@ const DARWIN: readonly (readonly [linux: number, darwin: number])[] = [
 const SWAPPED = new Map(DARWIN.flatMap(([linux, darwin]) => [[linux, darwin], [darwin, linux]]));
 
 /**
- * The number above for one of the system's, and the other way round: the two numbers of an error change
- * places, so that no two errors become one.
+ * Converts an error number of the system to the number that is used here, and the other way round. The two numbers of
+ * an error change places, so that no two errors become one.
  */
 export function swapErrno(errno: number, os: string): number {
   return os === "darwin" ? SWAPPED.get(errno) ?? errno : errno;
@@ -105,7 +105,7 @@ const COMMON: ErrnoTable = {
 
 const OTHER_KEYS = "or use POSIX keys (NativeIpcKeyType.PosixRealtime)";
 
-/** What the System V calls fail with where the kernel or a filter has no System V. */
+/** The meaning of the errors of System V calls where the kernel or a filter does not provide System V. */
 const NO_SYSTEM_V: ErrnoTable = {
   [ENOSYS]: [
     "Unsupported",
@@ -127,12 +127,12 @@ function systemVErrors(syscall: string): ErrnoTable {
   return /^(shm|sem)ctl$/.test(syscall) ? NO_SYSTEM_V : {};
 }
 
-/** An error number as the texts show it, with the system's own number: `ENOENT 2`. */
+/** Returns an error number as texts show it, with the number of this system: `ENOENT 2`. */
 export function errnoText(errno: number): string {
   return `${NAMES[errno] ?? "errno"} ${swapErrno(errno, process.platform)}`;
 }
 
-/** A failure with an error number of the list above, which the error shows as the system's own. */
+/** Creates an error from a number of the list above. The error shows the number of this system. */
 export function errnoFailure(
   reason: ErrorReason,
   message: string,
@@ -143,7 +143,10 @@ export function errnoFailure(
   return new BackendError(reason, message, syscall, number);
 }
 
-/** The {@linkcode BackendError} of a system call: from `table`, else from what the number always means. */
+/**
+ * Creates the {@linkcode BackendError} of a failed system call. `table` takes precedence over the general meaning of
+ * the error number.
+ */
 export function failure(
   syscall: string,
   errno: number,

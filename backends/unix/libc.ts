@@ -25,11 +25,11 @@ import { EAGAIN, EINTR, ENOENT, ESRCH, failure, swapErrno } from "./errno.ts";
 import { constantsOf, type SystemConstants } from "./constants.ts";
 import { loadFunctions } from "./variadic.ts";
 
-/** glibc has the first name; musl answers to it as well, and to the second. */
+/** The names of the C library on Linux. glibc has the first one; musl can be loaded under both. */
 export const LINUX_LIBRARIES = ["libc.so.6", "libc.so"];
 export const DARWIN_LIBRARIES = ["/usr/lib/libSystem.B.dylib"];
 
-/** The C functions we call, each once: those of every system. */
+/** The C functions that every system has. */
 const SIGNATURES = {
   calloc: { args: ["u64", "u64"], returns: "u64" },
   getenv: { args: ["buffer"], returns: "u64" }, // (name) -> char *
@@ -68,7 +68,7 @@ const SIGNATURES = {
 
 const LINUX_SIGNATURES = {
   __errno_location: { args: [], returns: "u64" },
-  // glibc before 2.33 has no `fstat`, musl has no `statx`; both have this:
+  // glibc before 2.33 has no `fstat` and musl has no `statx`, but both have `syscall`:
   // (SYS_statx, fd, path, flags, mask, struct statx *); what it returns, as a long, fits an int
   syscall: { args: ["usize", "i32", "buffer", "i32", "u32", "buffer"], returns: "i32", fixed: 1 },
   fcntl: { args: ["i32", "i32", "buffer"], returns: "i32" }, // (fd, cmd, struct flock *)
@@ -89,9 +89,9 @@ const DARWIN_SIGNATURES = {
   confstr: { args: ["i32", "buffer", "u64"], returns: "u64" }, // (name, buf, length)
 } as const satisfies CSignatures;
 
-/** Of the kernel beneath the Unix one. */
+/** The functions of Mach, the kernel beneath the Unix layer of macOS. */
 const MACH_SIGNATURES = {
-  task_self_trap: { args: [], returns: "u32" }, // what the macro mach_task_self() stands for
+  task_self_trap: { args: [], returns: "u32" }, // the function behind the macro mach_task_self()
   // (task, to *, size, mask, flags, task, from, copy, protection *, maximal protection *, inheritance)
   mach_vm_remap: {
     args: ["u32", "buffer", "u64", "u64", "i32", "u32", "u64", "i32", "buffer", "buffer", "u32"],
@@ -99,40 +99,43 @@ const MACH_SIGNATURES = {
   },
 } as const satisfies CSignatures;
 
-/** On Intel their names without a suffix are those of functions for inodes of 32 bits. */
+/**
+ * The functions that return a `struct stat`. On Intel, the names without a suffix belong to functions for 32-bit
+ * inodes.
+ */
 const DARWIN_STAT_SIGNATURES = {
   fstat: { args: ["i32", "buffer"], returns: "i32" }, // (fd, struct stat *)
   lstat: { args: ["buffer", "buffer"], returns: "i32" }, // (path, struct stat *)
   stat: { args: ["buffer", "buffer"], returns: "i32" }, // (path, struct stat *)
 } as const satisfies CSignatures;
 
-/** An `int64_t`, exact up to 2^53 and without the cost of a BigInt. */
+/** Reads an `int64_t`, exact up to 2^53 and without the cost of a BigInt. */
 function number64(view: DataView, offset: number): number {
   return view.getUint32(offset, true) + view.getInt32(offset + 4, true) * 2 ** 32;
 }
 
-/** What we ask about a file. */
+/** The properties of a file that the backends need. */
 export interface FileStatus {
   /** The low byte of `st_dev`. */
   readonly device: number;
   /** The low bytes of `st_ino`. */
   readonly inode: number;
   readonly uid: number;
-  /** 0 once the file is deleted. */
+  /** The number of hard links, 0 after the file is deleted. */
   readonly links: number;
-  /** Its size. */
+  /** The size of the file. */
   readonly bytes: number;
-  /** What of it the file system has room for already, in bytes. */
+  /** The number of bytes for which the file system has already allocated memory. */
   readonly reserved: number;
-  /** `st_mode`: what kind of file it is, and its permissions. */
+  /** The value of `st_mode`: the kind of the file and its permissions. */
   readonly mode: number;
-  /** `st_ctime`, when it was made, renamed or linked last, in seconds since 1970. */
+  /** The value of `st_ctime`: when the file was created, renamed or linked last, in seconds since 1970. */
   readonly changed: number;
 }
 
-/** What `/proc/sys/kernel/overflowuid` is if nobody has changed it. */
+/** The default value of `/proc/sys/kernel/overflowuid`. */
 const OVERFLOW_UID = 65534;
-/** All numbers that a user can have: -1 stands for none. */
+/** The number of possible uids; -1 stands for no user. */
 const ALL_USERS = 2 ** 32 - 1;
 
 /** Whether a user namespace has a number for every user; `map` is its `/proc/self/uid_map`. */
@@ -141,33 +144,36 @@ export function mapsAllUsers(map: string): boolean {
   return counts.reduce((sum, count) => sum + count, 0) >= ALL_USERS;
 }
 
-/** For the first read of a file; files of `/proc` do not tell their size. */
+/** The buffer size of the first read of a file, because files of `/proc` do not tell their size. */
 const READ_BYTES = 65536;
 const FAILED = 0xffff_ffff_ffff_ffffn;
 const NO_PATH = new Uint8Array(1);
-/** How often a call is made again whose errno it cannot have: that is of what the runtime itself called. */
+/**
+ * The maximum number of repetitions of a call whose errno is not one that it can have, because it is the errno of a
+ * call that the runtime itself made.
+ */
 export const FOREIGN_ATTEMPTS = 10;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
-/** A C string. The caller has made sure that `text` has no NUL. */
+/** Returns a C string. The caller ensures that `text` contains no NUL. */
 export function cString(text: string): Uint8Array {
   return encoder.encode(text + "\0");
 }
 
-/** The C library, with what is needed to use it from JavaScript. */
+/** The C library, with helpers to use it from JavaScript. */
 export class Libc {
-  /** Its functions; of those that only Linux has, none elsewhere. */
+  /** The functions of the C library. Those that only Linux has are missing on other systems. */
   readonly c: CFunctions<typeof SIGNATURES & typeof LINUX_SIGNATURES>;
   readonly ffi: Ffi;
-  /** The processor, as `process.arch` names it. */
+  /** The processor, named as in `process.arch`. */
   readonly arch: string;
-  /** The operating system, as `process.platform` names it. */
+  /** The operating system, named as in `process.platform`. */
   readonly os: string;
-  /** Its numbers that other systems have others for. */
+  /** The constants of this system that differ between systems. */
   readonly constants: SystemConstants;
-  /** What asks about a file, for texts. */
+  /** The name of the call that returns the status of a file, for texts. */
   readonly statCall: string;
   readonly #darwin: DarwinFunctions | null = null;
   #mapAgain: ((address: bigint, bytes: bigint) => bigint | null) | undefined;
@@ -175,7 +181,7 @@ export class Libc {
   #isOtherProc: boolean | undefined;
   #bootId: string | undefined;
   #errnoCell: Int32Array | undefined;
-  /** The user that this process was seen to act as last. */
+  /** The effective user of this process when `ownUid()` last looked it up. */
   lastUid = -1;
   #overflowUid: number | undefined;
   #mapsAllUsers = false;
@@ -208,12 +214,13 @@ export class Libc {
   }
 
   /**
-   * `errno` of this thread, as errno.ts has it; to be read right after the call that failed. V8 may do something of its own
-   * in between, and then it is that of what V8 called, seldom enough to be seen once in a hundred starts of a program.
+   * Returns the `errno` of this thread, with the number that errno.ts has for it. It must be read right after the call
+   * that failed. V8 may make calls of its own in between, and then the value belongs to such a call. That happens about
+   * once in a hundred starts of a program.
    */
   errno(): number {
     const cell = this.#errnoCell ??= this.#locateErrno();
-    return swapErrno(cell[0]!, this.os) || EINTR; // 0 would pass for success
+    return swapErrno(cell[0]!, this.os) || EINTR; // 0 would mean success
   }
 
   #locateErrno(): Int32Array {
@@ -221,27 +228,27 @@ export class Libc {
     return new Int32Array(this.ffi.arrayBuffer(address, 4));
   }
 
-  /** Zeroed C memory that is never freed: for the few structures that hot calls point to. */
+  /** Allocates zeroed C memory that is never freed, for the few structures that hot calls point to. */
   allocate(byteLength: number): { address: bigint; view: DataView } {
     const address = this.c.calloc(1n, BigInt(byteLength));
     if (address === 0n) throw failure("calloc", this.errno());
     return { address, view: new DataView(this.ffi.arrayBuffer(address, byteLength)) };
   }
 
-  /** An environment variable as C programs see it; Deno's own API would ask for `--allow-env`. */
+  /** Returns an environment variable as C programs see it. Deno's own API would require `--allow-env`. */
   getenv(name: string): string | undefined {
     const address = this.c.getenv(cString(name));
     return address === 0n ? undefined : this.#text(address);
   }
 
-  /** The C string at `address`. */
+  /** Reads the C string at `address`. */
   #text(address: bigint): string {
     const length = Number(this.c.strlen(address));
     if (length === 0) return "";
     return decoder.decode(new Uint8Array(this.ffi.arrayBuffer(address, length)).slice());
   }
 
-  /** `path` without symbolic links, or the errno. */
+  /** Returns `path` without symbolic links, or the errno. */
   realpath(path: string): string | number {
     const resolved = new Uint8Array(this.constants.PATH_MAX);
     if (this.c.realpath(cString(path), resolved) === 0n) return this.errno();
@@ -249,8 +256,8 @@ export class Libc {
   }
 
   /**
-   * A file descriptor, or minus the errno. EAGAIN is what a runtime leaves that meets a taken lock of its own between
-   * the call and the look at errno.
+   * Opens a file; returns a file descriptor, or the negative errno. EAGAIN comes from the runtime, if it waits for one
+   * of its own locks between the call and the reading of errno.
    */
   open(path: Uint8Array, flags: number, mode = 0): number {
     for (let attempt = 0;; attempt++) {
@@ -262,14 +269,14 @@ export class Libc {
     }
   }
 
-  /** The text of a symbolic link, or the errno. */
+  /** Returns the text of a symbolic link, or the errno. */
   readLink(path: string): string | number {
     const text = new Uint8Array(this.constants.PATH_MAX);
     const length = this.c.readlink(cString(path), text, BigInt(text.length));
     return length === FAILED ? this.errno() : decoder.decode(text.subarray(0, Number(length)));
   }
 
-  /** The folder of this user's temporary files that the system itself knows, `""` if it knows none. */
+  /** Returns the folder of this user's temporary files that the system itself defines, `""` if it defines none. */
   temporaryFolder(): string {
     const { PATH_MAX } = this.constants;
     const path = new Uint8Array(PATH_MAX);
@@ -278,20 +285,20 @@ export class Libc {
   }
 
   /**
-   * Maps shared memory of this process at a second address, which it returns: on macOS, where it is
-   * `null` if that cannot be done.
+   * Maps shared memory of this process at a second address, which it returns, or `null` if that is not possible. Only
+   * macOS can do that.
    */
   mapAgain(address: bigint, bytes: bigint): bigint | null {
     return (this.#mapAgain ??= machRemap(this.ffi))(address, bytes);
   }
 
-  /** About the file of a descriptor, or the errno. */
+  /** Returns the status of the file of a descriptor, or the errno. */
   fileStatus(fd: number): FileStatus | number {
     if (this.#darwin === null) return this.#statx(fd, NO_PATH, AT_EMPTY_PATH);
     return this.#darwinStatus(this.#darwin.fstat(fd, this.#stat));
   }
 
-  /** About the file at `path`, or the errno. */
+  /** Returns the status of the file at `path`, or the errno. */
   pathStatus(path: Uint8Array, followLinks: boolean): FileStatus | number {
     if (this.#darwin === null) {
       return this.#statx(AT_FDCWD, path, followLinks ? 0 : AT_SYMLINK_NOFOLLOW);
@@ -301,8 +308,8 @@ export class Libc {
   }
 
   /**
-   * About the file that a link of `/proc/PID/fd` leads to, or the errno: without a request to a file system that
-   * another user runs, which need not answer.
+   * Returns the status of the file that a link of `/proc/PID/fd` leads to, or the errno. It makes no request to the
+   * file system, because another user may run that file system and need not answer.
    */
   linkStatus(path: string): FileStatus | number {
     return this.#statx(AT_FDCWD, cString(path), AT_STATX_DONT_SYNC);
@@ -351,13 +358,16 @@ export class Libc {
     };
   }
 
-  /** The text of a file, of `/proc` too, or the errno. */
+  /** Returns the text of a file, which may be in `/proc`, or the errno. */
   readFile(path: string): string | number {
     const bytes = this.readBytes(path);
     return typeof bytes === "number" ? bytes : decoder.decode(bytes);
   }
 
-  /** The first bytes of a plain file that anybody may have made, or the errno; ENOENT if it is another kind of file. */
+  /**
+   * Returns the first bytes of a regular file that any user may have created, or the errno; ENOENT if the file is of
+   * another kind.
+   */
   readStart(path: string, bytes: number): Uint8Array<ArrayBuffer> | number {
     const { O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK } = this.constants;
     const flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW[this.arch]!;
@@ -375,7 +385,7 @@ export class Libc {
     }
   }
 
-  /** What is in a file of the kernel's, or the errno. */
+  /** Returns the content of a kernel file, or the errno. */
   readBytes(path: string): Uint8Array<ArrayBuffer> | number {
     const fd = this.open(cString(path), O_RDONLY | this.constants.O_CLOEXEC);
     if (fd < 0) return -fd;
@@ -401,7 +411,7 @@ export class Libc {
     }
   }
 
-  /** The names in a folder, or the errno. */
+  /** Returns the names in a folder, or the errno. */
   readFolder(path: string): string[] | number {
     const folder = this.c.opendir(cString(path));
     if (folder === 0n) return this.errno();
@@ -417,9 +427,9 @@ export class Libc {
   }
 
   /**
-   * Whether a process runs, whosever it is. One that ended and whose parent has not asked how, does not,
-   * nor one that has got the pid of another: which started at other 16 bits of `startTime`. Without a
-   * `/proc` neither of the two can be told.
+   * Whether a process of any user is running. A zombie is not running. Neither is a process that was given the pid of
+   * an earlier one: its start time differs from `startTime` in the lower 16 bits. Without `/proc`, these two cases
+   * cannot be recognized.
    */
   isRunning(pid: number, startTime?: number): boolean {
     if (this.c.kill(pid, 0) !== 0 && this.errno() === ESRCH) return false;
@@ -429,19 +439,19 @@ export class Libc {
     return stat[0] !== "Z" || Number(stat[17]) > 1; // state, num_threads
   }
 
-  /** Whether this is the first thread of the process: on Linux, and not that of a worker. */
+  /** Whether the calling thread is the first one of the process, not that of a worker. Only for Linux. */
   isMainThread(): boolean {
     const number = this.ffi.usize(BigInt(SYS_GETTID[this.arch]!));
     return this.c.syscall(number, 0, NO_PATH, 0, 0, this.#stat) === this.c.getpid();
   }
 
-  /** When a process started, in clock ticks since the system did; `null` if that is not known. */
+  /** Returns when a process started, in clock ticks since the system started; `null` if that is not known. */
   startTime(pid: number): number | null {
     const stat = this.#processStatus(pid);
     return stat && Number(stat[19]);
   }
 
-  /** The number of the namespace that pids are of here; 0 if that is not known. */
+  /** The number of the pid namespace of this process; 0 if that is not known. */
   pidNamespace(): number {
     if (this.#pidNamespace === undefined) {
       const status = this.pathStatus(cString("/proc/self/ns/pid"), true);
@@ -450,7 +460,7 @@ export class Libc {
     return this.#pidNamespace;
   }
 
-  /** Whether /proc is that of another pid namespace, so that what it says of a pid is about another process. */
+  /** Whether /proc belongs to another pid namespace. Then what it says about a pid is about another process. */
   #hasOtherProc(): boolean {
     if (this.#isOtherProc === undefined) {
       const stat = this.readFile("/proc/self/stat");
@@ -459,7 +469,7 @@ export class Libc {
     return this.#isOtherProc;
   }
 
-  /** What no other start of the system, and no other machine, has; `""` if that is not known. */
+  /** Returns an id that no other start of this system and no other machine has; `""` if that is not known. */
   bootId(): string {
     if (this.#bootId === undefined) {
       const text = this.os === "linux" ? this.readFile("/proc/sys/kernel/random/boot_id") : "";
@@ -468,14 +478,15 @@ export class Libc {
     return this.#bootId;
   }
 
-  /** Whether each process of the system has a pid here; else the pid of some outside is 0. */
+  /** Whether each process of the system has a pid in this namespace. Otherwise the pid of a process outside is 0. */
   seesAllProcesses(): boolean {
     return this.os !== "linux" || this.pidNamespace() === PROC_PID_INIT_INO;
   }
 
   /**
-   * proc(5): what follows the name, in parentheses, starting with the state. `null` if it is hidden. That
-   * of the first thread is the process's; of `/proc/PID/stat` qemu-user makes one up for the process itself.
+   * Returns the fields of proc(5) that follow the name in parentheses, starting with the state; `null` if they are
+   * hidden. The fields of the first thread are those of the process. They are read from its own file because qemu-user
+   * makes up `/proc/PID/stat` for the process itself.
    */
   #processStatus(pid: number): string[] | null {
     if (this.os !== "linux") return null;
@@ -485,10 +496,10 @@ export class Libc {
   }
 
   /**
-   * The user that this process acts as, whom an object must belong to to be its own.
+   * Returns the effective user of this process. An object belongs to the process if it belongs to this user.
    *
-   * In a user namespace every user without a number there appears as the overflow uid. If this process does too,
-   * objects of strangers cannot be told from its own.
+   * In a user namespace every user without a number there appears as the overflow uid. If this process does too, its
+   * objects cannot be distinguished from those of strangers.
    *
    * @throws {BackendError} `PermissionDenied` in that case
    */
@@ -508,7 +519,7 @@ export class Libc {
     return this.c.geteuid();
   }
 
-  /** Whether a user is the one that this process acts as, and can be told from others. */
+  /** Whether a user is the effective user of this process, and can be distinguished from others. */
   isOwn(uid: number): boolean {
     return uid === this.currentUid() && !this.#looksLikeOthers(uid);
   }
@@ -529,14 +540,14 @@ export class Libc {
     return typeof text === "number" ? OVERFLOW_UID : Number(text);
   }
 
-  /** The name of a user, `null` if the system knows none. */
+  /** Returns the name of a user, `null` if the system does not know it. */
   loginName(uid: number): string | null {
     const entry = this.c.getpwuid(uid);
     if (entry === 0n) return null;
     return this.#text(new DataView(this.ffi.arrayBuffer(entry, 8)).getBigUint64(0, true));
   }
 
-  /** A user as texts show him: the name if the system knows one, and the number. */
+  /** Returns a user as texts show it: the name if the system knows it, and the number. */
   userName(uid: number): string {
     const name = this.loginName(uid);
     return name === null ? `uid ${uid}` : `${name} (uid ${uid})`;

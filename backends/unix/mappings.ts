@@ -7,7 +7,7 @@ import {
 } from "./linux_constants.ts";
 import type { Libc } from "./libc.ts";
 
-/** What becomes of the address range of a mapping that ends. */
+/** Replaces, reserves and frees the address ranges of mappings. */
 export class Mappings {
   readonly #libc: Libc;
   readonly #pageBytes: number;
@@ -17,12 +17,16 @@ export class Mappings {
     this.#pageBytes = pageBytes;
   }
 
-  /** Puts private zero-filled memory over a mapping, which ends it; `false` if there is no memory. */
+  /**
+   * Replaces a mapping by private zero-filled memory, which ends the mapping. Returns `false` if there is no memory.
+   */
   replaceWithZeros(address: bigint, size: number): boolean {
     return this.#zeros(address, size, MAP_FIXED) === address;
   }
 
-  /** Puts such memory where nothing is mapped any more; `false` if somebody else has the range by now. */
+  /**
+   * Maps private zero-filled memory where no mapping is left. Returns `false` if the range has been used again since.
+   */
   reserve(address: bigint, size: number): boolean {
     const found = this.#zeros(address, size, 0);
     if (found !== address && found !== FAILED_ADDRESS) this.free(found, size);
@@ -35,12 +39,12 @@ export class Mappings {
     return this.#libc.c.mmap(address, this.bytesOf(size), PROT_READ | PROT_WRITE, flags, -1, 0n);
   }
 
-  /** Gives the address range back. */
+  /** Frees the address range. */
   free(address: bigint, size: number): void {
     this.#libc.c.munmap(address, this.bytesOf(size));
   }
 
-  /** `size` in whole pages. */
+  /** Returns `size` rounded up to whole pages. */
   bytesOf(size: number): bigint {
     return BigInt(Math.ceil(size / this.#pageBytes) * this.#pageBytes);
   }

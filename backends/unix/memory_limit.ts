@@ -1,22 +1,22 @@
 /**
- * What the control groups of this process leave it of memory. Linux kills a process that goes beyond it, where other
- * limits are an error. The files are those of cgroups(7), of both versions.
+ * This module finds out how much memory the control groups leave to this process. Linux kills a process that exceeds
+ * this limit, while exceeding other limits is an error. The files are those of cgroups(7), of both versions.
  */
 
-/** The text of a file, `null` if it cannot be read. */
+/** Returns the text of a file, `null` if it cannot be read. */
 export type ReadText = (path: string) => string | null;
 
 export interface MemoryRoom {
-  /** How many bytes more this process may have. */
+  /** The number of further bytes that this process may use. */
   readonly bytes: number;
-  /** The file that says so. */
+  /** The file that defines the limit. */
   readonly file: string;
 }
 
 interface Version {
   readonly limit: string;
   readonly usage: string;
-  /** The prefix of the rows of `memory.stat` that count the groups below too. */
+  /** The prefix of those rows of `memory.stat` that include the groups below. */
   readonly total: string;
   readonly swapRoom: (read: ReadText, folder: string, room: number, free: number) => number;
 }
@@ -26,7 +26,7 @@ const V1: Version = {
   usage: "memory.usage_in_bytes",
   total: "total_",
   swapRoom(read, folder, room, free) {
-    // What there may be of memory and swap together; without accounting for swap there is no such file.
+    // The file limits memory and swap together. It does not exist if the system does not account for swap.
     const limit = number(read(`${folder}/memory.memsw.limit_in_bytes`));
     const usage = number(read(`${folder}/memory.memsw.usage_in_bytes`));
     return limit === null || usage === null ? free : clamp(limit - usage - room, free);
@@ -44,7 +44,7 @@ const V2: Version = {
   },
 };
 
-/** The least that one of the groups leaves, `null` if there is no limit or none that can be read. */
+/** Returns the smallest room that one of the groups leaves, `null` if there is no limit or none can be read. */
 export function memoryRoom(read: ReadText): MemoryRoom | null {
   const group = memoryGroup(read);
   if (group === null) return null;
@@ -56,7 +56,7 @@ export function memoryRoom(read: ReadText): MemoryRoom | null {
   return least;
 }
 
-/** The folders of the group of this process and of those that contain it. */
+/** Returns the folders of this process's group and of the groups that contain it. */
 function memoryGroup(read: ReadText): { version: Version; folders: string[] } | null {
   const groups = (read("/proc/self/cgroup") ?? "").trim().split("\n").map((line) => {
     const [, id, controllers, path] = /^(\d+):([^:]*):(.*)$/.exec(line) ?? [];
@@ -82,7 +82,10 @@ function memoryGroup(read: ReadText): { version: Version; folders: string[] } | 
   return null;
 }
 
-/** From the group of this process up to what is mounted, which may be a part of the tree, as in a container. */
+/**
+ * Returns the folders from the group of this process up to the mounted one. Only a part of the tree may be mounted, as
+ * in a container.
+ */
 function foldersOf(root: string, point: string, path: string): string[] {
   const prefix = root === "/" ? "" : root;
   const below = path === prefix || path.startsWith(`${prefix}/`) ? path.slice(prefix.length) : "";
@@ -95,7 +98,7 @@ function foldersOf(root: string, point: string, path: string): string[] {
 
 function roomOf(read: ReadText, folder: string, version: Version): MemoryRoom | null {
   const file = `${folder}/${version.limit}`;
-  const limit = number(read(file)); // "max" is none
+  const limit = number(read(file)); // "max" means no limit
   const usage = limit === null ? null : number(read(`${folder}/${version.usage}`));
   if (limit === null || usage === null) return null;
   const { total } = version;
@@ -106,14 +109,14 @@ function roomOf(read: ReadText, folder: string, version: Version): MemoryRoom | 
     }),
   );
   const count = (name: string) => counts.get(total + name) ?? 0;
-  // The kernel takes these back before it kills.
+  // The kernel reclaims this memory before it kills a process.
   const cached = count("inactive_file") + count("active_file") + count("slab_reclaimable");
   const room = Math.max(0, limit - usage + cached);
   const swap = version.swapRoom(read, folder, room, freeSwap(read));
   return { bytes: room + swap, file };
 }
 
-/** What the system has of swap that is free, in bytes. */
+/** Returns the free swap of the system, in bytes. */
 function freeSwap(read: ReadText): number {
   const [, kib] = /^SwapFree: *(\d+) kB$/m.exec(read("/proc/meminfo") ?? "") ?? [];
   return Number(kib ?? 0) * 1024;
@@ -127,7 +130,7 @@ function number(text: string | null): number | null {
   return text !== null && /^\d+\n?$/.test(text) ? Number(text) : null;
 }
 
-/** mountinfo writes white space and backslashes as octal numbers. */
+/** Decodes a path of mountinfo, which writes white space and backslashes as octal numbers. */
 function unescaped(path: string): string {
   return path.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
 }

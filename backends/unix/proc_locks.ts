@@ -1,25 +1,28 @@
 import type { Libc } from "./libc.ts";
 
-/** Somebody who has a file under `flock(LOCK_SH)`. */
+/** A process that has locked a file with `flock(LOCK_SH)`. */
 export interface SharedLock {
   readonly pid: number;
-  /** The low byte of the file's device: on some file systems, as btrfs, another one than `stat` says. */
+  /** The low byte of the file's device number. On some file systems, such as btrfs, it differs from that of `stat`. */
   readonly device: number;
 }
 
-/** By inode, who has a file under `flock(LOCK_SH)`, which is how we say that a semaphore is in use. */
+/**
+ * Returns, by inode, the processes that have locked a file with `flock(LOCK_SH)`. This module locks a file like that to
+ * say that it uses the object.
+ */
 export function readSharedLocks(libc: Libc): Map<number, SharedLock[]> {
   return readFileLocks(libc, "READ");
 }
 
 function readFileLocks(libc: Libc, kind: string): Map<number, SharedLock[]> {
   const holders = new Map<number, SharedLock[]>();
-  // 1: FLOCK  ADVISORY  READ 5571 fe:00:2179096 0 EOF
+  // A line looks like this: `1: FLOCK  ADVISORY  READ 5571 fe:00:2179096 0 EOF`
   const lock = new RegExp(`^\\d+: FLOCK +\\S+ +${kind} +(\\d+) \\w+:(\\w+):(\\d+) `, "gm");
   const text = libc.readFile("/proc/locks");
-  if (typeof text === "number") return holders; // who removes it asks the file itself
+  if (typeof text === "number") return holders; // a removal checks the file itself
   for (const [, pid, minor, inode] of text.matchAll(lock)) {
-    const low = Number(BigInt.asUintN(32, BigInt(inode!))); // what FileStatus has of it
+    const low = Number(BigInt.asUintN(32, BigInt(inode!))); // as in FileStatus
     const holder = { pid: Number(pid), device: parseInt(minor!, 16) & 0xff };
     const found = holders.get(low);
     if (found === undefined) holders.set(low, [holder]);
@@ -28,7 +31,10 @@ function readFileLocks(libc: Libc, kind: string): Map<number, SharedLock[]> {
   return holders;
 }
 
-/** Whether a process that is ending has the file under `flock`: it has no memory any more, and its files are closed next. */
+/**
+ * Whether a process that is ending has locked the file with `flock`. Such a process has no memory any more, and its
+ * files are closed next.
+ */
 export function isSharedByEnding(libc: Libc, inode: number): boolean {
   const holders = readFileLocks(libc, "\\w+").get(inode) ?? [];
   return holders.some(({ pid }) => libc.readFile(`/proc/${pid}/maps`) === "");

@@ -3,7 +3,11 @@ import type { Ffi } from "../../ffi/types.ts";
 import { type Platform, requireSystem, thisPlatform } from "../platform.ts";
 import { Libc } from "./libc.ts";
 
-/** @throws {UnsupportedError} where there is no C library that is known */
+/**
+ * Binds the C library of a platform.
+ *
+ * @throws {UnsupportedError} on a platform whose C library is not known
+ */
 export function libraryOf(ffi: Ffi, platform: Platform): Libc {
   requireSystem(["linux", "darwin"], platform);
   return new Libc(ffi, platform.arch, platform.os);
@@ -12,18 +16,18 @@ export function libraryOf(ffi: Ffi, platform: Platform): Libc {
 let libc: Libc | undefined;
 
 /**
- * The C library of this system, loaded on first use.
+ * Returns the C library of this system, loaded on first use.
  *
- * @throws {UnsupportedError} where there is no C library that is known
+ * @throws {UnsupportedError} on a platform whose C library is not known
  */
 export function sharedLibrary(): Libc {
   return libc ??= libraryOf(selectFfi(), thisPlatform());
 }
 
 /**
- * The same for objects that belong to users.
+ * Returns the C library of this system, for objects that belong to users.
  *
- * @throws {BackendError} where other users cannot be told from this one
+ * @throws {BackendError} where other users cannot be distinguished from this one
  */
 export function sharedLibraryOfUsers(): Libc {
   const library = sharedLibrary();

@@ -15,7 +15,7 @@ export function timespec(libc: Libc): Timespec {
   return { address, usize: libc.ffi.usize(address), view };
 }
 
-/** Makes of the present the time in `ms`. */
+/** Adds `ms` to a time. */
 export function addDuration(time: Timespec, ms: number): void {
   const seconds = time.view.getBigInt64(0, true);
   setDuration(time, seconds, ms + Number(time.view.getBigInt64(8, true)) / 1e6);

@@ -1,14 +1,14 @@
 import type { CFunctions, CSignature, CSignatures, Ffi } from "../../ffi/types.ts";
 
-/** How many arguments the processor's registers take. */
+/** The number of arguments that the processor passes in registers. */
 const REGISTERS = 8;
 
 type Call = (...values: unknown[]) => unknown;
 
 /**
- * Binds C functions of which some are variadic (`fixed`). Almost everywhere these are called as if all
- * their arguments were fixed. On Apple's arm64 the variadic ones lie on the stack, each in 8 bytes, even
- * while registers are free: so the fixed ones are followed by zeros for the registers that are left.
+ * Binds C functions, some of which are variadic (`fixed`). Almost everywhere, a variadic function can be called as if
+ * all its arguments were fixed. On Apple's arm64, the variadic arguments are on the stack, in 8 bytes each, even while
+ * registers are free. There the fixed arguments are followed by zeros for the remaining registers.
  */
 export function loadFunctions<const S extends CSignatures>(
   ffi: Ffi,
@@ -24,7 +24,7 @@ export function loadFunctions<const S extends CSignatures>(
   return Object.fromEntries(entries) as CFunctions<S>;
 }
 
-/** The signatures with which a variadic function gets its arguments where it looks for them. */
+/** Changes the signatures so that a variadic function finds its arguments where it expects them. */
 export function padded(signatures: CSignatures): CSignatures {
   const entries = Object.entries(signatures).map(([name, signature]) => {
     const { args, returns, fixed } = signature;
@@ -36,7 +36,7 @@ export function padded(signatures: CSignatures): CSignatures {
   return Object.fromEntries(entries);
 }
 
-/** A function of such a signature, to be called by the one that was written. */
+/** Wraps a function with a padded signature, so that it takes the original arguments. */
 function unpadded(call: Call, { fixed }: CSignature): Call {
   if (fixed === undefined) return call;
   const unused = Array<bigint>(REGISTERS - fixed).fill(0n);

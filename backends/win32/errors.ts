@@ -1,6 +1,6 @@
 import { BackendError, type ErrnoTable } from "../failure.ts";
 
-/** What `GetLastError()` says, of <winerror.h>, as far as the backends tell it apart. */
+/** The values of `GetLastError()` from <winerror.h> that the backends distinguish. */
 export const ERROR_FILE_NOT_FOUND = 2;
 export const ERROR_PATH_NOT_FOUND = 3;
 export const ERROR_ACCESS_DENIED = 5;
@@ -65,17 +65,17 @@ const COMMON: ErrnoTable = {
   ],
 };
 
-/** Whether the backends expect an error. */
+/** Whether the backends know an error number. */
 export function isKnown(error: number): boolean {
   return error in NAMES;
 }
 
-/** An error as the texts show it: `ERROR_ACCESS_DENIED 5`. */
+/** Returns an error as texts show it: `ERROR_ACCESS_DENIED 5`. */
 export function errorText(error: number): string {
   return `${NAMES[error] ?? "error"} ${error}`;
 }
 
-/** The {@linkcode BackendError} of a call. */
+/** Creates the {@linkcode BackendError} of a failed call. */
 export function windowsFailure(call: string, error: number, name = ""): BackendError {
   let [reason, words] = COMMON[error] ?? ["System", "unknown error"];
   if (error === ERROR_ACCESS_DENIED && name.startsWith("Global\\")) {

@@ -11,7 +11,7 @@ import { ERROR_NOT_ENOUGH_MEMORY, isKnown, windowsFailure } from "./errors.ts";
 
 const LIBRARIES = ["kernel32.dll"];
 
-/** The functions of Windows that we call, each once. `HANDLE`, `SIZE_T` and addresses are `u64`. */
+/** The Windows functions that this module calls. `HANDLE`, `SIZE_T` and addresses are `u64`. */
 const SIGNATURES = {
   GetLastError: { args: [], returns: "u32" },
   SetLastError: { args: ["u32"], returns: "void" },
@@ -43,16 +43,19 @@ const SIGNATURES = {
 } as const satisfies CSignatures;
 
 const { WaitForSingleObject, WaitForMultipleObjects, ReleaseSemaphore } = SIGNATURES;
-/** What waits on another thread. */
+/** The functions that run on other threads. */
 const BACKGROUND = { WaitForSingleObject, WaitForMultipleObjects, ReleaseSemaphore };
 
-/** How often a call is repeated whose error is none that it can have. */
+/** How often a call is made if its error is not one that the call can have. */
 const ATTEMPTS = 3;
 
-/** How a wait ended; an abandoned mutex is one whose owner died, and belongs to who waited as well. */
+/**
+ * The outcome of a wait. `abandoned` means that the last owner of the mutex died; the waiting thread owns the mutex
+ * then, too.
+ */
 export type WaitResult = "taken" | "abandoned" | "timeout";
 
-/** kernel32.dll, with what is needed to use it from JavaScript. */
+/** The functions of kernel32.dll, with helpers to use them from JavaScript. */
 export class Kernel32 {
   readonly c: CFunctions<typeof SIGNATURES>;
   readonly ffi: Ffi;
@@ -65,7 +68,7 @@ export class Kernel32 {
     this.c = ffi.load(LIBRARIES, SIGNATURES);
   }
 
-  /** A wait on other threads. */
+  /** Creates a wait on other threads. */
   background(code: ThreadCode): Background {
     let background = this.#backgrounds.get(code);
     if (background === undefined) {
@@ -75,13 +78,13 @@ export class Kernel32 {
     return background;
   }
 
-  /** The error of the last {@linkcode Kernel32.attempt}, also of one that succeeded. */
+  /** The error of the last {@linkcode Kernel32.attempt}, even if the call succeeded. */
   error = 0;
 
   /**
-   * Makes a call that returns 0 if it fails. `GetLastError()` is a call of its own, and once in 100,000
-   * times says what the runtime itself has called in between, when it allocates memory. So an
-   * error that the call cannot have is asked for once more.
+   * Makes a call that returns 0 if it fails. `GetLastError()` is a separate call, and once in 100,000 times it returns
+   * the error of a call that the runtime itself has made in between, for example to allocate memory. So if the error is
+   * not one that the call can have, the call is repeated.
    */
   attempt(call: () => bigint): bigint {
     const { SetLastError, GetLastError } = this.c;
@@ -93,14 +96,18 @@ export class Kernel32 {
     }
   }
 
-  /** The same for the handle of a named object. @throws {BackendError} if there is none */
+  /**
+   * Makes a call that returns the handle of a named object.
+   *
+   * @throws {BackendError} if the call fails
+   */
   #handle(call: string, name: string, make: () => bigint): bigint {
     const handle = this.attempt(make);
     if (handle === 0n) throw windowsFailure(call, this.error, name);
     return handle;
   }
 
-  /** Opens the semaphore of a name, or makes it. `name` is for texts. */
+  /** Opens or creates the semaphore with a name. `name` is for texts. */
   openSemaphore(
     name: string,
     wide: Uint8Array,
@@ -115,25 +122,25 @@ export class Kernel32 {
     );
   }
 
-  /** Opens the mutex of a name, or makes it, without owning it. */
+  /** Opens or creates the mutex with a name, without owning it. `name` is for texts. */
   openMutex(name: string, wide: Uint8Array): bigint {
     const { CreateMutexW } = this.c;
     return this.#handle("CreateMutexW", name, () => CreateMutexW(0n, 0, wide));
   }
 
-  /** The session that a process is in, whose names it sees; 0 if that is not known. */
+  /** Returns the session of a process, which decides which names it sees; 0 if that is not known. */
   sessionOf(pid: number): number {
     const session = new Uint32Array(1);
     this.c.ProcessIdToSessionId(pid, new Uint8Array(session.buffer));
     return session[0]!;
   }
 
-  /** Waits for an object; `ms` is a whole number. */
+  /** Waits for an object; `ms` must be a whole number. */
   wait(handle: bigint, ms: number): WaitResult {
     return this.#waited("WaitForSingleObject", this.c.WaitForSingleObject(handle, ms));
   }
 
-  /** Takes the two objects whose handles are at `address`, both or none. */
+  /** Waits for the two objects whose handles are at `address`, and acquires both or none. */
   waitForBoth(address: bigint, ms: number): WaitResult {
     const result = this.c.WaitForMultipleObjects(2, address, 1, ms);
     return this.#waited("WaitForMultipleObjects", result);
@@ -145,13 +152,13 @@ export class Kernel32 {
     return result >= WAIT_ABANDONED ? "abandoned" : "taken";
   }
 
-  /** Adds to the value of a semaphore; returns what it was, or `null` if that fails. */
+  /** Adds `count` to the value of a semaphore. Returns the previous value, or `null` if the call fails. */
   releaseSemaphore(handle: bigint, count: number): number | null {
     const released = this.c.ReleaseSemaphore(handle, count, this.#previousBytes);
     return released === 0 ? null : this.#previous[0]!;
   }
 
-  /** C memory with handles in it. */
+  /** Allocates C memory that contains `handles`. */
   allocateHandles(...handles: readonly bigint[]): bigint {
     const bytes = new Uint8Array(BigUint64Array.from(handles).buffer);
     const address = this.c.LocalAlloc(LPTR, BigInt(bytes.length));
@@ -161,10 +168,10 @@ export class Kernel32 {
   }
 }
 
-/** Source text for other threads: whether a wait has taken what it waited for. */
+/** Source text for other threads: returns whether a wait has acquired its object. */
 export const IS_TAKEN = `(result) => result >= ${WAIT_OBJECT_0} && result < ${WAIT_ABANDONED}`;
 
-/** A time as the waits take it: whole milliseconds, not below 0 nor beyond a slice. */
+/** Converts a time to what the waits accept: whole milliseconds, at least 0 and at most `most`. */
 export function slice(left: number, most: number): number {
   return Math.ceil(Math.min(Math.max(0, left), most));
 }

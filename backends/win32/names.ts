@@ -3,14 +3,14 @@ import { BackendError } from "../failure.ts";
 import { MAX_PATH } from "./constants.ts";
 
 /**
- * Names of kernel objects: case-sensitive, without a folder, in the namespace of the session (`Local\`,
- * which need not be said) or of all sessions (`Global\`).
+ * The names of kernel objects are case-sensitive and have no folder. They belong to the namespace of the session
+ * (`Local\`, which is the default) or of all sessions (`Global\`).
  */
 
 /**
- * A name as C takes it: UTF-16 with a NUL.
+ * Converts a name to a C string: UTF-16 with a NUL.
  *
- * @throws {BackendError} `KeyError` if it is none
+ * @throws {BackendError} `KeyError` if the name is not valid
  */
 export function wideName(name: string): Uint8Array {
   const refuse = (text: string) => new BackendError("KeyError", `${text}; use another native key`);
@@ -26,18 +26,18 @@ export function wideName(name: string): Uint8Array {
   return wideString(name);
 }
 
-/** Text as C takes it. */
+/** Converts a text to a C string. */
 function wideString(text: string): Uint8Array {
   const units = Uint16Array.from({ length: text.length + 1 }, (_, i) => text.charCodeAt(i) || 0);
   return new Uint8Array(units.buffer);
 }
 
-/** The name without the prefix that means nothing: what has the same is the same object. */
+/** Removes the prefix `Local\`, which means nothing: equal bare names are the same object. */
 export function bareName(name: string): string {
   return name.replace(/^Local\\/, "");
 }
 
-/** The name of an object of ours that belongs to the one of `name`, in the same namespace. */
+/** Returns the name of an auxiliary object of this module for the object `name`, in the same namespace. */
 export function nameBeside(name: string, suffix: string): Uint8Array {
   const bare = bareName(name);
   if (bare.length + suffix.length <= MAX_PATH) return wideString(bare + suffix);

@@ -3,20 +3,21 @@ import { type Kernel32, slice } from "../win32/kernel32.ts";
 import { bareName, nameBeside } from "../win32/names.ts";
 import { SLICE_MS } from "../timing.ts";
 
-/** How long somebody is waited for who looks for the segment, which takes far less. */
+/** How long to wait for a process that looks for the segment. Looking takes far less time. */
 const LOOK_MS = 5000;
-/** How often one looks again whether a segment is complete, or gone. */
+/** The interval between checks whether a segment is complete or removed. */
 const AGAIN_MS = 10;
 
 /**
- * Two mutexes. `<name>_creating` belongs to whoever makes the segment, from before it is there until it
- * is filled; when its owner dies, the next one is told so, and waits until the kernel has removed what
- * the dead one has left: nobody else can have opened that. `<name>_looking` belongs to whoever looks for
- * the segment, so that only who makes it keeps the first one from him.
+ * The two mutexes that guard the creation of a segment. `<name>_creating` belongs to the thread that creates the
+ * segment, from before the segment exists until it is filled. When its owner dies, the next owner learns that from the
+ * kernel, and waits until the kernel has removed what the dead process left: no other process can have opened that.
+ * `<name>_looking` belongs to a thread that looks for the segment. It ensures that only a thread that creates the
+ * segment can keep `<name>_creating` from another.
  */
 export class Creation {
   readonly #kernel: Kernel32;
-  /** What this thread, to which its own mutexes are open, is filling. */
+  /** The segments that this thread is filling. The thread's own mutexes do not block it. */
   readonly #filling = new Set<string>();
 
   constructor(kernel: Kernel32) {
@@ -28,7 +29,7 @@ export class Creation {
     return this.#filling.has(bareName(name));
   }
 
-  /** Calls `fill`, which may call anything. */
+  /** Calls `fill`, which may call any function of this module. */
   filling(name: string, fill: () => void): void {
     const bare = bareName(name);
     this.#filling.add(bare);
@@ -40,11 +41,11 @@ export class Creation {
   }
 
   /**
-   * Calls `act` while nobody else makes or looks for the segment; when `act` has called `make` others
-   * may look, and see that it is being made. `exists` tells whether the segment is there.
+   * Calls `act` while no other thread creates or looks for the segment. After `act` has called `make`, other threads
+   * may look, and see that the segment is being created. `exists` tells whether the segment exists.
    *
-   * @param deadline how long somebody is waited for who is making it, by `performance.now()`
-   * @returns `null` if somebody is making it still and there is no deadline
+   * @param deadline until when to wait for a thread that is creating the segment, by `performance.now()`
+   * @returns `null` if a thread is still creating the segment and there is no deadline
    * @throws {BackendError} `LockError` after the deadline
    */
   exclusively<Result>(
@@ -78,7 +79,7 @@ export class Creation {
     }
   }
 
-  /** Takes both mutexes, or none; tells whether the last one who made the segment died. */
+  /** Acquires both mutexes, or none. Returns whether the last thread that created the segment died. */
   #enter(looking: bigint, creating: bigint, deadline: number | null) {
     for (;;) {
       this.#own(looking);
@@ -97,7 +98,7 @@ export class Creation {
     }
   }
 
-  /** It makes no difference whether somebody has died who was looking. */
+  /** Acquires `looking`. It does not matter whether its last owner died. */
   #own(looking: bigint): void {
     const deadline = performance.now() + LOOK_MS;
     for (;;) {
@@ -111,7 +112,10 @@ export class Creation {
     }
   }
 
-  /** The kernel closes the handles of a process a little after it has given up its mutexes. */
+  /**
+   * Waits until the segment is removed: the kernel closes the handles of a dead process shortly after it has released
+   * the mutexes of the process.
+   */
   #awaitRemoval(exists: () => boolean): void {
     const deadline = performance.now() + LOOK_MS;
     while (exists()) {

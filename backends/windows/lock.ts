@@ -4,18 +4,18 @@ import { IS_TAKEN, type Kernel32, slice } from "../win32/kernel32.ts";
 import { type BackgroundWait, type Lock, waitOf } from "../types.ts";
 import { bareName, nameBeside, wideName } from "../win32/names.ts";
 
-/** How long a call into the kernel waits at most; when it is over, a dead holder is found. */
+/** The longest time that a call into the kernel waits. After it, the lock checks for a dead holder. */
 const SLICE_MS = 500;
-/** The same on another thread, for which the end of a Node program waits. */
+/** The longest time that a call on another thread waits; the end of a Node program waits for such a call. */
 const BACKGROUND_SLICE_MS = 200;
 /**
- * How long nobody may have the lock between its being taken on another thread and the event loop's
- * turn, before somebody else takes it over. Whoever was only slow learns that.
+ * How long a lock that another thread has taken may wait for the event loop to confirm it, before another process takes
+ * it over. If the event loop was only slow, it learns that the lock was taken over.
  */
 const PENDING_MS = 1000;
-/** How long one waits for the mutex who has the semaphore: whoever looks at the mutex is faster. */
+/** How long a thread that has the semaphore waits for the mutex. A thread that only checks the mutex is faster. */
 const HANDOVER_MS = 100;
-/** More than a peer's mistakes have added to the value. */
+/** The maximum excess of the value that is corrected. No mistake of a peer adds more. */
 const SURPLUS_MAX = 1000;
 
 const BACKGROUND: ThreadCode = {
@@ -33,16 +33,19 @@ export type Holders = Set<string>;
 
 /** The handles of a lock. */
 interface Handles {
-  /** Qt's semaphore: 0 while somebody holds the lock, else 1. */
+  /** Qt's semaphore: 0 while a process holds the lock, otherwise 1. */
   readonly semaphore: bigint;
-  /** `<name>_holder`, the mutex that whoever of us holds the lock owns too. */
+  /** The mutex `<name>_holder`, which the holder of the lock also owns if it uses this module. */
   readonly holder: bigint;
-  /** `<name>_pending`, a semaphore: 0 while another thread has taken the lock for one that has to come. */
+  /**
+   * The semaphore `<name>_pending`: 0 while a background thread has taken the lock and its caller has not confirmed it
+   * yet.
+   */
   readonly pending: bigint;
-  /** In C memory: semaphore and holder; semaphore and pending. */
+  /** The address of an array in C memory: semaphore and holder. */
   readonly semaphoreAndHolder: bigint;
   readonly semaphoreAndPending: bigint;
-  /** How many calls on other threads wait. */
+  /** The number of calls on other threads that use the handles. */
   inFlight: number;
 }
 
@@ -66,7 +69,7 @@ export class WindowsLock implements Lock {
   readonly #holders: Holders;
   #handles: Handles | null = null;
   #isHeld = false;
-  /** Since when nobody but a call on another thread seems to have the lock. */
+  /** The time since which only a call on another thread seems to have the lock. */
   #pendingSince: number | null = null;
 
   constructor(kernel: Kernel32, name: string, holders: Holders) {
@@ -79,7 +82,7 @@ export class WindowsLock implements Lock {
     return bareName(this.nativeKey);
   }
 
-  /** Opened until it is closed, so that the mutex outlives its owner. */
+  /** Returns the handles, which stay open until `close`, so that the mutex outlives its owner. */
   #opened(): Handles {
     return this.#handles ??= this.#open();
   }
@@ -131,8 +134,9 @@ export class WindowsLock implements Lock {
   }
 
   /**
-   * A thread gets a mutex again that it owns. Then another object of it holds the lock, so a peer has
-   * raised the value above 1, and not to give back what was taken mends that.
+   * Whether no other object of this thread holds the lock. A thread can acquire its own mutex again, which happens here
+   * only if a peer has raised the value above 1. The mutex is then released, but the semaphore is not, which corrects
+   * the value.
    */
   #isOnlyHolder({ holder }: Handles): boolean {
     if (!this.#holders.has(this.identity)) return true;
@@ -140,27 +144,27 @@ export class WindowsLock implements Lock {
     return false;
   }
 
-  /** Looks who has a lock that could not be had, and returns whether it is ours now. */
+  /** Checks which process holds a lock that could not be acquired. Returns whether this object holds it now. */
   #look(handles: Handles): boolean {
     const { semaphore, holder, pending } = handles;
     if (this.#holders.has(this.identity)) return false;
     const result = this.#kernel.wait(holder, 0);
     if (result === "timeout") {
-      this.#pendingSince = null; // one of us who lives
+      this.#pendingSince = null; // a living user of this module holds it
       return false;
     }
     const died = result === "abandoned";
-    // It may have become free since, or the dead one was about to release it.
+    // The lock may have become free since, or the dead process was about to release it.
     const isFree = this.#kernel.wait(semaphore, 0) === "taken";
     if (isFree || died || this.#isLost(pending)) {
-      if (!isFree) this.#kernel.releaseSemaphore(pending, 1); // or it is at its maximum of 1
+      if (!isFree) this.#kernel.releaseSemaphore(pending, 1); // fails if the value is already 1, its maximum
       return true;
     }
     this.#kernel.c.ReleaseMutex(holder);
     return false;
   }
 
-  /** Whether the lock was taken on another thread, and nobody has come for it. Otherwise a Qt program has it. */
+  /** Whether another thread took the lock and its caller never came for it. If not, a Qt program holds it. */
   #isLost(pending: bigint): boolean {
     if (this.#kernel.wait(pending, 0) === "taken") {
       this.#kernel.releaseSemaphore(pending, 1);
@@ -185,7 +189,7 @@ export class WindowsLock implements Lock {
     return waitOf(call, this.#keep(handles, call.over, claim), claim);
   }
 
-  /** Keeps the handles as long as a call on another thread uses them. */
+  /** Keeps the handles open while a call on another thread uses them. */
   async #keep(handles: Handles, over: Promise<void>, claim: () => boolean): Promise<void> {
     handles.inFlight++;
     try {
@@ -199,10 +203,12 @@ export class WindowsLock implements Lock {
     }
   }
 
-  /** Whether what another thread has taken is this thread's, which then owns the mutex. */
+  /**
+   * Acquires the mutex for a lock that another thread has taken. Returns `false` if this thread may not keep the lock.
+   */
   #confirm({ semaphore, holder, pending }: Handles): boolean {
     const kernel = this.#kernel;
-    // Held by another object of this thread: the value was above 1.
+    // If another object of this thread holds the lock, the value was above 1.
     const isHeldHere = this.#holders.has(this.identity);
     const isOwned = !isHeldHere && kernel.wait(holder, HANDOVER_MS) !== "timeout";
     const isTakenOver = kernel.wait(pending, 0) === "taken";
@@ -220,7 +226,10 @@ export class WindowsLock implements Lock {
     if (this.#handles !== null) this.#unlock(this.#handles);
   }
 
-  /** While the mutex is ours none of us can take the lock, so what the value has above 1 is a peer's mistake. */
+  /**
+   * Releases the semaphore, then the mutex. While this thread owns the mutex, no other user of this module can take the
+   * lock, so any value above 1 is a peer's mistake and is corrected.
+   */
   #unlock({ semaphore, holder }: Handles): void {
     const surplus = this.#kernel.releaseSemaphore(semaphore, 1) ?? SURPLUS_MAX;
     for (let i = 0; i < Math.min(surplus, SURPLUS_MAX); i++) this.#kernel.wait(semaphore, 0);
@@ -228,14 +237,14 @@ export class WindowsLock implements Lock {
   }
 
   takeOver(_stale: () => boolean, timeoutMs: number): boolean {
-    return this.acquire(timeoutMs); // which finds a dead holder by itself
+    return this.acquire(timeoutMs); // acquire() already finds a dead holder
   }
 
   handOver(held: boolean): void {
     if (held) this.release();
   }
 
-  /** The kernel does that. */
+  /** Closes the lock, because the kernel removes it with its last handle. */
   remove(): void {
     this.close();
   }
@@ -247,14 +256,17 @@ export class WindowsLock implements Lock {
     if (handles !== null) this.#closeUnused(handles);
   }
 
-  /** A handle that another thread is about to wait for must not become another object's. */
+  /**
+   * Closes the handles if no call uses them. Otherwise a handle for which another thread is about to wait could become
+   * another object's.
+   */
   #closeUnused({ inFlight, semaphore, holder, pending, semaphoreAndHolder }: Handles): void {
     if (inFlight > 0) return;
     for (const handle of [semaphore, holder, pending]) this.#kernel.c.CloseHandle(handle);
     this.#kernel.c.LocalFree(semaphoreAndHolder);
   }
 
-  /** The kernel does not tell of others. */
+  /** Returns this process, or `null`: the kernel does not tell which other process holds the lock. */
   holder(): number | null {
     return this.isHeldHere() ? process.pid : null;
   }

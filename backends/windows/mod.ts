@@ -6,7 +6,7 @@ import { sharedKernel } from "../win32/shared_kernel.ts";
 import { WindowsSegments } from "./segments.ts";
 import { WindowsSemaphores } from "./semaphore.ts";
 
-/** The kernel's named objects, the only kind of key on Windows. */
+/** Creates the backend for named kernel objects, the only type of keys on Windows. */
 export function windows(ffi: Ffi, platform: Platform, kernel?: Kernel32): Backend {
   requireSystem(["win32"], platform);
   kernel ??= new Kernel32(ffi);
@@ -20,7 +20,7 @@ export function windows(ffi: Ffi, platform: Platform, kernel?: Kernel32): Backen
   };
 }
 
-/** The same on this system. */
+/** Loads the backend for this process. */
 export function loadWindows(): Backend {
   const kernel = sharedKernel();
   return windows(kernel.ffi, thisPlatform(), kernel);

@@ -14,18 +14,18 @@ import { ERROR_ALREADY_EXISTS, ERROR_FILE_NOT_FOUND, windowsFailure } from "../w
 import { wideName } from "../win32/names.ts";
 
 /**
- * How long the lock is waited for in attach(): Qt's sections of create, attach and detach are far
- * shorter, so a holder that takes longer is a user of the segment.
+ * How long attach() waits for the lock. Qt's sections of create, attach and detach are far shorter, so a holder that
+ * takes longer is a user of the segment.
  */
 const SECTION_MS = 10;
-/** How long somebody is waited for who makes the segment, or holds its lock though there is none. */
+/** How long to wait for a process that creates the segment, or that holds its lock while the segment does not exist. */
 const ENTER_MS = 5000;
 
 function access(mode: AccessMode): number {
   return mode === AccessMode.ReadOnly ? FILE_MAP_READ : FILE_MAP_READ | FILE_MAP_WRITE;
 }
 
-/** A view of a file mapping, and a handle of it, with the last of which the kernel removes the name. */
+/** A view of a file mapping with one handle of it. The kernel removes the name with the last handle. */
 class WindowsSegment implements Segment {
   readonly address: bigint;
   readonly size: number;
@@ -48,9 +48,9 @@ class WindowsSegment implements Segment {
   }
 
   /**
-   * Nothing can be put in the place of a view without a moment in which the address range is nobody's.
-   * So the view stays until nobody knows its address any more, or else for ever, which harms nobody:
-   * the name goes with the handle, and a stray access meets the segment.
+   * Does nothing, because Windows cannot replace a view without a moment in which the address range is free. The view
+   * stays until its address is no longer known to any code, or for ever. That is harmless: the name is removed with the
+   * handle, and a stray access reaches the old segment.
    */
   unmap(): boolean {
     return true;
@@ -70,7 +70,9 @@ class WindowsSegment implements Segment {
   }
 }
 
-/** Qt's segments on Windows: named file mappings of the paging file, which the kernel removes by itself. */
+/**
+ * The segments of Windows, as Qt uses them: named file mappings of the paging file, which the kernel removes by itself.
+ */
 export class WindowsSegments implements SegmentBackend {
   readonly #kernel: Kernel32;
   readonly #maxBytes: number;
@@ -85,8 +87,8 @@ export class WindowsSegments implements SegmentBackend {
   }
 
   create(name: string, size: number, mode: AccessMode, lock: Lock | null): Segment {
-    // Looked for before anything is waited for: a segment that exists is an answer at any time. Unless it
-    // exists because somebody is looking at it, who does not attach.
+    // The segment is looked for before any wait, because an existing segment is an error at any time. If it exists only
+    // because another process is looking at it, without attaching, it does not count.
     const wide = wideName(name);
     const exists = () => this.#exists(name, wide);
     if (exists() && this.#creation.exclusively(name, null, exists, exists) !== false) {
@@ -115,7 +117,7 @@ export class WindowsSegments implements SegmentBackend {
       if (typeof made === "bigint") return this.#join(made, name, request, lock);
       isMade = true;
       return made;
-    })!; // as there is a deadline
+    })!; // not null, because there is a deadline
     if (!isMade) this.#passLock(lock, segment);
     return segment;
   }
@@ -129,17 +131,17 @@ export class WindowsSegments implements SegmentBackend {
   ): Segment {
     const wide = wideName(name);
     if (this.#creation.isFilling(name)) throw notFound(name);
-    // What is too small is let go of before others look: they would take this for a user.
+    // A mapping that is too small is closed before other processes look: they would take this process for a user.
     const segment = this.#creation.exclusively(name, null, () => this.#exists(name, wide), () => {
       const found = this.#find(name, wide, mode);
       return found === 0n ? null : this.#mapOrClose(found, mode, lock, minBytes);
     });
-    if (segment === null) throw notFound(name); // or it is being made, and not there yet
+    if (segment === null) throw notFound(name); // or it is being created and does not exist yet
     this.#passLock(lock, segment);
     return segment;
   }
 
-  /** Attaches to a mapping that exists. */
+  /** Attaches to an existing mapping, or fails if the request refuses one. */
   #join(mapping: bigint, name: string, request: OpenRequest, lock: Lock | null): Segment {
     const { existing, mode, size } = request;
     if (existing === "attach") return this.#mapOrClose(mapping, mode, lock, size);
@@ -148,8 +150,8 @@ export class WindowsSegments implements SegmentBackend {
   }
 
   /**
-   * Qt attaches under the lock. Here nothing depends on it, but it is opened, and had for a moment if it
-   * comes soon.
+   * Opens the lock, and acquires it for a moment if it is soon free. Qt attaches under the lock; here nothing depends
+   * on it.
    */
   #passLock(lock: Lock | null, segment: Segment): void {
     try {
@@ -161,7 +163,7 @@ export class WindowsSegments implements SegmentBackend {
     }
   }
 
-  /** A handle of the mapping of a name, 0 if there is none. */
+  /** Opens the mapping with a name; returns 0 if it does not exist. */
   #find(name: string, wide: Uint8Array, mode: AccessMode): bigint {
     const { OpenFileMappingW } = this.#kernel.c;
     const mapping = this.#kernel.attempt(() => OpenFileMappingW(access(mode), 0, wide));
@@ -174,7 +176,7 @@ export class WindowsSegments implements SegmentBackend {
     return mapping !== 0n && this.#kernel.c.CloseHandle(mapping) !== 0;
   }
 
-  /** Makes the segment under the lock; returns the mapping instead if a peer has made it meanwhile. */
+  /** Creates the segment under the lock. If a peer has created it meanwhile, returns its mapping instead. */
   #make(
     name: string,
     wide: Uint8Array,
@@ -190,7 +192,7 @@ export class WindowsSegments implements SegmentBackend {
     try {
       let mapping = this.#createMapping(name, wide, request.size);
       while (this.#kernel.error === ERROR_ALREADY_EXISTS) {
-        // That may be an error of something else: then it was ours, and is gone now.
+        // The error may be that of another call. Then the mapping was new, and closing its handle has removed it.
         this.#kernel.c.CloseHandle(mapping);
         const found = this.#find(name, wide, request.mode);
         if (found !== 0n) return found;
@@ -209,7 +211,7 @@ export class WindowsSegments implements SegmentBackend {
     }
   }
 
-  /** Takes the lock for a section of create; `false` if it is to be tried again. */
+  /** Acquires the lock for a section of create; returns `false` if the caller has to try again. */
   #enter(lock: Lock, deadline: number): boolean {
     if (lock.acquire(SECTION_MS)) return true;
     if (performance.now() < deadline) return false;
@@ -255,7 +257,7 @@ export class WindowsSegments implements SegmentBackend {
     }
   }
 
-  /** The size of a view: what create() was given is not known any more, only how many pages that takes. */
+  /** Returns the size of a view in whole pages. The size that create() received is not known any more. */
   #sizeAt(address: bigint): number {
     const { bytes, regionSize } = MEMORY_BASIC_INFORMATION;
     const { VirtualQuery } = this.#kernel.c;

@@ -20,7 +20,10 @@ const BACKGROUND: ThreadCode = {
     "({ ReleaseSemaphore }, _memory, handle) => ReleaseSemaphore(handle, 1, new Uint8Array(4))",
 };
 
-/** A semaphore of the kernel's, which removes it with its last handle. Nothing that a process did is undone. */
+/**
+ * A kernel semaphore, which the kernel removes with its last handle. When a process ends, its operations are not
+ * undone.
+ */
 class WindowsSemaphore implements Semaphore {
   readonly nativeKey: string;
   readonly #kernel: Kernel32;
@@ -43,7 +46,7 @@ class WindowsSemaphore implements Semaphore {
     for (;;) {
       const left = deadline - performance.now();
       if (this.#kernel.wait(this.#handle, slice(left, SLICE_MS)) === "taken") return true;
-      if (performance.now() >= deadline) return false; // Windows may wait a little less than it is told
+      if (performance.now() >= deadline) return false; // Windows may wait a little less than requested
     }
   }
 
@@ -53,14 +56,14 @@ class WindowsSemaphore implements Semaphore {
     return waitOf(call, this.#keep(call), () => call.claim());
   }
 
-  /** Keeps the handle as long as a call on another thread uses it. */
+  /** Keeps the handle open while a call on another thread uses it. */
   async #keep(call: BackgroundCall): Promise<void> {
     this.#inFlight++;
     try {
       await call.over;
     } finally {
       this.#inFlight--;
-      // Closed meanwhile: what was taken is given back.
+      // The semaphore was closed meanwhile, so what the call acquired is released.
       if (this.#isClosed && call.claim()) this.#kernel.releaseSemaphore(this.#handle, 1);
       this.#closeUnused();
     }
@@ -71,7 +74,7 @@ class WindowsSemaphore implements Semaphore {
     throw windowsFailure("ReleaseSemaphore", ERROR_TOO_MANY_POSTS, this.nativeKey);
   }
 
-  /** The kernel does that. */
+  /** Closes the semaphore, because the kernel removes it with its last handle. */
   remove(): void {
     this.close();
   }
@@ -82,12 +85,15 @@ class WindowsSemaphore implements Semaphore {
     this.#closeUnused();
   }
 
-  /** A handle that another thread is about to wait for must not become another object's. */
+  /**
+   * Closes the handle if no call uses it. Otherwise a handle for which another thread is about to wait could become
+   * another object's.
+   */
   #closeUnused(): void {
     if (this.#isClosed && this.#inFlight === 0) this.#kernel.c.CloseHandle(this.#handle);
   }
 
-  /** The kernel does not tell. */
+  /** Returns `null`, because the kernel does not tell. */
   holder(): null {
     return null;
   }
@@ -97,7 +103,7 @@ class WindowsSemaphore implements Semaphore {
   }
 }
 
-/** Qt's semaphores on Windows; mode Create means nothing there. */
+/** The semaphores of Windows, as Qt uses them. Mode Create has no effect there. */
 export class WindowsSemaphores implements SemaphoreBackend {
   readonly #kernel: Kernel32;
   readonly #holders: Holders = new Set();
