@@ -12,7 +12,7 @@ import type {
 } from "../inventory.ts";
 import { cString, type FileStatus, type Libc } from "../unix/libc.ts";
 import { FOLDER, isMarked, PosixFile, posixName } from "./object_file.ts";
-import { noteHolder } from "./lock.ts";
+import { ownerOfRecord } from "./lock.ts";
 import { SEM_BYTES, valueOf } from "./mapped_semaphore.ts";
 import { shellWord } from "../shell_word.ts";
 import { readSharedLocks } from "../unix/proc_locks.ts";
@@ -244,7 +244,7 @@ export class PosixInspection implements Inspection {
       return { value: null, waiting: null, holder: null };
     }
     const view = new DataView(bytes.buffer, bytes.byteOffset);
-    const { holder, areAsleep } = noteHolder(this.#libc, view);
+    const { holder, areAsleep } = ownerOfRecord(this.#libc, view);
     const waiting = areAsleep ? null : view.getUint32(4, true);
     return { value: valueOf(view.getInt32(0, true)), waiting, holder };
   }

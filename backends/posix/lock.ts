@@ -11,12 +11,12 @@ import { type BackgroundWait, type Lock, waitOf } from "../types.ts";
 import { BACKGROUND_SLICE_MS, SLICE_MS } from "../timing.ts";
 
 /**
- * The offset of the note in a `sem_t`. The note says which process holds the lock. Both glibc and musl leave the last
+ * The offset of the owner record in a `sem_t`. The owner record says which process holds the lock. Both glibc and musl leave the last
  * 16 of the 32 bytes unused, so it does not disturb other programs, which use only the semaphore.
  */
-const NOTE_OFFSET = 16;
+const OWNER_RECORD_OFFSET = 16;
 
-/** The note consists of the process, its phase, and whether threads sleep until the note changes. */
+/** The owner record consists of the process, its phase, and whether threads sleep until the owner record changes. */
 const PID_BITS = 22;
 const PID = 2 ** PID_BITS - 1;
 const PHASE = 7 << PID_BITS;
@@ -36,8 +36,8 @@ const HOLDING = 3 << PID_BITS;
 const NOTE = `
   const buffer = memory(semaphore, ${SEM_BYTES});
   const value = new Int32Array(buffer, 0, 1);
-  const note = new Int32Array(buffer, ${NOTE_OFFSET}, 1);
-  const entries = new BigInt64Array(buffer, ${NOTE_OFFSET}, 1);
+  const note = new Int32Array(buffer, ${OWNER_RECORD_OFFSET}, 1);
+  const entries = new BigInt64Array(buffer, ${OWNER_RECORD_OFFSET}, 1);
   const nothing = new Uint8Array(16);
   const isTaken = () => value[0] === -1 || (Atomics.load(value, 0) & 0x7fffffff) === 0;
   const setPhase = (from, to) => Atomics.add(note, 0, to - from);
@@ -47,7 +47,7 @@ const NOTE = `
   };`;
 
 /**
- * Source text for other threads: does what `acquire` and `release` do, except for the note of a dead process, which is
+ * Source text for other threads: does what `acquire` and `release` do, except for the owner record of a dead process, which is
  * left to the calling thread.
  */
 const BACKGROUND: ThreadCode = {
@@ -91,18 +91,18 @@ const BACKGROUND: ThreadCode = {
 }`,
 };
 
-/** An open semaphore with views of its note: the note alone, and the note together with the identity of its process. */
+/** An open semaphore with views of its note: the owner record alone, and the owner record together with the identity of its process. */
 interface Opened {
   readonly semaphore: MappedSemaphore;
   readonly note: Int32Array;
   readonly entry: BigInt64Array;
-  readonly noteWord: Usize;
+  readonly recordWord: Usize;
 }
 
 /**
  * The lock of a POSIX segment is Qt's semaphore of value 1, which other programs take too. Nothing undoes what a killed
- * process did to the semaphore. The processes of this module therefore first take a note beside it, which says which
- * process holds the lock. They exclude each other by the note, and other programs by the semaphore.
+ * process did to the semaphore. The processes of this module therefore first take an owner record beside it, which says which
+ * process holds the lock. They exclude each other by the owner record, and other programs by the semaphore.
  */
 export class PosixLock implements Lock {
   readonly nativeKey: string;
@@ -123,20 +123,20 @@ export class PosixLock implements Lock {
     let open = this.#opened();
     const deadline = performance.now() + timeoutMs;
     for (let sleepers = 0;; sleepers = SLEEPERS) {
-      if (this.#takeNote(open, sleepers)) {
+      if (this.#takeRecord(open, sleepers)) {
         if (open.semaphore.isLinked()) {
-          return this.#takeSemaphore(open, deadline) || this.#dropNote(open);
+          return this.#takeSemaphore(open, deadline) || this.#dropRecord(open);
         }
         open = this.#reopened(open);
         continue;
       }
       const left = Math.min(deadline - performance.now(), SLICE_MS);
       if (left <= 0) {
-        if (sleepers !== 0) this.#library.futex.wake(open.noteWord); // the wake-up may have been for this thread
+        if (sleepers !== 0) this.#library.futex.wake(open.recordWord); // the wake-up may have been for this thread
         return false;
       }
       const value = announceSleep(open);
-      if (value !== 0) this.#library.futex.wait(open.noteWord, value, left);
+      if (value !== 0) this.#library.futex.wait(open.recordWord, value, left);
     }
   }
 
@@ -146,11 +146,11 @@ export class PosixLock implements Lock {
    */
   acquireSlice(timeoutMs: number): BackgroundWait {
     const open = this.#opened();
-    const { semaphore, noteWord } = open;
+    const { semaphore, recordWord } = open;
     const { libc, futex } = this.#library;
     const until = deadline(libc, Math.min(timeoutMs, BACKGROUND_SLICE_MS));
     const wait = this.#library.background(BACKGROUND);
-    const call = wait(semaphore.address, noteWord, futex.number, ownEntry(libc), until);
+    const call = wait(semaphore.address, recordWord, futex.number, ownEntry(libc), until);
     const giveBackIfClosed = () => {
       if (semaphore.isClosed && call.claim()) this.#giveBack(open);
     };
@@ -163,8 +163,8 @@ export class PosixLock implements Lock {
     });
   }
 
-  /** Takes the note for this process if no living process holds it. */
-  #takeNote({ semaphore, entry: entries }: Opened, sleepers: number): boolean {
+  /** Takes the owner record for this process if no living process holds it. */
+  #takeRecord({ semaphore, entry: entries }: Opened, sleepers: number): boolean {
     const { libc } = this.#library;
     const own = ownEntry(libc);
     for (;;) {
@@ -180,7 +180,7 @@ export class PosixLock implements Lock {
   }
 
   /**
-   * Takes the semaphore; the caller has the note. Returns `false` after the deadline; the note then still says
+   * Takes the semaphore; the caller has the owner record. Returns `false` after the deadline; the owner record then still says
    * `WAITING`.
    */
   #takeSemaphore(open: Opened, deadline: number): boolean {
@@ -201,9 +201,9 @@ export class PosixLock implements Lock {
     }
   }
 
-  /** Clears the note, and wakes one thread that sleeps until it changes. */
-  #dropNote({ note, noteWord }: Opened): false {
-    if ((Atomics.exchange(note, 0, 0) & SLEEPERS) !== 0) this.#library.futex.wake(noteWord);
+  /** Clears the owner record, and wakes one thread that sleeps until it changes. */
+  #dropRecord({ note, recordWord }: Opened): false {
+    if ((Atomics.exchange(note, 0, 0) & SLEEPERS) !== 0) this.#library.futex.wake(recordWord);
     return false;
   }
 
@@ -214,12 +214,12 @@ export class PosixLock implements Lock {
   #giveBack(open: Opened): void {
     setPhase(open, HOLDING, TRYING);
     if (open.semaphore.value === 0) open.semaphore.give(); // unless a peer has released it already
-    this.#dropNote(open);
+    this.#dropRecord(open);
   }
 
-  /** Drops the note of a semaphore that Qt has unlinked, and opens or creates the one that has the name now. */
+  /** Drops the owner record of a semaphore that Qt has unlinked, and opens or creates the one that has the name now. */
   #reopened(open: Opened): Opened {
-    this.#dropNote(open);
+    this.#dropRecord(open);
     this.close();
     return this.#opened();
   }
@@ -230,9 +230,9 @@ export class PosixLock implements Lock {
     const { buffer } = semaphore;
     return this.#open = {
       semaphore,
-      note: new Int32Array(buffer, NOTE_OFFSET, 1),
-      entry: new BigInt64Array(buffer, NOTE_OFFSET, 1),
-      noteWord: this.#library.futex.address(semaphore.address + BigInt(NOTE_OFFSET)),
+      note: new Int32Array(buffer, OWNER_RECORD_OFFSET, 1),
+      entry: new BigInt64Array(buffer, OWNER_RECORD_OFFSET, 1),
+      recordWord: this.#library.futex.address(semaphore.address + BigInt(OWNER_RECORD_OFFSET)),
     };
   }
 
@@ -248,7 +248,7 @@ export class PosixLock implements Lock {
     return entry !== null && isOf(entry, ownEntry(this.#library.libc));
   }
 
-  /** Compares with the objects of this thread, because the note does not tell which program runs in the process. */
+  /** Compares with the objects of this thread, because the owner record does not tell which program runs in the process. */
   mayBeOfReplaced(): boolean {
     return this.isHeldHere() && !isHeldByThread(this.identity);
   }
@@ -283,7 +283,7 @@ function setPhase({ note }: Opened, from: number, to: number): void {
   Atomics.add(note, 0, to - from);
 }
 
-/** Marks in the note that a thread sleeps, and returns the note; 0 if the note has become free. */
+/** Marks in the owner record that a thread sleeps, and returns the owner record; 0 if the owner record has become free. */
 function announceSleep({ note }: Opened): number {
   for (;;) {
     const value = Atomics.load(note, 0);
@@ -294,11 +294,11 @@ function announceSleep({ note }: Opened): number {
 }
 
 /** Returns which process holds the lock with this `sem_t`, and whether threads sleep until it is released. */
-export function noteHolder(
+export function ownerOfRecord(
   libc: Libc,
   semaphore: DataView,
 ): { holder: ProcessInfo | null; areAsleep: boolean } {
-  const entry = semaphore.getBigInt64(NOTE_OFFSET, true);
+  const entry = semaphore.getBigInt64(OWNER_RECORD_OFFSET, true);
   const note = Number(BigInt.asIntN(32, entry));
   const isHeld = (note & PHASE) === HOLDING;
   const holder = isHeld ? { pid: note & PID, alive: isAlive(libc, entry) } : null;
