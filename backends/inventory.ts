@@ -115,7 +115,10 @@ export interface Inventory {
   readonly keyFiles: readonly KeyFileInfo[];
 }
 
-/** @internal The part of a backend that lists objects and removes stale ones. Every method throws `BackendError`. */
+/**
+ * @internal The part of a backend that lists objects and removes stale ones. Every method throws `BackendError` if it
+ * fails.
+ */
 export interface Inspection {
   /** @param allUsers whether to list objects of other users too */
   inventory(allUsers: boolean): Inventory;

@@ -5,7 +5,7 @@
 
 /**
  * The longest time that a call which blocks its thread waits. Each time it expires, the wait loses its place in the
- * kernel's queue. In return, a waiting thread notices a lock that nobody holds, and a worker can be terminated.
+ * kernel's queue. In return, a waiting thread notices a lock that no process holds, and a worker can be terminated.
  */
 export const SLICE_MS = 1000;
 /** The longest time that a call on another thread waits; the end of a Node program waits for such a call. */

@@ -1,7 +1,7 @@
 import type { AccessMode, SystemSemaphoreMode } from "../errors.ts";
 import type { BackgroundCall } from "../ffi/types.ts";
 
-/** An open, named counting semaphore of the operating system. Every method throws `BackendError`. */
+/** An open, named counting semaphore of the operating system. Every method throws `BackendError` if it fails. */
 export interface Semaphore {
   /** The name or number under which the operating system knows the semaphore. */
   readonly nativeKey: string;
@@ -101,7 +101,7 @@ export interface Lock extends Semaphore {
    * use, only the key file was deleted, and the users of the segment may still hold the old lock.
    */
   isSegmentUsed?: (() => boolean) | null;
-  /** Stops relying on the key file of the lock. Otherwise the object that created the lock relies on it. */
+  /** Stops relying on the key file of the lock, on which the object that created the lock relies until then. */
   letGo?(): void;
   /**
    * Removes the lock for all processes. A process that needs it later creates it again.
@@ -201,8 +201,8 @@ export interface SemaphoreBackend {
     isChosen?: boolean,
   ): Semaphore;
   /**
-   * Returns the lock of a segment without a system call; the first use of the lock makes the first one. `isChosen` says
-   * that the lock has the native key of the segment.
+   * Returns the lock of a segment. The lock makes no system call before its first use. `isChosen` says that the lock
+   * has the native key of the segment.
    */
   lock(nativeKey: string, permissions?: number, isChosen?: boolean): Lock;
 }
@@ -219,8 +219,8 @@ export interface Backend {
    */
   folder(): string;
   /**
-   * The folder of key files whose names are those of newer Qt versions only. It is `""` if keys of this type are not
-   * paths.
+   * The folder of the key files of `platformSafeKey()`, which not all versions of Qt use. It is `""` if keys of this
+   * type are not paths.
    */
   runtimeFolder(): string;
   /** The users of the system, or `null` where the owner of an object does not matter. */

@@ -79,7 +79,7 @@ function functionsOf(ffi: Ffi): CFunctions<typeof WAIT & typeof WAKE> | null {
   }
 }
 
-/** Returns the arguments of a wait. The time is at least 1 ns, because the function rejects 0. */
+/** Returns the arguments of a wait. The time is at least 1 ns, because 0 would not be a timeout. */
 function argumentsOf(word: Usize, value: number, ms: number) {
   const ns = BigInt(Math.max(1, Math.ceil(ms * NS_PER_MS)));
   const clock = OS_CLOCK_MACH_ABSOLUTE_TIME;

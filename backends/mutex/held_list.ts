@@ -15,7 +15,7 @@ export class HeldNode {
  */
 export class HeldList<Node extends HeldNode> {
   /** The head of the list. Its `before` is the newest node, or the head itself if the list is empty. */
-  declare readonly head: Node; // see Place
+  declare readonly head: Node; // see sync/slot.ts
 
   constructor(head: Node) {
     this.head = head;

@@ -150,7 +150,7 @@ export class PosixInspection implements Inspection {
       // A process that has ended meanwhile uses nothing.
       if (typeof result === "number") return isGone(result) ? found : null;
     }
-    // address permissions offset major:minor inode path
+    // The format of a line: address permissions offset major:minor inode path
     for (const [, minor, inode] of String(maps).matchAll(/^\S+ \S+ \S+ \w+:(\w+) (\d+) /gm)) {
       const low = Number(BigInt.asUintN(32, BigInt(inode!)));
       found.add(`${parseInt(minor!, 16) & 0xff} ${low}`);

@@ -75,7 +75,7 @@ const PUBLISH_ERRORS: ErrnoTable = {
   [ENOENT]: ["System", "there is no /proc, through which an object gets its name; mount it"],
 };
 
-/** The name of an object, and what it may be. */
+/** The name of an object, and which users it may belong to. */
 export interface PosixName {
   readonly what: IpcObjectKind;
   readonly nativeKey: string;
@@ -161,7 +161,7 @@ export class PosixFile {
         check(found.bytes);
         const isUsed = flock(libc, fd, LOCK_SH | LOCK_NB);
         const status = statusOf(libc, fd, name);
-        isKept = isUsed && status.links > 0; // otherwise another process is removing the object
+        isKept = isUsed && status.links > 0; // otherwise another process is removing the object or has just removed it
         if (isKept) return new PosixFile(libc, name, fd, status);
       } finally {
         if (!isKept) libc.c.close(fd);

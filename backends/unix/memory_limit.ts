@@ -66,7 +66,7 @@ function memoryGroup(read: ReadText): { version: Version; folders: string[] } | 
   const own = first ?? groups.find(({ id, controllers }) => id === "0" && controllers[0] === "");
   if (own === undefined) return null;
   for (const line of (read("/proc/self/mountinfo") ?? "").split("\n")) {
-    // 42 32 0:39 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+    // A line looks like this: `42 32 0:39 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory`
     const [mount, system] = line.split(" - ").map((part) => part.split(" "));
     const [, , , root, point] = mount ?? [];
     const [type, , options] = system ?? [];

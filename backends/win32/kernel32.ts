@@ -46,7 +46,7 @@ const { WaitForSingleObject, WaitForMultipleObjects, ReleaseSemaphore } = SIGNAT
 /** The functions that run on other threads. */
 const BACKGROUND = { WaitForSingleObject, WaitForMultipleObjects, ReleaseSemaphore };
 
-/** How often a call is made if its error is not one that the call can have. */
+/** The maximum number of attempts of a call whose error is not one that it can have. */
 const ATTEMPTS = 3;
 
 /**

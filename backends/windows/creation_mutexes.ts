@@ -122,8 +122,8 @@ export class Creation {
       if (performance.now() >= deadline) {
         throw new BackendError(
           "Timeout",
-          "timed out: somebody was killed who was making the segment or looking for it, and it is not " +
-            "known whether it is complete; the next call takes it as it is",
+          "timed out: a process was killed while it was creating the segment or looking for it, so whether the " +
+            "segment is complete is not known; the next call takes it as it is",
         );
       }
       this.#kernel.c.Sleep(AGAIN_MS);

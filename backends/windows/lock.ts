@@ -42,8 +42,9 @@ interface Handles {
    * yet.
    */
   readonly pending: bigint;
-  /** The address of an array in C memory: semaphore and holder. */
+  /** The address of two handles in C memory: the semaphore and the holder. */
   readonly semaphoreAndHolder: bigint;
+  /** The address of two handles in C memory: the semaphore and the pending semaphore. */
   readonly semaphoreAndPending: bigint;
   /** The number of calls on other threads that use the handles. */
   inFlight: number;
