@@ -1,4 +1,4 @@
-import { checkTimeout, type Wait, Waiter, waitOf, type WaitOptions } from "../core/waiter.ts";
+import { timeoutOf, type Wait, Waiter, waitOf, type WaitOptions } from "../core/waiter.ts";
 import { ThreadError } from "../ffi/threads.ts";
 import type { Usize } from "../ffi/types.ts";
 import { futexFor, futexId } from "../backends/futex/mod.ts";
@@ -134,8 +134,9 @@ export class Event {
    * @throws {SyncError} `NotAttached` after detach
    * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms, or `since` not a number
    */
-  wait(timeoutMs = Infinity, since?: number): boolean {
-    checkTimeout("Event.wait", timeoutMs);
+  wait(wait: number | EventWaitOptions = Infinity, since?: number): boolean {
+    const timeoutMs = timeoutOf("Event.wait", wait, Infinity);
+    if (typeof wait === "object") since = wait.since;
     this.slot.requireUsable("wait");
     return this.sleep(this.checkSince("wait", since), deadlineIn(timeoutMs));
   }
@@ -171,8 +172,8 @@ export class Event {
    * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms
    * @throws whatever `condition` throws
    */
-  waitUntil(condition: () => boolean, timeoutMs = Infinity): boolean {
-    checkTimeout("Event.waitUntil", timeoutMs);
+  waitUntil(condition: () => boolean, wait: number | WaitOptions = Infinity): boolean {
+    const timeoutMs = timeoutOf("Event.waitUntil", wait, Infinity);
     const deadline = deadlineIn(timeoutMs);
     for (;;) {
       this.slot.requireUsable("waitUntil");

@@ -1,4 +1,4 @@
-import { checkTimeout, type Wait, waitOf, type WaitOptions } from "../core/waiter.ts";
+import { timeoutOf, type Wait, waitOf, type WaitOptions } from "../core/waiter.ts";
 import { BackendError } from "../backends/failure.ts";
 import type { HeldNode } from "../backends/mutex/held_list.ts";
 import { sharedMutexBackend } from "../backends/mutex/mod.ts";
@@ -194,8 +194,8 @@ export class Mutex {
    * @throws {SyncError} as {@linkcode Mutex.lock}, except for `Deadlock`
    * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms
    */
-  tryLock(timeoutMs = 0): boolean {
-    checkTimeout("Mutex.tryLock", timeoutMs);
+  tryLock(wait: number | WaitOptions = 0): boolean {
+    const timeoutMs = timeoutOf("Mutex.tryLock", wait, 0);
     return this.take("tryLock", 0) || (!this.isOfThread && this.wait("tryLock", timeoutMs));
   }
 
@@ -270,8 +270,11 @@ export class Mutex {
    * @throws {SyncError} as {@linkcode Mutex.lock}
    * @throws {TypeError} if `fn` returns a promise
    */
-  withLock<Result>(fn: (wasAbandoned: boolean) => Result): Result {
-    this.acquire("withLock", Infinity);
+  withLock<Result>(fn: (wasAbandoned: boolean) => Result, options?: WaitOptions): Result {
+    const timeout = options === undefined
+      ? Infinity
+      : timeoutOf("Mutex.withLock", options, Infinity);
+    if (!this.acquire("withLock", timeout)) throw timedOut("withLock", timeout);
     const hold = this.holds;
     let isRepaired = false;
     try {
@@ -310,10 +313,7 @@ export class Mutex {
     const wait = waitOf("Mutex.withLockAsync", options);
     const hold = await this.acquireAsync("withLockAsync", wait);
     if (hold === null) {
-      throw new SyncError(
-        "Timeout",
-        `Mutex.withLockAsync: somebody else held it for ${wait.timeout} ms`,
-      );
+      throw timedOut("withLockAsync", wait.timeout);
     }
     let isRepaired = false;
     try {
@@ -503,4 +503,8 @@ function orSyncError<Result>(call: string, act: () => Result): Result {
     if (!(error instanceof BackendError)) throw error;
     throw new SyncError(error.reason, `${call}: ${error.message}`);
   }
+}
+
+function timedOut(method: string, timeoutMs: number): SyncError {
+  return new SyncError("Timeout", `Mutex.${method}: another thread held it for ${timeoutMs} ms`);
 }
