@@ -8,8 +8,8 @@
  *
  * On entry to a function, engines check that there is stack for all the registers of its bytecode. They do so for
  * compiled functions too, since compiled code may have to return to the bytecode at any moment. The arguments of a call
- * are such registers. So a function that contains a call with very many arguments needs that much stack, but costs no
- * more than an empty function, since that call is never executed. V8 counts each argument twice, and compiles a
+ * are such registers. So a function that contains a call with very many arguments needs that much stack, but costs only
+ * its own call, since the call inside is never executed. V8 counts each argument twice, and compiles a
  * function lazily only if 40 KiB are left (`kStackSpaceRequiredForCompilation` in its src/runtime/runtime-compiler.cc).
  */
 

@@ -37,7 +37,7 @@ export function checkTimeout(call: string, timeout: unknown): void {
 }
 
 /**
- * @internal The options of a call as they were read. They are read only once, They are read only once: a second read
+ * @internal The options of a call as they were read. They are read only once: a second read
  * may find something else or run any getter.
  */
 export interface Wait {

@@ -24,7 +24,7 @@ export class SyncError extends IpcError {
   readonly code: ErrorReason;
 
   /**
-   * Creates an error. Programs need not call this.
+   * This module creates these errors; programs only catch them.
    *
    * @param code why the operation failed
    * @param message the operation, what happened and what to do
