@@ -110,12 +110,12 @@ export class NativeIpcKey {
     Object.freeze(this);
   }
 
-  /** Whether the key has a type. This says nothing about the native key. */
+  /** This property is `true` if the key has a type. It says nothing about the native key. */
   get isValid(): boolean {
     return this.type !== 0;
   }
 
-  /** Whether the native key is `""`. */
+  /** This property is `true` if the native key is `""`. */
   get isEmpty(): boolean {
     return this.nativeKey === "";
   }

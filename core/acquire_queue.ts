@@ -58,7 +58,7 @@ export function isPending(identity: string): boolean {
   return queues.has(identity);
 }
 
-/** Another thread releases a unit that nobody wants any more in far less time than this, in ms. */
+/** Another thread needs far less than this time, in ms, to release a unit that no call wants any more. */
 const RETURN_MS = 10;
 /** The limit in ms if it is unknown whether the other thread has acquired a unit. */
 const RETURN_UNKNOWN_MS = 1;

@@ -48,7 +48,7 @@ let gaugeOf: (slot: Slot, byteOffset: number) => Gauge;
  * ```
  */
 export class Counter {
-  /** The number of bytes that a counter takes. */
+  /** A counter takes this number of bytes. */
   static readonly BYTES = 24;
   /** A counter must begin at a multiple of this number of bytes in the segment. */
   static readonly ALIGNMENT = 8;
@@ -191,7 +191,7 @@ function floatOf(value: bigint): number {
  * ```
  */
 export class Gauge {
-  /** The number of bytes that a gauge takes. */
+  /** A gauge takes this number of bytes. */
   static readonly BYTES = 24;
   /** A gauge must begin at a multiple of this number of bytes in the segment. */
   static readonly ALIGNMENT = 8;

@@ -57,7 +57,7 @@ export interface EventWaitOptions extends WaitOptions {
  * ```
  */
 export class Event {
-  /** The number of bytes that an event takes. */
+  /** An event takes this number of bytes. */
   static readonly BYTES = 16;
   /** An event must begin at a multiple of this number of bytes in the segment. */
   static readonly ALIGNMENT = 8;
@@ -114,7 +114,7 @@ export class Event {
   }
 
   /**
-   * The sequence is an unsigned number of 32 bits that changes with each notification.
+   * The sequence is an unsigned number of 32 bits that changes with each notification. Pass it to `wait` as `since`.
    *
    * @throws {SyncError} `NotAttached` if the segment has been detached
    */
@@ -174,7 +174,7 @@ export class Event {
    * @returns `false` if `condition` was not true in that time
    * @throws {SyncError} `NotAttached` if the segment has been detached
    * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms
-   * @throws whatever `condition` throws
+   * @throws any error that `condition` throws
    */
   waitUntil(condition: () => boolean, timeoutMs = Infinity): boolean {
     checkTimeout("Event.waitUntil", timeoutMs);
@@ -195,7 +195,7 @@ export class Event {
    * the reason of `signal` if the signal is aborted first
    * @throws {SyncError} (rejects) `NotAttached` if the segment has been detached or is detached during the wait
    * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
-   * @throws (rejects) whatever `condition` throws
+   * @throws (rejects) any error that `condition` throws
    * @throws {RangeError} if too little stack is left. As a rule it then throws instead of returning a promise, and
    * nothing has been done
    */
@@ -296,7 +296,7 @@ export class Event {
   /** Ends a wait that has timed out or was aborted; returns `false` if it was over already. */
   #leave(waiter: Waiter): boolean {
     if (!this.#waiters.delete(waiter)) return false;
-    // The background thread that waits for this whole object may have got a wake-up, and nobody here needs it now.
+    // The background thread that waits for this whole object may have got a wake-up that no call here needs now.
     if (this.#waiters.size === 0 && this.slot.isUsable) this.futex?.wake(this.word!);
     return true;
   }

@@ -69,7 +69,7 @@ function releaseBeforeEnd(attachment: SharedAttachment, mutexes: MutexBackend): 
 export class Mutex {
   // `private` and `declare` rather than `#`, for speed: see Slot.
 
-  /** The number of bytes that a mutex takes. */
+  /** A mutex takes this number of bytes. */
   static readonly BYTES = 64;
   /** A mutex must begin at a multiple of this number of bytes in the segment. */
   static readonly ALIGNMENT = 8;
@@ -170,15 +170,15 @@ export class Mutex {
     return mutex;
   }
 
-  /** Whether this object holds the mutex. */
+  /** This property is `true` while this object holds the mutex. */
   get isHeld(): boolean {
     return this.isTaken;
   }
 
   /**
-   * Whether the previous holder left the protected data perhaps half changed: it ended or detached without unlocking
-   * the mutex, or it was itself told of this and its `withLock` or `withLockAsync` failed. It is `false` unless this
-   * object holds the mutex.
+   * This property is `true` if this object holds the mutex and the previous holder may have left the protected data
+   * half changed: it ended or detached without unlocking the mutex, or it was itself told of this and its `withLock` or
+   * `withLockAsync` failed.
    */
   get wasAbandoned(): boolean {
     return this.isTaken && this.isToRepair;

@@ -3,7 +3,9 @@ import type { Bytes } from "../shared_memory.ts";
 import { SyncError } from "./errors.ts";
 import { PrimitiveKind, Slot } from "./slot.ts";
 
-/** The header is followed by the record number of each half, the hash of the layout, and the two halves. */
+/**
+ * The header precedes the number of the record that each half has or receives, the layout's hash, and the two halves.
+ */
 const [SIZE_WORD, LATEST_WORD] = [2, 3];
 const FILLING = 16;
 const MEANING = 24;
@@ -72,7 +74,7 @@ export class Snapshot {
 
   /** A snapshot must begin at a multiple of this number of bytes in the segment. */
   static readonly ALIGNMENT = 8;
-  /** The size of a record in bytes. */
+  /** A record has this number of bytes. */
   readonly recordBytes: number;
   readonly #slot: Slot;
   readonly #filling: Int32Array;
