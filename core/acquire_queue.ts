@@ -182,7 +182,7 @@ async function serve(queue: Queue): Promise<void> {
   waits.delete(queue);
 }
 
-/** Waits on another thread until the last timeout in the queue; returns whether it acquired a unit. */
+/** Waits on another thread, at most until the last timeout in the queue; returns whether it acquired a unit. */
 async function waitFor(queue: Queue, semaphore: Semaphore, pauseMs: number): Promise<boolean> {
   const ends = queue.entries.filter((entry) => entry.semaphore === semaphore)
     .map(({ waiter }) => waiter.end);

@@ -324,7 +324,7 @@ export class Mutex {
     if (hold === null) {
       throw new SyncError(
         "Timeout",
-        `Mutex.withLockAsync: somebody else held it for ${wait.timeout} ms`,
+        `Mutex.withLockAsync: another call, thread or process held it for ${wait.timeout} ms`,
       );
     }
     let isRepaired = false;
@@ -419,7 +419,7 @@ export class Mutex {
       throw new SyncError(
         "Damaged",
         `Mutex.${method}: a program has given it up for ever (ENOTRECOVERABLE), without ` +
-          "pthread_mutex_consistent(); make it anew",
+          "pthread_mutex_consistent(); create it again",
       );
     }
     throw new SyncError("System", `Mutex.${method}: it was refused [${outcome.refused}]`);
@@ -434,8 +434,8 @@ export class Mutex {
     if (thread === null) return;
     throw new SyncError(
       "Damaged",
-      `Mutex.${method}: its bytes say that thread ${thread} holds it, which does not exist; make it ` +
-        "anew when nobody uses it",
+      `Mutex.${method}: its bytes say that thread ${thread} holds it, which does not exist; create it ` +
+        "again when no process uses it",
     );
   }
 
@@ -484,8 +484,8 @@ export class Mutex {
   private damaged(method: string): SyncError {
     return new SyncError(
       "Damaged",
-      `Mutex.${method}: its bytes have been overwritten; others may hold it too, so make it anew ` +
-        "when nobody uses it",
+      `Mutex.${method}: its bytes have been overwritten; others may hold it too, so create it again ` +
+        "when no process uses it",
     );
   }
 

@@ -136,7 +136,7 @@ export class Slot {
       throw new SyncError(
         "AlreadyExists",
         `${call}: ${described(found, this.words[KIND_WORD]!)}; use at() to join it, or fill its ` +
-          "bytes with zeros if nobody uses it any more",
+          "bytes with zeros if no process uses it any more",
       );
     }
     this.view(Uint8Array, 4, bytes - 4).fill(0);
@@ -158,7 +158,7 @@ export class Slot {
     const isOther = magic === MAGIC;
     throw new SyncError(
       isOther ? "WrongKind" : "NotFound",
-      `${call}: ${described(magic, word)}` + (isOther ? "" : "; make it with create() first"),
+      `${call}: ${described(magic, word)}` + (isOther ? "" : "; call create() first"),
     );
   }
 
@@ -203,9 +203,9 @@ function kindWord(kind: PrimitiveKind, detail: number): number {
 }
 
 function described(magic: number, word: number): string {
-  if (magic === 0) return "nothing has been made here";
+  if (magic === 0) return "nothing has been created here";
   if (magic === MAKING) {
-    return "somebody is making something here, or was killed at that";
+    return "a process is creating something here, or was killed while it did";
   }
   if (magic !== MAGIC) return "there are bytes here that this module has not written";
   return `there is a ${nameOf(word & 0xff)} of version ${word >>> 8 & 0xff} here`;

@@ -198,7 +198,7 @@ export class Snapshot {
     if (found === before) return;
     throw new SyncError(
       "Busy",
-      "Snapshot.publish: somebody else published meanwhile; let one writer at a time do it, with a " +
+      "Snapshot.publish: another writer published meanwhile; let one writer at a time do it, with a " +
         "Mutex if there are several",
     );
   }
