@@ -68,7 +68,7 @@ export interface CleanupOptions {
   readonly dryRun?: boolean | undefined;
   /**
    * Only objects that belong to one of these keys or key files, as {@linkcode belongsTo} says, are removed. If it is
-   * left out, all stale objects are removed.
+   * left out, the cleanup is not limited to keys.
    */
   readonly keys?: readonly string[] | undefined;
   /**
@@ -81,9 +81,9 @@ export interface CleanupOptions {
 
 /**
  * Lists the objects of this user: segments and semaphores with a key file in `TMPDIR` or else `/tmp`, those without a
- * key file that may be Qt's, leftovers of others, and POSIX objects in `/dev/shm`. It changes nothing and takes no lock
- * of a segment. It only takes a `flock` of files that seem to be stale, for a moment, to find out whether a process
- * that it cannot see uses them.
+ * key file that may be Qt's, key files that lead to no object, and POSIX objects in `/dev/shm`. It changes nothing and
+ * takes no lock of a segment. It only takes a `flock` of files that seem to be stale, for a moment, to find out whether
+ * a process that it cannot see uses them.
  *
  * Objects that are being created or removed at this moment may be listed incompletely. On Linux a program can call this
  * function as often as it likes: it reads `/proc` and the folder.
