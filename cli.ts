@@ -1,6 +1,6 @@
 /**
- * The command `shared-memory`: lists segments, semaphores and key files, and removes stale ones. In
- * Deno: `deno run --allow-ffi cli.ts`.
+ * The command `shared-memory` lists segments, semaphores and key files, and removes stale ones. In Deno it runs with
+ * `deno run --allow-ffi cli.ts`.
  *
  * @module
  */
@@ -60,7 +60,7 @@ interface Command {
   readonly json: boolean;
 }
 
-/** `null` for help. */
+/** Parses the arguments; returns `null` if they ask for help. */
 function parse(args: string[]): Command | null {
   const { values, positionals } = parsed(args);
   if (values.help) return null;
@@ -100,7 +100,7 @@ function parsed(args: string[]) {
   }
 }
 
-/** Returns the exit code. */
+/** Runs a command; returns the exit code. */
 function run({ name, keys, allUsers, dryRun, orphans, json }: Command): number {
   if (name === "cleanup") {
     const isAll = keys.length === 0;
@@ -131,7 +131,7 @@ function thingsOf({ segments, semaphores, keyFiles }: Inventory): Thing[] {
   return [...segments, ...semaphores, ...keyFiles];
 }
 
-/** What belongs to a key. */
+/** Returns the objects that belong to a key. */
 function only({ folder, segments, semaphores, keyFiles }: Inventory, key: string): Inventory {
   const isWanted = (one: Thing) => belongsTo(one, key);
   return {
@@ -151,7 +151,7 @@ function report({ removed, failed }: CleanupResult, dryRun: boolean): void {
   if (removed.length + failed.length === 0) console.log("Nothing is stale.");
 }
 
-/** Says of what belongs to the keys and is left alone why. */
+/** Reports the objects of the keys that cleanup has kept, and why it has kept them. */
 function reportKept(before: Inventory, keys: readonly string[], result: CleanupResult): void {
   const others = new Set([...result.removed, ...result.failed].map(nameOf));
   for (const key of keys) {
@@ -171,7 +171,7 @@ function nameOf(thing: Thing | Removal): string {
   return [thing.kind, id, thing.keyFile].filter((part) => part !== null).join(" ");
 }
 
-/** JSON in which nothing stands as itself that a terminal would obey. */
+/** Prints JSON, and escapes every character that a terminal would obey. */
 function printJson(value: unknown): void {
   const text = JSON.stringify(value, null, 2);
   const escaped = (character: string) =>
@@ -182,7 +182,7 @@ function printJson(value: unknown): void {
 
 function style(): Style {
   const { isTTY, columns } = process.stdout;
-  // Through C, since Deno would ask for the permission to read the environment.
+  // This calls C, since Deno would ask for the permission to read the environment.
   const isColorless = sharedLibrary().getenv("NO_COLOR");
   return { color: isTTY && !isColorless, width: columns || (isTTY ? 80 : Infinity) };
 }
@@ -204,7 +204,9 @@ function main(args: string[]): number {
   }
 }
 
-/** Where this Node has no FFI: the exit code of the command in the runtime that started it, if another did. */
+/**
+ * Runs the command in the runtime that started this one, if this one has no FFI; returns its exit code, else `null`.
+ */
 function startElsewhere(args: string[]): number | null {
   try {
     selectFfi();
@@ -217,6 +219,6 @@ function startElsewhere(args: string[]): number | null {
   }
 }
 
-// Node's warning that its FFI is experimental is nothing to whoever reads a table.
+// Node warns that its FFI is experimental. The reader of a table does not need this warning.
 process.removeAllListeners("warning");
 process.exitCode = main(process.argv.slice(2));

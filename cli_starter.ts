@@ -3,9 +3,9 @@ import path from "node:path";
 import process from "node:process";
 
 /**
- * Runs a script in the runtime that started this one, and returns its exit code; `null` if no other runtime did.
- * `bunx` and `bun run` start a command in the runtime that its first line names, which is Node, and tell it who
- * they are, as npm does.
+ * Runs a script in the runtime that started this one, and returns its exit code; `null` if no other runtime started it.
+ * `bunx` and `bun run` start a command in the runtime that its first line names, which is Node. Like npm, they tell the
+ * command their own name in the environment.
  */
 export function runInStarter(script: string, args: readonly string[]): number | null {
   const { npm_config_user_agent: agent = "", npm_execpath: execPath = "" } = process.env;

@@ -1,4 +1,4 @@
-/** Tables for people: what `inspect()` returns, as text. */
+/** This module turns what `inspect()` returns into tables for people. */
 import type {
   Inventory,
   IpcObjectInfo,
@@ -11,7 +11,7 @@ import { platformSafeName } from "./native_ipc_key.ts";
 
 export interface Style {
   readonly color: boolean;
-  /** In characters: what is wider is shortened, left out, or put on a line of its own. */
+  /** The width in characters. Wider text is shortened, left out, or put on a line of its own. */
   readonly width: number;
 }
 
@@ -23,10 +23,10 @@ interface Cell {
 
 const COLORS = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33 } as const;
 
-/** Nothing is known of another user's, nor across pid namespaces. */
+/** A value is unknown if it belongs to another user or to another pid namespace. */
 const UNKNOWN: Cell = { text: "?", color: "dim" };
 
-/** The tables of segments, of semaphores that are no lock of these, and of files that lead to nothing. */
+/** Returns the tables of segments, of semaphores other than their locks, and of key files that lead to no object. */
 export function listing(
   { folder, segments, semaphores, keyFiles }: Inventory,
   style: Style,
@@ -59,7 +59,7 @@ export function listing(
     .join("\n\n");
 }
 
-/** All that is known of a few things, a line each. */
+/** Returns everything that is known of a few objects, with a line for each detail. */
 export function details({ segments, semaphores, keyFiles }: Inventory, style: Style): string {
   const blocks = [
     ...segments.map((one) =>
@@ -88,7 +88,7 @@ export function details({ segments, semaphores, keyFiles }: Inventory, style: St
   return blocks.join("\n\n");
 }
 
-/** Text in a color, where there are colors. */
+/** Returns text in a color, if the style has colors. */
 export function paint(text: string, color: keyof typeof COLORS | undefined, style: Style): string {
   return style.color && color !== undefined ? `\x1b[${COLORS[color]}m${text}\x1b[0m` : text;
 }
@@ -154,10 +154,10 @@ function section<T extends Thing>(
   return [paint(count, "bold", style), ...shown].join("\n");
 }
 
-/** What a narrow terminal does without first; `show` has it. */
+/** A table for a narrow terminal leaves out these columns first. The command `show` shows them. */
 const LEAST_NEEDED = ["MODE", "CREATOR", "OWNER", "LAST", "ID"];
 
-/** A table that is too wide: the state of each thing stands below its row, and some columns are left out. */
+/** Returns the lines of a table that is too wide: each state stands below its row, and some columns are left out. */
 function narrow(rows: readonly (readonly Cell[])[], style: Style): string[] {
   let shown = rows.map((row) => row.slice(0, -1));
   for (const name of LEAST_NEEDED) {
@@ -184,9 +184,9 @@ function narrow(rows: readonly (readonly Cell[])[], style: Style): string[] {
   ];
 }
 
-/** How much of a name is always shown: letters of the key, and its end. */
+/** At least this number of characters of a name is shown: letters of the key, and the end of the name. */
 const LEAST_NAME = 20;
-/** How much of that is the end: ` 40f8c56c…` tells keys of the same letters apart. */
+/** This number of them is the end of the name: ` 40f8c56c…` distinguishes keys with the same letters. */
 const NAME_END = 10;
 
 function cut(text: string, length: number): string {
@@ -194,7 +194,7 @@ function cut(text: string, length: number): string {
   return `${text.slice(0, length - NAME_END - 1)}…${text.slice(-NAME_END)}`;
 }
 
-/** Text in lines of at most `width` characters, but for words that are longer: those can be copied then. */
+/** Splits text into lines of at most `width` characters. A longer word stays whole, so that it can be copied. */
 function wrapped(text: string, width: number): string[] {
   const found: string[] = [];
   let line = "";
@@ -208,7 +208,7 @@ function wrapped(text: string, width: number): string[] {
   return [...found, line];
 }
 
-/** Text without what a terminal would obey or show in another order: anybody may name a file so. */
+/** Escapes characters that a terminal would obey or reorder, since any user may put them into the name of a file. */
 export function printable(text: string): string {
   return text.replace(
     /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu,
@@ -253,7 +253,7 @@ function block(thing: Thing, more: readonly [string, Cell][], style: Style): str
   return [paint(title, "bold", style), ...text].join("\n");
 }
 
-/** Rows as lines, their cells aligned. */
+/** Returns the rows as lines with aligned cells. */
 function lines(cells: readonly (readonly Cell[])[], style: Style): string[] {
   const rows = cells.map((row) => row.map((cell) => ({ ...cell, text: printable(cell.text) })));
   const widths = columnWidths(rows);
@@ -279,8 +279,8 @@ function lineWidth(rows: readonly (readonly Cell[])[]): number {
 const QT_NAME = /qipc_(\w+?)_([A-Za-z]*?)([0-9a-f]{40})$/;
 
 /**
- * `visits 40f8c56c…` for `/tmp/qipc_sharedmemory_visits40f8c56c…`: the letters of a key and the start of its hash, or
- * the key alone if it has nothing but letters.
+ * Returns `visits 40f8c56c…` for `/tmp/qipc_sharedmemory_visits40f8c56c…`: the letters of a key and the start of its
+ * hash, or only the key if it consists of letters.
  */
 function shortened(thing: IpcObjectInfo): string {
   const type = thing.type === "posix" ? "posix:" : "";
@@ -290,7 +290,7 @@ function shortened(thing: IpcObjectInfo): string {
   return type + (keyOf(thing) ?? `${name} ${hash.slice(0, 8)}…`.trimStart());
 }
 
-/** A key as programs give it, `null` if only its letters and its hash are known. */
+/** Returns a key as programs give it, or `null` if only its letters and its hash are known. */
 function keyOf({ keyFile }: IpcObjectInfo): string | null {
   const [, kind, letters, hash] = QT_NAME.exec(keyFile ?? "") ?? [];
   if (!letters || kind === "creating") return null;
@@ -327,7 +327,7 @@ function octal(mode: number): string {
   return mode.toString(8).padStart(4, "0");
 }
 
-/** A size in the largest unit that leaves a number of at least 1. */
+/** Returns a size in the largest unit in which the number is at least 1. */
 export function bytes(size: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let unit = 0;

@@ -1,13 +1,14 @@
 /**
- * The method by which `console.log` and `util.inspect` ask an object what to show of it: Node's, which
- * Bun and Deno call too.
+ * This symbol names the method by which `console.log` and `util.inspect` ask an object what to show of it. It is
+ * Node's, and Bun and Deno call the method too.
  *
  * @internal
  */
 export const CUSTOM_INSPECT: unique symbol = Symbol.for("nodejs.util.inspect.custom");
 
 /**
- * What a runtime passes to that method: how deep it may yet go, how to show it, and its `util.inspect`.
+ * These are the arguments of that method: the remaining depth, the options of `util.inspect`, and `util.inspect`
+ * itself.
  *
  * @internal
  */
@@ -18,11 +19,11 @@ export type InspectArguments = [
 ];
 
 /**
- * The name of an object's class, and `fields` as the runtime shows a plain object. Text, since Bun
- * does not show the name of a class that an object was given here.
+ * Returns the name of the class of `object`, followed by `fields` as the runtime shows a plain object. The result is
+ * text, since Bun would not show the class name of an object that is returned here.
  *
- * @param fields may throw, and does so for a prototype, a proxy or an object that was not constructed,
- * none of which has private fields: of those the name alone is shown
+ * @param fields returns what to show. It throws for a prototype, a proxy or an object that was not constructed, since
+ * those have no private fields; then only the name is shown
  * @internal
  */
 export function shown(
@@ -36,7 +37,7 @@ export function shown(
   try {
     known = Object.entries(fields()).filter(([, value]) => value !== undefined);
   } catch {
-    // The name says enough.
+    // Only the name is shown.
   }
   return `${name} ${inspect(Object.fromEntries(known), options)}`;
 }

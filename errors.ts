@@ -1,18 +1,18 @@
-/** Access modes of a segment, with Qt's numbers. */
+/** An access mode says whether a program may store into a segment. The numbers are those of Qt. */
 export const AccessMode = {
-  /** A store through a view of the segment kills the process with SIGSEGV, as in Qt. */
+  /** The segment can only be read. A store through a view of it kills the process with SIGSEGV, as in Qt. */
   ReadOnly: 0,
-  /** The default. */
+  /** The segment can be read and written. This is the default. */
   ReadWrite: 1,
 } as const;
-/** One of the numbers of {@linkcode AccessMode}. */
+/** This type has the numbers of {@linkcode AccessMode}. */
 export type AccessMode = typeof AccessMode[keyof typeof AccessMode];
 
-/** What `SharedMemory.error()` returns, with the names and numbers of `QSharedMemory`. */
+/** `SharedMemory.error()` returns one of these numbers. The names and numbers are those of `QSharedMemory`. */
 export const SharedMemoryError = {
   /** The last operation succeeded. */
   NoError: 0,
-  /** The segment, its lock or its key file belongs to somebody else. */
+  /** The segment, its lock or its key file belongs to another user. */
   PermissionDenied: 1,
   /** The size is below 1 byte or beyond what the system or the runtime can map. */
   InvalidSize: 2,
@@ -22,62 +22,65 @@ export const SharedMemoryError = {
   AlreadyExists: 4,
   /** There is no such segment, or this object is not attached. */
   NotFound: 5,
-  /** The lock could not be taken or released. */
+  /** The lock could not be acquired or released. */
   LockError: 6,
   /** A limit of the system is reached. */
   OutOfResources: 7,
-  /** Anything else; the text names the system call and its errno. */
+  /** The operation failed for another reason. The text names the system call and its errno. */
   UnknownError: 8,
 } as const;
-/** One of the numbers of {@linkcode SharedMemoryError}. */
+/** This type has the numbers of {@linkcode SharedMemoryError}. */
 export type SharedMemoryError = typeof SharedMemoryError[keyof typeof SharedMemoryError];
 
-/** How a `SystemSemaphore` treats one that exists, with Qt's numbers. */
+/** This mode says how a `SystemSemaphore` treats a semaphore that exists. The numbers are those of Qt. */
 export const SystemSemaphoreMode = {
-  /** Use the semaphore if it exists; the initial value counts only if it does not. */
+  /** The object uses the semaphore if it exists. Otherwise it creates one with the initial value. */
   Open: 0,
-  /** Set the semaphore to the initial value even if it exists, and own it. */
+  /** The object sets the semaphore to the initial value even if it exists, and owns it. */
   Create: 1,
 } as const;
-/** One of the numbers of {@linkcode SystemSemaphoreMode}. */
+/** This type has the numbers of {@linkcode SystemSemaphoreMode}. */
 export type SystemSemaphoreMode = typeof SystemSemaphoreMode[keyof typeof SystemSemaphoreMode];
 
-/** What `SystemSemaphore.error()` returns, with the names and numbers of `QSystemSemaphore`. */
+/** `SystemSemaphore.error()` returns one of these numbers. The names and numbers are those of `QSystemSemaphore`. */
 export const SystemSemaphoreError = {
   /** The last operation succeeded. */
   NoError: 0,
-  /** The semaphore or its key file belongs to somebody else. */
+  /** The semaphore or its key file belongs to another user. */
   PermissionDenied: 1,
   /** There is no key, or no key file can be made from it. */
   KeyError: 2,
-  /** Kept for Qt's numbering; not reported here. */
+  /** This package does not report this error. It exists for the numbering of Qt. */
   AlreadyExists: 3,
   /** The semaphore disappeared. */
   NotFound: 4,
   /** A limit of the system is reached, the largest value of a semaphore included. */
   OutOfResources: 5,
-  /** Anything else; the text names the system call and its errno. */
+  /** The operation failed for another reason. The text names the system call and its errno. */
   UnknownError: 6,
 } as const;
-/** One of the numbers of {@linkcode SystemSemaphoreError}. */
+/** This type has the numbers of {@linkcode SystemSemaphoreError}. */
 export type SystemSemaphoreError = typeof SystemSemaphoreError[keyof typeof SystemSemaphoreError];
 
-/** The name of an error: `"NotFound"`, `"LockError"`, … */
+/** An error code is the name of an error in {@linkcode SharedMemoryError}, such as `"NotFound"` or `"LockError"`. */
 export type ErrorCode = Exclude<keyof typeof SharedMemoryError, "NoError">;
 
 /**
- * Why an operation failed, in words that a program can act on. All errors of this package use them:
- * `errorReason()` of {@linkcode SharedMemory} and {@linkcode SystemSemaphore}, and the property `reason` of
- * {@linkcode IpcError}. Each word's own text names the error of Qt that goes with it; an operation on the
- * lock, such as `lock()` and `unlock()`, reports `LockError` whatever the reason is.
+ * An error reason is a word for why an operation failed, on which a program can act. All errors of this package use
+ * these words: `errorReason()` of {@linkcode SharedMemory} and {@linkcode SystemSemaphore} returns one, and
+ * {@linkcode IpcError} has one in its property `reason`. The text of each word names the corresponding error of Qt. An
+ * operation on the lock, such as `lock()` and `unlock()`, reports `LockError` for every reason.
  *
- * `"Timeout"` and `"Busy"` mean that others are using the object: a server answers 503. `"OutOfResources"`,
- * `"PermissionDenied"`, `"Unsupported"` and `"System"` are for whoever runs the machine. `"Deadlock"`,
- * `"AlreadyHeld"`, `"NotOwner"`, `"NoLock"`, `"NotAttached"`, `"AlreadyAttached"`, `"Transferred"` and `"ReadOnly"`
- * are mistakes in the program.
+ * `"Timeout"` and `"Busy"` mean that other programs are using the object: a server would answer 503.
+ * `"OutOfResources"`, `"PermissionDenied"`, `"Unsupported"` and `"System"` are problems for the administrator of the
+ * machine. `"Deadlock"`, `"AlreadyHeld"`, `"NotOwner"`, `"NoLock"`, `"NotAttached"`, `"AlreadyAttached"`,
+ * `"Transferred"` and `"ReadOnly"` are mistakes in the program.
  */
 export type ErrorReason =
-  /** Others kept the lock, the mutex or the permits for the whole timeout. `LockError`; of a `SystemSemaphore` `UnknownError`. */
+  /**
+   * Other threads or processes held the lock, the mutex or the units for the whole timeout. `LockError`; for a
+   * `SystemSemaphore` `UnknownError`.
+   */
   | "Timeout"
   /** Other programs changed or removed the object again and again during the call. `UnknownError`. */
   | "Busy"
@@ -97,9 +100,9 @@ export type ErrorReason =
   | "Transferred"
   /** The segment was attached `ReadOnly`. `UnknownError`. */
   | "ReadOnly"
-  /** There is no such object. `NotFound`. */
+  /** The object does not exist. `NotFound`. */
   | "NotFound"
-  /** There is such an object already. `AlreadyExists`. */
+  /** The object exists already. `AlreadyExists`. */
   | "AlreadyExists"
   /** The object of that name or at that place is of another kind, version or layout. `KeyError`. */
   | "WrongKind"
@@ -107,7 +110,7 @@ export type ErrorReason =
   | "Damaged"
   /** The object has no room for more. `UnknownError`. */
   | "Full"
-  /** The key is empty, or the system can have no object of that key. `KeyError`. */
+  /** The key is empty, or the system cannot have an object with that key. `KeyError`. */
   | "KeyError"
   /** The size is below 1 byte, beyond what can be mapped, or more than the segment has. `InvalidSize`. */
   | "InvalidSize"
@@ -119,10 +122,10 @@ export type ErrorReason =
   | "Unsupported"
   /** The object was disposed during the call, or the program is ending. `UnknownError`. */
   | "Closed"
-  /** The system refused for another reason; the text has the system call and its `errno`. `UnknownError`. */
+  /** The system refused for another reason; the text names the system call and its `errno`. `UnknownError`. */
   | "System";
 
-/** The error of `QSharedMemory` for each reason. */
+/** This table has the error of `QSharedMemory` for each reason. */
 const CODES: Readonly<Record<ErrorReason, ErrorCode>> = {
   Timeout: "LockError",
   Busy: "UnknownError",
@@ -148,15 +151,15 @@ const CODES: Readonly<Record<ErrorReason, ErrorCode>> = {
   System: "UnknownError",
 };
 
-/** Every reason there is. */
+/** This array has every reason. */
 export const REASONS = Object.keys(CODES) as readonly ErrorReason[];
 
-/** @internal The error of `QSharedMemory` for a reason, where the operation is not one on the lock. */
+/** @internal Returns the error of `QSharedMemory` for a reason, unless the operation is one on the lock. */
 export function codeOf(reason: ErrorReason): ErrorCode {
   return CODES[reason];
 }
 
-/** The number in {@linkcode SystemSemaphoreError} for an error; `QSystemSemaphore` has fewer of them. */
+/** Returns the number in {@linkcode SystemSemaphoreError} for an error. `QSystemSemaphore` has fewer errors. */
 export function semaphoreErrorOf(code: ErrorCode | "NoError"): SystemSemaphoreError {
   return code === "InvalidSize" || code === "LockError"
     ? SystemSemaphoreError.UnknownError
@@ -164,8 +167,8 @@ export function semaphoreErrorOf(code: ErrorCode | "NoError"): SystemSemaphoreEr
 }
 
 /**
- * The base class of the errors of this package: {@linkcode SharedMemoryException}, `SyncError` of `./sync` and
- * {@linkcode UnsupportedError}. A wrong argument is a `TypeError` or a `RangeError` instead.
+ * This is the base class of the errors of this package: {@linkcode SharedMemoryException}, `SyncError` of `./sync` and
+ * {@linkcode UnsupportedError}. A wrong argument causes a `TypeError` or a `RangeError` instead.
  *
  * @example
  * ```ts
@@ -181,13 +184,13 @@ export function semaphoreErrorOf(code: ErrorCode | "NoError"): SystemSemaphoreEr
  * ```
  */
 export class IpcError extends Error {
-  /** The class's name. */
+  /** The name of the class. */
   override readonly name: string = "IpcError";
-  /** Why the operation failed. */
+  /** This word says why the operation failed. */
   readonly reason: ErrorReason;
 
   /**
-   * Made by this module.
+   * This module creates these errors; programs only catch them.
    *
    * @param reason why the operation failed
    * @param message the operation, the key, what happened and what to do
@@ -198,33 +201,36 @@ export class IpcError extends Error {
   }
 }
 
-/** The runtime, operating system or processor cannot be used; thrown on first use, never on import. */
+/**
+ * This error says that the runtime, the operating system or the processor is not supported. It is thrown on the first
+ * use of the package, never on import.
+ */
 export class UnsupportedError extends IpcError {
-  /** The class's name. */
+  /** The name of the class is `"UnsupportedError"`. */
   override readonly name = "UnsupportedError";
 
-  /** Made by this module. */
+  /** This module creates these errors; programs only catch them. */
   constructor(message: string, options?: ErrorOptions) {
     super("Unsupported", message, options);
   }
 }
 
-/** Details of a {@linkcode SharedMemoryException}. */
+/** These are the details of a {@linkcode SharedMemoryException}. */
 export interface SharedMemoryExceptionOptions {
   /** The system call that failed. */
   readonly syscall?: string | undefined;
-  /** Its `errno`. */
+  /** The `errno` of the system call that failed. */
   readonly errno?: number | undefined;
-  /** The key it was for. */
+  /** The key of the object on which the operation failed. */
   readonly key?: string | null | undefined;
-  /** The name of the error in Qt, if the operation has another one than the reason. */
+  /** The name of the error in Qt, if it differs from the one that belongs to the reason. */
   readonly code?: ErrorCode | undefined;
-  /** What led to it. */
+  /** The error that caused this one. */
   readonly cause?: unknown;
 }
 
 /**
- * Thrown where a method cannot say `false`.
+ * A method throws this error if it cannot report a failure by returning `false`.
  *
  * @example
  * ```ts
@@ -239,21 +245,21 @@ export interface SharedMemoryExceptionOptions {
  * ```
  */
 export class SharedMemoryException extends IpcError {
-  /** The class's name. */
+  /** The name of the class is `"SharedMemoryException"`. */
   override readonly name = "SharedMemoryException";
   /** The name of the error, a key of {@linkcode SharedMemoryError}. */
   readonly code: ErrorCode;
-  /** Its number in {@linkcode SharedMemoryError}. */
+  /** The number of the error in {@linkcode SharedMemoryError}. */
   readonly error: SharedMemoryError;
   /** The system call that failed, if one did. */
   readonly syscall: string | undefined;
-  /** Its `errno`. */
+  /** The `errno` of the system call that failed. */
   readonly errno: number | undefined;
-  /** The key it was for. */
+  /** The key of the object on which the operation failed. */
   readonly key: string | null | undefined;
 
   /**
-   * Made by this module.
+   * This module creates these errors; programs only catch them.
    *
    * @param reason why the operation failed
    * @param message the operation, the key, what happened and what to do

@@ -1,6 +1,6 @@
 /**
- * What segments, semaphores and key files there are, of this module and of Qt, and the removal of what
- * crashed programs left. The command `shared-memory` of `cli.ts` is made of it.
+ * This module lists the segments, semaphores and key files of this package and of Qt, and removes those that crashed
+ * programs have left. The command `shared-memory` of `cli.ts` uses it.
  *
  * @example
  * ```ts
@@ -34,59 +34,64 @@ export type {
   UserInfo,
 } from "./backends/inventory.ts";
 
-/** Something that was removed, or that could not be. */
+/** A removal describes an object that was removed, or that could not be removed. */
 export interface Removal {
-  /** What it is. */
+  /** The kind of the object. */
   readonly kind: "segment" | "semaphore" | "key file";
-  /** Its number, `null` for a key file. */
+  /** The id of the segment or semaphore; `null` for a key file. */
   readonly id: number | null;
-  /** The file that leads to it, or led, `null` if there was none. */
+  /** The key file that leads or led to the object; `null` if there was none. */
   readonly keyFile: string | null;
-  /** Why it was removed, or why it could not be. */
+  /** This text says why the object was removed, or why it could not be removed. */
   readonly reason: string;
 }
 
-/** What {@linkcode cleanup} did. */
+/** This is the result of {@linkcode cleanup}. */
 export interface CleanupResult {
-  /** What was removed, with `dryRun` what would be. A segment's lock and key files go with it. */
+  /**
+   * The objects that were removed, or would be with `dryRun`. The lock and key files of a segment are removed with it.
+   */
   readonly removed: readonly Removal[];
-  /** What was stale but is still there. */
+  /** The stale objects that could not be removed. */
   readonly failed: readonly Removal[];
 }
 
-/** What {@linkcode inspect} is to look at. */
+/** These options say what {@linkcode inspect} lists. */
 export interface InspectOptions {
-  /** Also list what belongs to other users. */
+  /** If `true`, objects of other users are listed too. */
   readonly allUsers?: boolean | undefined;
 }
 
-/** How {@linkcode cleanup} is to go about it. */
+/** These options say what {@linkcode cleanup} removes. */
 export interface CleanupOptions {
-  /** Only say what would be removed. */
+  /** If `true`, nothing is removed, and the result says what would be. */
   readonly dryRun?: boolean | undefined;
-  /** Only what belongs to one of these keys or key files, as {@linkcode belongsTo} says; all if left out. */
+  /**
+   * Only objects that belong to one of these keys or key files, as {@linkcode belongsTo} says, are removed. If it is
+   * left out, the cleanup is not limited to keys.
+   */
   readonly keys?: readonly string[] | undefined;
   /**
-   * Also remove stale segments that no key file leads to: its file was deleted, and the memory is lost;
-   * or it lies in another folder, where programs with another `TMPDIR` may yet look for the segment. And
-   * stale POSIX objects that other programs made, as Qt or Python.
+   * If `true`, stale segments without a key file are removed too, and stale POSIX objects that other programs, such as
+   * Qt or Python, have created. The key file of such a segment was deleted, so that the memory is lost; or it lies in
+   * another folder, where programs with another `TMPDIR` may yet look for the segment.
    */
   readonly orphans?: boolean | undefined;
 }
 
 /**
- * Lists what there is of this user's: the segments and semaphores with a key file in `TMPDIR` or else `/tmp`, those
- * that have none but may be Qt's, what is left of others, and POSIX objects in `/dev/shm`. It changes nothing, and
- * takes no lock, but for a moment `flock` of files that seem to be stale, to know whether a process that cannot be
- * seen uses them.
+ * Lists the objects of this user: segments and semaphores with a key file in `TMPDIR` or else `/tmp`, those without a
+ * key file that may be Qt's, key files that lead to no object, and POSIX objects in `/dev/shm`. It changes nothing and
+ * takes no lock of a segment. It only takes a `flock` of files that seem to be stale, for a moment, to find out whether
+ * a process that it cannot see uses them.
  *
- * What is being made or removed at this moment may be listed incompletely. On Linux, to be called as
- * often as you like: it reads `/proc` and the folder.
+ * Objects that are being created or removed at this moment may be listed incompletely. On Linux a program can call this
+ * function as often as it likes: it reads `/proc` and the folder.
  *
- * @param options with `allUsers`, what belongs to other users is listed too
- * @throws {SharedMemoryException} `KeyError` if there is no such folder, `PermissionDenied` or another
+ * @param options with `allUsers`, the objects of other users are listed too
+ * @throws {SharedMemoryException} `KeyError` if the folder does not exist, `PermissionDenied` or another
  * error if the folder or `/proc` cannot be read
- * @throws {UnsupportedError} on other systems than Linux
+ * @throws {UnsupportedError} on systems other than Linux
  *
  * @example
  * ```ts
@@ -97,7 +102,7 @@ export interface CleanupOptions {
  * ```
  */
 export function inspect({ allUsers = false }: InspectOptions = {}): Inventory {
-  requireStack(); // for what it opens, and what cleanup() takes
+  requireStack(); // for the files that it opens and the locks that cleanup() acquires
   try {
     return defaultInspection().inventory(allUsers);
   } catch (error) {
@@ -106,20 +111,22 @@ export function inspect({ allUsers = false }: InspectOptions = {}): Inventory {
 }
 
 /**
- * Removes what is stale and this user's, and nothing else:
+ * Removes the stale objects of this user, and nothing else:
  *
- * - a segment that nobody is attached to, under its lock and with it, as the last one to detach would;
- * - a semaphore that no process has open through this module or waits for, and that a process changed
- *   last which has ended. A Qt program that has it open all the same makes it again, as Qt does;
- * - a key file that leads to nothing, after a few seconds.
+ * - a segment to which no process is attached. It is removed under its lock and together with the lock, as the last
+ *   process to detach would do;
+ * - a semaphore that no process has open through this package or waits for, if the process that changed it last has
+ *   ended. A Qt program that still has it open creates it again, as Qt does;
+ * - a key file that leads to no object, after a few seconds.
  *
  * It may wait some seconds for the lock of a segment.
  *
- * @param options with `dryRun`, nothing is changed; with `orphans`, segments without a key file and POSIX objects of other programs are removed too
- * @returns what was removed and what could not be, for instance because a process came to use it
- * @throws {TypeError} if `keys` is no array of keys, or one of them is empty
+ * @param options with `dryRun`, nothing is changed; with `orphans`, segments without a key file and POSIX objects of
+ * other programs are removed too; with `keys`, only their objects are removed
+ * @returns what was removed, and what could not be removed, for instance because a process has begun to use it
+ * @throws {TypeError} if `keys` is not an array of strings, or one of them is empty
  * @throws {SharedMemoryException} as {@linkcode inspect} does
- * @throws {UnsupportedError} on other systems than Linux
+ * @throws {UnsupportedError} on systems other than Linux
  *
  * @example
  * ```ts
@@ -136,7 +143,7 @@ export function cleanup(
   const { segments, semaphores, keyFiles } = inspect();
   const removed: Removal[] = [];
   const failed: Removal[] = [];
-  // In this order: a key file may be that of a segment whose lock is a stale semaphore here.
+  // Key files come last: one may belong to a segment whose lock is listed as a stale semaphore here.
   for (const thing of [...segments, ...semaphores, ...keyFiles]) {
     if (!thing.stale || !thing.isOwn || thing.orphan && !orphans) continue;
     if (keys !== undefined && !keys.some((key) => belongsTo(thing, key))) continue;
@@ -148,11 +155,11 @@ export function cleanup(
 }
 
 /**
- * Whether something belongs to a key.
+ * Returns whether an object belongs to a key.
  *
  * @param thing a segment, a semaphore or a key file that {@linkcode inspect} has listed
- * @param key as a program gives it to `SharedMemory` or `SystemSemaphore`, the text of a `NativeIpcKey` or what the
- * system knows it by, or the key file, with or without its folder. Nothing belongs to the empty key
+ * @param key the key that a program gives to `SharedMemory` or `SystemSemaphore`, the text of a `NativeIpcKey`, the
+ * native key alone, or the key file with or without its folder. No object belongs to the empty key
  *
  * @example
  * ```ts
@@ -194,7 +201,7 @@ function checkKeys(keys: unknown): void {
   }
 }
 
-/** Returns what prevented it. */
+/** Removes an object; returns `null`, or a text that says why it could not be removed. */
 function remove(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): string | null {
   try {
     return defaultInspection().remove(thing);

@@ -1,14 +1,14 @@
 import { createHash } from "node:crypto";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "./custom_inspect.ts";
 
-/** @internal Qt's prefix of the key files of segments, and of the names of kernel objects. */
+/** @internal Qt puts this prefix before the names of the key files and kernel objects of segments. */
 export const SHARED_MEMORY_PREFIX = "qipc_sharedmemory_";
-/** @internal The same of semaphores. */
+/** @internal Qt puts this prefix before the names of the key files and kernel objects of semaphores. */
 export const SYSTEM_SEMAPHORE_PREFIX = "qipc_systemsem_";
 
 /**
- * Qt's platform-safe name of a key: the prefix, the key's ASCII letters, and the SHA-1 of the whole key
- * in hex. `""` when there is no key.
+ * Returns Qt's platform-safe name of a key: the prefix, the ASCII letters of the key, and the SHA-1 of the whole key in
+ * hex. It returns `""` if there is no key.
  * @internal
  */
 export function platformSafeName(key: string | null, prefix: string): string {
@@ -17,7 +17,10 @@ export function platformSafeName(key: string | null, prefix: string): string {
   return prefix + letters + createHash("sha1").update(key, "utf8").digest("hex");
 }
 
-/** What kind of object of the operating system a {@linkcode NativeIpcKey} is of, with Qt's numbers. */
+/**
+ * The type of a {@linkcode NativeIpcKey} says which kind of object of the operating system it names. The numbers are
+ * Qt's.
+ */
 export const NativeIpcKeyType = {
   /** System V: the key is the path of the key file, and `"Q"` the project id for `ftok()`. */
   SystemV: 0x51,
@@ -27,38 +30,38 @@ export const NativeIpcKeyType = {
   Windows: 0x101,
 } as const;
 /**
- * One of the numbers of {@linkcode NativeIpcKeyType}, or from 1 to 255 System V with that project id for
- * `ftok()`. 0 is invalid.
+ * This type has the numbers of {@linkcode NativeIpcKeyType}. A number from 1 to 255 means System V with that project id
+ * for `ftok()`. 0 is invalid.
  */
 export type NativeIpcKeyType = number;
 
-/** @internal Where a native key is to be used: what Qt knows from how it was built, and the environment. */
+/** @internal A place says where a native key is used. Qt knows this from its build and from the environment. */
 export interface NativeIpcKeyPlace {
-  /** The operating system, as `process.platform` has it. */
+  /** The operating system, in the words of `process.platform`. */
   readonly os: string;
-  /** Whose key it is. */
+  /** The class to which the key belongs. */
   readonly object: "SharedMemory" | "SystemSemaphore";
   /** The absolute path of the folder of System V key files, without a trailing slash. */
   readonly folder: string;
 }
 
-/** What QUrl percent-encodes with `DecodeReserved`: control characters and delimiters. */
+/** QUrl percent-encodes these characters with `DecodeReserved`: control characters and delimiters. */
 const ENCODED_IN_PATH = /[^ -"$&->@-~\u0080-\uffff]/g; // # % ?
 const ENCODED_IN_QUERY = /[^ -"$'-<>-~\u0080-\uffff]/g; // # % & =
 
-/** Where Qt cuts names off, in UTF-16 units: at `MAX_PATH` and `SHM_NAME_MAX`. */
+/** Qt cuts names to these numbers of UTF-16 units: `MAX_PATH` and `SHM_NAME_MAX`. */
 const WINDOWS_NAME_LENGTH = 260;
 const MACOS_NAME_LENGTH = 30;
 
 /**
- * What the operating system knows a segment or a semaphore by, and as which kind of object; the peer of
- * `QNativeIpcKey` of Qt 6.6. Its text, `systemv:/tmp/…`, is how to tell another process the key, be it
- * Qt's or ours.
+ * A native key identifies a segment or a semaphore to the operating system and says which kind of object it is. It
+ * corresponds to `QNativeIpcKey` of Qt 6.6. A program can send the text of the key, such as `systemv:/tmp/…`, to
+ * another process that uses this package or Qt.
  *
- * It is a frozen value, where Qt's has setters: another native key or type is another object. It only
- * handles text; whether the operating system has such objects, and allows the key, its use will show.
+ * A native key is a frozen value, while Qt's has setters: another native key or type is another object. The class only
+ * handles text. Whether the operating system has such objects and allows the key is checked when the key is used.
  *
- * Lone surrogates, halves of characters, are refused: Qt's versions encode them differently.
+ * Lone surrogates, halves of characters, are refused, since the versions of Qt encode them differently.
  *
  * @example
  * ```ts
@@ -70,19 +73,19 @@ const MACOS_NAME_LENGTH = 30;
  * ```
  */
 export class NativeIpcKey {
-  /** The kind of object. */
+  /** The kind of object that the key names. */
   readonly type: NativeIpcKeyType;
-  /** What the operating system knows it by; `""` if there is no key. */
+  /** The text by which the operating system knows the object; `""` if there is no key. */
   readonly nativeKey: string;
-  /** The key that `nativeKey` was made from, as {@linkcode NativeIpcKey.legacyNativeKey} does; else `""`. */
+  /** The key from which `nativeKey` was made, as by `SharedMemory.legacyNativeKey()`; otherwise `""`. */
   readonly legacyKey: string;
 
   /**
-   * A key of these parts.
+   * Creates a key from its parts.
    *
-   * @param nativeKey what the operating system knows the object by
+   * @param nativeKey the text by which the operating system knows the object
    * @param type the kind of object; 0 makes an invalid key
-   * @param legacyKey the key that `nativeKey` was made from, if one is to be told with it
+   * @param legacyKey the key from which `nativeKey` was made, if the native key is to carry it
    * @throws {TypeError} if a key is not a string or contains a lone surrogate, or `type` is neither 0
    * nor a {@linkcode NativeIpcKeyType}
    */
@@ -107,29 +110,32 @@ export class NativeIpcKey {
     Object.freeze(this);
   }
 
-  /** Whether it has a type. It says nothing about the key. */
+  /** This property is `true` if the key has a type. It says nothing about the native key. */
   get isValid(): boolean {
     return this.type !== 0;
   }
 
-  /** Whether the native key is `""`. */
+  /** This property is `true` if the native key is `""`. */
   get isEmpty(): boolean {
     return this.nativeKey === "";
   }
 
-  /** Whether type, native key and legacy key are the same. To look keys up, use their texts. */
+  /**
+   * Returns whether the type, native key and legacy key of both are equal. For a lookup in a map, use the text of a
+   * key.
+   */
   equals(other: NativeIpcKey): boolean {
     return this.type === other.type && this.nativeKey === other.nativeKey &&
       this.legacyKey === other.legacyKey;
   }
 
   /**
-   * The key as text, for {@linkcode NativeIpcKey.fromString} and `QNativeIpcKey::fromString()`:
+   * Returns the key as text, for {@linkcode NativeIpcKey.fromString} and `QNativeIpcKey::fromString()`:
    * `systemv:/path`, `systemv-84:/path` (with project id 84), `posix:/name` or `windows:name`, and
-   * `?legacyKey=…` if there is one. As in Qt, percent-encoded are only ASCII control characters and
-   * `%`, `#` and `?`, in the legacy key `&` and `=` instead of `?`, and the second slash of a leading `//`.
+   * `?legacyKey=…` if there is a legacy key. As in Qt, only these characters are percent-encoded: ASCII control
+   * characters, `%`, `#` and `?`; in the legacy key `&` and `=` instead of `?`; and the second slash of a leading `//`.
    *
-   * @returns `""` of an invalid key, for which Qt has a null string
+   * @returns the text; for an invalid key `""`, where Qt returns a null string
    */
   toString(): string {
     if (!this.isValid) return "";
@@ -140,13 +146,13 @@ export class NativeIpcKey {
   }
 
   /**
-   * The key of a text of {@linkcode NativeIpcKey.toString} or `QNativeIpcKey::toString()`. As in Qt
-   * it is read as a URL: `%41` is `A`, in UTF-8, unless a percent sign before or after it in the same
-   * part starts no such code; an empty authority (`posix:///name`) and a `#fragment` are ignored.
+   * Returns the key for a text from {@linkcode NativeIpcKey.toString} or `QNativeIpcKey::toString()`. As in Qt, the
+   * text is read as a URL: `%41` is `A`, and the codes are UTF-8. If any percent sign of the same part does not start
+   * such a code, no code of the part is decoded. An empty authority (`posix:///name`) and a `#fragment` are ignored.
    *
-   * @returns `null` where Qt returns an invalid key: for an unknown type, an authority, or a query that
-   * is not `legacyKey`. Also for lone surrogates and codes that are not UTF-8, where Qt returns a key
-   * with replacement characters.
+   * @returns the key; `null` where Qt returns an invalid key: for an unknown type, an authority, or a query that is not
+   * `legacyKey`. It also returns `null` for lone surrogates and for codes that are not UTF-8, where Qt returns a key
+   * with replacement characters
    * @throws {TypeError} if `text` is not a string
    */
   static fromString(text: string): NativeIpcKey | null {
@@ -157,13 +163,13 @@ export class NativeIpcKey {
     if (parts === null || !text.isWellFormed()) return null;
     const [, scheme = "", authority = "", path = "", query = ""] = parts;
     const type = typeOf(scheme.toLowerCase());
-    // Qt: user and port may be empty.
+    // As in Qt, the user and the port may be empty.
     if (type === 0 || !/^@?:?$/.test(authority)) return null;
 
     const nativeKey = decode(repaired(path));
     let legacyKey: string | null = "";
     const items = query === "" ? [] : repaired(query).replace(/&$/, "").split("&");
-    for (const item of items) { // Qt: the last one counts.
+    for (const item of items) { // As in Qt, the last one counts.
       const [name = ""] = item.split("=", 1);
       if (decode(name) !== "legacyKey") return null;
       legacyKey = decode(item.slice(name.length + 1));
@@ -173,24 +179,24 @@ export class NativeIpcKey {
   }
 
   /**
-   * The type that Qt gives keys where none is said, `QNativeIpcKey::DefaultTypeForOs`.
+   * Returns the default type of native keys on a system, `QNativeIpcKey::DefaultTypeForOs`.
    *
-   * @param os as `process.platform` has it
+   * @param os the operating system, in the words of `process.platform`
    */
   static defaultTypeForOs(os: string): NativeIpcKeyType {
     return os === "win32" ? NativeIpcKeyType.Windows : NativeIpcKeyType.PosixRealtime;
   }
 
   /**
-   * The type of what Qt before 6.6 uses, and every version for keys without a type.
+   * Returns the type that Qt before 6.6 uses on a system, and that every version uses for keys without a type.
    *
-   * @param os as `process.platform` has it
+   * @param os the operating system, in the words of `process.platform`
    */
   static legacyDefaultTypeForOs(os: string): NativeIpcKeyType {
     return os === "win32" ? NativeIpcKeyType.Windows : NativeIpcKeyType.SystemV;
   }
 
-  /** @internal What `console.log` shows of it. */
+  /** @internal Returns what `console.log` shows of this object. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => {
       const { type, nativeKey, legacyKey } = this;
@@ -201,15 +207,15 @@ export class NativeIpcKey {
 }
 
 /**
- * A native key that shows `key`, as `platformSafeKey()` of Qt 6.6 makes it: `/key` for POSIX, `shm_key` or
- * `sem_key` for Windows (after `Local\` or `Global\`, if it starts so), and for System V `folder/key`,
- * or the key itself if it is an absolute path. Windows gets at most 260, macOS 30 UTF-16 units of it.
- * It is not what `setKey()` uses, which is {@linkcode legacyNativeKey}.
+ * Returns a native key in which `key` is readable, like `platformSafeKey()` of Qt 6.6: `/key` for POSIX, `shm_key` or
+ * `sem_key` for Windows (after `Local\` or `Global\`, if the key starts so), and for System V `folder/key`, or the key
+ * itself if it is an absolute path. The result is cut to 260 UTF-16 units on Windows and to 30 on macOS. `setKey()`
+ * does not use this function but {@linkcode legacyNativeKey}.
  *
  * @param key any text
  * @param type the kind of object
- * @param place where it is to be used; the folder is Qt's `RuntimeLocation`, `XDG_RUNTIME_DIR`
- * @returns an empty one if `key` is empty, or the operating system has no objects of this type
+ * @param place where the key is used; the folder is Qt's `RuntimeLocation`, `XDG_RUNTIME_DIR`
+ * @returns the native key; an empty one if `key` is empty, or the operating system has no objects of this type
  * @throws {TypeError} as the constructor does; also if a character would be cut in halves
  * @internal
  */
@@ -234,14 +240,14 @@ export function platformSafeKey(
 }
 
 /**
- * The native key that every version of Qt makes of a key given to `setKey()`, with that key as its legacy
- * key: its platform-safe name in `folder` for System V, after a slash for POSIX (on macOS 29 digits of
- * its hash; what Qt has in a sandbox is not supported), and as it is for Windows.
+ * Returns the native key that every version of Qt makes from a key given to `setKey()`, with that key as its legacy
+ * key. It contains the platform-safe name of the key: in `folder` for System V, after a slash for POSIX, and alone for
+ * Windows. On macOS the POSIX name has 29 digits of the hash; the names that Qt uses in a sandbox are not supported.
  *
  * @param key any text
  * @param type the kind of object
- * @param place where it is to be used; the folder is the one of temporary files
- * @returns an empty one if `key` is empty, or the operating system has no objects of this type
+ * @param place where the key is used; the folder is the one of temporary files
+ * @returns the native key; an empty one if `key` is empty, or the operating system has no objects of this type
  * @throws {TypeError} as the constructor does
  * @internal
  */
@@ -258,13 +264,13 @@ export function legacyNativeKey(
   let nativeKey = `${folder}/${name}`;
   if (type === NativeIpcKeyType.Windows) nativeKey = name;
   if (type === NativeIpcKeyType.PosixRealtime) {
-    const hash = name.slice(-40); // all there is room for on macOS
+    const hash = name.slice(-40); // macOS has no room for more
     nativeKey = `/${os === "darwin" ? shortened(hash) : name}`;
   }
   return new NativeIpcKey(nativeKey, type, key);
 }
 
-/** @internal What stands before the colon; `""` of no type. */
+/** @internal Returns the text before the colon for a type; `""` if the type is invalid. */
 export function schemeOf(type: NativeIpcKeyType): string {
   if (type === NativeIpcKeyType.PosixRealtime) return "posix";
   if (type === NativeIpcKeyType.Windows) return "windows";
@@ -272,7 +278,7 @@ export function schemeOf(type: NativeIpcKeyType): string {
   return Number.isInteger(type) && type >= 1 && type <= 0xff ? `systemv-${type}` : "";
 }
 
-/** The type of what stands before the colon; 0 if there is none. */
+/** Returns the type for the text before the colon; 0 if there is no such type. */
 function typeOf(scheme: string): NativeIpcKeyType {
   if (scheme === "posix") return NativeIpcKeyType.PosixRealtime;
   if (scheme === "windows") return NativeIpcKeyType.Windows;
@@ -281,22 +287,24 @@ function typeOf(scheme: string): NativeIpcKeyType {
   return id >= 1 && id <= 0xff ? id : 0;
 }
 
-/** @internal Whether an operating system has such objects: Windows its own kind only, and nobody else has those. */
+/**
+ * @internal Returns whether a system has objects of a type: Windows only has its own kind, which no other system has.
+ */
 export function isSupported(type: NativeIpcKeyType, os: string): boolean {
   return schemeOf(type) !== "" && (type === NativeIpcKeyType.Windows) === (os === "win32");
 }
 
-/** The rest of a name after its slash, as long as macOS allows it. */
+/** Cuts the part of a name after its slash to the length that macOS allows. */
 function shortened(name: string): string {
   return name.slice(0, MACOS_NAME_LENGTH - 1);
 }
 
-/** QUrl's `TolerantMode`: unless every percent sign starts a code, none does. */
+/** Does what QUrl does in `TolerantMode`: if any percent sign does not start a code, it takes all of them literally. */
 function repaired(text: string): string {
   return /%(?![0-9A-Fa-f]{2})/.test(text) ? text.replaceAll("%", "%25") : text;
 }
 
-/** Decodes percent codes; `null` if they are not UTF-8. */
+/** Decodes percent codes; returns `null` if they are not UTF-8. */
 function decode(text: string): string | null {
   try {
     return decodeURIComponent(text);

@@ -1,91 +1,93 @@
 import process from "node:process";
 
 /**
- * What every copy of this package in a thread knows of the others: two versions, a bundle beside the package, the
- * generations of a hot reload. All of them refuse a deadlock, accept each other's views and end with one exit hook.
+ * The registry connects all copies of this package in a thread: two versions, a bundle beside the package, or the
+ * generations of a hot reload. Together they refuse a deadlock, accept each other's views and end with one exit hook.
  *
- * What is here crosses copies, and so versions. It has only these documented fields and methods, and nobody asks
- * which class it is of. A version that has to change the meaning of one of them uses another number in the name
- * below; a version that only adds something says so with a field of its own, which the others need not have.
+ * The objects in the registry cross copies, and so versions. Copies use only the documented fields and methods of these
+ * objects, and never check their classes. A version that changes the meaning of a field must use another number in the
+ * name below. A version that only adds something says so with a new field, which other versions may lack.
  */
 
-/** An object of this thread that is attached to a segment, whichever copy made it. */
+/** A shared attachment is an object of this thread that is attached to a segment. Any copy may have created it. */
 export interface SharedAttachment {
-  /** Where the segment is mapped. Nothing may be there any more once {@linkcode SharedAttachment.isEnded} is true. */
+  /** The address of the segment. Once {@linkcode SharedAttachment.isEnded} is `true`, it may be unmapped. */
   readonly address: bigint;
-  /** In bytes. */
+  /** The size of the segment in bytes. */
   readonly size: number;
   /** Whether a store into the segment is allowed. */
   readonly isWritable: boolean;
-  /** Whether it has been detached. */
+  /** Whether the attachment has been detached. */
   readonly isEnded: boolean;
-  /** The same for all objects of one lock, `null` if the segment has no lock. */
+  /** The identity of the lock, equal for all its objects; `null` if the segment has no lock. */
   readonly lockIdentity: string | null;
-  /** Whether it holds that lock. */
+  /** Whether the attachment holds the lock. */
   readonly isLocked: boolean;
-  /** Whether it is being filled by `initialize`, under the lock. */
+  /** Whether `initialize` is filling the segment, under the lock. */
   readonly isInitializing: boolean;
-  /** Calls `release`, which must not throw, before the segment goes. Keeps alive what it refers to. */
+  /** Calls `release`, which must not throw, before the segment is unmapped. It keeps `release` alive until then. */
   beforeEnd(release: () => void): void;
-  /** The opposite of {@linkcode SharedAttachment.beforeEnd}. */
+  /** Removes a function that {@linkcode SharedAttachment.beforeEnd} has added. */
   notBeforeEnd(release: () => void): void;
 }
 
-/** A semaphore that is open in this thread, whichever copy opened it. */
+/** A shared semaphore is a semaphore that is open in this thread. Any copy may have opened it. */
 export interface SharedSemaphore {
-  /** The same for all objects of one semaphore; that of a lock if it is the semaphore of a lock. */
+  /** The identity of the semaphore, equal for all its objects. The semaphore of a lock has the identity of the lock. */
   readonly identity: string;
-  /** How many units were acquired and not released. */
+  /** The number of units that were acquired and are not yet released. */
   readonly balance: number;
 }
 
-/** The asynchronous calls of one copy that wait for one lock or semaphore. */
+/** A shared wait stands for the asynchronous calls of one copy that wait for one lock or semaphore. */
 export interface SharedWait {
-  /** As in {@linkcode SharedAttachment.lockIdentity} or {@linkcode SharedSemaphore.identity}. */
+  /** The {@linkcode SharedAttachment.lockIdentity} or {@linkcode SharedSemaphore.identity}. */
   readonly identity: string;
-  /** How many calls wait. None: all have given up, but a call on another thread goes on for a moment. */
+  /**
+   * The number of calls that wait. If it is 0, all have given up, but a wait on another thread goes on for a moment.
+   */
   readonly count: number;
   /**
-   * Blocks this thread until a call on another thread has come further, for at most `ms`; whether that call may still take
-   * one, or give back what it took.
+   * Blocks this thread for at most `ms`, until the wait on another thread has made progress. It returns whether that
+   * wait may still acquire a unit, or release the one that it acquired.
    */
   join(ms: number): boolean;
 }
 
-/** Something to be closed when the program ends. */
+/** A resource is closed when the program ends. */
 export interface Resource {
-  /** Closes it at once, without waiting for anybody, and without throwing. */
+  /** Closes the resource at once. It neither waits for another process nor throws. */
   closeAtExit(): void;
 }
 
-/** What the copies in a thread have in common. */
+/** The registry holds what the copies in a thread have in common. */
 export interface Registry {
-  /** How many of the attachments are locked: as long as it is 0, no lock needs to look at them. */
+  /** The number of attachments that hold a lock. While it is 0, a call that locks need not check the attachments. */
   locksHeld: number;
   /** Whether the end of the program has closed everything. */
   isClosed: boolean;
-  /** Whether a copy has installed what closes everything when the program ends. */
+  /** Whether a copy has installed the hook that closes everything when the program ends. */
   hasExitHook: boolean;
-  /** What is attached. */
+  /** The attachments that have not ended. */
   readonly attachments: Set<SharedAttachment>;
-  /** The attachment of a buffer, also when it has ended. */
+  /** The attachment of each buffer, even if it has ended. */
   readonly byBuffer: WeakMap<ArrayBufferLike, SharedAttachment>;
-  /** The semaphores that are open, but for the locks of segments. */
+  /** The open semaphores, except the locks of segments. */
   readonly semaphores: Set<SharedSemaphore>;
-  /** Who waits. */
+  /** The asynchronous waits that are not over. */
   readonly waits: Set<SharedWait>;
-  /** What is to be closed when the program ends, in the order in which it was opened. */
+  /** The resources to close when the program ends, in the order in which they were opened. */
   readonly resources: Set<Resource>;
 }
 
 const NAME = Symbol.for("@shared-memory/shared-memory registry 1");
 
 /**
- * The global object of the thread, which lasts as long as that does. Test runners such as Jest give each file a context
- * of its own (`node:vm`), with a `process` whose listeners are never called.
+ * Returns the global object of the thread, which lasts as long as the thread. Test runners such as Jest give each file
+ * a context of its own (`node:vm`), with a `process` whose listeners are never called.
  */
 export function threadGlobal(): typeof globalThis & { process?: typeof process } {
-  // What contexts get from outside was made with another `Function`.
+  // In such a context, a class from outside is an instance of another `Function`.
   if (typeof TextEncoder !== "function" || TextEncoder instanceof Function) return globalThis;
   const vm = process.getBuiltinModule?.("node:vm");
   return vm === undefined ? globalThis : vm.runInThisContext("globalThis");
@@ -105,15 +107,16 @@ function find(): Registry {
     waits: new Set(),
     resources: new Set(),
   };
-  // Where the global object is frozen, each copy is alone. It is not enumerable: test runners compare the names.
+  // If the global object is frozen, this fails and each copy is alone. The property is not enumerable, since test
+  // runners compare the names.
   Reflect.defineProperty(shared, NAME, { value: made });
   return made;
 }
 
-/** That of this thread. */
+/** The registry of this thread. */
 export const registry: Registry = find();
 
-/** Whether an object of this thread, of whichever copy, holds the lock or a unit of the semaphore of `identity`. */
+/** Returns whether an object of this thread, of any copy, holds the lock or a unit of the semaphore of `identity`. */
 export function isHeldByThread(identity: string): boolean {
   for (const { lockIdentity, isLocked } of registry.attachments) {
     if (isLocked && lockIdentity === identity) return true;

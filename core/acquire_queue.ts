@@ -9,14 +9,14 @@ import { type Wait, Waiter } from "./waiter.ts";
 interface Entry {
   readonly semaphore: Semaphore;
   readonly waiter: Waiter;
-  /** It is the waiter's now. */
+  /** Notes that the waiter has acquired the semaphore. */
   readonly onTaken: () => void;
 }
 
 class Queue implements SharedWait {
   readonly identity: string;
   readonly entries: Entry[] = [];
-  /** What is waited for on another thread. */
+  /** The wait that runs on another thread, if there is one. */
   current: { readonly semaphore: Semaphore; readonly wait: BackgroundWait } | null = null;
   isServed = false;
 
@@ -33,37 +33,39 @@ class Queue implements SharedWait {
   }
 }
 
-/** Who waits in this thread, by the identity of the semaphore. The registry has those of other copies too. */
+/**
+ * The queues of this copy of the module, by the identity of the semaphore. The registry also has those of other copies.
+ */
 const queues = new Map<string, Queue>();
 const { waits } = registry;
 
-/** Whether this thread waits for any semaphore, or has given that up a moment ago. */
+/** Returns whether this thread waits for any semaphore, or gave up a wait that is not over yet. */
 export function isWaiting(): boolean {
   return waits.size > 0;
 }
 
-/** Whether somebody in this thread waits for the semaphore of `identity`. */
+/** Returns whether an asynchronous call in this thread waits for the semaphore of `identity`. */
 export function isAwaited(identity: string): boolean {
-  if (!isWaiting()) return false; // as a rule, and each detach asks
+  if (!isWaiting()) return false; // the usual case, and each detach asks
   for (const wait of waits) {
     if (wait.count > 0 && wait.identity === identity) return true;
   }
   return false;
 }
 
-/** Whether a wait for the semaphore of `identity` is not over, though it may have been given up. */
+/** Returns whether a wait for the semaphore of `identity` is still going on, although it may have been given up. */
 export function isPending(identity: string): boolean {
   return queues.has(identity);
 }
 
-/** Another thread gives back what it took for nobody in far less; in ms. */
+/** Another thread needs far less than this time, in ms, to release a unit that no call wants any more. */
 const RETURN_MS = 10;
-/** The same if nobody can tell whether it has taken something. */
+/** The limit in ms if it is unknown whether the other thread has acquired a unit. */
 const RETURN_UNKNOWN_MS = 1;
 
 /**
- * Takes one from `semaphore`, and blocks this thread as long as it takes, unless that would be to wait
- * for this thread itself: what another thread takes for it, only the event loop can hand out.
+ * Acquires a unit of `semaphore`, and blocks this thread until it has it. It throws `Deadlock` if an asynchronous call
+ * of this thread waits for the semaphore: only the event loop can hand out a unit that another thread acquires for it.
  */
 export function acquireBlocking(semaphore: Semaphore): void {
   if (isAwaited(semaphore.identity)) {
@@ -76,12 +78,12 @@ export function acquireBlocking(semaphore: Semaphore): void {
   semaphore.acquire();
 }
 
-/** Takes one from `semaphore`; `false` after `timeoutMs` (0 tries once). */
+/** Acquires a unit of `semaphore`; returns `false` after `timeoutMs` (0 tries once). */
 export function acquireWithin(semaphore: Semaphore, timeoutMs: number): boolean {
   return semaphore.acquire(timeoutMs) || isWaiting() && acquireReturned(semaphore);
 }
 
-/** The same where a wait of this thread that was given up has it, for the moment until it is given back. */
+/** Acquires a unit that a wait of this thread has acquired after it was given up, once that wait releases it. */
 function acquireReturned(semaphore: Semaphore): boolean {
   const start = performance.now();
   for (const wait of waits) {
@@ -98,8 +100,8 @@ function acquireReturned(semaphore: Semaphore): boolean {
 }
 
 /**
- * Takes one from `semaphore` when it can be had, and calls `onTaken` in that same turn; `false` after
- * the timeout. Those who wait in one thread are served in their order.
+ * Acquires a unit of `semaphore` when one is free, and calls `onTaken` in the same turn of the event loop. The promise
+ * is `false` after the timeout. The calls of one thread are served in their order.
  */
 export async function acquireAsync(
   semaphore: Semaphore,
@@ -124,7 +126,7 @@ export async function acquireAsync(
   return await waiter.promise;
 }
 
-/** Ends the waits for `semaphore`, which is about to be closed. */
+/** Rejects the waits for `semaphore`, which is about to be closed, with `error`. */
 export function failWaits(semaphore: Semaphore, error: BackendError): void {
   const { identity } = semaphore;
   for (const entry of [...queues.get(identity)?.entries ?? []]) {
@@ -140,7 +142,7 @@ function enter(queue: Queue, entry: Entry): void {
   else if (!queue.isServed) void serve(queue);
 }
 
-/** `false` if it had its turn already. */
+/** Removes an entry from its queue; returns `false` if it was served already. */
 function leave(key: string, entry: Entry): boolean {
   const queue = queues.get(key);
   const { entries = [] } = queue ?? {};
@@ -151,14 +153,14 @@ function leave(key: string, entry: Entry): boolean {
   return true;
 }
 
-/** Gives up what is waited for on another thread, if whoever is first in the queue does not want it. */
+/** Gives up the wait on another thread if the first entry of the queue does not want its semaphore. */
 function giveUpUnwanted({ entries, current }: Queue): void {
   if (current === null || current.semaphore === entries[0]?.semaphore) return;
   current.wait.giveUp();
-  if (current.wait.claim()) giveBack(current.semaphore); // taken already
+  if (current.wait.claim()) giveBack(current.semaphore); // the other thread has acquired it already
 }
 
-/** Waits for the semaphore until nobody is in the queue. */
+/** Waits for the semaphore until the queue is empty. */
 async function serve(queue: Queue): Promise<void> {
   const { entries } = queue;
   queue.isServed = true;
@@ -168,7 +170,7 @@ async function serve(queue: Queue): Promise<void> {
     try {
       if (semaphore.acquire(0) || await waitFor(queue, semaphore, pauseMs = nextPause(pauseMs))) {
         pauseMs = 0;
-        // Whoever waited for it may have given up; who uses the same object may have it instead.
+        // The call that waited may have given up. The next call gets the unit if it uses the same object.
         if (entries[0]?.semaphore === semaphore) hand(entries.shift()!);
         else giveBack(semaphore);
       }
@@ -180,7 +182,7 @@ async function serve(queue: Queue): Promise<void> {
   waits.delete(queue);
 }
 
-/** Waits on another thread, for as long as somebody in the queue has time; whether it took one. */
+/** Waits on another thread, at most until the last timeout in the queue; returns whether it acquired a unit. */
 async function waitFor(queue: Queue, semaphore: Semaphore, pauseMs: number): Promise<boolean> {
   const ends = queue.entries.filter((entry) => entry.semaphore === semaphore)
     .map(({ waiter }) => waiter.end);
@@ -196,7 +198,7 @@ async function waitFor(queue: Queue, semaphore: Semaphore, pauseMs: number): Pro
   }
 }
 
-/** Tries again and again as long as the other thread has not begun, since one takes long to start. */
+/** Polls until the other thread has begun to wait, since a thread takes long to start. */
 async function tryMeanwhile(queue: Queue, current: NonNullable<Queue["current"]>): Promise<void> {
   const { entries } = queue;
   const { semaphore, wait } = current;
@@ -207,7 +209,7 @@ async function tryMeanwhile(queue: Queue, current: NonNullable<Queue["current"]>
     try {
       if (!semaphore.acquire(0)) continue;
     } catch {
-      return; // the next try of this loop's caller meets what went wrong
+      return; // the next attempt in serve() meets the same error
     }
     hand(entries.shift()!);
     giveUpUnwanted(queue);
@@ -228,6 +230,6 @@ function giveBack(semaphore: Semaphore): void {
   try {
     semaphore.release();
   } catch (error) {
-    if (!(error instanceof BackendError)) throw error; // of a removed one there is nothing to give back
+    if (!(error instanceof BackendError)) throw error; // a semaphore that was removed needs no release
   }
 }

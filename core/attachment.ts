@@ -14,7 +14,10 @@ import { requireStack, requireStackToUndo } from "./stack.ts";
 import { bytesOf } from "./view_extent.ts";
 import type { Wait } from "./waiter.ts";
 
-/** Of the lock that a segment does not have. */
+/**
+ * Returns the error for a call that needs the lock of a segment whose native key is a plain string. As in Qt before
+ * 6.6, such a segment has no lock.
+ */
 export function noLock(): BackendError {
   return new BackendError(
     "NoLock",
@@ -22,7 +25,7 @@ export function noLock(): BackendError {
   );
 }
 
-/** The error of a buffer that was given to another thread or object, from where it does not come back. */
+/** Returns the error for a buffer that was transferred to another thread or object, which cannot be undone. */
 function transferred(): BackendError {
   return new BackendError(
     "Transferred",
@@ -31,7 +34,7 @@ function transferred(): BackendError {
   );
 }
 
-/** @throws {BackendError} if this thread is in `initialize` of the segment, and would wait for itself */
+/** @throws {BackendError} if `initialize` of the segment runs in this thread, which would wait for itself */
 export function refuseNested(lock: Lock): void {
   for (const { isInitializing, lockIdentity } of attachments) {
     if (!isInitializing || lockIdentity !== lock.identity) continue;
@@ -42,18 +45,18 @@ export function refuseNested(lock: Lock): void {
 const { attachments, byBuffer } = registry;
 
 /**
- * What an object has of the segment that it is attached to. It has one for all its life, since to be told of a
- * collection costs microseconds.
+ * An attachment slot connects a `SharedMemory` object with the segment that it is attached to. An object uses one slot
+ * for all its life, since registering a slot for garbage collection costs microseconds.
  */
 export class AttachmentSlot {
   /**
-   * The last one that began. It is not there before the first: so it is assigned once, unless the object attaches again,
-   * and a constant to engines, as are the fields with `declare` of sync/slot.ts.
+   * The attachment that began last. The property does not exist before the first attachment: so it is assigned once,
+   * unless the object attaches again, and engines treat it as a constant, like the `declare` fields of sync/slot.ts.
    */
   declare attachment: Attachment | undefined;
-  /** Made by {@linkcode Attachment.expose}. */
+  /** The buffer that {@linkcode Attachment.expose} has created. */
   buffer: ArrayBuffer | null = null;
-  /** What outlives the object. */
+  /** This reference to the last attachment outlives the slot. */
   #last: { attachment: Attachment } | null = null;
 
   begin(attachment: Attachment): void {
@@ -68,17 +71,17 @@ export class AttachmentSlot {
   }
 }
 
-/** The buffer's own method, whatever a user has done to it. */
+/** The original method of the engine, even if a program replaces it later. */
 const { transfer } = ArrayBuffer.prototype;
 
 /**
- * One attach of a segment, from attach to detach. It outlives its `SharedMemory` object: it ends when
+ * An attachment lasts from one attach of a segment to the detach. It outlives its `SharedMemory` object: it ends when
  * the object detaches, when no view is left that could be used, or when the program ends.
  *
- * It must not keep the buffer alive, since the buffer's collection is what ends it.
+ * An attachment must not keep the buffer alive, since the collection of the buffer ends the attachment.
  */
 export class Attachment implements Resource, SharedAttachment {
-  // `declare` and no `#` for what each lock and unlock reads: see sync/slot.ts.
+  // Fields that each lock() and unlock() reads have `declare` and no `#`: sync/slot.ts says why.
 
   readonly size: number;
   /** Whether a store into the buffer is allowed. */
@@ -87,7 +90,7 @@ export class Attachment implements Resource, SharedAttachment {
   readonly #segment: Segment;
   /** The lock of the segment, if it has one. */
   declare private readonly segmentLock: Lock | null;
-  /** `null` as long as nobody knows where the segment is mapped. */
+  /** The buffer, or `null` as long as no code outside this class can know where the segment is mapped. */
   #buffer: WeakRef<ArrayBuffer> | null = null;
   private hasEnded = false;
   #isFreeable = false;
@@ -116,9 +119,9 @@ export class Attachment implements Resource, SharedAttachment {
   }
 
   /**
-   * The buffer of the segment, made when it is first asked for.
+   * Returns the buffer of the segment, which the first call creates.
    *
-   * @throws {BackendError} `InvalidSize` if the runtime cannot make it, `Transferred` once it was transferred away
+   * @throws {BackendError} `InvalidSize` if the runtime cannot create it, `Transferred` if it was transferred away
    */
   expose(access: AttachmentSlot): ArrayBuffer {
     if (access.buffer !== null) {
@@ -139,22 +142,22 @@ export class Attachment implements Resource, SharedAttachment {
     return access.buffer = buffer;
   }
 
-  /** The attachment that a buffer was made for, which may have ended; `undefined` of any other buffer. */
+  /** Returns the attachment of a buffer, which may have ended; `undefined` if the buffer is not that of a segment. */
   static of(buffer: ArrayBufferLike): SharedAttachment | undefined {
     return byBuffer.get(buffer);
   }
 
-  /** Where the segment is. Nothing may be there any more once the attachment has ended. */
+  /** The address of the segment. Once the attachment has ended, it may be unmapped. */
   get address(): bigint {
     return this.#segment.address;
   }
 
-  /** Calls `release`, which must not throw, before the segment goes. Keeps alive what it refers to. */
+  /** Calls `release`, which must not throw, before the segment is unmapped. It keeps `release` alive until then. */
   beforeEnd(release: () => void): void {
     (this.#endings ??= new Set()).add(release);
   }
 
-  /** The opposite of {@linkcode Attachment.beforeEnd}. */
+  /** Removes a function that {@linkcode Attachment.beforeEnd} has added. */
   notBeforeEnd(release: () => void): void {
     this.#endings?.delete(release);
   }
@@ -171,13 +174,13 @@ export class Attachment implements Resource, SharedAttachment {
     return this.hasLock;
   }
 
-  /** Takes the lock, and keeps `access`, its own, alive until it is released. `false` after `timeoutMs`. */
+  /** Acquires the lock, and keeps its slot `access` alive until the release. Returns `false` after `timeoutMs`. */
   lock(access: AttachmentSlot, timeoutMs?: number): boolean {
     requireStack();
     const lock = this.segmentLock ?? this.#existingLock();
     if (timeoutMs === undefined) {
       if (registry.locksHeld > 0) this.#refuseDeadlock();
-      if (isWaiting()) acquireBlocking(lock); // which asks too; but engines inline only calls that are not too deep
+      if (isWaiting()) acquireBlocking(lock); // which checks that too; but engines inline only to a certain depth
       else lock.acquire();
     } else if (!acquireWithin(lock, timeoutMs)) {
       return false;
@@ -186,7 +189,9 @@ export class Attachment implements Resource, SharedAttachment {
     return true;
   }
 
-  /** The same without blocking the thread. `onTaken` gets what {@linkcode Attachment.endHold} takes. */
+  /**
+   * Acquires the lock without blocking the thread. `onTaken` gets the number that {@linkcode Attachment.endHold} takes.
+   */
   lockAsync(
     access: AttachmentSlot,
     options: Wait,
@@ -198,17 +203,17 @@ export class Attachment implements Resource, SharedAttachment {
     });
   }
 
-  /** Whether it holds the lock for an asynchronous call, beside which others run. */
+  /** Whether an asynchronous call holds the lock. Other code of the thread runs meanwhile. */
   get isLockedAsync(): boolean {
     return this.hasLock && this.#isLockedAsync;
   }
 
-  /** The process that holds the lock, if that is known. */
+  /** Returns the pid of the process that holds the lock, or `null` if it is unknown. */
   holder(): number | null {
     return this.segmentLock?.holder() ?? null;
   }
 
-  /** What a text adds to that. */
+  /** Returns the text that an error adds after the holder. */
   holderText(): string {
     return replacedText(this.segmentLock);
   }
@@ -218,7 +223,7 @@ export class Attachment implements Resource, SharedAttachment {
     throw noLock();
   }
 
-  /** The lock is taken, by whatever way. */
+  /** Notes that the lock has been acquired; returns the number of this hold. */
   private hold(access: AttachmentSlot): number {
     this.hasLock = true;
     this.#isLockedAsync = false;
@@ -227,22 +232,22 @@ export class Attachment implements Resource, SharedAttachment {
     return ++this.holds;
   }
 
-  /** How often the lock was taken: tells one time from another. */
+  /** How often the lock has been acquired. The number tells one hold from another. */
   get lastHold(): number {
     return this.holds;
   }
 
-  /** Whether it is locked still since that time. */
+  /** Returns whether the lock is still held since `hold`. */
   isHeld(hold: number): boolean {
     return this.hasLock && this.holds === hold;
   }
 
-  /** Unlocks, unless that has been done since, and perhaps the lock taken again. */
+  /** Unlocks if the lock is still held since `hold`: it may have been unlocked, and perhaps locked again. */
   endHold(hold: number): void {
     if (this.isHeld(hold)) this.unlock();
   }
 
-  /** Fills a new segment, with the lock held by the section that makes it; if that fails, it ends. */
+  /** Fills a new segment while the code that creates it holds the lock. If `fill` throws, the attachment ends. */
   initialize(access: AttachmentSlot, fill: () => void): void {
     this.hold(access);
     this.isInitializing = true;
@@ -262,7 +267,7 @@ export class Attachment implements Resource, SharedAttachment {
     this.segmentLock?.release();
   }
 
-  /** Returns whether it was locked. */
+  /** Notes that the lock is no longer held; returns whether it was held. */
   private forgetLock(): boolean {
     if (!this.hasLock) return false;
     this.hasLock = false;
@@ -283,7 +288,7 @@ export class Attachment implements Resource, SharedAttachment {
     }
   }
 
-  /** Detaches every view, then the mapping, then removes the segment if nobody uses it. */
+  /** Detaches every view, unmaps the segment, and removes it if no process uses it. */
   end(atExit = false): void {
     if (this.hasEnded) return;
     for (const release of this.#endings ?? []) release();
@@ -308,10 +313,10 @@ export class Attachment implements Resource, SharedAttachment {
 
   #unmap(): void {
     if (this.#buffer === null) return this.#segment.free();
-    const isUnmapped = this.#segment.unmap(); // first: JavaScriptCore copies what it cannot detach
+    const isUnmapped = this.#segment.unmap(); // before transfer(): JavaScriptCore copies what it cannot detach
     const buffer = this.#buffer.deref();
-    // Whoever transferred the buffer has another one on the same memory, which we cannot find; of a
-    // collected buffer we do not know. Then the address range must stay what it has become.
+    // If the buffer was transferred, another buffer on the same memory exists, which we cannot find. If it was
+    // collected, we do not know. In both cases the address range must stay as it is.
     if (buffer === undefined || bytesOf(buffer) === 0) return;
     transfer.call(buffer, 0);
     const isDetached = bytesOf(buffer) === 0;
@@ -323,18 +328,18 @@ export class Attachment implements Resource, SharedAttachment {
     try {
       this.end(true);
     } catch {
-      // Nobody is left to tell. The kernel detaches and unlocks in any case.
+      // No code is left to report the error to. The kernel detaches and unlocks in any case.
     }
   }
 
-  /** The object is collected, and never had a buffer that somebody could still use. */
+  /** Ends the attachment when its object has been collected, unless a buffer exists that a program may still use. */
   accessCollected(): void {
     if (this.#buffer === null && !this.hasEnded) this.closeAtExit();
   }
 
   bufferCollected(): void {
-    // The detached buffer was the last way to the address range, unless a native call that is not
-    // over has it; but such a call keeps the buffer alive.
+    // Only the detached buffer still referred to the address range. A native call that uses the range would have kept
+    // the buffer alive.
     if (this.#isFreeable) this.#segment.free();
     else this.closeAtExit();
   }

@@ -2,12 +2,12 @@ import process from "node:process";
 import { onProgramEnd } from "../ffi/program_end.ts";
 import { registry, type Resource, threadGlobal } from "../registry.ts";
 
-/** Whether the end of the program has closed everything; nothing may be opened any more. */
+/** Returns whether the end of the program has closed everything. Nothing may be opened after that. */
 export function isClosed(): boolean {
   return registry.isClosed;
 }
 
-/** Closes `resource` when the program ends normally, unless it is forgotten before. */
+/** Registers `resource`, to be closed when the program ends normally. {@linkcode forgetAtExit} cancels this. */
 export function rememberAtExit(resource: Resource): void {
   registry.resources.add(resource);
   if (registry.hasExitHook) return;
@@ -15,7 +15,7 @@ export function rememberAtExit(resource: Resource): void {
   onProgramEnd(threadGlobal().process ?? process, closeAll);
 }
 
-/** The opposite of {@linkcode rememberAtExit}. */
+/** Removes a resource that {@linkcode rememberAtExit} has registered. */
 export function forgetAtExit(resource: Resource): void {
   registry.resources.delete(resource);
 }

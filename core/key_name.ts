@@ -9,44 +9,44 @@ import {
   NativeIpcKeyType,
 } from "../native_ipc_key.ts";
 
-/** What the operating system knows a segment or a semaphore by. */
+/** A native name identifies a segment or a semaphore to the operating system. */
 export interface NativeName {
   readonly type: NativeIpcKeyType;
   readonly nativeKey: string;
-  /** The key it was made from, `""` if it was not. */
+  /** The key from which the name was made, or `""` if there was none. */
   readonly legacyKey: string;
-  /** Whether the user has chosen it; otherwise it is what every Qt makes of `legacyKey`. */
+  /** Whether the user has chosen the native key. Otherwise every version of Qt makes it from `legacyKey`. */
   readonly isExplicit: boolean;
 }
 
-/** What knows an object by its name. */
+/** The kind of object that a name identifies. */
 export type ObjectKind = NativeIpcKeyPlace["object"];
 
-/** The type of keys that are mere strings. */
+/** Returns the type of keys that are plain strings. */
 export function legacyType(): NativeIpcKeyType {
   return NativeIpcKey.legacyDefaultTypeForOs(thisPlatform().os);
 }
 
-/** Where the native keys of a type are to be used. */
+/** Returns the place where native keys of a type are used. */
 export function placeOf(type: NativeIpcKeyType, object: ObjectKind): NativeIpcKeyPlace {
   const { os } = thisPlatform();
   return { os, object, folder: isSupported(type, os) ? backendOf(type).folder() : "" };
 }
 
-/** The same for `platformSafeKey()`, which uses another folder. */
+/** Returns the place of the keys of `platformSafeKey()`, which uses another folder than {@linkcode placeOf}. */
 export function safePlaceOf(type: NativeIpcKeyType, object: ObjectKind): NativeIpcKeyPlace {
   const { os } = thisPlatform();
   return {
     os,
     object,
-    /** Created when it is needed, which it is not for an absolute path. */
+    /** The folder is created when it is read. An absolute path needs no folder. */
     get folder() {
       return isSupported(type, os) ? backendOf(type).runtimeFolder() : "";
     },
   };
 }
 
-/** The name that Qt makes of a key, `null` if there is no key. */
+/** Returns the name that Qt makes from a key, or `null` if there is no key. */
 export function nameOf(
   key: string | null,
   object: ObjectKind,
@@ -64,7 +64,9 @@ export function nameOf(
   return { type, nativeKey, legacyKey: key, isExplicit: false };
 }
 
-/** The name that a native key is, `null` if it is empty. A string has the type of keys that are strings. */
+/**
+ * Returns the name for a native key, or `null` if it is empty. A plain string has the type of {@linkcode legacyType}.
+ */
 export function explicitName(key: NativeIpcKey | string, object: ObjectKind): NativeName | null {
   const type = typeof key === "string" ? legacyType() : key.type;
   const legacyKey = typeof key === "string" ? "" : key.legacyKey;
@@ -74,7 +76,7 @@ export function explicitName(key: NativeIpcKey | string, object: ObjectKind): Na
   return made?.nativeKey === nativeKey ? made : { type, nativeKey, legacyKey, isExplicit: true };
 }
 
-/** The name of the lock of a segment, as Qt 6.6 makes it. */
+/** Returns the name of the lock of a segment, as Qt 6.6 makes it. */
 export function lockNameOf({ type, nativeKey, legacyKey }: NativeName): NativeName {
   const made = nameOf(legacyKey, "SystemSemaphore", type);
   if (made !== null) return made;
@@ -83,5 +85,5 @@ export function lockNameOf({ type, nativeKey, legacyKey }: NativeName): NativeNa
   return { type, nativeKey: name, legacyKey, isExplicit: true };
 }
 
-/** Where Qt cuts the native key of a segment for that of its lock, in UTF-16 units. */
+/** Qt cuts the native key of a segment to this number of UTF-16 units for the name of its lock. */
 const WINDOWS_LOCK_LENGTH = 255;

@@ -17,7 +17,7 @@ import {
 } from "./key_name.ts";
 import { ErrorState } from "./last_error.ts";
 
-/** @throws {TypeError} if `key` is not what a key may be */
+/** @throws {TypeError} if `key` is neither a string nor a `NativeIpcKey` nor `null` */
 export function checkKey(call: string, key: unknown): asserts key is string | NativeIpcKey | null {
   if (key === null || typeof key === "string" || key instanceof NativeIpcKey) return;
   throw new TypeError(
@@ -25,12 +25,12 @@ export function checkKey(call: string, key: unknown): asserts key is string | Na
   );
 }
 
-/** The key of an object, which `SharedMemory` and `SystemSemaphore` treat alike, and the error of its last operation. */
+/** This class holds the key of a `SharedMemory` or `SystemSemaphore` object and the error of its last operation. */
 export class Keyed {
   readonly errors: ErrorState;
   /** The key as text, or the legacy key of a native key; `null` if there is none. */
   key: string | null = null;
-  /** The native key that the user has set instead. */
+  /** The native key that the user has set; `null` if the user has set a plain key or none. */
   explicit: NativeIpcKey | string | null = null;
   readonly #kind: ObjectKind;
 
@@ -39,7 +39,7 @@ export class Keyed {
     this.errors = new ErrorState(kind);
   }
 
-  /** Whether this is the key already: a text, or a native key with its legacy key. */
+  /** Returns whether the object has this key already: a text, or a native key with its legacy key. */
   has(key: string | null, explicit: NativeIpcKey | string | null): boolean {
     if (explicit instanceof NativeIpcKey && this.explicit instanceof NativeIpcKey) {
       return explicit.equals(this.explicit);
@@ -58,15 +58,15 @@ export class Keyed {
     return (this.#explicitText ?? this.key ?? "") !== "";
   }
 
-  /** The key as errors show it. */
+  /** The key as error texts show it. */
   get shown(): string | null {
     return this.key ?? (this.explicit === null ? null : String(this.explicit));
   }
 
   /**
-   * The name by which the operating system knows the object; `null` if there is no key.
+   * Returns the name by which the operating system knows the object, or `null` if there is no key.
    *
-   * @throws {BackendError} if there can be no native key
+   * @throws {BackendError} if no native key can be made from the key
    */
   name(): NativeName | null {
     return this.explicit === null
@@ -79,9 +79,9 @@ export class Keyed {
   }
 
   /**
-   * As the public method of this name.
+   * Returns what the public method `nativeKey()` returns.
    *
-   * @param find what has been found as the name already, or finds it
+   * @param find returns the name of the object, or a name that the caller has found before
    */
   nativeKey(find: () => NativeName | null = () => this.name()): string | null {
     if (this.explicit !== null) return this.#explicitText;
@@ -92,7 +92,7 @@ export class Keyed {
     }
   }
 
-  /** As the public method of this name, with the same parameter. */
+  /** Returns what the public method `nativeIpcKey()` returns. `find` is as in {@linkcode Keyed.nativeKey}. */
   nativeIpcKey(find?: () => NativeName | null): NativeIpcKey | null {
     if (this.explicit instanceof NativeIpcKey) return this.explicit;
     const nativeKey = this.nativeKey(find);
@@ -100,24 +100,24 @@ export class Keyed {
   }
 }
 
-/** Whether this system has objects of a key type. */
+/** Returns whether this system has objects of a key type. */
 export function isKeyTypeSupported(type: NativeIpcKeyType): boolean {
   return isSupported(type, thisPlatform().os);
 }
 
-/** The type of `platformSafeKey()` where none is said. */
+/** Returns the type that `platformSafeKey()` uses if the caller gives none. */
 export function safeType(): NativeIpcKeyType {
   return NativeIpcKey.defaultTypeForOs(thisPlatform().os);
 }
 
-/** As the public method `platformSafeKey()` of a class. */
+/** Returns what the public method `platformSafeKey()` of the class `kind` returns. */
 export function safeKeyOf(kind: ObjectKind, key: string, type: NativeIpcKeyType): NativeIpcKey {
   return madeFrom(kind, "platformSafeKey", key, () => {
     return platformSafeKey(key, type, safePlaceOf(type, kind));
   });
 }
 
-/** As the public method `legacyNativeKey()` of a class. */
+/** Returns what the public method `legacyNativeKey()` of the class `kind` returns. */
 export function legacyKeyOf(kind: ObjectKind, key: string, type: NativeIpcKeyType): NativeIpcKey {
   return madeFrom(
     kind,
@@ -127,7 +127,10 @@ export function legacyKeyOf(kind: ObjectKind, key: string, type: NativeIpcKeyTyp
   );
 }
 
-/** What `make` returns. If the system refuses something meanwhile, such as the folder of key files, it throws an exception. */
+/**
+ * Returns what `make` returns. If the system refuses something, such as the folder of key files, it throws an
+ * exception.
+ */
 function madeFrom(
   kind: ObjectKind,
   operation: string,

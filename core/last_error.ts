@@ -2,21 +2,23 @@ import { BackendError } from "../backends/failure.ts";
 import type { Backend, Users } from "../backends/types.ts";
 import { type ErrorCode, type ErrorReason, SharedMemoryException } from "../errors.ts";
 
-/** Why nothing is opened any more once the exit hook has run. */
+/** This text says why nothing can be opened after the exit hook has run. */
 export const ENDING = "the program is ending, and everything is detached; do it before that";
 
-/** Which user an object was opened by, so that a refusal can tell that the process acts as another one now. */
+/**
+ * An opener remembers which user opened an object, so that an error can say if the process acts as another user now.
+ */
 export class Opener {
   #users: Users | null = null;
   #uid = -1;
 
-  /** The object has been opened. */
+  /** Notes the current user when the object has been opened. */
   note({ users }: Backend): void {
     this.#users = users;
     if (users !== null) this.#uid = users.lastUid;
   }
 
-  /** Returns an error, of which it says if the reason is a change of the user. */
+  /** Returns `error`, and adds to its text if the user of the process has changed since the object was opened. */
   explain(error: unknown): unknown {
     if (!(error instanceof BackendError) || error.reason !== "PermissionDenied") return error;
     const uid = this.#users?.currentUid();
@@ -29,7 +31,7 @@ export class Opener {
   }
 }
 
-/** The error of an object's last operation. */
+/** This class holds the error of the last operation of an object. */
 export class ErrorState {
   code: ErrorCode | "NoError" = "NoError";
   text = "";
@@ -44,7 +46,7 @@ export class ErrorState {
     return this.#failure?.reason ?? null;
   }
 
-  /** The last operation succeeded; returns `true` for it to return. */
+  /** Notes that the last operation succeeded. It returns `true`, which the operation returns. */
   clear(): true {
     if (this.code !== "NoError") this.#forget();
     return true;
@@ -57,8 +59,8 @@ export class ErrorState {
   }
 
   /**
-   * The last operation failed; returns `false` for it to return. What is not a {@linkcode BackendError}
-   * (a missing permission, an unsupported system) is thrown as it is.
+   * Notes that the last operation failed. It returns `false`, which the operation returns. An error that is not a
+   * {@linkcode BackendError} (a missing permission, an unsupported system) is thrown as it is.
    */
   fail(operation: string, key: string | null, error: unknown, code?: ErrorCode): false {
     if (!(error instanceof BackendError)) throw error;
@@ -68,14 +70,14 @@ export class ErrorState {
     return false;
   }
 
-  /** What the last {@linkcode ErrorState.fail} reported, to be thrown. */
+  /** Returns an exception with what the last {@linkcode ErrorState.fail} noted. */
   lastException(key: string | null): SharedMemoryException {
     const { reason = "System", syscall, errno } = this.#failure ?? {};
     const code = this.code === "NoError" ? undefined : this.code;
     return new SharedMemoryException(reason, this.text, { code, syscall, errno, key });
   }
 
-  /** The same as an exception, for operations that cannot return `false`. */
+  /** Returns the exception that an operation throws if it cannot return `false`. */
   exception(operation: string, key: string | null, error: unknown, code?: ErrorCode): unknown {
     if (!(error instanceof BackendError)) return error;
     const { reason, syscall, errno } = error;

@@ -1,25 +1,25 @@
 /**
- * The stack may overflow in any call. A lock that was taken must be released at the same depth of the stack, so whatever
- * takes one first makes sure that there is stack for both.
+ * The stack may overflow in any call. A lock that was acquired must be released at the same depth of the stack, so a
+ * function that acquires a lock first makes sure that there is enough stack for both.
  *
- * A call that returns a promise does so before there is one, and throws. If it were rejected so deep, the caller's
- * `await` might overflow too, and so might what Node runs when it is told of a handler: it loses that, takes the
- * rejection for an unhandled one, and ends the process.
+ * A function that returns a promise checks the stack before it creates the promise, and throws if there is too little.
+ * If it rejected the promise so deep in the stack, the caller's `await` might overflow too. So might the code that Node
+ * runs when a handler is added: Node would then lose the handler, report an unhandled rejection, and end the process.
  *
- * Engines check on entry to a function that there is stack for all the registers of its bytecode, also once it is
- * compiled, since compiled code may have to return to the bytecode at any moment. The arguments of a call are such
- * registers. So a function with a call of very many arguments, which is never made, needs that much stack, but costs no
- * more than a call. V8 counts each argument twice, and compiles a function lazily only if 40 KiB are left
- * (`kStackSpaceRequiredForCompilation` in its src/runtime/runtime-compiler.cc).
+ * On entry to a function, engines check that there is stack for all the registers of its bytecode. They do so for
+ * compiled functions too, since compiled code may have to return to the bytecode at any moment. The arguments of a call
+ * are such registers. So a function that contains a call with very many arguments needs that much stack, but costs only
+ * its own call, since the call inside is never executed. V8 counts each argument twice, and compiles a
+ * function lazily only if 40 KiB are left (`kStackSpaceRequiredForCompilation` in its src/runtime/runtime-compiler.cc).
  */
 
-/** The functions below are never called with `new`, which no engine and no minifier can know. */
+/** The functions below are never called with `new`, but no engine and no minifier can know this. */
 type Never = new (...values: readonly number[]) => Error;
 
 /**
- * Makes sure that what follows does not overflow the stack, nor what undoes it at the same depth.
+ * Makes sure that there is enough stack for the next operation and for the one that undoes it at the same depth.
  *
- * @throws {RangeError} the engine's own, if there is too little stack; nothing has been done then
+ * @throws {RangeError} if there is too little stack. It is the engine's own error, and nothing has been done then
  */
 export function requireStack(): void {
   // deno-fmt-ignore
@@ -102,8 +102,9 @@ export function requireStack(): void {
 }
 
 /**
- * Makes sure that what undoes it does not overflow the stack. It needs less, so that it passes wherever
- * {@linkcode requireStack} has passed, and fails only in deeper recursion, with everything as it was.
+ * Makes sure that there is enough stack for an operation that undoes another, such as a release. It requires less stack
+ * than {@linkcode requireStack}, so it passes at every depth where that has passed. It fails only in deeper recursion,
+ * and changes nothing then.
  *
  * @throws {RangeError} as {@linkcode requireStack} does
  */

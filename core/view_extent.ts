@@ -1,6 +1,6 @@
 /**
- * What the engine itself knows of a view and of a buffer. Their properties may say something else: a subclass or an
- * own property can have any getter, and addresses are computed from what is found here.
+ * These functions return what the engine itself knows of a view or a buffer. Its properties may say something else: a
+ * subclass or an own property can have any getter. Addresses are computed from the results, so they must be true.
  */
 
 type Getter<Value> = (this: unknown) => Value;
@@ -26,23 +26,23 @@ function getters(view: ArrayBufferView) {
     ofTypedArrays.buffer.call(view);
     return ofTypedArrays;
   } catch {
-    return ofDataViews; // whose getters refuse a typed array, as those refuse it
+    return ofDataViews; // its getters refuse a typed array, as those above refuse a DataView
   }
 }
 
-/** The buffer that a view is of; what is no view is a `TypeError`. */
+/** Returns the buffer of a view. It throws a `TypeError` if `view` is not a view. */
 export function bufferOf(view: ArrayBufferView): ArrayBufferLike {
   return getters(view).buffer.call(view);
 }
 
-/** Where in its buffer a view begins, and where it ends, in bytes. The buffer must not be empty. */
+/** Returns where in its buffer a view begins and where it ends, in bytes. The buffer must not be empty. */
 export function extentOf(view: ArrayBufferView): readonly [begin: number, end: number] {
   const { byteOffset, byteLength } = getters(view);
   const begin = byteOffset.call(view);
   return [begin, begin + byteLength.call(view)];
 }
 
-/** The size of a buffer that is not shared, in bytes: 0 once it has been emptied or transferred. */
+/** Returns the size in bytes of a buffer that is not a `SharedArrayBuffer`. It is 0 for a detached buffer. */
 export function bytesOf(buffer: ArrayBuffer): number {
   return bufferBytes.call(buffer);
 }

@@ -1,26 +1,29 @@
-/** What is needed of an `AbortSignal`; a type of its own, since not every program has that of browsers or Node. */
+/**
+ * This interface has the members of `AbortSignal` that this package uses. It is a type of its own, since not every
+ * program has the types of browsers or of Node.
+ */
 export interface AbortSignalLike {
-  /** Whether it has been aborted. */
+  /** Whether the signal has been aborted. */
   readonly aborted: boolean;
-  /** Why. */
+  /** The reason for which the signal was aborted. */
   readonly reason: unknown;
-  /** Throws the reason if it has been aborted. */
+  /** Throws the reason if the signal has been aborted. */
   throwIfAborted(): void;
-  /** Calls `listener` when it is aborted. */
+  /** Adds a function that is called when the signal is aborted. */
   addEventListener(type: "abort", listener: () => void): void;
-  /** The opposite of `addEventListener`. */
+  /** Removes a function that `addEventListener` has added. */
   removeEventListener(type: "abort", listener: () => void): void;
 }
 
-/** How to wait for a lock or a semaphore without blocking the event loop. */
+/** These options say how to wait for a lock or a semaphore without blocking the event loop. */
 export interface WaitOptions {
-  /** How long to wait at most, in ms; for ever if left out. 0 tries once. */
+  /** The wait ends after this time in ms. If it is left out, the wait has no limit. 0 tries once. */
   readonly timeout?: number | undefined;
-  /** Ends the wait: the promise rejects with its `reason`. */
+  /** The wait ends when this signal is aborted, and the promise rejects with its `reason`. */
   readonly signal?: AbortSignalLike | undefined;
 }
 
-/** A longer timer fires at once. */
+/** The longest time of a timer in ms. A longer timer would fire at once. */
 const TIMER_MAX = 2 ** 31 - 1;
 
 /** @internal @throws {TypeError | RangeError} if `timeout` is not a number of ms */
@@ -33,13 +36,20 @@ export function checkTimeout(call: string, timeout: unknown): void {
   }
 }
 
-/** @internal What the options of a call say. They are read once: a second look may find something else, or do anything. */
+/**
+ * @internal The options of a call as they were read. They are read only once: a second read
+ * may find something else or run any getter.
+ */
 export interface Wait {
   readonly timeout: number;
   readonly signal: AbortSignalLike | undefined;
 }
 
-/** @internal @throws {TypeError | RangeError} if `timeout` is not a number of ms; and the reason of an aborted signal */
+/**
+ * @internal Reads the options of a call.
+ * @throws {TypeError | RangeError} if `timeout` is not a number of ms
+ * @throws the reason of the signal if it has been aborted
+ */
 export function waitOf(call: string, { timeout = Infinity, signal }: WaitOptions): Wait {
   checkTimeout(call, timeout);
   signal?.throwIfAborted();
@@ -61,11 +71,14 @@ export function timeoutOf(call: string, wait: number | WaitOptions, otherwise: n
   return waitOf(call, { timeout, signal }).timeout;
 }
 
-/** @internal Somebody who waits without blocking the thread, until it is over one way or the other. */
+/**
+ * @internal A waiter is a call that waits without blocking the thread, until it succeeds, fails, times out or is
+ * aborted.
+ */
 export class Waiter {
-  /** `true` after `succeed`, `false` after the timeout; rejects with what `fail` gets, or the signal's reason. */
+  /** The promise is `true` after `succeed` and `false` after the timeout. It rejects after `fail` or an abort. */
   readonly promise: Promise<boolean>;
-  /** When the timeout is over, as `performance.now()` has it. */
+  /** The time at which the timeout ends, on the clock of `performance.now()`. */
   readonly end: number;
   readonly #resolve: (value: boolean) => void;
   readonly #reject: (error: unknown) => void;
@@ -73,7 +86,10 @@ export class Waiter {
   readonly #onAbort: () => void;
   readonly #timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** @param leave is called when the time is up or the signal comes; `false` if it was over before */
+  /**
+   * @param leave is called when the timeout ends or the signal is aborted; it returns `false` if the wait was over
+   * before
+   */
   constructor({ timeout, signal }: Wait, leave: () => boolean) {
     const { promise, resolve, reject } = Promise.withResolvers<boolean>();
     this.promise = promise;

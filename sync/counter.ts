@@ -6,7 +6,7 @@ const INT64_MAX = 2n ** 63n - 1n;
 
 /** @throws {TypeError | RangeError} if `value` is not an integer of 64 bits */
 function int64(call: string, value: number | bigint): bigint {
-  if (value === 1n) return 1n; // most often, and engines take long to compare the sizes of BigInts
+  if (value === 1n) return 1n; // the most frequent value; engines compare the sizes of BigInts slowly
   if (typeof value !== "bigint") return integer(call, value);
   if (value >= INT64_MIN && value <= INT64_MAX) return value;
   throw new RangeError(`${call}: the number must fit 64 bits with a sign, unlike ${value}`);
@@ -20,7 +20,7 @@ function integer(call: string, value: number): bigint {
   throw new RangeError(`${call}: the number must be an integer below 2^53, not ${value}`);
 }
 
-/** @internal Makes the counters and gauges of a block, which have no header of their own. */
+/** @internal Creates the objects for the counters and gauges of a block, which have no header of their own. */
 export const embedded = {
   counter: (slot: Slot, byteOffset: number): Counter => counterOf(slot, byteOffset),
   gauge: (slot: Slot, byteOffset: number): Gauge => gaugeOf(slot, byteOffset),
@@ -30,8 +30,8 @@ let counterOf: (slot: Slot, byteOffset: number) => Counter;
 let gaugeOf: (slot: Slot, byteOffset: number) => Gauge;
 
 /**
- * An integer of 64 bits that any number of processes and threads change at once. Each change is whole and
- * none is lost, whenever a process is killed. Beyond 2^63 - 1 it goes on at -2^63.
+ * A counter is a signed integer of 64 bits that any number of processes and threads can change at the same time.
+ * Each change is atomic and no change is lost, even if a process is killed. Beyond 2^63 - 1 the value wraps to -2^63.
  *
  * @example
  * ```ts
@@ -48,9 +48,9 @@ let gaugeOf: (slot: Slot, byteOffset: number) => Gauge;
  * ```
  */
 export class Counter {
-  /** The bytes it takes. */
+  /** A counter takes this number of bytes. */
   static readonly BYTES = 24;
-  /** What its place in the segment must be a multiple of, in bytes. */
+  /** A counter must begin at a multiple of this number of bytes in the segment. */
   static readonly ALIGNMENT = 8;
   readonly #slot: Slot;
   readonly #value: BigInt64Array;
@@ -65,12 +65,13 @@ export class Counter {
   }
 
   /**
-   * Makes a counter, with the value 0.
+   * Creates a counter with the value 0 in a segment.
    *
    * @param view a view of an attached segment
-   * @param byteOffset where in the view
-   * @throws {SyncError} `AlreadyExists` if there is something already, `NotAttached`, `ReadOnly`
-   * @throws {TypeError | RangeError} if the place is not one
+   * @param byteOffset where a counter begins in the view, in bytes
+   * @throws {SyncError} `AlreadyExists` if the place is in use already, `NotAttached` if the segment is not attached,
+   * `ReadOnly` if it is attached `ReadOnly`
+   * @throws {TypeError | RangeError} if `view` is not a view, or `byteOffset` is misaligned or leaves too little room
    */
   static create(view: ArrayBufferView, byteOffset = 0): Counter {
     const slot = new Slot("Counter.create", view, byteOffset, Counter.ALIGNMENT);
@@ -79,13 +80,13 @@ export class Counter {
   }
 
   /**
-   * Joins a counter that has been made.
+   * Returns an object for a counter that exists in a segment.
    *
    * @param view a view of an attached segment
-   * @param byteOffset where in the view
-   * @throws {SyncError} `NotFound` if there is none, `WrongKind` if there is something else,
-   * `NotAttached`, `ReadOnly`
-   * @throws {TypeError | RangeError} if the place is not one
+   * @param byteOffset where a counter begins in the view, in bytes
+   * @throws {SyncError} `NotFound` if there is no counter, `WrongKind` if the place holds something else, `NotAttached`
+   * if the segment is not attached, `ReadOnly` if it is attached `ReadOnly`
+   * @throws {TypeError | RangeError} if `view` is not a view, or `byteOffset` is misaligned or leaves too little room
    */
   static at(view: ArrayBufferView, byteOffset = 0): Counter {
     const slot = new Slot("Counter.at", view, byteOffset, Counter.ALIGNMENT);
@@ -94,10 +95,10 @@ export class Counter {
   }
 
   /**
-   * Adds to it, or subtracts with a negative `amount`; 1 if it is left out.
+   * Adds `amount` to the value. A negative `amount` subtracts; if it is left out, 1 is added.
    *
-   * @returns the value before
-   * @throws {SyncError} `NotAttached` after detach
+   * @returns the value before the addition
+   * @throws {SyncError} `NotAttached` if the segment has been detached
    * @throws {TypeError | RangeError} if `amount` is not an integer of 64 bits
    */
   add(amount: number | bigint = 1n): bigint {
@@ -106,9 +107,9 @@ export class Counter {
   }
 
   /**
-   * The value.
+   * Returns the current value.
    *
-   * @throws {SyncError} `NotAttached` after detach
+   * @throws {SyncError} `NotAttached` if the segment has been detached
    */
   get(): bigint {
     this.#slot.requireUsable("get");
@@ -116,9 +117,9 @@ export class Counter {
   }
 
   /**
-   * Sets it.
+   * Sets the value.
    *
-   * @throws {SyncError} `NotAttached` after detach
+   * @throws {SyncError} `NotAttached` if the segment has been detached
    * @throws {TypeError | RangeError} if `value` is not an integer of 64 bits
    */
   set(value: number | bigint): void {
@@ -127,9 +128,9 @@ export class Counter {
   }
 
   /**
-   * Sets it and returns what it was, with nothing lost in between.
+   * Sets the value and returns the one before, in one atomic step.
    *
-   * @throws {SyncError} `NotAttached` after detach
+   * @throws {SyncError} `NotAttached` if the segment has been detached
    * @throws {TypeError | RangeError} if `value` is not an integer of 64 bits
    */
   exchange(value: number | bigint): bigint {
@@ -138,11 +139,11 @@ export class Counter {
   }
 
   /**
-   * Sets it to `value` if it is `expected`.
+   * Sets the value to `value` if it is `expected`, in one atomic step.
    *
-   * @returns what it was: it has been set if that is `expected`
-   * @throws {SyncError} `NotAttached` after detach
-   * @throws {TypeError | RangeError} if one of them is not an integer of 64 bits
+   * @returns the value before; it was replaced if this is `expected`
+   * @throws {SyncError} `NotAttached` if the segment has been detached
+   * @throws {TypeError | RangeError} if `expected` or `value` is not an integer of 64 bits
    */
   compareExchange(expected: number | bigint, value: number | bigint): bigint {
     this.#slot.requireUsable("compareExchange");
@@ -150,7 +151,7 @@ export class Counter {
     return Atomics.compareExchange(this.#value, 0, int64(call, expected), int64(call, value));
   }
 
-  /** @internal What `console.log` shows of it. */
+  /** @internal Returns what `console.log` shows of this object. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => ({
       attached: this.#slot.isUsable,
@@ -159,7 +160,7 @@ export class Counter {
   }
 }
 
-/** Between a float and its bits, which `Atomics` can handle. */
+/** These two arrays share memory: they convert a float to bits, which `Atomics` can handle, and back. */
 const float = new Float64Array(1);
 const bits = new BigInt64Array(float.buffer);
 
@@ -174,8 +175,8 @@ function floatOf(value: bigint): number {
 }
 
 /**
- * A float of 64 bits that any number of processes and threads change at once: a {@linkcode Counter} for
- * what is measured. A value is always read whole.
+ * A gauge is a float of 64 bits that any number of processes and threads can change at the same time. It suits
+ * measured values as a {@linkcode Counter} suits counted ones. A read never returns a mixture of two values.
  *
  * @example
  * ```ts
@@ -190,9 +191,9 @@ function floatOf(value: bigint): number {
  * ```
  */
 export class Gauge {
-  /** The bytes it takes. */
+  /** A gauge takes this number of bytes. */
   static readonly BYTES = 24;
-  /** What its place in the segment must be a multiple of, in bytes. */
+  /** A gauge must begin at a multiple of this number of bytes in the segment. */
   static readonly ALIGNMENT = 8;
   readonly #slot: Slot;
   readonly #bits: BigInt64Array;
@@ -207,12 +208,13 @@ export class Gauge {
   }
 
   /**
-   * Makes a gauge, with the value 0.
+   * Creates a gauge with the value 0 in a segment.
    *
    * @param view a view of an attached segment
-   * @param byteOffset where in the view
-   * @throws {SyncError} `AlreadyExists` if there is something already, `NotAttached`, `ReadOnly`
-   * @throws {TypeError | RangeError} if the place is not one
+   * @param byteOffset where a gauge begins in the view, in bytes
+   * @throws {SyncError} `AlreadyExists` if the place is in use already, `NotAttached` if the segment is not attached,
+   * `ReadOnly` if it is attached `ReadOnly`
+   * @throws {TypeError | RangeError} if `view` is not a view, or `byteOffset` is misaligned or leaves too little room
    */
   static create(view: ArrayBufferView, byteOffset = 0): Gauge {
     const slot = new Slot("Gauge.create", view, byteOffset, Gauge.ALIGNMENT);
@@ -221,13 +223,13 @@ export class Gauge {
   }
 
   /**
-   * Joins a gauge that has been made.
+   * Returns an object for a gauge that exists in a segment.
    *
    * @param view a view of an attached segment
-   * @param byteOffset where in the view
-   * @throws {SyncError} `NotFound` if there is none, `WrongKind` if there is something else,
-   * `NotAttached`, `ReadOnly`
-   * @throws {TypeError | RangeError} if the place is not one
+   * @param byteOffset where a gauge begins in the view, in bytes
+   * @throws {SyncError} `NotFound` if there is no gauge, `WrongKind` if the place holds something else, `NotAttached`
+   * if the segment is not attached, `ReadOnly` if it is attached `ReadOnly`
+   * @throws {TypeError | RangeError} if `view` is not a view, or `byteOffset` is misaligned or leaves too little room
    */
   static at(view: ArrayBufferView, byteOffset = 0): Gauge {
     const slot = new Slot("Gauge.at", view, byteOffset, Gauge.ALIGNMENT);
@@ -236,9 +238,9 @@ export class Gauge {
   }
 
   /**
-   * The value.
+   * Returns the current value.
    *
-   * @throws {SyncError} `NotAttached` after detach
+   * @throws {SyncError} `NotAttached` if the segment has been detached
    */
   get(): number {
     this.#slot.requireUsable("get");
@@ -246,9 +248,9 @@ export class Gauge {
   }
 
   /**
-   * Sets it.
+   * Sets the value.
    *
-   * @throws {SyncError} `NotAttached` after detach
+   * @throws {SyncError} `NotAttached` if the segment has been detached
    * @throws {TypeError} if `value` is not a number
    */
   set(value: number): void {
@@ -257,9 +259,9 @@ export class Gauge {
   }
 
   /**
-   * Sets it and returns what it was, with nothing lost in between.
+   * Sets the value and returns the one before, in one atomic step.
    *
-   * @throws {SyncError} `NotAttached` after detach
+   * @throws {SyncError} `NotAttached` if the segment has been detached
    * @throws {TypeError} if `value` is not a number
    */
   exchange(value: number): number {
@@ -269,10 +271,10 @@ export class Gauge {
   }
 
   /**
-   * Adds to it. Nothing is lost that others add at once.
+   * Adds `amount` to the value. Additions by other threads at the same time are not lost.
    *
-   * @returns the value before
-   * @throws {SyncError} `NotAttached` after detach
+   * @returns the value before the addition
+   * @throws {SyncError} `NotAttached` if the segment has been detached
    * @throws {TypeError} if `amount` is not a number
    */
   add(amount: number): number {
@@ -286,7 +288,7 @@ export class Gauge {
     }
   }
 
-  /** @internal What `console.log` shows of it. */
+  /** @internal Returns what `console.log` shows of this object. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => ({
       attached: this.#slot.isUsable,

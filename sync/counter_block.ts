@@ -4,14 +4,14 @@ import { SyncError } from "./errors.ts";
 import { hashOf } from "./fnv1a.ts";
 import { PrimitiveKind, Slot } from "./slot.ts";
 
-/** The header, and then as many for each name: its hash, its value and its text. */
+/** The header takes as many bytes as the entry of each name, which has a hash, a value and the text of the name. */
 const ENTRY_BYTES = 64;
 const CAPACITY_WORD = 2;
 const [HASH, VALUE, NAME] = [0, 8, 16];
 const NAME_BYTES = ENTRY_BYTES - NAME;
 const CAPACITY_MAX = 2 ** 20;
 
-/** The lowest bit of a hash says what has the name. */
+/** The lowest bit of a hash says whether the name belongs to a gauge (1) or a counter (0). */
 const GAUGE = 1n;
 const HASH_BITS = ~GAUGE;
 
@@ -19,11 +19,11 @@ const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /**
- * Counters and gauges with names. A name has its place when somebody first asks for it, and keeps it, so
- * that programs of different versions agree, each with names that the others do not know.
+ * A counter block holds counters and gauges with names. The first call that asks for a name reserves its place, and
+ * the place never changes. So programs of different versions can share a block, each with names the others lack.
  *
- * A name is taken in one atomic step, by its hash of 64 bits: a process that is killed at any moment leaves
- * a name that is there or one that is not.
+ * The hash of 64 bits of a name reserves the place in one atomic step. Whenever a process is killed, the name is
+ * either in the block or absent.
  *
  * @example
  * ```ts
@@ -41,11 +41,11 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
  * ```
  */
 export class CounterBlock {
-  /** What its place in the segment must be a multiple of, in bytes. */
+  /** A block must begin at a multiple of this number of bytes in the segment. */
   static readonly ALIGNMENT = 8;
-  /** The longest name, in bytes of UTF-8. */
+  /** The longest name takes this number of bytes of UTF-8. */
   static readonly NAME_BYTES: number = NAME_BYTES;
-  /** How many names it has room for. */
+  /** The block has room for this number of names. */
   readonly capacity: number;
   readonly #slot: Slot;
   readonly #hashes: BigInt64Array;
@@ -58,10 +58,10 @@ export class CounterBlock {
   }
 
   /**
-   * The bytes that a block takes.
+   * Returns the number of bytes that a block takes.
    *
-   * @param capacity for how many names, from 1 to 1,048,576
-   * @throws {TypeError | RangeError} if `capacity` is no such number
+   * @param capacity how many names the block has room for, from 1 to 1,048,576
+   * @throws {TypeError | RangeError} if `capacity` is not an integer in this range
    */
   static bytesFor(capacity: number): number {
     checkCapacity("CounterBlock.bytesFor", capacity);
@@ -69,13 +69,15 @@ export class CounterBlock {
   }
 
   /**
-   * Makes a block without names.
+   * Creates a block without names in a segment.
    *
    * @param view a view of an attached segment
-   * @param byteOffset where in the view
-   * @param capacity for how many names, from 1 to 1,048,576
-   * @throws {SyncError} `AlreadyExists` if there is something already, `NotAttached`, `ReadOnly`
-   * @throws {TypeError | RangeError} if the place is not one, or `capacity` is no such number
+   * @param byteOffset where a block begins in the view, in bytes
+   * @param capacity how many names the block has room for, from 1 to 1,048,576
+   * @throws {SyncError} `AlreadyExists` if the place is in use already, `NotAttached` if the segment is not attached,
+   * `ReadOnly` if it is attached `ReadOnly`
+   * @throws {TypeError | RangeError} if `view` is not a view, or `byteOffset` is misaligned or leaves too little
+   * room, or `capacity` is not an integer in this range
    */
   static create(view: ArrayBufferView, byteOffset: number, capacity: number): CounterBlock {
     const call = "CounterBlock.create";
@@ -88,13 +90,14 @@ export class CounterBlock {
   }
 
   /**
-   * Joins a block that has been made, whatever its capacity.
+   * Returns an object for a block of any capacity that exists in a segment.
    *
    * @param view a view of an attached segment
-   * @param byteOffset where in the view
-   * @throws {SyncError} `NotFound` if there is none, `WrongKind` if there is something else, `Damaged`,
-   * `NotAttached`, `ReadOnly`
-   * @throws {TypeError | RangeError} if the place is not one
+   * @param byteOffset where a block begins in the view, in bytes
+   * @throws {SyncError} `NotFound` if there is no block, `WrongKind` if the place holds something else, `Damaged` if
+   * the capacity in the segment is impossible, `NotAttached` if the segment is not attached, `ReadOnly` if it is
+   * attached `ReadOnly`
+   * @throws {TypeError | RangeError} if `view` is not a view, or `byteOffset` is misaligned or leaves too little room
    */
   static at(view: ArrayBufferView, byteOffset = 0): CounterBlock {
     const call = "CounterBlock.at";
@@ -109,34 +112,34 @@ export class CounterBlock {
   }
 
   /**
-   * The counter of a name, which is 0 if nobody has asked for it before.
+   * Returns the counter with this name. A name that is new to the block gets a counter with the value 0.
    *
-   * @param name at most 48 bytes of UTF-8, and not empty
-   * @throws {SyncError} `Full` if it is new and there is no room, `WrongKind` if it is a gauge,
-   * `NotAttached` after detach
-   * @throws {TypeError | RangeError} if `name` is no such text
+   * @param name well-formed text of 1 to 48 bytes of UTF-8 without NUL
+   * @throws {SyncError} `Full` if the name is new and the block has no room, `WrongKind` if the name belongs to a
+   * gauge, `NotAttached` if the segment has been detached
+   * @throws {TypeError | RangeError} if `name` is not such text
    */
   counter(name: string): Counter {
     return embedded.counter(this.#slot, this.#find("counter", name, 0n) + VALUE);
   }
 
   /**
-   * The gauge of a name, which is 0 if nobody has asked for it before.
+   * Returns the gauge with this name. A name that is new to the block gets a gauge with the value 0.
    *
-   * @param name at most 48 bytes of UTF-8, and not empty
-   * @throws {SyncError} `Full` if it is new and there is no room, `WrongKind` if it is a counter,
-   * `NotAttached` after detach
-   * @throws {TypeError | RangeError} if `name` is no such text
+   * @param name well-formed text of 1 to 48 bytes of UTF-8 without NUL
+   * @throws {SyncError} `Full` if the name is new and the block has no room, `WrongKind` if the name belongs to a
+   * counter, `NotAttached` if the segment has been detached
+   * @throws {TypeError | RangeError} if `name` is not such text
    */
   gauge(name: string): Gauge {
     return embedded.gauge(this.#slot, this.#find("gauge", name, GAUGE) + VALUE);
   }
 
   /**
-   * What all names have now, in the order in which they were first asked for: each value is whole, and
-   * they are read one after the other. Counters are bigints, gauges numbers.
+   * Returns the current values of all names, in the order in which the names were added. A counter has a bigint, a
+   * gauge a number. The values are read one after the other, so they may be from slightly different moments.
    *
-   * @throws {SyncError} `NotAttached` after detach
+   * @throws {SyncError} `NotAttached` if the segment has been detached
    */
   values(): Map<string, bigint | number> {
     this.#slot.requireUsable("values");
@@ -147,7 +150,8 @@ export class CounterBlock {
       const text = this.#slot.view(Uint8Array, entry + NAME, NAME_BYTES);
       const end = text.indexOf(0);
       const name = decoder.decode(text.slice(0, end < 0 ? NAME_BYTES : end));
-      // Whoever took it may have been killed before it wrote the name, which the next one to ask does.
+      // The process that reserved the entry may have been killed before it wrote the whole name. The next call for
+      // the name completes it.
       if (idOf(encoder.encode(name), hash & GAUGE) !== hash) continue;
       const isGauge = (hash & GAUGE) !== 0n;
       const value = isGauge
@@ -162,7 +166,7 @@ export class CounterBlock {
     return BigInt.asUintN(64, Atomics.load(this.#hashes, (entry + HASH) / 8));
   }
 
-  /** Where the entry of a name begins, in bytes. */
+  /** Returns where the entry of a name begins, in bytes. It reserves an entry for a new name. */
   #find(method: "counter" | "gauge", name: string, kind: bigint): number {
     const call = `CounterBlock.${method}`;
     this.#slot.requireUsable(method);
@@ -191,7 +195,7 @@ export class CounterBlock {
     );
   }
 
-  /** Everybody who asks for a name writes the same bytes, so that it does not matter who is killed at that. */
+  /** Writes the name into its entry. Every process writes the same bytes, so the next one completes a partial name. */
   #writeName(call: string, entry: number, text: Uint8Array): void {
     const bytes = this.#slot.view(Uint8Array, entry + NAME, NAME_BYTES);
     for (let i = 0; i < text.length; i++) {
@@ -203,7 +207,7 @@ export class CounterBlock {
     }
   }
 
-  /** @internal What `console.log` shows of it. */
+  /** @internal Returns what `console.log` shows of this object. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => ({
       attached: this.#slot.isUsable,
@@ -212,7 +216,7 @@ export class CounterBlock {
   }
 }
 
-/** What a name is found by: never 0. */
+/** Returns the hash that identifies a name and its kind. It is never 0. */
 function idOf(text: Uint8Array, kind: bigint): bigint {
   return hashOf(text) & HASH_BITS | kind || 2n;
 }

@@ -1,7 +1,7 @@
 import { type ErrorReason, IpcError } from "../errors.ts";
 
 /**
- * Thrown by the primitives of this module.
+ * The primitives of this module throw this error.
  *
  * @example
  * ```ts
@@ -18,15 +18,15 @@ import { type ErrorReason, IpcError } from "../errors.ts";
  * ```
  */
 export class SyncError extends IpcError {
-  /** The class's name. */
+  /** The name of the class is `"SyncError"`. */
   override readonly name = "SyncError";
-  /** What happened: the same as `reason`. */
+  /** This word says why the operation failed. It equals `reason`. */
   readonly code: ErrorReason;
 
   /**
-   * Made by this module.
+   * This module creates these errors; programs only catch them.
    *
-   * @param code what happened
+   * @param code why the operation failed
    * @param message the operation, what happened and what to do
    */
   constructor(code: ErrorReason, message: string) {

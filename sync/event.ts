@@ -10,30 +10,33 @@ import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.
 import { HEADER_BYTES, PrimitiveKind, Slot } from "./slot.ts";
 
 const [SEQUENCE_WORD, ID_WORD] = [2, 3];
-/** More than can wait. */
+/** This number exceeds the number of threads that can wait. */
 const ALL = 2 ** 31 - 1;
 
-/** The clock is slow to read, and not needed to wait for ever. */
+/** Returns when a timeout ends. It does not read the clock, which is slow, for an infinite timeout. */
 function deadlineIn(ms: number): number {
   return ms === Infinity ? Infinity : performance.now() + ms;
 }
 
-/** How to wait for an {@linkcode Event} without blocking the event loop. */
+/** These options say how to wait for an {@linkcode Event} without blocking the event loop. */
 export interface EventWaitOptions extends WaitOptions {
-  /** What {@linkcode Event.sequence} was before the caller looked whether it has to wait; what it is now if left out. */
+  /**
+   * The value of {@linkcode Event.sequence} before the caller looked whether it has to wait. If it is left out, the
+   * current value is used.
+   */
   readonly since?: number | undefined;
 }
 
 /**
- * Wakes those who wait for a change of what is in the segment, in whatever process or thread. What has changed
- * they see there: an event only says that it is time to look, so it may be notified too often, and `wait` may
- * return without need.
+ * An event wakes threads, in this process and in others, that wait for a change in the segment. It only says that it
+ * is time to look at the segment, and does not say what has changed. So a program may notify too often, and `wait` may
+ * return although nothing has changed.
  *
- * No notification is lost between looking and waiting: {@linkcode Event.waitUntil} does both in the right order,
- * and so does `wait` with the {@linkcode Event.sequence} from before the look. A process that is killed
- * while it waits harms nobody: if it was the one to be woken, the others look by themselves a second later.
+ * No notification is lost between the look and the wait: {@linkcode Event.waitUntil} does both in the right order,
+ * and so does `wait` with the {@linkcode Event.sequence} from before the look. If a process is killed while it waits
+ * and the notification was for it, the other waiters look by themselves a second later.
  *
- * Who waits sleeps in the kernel; before macOS 14.4 it looks after pauses of at most 16 ms.
+ * A waiting thread sleeps in the kernel. Before macOS 14.4 it polls instead, with pauses of at most 16 ms.
  *
  * @example
  * ```ts
@@ -54,17 +57,17 @@ export interface EventWaitOptions extends WaitOptions {
  * ```
  */
 export class Event {
-  /** The bytes it takes. */
+  /** An event takes this number of bytes. */
   static readonly BYTES = 16;
-  /** What its place in the segment must be a multiple of, in bytes. */
+  /** An event must begin at a multiple of this number of bytes in the segment. */
   static readonly ALIGNMENT = 8;
   // `private` and `declare` rather than `#`, for speed: see Slot.
 
   declare private readonly slot: Slot;
   declare private readonly futex: Futex | null;
-  /** Its sequence, for the sleeper. */
+  /** The address of the sequence in the form that the futex takes. */
   declare private readonly word: Usize | undefined;
-  /** Those of this object who wait without blocking, and since what sequence. */
+  /** The asynchronous waits of this object, each with the sequence at which it began. */
   readonly #waiters = new Map<Waiter, number>();
   #isServed = false;
 
@@ -76,12 +79,13 @@ export class Event {
   }
 
   /**
-   * Makes an event.
+   * Creates an event in a segment.
    *
    * @param view a view of an attached segment
-   * @param byteOffset where in the view
-   * @throws {SyncError} `AlreadyExists` if there is something already, `NotAttached`, `ReadOnly`
-   * @throws {TypeError | RangeError} if the place is not one
+   * @param byteOffset where an event begins in the view, in bytes
+   * @throws {SyncError} `AlreadyExists` if the place is in use already, `NotAttached` if the segment is not attached,
+   * `ReadOnly` if it is attached `ReadOnly`
+   * @throws {TypeError | RangeError} if `view` is not a view, or `byteOffset` is misaligned or leaves too little room
    */
   static create(view: ArrayBufferView, byteOffset = 0): Event {
     const slot = new Slot("Event.create", view, byteOffset, Event.ALIGNMENT);
@@ -95,13 +99,13 @@ export class Event {
   }
 
   /**
-   * Joins an event that has been made.
+   * Returns an object for an event that exists in a segment.
    *
    * @param view a view of an attached segment
-   * @param byteOffset where in the view
-   * @throws {SyncError} `NotFound` if there is none, `WrongKind` if there is something else,
-   * `NotAttached`, `ReadOnly`
-   * @throws {TypeError | RangeError} if the place is not one
+   * @param byteOffset where an event begins in the view, in bytes
+   * @throws {SyncError} `NotFound` if there is no event, `WrongKind` if the place holds something else, `NotAttached`
+   * if the segment is not attached, `ReadOnly` if it is attached `ReadOnly`
+   * @throws {TypeError | RangeError} if `view` is not a view, or `byteOffset` is misaligned or leaves too little room
    */
   static at(view: ArrayBufferView, byteOffset = 0): Event {
     const slot = new Slot("Event.at", view, byteOffset, Event.ALIGNMENT);
@@ -110,16 +114,16 @@ export class Event {
   }
 
   /**
-   * Another number after each notification.
+   * The sequence is an unsigned number of 32 bits that changes with each notification. Pass it to `wait` as `since`.
    *
-   * @throws {SyncError} `NotAttached` after detach
+   * @throws {SyncError} `NotAttached` if the segment has been detached
    */
   get sequence(): number {
     this.slot.requireUsable("sequence");
     return this.now;
   }
 
-  /** The sequence as it is now. */
+  /** The current sequence, without a check that the segment is attached. */
   private get now(): number {
     return Atomics.load(this.slot.words, SEQUENCE_WORD) >>> 0;
   }
@@ -127,11 +131,11 @@ export class Event {
   /**
    * Blocks the thread, and so the event loop, until the event is notified.
    *
-   * @param timeoutMs how long at most; for ever if left out
-   * @param since what the sequence was before the caller looked whether it has to wait: it does not wait if
-   * there was a notification in between. What it is now if left out
+   * @param timeoutMs how long to wait at most, in ms; for ever if it is left out
+   * @param since the sequence before the caller looked whether it has to wait: the call returns at once if there was
+   * a notification since then. If it is left out, the current sequence is used
    * @returns `false` if there was no notification in that time
-   * @throws {SyncError} `NotAttached` after detach
+   * @throws {SyncError} `NotAttached` if the segment has been detached
    * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms, or `since` not a number
    */
   wait(wait: number | EventWaitOptions = Infinity, since?: number): boolean {
@@ -142,42 +146,43 @@ export class Event {
   }
 
   /**
-   * The same without blocking the event loop.
+   * Waits like {@linkcode Event.wait} until the event is notified, without blocking the event loop.
    *
-   * @returns `false` if there was no notification within `timeout`. Rejects with the reason of `signal` if
-   * that is aborted first
-   * @throws {SyncError} (rejects) `NotAttached` also if it is detached meanwhile
+   * @returns a promise of `false` if there was no notification within `timeout`, otherwise of `true`. It rejects with
+   * the reason of `signal` if the signal is aborted first
+   * @throws {SyncError} (rejects) `NotAttached` if the segment has been detached or is detached during the wait
    * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms, or `since` not a number
-   * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
+   * @throws {RangeError} if too little stack is left. As a rule it then throws instead of returning a promise, and
+   * nothing has been done
    */
   waitAsync(options: EventWaitOptions = {}): Promise<boolean> {
-    requireStack(); // before there is a promise
+    requireStack(); // before the promise is created
     return this.waitSinceAsync(options);
   }
 
-  /** `waitAsync()`, once there is stack for it. */
+  /** Does what `waitAsync()` does, once there is stack for it. */
   private async waitSinceAsync(options: EventWaitOptions): Promise<boolean> {
     const { since } = options;
     return await this.waitFor("waitAsync", waitOf("Event.waitAsync", options), since);
   }
 
   /**
-   * Blocks the thread, and so the event loop, until `condition` is true, at which it looks at once and after
+   * Blocks the thread, and so the event loop, until `condition` returns `true`. The call evaluates it at once and after
    * each notification.
    *
-   * @param condition whatever others change before they notify
-   * @param timeoutMs how long at most; for ever if left out
-   * @returns `false` if it was not true in that time
-   * @throws {SyncError} `NotAttached` after detach
+   * @param condition tells whether the segment is in the state to wait for; other threads change it and then notify
+   * @param timeoutMs how long to wait at most, in ms; for ever if it is left out
+   * @returns `false` if `condition` was not true in that time
+   * @throws {SyncError} `NotAttached` if the segment has been detached
    * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms
-   * @throws whatever `condition` throws
+   * @throws any error that `condition` throws
    */
   waitUntil(condition: () => boolean, wait: number | WaitOptions = Infinity): boolean {
     const timeoutMs = timeoutOf("Event.waitUntil", wait, Infinity);
     const deadline = deadlineIn(timeoutMs);
     for (;;) {
       this.slot.requireUsable("waitUntil");
-      const since = this.now; // before the look: what is notified after it ends the wait
+      const since = this.now; // before the look: a notification after it ends the wait
       if (condition()) return true;
       this.slot.requireUsable("waitUntil");
       if (!this.sleep(since, deadline)) return condition();
@@ -185,21 +190,22 @@ export class Event {
   }
 
   /**
-   * The same without blocking the event loop.
+   * Waits like {@linkcode Event.waitUntil} until `condition` is true, without blocking the event loop.
    *
-   * @returns `false` if it was not true within `timeout`. Rejects with the reason of `signal` if that is
-   * aborted first
-   * @throws {SyncError} (rejects) `NotAttached` also if it is detached meanwhile
+   * @returns a promise of `false` if `condition` was not true within `timeout`, otherwise of `true`. It rejects with
+   * the reason of `signal` if the signal is aborted first
+   * @throws {SyncError} (rejects) `NotAttached` if the segment has been detached or is detached during the wait
    * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
-   * @throws (rejects) whatever `condition` throws
-   * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
+   * @throws (rejects) any error that `condition` throws
+   * @throws {RangeError} if too little stack is left. As a rule it then throws instead of returning a promise, and
+   * nothing has been done
    */
   waitUntilAsync(condition: () => boolean, options: WaitOptions = {}): Promise<boolean> {
-    requireStack(); // before there is a promise
+    requireStack(); // before the promise is created
     return this.lookAsync(condition, options);
   }
 
-  /** `waitUntilAsync()`, once there is stack for it. */
+  /** Does what `waitUntilAsync()` does, once there is stack for it. */
   private async lookAsync(condition: () => boolean, options: WaitOptions): Promise<boolean> {
     const { timeout, signal } = waitOf("Event.waitUntilAsync", options);
     const deadline = performance.now() + timeout;
@@ -213,7 +219,7 @@ export class Event {
     }
   }
 
-  /** Waits without blocking the event loop; `false` after the timeout. */
+  /** Waits without blocking the event loop; returns `false` after the timeout. */
   private async waitFor(method: string, wait: Wait, before?: number): Promise<boolean> {
     wait.signal?.throwIfAborted();
     this.slot.requireUsable(method);
@@ -224,10 +230,10 @@ export class Event {
   }
 
   /**
-   * Wakes those who wait, `count` of them at once, or 1 if that is left out: enough if so many can make use of
-   * what has changed. Others may look too, at most a second later, and on Windows at once.
+   * Wakes `count` waiters, or 1 if it is left out. That is enough if only so many can make use of the change. Other
+   * waiters may look too, at most a second later, and on Windows at once.
    *
-   * @throws {SyncError} `NotAttached` after detach
+   * @throws {SyncError} `NotAttached` if the segment has been detached
    * @throws {TypeError | RangeError} if `count` is not an integer of at least 1
    */
   notify(count = 1): void {
@@ -241,32 +247,33 @@ export class Event {
   }
 
   /**
-   * Wakes all who wait.
+   * Wakes all waiters.
    *
-   * @throws {SyncError} `NotAttached` after detach
+   * @throws {SyncError} `NotAttached` if the segment has been detached
    */
   notifyAll(): void {
     this.wake("notifyAll", ALL);
   }
 
-  /** Wakes `count`. */
+  /** Changes the sequence and wakes `count` waiters. */
   private wake(method: string, count: number): void {
     this.slot.requireUsable(method);
-    // First: who is about to sleep does not, since the kernel compares, and who is woken sees it.
+    // The sequence changes first: the kernel compares it, so a thread that is about to sleep returns at once, and
+    // a woken thread sees the change.
     const before = Atomics.add(this.slot.words, SEQUENCE_WORD, 1) >>> 0;
     this.futex?.wake(this.word!, count, before);
   }
 
-  /** Since when a wait lasts. */
+  /** Returns the sequence at which a wait begins. */
   private checkSince(method: string, since: number | undefined): number {
     if (since === undefined) return this.now;
     if (typeof since === "number") return since >>> 0;
     throw new TypeError(`Event.${method}: since must be a number, not ${typeof since}`);
   }
 
-  /** `false` after the deadline. A second at a time: whoever was to be woken may have been killed. */
+  /** Returns `false` after the deadline. It looks every second: the waiter that was woken may have been killed. */
   private sleep(since: number, deadline: number): boolean {
-    if (this.now === since) requireStack(); // for what it opens to sleep
+    if (this.now === since) requireStack(); // sleeping opens things
     for (let ms = 0; this.now === since;) {
       const left = deadline === Infinity ? Infinity : deadline - performance.now();
       if (left <= 0) return false;
@@ -287,10 +294,10 @@ export class Event {
     return waiter.promise;
   }
 
-  /** `false` if it had its turn already. */
+  /** Ends a wait that has timed out or was aborted; returns `false` if it was over already. */
   #leave(waiter: Waiter): boolean {
     if (!this.#waiters.delete(waiter)) return false;
-    // Whoever was woken for it may be the one who waits for all of this object, and has nobody to tell.
+    // The background thread that waits for this whole object may have got a wake-up that no call here needs now.
     if (this.#waiters.size === 0 && this.slot.isUsable) this.futex?.wake(this.word!);
     return true;
   }
@@ -306,7 +313,7 @@ export class Event {
         const now = this.now;
         if (this.#succeed(now)) ms = 0;
         if (this.#waiters.size === 0) break;
-        // That the segment may go meanwhile does no harm: the kernel only looks at the word, if it is there.
+        // The segment may be unmapped meanwhile. That does no harm: the kernel only reads the word, if it is mapped.
         if (this.futex === null) await delay(ms = nextPause(ms));
         else await this.futex.waitInBackground(this.word!, now, BACKGROUND_SLICE_MS);
       }
@@ -337,7 +344,7 @@ export class Event {
     for (const waiter of waiters) waiter.fail(error);
   }
 
-  /** @internal What `console.log` shows of it. */
+  /** @internal Returns what `console.log` shows of this object. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => ({
       attached: this.slot.isUsable,

@@ -1,8 +1,9 @@
 /**
- * Primitives that live inside a shared segment, for processes and threads of Deno, Bun and Node at once.
+ * This module has primitives that live inside a shared segment: processes and threads of Deno, Bun and Node can use
+ * them together.
  *
- * Each lies at a byte offset of its choice in a segment. It is made once, best in `initialize` of
- * `SharedMemory.open`, before anybody else gets the segment; everyone joins it with `at()`.
+ * A primitive lies at a byte offset in a segment that the program chooses. It is created once, best in `initialize` of
+ * `SharedMemory.open`, before any other process gets the segment. All processes and threads then join it with `at()`.
  *
  * @example
  * ```ts

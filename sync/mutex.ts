@@ -12,19 +12,22 @@ import { SyncError } from "./errors.ts";
 import { HEADER_BYTES, PrimitiveKind, Slot } from "./slot.ts";
 import { SLICE_MS } from "../backends/timing.ts";
 
-/** In the header: where it can be used, and whether who had it has left without giving it back. */
+/** These words of the header say where the mutex can be used, and whether its holder ended without releasing it. */
 const [SCOPE_WORD, ABANDONED_WORD] = [2, 3];
 
+/** After this time, in ms, a waiting call checks again that the holder exists. */
 const LOOK_MS = 1000;
 
 const PROMISE_TO_WITH_LOCK =
   "Mutex.withLock: fn returned a promise, for which the mutex does not wait; use withLockAsync()";
 
-/** Gives back what this thread holds in a segment. */
+/** Releases the mutexes that this thread holds in a segment, and marks them as abandoned. */
 let abandon: (attachment: SharedAttachment, mutexes: MutexBackend) => void;
 const watched = new WeakSet<SharedAttachment>();
 
-/** The thread's list of what it holds leads through the segment, which must not go before. */
+/**
+ * Releases the mutexes in a segment before it is unmapped, since the thread's list of held mutexes leads through it.
+ */
 function releaseBeforeEnd(attachment: SharedAttachment, mutexes: MutexBackend): void {
   if (watched.has(attachment)) return;
   watched.add(attachment);
@@ -35,15 +38,15 @@ function releaseBeforeEnd(attachment: SharedAttachment, mutexes: MutexBackend): 
 }
 
 /**
- * A lock inside a segment, which costs no system call while nobody else wants it, but for Windows. It belongs
- * to the thread that has locked it, and to the object.
+ * A mutex is a lock inside a segment. While no other thread wants it, it needs no system call, except on Windows. The
+ * thread and the object that locked it own it. It is not recursive.
  *
- * It is robust: if the process or the thread that holds it ends in whatever way, or detaches, the next one
- * gets it at once, and {@linkcode Mutex.wasAbandoned} tells it to look after what the mutex protects.
+ * The mutex is robust: if the process or thread that holds it ends in any way, or detaches, the next one acquires it at
+ * once, and {@linkcode Mutex.wasAbandoned} tells it that the protected data may be half changed.
  *
- * On Linux its bytes are a `pthread_mutex_t` behind a header, for C programs of the same C library; on
- * Windows they name a mutex of the kernel, and on macOS they say which thread holds it. docs/sync.md has
- * the layouts, and what was tested.
+ * On Linux the bytes are a `pthread_mutex_t` behind a header, for C programs that use the same C library. On Windows
+ * they name a mutex of the kernel, and on macOS they say which thread holds the mutex. docs/sync.md describes the
+ * layouts and what was tested.
  *
  * @example
  * ```ts
@@ -57,7 +60,7 @@ function releaseBeforeEnd(attachment: SharedAttachment, mutexes: MutexBackend): 
  * const mutex = Mutex.at(memory.view(Uint8Array));
  * const accounts = memory.view(Float64Array, Mutex.BYTES, 2);
  * mutex.withLock((wasAbandoned) => {
- *   if (wasAbandoned) accounts.fill(0); // somebody may have been killed between the two lines below
+ *   if (wasAbandoned) accounts.fill(0); // a process may have been killed between the two lines below
  *   accounts[0]! -= 5;
  *   accounts[1]! += 5;
  * });
@@ -66,30 +69,32 @@ function releaseBeforeEnd(attachment: SharedAttachment, mutexes: MutexBackend): 
 export class Mutex {
   // `private` and `declare` rather than `#`, for speed: see Slot.
 
-  /** The bytes it takes. */
+  /** A mutex takes this number of bytes. */
   static readonly BYTES = 64;
-  /** What its place in the segment must be a multiple of, in bytes. */
+  /** A mutex must begin at a multiple of this number of bytes in the segment. */
   static readonly ALIGNMENT = 8;
   declare private readonly slot: Slot;
   declare private readonly mutexes: MutexBackend;
   declare private readonly mutex: HeldNode;
-  /** The header, also once the buffer of the segment was transferred away, and until that has been detached. */
+  /**
+   * The header. It stays usable after the buffer of the segment was transferred away, until the segment is detached.
+   */
   declare private readonly words: Int32Array;
-  /** Who waits for it here; none before anybody has. */
+  /** The asynchronous calls of this object that wait for the mutex; `null` before the first one. */
   private queue: AsyncQueue | null = null;
   private isTaken = false;
   private isToRepair = false;
-  /** Whether the last try failed since this thread has it already. */
+  /** Whether the last attempt failed because this thread holds the mutex already. */
   private isOfThread = false;
-  /** When it was last looked whether the holder lives, in ms. */
+  /** When a waiting call last checked that the holder exists, in ms. */
   private looked = -Infinity;
-  /** How often it was taken: tells one time from another. */
+  /** How often this object has acquired the mutex. The number tells one hold from another. */
   private holds = 0;
 
   static {
     abandon = (attachment, mutexes) => {
       for (const { owner } of [...mutexes.held]) {
-        if (!(owner instanceof Mutex)) continue; // that of another copy of this module
+        if (!(owner instanceof Mutex)) continue; // the mutex belongs to another copy of this module
         if (owner.slot.attachment === attachment) owner.release(true);
       }
     };
@@ -108,13 +113,14 @@ export class Mutex {
   }
 
   /**
-   * Makes a mutex, which nobody holds.
+   * Creates an unlocked mutex in a segment.
    *
    * @param view a view of an attached segment
-   * @param byteOffset where in the view
-   * @throws {SyncError} `AlreadyExists` if there is something already, `NotAttached`, `ReadOnly`
-   * @throws {TypeError | RangeError} if the place is not one
-   * @throws {UnsupportedError} on systems that have no shared memory, or no robust mutexes
+   * @param byteOffset where the mutex begins in the view, in bytes
+   * @throws {SyncError} `AlreadyExists` if the place is in use already, `NotAttached` if the segment is not attached,
+   * `ReadOnly` if it is attached `ReadOnly`
+   * @throws {TypeError | RangeError} if `view` is not a view, or `byteOffset` is misaligned or leaves too little room
+   * @throws {UnsupportedError} on systems without shared memory or robust mutexes
    */
   static create(view: ArrayBufferView, byteOffset = 0): Mutex {
     const call = "Mutex.create";
@@ -129,15 +135,16 @@ export class Mutex {
   }
 
   /**
-   * Joins a mutex that has been made.
+   * Returns an object for a mutex that exists in a segment.
    *
    * @param view a view of an attached segment
-   * @param byteOffset where in the view
-   * @throws {SyncError} `NotFound` if there is none; `WrongKind` if there is something else, or if it was
-   * made with another C library, in another namespace of pids (another container) or in another session of
-   * Windows; `Damaged`, `NotAttached`, `ReadOnly`
-   * @throws {TypeError | RangeError} if the place is not one
-   * @throws {UnsupportedError} on systems that have no shared memory, or no robust mutexes
+   * @param byteOffset where the mutex begins in the view, in bytes
+   * @throws {SyncError} `NotFound` if there is no mutex; `WrongKind` if the place holds something else, or if the mutex
+   * was created with another C library, in another namespace of pids (another container) or in another session of
+   * Windows; `Damaged` if its bytes have been overwritten; `NotAttached` if the segment is not attached; `ReadOnly` if
+   * it is attached `ReadOnly`
+   * @throws {TypeError | RangeError} if `view` is not a view, or `byteOffset` is misaligned or leaves too little room
+   * @throws {UnsupportedError} on systems without shared memory or robust mutexes
    */
   static at(view: ArrayBufferView, byteOffset = 0): Mutex {
     const call = "Mutex.at";
@@ -163,34 +170,36 @@ export class Mutex {
     return mutex;
   }
 
-  /** Whether this object holds it. */
+  /** This property is `true` while this object holds the mutex. */
   get isHeld(): boolean {
     return this.isTaken;
   }
 
   /**
-   * While this object holds it: whether whoever had it before has left without giving it back, perhaps in the
-   * middle of a change, or has given it back from a `withLock` that failed after it was told so itself.
+   * This property is `true` if this object holds the mutex and the previous holder may have left the protected data
+   * half changed: it ended or detached without unlocking the mutex, or it was itself told of this and its `withLock` or
+   * `withLockAsync` failed.
    */
   get wasAbandoned(): boolean {
     return this.isTaken && this.isToRepair;
   }
 
   /**
-   * Locks it for this object, and blocks the thread, and so the event loop, until it can be had.
+   * Locks the mutex for this object. It blocks the thread, and so the event loop, until it has acquired the mutex.
    *
-   * @throws {SyncError} `Deadlock` if this thread holds it already, through whatever object; `NotAttached`
-   * after detach; `Damaged` if its bytes have been overwritten
+   * @throws {SyncError} `Deadlock` if this thread holds the mutex already, through this or another object;
+   * `NotAttached` if the segment has been detached; `Damaged` if the bytes of the mutex have been overwritten
    */
   lock(): void {
     if (!this.take("lock", 0)) this.wait("lock", Infinity);
   }
 
   /**
-   * The same, but waits no longer than `timeoutMs`; without an argument it only tries.
+   * Locks the mutex for this object like {@linkcode Mutex.lock}, but waits for at most `timeoutMs`. Without an argument
+   * it tries once and does not wait.
    *
-   * @returns `false` if it could not be had in that time, and at once if this thread holds it already, through whatever
-   * object: the thread could not release it while it waits
+   * @returns `false` if the mutex was not free in that time. If this thread holds it already, through this or another
+   * object, it returns `false` at once: the thread could not release the mutex while it waits
    * @throws {SyncError} as {@linkcode Mutex.lock}, except for `Deadlock`
    * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms
    */
@@ -200,15 +209,17 @@ export class Mutex {
   }
 
   /**
-   * Locks it for this object without blocking the event loop. Those who wait through one object are served in
-   * their order, each when the one before has called {@linkcode Mutex.unlock}. What other processes and threads
-   * give back is seen at most 16 ms later.
+   * Locks the mutex for this object without blocking the event loop. The calls on one object acquire the mutex in their
+   * order, each after {@linkcode Mutex.unlock} for the call before it. If another process or thread releases the mutex,
+   * a waiting call notices it at most 16 ms later.
    *
-   * @returns `false` if it could not be had within `timeout`. Rejects with the reason of `signal` if that
-   * is aborted first; then it is not locked
-   * @throws {SyncError} (rejects) `NotAttached` also if it is detached meanwhile, `Damaged`
+   * @returns a promise of `false` if the mutex was not free within `timeout`, otherwise of `true`. It rejects with the
+   * reason of `signal` if the signal is aborted first; the mutex is then not locked
+   * @throws {SyncError} (rejects) `NotAttached` if the segment has been detached or is detached during the wait,
+   * `Damaged` if the bytes of the mutex have been overwritten
    * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
-   * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
+   * @throws {RangeError} if too little stack is left. As a rule it then throws instead of returning a promise, and
+   * nothing has been done
    *
    * @example
    * ```ts
@@ -226,46 +237,46 @@ export class Mutex {
    * ```
    */
   lockAsync(options: WaitOptions = {}): Promise<boolean> {
-    requireStack(); // before there is a promise
+    requireStack(); // before the promise is created
     return this.tryLockAsync(options);
   }
 
-  /** `lockAsync()`, once there is stack for it. */
+  /** Does what `lockAsync()` does, once there is stack for it. */
   private async tryLockAsync(options: WaitOptions): Promise<boolean> {
     return await this.acquireAsync("lockAsync", waitOf("Mutex.lockAsync", options)) !== null;
   }
 
   /**
-   * Gives it back. Whoever has been told that it was abandoned, and calls this, says that what it protects is
-   * in order again.
+   * Releases the mutex. If {@linkcode Mutex.wasAbandoned} is `true`, this call also states that the protected data is
+   * consistent again.
    *
-   * @throws {SyncError} `NotOwner` if this object does not hold it, `NotAttached` after detach, `Damaged` if
-   * its bytes were overwritten while it was held: then others may have held it too
+   * @throws {SyncError} `NotOwner` if this object does not hold the mutex, `NotAttached` if the segment has been
+   * detached, `Damaged` if its bytes were overwritten while it was held: another thread may have held it too
    */
   unlock(): void {
     if (!this.isTaken) throw this.notHeld();
-    // Not by release(): JavaScriptCore takes functions apart only to a certain depth.
+    // This does not call release(), since JavaScriptCore inlines functions only to a certain depth.
     if (this.queue !== null) requireStackToUndo();
     if (this.isToRepair) this.tellNext(false);
     const isUnlocked = this.mutexes.unlock(this.mutex);
-    this.isTaken = false; // now: if the stack overflowed before, it is held still
+    this.isTaken = false; // only now: if the stack overflows before, the mutex is still held
     if (this.queue !== null) this.queue.tryAgain();
     if (!isUnlocked) throw this.damaged("unlock");
   }
 
-  /** What unlock() of an object that does not hold it throws. */
+  /** Returns the error that unlock() throws if this object does not hold the mutex. */
   private notHeld(): SyncError {
     this.slot.requireUsable("unlock");
     return new SyncError("NotOwner", "Mutex.unlock: this object does not hold it; lock() first");
   }
 
   /**
-   * Calls `fn` with the mutex locked, and unlocks whatever happens.
+   * Locks the mutex, calls `fn`, and unlocks the mutex when `fn` returns or throws.
    *
-   * If `fn` was told that the mutex was abandoned and throws, the next one is told so too.
+   * If `fn` was told that the mutex was abandoned and throws, the next holder is told so too.
    *
-   * @param fn gets what {@linkcode Mutex.wasAbandoned} is. It must be done when it returns; use
-   * {@linkcode Mutex.withLockAsync} otherwise
+   * @param fn gets the value of {@linkcode Mutex.wasAbandoned}. It must not return a promise; use
+   * {@linkcode Mutex.withLockAsync} for an asynchronous function
    * @returns what `fn` returns
    * @throws {SyncError} as {@linkcode Mutex.lock}
    * @throws {TypeError} if `fn` returns a promise
@@ -288,24 +299,25 @@ export class Mutex {
   }
 
   /**
-   * Calls `fn` with the mutex locked, waits for its promise, and unlocks whatever happens. It never blocks the
-   * event loop. Calls on one object follow each other.
+   * Locks the mutex, calls `fn`, waits for its promise, and unlocks the mutex when the promise is settled or `fn`
+   * throws. It never blocks the event loop. The calls on one object run one after the other.
    *
-   * @param fn gets what {@linkcode Mutex.wasAbandoned} is
+   * @param fn gets the value of {@linkcode Mutex.wasAbandoned}
    * @returns what `fn` returns
    * @throws {SyncError} (rejects) `Timeout` after the timeout, otherwise as {@linkcode Mutex.lockAsync}
-   * @throws (rejects) the reason of `signal` if that is aborted before `fn` is called
-   * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
+   * @throws (rejects) the reason of `signal` if the signal is aborted before `fn` is called
+   * @throws {RangeError} if too little stack is left. As a rule it then throws instead of returning a promise, and
+   * nothing has been done
    */
   withLockAsync<Result>(
     fn: (wasAbandoned: boolean) => Result | PromiseLike<Result>,
     options: WaitOptions = {},
   ): Promise<Result> {
-    requireStack(); // before there is a promise
+    requireStack(); // before the promise is created
     return this.callLockedAsync(fn, options);
   }
 
-  /** `withLockAsync()`, once there is stack for it. */
+  /** Does what `withLockAsync()` does, once there is stack for it. */
   private async callLockedAsync<Result>(
     fn: (wasAbandoned: boolean) => Result | PromiseLike<Result>,
     options: WaitOptions,
@@ -325,12 +337,12 @@ export class Mutex {
     }
   }
 
-  /** Takes it, within a time if need be; `false` after it. */
+  /** Acquires the mutex within `timeoutMs`; returns `false` after it. */
   private acquire(method: string, timeoutMs: number): boolean {
     return this.take(method, 0) || this.wait(method, timeoutMs);
   }
 
-  /** The same of one that could not be had at once. */
+  /** Waits for a mutex that was not free at once, for at most `timeoutMs`; returns `false` after it. */
   private wait(method: string, timeoutMs: number): boolean {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
@@ -341,11 +353,11 @@ export class Mutex {
     }
   }
 
-  /** Returns which hold it is, or `null` after the timeout. */
+  /** Acquires the mutex without blocking; returns the number of the hold, or `null` after the timeout. */
   private async acquireAsync(method: string, wait: Wait): Promise<number | null> {
     let hold = 0;
     const attempt = () => {
-      // What an asynchronous call of this thread holds it will give back.
+      // Another asynchronous call of this object holds the mutex and will release it.
       if (this.isTaken) {
         this.requireIntact(method);
         return false;
@@ -376,8 +388,8 @@ export class Mutex {
   }
 
   /**
-   * `false` if somebody else has it for all of `ms`, or this thread has it. This and what it calls are small, and
-   * what seldom happens is elsewhere, since the engines take only small functions apart where they are called.
+   * Acquires the mutex; returns `false` if another thread holds it for all of `ms`, or if this thread holds it. This
+   * function and those it calls are small, and rare cases are elsewhere, since engines inline only small functions.
    */
   private take(method: string, ms: number): boolean {
     requireStack();
@@ -388,10 +400,10 @@ export class Mutex {
     return true;
   }
 
-  /** Goes on where it could not simply be taken. */
+  /** Handles the outcomes of an attempt other than `taken`; returns whether the mutex was acquired. */
   private takeNotFree(method: string, outcome: Exclude<LockOutcome, "taken">): boolean {
     if (outcome === "abandoned") {
-      this.words[ABANDONED_WORD] = 1; // in the segment: who repairs may be killed too, or fail
+      this.words[ABANDONED_WORD] = 1; // in the segment: the process that repairs the data may be killed or fail too
       this.hold();
       return true;
     }
@@ -407,13 +419,13 @@ export class Mutex {
       throw new SyncError(
         "Damaged",
         `Mutex.${method}: a program has given it up for ever (ENOTRECOVERABLE), without ` +
-          "pthread_mutex_consistent(); make it anew",
+          "pthread_mutex_consistent(); create it again",
       );
     }
     throw new SyncError("System", `Mutex.${method}: it was refused [${outcome.refused}]`);
   }
 
-  /** Looks once in a second whether whoever holds it can give it back. */
+  /** Throws if the thread that holds the mutex does not exist. It checks this at most once a second. */
   private requireLivingHolder(method: string): void {
     const now = performance.now();
     if (now - this.looked < LOOK_MS) return;
@@ -422,19 +434,19 @@ export class Mutex {
     if (thread === null) return;
     throw new SyncError(
       "Damaged",
-      `Mutex.${method}: its bytes say that thread ${thread} holds it, which does not exist; make it ` +
-        "anew when nobody uses it",
+      `Mutex.${method}: its bytes say that thread ${thread} holds it, which does not exist; create it ` +
+        "again when no process uses it",
     );
   }
 
-  /** It has been taken. */
+  /** Notes that this object has acquired the mutex. */
   private hold(): void {
     this.isToRepair = this.words[ABANDONED_WORD] !== 0;
     this.isTaken = true;
     this.holds++;
   }
 
-  /** Gives it back; `false` if its bytes were overwritten meanwhile. */
+  /** Releases the mutex; returns `false` if its bytes were overwritten while it was held. */
   private release(isAbandoned: boolean): boolean {
     if (isAbandoned !== this.isToRepair) this.tellNext(isAbandoned);
     const isUnlocked = this.mutexes.unlock(this.mutex);
@@ -443,24 +455,24 @@ export class Mutex {
     return isUnlocked;
   }
 
-  /** Notes for the next one, in the segment, whether what it protects may be half changed. */
+  /** Notes in the segment, for the next holder, whether the protected data may be half changed. */
   private tellNext(isAbandoned: boolean): void {
-    if (this.slot.isUsable && !this.slot.isIntact) return; // what is there now is not ours
+    if (this.slot.isUsable && !this.slot.isIntact) return; // the place holds something else now
     this.words[ABANDONED_WORD] = isAbandoned ? 1 : 0;
   }
 
-  /** Gives it back, unless that has been done since, and perhaps the mutex taken again. */
+  /** Releases the mutex if it is still held since `hold`: `fn` may have unlocked it, and perhaps locked it again. */
   private endHold(hold: number, isRepaired: boolean): void {
     if (!this.isTaken || this.holds !== hold) return;
     if (!this.release(this.isToRepair && !isRepaired)) throw this.damaged("unlock");
   }
 
-  /** Whether its bytes are what they were when it was joined. */
+  /** Whether the bytes of the mutex are what they were when it was joined. */
   private get isIntact(): boolean {
     return this.slot.isIntact && this.mutexes.isMutex(this.mutex);
   }
 
-  /** Throws if its bytes are not what they were when it was joined, or the segment is gone. */
+  /** Throws if the bytes of the mutex are not what they were when it was joined, or the segment was detached. */
   private requireIntact(method: string): void {
     // Once the segment has been detached or the buffer transferred away, nothing is intact.
     if (this.isIntact) return;
@@ -468,16 +480,16 @@ export class Mutex {
     throw this.damaged(method);
   }
 
-  /** What is thrown if its bytes have been overwritten. */
+  /** Returns the error for a mutex whose bytes have been overwritten. */
   private damaged(method: string): SyncError {
     return new SyncError(
       "Damaged",
-      `Mutex.${method}: its bytes have been overwritten; others may hold it too, so make it anew ` +
-        "when nobody uses it",
+      `Mutex.${method}: its bytes have been overwritten; others may hold it too, so create it again ` +
+        "when no process uses it",
     );
   }
 
-  /** What is thrown if this thread has it. */
+  /** Returns the error for a call that would wait for a mutex that this thread holds. */
   private deadlock(method: string): SyncError {
     return new SyncError(
       "Deadlock",
@@ -485,7 +497,7 @@ export class Mutex {
     );
   }
 
-  /** @internal What `console.log` shows of it. */
+  /** @internal Returns what `console.log` shows of this object. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => ({
       attached: this.slot.isUsable,
@@ -495,7 +507,7 @@ export class Mutex {
   }
 }
 
-/** What the system refuses, as the error that this module throws. */
+/** Calls `act`, and turns what the system refuses into the error that this module throws. */
 function orSyncError<Result>(call: string, act: () => Result): Result {
   try {
     return act();
@@ -506,5 +518,8 @@ function orSyncError<Result>(call: string, act: () => Result): Result {
 }
 
 function timedOut(method: string, timeoutMs: number): SyncError {
-  return new SyncError("Timeout", `Mutex.${method}: another thread held it for ${timeoutMs} ms`);
+  return new SyncError(
+    "Timeout",
+    `Mutex.${method}: another call, thread or process held it for ${timeoutMs} ms`,
+  );
 }

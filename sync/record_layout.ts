@@ -1,6 +1,9 @@
 import { hashOf } from "./fnv1a.ts";
 
-/** A field: an integer or a float of so many bits, a truth value, or text of at most so many bytes of UTF-8. */
+/**
+ * The type of a field: an integer or a float with its number of bits, `bool`, or text with its maximal number of bytes
+ * of UTF-8.
+ */
 export type FieldType =
   | "i8"
   | "u8"
@@ -15,28 +18,28 @@ export type FieldType =
   | "bool"
   | `text:${number}`;
 
-/** The fields of a record, in their order in memory. */
+/** A layout has the names and types of the fields of a record, in their order in memory. */
 export type RecordLayout = Readonly<Record<string, FieldType>>;
 
-/** What a field is in JavaScript. */
+/** The JavaScript type of a field of type `Type`. */
 export type FieldValue<Type extends FieldType> = Type extends "i64" | "u64" ? bigint
   : Type extends "bool" ? boolean
   : Type extends `text:${number}` ? string
   : number;
 
-/** A plain object with the fields of a layout. */
+/** A record is a plain object with the fields of the layout. */
 export type RecordOf<Layout extends RecordLayout> = {
   -readonly [Name in keyof Layout]: FieldValue<Layout[Name]>;
 };
 
 interface Codec {
   readonly bytes: number;
-  /** What its offset is a multiple of. */
+  /** The offset of the field is a multiple of this number of bytes. */
   readonly alignment: number;
-  /** @throws {TypeError | RangeError} after `what`, if it cannot be one */
+  /** @throws {TypeError | RangeError} if `value` does not fit the type; the text begins with `what` */
   check(value: unknown, what: string): void;
   write(view: DataView, offset: number, value: never): void;
-  /** What reads the field, again and again: one function for each, which the engine can take apart. */
+  /** Returns a function that reads the field. Each field has its own function, which the engine can inline. */
   reader(view: DataView, offset: number): () => unknown;
 }
 
@@ -61,7 +64,7 @@ function integer(bits: 8 | 16 | 32, isSigned: boolean): Codec {
   };
 }
 
-/** `DataView`, whose methods for bytes take no order. */
+/** A `DataView` whose `setInt8()` may be called with a byte order, like its other methods. */
 type Writer = DataView & { setInt8(offset: number, value: number, littleEndian?: boolean): void };
 
 const INTEGER_READERS = {
@@ -117,7 +120,7 @@ const BOOL: Codec = {
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
-/** UTF-8, with zeros after it. */
+/** Returns the codec of a text: its bytes are UTF-8, and zeros fill the rest of the field. */
 function text(bytes: number): Codec {
   return {
     bytes,
@@ -179,18 +182,18 @@ interface Field {
 }
 
 /**
- * Between plain objects and bytes, laid out as C lays out a `struct` of the same fields on a little-endian
- * processor of 64 bits: each at a multiple of its own size.
+ * A record codec converts plain objects to bytes and back. The bytes are laid out like a C `struct` with the same
+ * fields on a little-endian processor of 64 bits: a number begins at a multiple of its own size.
  * @internal
  */
 export class RecordCodec {
   /** The size of a record in bytes. */
   readonly bytes: number;
-  /** The same for the same names, types and order. */
+  /** The hash of the layout. Layouts with the same names, types and order have the same hash. */
   readonly hash: bigint;
   readonly #fields: readonly Field[];
 
-  /** @throws {TypeError} if `layout` is not one */
+  /** @throws {TypeError} if `layout` is not a layout */
   constructor(call: string, layout: RecordLayout) {
     if (typeof layout !== "object" || layout === null || Object.keys(layout).length === 0) {
       throw new TypeError(`${call}: the layout must be an object of names and types`);
@@ -208,7 +211,7 @@ export class RecordCodec {
     this.hash = hashOf(encoder.encode(JSON.stringify(Object.entries(layout))));
   }
 
-  /** Writes all fields, or throws before the first one. */
+  /** Writes all fields of a record. If one of them does not fit, it throws before it writes anything. */
   encode(call: string, record: Readonly<Record<string, unknown>>, bytes: Uint8Array): void {
     if (typeof record !== "object" || record === null) {
       throw new TypeError(`${call}: the record must be an object, not ${typeof record}`);
@@ -222,10 +225,10 @@ export class RecordCodec {
     this.#fields.forEach(({ codec, offset }, i) => codec.write(view, offset, values[i]!));
   }
 
-  /** What makes a new object of what `bytes` have become each time. */
+  /** Returns a function that decodes the current `bytes` into a new object each time it is called. */
   decoder(bytes: Uint8Array): () => Record<string, unknown> {
     const readers = this.#readers(bytes);
-    // All fields at once, in their order: to copy it costs less than to add them one by one.
+    // This object has all fields in their order: copying it costs less than adding the fields one by one.
     const empty = Object.fromEntries(readers.map(({ name, read }) => [name, read()]));
     return () => {
       const record = { ...empty };
@@ -234,7 +237,7 @@ export class RecordCodec {
     };
   }
 
-  /** An object whose fields are decoded whenever they are looked at, from what `bytes` are then. */
+  /** Returns an object whose fields are decoded from the current `bytes` whenever they are read. */
   overlay(bytes: Uint8Array): Record<string, unknown> {
     const record = {};
     for (const { name, read } of this.#readers(bytes)) {

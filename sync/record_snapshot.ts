@@ -4,8 +4,8 @@ import { RecordCodec, type RecordLayout, type RecordOf } from "./record_layout.t
 import { Snapshot, withLayout } from "./snapshot.ts";
 
 /**
- * A {@linkcode Snapshot} of a plain object, whose fields a layout declares. In memory it is what C makes of a
- * `struct` with the same fields.
+ * A record snapshot is a {@linkcode Snapshot} of a plain object whose fields a layout declares. In memory the record is
+ * laid out like a C `struct` with the same fields.
  *
  * @example
  * ```ts
@@ -23,13 +23,13 @@ import { Snapshot, withLayout } from "./snapshot.ts";
  * ```
  */
 export class RecordSnapshot<const Layout extends RecordLayout> {
-  /** What its place in the segment must be a multiple of, in bytes. */
+  /** A snapshot must begin at a multiple of this number of bytes in the segment. */
   static readonly ALIGNMENT = 8;
   readonly #snapshot: Snapshot;
   readonly #codec: RecordCodec;
   readonly #bytes: Uint8Array<ArrayBuffer>;
   readonly #decode: () => Record<string, unknown>;
-  /** The bytes of what `refresh` returns, and that itself once it is needed. */
+  /** The bytes of the object that `refresh` returns. The object itself is created by the first successful call. */
   readonly #shownBytes: Uint8Array<ArrayBuffer>;
   #shown: Readonly<RecordOf<Layout>> | null = null;
 
@@ -42,23 +42,25 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
   }
 
   /**
-   * The bytes that it takes.
+   * Returns the number of bytes that a snapshot with this layout takes.
    *
    * @param layout the names and types of the fields
-   * @throws {TypeError} if `layout` is not one
+   * @throws {TypeError} if `layout` is not a layout
    */
   static bytesFor(layout: RecordLayout): number {
     return Snapshot.bytesFor(new RecordCodec("RecordSnapshot.bytesFor", layout).bytes);
   }
 
   /**
-   * Makes one, in which nothing has been published.
+   * Creates a snapshot in a segment. No record has been published in it.
    *
    * @param view a view of an attached segment
-   * @param byteOffset where in the view
+   * @param byteOffset where the snapshot begins in the view, in bytes
    * @param layout the names and types of the fields
-   * @throws {SyncError} `AlreadyExists` if there is something already, `NotAttached`, `ReadOnly`
-   * @throws {TypeError | RangeError} if the place is not one, or `layout` is not one
+   * @throws {SyncError} `AlreadyExists` if the place is in use already, `NotAttached` if the segment is not attached,
+   * `ReadOnly` if it is attached `ReadOnly`
+   * @throws {TypeError | RangeError} if `view` is not a view, or `byteOffset` is misaligned or leaves too little room,
+   * or `layout` is not a layout
    */
   static create<const Layout extends RecordLayout>(
     view: ArrayBufferView,
@@ -72,14 +74,17 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
   }
 
   /**
-   * Joins one that has been made with the same layout: the same names and types in the same order.
+   * Returns an object for a snapshot that exists in a segment. It must have been created with the same layout: the same
+   * names and types in the same order.
    *
    * @param view a view of an attached segment
-   * @param byteOffset where in the view
+   * @param byteOffset where the snapshot begins in the view, in bytes
    * @param layout the names and types of the fields
-   * @throws {SyncError} `NotFound` if there is none, `WrongKind` if there is something else or the
-   * layout is another one, `Damaged`, `NotAttached`, `ReadOnly`
-   * @throws {TypeError | RangeError} if the place is not one, or `layout` is not one
+   * @throws {SyncError} `NotFound` if there is no snapshot, `WrongKind` if the place holds something else or a snapshot
+   * with another layout, `Damaged` if the record size in the segment is wrong, `NotAttached` if the segment is not
+   * attached, `ReadOnly` if it is attached `ReadOnly`
+   * @throws {TypeError | RangeError} if `view` is not a view, or `byteOffset` is misaligned or leaves too little room,
+   * or `layout` is not a layout
    */
   static at<const Layout extends RecordLayout>(
     view: ArrayBufferView,
@@ -94,9 +99,9 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
   }
 
   /**
-   * Publishes a record: whoever reads from now on gets it. A record that does not fit changes nothing.
+   * Publishes a record: every read from now on returns it. A record that does not fit the layout changes nothing.
    *
-   * @throws {SyncError} `NotAttached` after detach, `Busy` as {@linkcode Snapshot.publish}
+   * @throws {SyncError} `NotAttached` if the segment has been detached, `Busy` as {@linkcode Snapshot.publish}
    * @throws {TypeError | RangeError} if a field is missing or does not fit its type
    */
   publish(record: Readonly<RecordOf<Layout>>): void {
@@ -105,9 +110,10 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
   }
 
   /**
-   * The last record that was published, whole, as a new object, or `null` before the first one.
+   * Returns the record that was published last as a new object, or `null` before the first one. The record is never a
+   * mixture.
    *
-   * @throws {SyncError} `NotAttached` after detach, `Busy` as {@linkcode Snapshot.read}
+   * @throws {SyncError} `NotAttached` if the segment has been detached, `Busy` as {@linkcode Snapshot.read}
    */
   read(): RecordOf<Layout> | null {
     if (!withLayout.read(this.#snapshot, this.#bytes)) return null;
@@ -115,24 +121,24 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
   }
 
   /**
-   * The same without a new object: that of the last call, which now shows this record. Its fields are decoded
-   * as they are looked at, so that it costs little more than to copy the bytes, however many fields there are.
-   * Copy what has to stay: `{ ...record }`.
+   * Returns the record that was published last, or `null` before the first one. Every call returns the same object,
+   * which then shows the new record. A field is decoded when the program reads it, so a call costs little more than
+   * copying the bytes, however many fields there are. To keep a record, copy it: `{ ...record }`.
    *
-   * @throws {SyncError} `NotAttached` after detach; `Busy` as {@linkcode Snapshot.read}, after which all bytes
-   * of the object are zeros
+   * @throws {SyncError} `NotAttached` if the segment has been detached; `Busy` as {@linkcode Snapshot.read}. After an
+   * error all bytes of the object are zeros
    */
   refresh(): Readonly<RecordOf<Layout>> | null {
     try {
       if (!withLayout.read(this.#snapshot, this.#shownBytes)) return null;
     } catch (error) {
-      this.#shownBytes.fill(0); // rather than two records mixed
+      this.#shownBytes.fill(0); // otherwise the object might show a mixture of two records
       throw error;
     }
     return this.#shown ??= this.#codec.overlay(this.#shownBytes) as Readonly<RecordOf<Layout>>;
   }
 
-  /** @internal What `console.log` shows of it. */
+  /** @internal Returns what `console.log` shows of this object. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => ({
       attached: withLayout.isUsable(this.#snapshot),

@@ -3,13 +3,13 @@ import { nextPause } from "../backends/timing.ts";
 import { requireStack } from "../core/stack.ts";
 import { type Wait, Waiter } from "../core/waiter.ts";
 
-/** `attempt` says whether it has what it waits for, and throws if it never will. */
+/** An entry is one waiting call. `attempt` tries to acquire and returns whether it did; it throws if it never will. */
 type Entry = readonly [waiter: Waiter, attempt: () => boolean];
 
 /**
- * Those of one thread who wait for one thing without blocking it, which only this thread itself can take for
- * them. They are served in their order. There is one try after pauses of at most 16 ms, and one in the next
- * turn of the event loop after {@linkcode AsyncQueue.tryAgain}.
+ * This queue holds the asynchronous calls of one thread that wait for one thing, which only this thread itself can
+ * acquire. The calls are served in their order. The queue polls with pauses of at most 16 ms, and tries once more in
+ * the next turn of the event loop after {@linkcode AsyncQueue.tryAgain}.
  */
 export class AsyncQueue {
   readonly #entries: Entry[] = [];
@@ -20,7 +20,10 @@ export class AsyncQueue {
     return this.#entries.length === 0;
   }
 
-  /** `true` once `attempt` was, `false` after the timeout; rejects with what it throws, or the signal's reason. */
+  /**
+   * Waits until `attempt` returns `true`. The promise is `false` after the timeout, and rejects with what `attempt`
+   * throws or with the reason of the signal.
+   */
   wait(attempt: () => boolean, options: Wait): Promise<boolean> {
     requireStack();
     const waiter: Waiter = new Waiter(options, () => this.#remove(waiter));
@@ -29,12 +32,12 @@ export class AsyncQueue {
     return waiter.promise;
   }
 
-  /** It may be there now. */
+  /** Tells the queue that the thing may be free now. */
   tryAgain(): void {
     if (!this.isEmpty) setImmediate(() => this.#wake());
   }
 
-  /** `false` if it had its turn already. */
+  /** Removes a call that has timed out or was aborted; returns `false` if it was served already. */
   #remove(waiter: Waiter): boolean {
     const at = this.#entries.findIndex(([other]) => other === waiter);
     if (at < 0) return false;

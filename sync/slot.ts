@@ -4,16 +4,16 @@ import { requireStack } from "../core/stack.ts";
 import { bufferOf, bytesOf, extentOf } from "../core/view_extent.ts";
 import { SyncError } from "./errors.ts";
 
-/** What a primitive begins with: the two words below, and two that each kind has for itself. */
+/** The size of the header of a primitive: it has the two words below, and two more for each kind to use. */
 export const HEADER_BYTES = 16;
-/** "syn1" in a dump of the memory: the first word, once everything else is written. */
+/** The first word of a finished primitive, which is stored last. A memory dump shows it as "syn1". */
 const MAGIC = 0x316e_7973;
-/** The first word while it is being made. */
+/** The first word of a primitive while it is being created. */
 const MAKING = 0x3f6e_7973;
 const VERSION = 1;
 const [MAGIC_WORD, KIND_WORD] = [0, 1];
 
-/** The lowest byte of the second word; above it are a byte with the version and two that a kind may use. */
+/** The kind is the lowest byte of the second word. Above it are a byte with the version and two for the kind to use. */
 export const PrimitiveKind = {
   Mutex: 1,
   Event: 2,
@@ -30,33 +30,33 @@ function nameOf(kind: number): string {
 }
 
 /**
- * Where a primitive lies: in a writable view of a segment that is attached.
+ * A slot is the place of a primitive in a writable view of an attached segment.
  *
- * Here and in what else each use of a primitive goes through, fields without a value of their own have `declare`.
- * Otherwise they would be undefined first, which to engines makes them variable, so that they look anew each
- * time what is there. Fields with `#` cannot do without, nor methods with `#` without a check of the object, for
- * which `private` is used: together that takes off a third of the time of a mutex.
+ * In this class and in the others that every use of a primitive goes through, fields without an initial value have
+ * `declare`. Otherwise they would be `undefined` first, engines would regard them as variable, and would load them
+ * again each time. `declare` is not possible for fields with `#`, and a method with `#` needs a check of the object; so
+ * `private` is used. Together this saves a third of the time of a mutex.
  */
 export class Slot {
   declare readonly attachment: SharedAttachment;
-  /** What the errors call it. */
+  /** The name of the primitive in error texts. */
   declare readonly name: string;
   /** The words of the header. */
   declare readonly words: Int32Array;
   readonly #buffer: ArrayBuffer;
-  /** What the second one is once it is made. */
+  /** The second word of the header as it was when the primitive was created or joined. */
   #made = 0;
-  /** In the buffer, in bytes. */
+  /** The offset in the buffer, in bytes, at which the primitive begins. */
   readonly #begin: number;
   readonly #end: number;
 
   /**
-   * @param call what the errors begin with
+   * @param call the text with which the errors begin
    * @param view any view of the segment
-   * @param byteOffset in the view, where the primitive begins
+   * @param byteOffset where the primitive begins in the view, in bytes
    */
   constructor(call: string, view: ArrayBufferView, byteOffset: number, alignment: number) {
-    requireStack(); // what is half made stays so
+    requireStack(); // an overflow would leave a half-created primitive behind
     if (!ArrayBuffer.isView(view)) {
       throw new TypeError(`${call}: the view must be a view of a segment, not ${typeof view}`);
     }
@@ -102,7 +102,10 @@ export class Slot {
     );
   }
 
-  /** Where byte `byteOffset` of the primitive is in this process, as long as the segment is attached. */
+  /**
+   * Returns the address of byte `byteOffset` of the primitive in this process. It is valid while the segment is
+   * attached.
+   */
   address(byteOffset: number): bigint {
     return this.attachment.address + BigInt(this.#begin + byteOffset);
   }
@@ -116,9 +119,9 @@ export class Slot {
   }
 
   /**
-   * Makes what lies here: `fill` writes what differs from zeros, and others find it only afterwards.
+   * Creates the primitive. `fill` writes the bytes that are not zero; other threads find the primitive only afterwards.
    *
-   * @param detail of the kind, 16 bits
+   * @param detail 16 bits that the kind of primitive may use
    */
   make(
     call: string,
@@ -133,7 +136,7 @@ export class Slot {
       throw new SyncError(
         "AlreadyExists",
         `${call}: ${described(found, this.words[KIND_WORD]!)}; use at() to join it, or fill its ` +
-          "bytes with zeros if nobody uses it any more",
+          "bytes with zeros if no process uses it any more",
       );
     }
     this.view(Uint8Array, 4, bytes - 4).fill(0);
@@ -143,7 +146,7 @@ export class Slot {
     this.#made = kindWord(kind, detail);
   }
 
-  /** Checks what lies here, and returns its detail. */
+  /** Checks that a primitive of this kind lies here, and returns its detail. */
   join(call: string, kind: PrimitiveKind, bytes: number): number {
     this.require(call, bytes);
     const magic = Atomics.load(this.words, MAGIC_WORD);
@@ -155,18 +158,18 @@ export class Slot {
     const isOther = magic === MAGIC;
     throw new SyncError(
       isOther ? "WrongKind" : "NotFound",
-      `${call}: ${described(magic, word)}` + (isOther ? "" : "; make it with create() first"),
+      `${call}: ${described(magic, word)}` + (isOther ? "" : "; call create() first"),
     );
   }
 
-  /** Whether it is still what was made or joined, and can be used. */
+  /** Whether the primitive that was created or joined is still here and can be used. */
   get isIntact(): boolean {
     const { words } = this;
     return words[MAGIC_WORD] === MAGIC && words[KIND_WORD] === this.#made &&
       !this.attachment.isEnded;
   }
 
-  /** Whether it can be used still: not after detach, and not once the buffer was transferred. */
+  /** Whether the primitive can still be used: the segment is attached and its buffer was not transferred. */
   get isUsable(): boolean {
     return this.words.length !== 0 && !this.attachment.isEnded;
   }
@@ -176,7 +179,7 @@ export class Slot {
     if (!this.isUsable) throw this.detached(method);
   }
 
-  /** What is thrown once the segment has been detached, or its buffer transferred. */
+  /** Returns the error for a segment that has been detached or whose buffer was transferred. */
   detached(method: string): SyncError {
     const isTransferred = this.words.length === 0 && !this.attachment.isEnded;
     if (isTransferred) return transferred(`${this.name}.${method}`);
@@ -200,9 +203,9 @@ function kindWord(kind: PrimitiveKind, detail: number): number {
 }
 
 function described(magic: number, word: number): string {
-  if (magic === 0) return "nothing has been made here";
+  if (magic === 0) return "nothing has been created here";
   if (magic === MAKING) {
-    return "somebody is making something here, or was killed at that";
+    return "a process is creating something here, or was killed while it did";
   }
   if (magic !== MAGIC) return "there are bytes here that this module has not written";
   return `there is a ${nameOf(word & 0xff)} of version ${word >>> 8 & 0xff} here`;

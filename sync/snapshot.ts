@@ -3,17 +3,19 @@ import type { Bytes } from "../shared_memory.ts";
 import { SyncError } from "./errors.ts";
 import { PrimitiveKind, Slot } from "./slot.ts";
 
-/** The header; then which record each half has or is getting, what the bytes mean, and the two halves. */
+/**
+ * The header precedes the number of the record that each half has or receives, the layout's hash, and the two halves.
+ */
 const [SIZE_WORD, LATEST_WORD] = [2, 3];
 const FILLING = 16;
 const MEANING = 24;
 const HALVES = 32;
 
 const RECORD_BYTES_MAX = 2 ** 30;
-/** A reader that is overtaken for so long, in ms, does not get its record. */
+/** A read fails after this time, in ms, if writers overwrite the record again and again. */
 const OVERTAKEN_MS = 100;
 
-/** Snapshots whose records have a meaning, which those who join have to know. */
+/** These functions handle snapshots whose records have a layout. Joining one requires the same layout. */
 interface WithLayout {
   create(
     call: string,
@@ -23,7 +25,7 @@ interface WithLayout {
     meaning: bigint,
   ): Snapshot;
   at(call: string, view: ArrayBufferView, byteOffset: number, meaning: bigint): Snapshot;
-  /** `read` into bytes that are as many as a record has. */
+  /** Reads into `into`, which must have the size of a record; returns `false` if nothing has been published. */
   read(snapshot: Snapshot, into: Uint8Array): boolean;
   isUsable(snapshot: Snapshot): boolean;
 }
@@ -32,10 +34,11 @@ interface WithLayout {
 export let withLayout: WithLayout;
 
 /**
- * A record of fixed size that one writer at a time publishes, and that any number of readers read whole, without
- * waiting for anybody. If the writer is killed in the middle, they go on reading the last whole record.
+ * A snapshot holds a record of fixed size that one writer at a time publishes. Any number of readers read it whole,
+ * without waiting for another process. If the writer is killed while it publishes, the readers go on reading the last
+ * whole record.
  *
- * Two writers at a time need a {@linkcode Mutex}, or take turns in another way.
+ * Several writers must take turns, for example with a {@linkcode Mutex}.
  *
  * @example
  * ```ts
@@ -53,30 +56,30 @@ export let withLayout: WithLayout;
  */
 export class Snapshot {
   /*
-   * Why no reader gets torn bytes, on processors that reorder too. A record n goes into half n & 1. Its writer
+   * No reader gets torn bytes, even on processors that reorder. A record n goes into half n & 1. Its writer
    *   W1  exchanges FILLING of that half for n,   W2  stores the bytes,   W3  exchanges LATEST for n,
    * and a reader
    *   R1  loads LATEST, n,   R2  copies the bytes,   R3  adds 0 to FILLING of the half, and needs n.
-   * W2 and R2 are not atomic. What orders them are the others, which are sequentially consistent:
-   * - R1 has read what W3 wrote, so it sees all of W2 (W3 releases, R1 acquires). That stays so: for the n that
-   *   an R1 of the same reader has loaded before, a mere load is enough, which takes engines 6 ns less. It comes
-   *   after R3 of the read before, and after whatever the caller has read before; but not, on arm64, after what he
-   *   has written. (After 2^32 records n comes again.)
-   * - The next writer of this half, of record n + 2, writes in W2' only after W1'. R3 writes too, so R3 and
-   *   W1' have an order in which the later one reads what the earlier one wrote. If W1' comes first, R3
-   *   gets n + 2, and the copy is dropped. If R3 does, W1' acquires what R3 released, R2 included: W2' comes
-   *   after R2. With a mere load as R3, a processor might perform R2 after it.
-   * A writer that dies before W3 has changed nothing but a half that no reader of LATEST looks at.
+   * W2 and R2 are not atomic. The other operations are sequentially consistent and order them:
+   * - R1 has read what W3 wrote, so R2 sees all of W2 (W3 releases, R1 acquires). This remains true: if an R1 of the
+   *   same reader has loaded this n before, a plain load is enough, which takes engines 6 ns less. The plain load comes
+   *   after R3 of the previous read and after all earlier reads of the caller; but, on arm64, not after the caller's
+   *   earlier writes. (After 2^32 records n repeats.)
+   * - The next writer of this half, of record n + 2, stores its bytes in W2' only after W1'. R3 writes too, so R3 and
+   *   W1' have an order in which the later one reads what the earlier one wrote. If W1' comes first, R3 gets n + 2,
+   *   and the copy is discarded. If R3 comes first, W1' acquires what R3 released, R2 included: W2' comes after R2. If
+   *   R3 were a plain load, a processor might perform R2 after it.
+   * A writer that is killed before W3 has only changed a half that no reader of LATEST looks at.
    */
 
-  /** What its place in the segment must be a multiple of, in bytes. */
+  /** A snapshot must begin at a multiple of this number of bytes in the segment. */
   static readonly ALIGNMENT = 8;
-  /** The size of a record in bytes. */
+  /** A record has this number of bytes. */
   readonly recordBytes: number;
   readonly #slot: Slot;
   readonly #filling: Int32Array;
   readonly #halves: readonly [Uint8Array, Uint8Array];
-  /** The record that was looked for last. */
+  /** The number of the record that the last read found. */
   #seen = 0;
 
   private constructor(slot: Slot, recordBytes: number) {
@@ -90,10 +93,10 @@ export class Snapshot {
   }
 
   /**
-   * The bytes that a snapshot takes.
+   * Returns the number of bytes that a snapshot takes.
    *
    * @param recordBytes the size of a record in bytes, from 1 to 1 GiB
-   * @throws {TypeError | RangeError} if `recordBytes` is no such number
+   * @throws {TypeError | RangeError} if `recordBytes` is not an integer in this range
    */
   static bytesFor(recordBytes: number): number {
     checkRecordBytes("Snapshot.bytesFor", recordBytes);
@@ -101,26 +104,29 @@ export class Snapshot {
   }
 
   /**
-   * Makes one, in which nothing has been published.
+   * Creates a snapshot in a segment. No record has been published in it.
    *
    * @param view a view of an attached segment
-   * @param byteOffset where in the view
+   * @param byteOffset where the snapshot begins in the view, in bytes
    * @param recordBytes the size of a record in bytes, from 1 to 1 GiB
-   * @throws {SyncError} `AlreadyExists` if there is something already, `NotAttached`, `ReadOnly`
-   * @throws {TypeError | RangeError} if the place is not one, or `recordBytes` is no such number
+   * @throws {SyncError} `AlreadyExists` if the place is in use already, `NotAttached` if the segment is not attached,
+   * `ReadOnly` if it is attached `ReadOnly`
+   * @throws {TypeError | RangeError} if `view` is not a view, or `byteOffset` is misaligned or leaves too little room,
+   * or `recordBytes` is not an integer in this range
    */
   static create(view: ArrayBufferView, byteOffset: number, recordBytes: number): Snapshot {
     return Snapshot.#create("Snapshot.create", view, byteOffset, recordBytes, 0n);
   }
 
   /**
-   * Joins one that has been made, whatever the size of its records.
+   * Returns an object for a snapshot with records of any size that exists in a segment.
    *
    * @param view a view of an attached segment
-   * @param byteOffset where in the view
-   * @throws {SyncError} `NotFound` if there is none, `WrongKind` if there is something else, `Damaged`,
-   * `NotAttached`, `ReadOnly`
-   * @throws {TypeError | RangeError} if the place is not one
+   * @param byteOffset where the snapshot begins in the view, in bytes
+   * @throws {SyncError} `NotFound` if there is no snapshot, `WrongKind` if the place holds something else, `Damaged` if
+   * the record size in the segment is impossible, `NotAttached` if the segment is not attached, `ReadOnly` if it is
+   * attached `ReadOnly`
+   * @throws {TypeError | RangeError} if `view` is not a view, or `byteOffset` is misaligned or leaves too little room
    */
   static at(view: ArrayBufferView, byteOffset = 0): Snapshot {
     return Snapshot.#at("Snapshot.at", view, byteOffset);
@@ -172,11 +178,11 @@ export class Snapshot {
   }
 
   /**
-   * Publishes a record: whoever reads from now on gets it.
+   * Publishes a record: every read from now on returns it.
    *
-   * @param record as many bytes as a record has
-   * @throws {SyncError} `NotAttached` after detach; `Busy` if somebody else published meanwhile, whose
-   * record may be lost or kept from the readers until the next one
+   * @param record an array with the size of a record
+   * @throws {SyncError} `NotAttached` if the segment has been detached; `Busy` if another writer published at the same
+   * time: its record may be lost, or readers may fail to read until the next one is published
    * @throws {TypeError | RangeError} if `record` is not a `Uint8Array` of that length
    */
   publish(record: Uint8Array): void {
@@ -184,7 +190,7 @@ export class Snapshot {
     this.#check("publish", record);
     const { words } = this.#slot;
     const before = Atomics.load(words, LATEST_WORD);
-    const number = (before + 1 | 0) || 2; // 0 says that there is none yet
+    const number = (before + 1 | 0) || 2; // 0 means that nothing has been published
     const half = number & 1;
     Atomics.exchange(this.#filling, half, number); // W1
     this.#halves[half]!.set(record); // W2
@@ -192,18 +198,19 @@ export class Snapshot {
     if (found === before) return;
     throw new SyncError(
       "Busy",
-      "Snapshot.publish: somebody else published meanwhile; let one writer at a time do it, with a " +
+      "Snapshot.publish: another writer published meanwhile; let one writer at a time do it, with a " +
         "Mutex if there are several",
     );
   }
 
   /**
-   * The last record that was published, whole, or `null` before the first one.
+   * Returns the record that was published last, or `null` before the first one. The record is never a mixture.
    *
-   * @param into gets the bytes; a new array if it is left out
-   * @returns `into`
-   * @throws {SyncError} `NotAttached` after detach; `Busy` if it was overwritten again and again for 100 ms while
-   * it was read; at once if two writers, or a stray store, have left a record that is no whole one
+   * @param into the array that receives the bytes; if it is left out, a new array is created
+   * @returns `into` or the new array; `null` before the first record
+   * @throws {SyncError} `NotAttached` if the segment has been detached; `Busy` if writers overwrote the record again
+   * and again for 100 ms while it was read, or at once if two writers or a stray store have left a record that is not
+   * whole
    * @throws {TypeError | RangeError} if `into` is not a `Uint8Array` of a record's length
    */
   read<Into extends Uint8Array = Bytes>(into?: Into): Into | null {
@@ -212,17 +219,17 @@ export class Snapshot {
     return this.#read(bytes) ? bytes as Into : null;
   }
 
-  /** `false` before the first one. Without a loop, so that engines take it for a part of its callers. */
+  /** Reads the record; returns `false` before the first one. It has no loop, so that engines inline it. */
   #read(into: Uint8Array): boolean {
     this.#slot.requireUsable("read");
     return this.#tryToRead(into) ?? this.#readAgain(into);
   }
 
-  /** `null` if a writer was faster. */
+  /** Tries to read the record; returns `false` before the first one, `null` if a writer overwrote it meanwhile. */
   #tryToRead(into: Uint8Array): boolean | null {
     const { words } = this.#slot;
     let number = words[LATEST_WORD]!;
-    // Of 0 too: in a loop without any atomic operation, engines look once and for all.
+    // 0 is loaded atomically too: in a loop without an atomic operation, engines may load the word only once.
     if (number === 0 || number !== this.#seen) {
       number = this.#seen = Atomics.load(words, LATEST_WORD); // R1
       if (number === 0) return false;
@@ -232,7 +239,10 @@ export class Snapshot {
     return Atomics.add(this.#filling, half, 0) === number ? true : null; // R3
   }
 
-  /** A half is overwritten only once a record has been published in the other one. If there is none, nobody writes. */
+  /**
+   * Repeats a read that was overtaken. A writer overwrites a half only after a record was published in the other half.
+   * If no newer record has been published, no orderly writer has caused this, and the read fails at once.
+   */
   #readAgain(into: Uint8Array): boolean {
     const { words } = this.#slot;
     const deadline = performance.now() + OVERTAKEN_MS;
@@ -267,7 +277,7 @@ export class Snapshot {
     );
   }
 
-  /** @internal What `console.log` shows of it. */
+  /** @internal Returns what `console.log` shows of this object. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => ({
       attached: this.#slot.isUsable,
