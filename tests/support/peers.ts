@@ -87,7 +87,7 @@ export const badTimeouts: readonly [unknown, typeof TypeError | typeof RangeErro
   ["1", TypeError],
   [null, TypeError],
   [1n, TypeError],
-  [{}, TypeError],
+  [true, TypeError],
   [-1, RangeError],
   [-Infinity, RangeError],
   [NaN, RangeError],
