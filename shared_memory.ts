@@ -45,13 +45,13 @@ export interface ViewConstructor<View> {
   new (buffer: ArrayBuffer, byteOffset?: number, length?: number): View;
 }
 
-/** What disposes the objects given to it: a `DisposableStack` or an `AsyncDisposableStack`. */
+/** An object that disposes the objects given to it, such as a `DisposableStack` or an `AsyncDisposableStack`. */
 export interface Parent {
   /** Takes over the disposal of `value`. */
   use(value: Disposable): unknown;
 }
 
-/** What the operating system knows a segment and its lock by. */
+/** The names by which the operating system knows a segment and its lock. */
 interface Names {
   readonly segment: NativeName | null;
   readonly lock: NativeName | null;
@@ -59,34 +59,34 @@ interface Names {
 
 /** How {@linkcode SharedMemory.open} opens a segment. */
 export interface OpenOptions {
-  /** In bytes: of a new segment, and at least of one that exists. Without it none is made. */
+  /** The size in bytes of a new segment, and the least size of one that exists. Without it no segment is created. */
   readonly size?: number | undefined;
   /** `ReadWrite` if left out. */
   readonly mode?: AccessMode | undefined;
   /**
-   * Whether to make the segment, to attach to one that exists, or whichever is needed, which is what is
-   * done if it is left out and there is a `size`.
+   * Whether to create the segment, to attach to one that exists, or to do whichever is needed. If it is left out and
+   * there is a `size`, whichever is needed is done.
    */
   readonly disposition?: "create" | "attach" | "createOrAttach" | undefined;
-  /** What to do with a segment that nobody is attached to, left from a crash: `"replace"` if left out. */
+  /** What happens to a segment that no process is attached to, as after a crash: `"replace"` if left out. */
   readonly stale?: "replace" | "keep" | undefined;
-  /** How long to wait for a process that is making the segment, in ms; 5000 if left out. Not for attaching alone. */
+  /** The time in ms to wait for a process that is creating the segment; 5000 if left out. To attach alone never waits. */
   readonly timeout?: number | undefined;
   /**
-   * Fills a new segment, which others find only when it has returned. Not called when attaching. If it
-   * throws, there is no segment.
+   * Fills a new segment, which other processes find only after this function has returned. It is not called when
+   * attaching. If it throws, no segment is created.
    */
   readonly initialize?: ((bytes: Bytes) => void) | undefined;
   /**
-   * Who may use the segment, as in `chmod`: `0o600` if left out, this user alone, as Qt does it, and
-   * what belongs to others is refused. `0o660` or `0o666` shares with other users on purpose: theirs is
-   * attached to, and what they may use, they may change and remove as well. Each of them has to pass it.
-   * Only its owner can remove a segment, so it stays when another user is the last one out.
+   * The users that may use the segment, as in `chmod`. With `0o600`, which is used if it is left out and is what Qt does,
+   * only this user may, and objects of other users are refused. `0o660` or `0o666` shares with other users on purpose: a
+   * user who may use the segment may change and remove it as well. Each of these users has to pass the option. Only the
+   * owner of a segment can remove it, so it stays when another user detaches last.
    */
   readonly permissions?: number | undefined;
 }
 
-/** How long `createOrAttach` waits for a process that is making the segment. */
+/** The time in ms that `createOrAttach` waits for a process that is creating the segment. */
 const OPEN_TIMEOUT_MS = 5000;
 
 const NOT_LOCKED = "this object does not hold the lock; lock() first";
@@ -108,12 +108,12 @@ const NO_NAMES: Names = { segment: null, lock: null };
  * {@linkcode SharedMemory.error} and {@linkcode SharedMemory.errorString}; a wrong type of argument is
  * a `TypeError`, a number that is no size a `RangeError`.
  *
- * Keep the object, or a view, as long as you want to be attached: what nothing refers to any more is
- * collected, and that detaches, unless the object holds the lock. A variable that the rest of the
- * program does not mention refers to nothing.
+ * The segment stays attached as long as this object or any view of it is reachable. Once all of them have been
+ * garbage-collected it is detached, unless the object holds the lock. An engine may collect a variable after its last
+ * use, even inside its scope, so keep using the object or call `detach()`.
  *
- * In Deno it needs `--allow-ffi` and nothing else. Where the runtime has no FFI, or the system no shared memory that
- * is known here, the first method that needs them throws an {@linkcode UnsupportedError}.
+ * In Deno the class needs the permission `--allow-ffi` and no other. Where the runtime has no FFI, or the system has no
+ * shared memory that this module knows, the first method that needs it throws an {@linkcode UnsupportedError}.
  *
  * @example
  * ```ts
@@ -136,9 +136,9 @@ export class SharedMemory implements Disposable {
   readonly #opener = new Opener();
 
   /**
-   * Nothing is asked of the system before the first operation.
+   * Creates an object that is not attached. The system is asked nothing before the first operation.
    *
-   * @param key which segment; the same text is the same segment as in Qt
+   * @param key the key of the segment; the same text is the same segment as in Qt
    * @param parent disposes this object when it is disposed
    * @throws {TypeError} if `key` is not a string, a `NativeIpcKey`, `null` or left out
    */
@@ -147,13 +147,13 @@ export class SharedMemory implements Disposable {
     parent?.use(this);
   }
 
-  /** The key, or `null` if there is none; of a native key its legacy key, if it has one. */
+  /** The key, or `null` if there is none. For a native key it is its legacy key, if it has one. */
   key(): string | null {
     return this.#keyed.key;
   }
 
   /**
-   * Sets the key, after detaching from the segment of the old one. The same key again does nothing.
+   * Sets the key, after detaching from the segment of the old key. Setting the present key again does nothing.
    *
    * @throws {TypeError} if `key` is neither a string, a `NativeIpcKey` nor `null`
    */
@@ -167,8 +167,8 @@ export class SharedMemory implements Disposable {
   }
 
   /**
-   * What the operating system knows the segment by, or `null` without a key. On Linux it is the path
-   * of the key file, in the folder `TMPDIR` or else `/tmp`.
+   * The name by which the operating system knows the segment, or `null` without a key. On Linux it is the path of the key
+   * file, in the folder `TMPDIR` or else `/tmp`.
    *
    * @throws {SharedMemoryException} `KeyError` if there can be no native key: the key contains a
    * lone surrogate, or the folder does not exist
@@ -178,7 +178,7 @@ export class SharedMemory implements Disposable {
   }
 
   /**
-   * The native key with its type, to be told to another process, or `null` without a key.
+   * The native key with its type, which can be sent to another process, or `null` without a key.
    *
    * @throws {SharedMemoryException} as {@linkcode SharedMemory.nativeKey} does
    * @throws {TypeError} if the native key contains a lone surrogate
@@ -188,7 +188,8 @@ export class SharedMemory implements Disposable {
   }
 
   /**
-   * Sets what the operating system knows the segment by, after detaching. The same again does nothing.
+   * Sets the name by which the operating system knows the segment, after detaching. Setting the present one again does
+   * nothing.
    *
    * A {@linkcode NativeIpcKey} has a lock, as in Qt 6.6. A string has the type of keys that are strings
    * (on Unix the path of a System V key file), and no lock, as in Qt before 6.6: `lock()` fails, and
@@ -203,7 +204,7 @@ export class SharedMemory implements Disposable {
     if (!this.#keyed.has(legacyKey, nativeKey)) this.#reset(legacyKey, nativeKey);
   }
 
-  /** Whether this system has segments of a type of keys. */
+  /** Whether this system has segments of a key type. */
   static isKeyTypeSupported(type: NativeIpcKeyType): boolean {
     return isKeyTypeSupported(type);
   }
@@ -239,12 +240,12 @@ export class SharedMemory implements Disposable {
   }
 
   /**
-   * Makes a segment filled with zeros and attaches to it.
+   * Creates a segment filled with zeros and attaches to it.
    *
    * @param size in bytes, at least 1
    * @param mode with `ReadOnly`, this object's views may only be read
-   * @returns `false` with `AlreadyExists` if the key has a segment, even one that a crashed program
-   * left: `attach()` and `detach()` remove such a one. Other errors: `InvalidSize`, `KeyError`,
+   * @returns `false` with `AlreadyExists` if the key has a segment, even one that a crashed program left, which
+   * `attach()` and `detach()` remove. Other errors: `InvalidSize`, `KeyError`,
    * `PermissionDenied`, `OutOfResources`, `LockError`, `UnknownError`
    * @throws {TypeError} if `size` is not a number or `mode` is not an access mode
    * @throws {RangeError} if `size` is not an integer or beyond 2^53 - 1
@@ -259,7 +260,7 @@ export class SharedMemory implements Disposable {
   }
 
   /**
-   * Attaches to the segment of the key. It never waits for somebody who holds the lock.
+   * Attaches to the segment of the key. It never waits for a process that holds the lock.
    *
    * @param mode with `ReadOnly`, this object's views may only be read
    * @returns `false` with `NotFound` if there is no such segment, `AlreadyExists` if this object is
@@ -276,12 +277,12 @@ export class SharedMemory implements Disposable {
   }
 
   /**
-   * Makes the segment, or attaches to the one that exists; of any number of processes that do this at
-   * once one makes it. A segment that nobody is attached to is left from a crash, and replaced by a
-   * new one. {@linkcode SharedMemory.open} does the same with more options.
+   * Creates the segment, or attaches to the one that exists. If several processes do this at once, exactly one creates
+   * it. A segment that no process is attached to was left by a crash, and is replaced by a new one.
+   * {@linkcode SharedMemory.open} does the same with more options.
    *
-   * It waits up to 5000 ms for a process that is making the segment; a user who holds the lock is not
-   * waited for, but with a POSIX key on macOS.
+   * The call waits up to 5000 ms for a process that is creating the segment. It does not wait for an attached process
+   * that holds the lock, except with a POSIX key on macOS.
    *
    * @param size in bytes, at least 1; a segment that exists must have at least as many
    * @param mode with `ReadOnly`, this object's views may only be read
@@ -296,14 +297,14 @@ export class SharedMemory implements Disposable {
   }
 
   /**
-   * Makes the segment of `key`, or attaches to it, as the options say, and throws if that fails.
+   * Creates the segment of `key`, or attaches to it, as the options say, and throws if that fails.
    *
-   * With `size`, of any number of processes that do this at once one makes the segment, and the others
-   * get it when `initialize` has filled it. If that one is killed before, the next one begins anew. A
-   * segment that nobody is attached to is left from a crash, and replaced by a new one, unless `stale`
-   * is `"keep"`. Without `size` it only attaches.
+   * If several processes do this at once with `size`, exactly one creates the segment, and the others attach when
+   * `initialize` has filled it. If that process is killed before, the next one begins anew. A segment that no process is
+   * attached to was left by a crash, and is replaced by a new one unless `stale` is `"keep"`. Without `size` the call only
+   * attaches.
    *
-   * @param key which segment; the same text is the same segment as in Qt
+   * @param key the key of the segment; the same text is the same segment as in Qt
    * @throws {SharedMemoryException} with the errors of {@linkcode SharedMemory.createOrAttach}, or
    * `LockError` after `timeout`
    * @throws {TypeError | RangeError} if an argument or option is not what it should be
@@ -338,8 +339,8 @@ export class SharedMemory implements Disposable {
   }
 
   /**
-   * Detaches: every view of the segment has length 0 from now on, and the lock is released if this
-   * object holds it. The last one to detach removes the segment.
+   * Detaches from the segment: every view of it has length 0 from now on, and the lock is released if this object holds
+   * it. The last process to detach removes the segment.
    *
    * A buffer that cannot be emptied, because it was transferred or because Bun is using it in an
    * unfinished native call, becomes private zero-filled memory instead, whose address range stays
@@ -406,9 +407,8 @@ export class SharedMemory implements Disposable {
   }
 
   /**
-   * The bytes of the segment: the same array each time, or `null` if this object is not attached.
-   * After `ReadOnly` a store into it kills the process. To use a view after `detach()` is harmless:
-   * it has no elements.
+   * The bytes of the segment, which are the same array each time, or `null` if this object is not attached. After
+   * `ReadOnly` a store into them kills the process. A view that is used after `detach()` is harmless: it has no elements.
    *
    * @throws {SharedMemoryException} with the reason `Transferred` once its buffer was transferred away
    */
@@ -418,13 +418,13 @@ export class SharedMemory implements Disposable {
     return this.#data;
   }
 
-  /** What {@linkcode SharedMemory.data} returns, typed as read-only. */
+  /** The bytes of the segment as {@linkcode SharedMemory.data} returns them, typed as read-only. */
   constData(): ReadonlyUint8Array | null {
     return this.data();
   }
 
   /**
-   * A typed array or a `DataView` on a part of the segment.
+   * Creates a typed array or a `DataView` on a part of the segment.
    *
    * @param Type `Int32Array`, `Float64Array`, `DataView`, …
    * @param byteOffset where it starts, in bytes; a multiple of the element's size
@@ -471,9 +471,9 @@ export class SharedMemory implements Disposable {
   }
 
   /**
-   * Locks the segment for this object; other processes, Qt's too, wait until it is unlocked. It blocks
-   * the thread, and so the event loop, as long as that takes. If the holder dies, the kernel unlocks;
-   * for a POSIX or Windows key the next of this module's that waits takes it over, but not on macOS.
+   * Locks the segment for this object; other processes, Qt's too, wait until it is unlocked. The call blocks the thread,
+   * and so the event loop, until the lock is acquired. If the holder is killed, the kernel releases the lock; with a POSIX
+   * or Windows key the next process of this module that waits takes it over, but not with a POSIX key on macOS.
    * The lock is not recursive: calling `lock()` again on the object that holds it emits a warning and returns `true`,
    * and one `unlock()` releases it.
    *
@@ -559,11 +559,11 @@ export class SharedMemory implements Disposable {
   }
 
   /**
-   * Locks the segment for this object without blocking the event loop. Those who wait in one thread
-   * are served in their order, also if they share one object: then each gets the lock when the one
-   * before has called {@linkcode SharedMemory.unlock}.
+   * Locks the segment for this object without blocking the event loop. The calls that wait in one thread acquire the lock
+   * in their order. If they share one object, each acquires it after the call before it was followed by
+   * {@linkcode SharedMemory.unlock}.
    *
-   * @returns `false` with `LockError` if the lock could not be had within `timeout`, if this object is
+   * @returns `false` with `LockError` if the lock was not free within `timeout`, if this object is
    * not attached or is detached meanwhile, or if its native key is a string, which has no lock. Rejects
    * with the reason of `signal` if that is aborted first; then the lock is not taken
    * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
@@ -595,13 +595,13 @@ export class SharedMemory implements Disposable {
   }
 
   /**
-   * Calls `fn` with the lock held, and unlocks whatever happens. It waits, and blocks the thread, as
+   * Calls `fn` with the lock held, and unlocks whatever happens. The call waits, and blocks the thread, as
    * {@linkcode SharedMemory.lock} does.
    *
    * @param fn must be done when it returns; use {@linkcode SharedMemory.withLockAsync} otherwise
    * @param options as for {@linkcode SharedMemory.acquireLock}
    * @returns what `fn` returns
-   * @throws {SharedMemoryException} `LockError` if the lock cannot be had, or if this object holds it
+   * @throws {SharedMemoryException} `LockError` if the lock cannot be acquired, or if this object holds it
    * @throws {TypeError} if `fn` returns a promise
    *
    * @example
@@ -626,7 +626,7 @@ export class SharedMemory implements Disposable {
     }
   }
 
-  /** Locks, and returns what unlocks it again, unless that has been done since. */
+  /** Locks, and returns a function that unlocks it again unless it was unlocked since. */
   #hold(operation: string, options: WaitOptions): () => void {
     const timeout = timeoutOf(`SharedMemory.${operation}`, options, Infinity);
     if (this.#current?.isLocked) {
@@ -647,11 +647,11 @@ export class SharedMemory implements Disposable {
   }
 
   /**
-   * Calls `fn` with the lock held, waits for its promise, and unlocks whatever happens. It never blocks
-   * the event loop. Calls on one object follow each other.
+   * Calls `fn` with the lock held, waits for its promise, and unlocks whatever happens. The call never blocks the event
+   * loop. Several calls on one object run one after the other.
    *
    * @returns what `fn` returns
-   * @throws {SharedMemoryException} (rejects) `LockError` if the lock cannot be had, as after `timeout`
+   * @throws {SharedMemoryException} (rejects) `LockError` if the lock cannot be acquired, as after `timeout`
    * @throws (rejects) the reason of `signal` if that is aborted before `fn` is called
    * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
    *
@@ -664,7 +664,7 @@ export class SharedMemory implements Disposable {
    * const count = memory.view(Uint32Array);
    * await memory.withLockAsync(async () => {
    *   const before = count[0]!;
-   *   await Promise.resolve(); // nobody else changes it meanwhile
+   *   await Promise.resolve(); // no other process changes it meanwhile
    *   count[0] = before + 1;
    * });
    * ```
@@ -739,7 +739,7 @@ export class SharedMemory implements Disposable {
     return this.#errors.reason;
   }
 
-  /** Detaches if attached. It may be called any number of times, and never throws. */
+  /** Detaches if this object is attached. It may be called any number of times, and never throws. */
   [Symbol.dispose](): void {
     if (this.#current !== null) this.detach();
   }
@@ -772,7 +772,7 @@ export class SharedMemory implements Disposable {
     return this.#errors.fail(operation, this.#keyed.shown, this.#opener.explain(error), code);
   }
 
-  /** Returns what unlocks it again, unless that has been done since. */
+  /** Locks, and returns a function that unlocks it again unless it was unlocked since. */
   async #lockAsync(operation: string, options: WaitOptions): Promise<() => void> {
     const wait = waitOf(`SharedMemory.${operation}`, options);
     const attachment = this.#current;
@@ -888,7 +888,7 @@ export class SharedMemory implements Disposable {
     }
   }
 
-  /** The names that belong to the key, found when they are first needed. */
+  /** The names that belong to the key. They are found when they are first needed. */
   #resolve(): Names {
     if (this.#names !== null) return this.#names;
     const segment = this.#keyed.name();
@@ -903,7 +903,7 @@ export class SharedMemory implements Disposable {
     this.#names = null;
   }
 
-  /** `null` also once the end of the program has ended it. */
+  /** The attachment; `null` if there is none, also after the end of the program has ended it. */
   get #current(): Attachment | null {
     const { attachment } = this.#access;
     return attachment?.isEnded === false ? attachment : null;
@@ -946,7 +946,7 @@ function requirePositive(size: number): void {
   throw new BackendError("InvalidSize", `the size must be at least 1 byte, not ${size}`);
 }
 
-/** Reads each option once, and checks it: to read it again may give something else, or do anything. */
+/** Reads each option once, and checks it: a getter may return another value the second time. */
 function checkedOptions(options: OpenOptions): OpenOptions {
   const { size, mode, disposition, stale, timeout, initialize, permissions } = options;
   if (size !== undefined) checkSize("open", size);

@@ -27,10 +27,10 @@ import { requireStack, requireStackToUndo } from "./core/stack.ts";
 import { refuseThenable } from "./core/thenable.ts";
 import { timeoutOf, waitOf, type WaitOptions } from "./core/waiter.ts";
 
-/** An open semaphore, which must be closed when its object is collected or the program ends. */
+/** An open semaphore. It must be closed when its object is garbage-collected or the program ends. */
 class OpenSemaphore implements Resource, SharedSemaphore {
   readonly semaphore: Semaphore;
-  /** How many were acquired and not released. */
+  /** The number of permits that were acquired and not released. */
   balance = 0;
 
   constructor(semaphore: Semaphore) {
@@ -66,7 +66,7 @@ export interface SemaphoreOptions {
 const PROMISE_TO_WITH_PERMIT =
   "SystemSemaphore.withPermit: fn returned a promise, for which the permit does not wait; use withPermitAsync()";
 
-// What a lost object holds or has given is not undone before the program ends.
+// A collected object that holds permits, or has released more than it acquired, stays open until the program ends.
 const objects = new FinalizationRegistry<OpenSemaphore>((open) => {
   if (open.balance === 0) open.close();
 });
@@ -75,21 +75,21 @@ const objects = new FinalizationRegistry<OpenSemaphore>((open) => {
  * A named counting semaphore that processes share, with the semantics and the wire protocol of Qt's
  * `QSystemSemaphore`.
  *
- * What a process has acquired and not released the kernel releases when the process ends, however it
- * ends; likewise it takes back what the process released and did not acquire. That is so of System V, to
- * which string keys belong on Unix; of POSIX and Windows keys nothing is undone.
+ * When a process ends, however it ends, the kernel releases the permits that the process has acquired and not released,
+ * and takes back those that it has released and not acquired. This is true of System V keys, which string keys are on
+ * Unix. For POSIX and Windows keys nothing is undone.
  *
- * The semaphore is removed by the object that made it (or opened it with `Create`); if others still use
- * it through this module, by the last of them. As in Qt, whoever uses a removed semaphore makes it
- * again, with its own initial value.
+ * The semaphore is removed by the object that created it (or opened it with `Create`). If other objects still use it
+ * through this module, the last of them removes it. As in Qt, an object that uses a removed semaphore creates it again,
+ * with its own initial value.
  *
- * Keep the object as long as you want to use it; collecting it is letting go, except of what it has
- * acquired or released on balance, which lasts as long as the process.
+ * Keep the object as long as you want to use it. When it is garbage-collected the semaphore is closed, but permits that
+ * the object has acquired or released on balance stay so as long as the process lives.
  *
  * On Windows, where the system removes a semaphore with its last user, `Create` is as `Open`.
  *
- * In Deno it needs `--allow-ffi` and nothing else. Where the runtime has no FFI, or the system no semaphores that are
- * known here, the constructor with a key throws an {@linkcode UnsupportedError}.
+ * In Deno the class needs the permission `--allow-ffi` and no other. Where the runtime has no FFI, or the system has no
+ * semaphores that this module knows, the constructor with a key throws an {@linkcode UnsupportedError}.
  *
  * @example
  * ```ts
@@ -109,11 +109,11 @@ export class SystemSemaphore implements Disposable {
   readonly #opener = new Opener();
 
   /**
-   * Opens the semaphore, or makes it; {@linkcode SystemSemaphore.error} says whether that succeeded.
+   * Opens the semaphore, or creates it; {@linkcode SystemSemaphore.error} says whether that succeeded.
    *
-   * @param key which semaphore; the same text is the same semaphore as in Qt
-   * @param initialValue of a semaphore that is made, from 0 to 32767
-   * @param mode with `Create`, one that exists is set to `initialValue` too, and belongs to this object
+   * @param key the key of the semaphore; the same text is the same semaphore as in Qt
+   * @param initialValue the value of a semaphore that is created, from 0 to 32767
+   * @param mode with `Create`, a semaphore that exists is set to `initialValue` too, and belongs to this object
    * @throws {TypeError} if an argument has a wrong type
    * @throws {RangeError} if `initialValue` is not a whole number from 0 to 32767
    */
@@ -128,7 +128,7 @@ export class SystemSemaphore implements Disposable {
   /**
    * Opens the semaphore of `key`, or creates it, and throws if that fails.
    *
-   * @param key which semaphore; the same text is the same semaphore as in Qt
+   * @param key the key of the semaphore; the same text is the same semaphore as in Qt
    * @throws {SharedMemoryException} with the errors of the constructor
    * @throws {TypeError | RangeError} if an argument or option is not what it should be
    *
@@ -152,13 +152,13 @@ export class SystemSemaphore implements Disposable {
     return semaphore;
   }
 
-  /** The key, or `null` if there is none; of a native key its legacy key, if it has one. */
+  /** The key, or `null` if there is none. For a native key it is its legacy key, if it has one. */
   key(): string | null {
     return this.#keyed.key;
   }
 
   /**
-   * What the operating system knows the semaphore by, or `null` without a key. On Unix it is the path
+   * The name by which the operating system knows the semaphore, or `null` without a key. On Unix it is the path
    * of the key file, in the folder `TMPDIR` or else `/tmp`, unless a native key was set.
    *
    * @throws {SharedMemoryException} `KeyError` if there can be no native key: the key contains a
@@ -169,7 +169,7 @@ export class SystemSemaphore implements Disposable {
   }
 
   /**
-   * The native key with its type, to be told to another process, or `null` without a key.
+   * The native key with its type, which can be sent to another process, or `null` without a key.
    *
    * @throws {SharedMemoryException} as {@linkcode SystemSemaphore.nativeKey} does
    * @throws {TypeError} if the native key contains a lone surrogate
@@ -179,8 +179,8 @@ export class SystemSemaphore implements Disposable {
   }
 
   /**
-   * Lets go of the semaphore and opens that of another key, as the constructor does. With the same key
-   * and `Open` it does nothing.
+   * Closes the semaphore and opens that of another key, as the constructor does. With the present key and `Open` it does
+   * nothing.
    *
    * @throws {TypeError} if an argument has a wrong type
    * @throws {RangeError} if `initialValue` is not a whole number from 0 to 32767
@@ -195,8 +195,8 @@ export class SystemSemaphore implements Disposable {
   }
 
   /**
-   * The same with what the operating system knows the semaphore by. A string has the type of keys that
-   * are strings: on Unix it is the path of a System V key file.
+   * Closes the semaphore and opens the one that the operating system knows by `nativeKey`. A string has the type of keys
+   * that are strings: on Unix it is the path of a System V key file.
    *
    * @throws {TypeError} if an argument has a wrong type
    * @throws {RangeError} if `initialValue` is not a whole number from 0 to 32767
@@ -236,7 +236,7 @@ export class SystemSemaphore implements Disposable {
     }
   }
 
-  /** Whether this system has semaphores of a type of keys. */
+  /** Whether this system has semaphores of a key type. */
   static isKeyTypeSupported(type: NativeIpcKeyType): boolean {
     return isKeyTypeSupported(type);
   }
@@ -272,8 +272,8 @@ export class SystemSemaphore implements Disposable {
   }
 
   /**
-   * Takes one from the semaphore's value, and waits as long as it is 0. It blocks the thread, and so
-   * the event loop, as long as that takes.
+   * Subtracts one from the semaphore's value, and waits as long as the value is 0. The call blocks the thread, and so the
+   * event loop, until it succeeds.
    *
    * @returns `false` with `KeyError`, `PermissionDenied`, `OutOfResources` or `UnknownError`
    */
@@ -286,7 +286,7 @@ export class SystemSemaphore implements Disposable {
   }
 
   /**
-   * Takes one from the semaphore's value if that is possible within a timeout. It blocks the thread, and so the event loop,
+   * Subtracts one from the semaphore's value if that is possible within a timeout. The call blocks the thread, and so the event loop,
    * for at most that long. Without an argument it tries once.
    *
    * @param wait the timeout in ms, or options with it; 0 if left out. A signal that is aborted already throws its reason; a
@@ -308,10 +308,11 @@ export class SystemSemaphore implements Disposable {
   }
 
   /**
-   * The same without blocking the event loop. Those who wait in one thread are served in their order.
+   * Subtracts one from the semaphore's value without blocking the event loop. The calls that wait in one thread succeed in
+   * their order.
    *
-   * @returns `false` also if there was none to take within `timeout`, or if this object was disposed
-   * meanwhile. Rejects with the reason of `signal` if that is aborted first; then none is taken
+   * @returns `false` also if the value was 0 for all of `timeout`, or if this object was disposed
+   * meanwhile. Rejects with the reason of `signal` if that is aborted first; then the value stays
    * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
    * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
    *
@@ -344,13 +345,13 @@ export class SystemSemaphore implements Disposable {
   }
 
   /**
-   * Calls `fn` after taking one from the semaphore's value, and adds it again whatever happens. It waits, and blocks the
-   * thread, as {@linkcode SystemSemaphore.acquire} does.
+   * Calls `fn` with a permit: it subtracts one from the semaphore's value, and adds it again whatever happens. The call
+   * waits, and blocks the thread, as {@linkcode SystemSemaphore.acquire} does.
    *
    * @param fn must be done when it returns; use {@linkcode SystemSemaphore.withPermitAsync} otherwise
    * @param options `timeout` in ms, without limit if left out. A signal that is aborted already throws its reason
    * @returns what `fn` returns
-   * @throws {SharedMemoryException} if none can be taken (the reason is `Timeout` after the timeout), or added again
+   * @throws {SharedMemoryException} if the permit cannot be acquired (the reason is `Timeout` after the timeout) or released
    * @throws {TypeError} if `fn` returns a promise
    */
   withPermit<Result>(fn: () => Result, options: WaitOptions = {}): Result {
@@ -366,11 +367,11 @@ export class SystemSemaphore implements Disposable {
   }
 
   /**
-   * Calls `fn` after taking one from the semaphore's value, waits for its promise, and adds the one again whatever happens.
-   * It never blocks the event loop.
+   * Calls `fn` with a permit, waits for its promise, and releases the permit whatever happens. The call never blocks the
+   * event loop.
    *
    * @returns what `fn` returns
-   * @throws {SharedMemoryException} (rejects) if none can be taken, as after `timeout`, or added again
+   * @throws {SharedMemoryException} (rejects) if the permit cannot be acquired, as after `timeout`, or released
    * @throws (rejects) the reason of `signal` if that is aborted before `fn` is called
    * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
    *
@@ -450,8 +451,8 @@ export class SystemSemaphore implements Disposable {
   }
 
   /**
-   * Lets go of the semaphore. It may be called any number of times, and never throws; to use the object
-   * again opens the semaphore again.
+   * Closes the semaphore. It may be called any number of times, and never throws. Using the object again opens the
+   * semaphore again.
    */
   [Symbol.dispose](): void {
     this.#close();
