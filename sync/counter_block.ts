@@ -1,5 +1,6 @@
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
-import { type Counter, embedded, type Gauge } from "./counter.ts";
+import { type Counter, counterOf } from "./counter.ts";
+import { type Gauge, gaugeOf } from "./gauge.ts";
 import { SyncError } from "./errors.ts";
 import { hashOf } from "./fnv1a.ts";
 import { PrimitiveKind, Slot } from "./slot.ts";
@@ -120,7 +121,7 @@ export class CounterBlock {
    * @throws {TypeError | RangeError} if `name` is not such text
    */
   counter(name: string): Counter {
-    return embedded.counter(this.#slot, this.#find("counter", name, 0n) + VALUE);
+    return counterOf(this.#slot, this.#find("counter", name, 0n) + VALUE);
   }
 
   /**
@@ -132,7 +133,7 @@ export class CounterBlock {
    * @throws {TypeError | RangeError} if `name` is not such text
    */
   gauge(name: string): Gauge {
-    return embedded.gauge(this.#slot, this.#find("gauge", name, GAUGE) + VALUE);
+    return gaugeOf(this.#slot, this.#find("gauge", name, GAUGE) + VALUE);
   }
 
   /**
@@ -155,8 +156,8 @@ export class CounterBlock {
       if (idOf(encoder.encode(name), hash & GAUGE) !== hash) continue;
       const isGauge = (hash & GAUGE) !== 0n;
       const value = isGauge
-        ? embedded.gauge(this.#slot, entry + VALUE).get()
-        : embedded.counter(this.#slot, entry + VALUE).get();
+        ? gaugeOf(this.#slot, entry + VALUE).get()
+        : counterOf(this.#slot, entry + VALUE).get();
       values.set(name, value);
     }
     return values;

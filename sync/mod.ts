@@ -21,7 +21,8 @@
  */
 export { type ErrorReason, IpcError } from "../errors.ts";
 export { SyncError } from "./errors.ts";
-export { Counter, Gauge } from "./counter.ts";
+export { Counter } from "./counter.ts";
+export { Gauge } from "./gauge.ts";
 export { CounterBlock } from "./counter_block.ts";
 export { Snapshot } from "./snapshot.ts";
 export type { FieldType, FieldValue, RecordLayout, RecordOf } from "./record_layout.ts";
