@@ -28,13 +28,8 @@ export {
   UnsupportedError,
 } from "./errors.ts";
 export type { AbortSignalLike, WaitOptions } from "./core/waiter.ts";
-export {
-  type Bytes,
-  type OpenOptions,
-  type Parent,
-  type ReadonlyUint8Array,
-  SharedMemory,
-  type ViewConstructor,
-} from "./shared_memory.ts";
+export type { OpenOptions } from "./core/open_options.ts";
+export type { Bytes, ReadonlyUint8Array, ViewConstructor } from "./core/views.ts";
+export { type Parent, SharedMemory } from "./shared_memory.ts";
 export { NativeIpcKey, NativeIpcKeyType } from "./native_ipc_key.ts";
 export { type SemaphoreOptions, SystemSemaphore } from "./system_semaphore.ts";

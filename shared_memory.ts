@@ -18,32 +18,10 @@ import {
 import { ENDING, Opener } from "./core/last_error.ts";
 import { NativeIpcKey, type NativeIpcKeyType } from "./native_ipc_key.ts";
 import { requireStack, requireStackToUndo } from "./core/stack.ts";
-import { refuseThenable } from "./core/thenable.ts";
-import { checkTimeout, timeoutOf, waitOf, type WaitOptions } from "./core/waiter.ts";
-
-/**
- * A `Uint8Array` on an `ArrayBuffer`, as the APIs ask for that do not take a `SharedArrayBuffer`. TypeScript
- * before 5.7 has no such type, and this one is a `Uint8Array` there.
- */
-export type Bytes = ReturnType<Uint8ArrayConstructor["of"]>;
-
-/** A `Uint8Array` without the methods that change it. */
-export interface ReadonlyUint8Array
-  extends
-    Omit<Uint8Array, "buffer" | "copyWithin" | "fill" | "reverse" | "set" | "sort" | "subarray"> {
-  /** A part of the bytes, from `begin` to before `end`; negative numbers count from the end. */
-  subarray(begin?: number, end?: number): ReadonlyUint8Array;
-  /** A byte. */
-  readonly [index: number]: number;
-}
-
-/** The constructor of a typed array or of `DataView`. */
-export interface ViewConstructor<View> {
-  /** The size of an element in bytes; a `DataView` has none. */
-  readonly BYTES_PER_ELEMENT?: number;
-  /** Makes a view of a part of `buffer`. */
-  new (buffer: ArrayBuffer, byteOffset?: number, length?: number): View;
-}
+import { checkSize, refuseThenable } from "./core/arguments.ts";
+import { checkedOptions, OPEN_TIMEOUT_MS, type OpenOptions } from "./core/open_options.ts";
+import type { Bytes, ReadonlyUint8Array, ViewConstructor } from "./core/views.ts";
+import { timeoutOf, waitOf, type WaitOptions } from "./core/waiter.ts";
 
 /** An object that disposes the objects given to it, such as a `DisposableStack` or an `AsyncDisposableStack`. */
 export interface Parent {
@@ -56,38 +34,6 @@ interface Names {
   readonly segment: NativeName | null;
   readonly lock: NativeName | null;
 }
-
-/** How {@linkcode SharedMemory.open} opens a segment. */
-export interface OpenOptions {
-  /** The size in bytes of a new segment, and the least size of one that exists. Without it no segment is created. */
-  readonly size?: number | undefined;
-  /** `ReadWrite` if left out. */
-  readonly mode?: AccessMode | undefined;
-  /**
-   * Whether to create the segment, to attach to one that exists, or to do whichever is needed. If it is left out and
-   * there is a `size`, whichever is needed is done.
-   */
-  readonly disposition?: "create" | "attach" | "createOrAttach" | undefined;
-  /** What happens to a segment that no process is attached to, as after a crash: `"replace"` if left out. */
-  readonly stale?: "replace" | "keep" | undefined;
-  /** The time in ms to wait for a process that is creating the segment; 5000 if left out. To attach alone never waits. */
-  readonly timeout?: number | undefined;
-  /**
-   * Fills a new segment, which other processes find only after this function has returned. It is not called when
-   * attaching. If it throws, no segment is created.
-   */
-  readonly initialize?: ((bytes: Bytes) => void) | undefined;
-  /**
-   * The users that may use the segment, as in `chmod`. With `0o600`, which is used if it is left out and is what Qt does,
-   * only this user may, and objects of other users are refused. `0o660` or `0o666` shares with other users on purpose: a
-   * user who may use the segment may change and remove it as well. Each of these users has to pass the option. Only the
-   * owner of a segment can remove it, so it stays when another user detaches last.
-   */
-  readonly permissions?: number | undefined;
-}
-
-/** The time in ms that `createOrAttach` waits for a process that is creating the segment. */
-const OPEN_TIMEOUT_MS = 5000;
 
 const NOT_LOCKED = "this object does not hold the lock; lock() first";
 const NOT_ATTACHED = "this object is not attached; create() or attach() first";
@@ -930,49 +876,9 @@ function heldLock(release: () => void): Disposable {
   return { [Symbol.dispose]: release };
 }
 
-function checkSize(operation: string, size: unknown): void {
-  if (typeof size !== "number") {
-    throw new TypeError(`SharedMemory.${operation}: size must be a number, not ${typeof size}`);
-  }
-  if (!Number.isSafeInteger(size)) {
-    throw new RangeError(
-      `SharedMemory.${operation}: size must be a whole number of bytes below 2^53, not ${size}`,
-    );
-  }
-}
-
 function requirePositive(size: number): void {
   if (size >= 1) return;
   throw new BackendError("InvalidSize", `the size must be at least 1 byte, not ${size}`);
-}
-
-/** Reads each option once, and checks it: a getter may return another value the second time. */
-function checkedOptions(options: OpenOptions): OpenOptions {
-  const { size, mode, disposition, stale, timeout, initialize, permissions } = options;
-  if (size !== undefined) checkSize("open", size);
-  if (timeout !== undefined) checkTimeout("SharedMemory.open", timeout);
-  const refuse = (option: string, what: string, value: unknown): never => {
-    throw new TypeError(`SharedMemory.open: ${option} must be ${what}, not ${String(value)}`);
-  };
-  if (disposition !== undefined && !["create", "attach", "createOrAttach"].includes(disposition)) {
-    refuse("disposition", '"create", "attach" or "createOrAttach"', disposition);
-  }
-  if (size === undefined && disposition !== undefined && disposition !== "attach") {
-    refuse("size", `given with the disposition "${disposition}"`, size);
-  }
-  if (stale !== undefined && stale !== "replace" && stale !== "keep") {
-    refuse("stale", '"replace" or "keep"', stale);
-  }
-  if (initialize !== undefined && typeof initialize !== "function") {
-    refuse("initialize", "a function", initialize);
-  }
-  if (initialize !== undefined && mode === AccessMode.ReadOnly) {
-    refuse("mode", "ReadWrite for initialize to fill the segment", mode);
-  }
-  if (permissions !== undefined && (permissions & 0o666) !== permissions) {
-    refuse("permissions", "a number like 0o600, 0o660 or 0o666", permissions);
-  }
-  return { size, mode, disposition, stale, timeout, initialize, permissions };
 }
 
 function timedOut(timeoutMs: number | undefined, attachment: Attachment): BackendError {

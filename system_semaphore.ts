@@ -24,7 +24,7 @@ import { ENDING, Opener } from "./core/last_error.ts";
 import { NativeIpcKey, type NativeIpcKeyType } from "./native_ipc_key.ts";
 import { registry, type Resource, type SharedSemaphore } from "./registry.ts";
 import { requireStack, requireStackToUndo } from "./core/stack.ts";
-import { refuseThenable } from "./core/thenable.ts";
+import { checkCount, refuseThenable } from "./core/arguments.ts";
 import { timeoutOf, waitOf, type WaitOptions } from "./core/waiter.ts";
 
 /** An open semaphore. It must be closed when its object is garbage-collected or the program ends. */
@@ -507,8 +507,6 @@ export class SystemSemaphore implements Disposable {
   }
 }
 
-const VALUE_MAX = 32767;
-
 function timedOut(timeoutMs: number, semaphore: Semaphore): BackendError {
   const replaced = replacedText(semaphore);
   const who = replaced === "" ? "" : ", and this process acquired the last unit";
@@ -516,15 +514,4 @@ function timedOut(timeoutMs: number, semaphore: Semaphore): BackendError {
     "Timeout",
     `timed out after ${timeoutMs} ms: the value is 0${who}${replaced}`,
   );
-}
-
-function checkCount(call: string, name: string, count: unknown): void {
-  if (typeof count !== "number") {
-    throw new TypeError(`${call}: ${name} must be a number, not ${typeof count}`);
-  }
-  if (!Number.isInteger(count) || count < 0 || count > VALUE_MAX) {
-    throw new RangeError(
-      `${call}: ${name} must be a whole number from 0 to ${VALUE_MAX}, not ${count}`,
-    );
-  }
 }

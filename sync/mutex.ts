@@ -5,7 +5,7 @@ import { sharedMutexBackend } from "../backends/mutex/mod.ts";
 import { type LockOutcome, MutexAbi, type MutexBackend } from "../backends/mutex/types.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import type { SharedAttachment } from "../registry.ts";
-import { refuseThenable } from "../core/thenable.ts";
+import { refuseThenable } from "../core/arguments.ts";
 import { requireStack, requireStackToUndo } from "../core/stack.ts";
 import { AsyncQueue } from "./retry_queue.ts";
 import { SyncError } from "./errors.ts";

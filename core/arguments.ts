@@ -1,0 +1,35 @@
+/** @throws {TypeError} with `text` if `value` is a promise; a synchronous function cannot wait for it */
+export function refuseThenable(value: unknown, text: string): void {
+  const isThenable = typeof value === "object" && value !== null && "then" in value &&
+    typeof value.then === "function";
+  if (!isThenable) return;
+  Promise.resolve(value).catch(() => {}); // the error is thrown already, so a rejection is ignored
+  throw new TypeError(text);
+}
+
+/** @throws {TypeError | RangeError} if `size` is not a whole number of bytes that a number can hold exactly */
+export function checkSize(operation: string, size: unknown): void {
+  if (typeof size !== "number") {
+    throw new TypeError(`SharedMemory.${operation}: size must be a number, not ${typeof size}`);
+  }
+  if (!Number.isSafeInteger(size)) {
+    throw new RangeError(
+      `SharedMemory.${operation}: size must be a whole number of bytes below 2^53, not ${size}`,
+    );
+  }
+}
+
+/** The largest value of a System V semaphore. */
+const VALUE_MAX = 32767;
+
+/** @throws {TypeError | RangeError} if `count` is not a whole number that a semaphore may have as its value */
+export function checkCount(call: string, name: string, count: unknown): void {
+  if (typeof count !== "number") {
+    throw new TypeError(`${call}: ${name} must be a number, not ${typeof count}`);
+  }
+  if (!Number.isInteger(count) || count < 0 || count > VALUE_MAX) {
+    throw new RangeError(
+      `${call}: ${name} must be a whole number from 0 to ${VALUE_MAX}, not ${count}`,
+    );
+  }
+}

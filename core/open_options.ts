@@ -1,0 +1,65 @@
+import { AccessMode } from "../errors.ts";
+import { checkSize } from "./arguments.ts";
+import type { Bytes } from "./views.ts";
+import { checkTimeout } from "./waiter.ts";
+
+/** How `SharedMemory.open()` opens a segment. */
+export interface OpenOptions {
+  /** The size in bytes of a new segment, and the least size of one that exists. Without it no segment is created. */
+  readonly size?: number | undefined;
+  /** `ReadWrite` if left out. */
+  readonly mode?: AccessMode | undefined;
+  /**
+   * Whether to create the segment, to attach to one that exists, or to do whichever is needed. If it is left out and
+   * there is a `size`, whichever is needed is done.
+   */
+  readonly disposition?: "create" | "attach" | "createOrAttach" | undefined;
+  /** What happens to a segment that no process is attached to, as after a crash: `"replace"` if left out. */
+  readonly stale?: "replace" | "keep" | undefined;
+  /** The time in ms to wait for a process that is creating the segment; 5000 if left out. To attach alone never waits. */
+  readonly timeout?: number | undefined;
+  /**
+   * Fills a new segment, which other processes find only after this function has returned. It is not called when
+   * attaching. If it throws, no segment is created.
+   */
+  readonly initialize?: ((bytes: Bytes) => void) | undefined;
+  /**
+   * The users that may use the segment, as in `chmod`. With `0o600`, which is used if it is left out and is what Qt does,
+   * only this user may, and objects of other users are refused. `0o660` or `0o666` shares with other users on purpose: a
+   * user who may use the segment may change and remove it as well. Each of these users has to pass the option. Only the
+   * owner of a segment can remove it, so it stays when another user detaches last.
+   */
+  readonly permissions?: number | undefined;
+}
+
+/** The time in ms that `createOrAttach` waits for a process that is creating the segment. */
+export const OPEN_TIMEOUT_MS = 5000;
+
+/** Reads each option once, and checks it: a getter may return another value the second time. */
+export function checkedOptions(options: OpenOptions): OpenOptions {
+  const { size, mode, disposition, stale, timeout, initialize, permissions } = options;
+  if (size !== undefined) checkSize("open", size);
+  if (timeout !== undefined) checkTimeout("SharedMemory.open", timeout);
+  const refuse = (option: string, what: string, value: unknown): never => {
+    throw new TypeError(`SharedMemory.open: ${option} must be ${what}, not ${String(value)}`);
+  };
+  if (disposition !== undefined && !["create", "attach", "createOrAttach"].includes(disposition)) {
+    refuse("disposition", '"create", "attach" or "createOrAttach"', disposition);
+  }
+  if (size === undefined && disposition !== undefined && disposition !== "attach") {
+    refuse("size", `given with the disposition "${disposition}"`, size);
+  }
+  if (stale !== undefined && stale !== "replace" && stale !== "keep") {
+    refuse("stale", '"replace" or "keep"', stale);
+  }
+  if (initialize !== undefined && typeof initialize !== "function") {
+    refuse("initialize", "a function", initialize);
+  }
+  if (initialize !== undefined && mode === AccessMode.ReadOnly) {
+    refuse("mode", "ReadWrite for initialize to fill the segment", mode);
+  }
+  if (permissions !== undefined && (permissions & 0o666) !== permissions) {
+    refuse("permissions", "a number like 0o600, 0o660 or 0o666", permissions);
+  }
+  return { size, mode, disposition, stale, timeout, initialize, permissions };
+}
