@@ -279,7 +279,7 @@ describe("what a program has open on Windows", here, () => {
 /** The peer in C: given, or made here if there is a compiler. */
 function findPeer(): { command: string; options: { skip?: string; timeout?: number } } {
   if (process.platform !== "win32") return { command: "", options: here };
-  const given = fileURLToPath(new URL("./fixtures/windows_peer.exe", import.meta.url));
+  const given = fileURLToPath(new URL("../../fixtures/windows_peer.exe", import.meta.url));
   if (existsSync(given)) return { command: given, options: slow };
   const folder = mkdtempSync(path.join(tmpdir(), "shared-memory-peer-"));
   after(() => rmSync(folder, { recursive: true, force: true }));
