@@ -77,10 +77,7 @@ export type ErrorCode = Exclude<keyof typeof SharedMemoryError, "NoError">;
  * `"Transferred"` and `"ReadOnly"` are mistakes in the program.
  */
 export type ErrorReason =
-  /**
-   * Other threads or processes held the lock, the mutex or the units for the whole timeout. `LockError`; for a
-   * `SystemSemaphore` `UnknownError`.
-   */
+  /** Other threads or processes held it for the whole timeout. `LockError`; for a `SystemSemaphore` `UnknownError`. */
   | "Timeout"
   /** Other programs changed or removed the object again and again during the call. `UnknownError`. */
   | "Busy"
