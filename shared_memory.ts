@@ -338,8 +338,7 @@ export class SharedMemory implements Disposable {
    * ```
    */
   get bytes(): Bytes {
-    if (this.#data === null || this.#data.length === 0) this.#buffer("bytes");
-    return this.#data!;
+    return this.#bytes("bytes");
   }
 
   /** Whether this object is attached to a segment, as in Qt. */
@@ -359,9 +358,7 @@ export class SharedMemory implements Disposable {
    * @throws {SharedMemoryException} with the reason `Transferred` once its buffer was transferred away
    */
   data(): Bytes | null {
-    if (this.#current === null) return null;
-    if (this.#data === null || this.#data.length === 0) this.#buffer("data");
-    return this.#data;
+    return this.#current === null ? null : this.#bytes("data");
   }
 
   /** The bytes of the segment as {@linkcode SharedMemory.data} returns them, typed as read-only. */
@@ -820,6 +817,12 @@ export class SharedMemory implements Disposable {
     this.#opener.note(backend);
     const isWritable = mode === AccessMode.ReadWrite;
     return new Attachment(backend, segment, lock, this.#access, isWritable);
+  }
+
+  /** The bytes of the segment that this object is attached to, the same array each time. */
+  #bytes(operation: string): Bytes {
+    if (this.#data === null || this.#data.length === 0) this.#buffer(operation);
+    return this.#data!;
   }
 
   /** The buffer of the segment that this object is attached to. */

@@ -227,6 +227,12 @@ export interface Backend {
   readonly users: Users | null;
 }
 
+/** The members of a backend whose native keys are not paths. */
+export const NO_FOLDERS: Pick<Backend, "folder" | "runtimeFolder"> = {
+  folder: () => "",
+  runtimeFolder: () => "",
+};
+
 /** The users as which this process acts. */
 export interface Users {
   /** The effective user of this process when it was last looked up. */

@@ -4,19 +4,16 @@
  */
 
 import { spawnSync } from "node:child_process";
-import { readdirSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { pages } from "./markdown.ts";
 import { findRuntime } from "./runtimes.ts";
+import { sourceFiles } from "./sources.ts";
 
 const root = path.dirname(import.meta.dirname!);
 
 function publicModules(): string[] {
-  const modules = (folder: string) =>
-    readdirSync(path.join(root, folder)).filter((name) => name.endsWith(".ts")).sort()
-      .map((name) => folder + name);
-  return [...modules(""), ...modules("sync/")];
+  return sourceFiles().filter((file) => !file.includes("/") || file.startsWith("sync/"));
 }
 
 const steps: [name: string, args: string[]][] = [

@@ -1,5 +1,5 @@
 import type { Ffi } from "../../ffi/types.ts";
-import type { Backend } from "../types.ts";
+import { type Backend, NO_FOLDERS } from "../types.ts";
 import type { Libc } from "../unix/libc.ts";
 import { Mappings } from "../unix/mappings.ts";
 import { sharedLibraryOfUsers } from "../unix/shared_libc.ts";
@@ -14,8 +14,7 @@ export function posix(ffi: Ffi, libc: Libc, library = new PosixLibrary(libc)): B
     arrayBuffer: (address, byteLength) => ffi.arrayBuffer(address, byteLength),
     segments: new PosixSegments(libc, mappings, ffi.maxBufferBytes),
     semaphores: new PosixSemaphores(library),
-    folder: () => "",
-    runtimeFolder: () => "",
+    ...NO_FOLDERS,
     users: libc,
   };
 }

@@ -1,5 +1,5 @@
 import type { Ffi } from "../../ffi/types.ts";
-import type { Backend } from "../types.ts";
+import { type Backend, NO_FOLDERS } from "../types.ts";
 import type { Libc } from "../unix/libc.ts";
 import { Mappings } from "../unix/mappings.ts";
 import { sharedLibraryOfUsers } from "../unix/shared_libc.ts";
@@ -15,8 +15,7 @@ export function darwinPosix(ffi: Ffi, libc: Libc): Backend {
     arrayBuffer: (address, byteLength) => ffi.arrayBuffer(address, byteLength),
     segments: new DarwinPosixSegments(library, mappings, ffi.maxBufferBytes),
     semaphores: new DarwinPosixSemaphores(library),
-    folder: () => "",
-    runtimeFolder: () => "",
+    ...NO_FOLDERS,
     users: libc,
   };
 }

@@ -35,7 +35,7 @@ const NEW_SECONDS = 2;
 /** The maximum number of attempts to create or open a key file; an attempt fails if the file is removed meanwhile. */
 const CREATE_ATTEMPTS = 1000;
 /**
- * The time in ms that `hold()` waits while another process holds LOCK_EX of a file, usually to delete it. The wait is
+ * The time in ms that `share()` waits while another process holds LOCK_EX of a file, usually to delete it. The wait is
  * bounded, as another program may hold LOCK_EX for ever.
  */
 const DELETION_MS = 50;
@@ -437,19 +437,11 @@ export class KeyFile {
    */
   share(): boolean {
     if (this.#isShared) return true; // the file is deleted only under LOCK_EX
-    this.hold();
-    return this.isCurrent();
-  }
-
-  /**
-   * Acquires LOCK_SH of the file, if possible, and leaves it to the caller to check whether the file has been
-   * deleted.
-   */
-  hold(): void {
     for (let waited = 0; !this.#flock(LOCK_SH | LOCK_NB) && waited < DELETION_MS; waited++) {
       if (this.#libc.errno() !== EAGAIN) break; // a file that this user may not read cannot be locked
       sleepSync(1);
     }
+    return this.isCurrent();
   }
 
   /**

@@ -1,6 +1,6 @@
 import type { Ffi } from "../../ffi/types.ts";
 import { type Platform, requireSystem, thisPlatform } from "../platform.ts";
-import type { Backend } from "../types.ts";
+import { type Backend, NO_FOLDERS } from "../types.ts";
 import { Kernel32 } from "../win32/kernel32.ts";
 import { sharedKernel } from "../win32/shared_kernel.ts";
 import { WindowsSegments } from "./segments.ts";
@@ -14,8 +14,7 @@ export function windows(ffi: Ffi, platform: Platform, kernel?: Kernel32): Backen
     arrayBuffer: (address, byteLength) => ffi.arrayBuffer(address, byteLength),
     segments: new WindowsSegments(kernel, ffi.maxBufferBytes),
     semaphores: new WindowsSemaphores(kernel),
-    folder: () => "",
-    runtimeFolder: () => "",
+    ...NO_FOLDERS,
     users: null,
   };
 }
