@@ -184,8 +184,8 @@ describe(
         const agent = startIn(second);
         await agent.run(`
       objects.m = new library.SharedMemory(${sourceOf(key)});
-      const other = new library.SharedMemory(${sourceOf(key)});
-      if (!other.attach()) throw new Error(other.errorString());`);
+      objects.other = new library.SharedMemory(${sourceOf(key)}); // it stays attached until the end
+      if (!objects.other.attach()) throw new Error(objects.other.errorString());`);
         assert.equal(await program.end(), "b'kept'");
         assert.equal(await agent.call("m", "create", 64), false);
         assert.equal(await agent.call("m", "attach"), true);
