@@ -20,8 +20,6 @@ export interface Semaphore {
   acquireSlice(timeoutMs: number, pauseMs: number): BackgroundWait;
   /** Releases the semaphore `count` times without waiting. */
   release(count?: number): void;
-  /** Removes the semaphore for all processes. A process that was waiting for it creates a new one. */
-  remove(): void;
   /** Closes this object. The semaphore stays as it is for other processes. */
   close(): void;
   /** The process that acquired the semaphore last, if its value is 0 and the process is known. */

@@ -7,7 +7,7 @@ import { KeyFile, keyFilePath, lockPath, segmentPath } from "./key_file.ts";
 import { enterLock } from "./lock_section.ts";
 import { SystemVSegments } from "./segments.ts";
 import { Shm } from "./shm.ts";
-import { SystemVSemaphores } from "./semaphore_set.ts";
+import { SystemVSemaphores } from "./semaphores.ts";
 import { removeOrphanSemaphores } from "./orphan_semaphores.ts";
 import { holderOf, isMarkPath, isOfFile, readTable, semaphoreState } from "./proc_tables.ts";
 import { PRIVATE } from "../types.ts";

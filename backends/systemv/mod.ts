@@ -6,7 +6,7 @@ import { libraryOf, sharedLibraryOfUsers } from "../unix/shared_libc.ts";
 import { runtimeFolder, temporaryFolder } from "./folders.ts";
 import { PROJECT_ID } from "./key_file.ts";
 import { SystemVSegments } from "./segments.ts";
-import { SystemVSemaphores } from "./semaphore_set.ts";
+import { SystemVSemaphores } from "./semaphores.ts";
 
 /** Creates the backend for System V, which Qt's string keys mean on Unix. */
 export function systemV(

@@ -1,0 +1,129 @@
+import { SystemSemaphoreMode } from "../../errors.ts";
+import { BackendError } from "../failure.ts";
+import { ERANGE, failure } from "../unix/errno.ts";
+import { IPC_RMID } from "../unix/linux_constants.ts";
+import { KeyFile, type KeyPath, segmentPath } from "./key_file.ts";
+import { isSemaphoreText, type Mark } from "./marks.ts";
+import { SemaphoreSet, type SemaphoreTools } from "./semaphore_set.ts";
+
+/** The largest value, and the largest step, of a System V semaphore. */
+export const SEMVMX = 32767;
+
+/** A counting semaphore, which its last user removes if the object that created it has left. */
+export class SystemVSemaphore extends SemaphoreSet {
+  protected readonly isLock = false;
+  readonly #initialValue: number;
+  /** The text that the mark had before this object used the semaphore; it does not concern this object. */
+  #oldMark: string | null = null;
+
+  constructor(tools: SemaphoreTools, path: KeyPath, initialValue: number) {
+    super(tools, path, tools.operations);
+    this.#initialValue = initialValue;
+  }
+
+  protected beforeLookup(file: KeyFile, mode: SystemSemaphoreMode): boolean {
+    const mayInherit = !file.created && mode === SystemSemaphoreMode.Open;
+    if (mayInherit) this.#oldMark = this.mark(file).read();
+    // A process that deletes the file holds LOCK_EX of it: one that uses this module only for a moment, another
+    // program perhaps longer.
+    return file.share();
+  }
+
+  protected beforeCreation(): "create" {
+    return "create";
+  }
+
+  protected setInitialValue(id: number): number {
+    const { c, constants } = this.libc;
+    return c.semctl(id, 0, constants.SETVAL, BigInt(this.#initialValue));
+  }
+
+  protected afterOpening(file: KeyFile): void {
+    file.noteSemaphoreUse();
+  }
+
+  protected repair(): "held" {
+    return "held";
+  }
+
+  protected readonly seemsAbandoned = false;
+
+  release(count = 1): void {
+    if (count > this.#room()) throw failure("semop", ERANGE, this.errors, this.nativeKey);
+    this.modify(count);
+  }
+
+  /** Returns how far the value may rise, where the system does not check this itself: macOS would continue from 0. */
+  #room(): number {
+    if (this.libc.os !== "darwin") return SEMVMX;
+    return SEMVMX - Math.max(0, this.get("GETVAL"));
+  }
+
+  /**
+   * Closes the semaphore, and removes it if this object is its owner or inherits that task, and no other object uses
+   * it. In Qt the owner removes the semaphore even while others use it. Here the task passes to the last user: the
+   * object that releases LOCK_SH after the mark was set, and then acquires LOCK_EX. LOCK_EX is held only to remove
+   * the semaphore or to check whether it is in use; an object that opens the semaphore at that moment waits for
+   * LOCK_SH.
+   *
+   * Only a mark set since this object opened the semaphore passes the task on, as an older mark may come from another
+   * namespace that no longer exists. So each object that inherits the task but is not the last user sets the mark
+   * again, for the objects that have opened the semaphore since.
+   */
+  close(): void {
+    if (this.file !== null) this.#leave(this.file);
+    this.drop();
+  }
+
+  #leave(file: KeyFile): void {
+    const mark = this.mark(file);
+    if (!this.isOwner) {
+      file.unshare();
+      const text = mark.read();
+      if (text === this.#oldMark || !isSemaphoreText(text, this.id)) return;
+    }
+    if (!file.isSole()) {
+      this.offer(mark);
+      // The other users may have left before they could see the mark.
+      if (!file.isSole()) {
+        if (!this.readStatus()) mark.clear(); // the last user has just removed the semaphore
+        return;
+      }
+    }
+    this.#remove(mark);
+  }
+
+  /**
+   * Removes the semaphore, and its key file too if no process relies on the file. The file is deleted first, so that
+   * a process which still finds the file also finds the semaphore, and learns of its removal. If this process is
+   * killed in between, the semaphore has a mark by which it can be found.
+   *
+   * @param mark the mark that may exist for the semaphore
+   */
+  #remove(mark: Mark): void {
+    const file = this.file!;
+    const mayUnlink = this.#isSegmentUnused() && (!this.path.isExplicit || file.created);
+    if (!mayUnlink || this.markForRemoval(file)) {
+      if (mayUnlink) file.unlink();
+      this.libc.c.semctl(this.id, 0, IPC_RMID, 0n);
+    }
+    mark.clear(); // last: if this process is killed before, the mark still leads to the semaphore
+    this.drop();
+  }
+
+  /** Whether no process relies on the key file of the segment whose lock this semaphore may be. */
+  #isSegmentUnused(): boolean {
+    if (this.path.isExplicit) return true; // the segment has the same key file
+    try {
+      const path = { ...this.path, path: segmentPath(this.nativeKey) };
+      const segment = KeyFile.open(this.libc, path);
+      const isUnused = segment === null || segment.isSole();
+      segment?.close();
+      return isUnused;
+    } catch (error) {
+      // The name is too long for a segment, or the file belongs to another user.
+      if (error instanceof BackendError) return error.code === "KeyError";
+      throw error;
+    }
+  }
+}
