@@ -1,57 +1,18 @@
-import { createHash } from "node:crypto";
+import {
+  type NativeIpcKeyPlace,
+  NativeIpcKeyType,
+  platformSafeName,
+  SHARED_MEMORY_PREFIX,
+  SYSTEM_SEMAPHORE_PREFIX,
+} from "./backends/key_type.ts";
+import { keyTypeOf, schemeOf, typeOf } from "./backends/mod.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "./custom_inspect.ts";
-
-/** @internal Qt puts this prefix before the names of the key files and kernel objects of segments. */
-export const SHARED_MEMORY_PREFIX = "qipc_sharedmemory_";
-/** @internal Qt puts this prefix before the names of the key files and kernel objects of semaphores. */
-export const SYSTEM_SEMAPHORE_PREFIX = "qipc_systemsem_";
-
-/**
- * Returns Qt's platform-safe name of a key: the prefix, the ASCII letters of the key, and the SHA-1 of the whole key in
- * hex. It returns `""` if there is no key.
- * @internal
- */
-export function platformSafeName(key: string | null, prefix: string): string {
-  if (key === null || key === "") return "";
-  const letters = key.replace(/[^A-Za-z]/g, "");
-  return prefix + letters + createHash("sha1").update(key, "utf8").digest("hex");
-}
-
-/**
- * The type of a {@linkcode NativeIpcKey} says which kind of object of the operating system it names. The numbers are
- * Qt's.
- */
-export const NativeIpcKeyType = {
-  /** System V: the key is the path of the key file, and `"Q"` the project id for `ftok()`. */
-  SystemV: 0x51,
-  /** POSIX: the key is the name of the object, with a leading slash. */
-  PosixRealtime: 0x100,
-  /** Windows: the key is the name of the object. */
-  Windows: 0x101,
-} as const;
-/**
- * This type has the numbers of {@linkcode NativeIpcKeyType}. A number from 1 to 255 means System V with that project id
- * for `ftok()`. 0 is invalid.
- */
-export type NativeIpcKeyType = number;
-
-/** @internal A place says where a native key is used. Qt knows this from its build and from the environment. */
-export interface NativeIpcKeyPlace {
-  /** The operating system, in the words of `process.platform`. */
-  readonly os: string;
-  /** The class to which the key belongs. */
-  readonly object: "SharedMemory" | "SystemSemaphore";
-  /** The absolute path of the folder of System V key files, without a trailing slash. */
-  readonly folder: string;
-}
 
 /** QUrl percent-encodes these characters with `DecodeReserved`: control characters and delimiters. */
 const ENCODED_IN_PATH = /[^ -"$&->@-~\u0080-\uffff]/g; // # % ?
 const ENCODED_IN_QUERY = /[^ -"$'-<>-~\u0080-\uffff]/g; // # % & =
 
-/** Qt cuts names to these numbers of UTF-16 units: `MAX_PATH` and `SHM_NAME_MAX`. */
-const WINDOWS_NAME_LENGTH = 260;
-const MACOS_NAME_LENGTH = 30;
+export { NativeIpcKeyType };
 
 /**
  * A native key identifies a segment or a semaphore to the operating system and says which kind of object it is. It
@@ -224,19 +185,8 @@ export function platformSafeKey(
   type: NativeIpcKeyType,
   place: NativeIpcKeyPlace,
 ): NativeIpcKey {
-  const { os, object } = place;
-  const empty = new NativeIpcKey("", type);
-  if (key === "" || !isSupported(type, os)) return empty;
-  if (type === NativeIpcKeyType.PosixRealtime) {
-    return new NativeIpcKey(`/${os === "darwin" ? shortened(key) : key}`, type);
-  }
-  if (type === NativeIpcKeyType.Windows) {
-    const [namespace] = /^(?:Local\\|Global\\)?/.exec(key)!;
-    const kind = object === "SharedMemory" ? "shm_" : "sem_";
-    const name = namespace + kind + key.slice(namespace.length);
-    return new NativeIpcKey(name.slice(0, WINDOWS_NAME_LENGTH), type);
-  }
-  return new NativeIpcKey(key.startsWith("/") ? key : `${place.folder}/${key}`, type);
+  const keyType = key === "" ? null : keyTypeOf(type, place.os);
+  return new NativeIpcKey(keyType?.safeKey(key, place) ?? "", type);
 }
 
 /**
@@ -257,46 +207,10 @@ export function legacyNativeKey(
   place: NativeIpcKeyPlace,
 ): NativeIpcKey {
   const { os, object, folder } = place;
-  const empty = new NativeIpcKey("", type);
-  if (key === "" || !isSupported(type, os)) return empty;
+  const keyType = key === "" ? null : keyTypeOf(type, os);
+  if (keyType === null) return new NativeIpcKey("", type);
   const prefix = object === "SharedMemory" ? SHARED_MEMORY_PREFIX : SYSTEM_SEMAPHORE_PREFIX;
-  const name = platformSafeName(key, prefix);
-  let nativeKey = `${folder}/${name}`;
-  if (type === NativeIpcKeyType.Windows) nativeKey = name;
-  if (type === NativeIpcKeyType.PosixRealtime) {
-    const hash = name.slice(-40); // macOS has no room for more
-    nativeKey = `/${os === "darwin" ? shortened(hash) : name}`;
-  }
-  return new NativeIpcKey(nativeKey, type, key);
-}
-
-/** @internal Returns the text before the colon for a type; `""` if the type is invalid. */
-export function schemeOf(type: NativeIpcKeyType): string {
-  if (type === NativeIpcKeyType.PosixRealtime) return "posix";
-  if (type === NativeIpcKeyType.Windows) return "windows";
-  if (type === NativeIpcKeyType.SystemV) return "systemv";
-  return Number.isInteger(type) && type >= 1 && type <= 0xff ? `systemv-${type}` : "";
-}
-
-/** Returns the type for the text before the colon; 0 if there is no such type. */
-function typeOf(scheme: string): NativeIpcKeyType {
-  if (scheme === "posix") return NativeIpcKeyType.PosixRealtime;
-  if (scheme === "windows") return NativeIpcKeyType.Windows;
-  if (scheme === "systemv") return NativeIpcKeyType.SystemV;
-  const id = Number(/^systemv-([0-9]+)$/.exec(scheme)?.[1]);
-  return id >= 1 && id <= 0xff ? id : 0;
-}
-
-/**
- * @internal Returns whether a system has objects of a type: Windows only has its own kind, which no other system has.
- */
-export function isSupported(type: NativeIpcKeyType, os: string): boolean {
-  return schemeOf(type) !== "" && (type === NativeIpcKeyType.Windows) === (os === "win32");
-}
-
-/** Cuts the part of a name after its slash to the length that macOS allows. */
-function shortened(name: string): string {
-  return name.slice(0, MACOS_NAME_LENGTH - 1);
+  return new NativeIpcKey(keyType.legacyKey(platformSafeName(key, prefix), folder), type, key);
 }
 
 /** Does what QUrl does in `TolerantMode`: if any percent sign does not start a code, it takes all of them literally. */

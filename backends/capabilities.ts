@@ -1,6 +1,3 @@
-import process from "node:process";
-import { NativeIpcKeyType } from "../native_ipc_key.ts";
-
 /** What the objects of one type of keys can do. The data is plain: tests and documentation are generated from it. */
 export interface Capabilities {
   /** The name of the type in texts. */
@@ -26,62 +23,4 @@ export interface Capabilities {
   readonly semaphoreCreate: "sets" | "opens";
   /** Whether `permissions` can give other users access. */
   readonly permissions: boolean;
-}
-
-const SYSTEM_V: Capabilities = {
-  name: "System V",
-  exactSize: true,
-  survivesCrash: true,
-  removedWith: "lastUser",
-  killedHolder: "undone",
-  zerosTransferred: true,
-  namesHolder: true,
-  semaphoreUndo: true,
-  semaphoreCreate: "sets",
-  permissions: true,
-};
-
-const POSIX: Capabilities = {
-  name: "POSIX",
-  exactSize: true,
-  survivesCrash: true,
-  removedWith: "lastUser",
-  killedHolder: "takenOver",
-  zerosTransferred: true,
-  namesHolder: true,
-  semaphoreUndo: false,
-  semaphoreCreate: "sets",
-  permissions: true,
-};
-
-/** The capabilities on macOS, which does not tell which process uses an object and has no place to record it. */
-const DARWIN_POSIX: Capabilities = {
-  ...POSIX,
-  name: "POSIX on macOS",
-  exactSize: false,
-  removedWith: "creator",
-  killedHolder: "lost",
-  namesHolder: false,
-};
-
-const WINDOWS: Capabilities = {
-  name: "Windows",
-  exactSize: false,
-  survivesCrash: false,
-  removedWith: "lastUser",
-  killedHolder: "takenOver",
-  zerosTransferred: false,
-  namesHolder: false,
-  semaphoreUndo: false,
-  semaphoreCreate: "opens",
-  permissions: false,
-};
-
-/** Returns the capabilities of a key type on an operating system, named as in `process.platform`. */
-export function capabilitiesOf(
-  type: NativeIpcKeyType,
-  os: string = process.platform,
-): Capabilities {
-  if (type === NativeIpcKeyType.PosixRealtime) return os === "darwin" ? DARWIN_POSIX : POSIX;
-  return type === NativeIpcKeyType.Windows ? WINDOWS : SYSTEM_V;
 }

@@ -1,22 +1,29 @@
 import process from "node:process";
-import { isSupported, NativeIpcKeyType, schemeOf } from "../native_ipc_key.ts";
 import { BackendError } from "./failure.ts";
-import { loadPosix } from "./posix/mod.ts";
-import { loadDarwinPosix } from "./posix_darwin/mod.ts";
-import { loadSystemV } from "./systemv/mod.ts";
+import type { KeyType, NativeIpcKeyType } from "./key_type.ts";
+import { POSIX } from "./posix/mod.ts";
+import { DARWIN_POSIX } from "./posix_darwin/mod.ts";
+import { SYSTEM_V } from "./systemv/mod.ts";
 import type { Backend } from "./types.ts";
-import { loadWindows } from "./windows/mod.ts";
+import { WINDOWS } from "./windows/mod.ts";
 
-/** Loads the backend of a key type. The caller has checked that this system supports the type. */
-function load(type: NativeIpcKeyType): Backend {
-  switch (type) {
-    case NativeIpcKeyType.Windows:
-      return loadWindows();
-    case NativeIpcKeyType.PosixRealtime:
-      return process.platform === "darwin" ? loadDarwinPosix() : loadPosix();
-    default: // the type of a System V key is its project id
-      return loadSystemV(type);
-  }
+/** The types of keys of all systems. */
+const KEY_TYPES: readonly KeyType[] = [SYSTEM_V, POSIX, DARWIN_POSIX, WINDOWS];
+
+/** Returns the text before the colon for a type; `""` if the type is invalid. */
+export function schemeOf(type: NativeIpcKeyType): string {
+  return KEY_TYPES.map((keyType) => keyType.schemeOf(type)).find((scheme) => scheme !== "") ?? "";
+}
+
+/** Returns the type for the text before the colon; 0 if there is no such type. */
+export function typeOf(scheme: string): NativeIpcKeyType {
+  return KEY_TYPES.map((keyType) => keyType.typeOf(scheme)).find((type) => type !== 0) ?? 0;
+}
+
+/** Returns what is known of a type of keys on a system, this one by default; `null` if the system has no such keys. */
+export function keyTypeOf(type: NativeIpcKeyType, os: string = process.platform): KeyType | null {
+  const found = KEY_TYPES.find((one) => one.schemeOf(type) !== "" && one.supports(os));
+  return found ?? null;
 }
 
 const backends = new Map<NativeIpcKeyType, Backend>();
@@ -28,15 +35,15 @@ const backends = new Map<NativeIpcKeyType, Backend>();
  */
 export function backendOf(type: NativeIpcKeyType): Backend {
   let backend = backends.get(type);
-  if (backend === undefined) backends.set(type, backend = load(checked(type)));
+  if (backend === undefined) backends.set(type, backend = load(type));
   return backend;
 }
 
-function checked(type: NativeIpcKeyType): NativeIpcKeyType {
-  const { platform } = process;
-  if (isSupported(type, platform)) return type;
+function load(type: NativeIpcKeyType): Backend {
+  const keyType = keyTypeOf(type);
+  if (keyType !== null) return keyType.load(type);
   const text = type === 0
     ? "the key has no type"
-    : `${platform} has no objects of type ${schemeOf(type)}`;
+    : `${process.platform} has no objects of type ${schemeOf(type)}`;
   throw new BackendError("KeyError", `${text}; see SharedMemory.isKeyTypeSupported()`);
 }

@@ -1,13 +1,8 @@
 import { BackendError } from "../backends/failure.ts";
-import { backendOf } from "../backends/mod.ts";
+import type { NativeIpcKeyPlace, NativeIpcKeyType } from "../backends/key_type.ts";
+import { backendOf, keyTypeOf } from "../backends/mod.ts";
 import { thisPlatform } from "../backends/platform.ts";
-import {
-  isSupported,
-  legacyNativeKey,
-  NativeIpcKey,
-  type NativeIpcKeyPlace,
-  NativeIpcKeyType,
-} from "../native_ipc_key.ts";
+import { legacyNativeKey, NativeIpcKey } from "../native_ipc_key.ts";
 
 /** A native name identifies a segment or a semaphore to the operating system. */
 export interface NativeName {
@@ -30,7 +25,7 @@ export function legacyType(): NativeIpcKeyType {
 /** Returns the place where native keys of a type are used. */
 export function placeOf(type: NativeIpcKeyType, object: ObjectKind): NativeIpcKeyPlace {
   const { os } = thisPlatform();
-  return { os, object, folder: isSupported(type, os) ? backendOf(type).folder() : "" };
+  return { os, object, folder: keyTypeOf(type, os) ? backendOf(type).folder() : "" };
 }
 
 /** Returns the place of the keys of `platformSafeKey()`, which uses another folder than {@linkcode placeOf}. */
@@ -41,7 +36,7 @@ export function safePlaceOf(type: NativeIpcKeyType, object: ObjectKind): NativeI
     object,
     /** The folder is created when it is read. An absolute path needs no folder. */
     get folder() {
-      return isSupported(type, os) ? backendOf(type).runtimeFolder() : "";
+      return keyTypeOf(type, os) ? backendOf(type).runtimeFolder() : "";
     },
   };
 }
@@ -80,10 +75,6 @@ export function explicitName(key: NativeIpcKey | string, object: ObjectKind): Na
 export function lockNameOf({ type, nativeKey, legacyKey }: NativeName): NativeName {
   const made = nameOf(legacyKey, "SystemSemaphore", type);
   if (made !== null) return made;
-  const isWindows = type === NativeIpcKeyType.Windows;
-  const name = isWindows ? nativeKey.slice(0, WINDOWS_LOCK_LENGTH) + "_sem" : nativeKey;
-  return { type, nativeKey: name, legacyKey, isExplicit: true };
+  const lockKey = keyTypeOf(type)?.lockKey?.(nativeKey) ?? nativeKey;
+  return { type, nativeKey: lockKey, legacyKey, isExplicit: true };
 }
-
-/** Qt cuts the native key of a segment to this number of UTF-16 units for the name of its lock. */
-const WINDOWS_LOCK_LENGTH = 255;

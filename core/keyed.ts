@@ -1,6 +1,6 @@
+import { keyTypeOf } from "../backends/mod.ts";
 import { thisPlatform } from "../backends/platform.ts";
 import {
-  isSupported,
   legacyNativeKey,
   NativeIpcKey,
   type NativeIpcKeyType,
@@ -102,7 +102,7 @@ export class Keyed {
 
 /** Returns whether this system has objects of a key type. */
 export function isKeyTypeSupported(type: NativeIpcKeyType): boolean {
-  return isSupported(type, thisPlatform().os);
+  return keyTypeOf(type) !== null;
 }
 
 /** Returns the type that `platformSafeKey()` uses if the caller gives none. */

@@ -11,20 +11,21 @@ const root = path.dirname(import.meta.dirname!);
 
 /** From the lowest storey to the highest: what belongs to it, by the beginning of its path or by its name. */
 const STOREYS: readonly (readonly [name: string, parts: readonly string[]])[] = [
-  ["texts and numbers", ["errors.ts", "native_ipc_key.ts", "custom_inspect.ts", "registry.ts"]],
+  ["texts and numbers", ["errors.ts", "custom_inspect.ts", "registry.ts"]],
   ["the FFI", ["ffi/"]],
   ["what all backends share", [
     ...["backends/failure.ts", "backends/platform.ts", "backends/timing.ts"],
     ...["backends/shell_word.ts", "backends/capabilities.ts", "backends/inventory.ts"],
   ]],
   ["the calls of a system", ["backends/unix/", "backends/win32/"]],
-  ["interfaces of backends", ["backends/types.ts"]],
+  ["interfaces of backends", ["backends/types.ts", "backends/key_type.ts"]],
   ["futexes", ["backends/futex/"]],
   ["mechanisms", [
     ...["backends/systemv/", "backends/posix/", "backends/posix_darwin/", "backends/windows/"],
     "backends/mutex/",
   ]],
   ["the choice of a backend", ["backends/mod.ts", "backends/inspection.ts"]],
+  ["native keys", ["native_ipc_key.ts"]],
   ["what the classes share", ["core/"]],
   ["classes", ["shared_memory.ts", "system_semaphore.ts", "inspect.ts"]],
   ["primitives", ["sync/"]],

@@ -5,16 +5,17 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
-import { type Capabilities, capabilitiesOf } from "../backends/capabilities.ts";
+import type { Capabilities } from "../backends/capabilities.ts";
+import { keyTypeOf } from "../backends/mod.ts";
 import { NativeIpcKeyType } from "../native_ipc_key.ts";
 import { PLATFORMS } from "./platforms/verified.ts";
 
 const { SystemV, PosixRealtime, Windows } = NativeIpcKeyType;
 const KINDS: readonly Capabilities[] = [
-  capabilitiesOf(SystemV, "linux"), // the same on macOS
-  capabilitiesOf(PosixRealtime, "linux"),
-  capabilitiesOf(PosixRealtime, "darwin"),
-  capabilitiesOf(Windows, "win32"),
+  keyTypeOf(SystemV, "linux")!.capabilities, // the same on macOS
+  keyTypeOf(PosixRealtime, "linux")!.capabilities,
+  keyTypeOf(PosixRealtime, "darwin")!.capabilities,
+  keyTypeOf(Windows, "win32")!.capabilities,
 ];
 
 /** What each of the capabilities is called, and what its values mean. */

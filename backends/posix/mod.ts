@@ -1,4 +1,5 @@
 import type { Ffi } from "../../ffi/types.ts";
+import { type KeyType, NativeIpcKeyType, onlyType } from "../key_type.ts";
 import { type Backend, NO_FOLDERS } from "../types.ts";
 import type { Libc } from "../unix/libc.ts";
 import { Mappings } from "../unix/mappings.ts";
@@ -19,8 +20,26 @@ export function posix(ffi: Ffi, libc: Libc, library = new PosixLibrary(libc)): B
   };
 }
 
-/** Loads the backend for this process. */
-export function loadPosix(): Backend {
-  const libc = sharedLibraryOfUsers();
-  return posix(libc.ffi, libc);
-}
+/** POSIX keys on Linux. */
+export const POSIX: KeyType = {
+  capabilities: {
+    name: "POSIX",
+    exactSize: true,
+    survivesCrash: true,
+    removedWith: "lastUser",
+    killedHolder: "takenOver",
+    zerosTransferred: true,
+    namesHolder: true,
+    semaphoreUndo: false,
+    semaphoreCreate: "sets",
+    permissions: true,
+  },
+  ...onlyType(NativeIpcKeyType.PosixRealtime, "posix"),
+  supports: (os) => os !== "win32" && os !== "darwin",
+  safeKey: (key) => `/${key}`,
+  legacyKey: (name) => `/${name}`,
+  load() {
+    const libc = sharedLibraryOfUsers();
+    return posix(libc.ffi, libc);
+  },
+};

@@ -1,4 +1,5 @@
 import type { Ffi } from "../../ffi/types.ts";
+import { type KeyType, NativeIpcKeyType, onlyType } from "../key_type.ts";
 import { type Backend, NO_FOLDERS } from "../types.ts";
 import type { Libc } from "../unix/libc.ts";
 import { Mappings } from "../unix/mappings.ts";
@@ -20,8 +21,30 @@ export function darwinPosix(ffi: Ffi, libc: Libc): Backend {
   };
 }
 
-/** Loads the backend for this process. */
-export function loadDarwinPosix(): Backend {
-  const libc = sharedLibraryOfUsers();
-  return darwinPosix(libc.ffi, libc);
-}
+/** Qt cuts names to this number of UTF-16 units after the slash: `SHM_NAME_MAX` without it. */
+const NAME_LENGTH = 29;
+
+/** POSIX keys on macOS, which does not tell which process uses an object and has no place to record it. */
+export const DARWIN_POSIX: KeyType = {
+  capabilities: {
+    name: "POSIX on macOS",
+    exactSize: false,
+    survivesCrash: true,
+    removedWith: "creator",
+    killedHolder: "lost",
+    zerosTransferred: true,
+    namesHolder: false,
+    semaphoreUndo: false,
+    semaphoreCreate: "sets",
+    permissions: true,
+  },
+  ...onlyType(NativeIpcKeyType.PosixRealtime, "posix"),
+  supports: (os) => os === "darwin",
+  safeKey: (key) => `/${key.slice(0, NAME_LENGTH)}`,
+  /** There is only room for digits of the hash. */
+  legacyKey: (name) => `/${name.slice(-40).slice(0, NAME_LENGTH)}`,
+  load() {
+    const libc = sharedLibraryOfUsers();
+    return darwinPosix(libc.ffi, libc);
+  },
+};

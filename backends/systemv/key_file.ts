@@ -23,7 +23,7 @@ import {
   errnoText,
   failure,
 } from "../unix/errno.ts";
-import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "../../native_ipc_key.ts";
+import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "../key_type.ts";
 import { cString, type FileStatus, type Libc } from "../unix/libc.ts";
 import { sleepSync } from "../timing.ts";
 import { isShared, PRIVATE } from "../types.ts";

@@ -1,4 +1,5 @@
 import type { Ffi } from "../../ffi/types.ts";
+import { type KeyType, NativeIpcKeyType } from "../key_type.ts";
 import { type Platform, thisPlatform } from "../platform.ts";
 import type { Backend } from "../types.ts";
 import type { Libc } from "../unix/libc.ts";
@@ -25,8 +26,34 @@ export function systemV(
   };
 }
 
-/** Creates the System V backend for this system. */
-export function loadSystemV(projectId: number): Backend {
-  const libc = sharedLibraryOfUsers();
-  return systemV(libc.ffi, thisPlatform(), projectId, libc);
-}
+/** System V keys. The type of a key is its project id for `ftok()`, which is `"Q"` by default. */
+export const SYSTEM_V: KeyType = {
+  capabilities: {
+    name: "System V",
+    exactSize: true,
+    survivesCrash: true,
+    removedWith: "lastUser",
+    killedHolder: "undone",
+    zerosTransferred: true,
+    namesHolder: true,
+    semaphoreUndo: true,
+    semaphoreCreate: "sets",
+    permissions: true,
+  },
+  schemeOf(type) {
+    if (type === NativeIpcKeyType.SystemV) return "systemv";
+    return Number.isInteger(type) && type >= 1 && type <= 0xff ? `systemv-${type}` : "";
+  },
+  typeOf(scheme) {
+    if (scheme === "systemv") return NativeIpcKeyType.SystemV;
+    const id = Number(/^systemv-([0-9]+)$/.exec(scheme)?.[1]);
+    return id >= 1 && id <= 0xff ? id : 0;
+  },
+  supports: (os) => os !== "win32",
+  safeKey: (key, place) => key.startsWith("/") ? key : `${place.folder}/${key}`,
+  legacyKey: (name, folder) => `${folder}/${name}`,
+  load(projectId) {
+    const libc = sharedLibraryOfUsers();
+    return systemV(libc.ffi, thisPlatform(), projectId, libc);
+  },
+};

@@ -1,4 +1,5 @@
 import type { Ffi } from "../../ffi/types.ts";
+import { type KeyType, NativeIpcKeyType, onlyType } from "../key_type.ts";
 import { type Platform, requireSystem, thisPlatform } from "../platform.ts";
 import { type Backend, NO_FOLDERS } from "../types.ts";
 import { Kernel32 } from "../win32/kernel32.ts";
@@ -19,8 +20,36 @@ export function windows(ffi: Ffi, platform: Platform, kernel?: Kernel32): Backen
   };
 }
 
-/** Loads the backend for this process. */
-export function loadWindows(): Backend {
-  const kernel = sharedKernel();
-  return windows(kernel.ffi, thisPlatform(), kernel);
-}
+/** Qt cuts names to this number of UTF-16 units: `MAX_PATH`. */
+const NAME_LENGTH = 260;
+/** Qt cuts the native key of a segment to this number of UTF-16 units for the name of its lock. */
+const LOCK_LENGTH = 255;
+
+/** The only keys of Windows. */
+export const WINDOWS: KeyType = {
+  capabilities: {
+    name: "Windows",
+    exactSize: false,
+    survivesCrash: false,
+    removedWith: "lastUser",
+    killedHolder: "takenOver",
+    zerosTransferred: false,
+    namesHolder: false,
+    semaphoreUndo: false,
+    semaphoreCreate: "opens",
+    permissions: false,
+  },
+  ...onlyType(NativeIpcKeyType.Windows, "windows"),
+  supports: (os) => os === "win32",
+  safeKey(key, { object }) {
+    const [namespace] = /^(?:Local\\|Global\\)?/.exec(key)!;
+    const kind = object === "SharedMemory" ? "shm_" : "sem_";
+    return (namespace + kind + key.slice(namespace.length)).slice(0, NAME_LENGTH);
+  },
+  legacyKey: (name) => name,
+  lockKey: (nativeKey) => nativeKey.slice(0, LOCK_LENGTH) + "_sem",
+  load() {
+    const kernel = sharedKernel();
+    return windows(kernel.ffi, thisPlatform(), kernel);
+  },
+};

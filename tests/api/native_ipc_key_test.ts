@@ -2,14 +2,16 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import {
-  legacyNativeKey,
-  NativeIpcKey,
   type NativeIpcKeyPlace,
-  NativeIpcKeyType,
-  platformSafeKey,
   platformSafeName,
   SHARED_MEMORY_PREFIX,
   SYSTEM_SEMAPHORE_PREFIX,
+} from "../../backends/key_type.ts";
+import {
+  legacyNativeKey,
+  NativeIpcKey,
+  NativeIpcKeyType,
+  platformSafeKey,
 } from "../../native_ipc_key.ts";
 
 const { SystemV, PosixRealtime, Windows } = NativeIpcKeyType;

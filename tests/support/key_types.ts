@@ -1,6 +1,7 @@
 /** The types of keys that this system has, for tests that run once for each of them. */
 import process from "node:process";
-import { type Capabilities, capabilitiesOf } from "../../backends/capabilities.ts";
+import type { Capabilities } from "../../backends/capabilities.ts";
+import { keyTypeOf } from "../../backends/mod.ts";
 import { type NativeIpcKey, NativeIpcKeyType, SharedMemory, SystemSemaphore } from "../../mod.ts";
 import { type Agent, keyFolder, uniqueKey } from "./support.ts";
 
@@ -21,7 +22,7 @@ const ALL: readonly [string, NativeIpcKeyType][] = [
 
 export const keyTypes: readonly KeyType[] = ALL
   .filter(([, type]) => SharedMemory.isKeyTypeSupported(type))
-  .map(([name, type]) => ({ name, type, capabilities: capabilitiesOf(type) }));
+  .map(([name, type]) => ({ name, type, capabilities: keyTypeOf(type)!.capabilities }));
 
 /** One that this system does not have. */
 export const unsupportedType: NativeIpcKeyType = process.platform === "win32"

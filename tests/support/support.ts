@@ -8,11 +8,12 @@ import { createInterface } from "node:readline";
 import { after, afterEach, beforeEach } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { type Capabilities, capabilitiesOf } from "../../backends/capabilities.ts";
+import type { Capabilities } from "../../backends/capabilities.ts";
+import { keyTypeOf } from "../../backends/mod.ts";
 import { Libc } from "../../backends/unix/libc.ts";
 import { selectFfi } from "../../ffi/mod.ts";
 import { NativeIpcKey, type SharedMemory, SharedMemoryError } from "../../mod.ts";
-import { platformSafeName } from "../../native_ipc_key.ts";
+import { platformSafeName } from "../../backends/key_type.ts";
 import { isIsolated, runTag } from "../../scripts/isolation.ts";
 import { findRuntime, type Runtime } from "../../scripts/runtimes.ts";
 import { ipcsRows } from "./ipcs.ts";
@@ -28,9 +29,9 @@ const isWindows = process.platform === "win32";
 const isDarwin = process.platform === "darwin";
 
 /** What the objects of keys that are strings can do here. */
-export const capabilities: Capabilities = capabilitiesOf(
+export const capabilities: Capabilities = keyTypeOf(
   NativeIpcKey.legacyDefaultTypeForOs(process.platform),
-);
+)!.capabilities;
 
 /** What `size()` says of a segment that was made with `bytes`. */
 export function sizeOf(bytes: number): number {

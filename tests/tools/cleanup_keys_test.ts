@@ -6,7 +6,8 @@ import process from "node:process";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { belongsTo, cleanup, type CleanupResult, type SegmentInfo } from "../../inspect.ts";
-import { NativeIpcKey, NativeIpcKeyType, platformSafeName } from "../../native_ipc_key.ts";
+import { platformSafeName } from "../../backends/key_type.ts";
+import { NativeIpcKey, NativeIpcKeyType } from "../../native_ipc_key.ts";
 import {
   keyFolder,
   leaveNothingBehind,

@@ -23,7 +23,7 @@ import type {
   SegmentInfo,
   SemaphoreInfo,
 } from "../../inspect.ts";
-import { platformSafeName } from "../../native_ipc_key.ts";
+import { platformSafeName } from "../../backends/key_type.ts";
 import {
   type Agent,
   keyFolder,

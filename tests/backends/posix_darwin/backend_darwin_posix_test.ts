@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { tryThenWait } from "../../fixtures/fake_background.ts";
-import { capabilitiesOf } from "../../../backends/capabilities.ts";
+import { keyTypeOf } from "../../../backends/mod.ts";
 import { Libc } from "../../../backends/unix/libc.ts";
 import { darwinPosix } from "../../../backends/posix_darwin/mod.ts";
 import type { OpenRequest } from "../../../backends/types.ts";
@@ -307,8 +307,9 @@ describe("a POSIX name on macOS", () => {
 describe("what macOS can do", () => {
   test("is the same for System V, and less for POSIX", () => {
     const { SystemV, PosixRealtime } = NativeIpcKeyType;
-    assert.deepEqual(capabilitiesOf(SystemV, "darwin"), capabilitiesOf(SystemV, "linux"));
-    const { exactSize, killedHolder, removedWith } = capabilitiesOf(PosixRealtime, "darwin");
+    assert.equal(keyTypeOf(SystemV, "darwin"), keyTypeOf(SystemV, "linux"));
+    const { exactSize, killedHolder, removedWith } =
+      keyTypeOf(PosixRealtime, "darwin")!.capabilities;
     assert.deepEqual([exactSize, killedHolder, removedWith], [false, "lost", "creator"]);
   });
 });
