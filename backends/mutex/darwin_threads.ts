@@ -1,7 +1,8 @@
 import type { CFunctions, CSignatures } from "../../ffi/types.ts";
 import { PROC_PIDTHREADID64INFO, PROC_THREADINFO_BYTES } from "../unix/darwin_constants.ts";
 import { ESRCH } from "../unix/errno.ts";
-import { DARWIN_LIBRARIES, type Libc } from "../unix/libc.ts";
+import type { Libc } from "../unix/libc.ts";
+import { DARWIN_LIBRARIES } from "../unix/signatures.ts";
 import type { Threads } from "./owner_word.ts";
 
 const SIGNATURES = {

@@ -1,6 +1,7 @@
 import type { CFunctions, CSignatures } from "../../ffi/types.ts";
 import { CLOCK_MONOTONIC } from "./linux_constants.ts";
-import { type Libc, LINUX_LIBRARIES } from "./libc.ts";
+import type { Libc } from "./libc.ts";
+import { LINUX_LIBRARIES } from "./signatures.ts";
 
 /** The C function that {@linkcode LEFT} calls on another thread. */
 export const CLOCK = {
