@@ -1,5 +1,6 @@
 import type { ProcessInfo } from "../inventory.ts";
 import type { Libc } from "../unix/libc.ts";
+import { isRunning, pidNamespace, startTime } from "../unix/processes.ts";
 import type { PosixName } from "./object_file.ts";
 import type { ThreadCode, Usize } from "../../ffi/types.ts";
 import { FUTEX_WAIT, FUTEX_WAKE } from "../unix/linux_constants.ts";
@@ -329,16 +330,16 @@ function isOf(entry: bigint, own: bigint): boolean {
 
 /** Returns 16 bits of this process's pid namespace and 16 bits of the start time of the process. */
 function identityOf(libc: Libc, pid: number): bigint {
-  return BigInt(libc.pidNamespace() & 0xffff) << 16n | BigInt((libc.startTime(pid) ?? 0) & 0xffff);
+  return BigInt(pidNamespace(libc) & 0xffff) << 16n | BigInt((startTime(libc, pid) ?? 0) & 0xffff);
 }
 
 /** Whether the pid of an entry belongs to the pid namespace of this process. */
 function isHere(libc: Libc, entry: bigint): boolean {
-  return BigInt.asUintN(64, entry) >> 48n === BigInt(libc.pidNamespace() & 0xffff);
+  return BigInt.asUintN(64, entry) >> 48n === BigInt(pidNamespace(libc) & 0xffff);
 }
 
 /** Whether the process of an entry is alive. A process in another namespace cannot be checked and counts as alive. */
 function isAlive(libc: Libc, entry: bigint): boolean {
   if (!isHere(libc, entry)) return true;
-  return libc.isRunning(Number(entry & BigInt(PID)), Number(entry >> 32n & 0xffffn));
+  return isRunning(libc, Number(entry & BigInt(PID)), Number(entry >> 32n & 0xffffn));
 }

@@ -18,6 +18,8 @@ import {
   failure,
 } from "../unix/errno.ts";
 import { FOREIGN_ATTEMPTS, type Libc } from "../unix/libc.ts";
+import { isRunning } from "../unix/processes.ts";
+import { ownUid, userName } from "../unix/users.ts";
 import { KeyFile, type KeyPath, PROJECT_ID, segmentPath } from "./key_file.ts";
 import { sleepSync, SLICE_MS } from "../timing.ts";
 import { hasPidOfAnother, isOfReplacedProgram, isOlderThanProgram } from "./last_user.ts";
@@ -286,9 +288,9 @@ class SystemVSemaphore implements Lock {
       if (errno === EINVAL || errno === EIDRM) return false;
       throw failure("semctl", errno, this.#errors, this.nativeKey);
     }
-    const user = this.#libc.ownUid();
+    const user = ownUid(this.#libc);
     const other = this.operations.users.find((uid) => uid !== user);
-    if (other !== undefined) throw this.#othersFailure(this.#libc.userName(other));
+    if (other !== undefined) throw this.#othersFailure(userName(this.#libc, other));
     if (this.operations.isRemoved) {
       this.#libc.c.semctl(id, 0, IPC_RMID, 0n); // this completes the removal by a process that was killed
       return false;
@@ -441,7 +443,7 @@ class SystemVSemaphore implements Lock {
    */
   #stateOf(pid: number): "alive" | "gone" | "replaced" {
     if (pid === 0) return this.#isUnused() ? "gone" : "alive";
-    if (!this.#libc.isRunning(pid)) return "gone";
+    if (!isRunning(this.#libc, pid)) return "gone";
     const now = performance.now();
     if (this.#living.pid === pid && now < this.#living.until) return "alive";
     const time = lastChange(this.#libc, this.id);
@@ -558,7 +560,7 @@ class SystemVSemaphore implements Lock {
   }
 
   #markRemoved(): boolean {
-    return this.operations.markRemoved(this.id, this.#libc.ownUid(), this.#path.permissions);
+    return this.operations.markRemoved(this.id, ownUid(this.#libc), this.#path.permissions);
   }
 
   /** Whether another program has removed the semaphore, and a third one has created another for the same key. */
@@ -683,7 +685,7 @@ export class SystemVSemaphores implements SemaphoreBackend {
   /** Removes a semaphore that no process uses, and its key file, in the same way as its last user would. */
   remove(id: number, file: KeyFile): void {
     const { c } = this.#libc;
-    this.#operations.markRemoved(id, this.#libc.ownUid(), PRIVATE);
+    this.#operations.markRemoved(id, ownUid(this.#libc), PRIVATE);
     file.unlink();
     c.semctl(id, 0, IPC_RMID, 0n);
   }
