@@ -1,5 +1,6 @@
 import type { ProcessInfo } from "../inventory.ts";
 import type { Libc } from "../unix/libc.ts";
+import { once } from "../unix/once.ts";
 import { isRunning, pidNamespace, startTime } from "../unix/processes.ts";
 import type { PosixName } from "./object_file.ts";
 import type { ThreadCode, Usize } from "../../ffi/types.ts";
@@ -307,20 +308,13 @@ export function ownerOfRecord(
 }
 
 /**
- * The entries of this process: its pid, and in the upper half a value that distinguishes it from other processes with
+ * Returns the entry of this process: its pid, and in the upper half a value that distinguishes it from other processes with
  * the same pid.
  */
-const ownEntries = new WeakMap<Libc, bigint>();
-
-function ownEntry(libc: Libc): bigint {
-  let entry = ownEntries.get(libc);
-  if (entry === undefined) {
-    const pid = libc.c.getpid();
-    entry = BigInt.asIntN(64, identityOf(libc, pid) << 32n | BigInt(pid));
-    ownEntries.set(libc, entry);
-  }
-  return entry;
-}
+const ownEntry = once((libc: Libc): bigint => {
+  const pid = libc.c.getpid();
+  return BigInt.asIntN(64, identityOf(libc, pid) << 32n | BigInt(pid));
+});
 
 /** Whether two entries belong to the same process. Processes that start in the same clock tick have different pids. */
 function isOf(entry: bigint, own: bigint): boolean {

@@ -2,6 +2,7 @@ import { registry } from "../../registry.ts";
 import { _SC_CLK_TCK, CLOCK_BOOTTIME } from "../unix/linux_constants.ts";
 import { readFile } from "../unix/files.ts";
 import type { Libc } from "../unix/libc.ts";
+import { once } from "../unix/once.ts";
 import { isMainThread, startTime } from "../unix/processes.ts";
 import { CLOCK, PTHREAD_LIBRARIES } from "../unix/c_variant.ts";
 import { timespec } from "../unix/timespec.ts";
@@ -51,13 +52,7 @@ function beginOf(libc: Libc, pid: number): number | null {
   return age < -1 ? null : Date.now() / 1000 - age;
 }
 
-const times = new WeakMap<Libc, ReturnType<typeof timespec>>();
-
-function timeOf(libc: Libc): ReturnType<typeof timespec> {
-  const time = times.get(libc) ?? timespec(libc);
-  times.set(libc, time);
-  return time;
-}
+const timeOf = once(timespec);
 
 function showsUse(libc: Libc, pid: number): boolean {
   const maps = readFile(libc, `/proc/${pid}/maps`);
