@@ -1,7 +1,8 @@
 import type { Background, CFunctions, CSignatures, Ffi, Usize } from "../../ffi/types.ts";
 import { OS_CLOCK_MACH_ABSOLUTE_TIME, OS_SYNC_SHARED } from "../unix/darwin_constants.ts";
 import { EINTR, ETIMEDOUT } from "../unix/errno.ts";
-import { DARWIN_LIBRARIES, type Libc } from "../unix/libc.ts";
+import type { Libc } from "../unix/libc.ts";
+import { DARWIN_LIBRARIES } from "../unix/signatures.ts";
 import { delay, nextPause, sleepSync } from "../timing.ts";
 import type { Futex } from "./types.ts";
 

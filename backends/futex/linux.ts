@@ -1,7 +1,8 @@
 import type { Background, CFunctions, CSignatures, Usize } from "../../ffi/types.ts";
 import { FUTEX_WAIT, FUTEX_WAKE, SYS_FUTEX } from "../unix/linux_constants.ts";
 import { CLOCK, deadline, LEFT } from "../unix/deadline.ts";
-import { type Libc, LINUX_LIBRARIES } from "../unix/libc.ts";
+import type { Libc } from "../unix/libc.ts";
+import { LINUX_LIBRARIES } from "../unix/signatures.ts";
 import { SLICE_MS } from "../timing.ts";
 import { setDuration, type Timespec, timespec } from "../unix/timespec.ts";
 import type { Futex } from "./types.ts";

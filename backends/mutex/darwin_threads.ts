@@ -1,7 +1,9 @@
 import type { CFunctions, CSignatures } from "../../ffi/types.ts";
 import { PROC_PIDTHREADID64INFO, PROC_THREADINFO_BYTES } from "../unix/darwin_constants.ts";
 import { ESRCH } from "../unix/errno.ts";
-import { DARWIN_LIBRARIES, type Libc } from "../unix/libc.ts";
+import type { Libc } from "../unix/libc.ts";
+import { isRunning } from "../unix/processes.ts";
+import { DARWIN_LIBRARIES } from "../unix/signatures.ts";
 import type { Threads } from "./owner_word.ts";
 
 const SIGNATURES = {
@@ -37,6 +39,6 @@ export class DarwinThreads implements Threads {
     const flavor = PROC_PIDTHREADID64INFO;
     const bytes = this.#c.proc_pidinfo(pid, flavor, thread, information, information.length);
     if (bytes > 0) return true;
-    return this.#libc.errno() !== ESRCH && this.#libc.isRunning(pid);
+    return this.#libc.errno() !== ESRCH && isRunning(this.#libc, pid);
   }
 }

@@ -20,6 +20,7 @@ import {
   ETIMEDOUT,
 } from "../unix/errno.ts";
 import type { Libc } from "../unix/libc.ts";
+import { isRunning, pidNamespace } from "../unix/processes.ts";
 import { CLOCK, isGlibc, PTHREAD_LIBRARIES, tryLoad } from "../unix/c_variant.ts";
 import { addDuration, type Timespec, timespec } from "../unix/timespec.ts";
 import { pointerOf, PREV, RobustList, RobustNode } from "./robust_list.ts";
@@ -154,7 +155,7 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
 
   /** Returns the pid namespace, because threads in different containers may have the same number. */
   scope(): number {
-    return this.#libc.pidNamespace() | 0;
+    return pidNamespace(this.#libc) | 0;
   }
 
   init(address: bigint): void {
@@ -205,7 +206,7 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
     const before = Atomics.load(holder, 0);
     const thread = before & FUTEX_TID_MASK;
     if (thread === 0 || (before & FUTEX_OWNER_DIED) !== 0) return null;
-    if (this.#libc.isRunning(thread)) return null;
+    if (isRunning(this.#libc, thread)) return null;
     // When a thread ends, the kernel releases all its mutexes before the number of the thread is free.
     return Atomics.load(holder, 0) === before ? thread : null;
   }

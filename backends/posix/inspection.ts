@@ -10,7 +10,17 @@ import type {
   SemaphoreInfo,
   UserInfo,
 } from "../inventory.ts";
-import { cString, type FileStatus, type Libc } from "../unix/libc.ts";
+import {
+  type FileStatus,
+  linkStatus,
+  pathStatus,
+  readFile,
+  readFolder,
+  readStart,
+} from "../unix/files.ts";
+import { cString, type Libc } from "../unix/libc.ts";
+import { seesAllProcesses } from "../unix/processes.ts";
+import { loginName, ownUid } from "../unix/users.ts";
 import { FOLDER, isMarked, PosixFile, posixName } from "./object_file.ts";
 import { ownerOfRecord } from "./lock.ts";
 import { SEM_BYTES, valueOf } from "./mapped_semaphore.ts";
@@ -92,13 +102,13 @@ export class PosixInspection implements Inspection {
   }
 
   #entries(allUsers: boolean): Entry[] {
-    const names = this.#libc.readFolder(FOLDER);
+    const names = readFolder(this.#libc, FOLDER);
     if (names === ENOENT) return [];
     if (typeof names === "number") throw failure("open", names, {}, FOLDER);
-    const user = this.#libc.ownUid();
+    const user = ownUid(this.#libc);
     const found = names.flatMap((name) => {
       const path = FOLDER + name;
-      const status = this.#libc.pathStatus(cString(path), false);
+      const status = pathStatus(this.#libc, cString(path), false);
       if (typeof status === "number" || (status.mode & S_IFMT) !== S_IFREG) return [];
       if (status.uid !== user && !allUsers) return [];
       const isQts = name.includes(QT_SEGMENT) || name.includes(QT_SEMAPHORE);
@@ -121,11 +131,11 @@ export class PosixInspection implements Inspection {
   /** Returns which processes have which of these files mapped or open, and whether all processes could be examined. */
   #users(files: readonly { path: string; status: FileStatus }[]) {
     const users = new Map<string, number[]>();
-    const processes = this.#libc.readFolder("/proc");
+    const processes = readFolder(this.#libc, "/proc");
     if (typeof processes === "number") return { users, areAllSeen: false };
     const pids = processes.map(Number).filter(Number.isInteger);
     // If the first process is hidden, so are the processes of other users.
-    let areAllSeen = this.#libc.seesAllProcesses() && pids.includes(1);
+    let areAllSeen = seesAllProcesses(this.#libc) && pids.includes(1);
     const paths = new Map(
       files.map(({ path, status: { device, inode } }) => [`${device} ${inode}`, path]),
     );
@@ -144,8 +154,8 @@ export class PosixInspection implements Inspection {
   /** Returns the device and inode of each file that a process has mapped or open; `null` if that is not known. */
   #inodesOf(pid: number): Set<string> | null {
     const found = new Set<string>();
-    const maps = this.#libc.readFile(`/proc/${pid}/maps`);
-    const descriptors = this.#libc.readFolder(`/proc/${pid}/fd`);
+    const maps = readFile(this.#libc, `/proc/${pid}/maps`);
+    const descriptors = readFolder(this.#libc, `/proc/${pid}/fd`);
     for (const result of [maps, descriptors]) {
       // A process that has ended meanwhile uses nothing.
       if (typeof result === "number") return isGone(result) ? found : null;
@@ -156,7 +166,7 @@ export class PosixInspection implements Inspection {
       found.add(`${parseInt(minor!, 16) & 0xff} ${low}`);
     }
     for (const descriptor of descriptors as string[]) {
-      const status = this.#libc.linkStatus(`/proc/${pid}/fd/${descriptor}`);
+      const status = linkStatus(this.#libc, `/proc/${pid}/fd/${descriptor}`);
       if (typeof status === "object") found.add(`${status.device} ${status.inode}`);
     }
     return found;
@@ -190,7 +200,7 @@ export class PosixInspection implements Inspection {
   #thing({ name, path, status, users, isRelied, areAllSeen }: Entry, lock?: Entry) {
     const { uid, inode, mode } = status;
     const ours = isMarked(status);
-    const isOwn = uid === this.#libc.ownUid();
+    const isOwn = uid === ownUid(this.#libc);
     const [stale, reason] = users.length > 0
       ? [false, `in use by process ${users.join(", ")}`]
       : isRelied
@@ -227,7 +237,7 @@ export class PosixInspection implements Inspection {
   #owner(uid: number): UserInfo {
     let owner = this.#owners.get(uid);
     if (owner === undefined) {
-      owner = { uid, name: this.#libc.loginName(uid) };
+      owner = { uid, name: loginName(this.#libc, uid) };
       this.#owners.set(uid, owner);
     }
     return owner;
@@ -239,7 +249,7 @@ export class PosixInspection implements Inspection {
     waiting: number | null;
     holder: ProcessInfo | null;
   } {
-    const bytes = this.#libc.readStart(path, SEM_BYTES);
+    const bytes = readStart(this.#libc, path, SEM_BYTES);
     if (typeof bytes === "number" || bytes.length < SEM_BYTES) {
       return { value: null, waiting: null, holder: null };
     }

@@ -1,5 +1,7 @@
 import type { ProcessInfo } from "../inventory.ts";
 import type { Libc } from "../unix/libc.ts";
+import { once } from "../unix/once.ts";
+import { isRunning, pidNamespace, startTime } from "../unix/processes.ts";
 import type { PosixName } from "./object_file.ts";
 import type { ThreadCode, Usize } from "../../ffi/types.ts";
 import { FUTEX_WAIT, FUTEX_WAKE } from "../unix/linux_constants.ts";
@@ -306,20 +308,13 @@ export function ownerOfRecord(
 }
 
 /**
- * The entries of this process: its pid, and in the upper half a value that distinguishes it from other processes with
+ * Returns the entry of this process: its pid, and in the upper half a value that distinguishes it from other processes with
  * the same pid.
  */
-const ownEntries = new WeakMap<Libc, bigint>();
-
-function ownEntry(libc: Libc): bigint {
-  let entry = ownEntries.get(libc);
-  if (entry === undefined) {
-    const pid = libc.c.getpid();
-    entry = BigInt.asIntN(64, identityOf(libc, pid) << 32n | BigInt(pid));
-    ownEntries.set(libc, entry);
-  }
-  return entry;
-}
+const ownEntry = once((libc: Libc): bigint => {
+  const pid = libc.c.getpid();
+  return BigInt.asIntN(64, identityOf(libc, pid) << 32n | BigInt(pid));
+});
 
 /** Whether two entries belong to the same process. Processes that start in the same clock tick have different pids. */
 function isOf(entry: bigint, own: bigint): boolean {
@@ -329,16 +324,16 @@ function isOf(entry: bigint, own: bigint): boolean {
 
 /** Returns 16 bits of this process's pid namespace and 16 bits of the start time of the process. */
 function identityOf(libc: Libc, pid: number): bigint {
-  return BigInt(libc.pidNamespace() & 0xffff) << 16n | BigInt((libc.startTime(pid) ?? 0) & 0xffff);
+  return BigInt(pidNamespace(libc) & 0xffff) << 16n | BigInt((startTime(libc, pid) ?? 0) & 0xffff);
 }
 
 /** Whether the pid of an entry belongs to the pid namespace of this process. */
 function isHere(libc: Libc, entry: bigint): boolean {
-  return BigInt.asUintN(64, entry) >> 48n === BigInt(libc.pidNamespace() & 0xffff);
+  return BigInt.asUintN(64, entry) >> 48n === BigInt(pidNamespace(libc) & 0xffff);
 }
 
 /** Whether the process of an entry is alive. A process in another namespace cannot be checked and counts as alive. */
 function isAlive(libc: Libc, entry: bigint): boolean {
   if (!isHere(libc, entry)) return true;
-  return libc.isRunning(Number(entry & BigInt(PID)), Number(entry >> 32n & 0xffffn));
+  return isRunning(libc, Number(entry & BigInt(PID)), Number(entry >> 32n & 0xffffn));
 }

@@ -33,7 +33,9 @@ import {
   errnoText,
   failure,
 } from "../unix/errno.ts";
-import { cString, type FileStatus, type Libc } from "../unix/libc.ts";
+import { type FileStatus, fileStatus, openFile, pathStatus, readFile } from "../unix/files.ts";
+import { cString, type Libc } from "../unix/libc.ts";
+import { ownUid, userName } from "../unix/users.ts";
 import { memoryRoom } from "../unix/memory_limit.ts";
 import { isShared } from "../types.ts";
 
@@ -175,7 +177,7 @@ export class PosixFile {
 
   /** Whether an object with this name exists, whichever user owns it. */
   static exists(libc: Libc, { path }: PosixName): boolean {
-    return typeof libc.pathStatus(cString(path), false) === "object";
+    return typeof pathStatus(libc, cString(path), false) === "object";
   }
 
   /**
@@ -185,7 +187,7 @@ export class PosixFile {
   static make(libc: Libc, name: PosixName, bytes: number): PosixFile {
     const { permissions } = name;
     const flags = O_TMPFILE[libc.arch]! | O_RDWR | O_CLOEXEC;
-    const fd = libc.open(cString(FOLDER), flags, permissions);
+    const fd = openFile(libc, cString(FOLDER), flags, permissions);
     if (fd < 0) throw failure("open", -fd, ERRORS, FOLDER);
     let isKept = false;
     try {
@@ -227,7 +229,7 @@ export class PosixFile {
 
   /** Whether the object still has its name. */
   isLinked(): boolean {
-    const status = this.#libc.fileStatus(this.fd);
+    const status = fileStatus(this.#libc, this.fd);
     return typeof status === "object" && status.links > 0;
   }
 
@@ -265,7 +267,7 @@ export class PosixFile {
     if (fd < 0) return false;
     try {
       if (!flock(libc, fd, LOCK_EX | LOCK_NB)) return false;
-      const status = libc.fileStatus(fd);
+      const status = fileStatus(libc, fd);
       const isMeant = typeof status === "object" && mayUse(libc, name, status);
       return isMeant && removeIfOurs(libc, name, fd, anyones);
     } finally {
@@ -276,16 +278,16 @@ export class PosixFile {
 
 /** Opens a path with the flags that glibc's `shm_open` uses. */
 function openPath(libc: Libc, path: Uint8Array, flags: number): number {
-  return libc.open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW[libc.arch]!);
+  return openFile(libc, path, flags | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW[libc.arch]!);
 }
 
 /** Removes the object. The caller holds LOCK_EX, so no other process can start to use it. */
 function removeIfOurs(libc: Libc, name: PosixName, fd: number, anyones = false): boolean {
-  const status = libc.fileStatus(fd);
+  const status = fileStatus(libc, fd);
   if (typeof status === "number" || status.links === 0) return false;
   if (!isMarked(status) && !anyones) return false;
   const path = cString(name.path);
-  const found = libc.pathStatus(path, false);
+  const found = pathStatus(libc, path, false);
   if (typeof found === "number" || found.inode !== status.inode) return false; // the object was renamed or replaced
   return libc.c.unlink(path) === 0;
 }
@@ -296,7 +298,7 @@ export function isMarked({ mode }: FileStatus): boolean {
 }
 
 function statusOf(libc: Libc, fd: number, { path }: PosixName): FileStatus {
-  const status = libc.fileStatus(fd);
+  const status = fileStatus(libc, fd);
   if (typeof status === "number") throw failure("statx", status, ERRORS, path);
   return status;
 }
@@ -307,7 +309,7 @@ function isFile({ mode }: FileStatus): boolean {
 
 /** Whether the file is a regular one that belongs to this user, or to any user if the permissions are shared. */
 function mayUse(libc: Libc, { permissions }: PosixName, status: FileStatus): boolean {
-  return isFile(status) && (isShared(permissions) || status.uid === libc.ownUid());
+  return isFile(status) && (isShared(permissions) || status.uid === ownUid(libc));
 }
 
 function checkKind(libc: Libc, name: PosixName, status: FileStatus): void {
@@ -315,7 +317,7 @@ function checkKind(libc: Libc, name: PosixName, status: FileStatus): void {
   if (!isFile(status)) throw kindFailure(name);
   throw new BackendError(
     "PermissionDenied",
-    othersText(name.what, libc.userName(status.uid)),
+    othersText(name.what, userName(libc, status.uid)),
     "statx",
   );
 }
@@ -328,14 +330,14 @@ function kindFailure({ what, path }: PosixName): BackendError {
 }
 
 function openFailure(libc: Libc, name: PosixName, path: Uint8Array, errno: number): BackendError {
-  const status = libc.pathStatus(path, false);
+  const status = pathStatus(libc, path, false);
   // For a folder or a socket, the error number only says that it cannot be opened.
   const isOther = typeof status === "object" && !isFile(status);
   if (isOther && errno !== ELOOP && errno !== EACCES) return kindFailure(name);
   if (errno !== EACCES) return failure("open", errno, ERRORS, name.path);
-  const isOthers = typeof status === "object" && status.uid !== libc.ownUid();
+  const isOthers = typeof status === "object" && status.uid !== ownUid(libc);
   const text = isOthers
-    ? othersText(name.what, libc.userName(status.uid))
+    ? othersText(name.what, userName(libc, status.uid))
     : `permission denied: the permissions of ${name.path} do not allow this mode`;
   const call = `open ${name.path}: ${errnoText(errno)}`;
   return errnoFailure("PermissionDenied", `${text} [${call}]`, "open", errno);
@@ -375,7 +377,7 @@ function requireFileSize(libc: Libc, bytes: number): void {
 function requireMemory(libc: Libc, bytes: number): void {
   if (bytes < CHECKED_BYTES) return;
   const room = memoryRoom((path) => {
-    const text = libc.readFile(path);
+    const text = readFile(libc, path);
     return typeof text === "string" ? text : null;
   });
   if (room === null || bytes <= room.bytes) return;

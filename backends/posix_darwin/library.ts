@@ -1,6 +1,7 @@
 import type { CFunctions, CSignatures } from "../../ffi/types.ts";
 import { BackendError } from "../failure.ts";
-import { cString, DARWIN_LIBRARIES, type Libc } from "../unix/libc.ts";
+import { cString, type Libc } from "../unix/libc.ts";
+import { DARWIN_LIBRARIES } from "../unix/signatures.ts";
 import { loadFunctions } from "../unix/variadic.ts";
 
 const SIGNATURES = {

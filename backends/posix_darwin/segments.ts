@@ -18,7 +18,9 @@ import {
   errnoText,
   failure,
 } from "../unix/errno.ts";
-import type { FileStatus, Libc } from "../unix/libc.ts";
+import { type FileStatus, fileStatus } from "../unix/files.ts";
+import type { Libc } from "../unix/libc.ts";
+import { ownUid, userName } from "../unix/users.ts";
 import type { Mappings } from "../unix/mappings.ts";
 import { nextPause, sleepSync } from "../timing.ts";
 import { darwinName, type DarwinPosixLibrary } from "./library.ts";
@@ -230,7 +232,7 @@ export class DarwinPosixSegments implements SegmentBackend {
   }
 
   #statusOf(fd: number): FileStatus {
-    const status = this.#libc.fileStatus(fd);
+    const status = fileStatus(this.#libc, fd);
     if (typeof status === "number") throw failure("fstat", status, ERRORS);
     return status;
   }
@@ -245,8 +247,8 @@ export class DarwinPosixSegments implements SegmentBackend {
   }
 
   #checkUser({ uid }: FileStatus, permissions: number): void {
-    if (isShared(permissions) || uid === this.#libc.ownUid()) return;
-    const text = othersText("segment", this.#libc.userName(uid));
+    if (isShared(permissions) || uid === ownUid(this.#libc)) return;
+    const text = othersText("segment", userName(this.#libc, uid));
     throw new BackendError("PermissionDenied", text, "fstat");
   }
 

@@ -1,3 +1,4 @@
+import { machRemap } from "../unix/darwin.ts";
 import type { Libc } from "../unix/libc.ts";
 import type { Mappings } from "../unix/mappings.ts";
 
@@ -53,7 +54,7 @@ class DarwinRange implements Range {
     this.#mappings = mappings;
     this.#attachedAt = attachedAt;
     this.#size = size;
-    this.address = libc.mapAgain(attachedAt, mappings.bytesOf(size)) ?? attachedAt;
+    this.address = machRemap(libc.ffi)(attachedAt, mappings.bytesOf(size)) ?? attachedAt;
   }
 
   get #isMappedTwice(): boolean {

@@ -1,4 +1,12 @@
-import { cString, type FileStatus, type Libc } from "../unix/libc.ts";
+import {
+  type FileStatus,
+  linkStatus,
+  pathStatus,
+  readFile,
+  readFolder,
+  readLink,
+} from "../unix/files.ts";
+import { cString, type Libc } from "../unix/libc.ts";
 import { keyOf } from "./key_file.ts";
 import type { Row } from "./proc_tables.ts";
 
@@ -21,7 +29,7 @@ export interface AttachedProcess {
 /** Finds the processes that have these segments attached, by the ids of the segments. */
 export function processesAttachedTo(libc: Libc, segments: readonly Row[]) {
   const found = new Map<number, AttachedProcess[]>();
-  const names = segments.length === 0 ? [] : libc.readFolder("/proc");
+  const names = segments.length === 0 ? [] : readFolder(libc, "/proc");
   if (typeof names === "number") return found;
   const keys = new Map(segments.map((row) => [row["shmid"]!, row["key"]!]));
   for (const pid of names.map(Number).filter(Number.isInteger)) {
@@ -43,7 +51,7 @@ export function processesAttachedTo(libc: Libc, segments: readonly Row[]) {
 /** Counts how often a process has each segment attached, by the ids of the segments. */
 function countsOf(libc: Libc, pid: number): Map<number, number> {
   const counts = new Map<number, number>();
-  const maps = libc.readFile(`/proc/${pid}/maps`);
+  const maps = readFile(libc, `/proc/${pid}/maps`);
   if (typeof maps === "number" || !maps.includes("/SYSV")) return counts;
   // Each line reads: address permissions offset major:minor inode /SYSV51026c34
   for (const [, text] of maps.matchAll(/^\S+ \S+ \S+ \S+ (\d+) +\/SYSV[0-9a-f]{8}/gm)) {
@@ -55,15 +63,15 @@ function countsOf(libc: Libc, pid: number): Map<number, number> {
 
 /** Finds the key file of a System V key among the files that a process has open. */
 function openKeyFile(libc: Libc, pid: number, key: number): AttachedProcess["keyFile"] {
-  const descriptors = libc.readFolder(`/proc/${pid}/fd`);
+  const descriptors = readFolder(libc, `/proc/${pid}/fd`);
   if (typeof descriptors === "number") return null;
   for (const descriptor of descriptors) {
     const link = `/proc/${pid}/fd/${descriptor}`;
-    const text = libc.readLink(link);
+    const text = readLink(libc, link);
     const [, path, deleted] = /^(.*\/qipc_sharedmemory_[A-Za-z]*?[0-9a-f]{40})( \(deleted\))?$/s
       .exec(String(text)) ?? [];
     if (path === undefined) continue;
-    const status = libc.linkStatus(link);
+    const status = linkStatus(libc, link);
     if (typeof status === "number" || keyOf(status) !== key) continue;
     return { path, isDeleted: deleted !== undefined };
   }
@@ -71,14 +79,14 @@ function openKeyFile(libc: Libc, pid: number, key: number): AttachedProcess["key
 }
 
 function folderOf(libc: Libc, pid: number): AttachedProcess["folder"] {
-  const process = libc.pathStatus(cString(`/proc/${pid}`), false);
+  const process = pathStatus(libc, cString(`/proc/${pid}`), false);
   if (typeof process === "number" || process.uid !== libc.c.geteuid()) return null;
-  const environment = libc.readFile(`/proc/${pid}/environ`);
+  const environment = readFile(libc, `/proc/${pid}/environ`);
   if (typeof environment === "number") return null;
   const lines = environment.split("\0");
   const path = lines.find((line) => line.startsWith("TMPDIR="))?.slice("TMPDIR=".length) ||
     USUAL_FOLDER;
   // The process may have another root folder, as in a container.
-  const status = libc.pathStatus(cString(`/proc/${pid}/root${path}`), true);
+  const status = pathStatus(libc, cString(`/proc/${pid}/root${path}`), true);
   return typeof status === "number" ? null : { path, status };
 }

@@ -9,7 +9,9 @@ import type {
   UserInfo,
 } from "../inventory.ts";
 import { BackendError } from "../failure.ts";
+import { pathStatus, realpath } from "../unix/files.ts";
 import { cString, type Libc } from "../unix/libc.ts";
+import { loginName, ownUid } from "../unix/users.ts";
 import { shellWord } from "../shell_word.ts";
 import { type AttachedProcess, processesAttachedTo } from "./attached_processes.ts";
 import { SystemVCleanup } from "./cleanup.ts";
@@ -108,7 +110,7 @@ class Scan {
   constructor(libc: Libc, folder: string, allUsers: boolean) {
     this.#libc = libc;
     this.#folder = folder;
-    const user = libc.ownUid();
+    const user = ownUid(libc);
     this.#user = user;
     this.#isWanted = (uid) => allUsers || uid === user;
     this.#segments = readTable(libc, "shm");
@@ -151,7 +153,7 @@ class Scan {
   }
 
   #keysOfUsualFolder(): ReadonlySet<number> {
-    const usual = this.#libc.realpath(USUAL_FOLDER);
+    const usual = realpath(this.#libc, USUAL_FOLDER);
     if (typeof usual === "number" || usual === this.#folder) return new Set();
     try {
       return new Set(readKeyFiles(this.#libc, usual).map(({ key }) => key));
@@ -375,7 +377,7 @@ class Scan {
     if (this.#hasLockOfSameKey(row)) return false;
     // Every attach acquires the lock.
     if (semaphore["otime"]! < row["atime"]!) return false;
-    const folder = this.#libc.pathStatus(cString(this.#folder || "/"), true);
+    const folder = pathStatus(this.#libc, cString(this.#folder || "/"), true);
     if (typeof folder === "number") return true;
     if (folder.device !== (row["key"]! >>> 16 & 0xff)) return false;
     const seen = processes.reduce((sum, { count }) => sum + count, 0);
@@ -440,7 +442,7 @@ class Scan {
   #owner(uid: number): UserInfo {
     let owner = this.#owners.get(uid);
     if (owner === undefined) {
-      owner = { uid, name: this.#libc.loginName(uid) };
+      owner = { uid, name: loginName(this.#libc, uid) };
       this.#owners.set(uid, owner);
     }
     return owner;

@@ -24,7 +24,9 @@ import {
   failure,
 } from "../unix/errno.ts";
 import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "../key_type.ts";
-import { cString, type FileStatus, type Libc } from "../unix/libc.ts";
+import { type FileStatus, fileStatus, openFile, pathStatus, statCall } from "../unix/files.ts";
+import { cString, type Libc } from "../unix/libc.ts";
+import { ownUid, userName } from "../unix/users.ts";
 import { sleepSync } from "../timing.ts";
 import { isShared, PRIVATE } from "../types.ts";
 
@@ -186,10 +188,10 @@ export class KeyFile {
   /** Returns the status of the file at `path`, or `null` if there is no file. */
   static statusAt(libc: Libc, keyPath: KeyPath): FileStatus | null {
     const { path, isExplicit } = keyPath;
-    const status = libc.pathStatus(pathBytes(path), isExplicit);
+    const status = pathStatus(libc, pathBytes(path), isExplicit);
     if (typeof status === "object") return status;
     if (status === ENOENT) return null;
-    throw failure(libc.statCall, status, errorsOf(keyPath), path);
+    throw failure(statCall(libc), status, errorsOf(keyPath), path);
   }
 
   /**
@@ -207,10 +209,10 @@ export class KeyFile {
     const { path, isExplicit } = keyPath;
     const { O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, O_PATH } = libc.constants;
     const follow = isExplicit ? 0 : O_NOFOLLOW[libc.arch]!;
-    let fd = libc.open(bytes, O_RDONLY | O_CLOEXEC | O_NONBLOCK | follow);
+    let fd = openFile(libc, bytes, O_RDONLY | O_CLOEXEC | O_NONBLOCK | follow);
     // The key can be computed without any permission for the file. If anything else is not permitted, the call that
     // needs it fails.
-    if (fd === -EACCES && O_PATH !== 0) fd = libc.open(bytes, O_PATH | O_CLOEXEC | follow);
+    if (fd === -EACCES && O_PATH !== 0) fd = openFile(libc, bytes, O_PATH | O_CLOEXEC | follow);
     if (fd === -ENOENT) return null;
     if (fd === -ELOOP && !isExplicit) {
       throw errnoFailure(
@@ -231,7 +233,7 @@ export class KeyFile {
    */
   static openDeleted(libc: Libc, keyPath: KeyPath, link: string): KeyFile | null {
     const { O_CLOEXEC, O_NONBLOCK } = libc.constants;
-    const fd = libc.open(cString(link), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    const fd = openFile(libc, cString(link), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return null;
     try {
       return KeyFile.#checked(libc, keyPath, pathBytes(keyPath.path), fd, false, 0);
@@ -257,7 +259,7 @@ export class KeyFile {
     const mode = 0o640 | permissions & 0o066; // other users lock the file too, and some locks need write permission
     for (let attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
       const since = Date.now();
-      const fd = libc.open(bytes, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+      const fd = openFile(libc, bytes, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
       if (fd >= 0) {
         if (isShared(permissions)) libc.c.fchmod(fd, mode); // the umask does not apply here
         return KeyFile.#checked(libc, keyPath, bytes, fd, true, since);
@@ -319,18 +321,18 @@ export class KeyFile {
     // The creator of a file relies on it. Once LOCK_SH is held, a single status call tells both what the file is and
     // whether it has been deleted.
     const isLocked = created && libc.c.flock(fd, LOCK_SH | LOCK_NB) === 0;
-    const status = libc.fileStatus(fd);
+    const status = fileStatus(libc, fd);
     if (typeof status === "number") {
       libc.c.close(fd);
-      throw failure(libc.statCall, status, ERRORS, path);
+      throw failure(statCall(libc), status, ERRORS, path);
     }
     const mayBeOthers = !created && !isExplicit && !isShared(permissions);
-    if (mayBeOthers && status.uid !== libc.ownUid()) {
+    if (mayBeOthers && status.uid !== ownUid(libc)) {
       libc.c.close(fd);
       throw new BackendError(
         "PermissionDenied",
         `the key file ${path} belongs to ${
-          libc.userName(status.uid)
+          userName(libc, status.uid)
         }, another user; use a key or ` +
           "a TMPDIR of your own, or share with others on purpose (the option permissions)",
       );
@@ -377,7 +379,7 @@ export class KeyFile {
     // Any process of this user may delete the file, but no other process renames it, so the number of links usually
     // suffices. The file has two links while `rename()` runs, or after a process was killed during `rename()`.
     if (!this.isExplicit) {
-      const status = this.#libc.fileStatus(this.#fd);
+      const status = fileStatus(this.#libc, this.#fd);
       if (typeof status === "object" && status.links < 2) return status.links === 1;
     }
     return this.#currentStatus() !== null;
@@ -392,7 +394,7 @@ export class KeyFile {
    * Returns the status of the file, or `null` if the path no longer leads to it, because it was deleted or replaced.
    */
   #currentStatus(): FileStatus | null {
-    const status = this.#libc.pathStatus(this.#path, this.isExplicit);
+    const status = pathStatus(this.#libc, this.#path, this.isExplicit);
     return typeof status === "object" && this.#isIt(status) ? status : null;
   }
 
@@ -406,7 +408,7 @@ export class KeyFile {
    * before the deletion sees LOCK_EX.
    */
   unlink(): "unlinked" | "missing" | "replaced" {
-    const status = this.#libc.pathStatus(this.#path, this.isExplicit);
+    const status = pathStatus(this.#libc, this.#path, this.isExplicit);
     if (typeof status === "number") return "missing";
     if (!this.#isIt(status)) return "replaced";
     if (!isEmptyFile(status)) return "unlinked";
@@ -504,10 +506,11 @@ export class KeyFile {
   #openForWriting(): number {
     const libc = this.#libc;
     const { O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK } = libc.constants;
-    const fd = libc.open(cString(`/proc/self/fd/${this.#fd}`), O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    const flags = O_RDWR | O_CLOEXEC | O_NONBLOCK;
+    const fd = openFile(libc, cString(`/proc/self/fd/${this.#fd}`), flags);
     if (fd >= 0 || !this.isCurrent()) return fd;
     const follow = this.isExplicit ? 0 : O_NOFOLLOW[libc.arch]!;
-    return libc.open(this.#path, O_RDWR | O_CLOEXEC | O_NONBLOCK | follow);
+    return openFile(libc, this.#path, flags | follow);
   }
 
   /** Closes the file at once, or keeps it open for a while, as the same path is often used again. */

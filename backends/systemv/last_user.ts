@@ -1,6 +1,9 @@
 import { registry } from "../../registry.ts";
 import { _SC_CLK_TCK, CLOCK_BOOTTIME } from "../unix/linux_constants.ts";
+import { readFile } from "../unix/files.ts";
 import type { Libc } from "../unix/libc.ts";
+import { once } from "../unix/once.ts";
+import { isMainThread, startTime } from "../unix/processes.ts";
 import { CLOCK, PTHREAD_LIBRARIES } from "../unix/c_variant.ts";
 import { timespec } from "../unix/timespec.ts";
 
@@ -37,7 +40,7 @@ export function hasPidOfAnother(libc: Libc, pid: number, seconds: number): boole
  * known.
  */
 function beginOf(libc: Libc, pid: number): number | null {
-  const ticks = libc.startTime(pid);
+  const ticks = startTime(libc, pid);
   if (ticks === null) return null;
   const { address, view } = timeOf(libc);
   // The time since the start of the system is not read from /proc/uptime, which containers replace.
@@ -49,18 +52,12 @@ function beginOf(libc: Libc, pid: number): number | null {
   return age < -1 ? null : Date.now() / 1000 - age;
 }
 
-const times = new WeakMap<Libc, ReturnType<typeof timespec>>();
-
-function timeOf(libc: Libc): ReturnType<typeof timespec> {
-  const time = times.get(libc) ?? timespec(libc);
-  times.set(libc, time);
-  return time;
-}
+const timeOf = once(timespec);
 
 function showsUse(libc: Libc, pid: number): boolean {
-  const maps = libc.readFile(`/proc/${pid}/maps`);
+  const maps = readFile(libc, `/proc/${pid}/maps`);
   if (typeof maps === "number" || SEGMENT.test(maps)) return true;
-  const locks = libc.readFile("/proc/locks");
+  const locks = readFile(libc, "/proc/locks");
   return typeof locks === "number" ||
     new RegExp(`^\\d+: FLOCK .* ${pid} \\w+:\\w+:`, "m").test(locks);
 }
@@ -75,9 +72,9 @@ const SEGMENTS = new RegExp(SEGMENT, "gm");
  * object is locked is attached, so all attached segments must belong to the objects of this program.
  */
 export function isOfReplacedProgram(libc: Libc, seconds: number): boolean {
-  if (libc.os !== "linux" || !libc.isMainThread()) return false; // the time origin of a worker is later
+  if (libc.os !== "linux" || !isMainThread(libc)) return false; // the time origin of a worker is later
   if (!isOlderThanProgram(seconds + 1 + TICK_SECONDS)) return false;
-  const maps = libc.readFile("/proc/self/maps");
+  const maps = readFile(libc, "/proc/self/maps");
   if (typeof maps === "number") return false;
   const own = new Set([...registry.attachments].map(({ address }) => address));
   return [...maps.matchAll(SEGMENTS)].every(([, begin]) => own.has(BigInt(`0x${begin}`)));

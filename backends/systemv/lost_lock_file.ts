@@ -1,3 +1,4 @@
+import { readFolder, readLink } from "../unix/files.ts";
 import type { Libc } from "../unix/libc.ts";
 import { KeyFile, type KeyPath, segmentPath } from "./key_file.ts";
 import { readSharedLocks } from "../unix/proc_locks.ts";
@@ -12,11 +13,11 @@ export function lostLockFile(libc: Libc, lock: KeyPath): KeyFile | null {
   const status = KeyFile.statusAt(libc, { ...lock, path: segment });
   if (status === null) return null;
   for (const { pid } of readSharedLocks(libc).get(status.inode) ?? []) {
-    const descriptors = libc.readFolder(`/proc/${pid}/fd`);
+    const descriptors = readFolder(libc, `/proc/${pid}/fd`);
     if (typeof descriptors === "number") continue;
     for (const descriptor of descriptors) {
       const link = `/proc/${pid}/fd/${descriptor}`;
-      if (libc.readLink(link) !== `${lock.path} (deleted)`) continue;
+      if (readLink(libc, link) !== `${lock.path} (deleted)`) continue;
       const file = KeyFile.openDeleted(libc, lock, link);
       if (file === null) continue;
       if (libc.c.semget(file.key, 1, 0) !== -1) return file;

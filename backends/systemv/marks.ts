@@ -1,5 +1,8 @@
 import { failure } from "../unix/errno.ts";
+import { pathStatus, readLink, userTemporaryFolder } from "../unix/files.ts";
 import { cString, type Libc } from "../unix/libc.ts";
+import { bootId, startTime } from "../unix/processes.ts";
+import { isOwnUid } from "../unix/users.ts";
 
 /**
  * A note of this module about an object of the kernel: a symbolic link in the folder of temporary files, whose name
@@ -16,7 +19,7 @@ export class Mark {
 
   constructor(libc: Libc, what: "unfinished" | "inherited", key: number) {
     this.#libc = libc;
-    const folder = libc.getenv("TMPDIR") || libc.temporaryFolder() || "/tmp";
+    const folder = libc.getenv("TMPDIR") || userTemporaryFolder(libc) || "/tmp";
     const number = (key >>> 0).toString(16).padStart(8, "0");
     // Containers that share the folder may have different objects of the same key and id.
     this.#path = `${folder}/qipc_${what}_${number}_${ipcNamespace(libc).toString(16)}`;
@@ -24,8 +27,8 @@ export class Mark {
 
   /** Returns the text of the mark, or `null` if this user has set no mark since the system was started. */
   read(): string | null {
-    const status = this.#libc.pathStatus(cString(this.#path), false);
-    if (typeof status === "number" || !this.#libc.isOwn(status.uid)) return null;
+    const status = pathStatus(this.#libc, cString(this.#path), false);
+    if (typeof status === "number" || !isOwnUid(this.#libc, status.uid)) return null;
     return readMark(this.#libc, this.#path);
   }
 
@@ -38,7 +41,7 @@ export class Mark {
     const { c } = this.#libc;
     const [path, next] = [cString(this.#path), cString(`${this.#path}_next${c.getpid()}`)];
     c.unlink(next); // a process that was killed between the two calls may have left it
-    const line = `${text} ${this.#libc.bootId()}`;
+    const line = `${text} ${bootId(this.#libc)}`;
     if (c.symlink(cString(line), next) !== 0 || c.rename(next, path) !== 0) {
       throw failure("symlink", this.#libc.errno(), {}, this.#path);
     }
@@ -54,8 +57,8 @@ export class Mark {
  * this one.
  */
 export function readMark(libc: Libc, path: string): string | null {
-  const line = libc.readLink(path);
-  const end = ` ${libc.bootId()}`;
+  const line = readLink(libc, path);
+  const end = ` ${bootId(libc)}`;
   return typeof line === "string" && line.endsWith(end) ? line.slice(0, -end.length) : null;
 }
 
@@ -73,14 +76,14 @@ export function segmentText(id: number, changed: number): string {
  */
 export function makerText(libc: Libc): string {
   const pid = libc.c.getpid();
-  return `pid ${pid} ${libc.startTime(pid) ?? 0}`;
+  return `pid ${pid} ${startTime(libc, pid) ?? 0}`;
 }
 
 /** Whether a text means the process that has or had this pid. It does not if another process has the pid now. */
 export function isMakerText(libc: Libc, text: string | null, pid: number): boolean {
   const [, maker, started] = /^pid (\d+) (\d+)$/.exec(text ?? "") ?? [];
   if (Number(maker) !== pid) return false;
-  const found = libc.startTime(pid);
+  const found = startTime(libc, pid);
   return found === null || found === Number(started);
 }
 
@@ -100,6 +103,6 @@ export function isSemaphoreText(text: string | null, id: number): boolean {
 /** Returns the number of the namespace of System V objects, or 0 if it is not known. */
 export function ipcNamespace(libc: Libc): number {
   if (libc.os !== "linux") return 0;
-  const status = libc.pathStatus(cString("/proc/self/ns/ipc"), true);
+  const status = pathStatus(libc, cString("/proc/self/ns/ipc"), true);
   return typeof status === "object" ? status.inode : 0;
 }

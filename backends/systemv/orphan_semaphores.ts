@@ -1,5 +1,7 @@
 import { IPC_RMID } from "../unix/linux_constants.ts";
 import type { Libc } from "../unix/libc.ts";
+import { isRunning } from "../unix/processes.ts";
+import { ownUid } from "../unix/users.ts";
 import { REMOVED_GID } from "./semop_arrays.ts";
 import { readTableIfAny, type Row } from "./proc_tables.ts";
 
@@ -15,10 +17,10 @@ export function isMarkedRemoved(row: Row): boolean {
  */
 export function removeOrphanSemaphores(libc: Libc): void {
   for (const row of readTableIfAny(libc, "sem")) {
-    if (!isMarkedRemoved(row) || row["uid"] !== libc.ownUid()) continue;
+    if (!isMarkedRemoved(row) || row["uid"] !== ownUid(libc)) continue;
     const id = row["semid"]!;
     const user = libc.c.semctl(id, 0, libc.constants.GETPID, 0n);
-    if (user > 0 && !libc.isRunning(user)) libc.c.semctl(id, 0, IPC_RMID, 0n);
+    if (user > 0 && !isRunning(libc, user)) libc.c.semctl(id, 0, IPC_RMID, 0n);
   }
 }
 

@@ -2,7 +2,9 @@ import { GETNCNT, GETPID, GETVAL, GETZCNT } from "../unix/linux_constants.ts";
 import { BackendError, type ErrnoTable } from "../failure.ts";
 import { EACCES, EIDRM, EINVAL, ENOENT, failure } from "../unix/errno.ts";
 import type { ProcessInfo } from "../inventory.ts";
-import { cString, type FileStatus, FOREIGN_ATTEMPTS, type Libc } from "../unix/libc.ts";
+import { type FileStatus, pathStatus, readFile, readFolder } from "../unix/files.ts";
+import { cString, FOREIGN_ATTEMPTS, type Libc } from "../unix/libc.ts";
+import { isRunning, seesAllProcesses } from "../unix/processes.ts";
 import { hasPidOfAnother } from "./last_user.ts";
 import { FOLDER_ERRORS, keyOf } from "./key_file.ts";
 
@@ -102,7 +104,7 @@ export function isMarkPath(path: string): boolean {
  * another user has mounted there, is left out.
  */
 export function readKeyFiles(libc: Libc, folder: string): KeyFileEntry[] {
-  const names = libc.readFolder(folder || "/");
+  const names = readFolder(libc, folder || "/");
   if (typeof names === "number") throw failure("open", names, FOLDER_ERRORS, folder);
   const entries: KeyFileEntry[] = [];
   for (const name of names.sort()) {
@@ -110,7 +112,7 @@ export function readKeyFiles(libc: Libc, folder: string): KeyFileEntry[] {
     const [, kind, hash] = (isMark ? MARK : NAME).exec(name) ?? [];
     if (hash === undefined) continue;
     const path = `${folder}/${name}`;
-    const status = libc.pathStatus(cString(path), false);
+    const status = pathStatus(libc, cString(path), false);
     if (typeof status === "number") continue; // for instance, the file has been deleted since
     const key = isMark ? 0 : keyOf(status);
     entries.push({ path, kind: kind as KeyFileEntry["kind"], hash, key, status });
@@ -149,7 +151,7 @@ export function semaphoreState(libc: Libc, id: number): SemaphoreState | null {
  * namespace. A time of use alone does not prove a use: the end of a process that waited leaves one too.
  */
 export function wasNeverUsed(libc: Libc, hasTimeOfUse: boolean): boolean {
-  return !hasTimeOfUse || libc.seesAllProcesses();
+  return !hasTimeOfUse || seesAllProcesses(libc);
 }
 
 /**
@@ -167,11 +169,11 @@ export function holderOf(libc: Libc, row: Row, last: ProcessInfo | null): Proces
  * none.
  */
 export function processOf(libc: Libc, pid: number): ProcessInfo | null {
-  return pid === 0 ? null : { pid, alive: libc.isRunning(pid) };
+  return pid === 0 ? null : { pid, alive: isRunning(libc, pid) };
 }
 
 function read(libc: Libc, path: string): string {
-  const text = libc.readFile(path);
+  const text = readFile(libc, path);
   if (typeof text === "number") throw failure("open", text, TABLE_ERRORS, path);
   return text;
 }

@@ -12,6 +12,7 @@ import {
   failure,
 } from "../unix/errno.ts";
 import type { Libc } from "../unix/libc.ts";
+import { ownUid, userName } from "../unix/users.ts";
 import { Mappings } from "../unix/mappings.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./key_file.ts";
 import { makerText, Mark, segmentText } from "./marks.ts";
@@ -457,7 +458,7 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   #isOwn({ users }: Status): boolean {
-    const user = this.#libc.ownUid();
+    const user = ownUid(this.#libc);
     return users.every((uid) => uid === user);
   }
 
@@ -467,9 +468,9 @@ export class SystemVSegments implements SegmentBackend {
 
   #checkUsers(status: Status, path: KeyPath): void {
     if (this.#mayUse(status, path)) return;
-    const user = this.#libc.ownUid();
+    const user = ownUid(this.#libc);
     const other = status.users.find((uid) => uid !== user)!;
-    const text = othersText("segment", this.#libc.userName(other), "key or a TMPDIR");
+    const text = othersText("segment", userName(this.#libc, other), "key or a TMPDIR");
     throw new BackendError("PermissionDenied", text, "shmctl");
   }
 

@@ -20,6 +20,8 @@ import {
   failure,
 } from "../unix/errno.ts";
 import { FOREIGN_ATTEMPTS, type Libc } from "../unix/libc.ts";
+import { isRunning } from "../unix/processes.ts";
+import { ownUid, userName } from "../unix/users.ts";
 import { IPC_CREAT, IPC_EXCL, IPC_RMID, IPC_STAT, SEM_UNDO } from "../unix/linux_constants.ts";
 import { DOUBT_MS, FtokCollisions } from "./ftok_collisions.ts";
 import { KeyFile, type KeyPath } from "./key_file.ts";
@@ -240,9 +242,9 @@ export abstract class SemaphoreSet implements Semaphore {
       if (errno === EINVAL || errno === EIDRM) return false;
       throw failure("semctl", errno, this.errors, this.nativeKey);
     }
-    const user = this.libc.ownUid();
+    const user = ownUid(this.libc);
     const other = this.operations.users.find((uid) => uid !== user);
-    if (other !== undefined) throw this.#othersFailure(this.libc.userName(other));
+    if (other !== undefined) throw this.#othersFailure(userName(this.libc, other));
     if (this.operations.isRemoved) {
       this.libc.c.semctl(id, 0, IPC_RMID, 0n); // this completes the removal by a process that was killed
       return false;
@@ -325,7 +327,7 @@ export abstract class SemaphoreSet implements Semaphore {
    */
   protected stateOf(pid: number): "alive" | "gone" | "replaced" {
     if (pid === 0) return this.#isUnused() ? "gone" : "alive";
-    if (!this.libc.isRunning(pid)) return "gone";
+    if (!isRunning(this.libc, pid)) return "gone";
     const now = performance.now();
     if (this.#living.pid === pid && now < this.#living.until) return "alive";
     const time = lastChange(this.libc, this.id);
@@ -367,7 +369,7 @@ export abstract class SemaphoreSet implements Semaphore {
    */
   protected markForRemoval(file: KeyFile): boolean {
     const { operations, libc, path } = this;
-    if (operations.markRemoved(this.id, libc.ownUid(), path.permissions)) return true;
+    if (operations.markRemoved(this.id, ownUid(libc), path.permissions)) return true;
     const found = libc.c.semget(file.key, 1, 0);
     return found === -1 || found === this.id;
   }

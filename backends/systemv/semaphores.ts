@@ -2,6 +2,7 @@ import type { SystemSemaphoreMode } from "../../errors.ts";
 import type { ErrnoTable } from "../failure.ts";
 import { type Lock, PRIVATE, type Semaphore, type SemaphoreBackend } from "../types.ts";
 import { ERANGE } from "../unix/errno.ts";
+import { ownUid } from "../unix/users.ts";
 import type { Libc } from "../unix/libc.ts";
 import { IPC_RMID } from "../unix/linux_constants.ts";
 import { type KeyFile, PROJECT_ID } from "./key_file.ts";
@@ -51,7 +52,7 @@ export class SystemVSemaphores implements SemaphoreBackend {
   /** Removes a semaphore that no process uses, and its key file, in the same way as its last user would. */
   remove(id: number, file: KeyFile): void {
     const { libc, operations } = this.#tools;
-    operations.markRemoved(id, libc.ownUid(), PRIVATE);
+    operations.markRemoved(id, ownUid(libc), PRIVATE);
     file.unlink();
     libc.c.semctl(id, 0, IPC_RMID, 0n);
   }

@@ -1,7 +1,8 @@
 import type { Background, CSignatures } from "../../ffi/types.ts";
 import { IPC_NOWAIT, SEM_UNDO } from "../unix/linux_constants.ts";
 import { CLOCK, deadline, LEFT } from "../unix/deadline.ts";
-import { type Libc, LINUX_LIBRARIES } from "../unix/libc.ts";
+import type { Libc } from "../unix/libc.ts";
+import { LINUX_LIBRARIES } from "../unix/signatures.ts";
 import { BACKGROUND_SLICE_MS, delay, nextPause, sleepSync, SLICE_MS } from "../timing.ts";
 import type { Operation, Operations } from "./semop_arrays.ts";
 import { setDuration } from "../unix/timespec.ts";

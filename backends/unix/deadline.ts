@@ -1,6 +1,8 @@
-import type { CFunctions, CSignatures } from "../../ffi/types.ts";
+import type { CSignatures } from "../../ffi/types.ts";
 import { CLOCK_MONOTONIC } from "./linux_constants.ts";
-import { type Libc, LINUX_LIBRARIES } from "./libc.ts";
+import type { Libc } from "./libc.ts";
+import { once } from "./once.ts";
+import { LINUX_LIBRARIES } from "./signatures.ts";
 
 /** The C function that {@linkcode LEFT} calls on another thread. */
 export const CLOCK = {
@@ -22,7 +24,7 @@ export const LEFT = `(clock_gettime, until) => {
     return bytes;
   }`;
 
-const clocks = new WeakMap<Libc, CFunctions<typeof CLOCK>>();
+const clockOf = once((libc: Libc) => libc.ffi.load(LINUX_LIBRARIES, CLOCK));
 const time = new BigInt64Array(2);
 const bytes = new Uint8Array(time.buffer);
 
@@ -31,8 +33,6 @@ const bytes = new Uint8Array(time.buffer);
  * clock, which cannot be set.
  */
 export function deadline(libc: Libc, ms: number): bigint {
-  let clock = clocks.get(libc);
-  if (clock === undefined) clocks.set(libc, clock = libc.ffi.load(LINUX_LIBRARIES, CLOCK));
-  clock.clock_gettime(CLOCK_MONOTONIC, bytes);
+  clockOf(libc).clock_gettime(CLOCK_MONOTONIC, bytes);
   return time[0]! * 1_000_000_000n + time[1]! + BigInt(Math.ceil(ms * 1e6));
 }

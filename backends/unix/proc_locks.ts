@@ -1,3 +1,4 @@
+import { readFile } from "./files.ts";
 import type { Libc } from "./libc.ts";
 
 /** A process that has locked a file with `flock(LOCK_SH)`. */
@@ -19,7 +20,7 @@ function readFileLocks(libc: Libc, kind: string): Map<number, SharedLock[]> {
   const holders = new Map<number, SharedLock[]>();
   // A line looks like this: `1: FLOCK  ADVISORY  READ 5571 fe:00:2179096 0 EOF`
   const lock = new RegExp(`^\\d+: FLOCK +\\S+ +${kind} +(\\d+) \\w+:(\\w+):(\\d+) `, "gm");
-  const text = libc.readFile("/proc/locks");
+  const text = readFile(libc, "/proc/locks");
   if (typeof text === "number") return holders; // a removal checks the file itself
   for (const [, pid, minor, inode] of text.matchAll(lock)) {
     const low = Number(BigInt.asUintN(32, BigInt(inode!))); // as in FileStatus
@@ -37,5 +38,5 @@ function readFileLocks(libc: Libc, kind: string): Map<number, SharedLock[]> {
  */
 export function isSharedByEnding(libc: Libc, inode: number): boolean {
   const holders = readFileLocks(libc, "\\w+").get(inode) ?? [];
-  return holders.some(({ pid }) => libc.readFile(`/proc/${pid}/maps`) === "");
+  return holders.some(({ pid }) => readFile(libc, `/proc/${pid}/maps`) === "");
 }

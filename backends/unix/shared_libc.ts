@@ -2,6 +2,7 @@ import { selectFfi } from "../../ffi/mod.ts";
 import type { Ffi } from "../../ffi/types.ts";
 import { type Platform, requireSystem, thisPlatform } from "../platform.ts";
 import { Libc } from "./libc.ts";
+import { ownUid } from "./users.ts";
 
 /**
  * Binds the C library of a platform.
@@ -31,6 +32,6 @@ export function sharedLibrary(): Libc {
  */
 export function sharedLibraryOfUsers(): Libc {
   const library = sharedLibrary();
-  library.ownUid();
+  ownUid(library);
   return library;
 }

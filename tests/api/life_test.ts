@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
+import { isRunning } from "../../backends/unix/processes.ts";
 import { systemV } from "../../backends/systemv/mod.ts";
 import { sleepSync } from "../../backends/timing.ts";
 import { selectFfi } from "../../ffi/mod.ts";
@@ -47,7 +48,7 @@ async function endBy(agent: Agent, source: string): Promise<number | string> {
 /** Blocks until a child process has ended, though it is waited for only later. */
 function waitForDeath(pid: number): void {
   const deadline = performance.now() + DEADLINE_MS;
-  while (systemLibrary().isRunning(pid)) {
+  while (isRunning(systemLibrary(), pid)) {
     assert.ok(performance.now() < deadline, `process ${pid} does not end`);
     sleepSync(1);
   }

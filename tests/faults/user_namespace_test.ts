@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { chmodSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { afterEach, beforeEach, describe, test } from "node:test";
-import { mapsAllUsers } from "../../backends/unix/libc.ts";
+import { mapsAllUsers } from "../../backends/unix/users.ts";
 import {
   type Agent,
   cannotBeNobody,

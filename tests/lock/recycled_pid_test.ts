@@ -5,6 +5,8 @@ import process from "node:process";
 import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { hasPidOfAnother } from "../../backends/systemv/last_user.ts";
+import { cString, Libc } from "../../backends/unix/libc.ts";
+import { selectFfi } from "../../ffi/mod.ts";
 import {
   crewOnly,
   ftok,
@@ -74,14 +76,12 @@ describe("a process whose pid a lock names", { ...linuxOnly, ...slow }, () => {
 
   test("is the holder if one may not look at it", () => {
     const libc = systemLibrary();
-    const hidden = new Proxy(libc, {
-      get: (target, name) =>
-        name === "readFile"
-          ? (path: string) => path.endsWith("/maps") ? 13 : target.readFile(path)
-          : typeof target[name as keyof typeof target] === "function"
-          ? (target[name as keyof typeof target] as () => unknown).bind(target)
-          : target[name as keyof typeof target],
-    });
+    const open: typeof libc.c.open = (path, flags, mode) => {
+      const isHidden = new TextDecoder().decode(path).endsWith("/maps\0");
+      return libc.c.open(isHidden ? cString("/proc/hidden") : path, flags, mode);
+    };
+    const c = { ...libc.c, open };
+    const hidden = Object.assign(new Libc(selectFfi(), process.arch), { c });
     assert.equal(hasPidOfAnother(libc, process.pid, 0), true);
     assert.equal(hasPidOfAnother(hidden, process.pid, 0), false);
   });

@@ -156,6 +156,8 @@ describe("a mutex that is the word with its owner", () => {
   });
 });
 
+const [ESRCH, EPERM, ETIMEDOUT] = [3, 1, 110];
+
 /** A C library of macOS that has been told what its functions return. */
 function libcOf(errno: number, results: Record<string, (...values: never[]) => unknown>) {
   const calls: string[] = [];
@@ -174,10 +176,16 @@ function libcOf(errno: number, results: Record<string, (...values: never[]) => u
     if (missing !== undefined) throw new Error(`no symbol ${missing}`);
     return bind(names);
   };
+  let lastErrno = errno;
+  const kill = (pid: number) => {
+    if (pid === 42) return 0;
+    lastErrno = ESRCH;
+    return -1;
+  };
   const libc = {
-    c: bind(["getpid"]),
-    errno: () => errno,
-    isRunning: (pid: number) => pid === 42,
+    c: { ...bind(["getpid"]), kill },
+    os: "darwin",
+    errno: () => lastErrno,
     ffi: {
       load,
       background: (libraries: readonly string[], signatures: CSignatures, code: ThreadCode) =>
@@ -189,8 +197,6 @@ function libcOf(errno: number, results: Record<string, (...values: never[]) => u
 }
 
 describe("what macOS is asked", () => {
-  const [ESRCH, EPERM, ETIMEDOUT] = [3, 1, 110];
-
   test("a thread is known by its number, which is never used again", () => {
     const { libc, calls } = libcOf(0, {
       getpid: () => 42,

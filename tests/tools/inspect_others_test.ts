@@ -420,7 +420,13 @@ describe("what is removed or hidden while inspect() looks", () => {
 
   test("is no key file, whatever error it gives", () => {
     const names = [`qipc_sharedmemory_${"a".repeat(40)}`, `qipc_systemsem_${"b".repeat(40)}`];
-    const libc = stub({ readFolder: () => names, pathStatus: () => EACCES });
+    const c = {
+      opendir: () => 1n,
+      readdir: () => BigInt(names.length),
+      closedir: () => 0,
+      syscall: () => -1,
+    };
+    const libc = stub({ c, darwin: null, text: () => names.pop()!, errno: () => EACCES });
     assert.deepEqual(readKeyFiles(libc, "/tmp"), []);
   });
 });

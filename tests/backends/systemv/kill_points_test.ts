@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
+import { seesAllProcesses } from "../../../backends/unix/processes.ts";
 import { systemV } from "../../../backends/systemv/mod.ts";
 import type { Segment } from "../../../backends/types.ts";
 import { selectFfi } from "../../../ffi/mod.ts";
@@ -27,7 +28,7 @@ import {
 
 const options = { timeout: 8 * DEADLINE_MS, ...crewOnly, ...systemVOnly };
 /** Elsewhere a lock that nobody ever had cannot be told from one that is held in another namespace. */
-const isFirst = process.platform === "linux" && systemLibrary().seesAllProcesses();
+const isFirst = process.platform === "linux" && seesAllProcesses(systemLibrary());
 const inFirst = isFirst ? options : { skip: "needs the first pid namespace" };
 /** Far more than there are. */
 const CALLS_MAX = 100;
