@@ -887,7 +887,9 @@ function requirePositive(size: number): void {
 function timedOut(timeoutMs: number | undefined, attachment: Attachment): BackendError {
   const holder = attachment.holder();
   const holding = holder === process.pid ? "this process" : `process ${holder}`;
-  const who = holder === null ? "the lock is held by another" : `${holding} holds the lock`;
+  const who = holder === null
+    ? "the lock is held by another process or thread"
+    : `${holding} holds the lock`;
   return new BackendError(
     "Timeout",
     `timed out after ${timeoutMs} ms: ${who}${attachment.holderText()}`,
