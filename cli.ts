@@ -26,26 +26,26 @@ import {
 
 const STARTS = "bunx --bun shared-memory, or deno run --allow-ffi npm:@shared-memory/shared-memory";
 
-const HELP = `Shows and tidies up the shared memory of this module and of Qt.
+const HELP = `Lists and removes the shared memory of this module and of Qt.
 
-Usage: shared-memory list                  what there is
-       shared-memory show KEY              all about one: KEY is as a program gives it to SharedMemory
-                                           or SystemSemaphore, or a key file
+Usage: shared-memory list                  all objects, in tables
+       shared-memory show KEY              everything about one object: KEY is the key that a program
+                                           gives to SharedMemory or SystemSemaphore, or a key file
        shared-memory cleanup [KEY...] [--dry-run] [--orphans]
-                                           removes what is stale and yours, and only that; with
-                                           KEYs only what belongs to them
+                                           removes the stale objects of this user; with KEYs
+                                           only those that belong to them
 
 Options:
-  --json      for programs: sizes in bytes, everything that is known
-  --all-users let list and show tell of other users' objects too
+  --json      print JSON for programs: sizes in bytes, everything that is known
+  --all-users let list and show include the objects of other users
   --dry-run   only say what cleanup would remove
   --orphans   let cleanup also remove stale segments that no key file leads to (programs with another
-              TMPDIR may have theirs elsewhere), and POSIX objects that other programs made
+              TMPDIR may have theirs elsewhere), and POSIX objects that other programs created
   -h, --help  this text
 
-It looks at the key files in TMPDIR or else /tmp, as the programs do. Stale is a segment that nobody
-is attached to, a semaphore that nobody waits for and whose last user has ended, and a key file
-that leads to nothing. NO_COLOR turns the colors off.
+The command reads the key files in TMPDIR or else /tmp, as the programs do. These objects are stale:
+a segment to which no process is attached, a semaphore for which no process waits and whose last user
+has ended, and a key file that leads to no object. NO_COLOR turns the colors off.
 
 Exit code: 0 fine; 1 something failed, or show found nothing; 2 wrong arguments.`;
 
@@ -120,8 +120,8 @@ function run({ name, keys, allUsers, dryRun, orphans, json }: Command): number {
   else if (!isEmpty) console.log(details(inventory, style()));
   if (name === "list" || !isEmpty) return 0;
   const others = allUsers ? [] : thingsOf(only(inspect({ allUsers: true }), key));
-  const hint = others.length > 0 ? "; another user has it, which --all-users shows" : "";
-  console.error(printable(`There is nothing of the key "${key}" in ${all.folder}${hint}`));
+  const hint = others.length > 0 ? "; another user has one, which --all-users shows" : "";
+  console.error(printable(`There is no object of the key "${key}" in ${all.folder}${hint}`));
   return 1;
 }
 
@@ -162,7 +162,7 @@ function reportKept(before: Inventory, keys: readonly string[], result: CleanupR
       console.log(printable(`kept ${nameOf(thing)}: ${text}`));
     }
     if (things.length > 0) continue;
-    console.log(printable(`There is nothing of the key "${key}" in ${before.folder}`));
+    console.log(printable(`There is no object of the key "${key}" in ${before.folder}`));
   }
 }
 

@@ -37,16 +37,18 @@ export function listing(
     section("key file", keyFiles, KEY_FILE_COLUMNS, style),
   ].filter((text) => text !== "");
   if (sections.length === 0) {
-    return printable(`Nothing is there; the folder of the key files is ${folder}.`);
+    return printable(`There are no objects; the folder of the key files is ${folder}.`);
   }
   const left = [...segments, ...semaphores, ...keyFiles].filter((one) => one.stale && one.isOwn);
   const orphans = left.filter((one) => one.orphan).length;
   const named = left.length - orphans;
   const advice = [
-    ...named > 0 ? [`${named} stale: cleanup removes that.`] : [],
+    ...named > 0 ? [`${named} stale: cleanup removes ${pronoun(named)}.`] : [],
     ...orphans > 0
       ? [
-        `${orphans} stale, without a key file or another program's: cleanup --orphans removes that.`,
+        `${orphans} stale, without a key file or another program's: cleanup --orphans removes ${
+          pronoun(orphans)
+        }.`,
       ]
       : [],
   ];
@@ -57,6 +59,10 @@ export function listing(
   const texts = [...advice, ...isUnnamed ? [elsewhere] : []];
   return [...sections, ...texts.map((text) => wrapped(printable(text), style.width).join("\n"))]
     .join("\n\n");
+}
+
+function pronoun(count: number): string {
+  return count === 1 ? "it" : "them";
 }
 
 /** Returns everything that is known of a few objects, with a line for each detail. */

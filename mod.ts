@@ -1,16 +1,13 @@
 /**
- * Named shared memory and semaphores between processes, with the semantics and on the wire protocol of
- * Qt's `QSharedMemory` and `QSystemSemaphore`, for Deno, Bun and Node.
+ * This module shares named memory and semaphores between processes of Deno, Bun and Node. It has the semantics and the
+ * wire protocol of Qt's `QSharedMemory` and `QSystemSemaphore`.
  *
  * @example
  * ```ts
  * import { SharedMemory } from "./mod.ts";
  *
- * using memory = new SharedMemory("greeting");
- * if (!memory.create(100) && !memory.attach()) throw new Error(memory.errorString());
- * memory.lock();
- * new TextEncoder().encodeInto("hello", memory.data()!);
- * memory.unlock();
+ * using memory = SharedMemory.open("greeting", { size: 100 });
+ * memory.withLock(() => new TextEncoder().encodeInto("hello", memory.bytes));
  * ```
  *
  * @module

@@ -46,13 +46,34 @@ const PROMISE_TO_WITH_LOCK =
 const NO_NAMES: Names = { segment: null, lock: null };
 
 /**
- * A named segment of memory that processes share, with a lock, and with the semantics and the wire
- * protocol of Qt's `QSharedMemory`.
+ * A `SharedMemory` is a named segment of memory that processes share, with a lock. It has the semantics and the wire
+ * protocol of Qt's `QSharedMemory`. An argument of a wrong type is a `TypeError`, and a number that is no size is a
+ * `RangeError`.
  *
- * The segment of a key exists from `create()` until the last process that attached to it has
- * detached; ending a program normally detaches. Methods that can fail return `false` and say why in
- * {@linkcode SharedMemory.error} and {@linkcode SharedMemory.errorString}; a wrong type of argument is
- * a `TypeError`, a number that is no size a `RangeError`.
+ * ### Modern surface
+ *
+ * These members throw a {@linkcode SharedMemoryException} if they fail:
+ *
+ * - opening: {@linkcode SharedMemory.open}, {@linkcode SharedMemory.attached}, and `[Symbol.dispose]()`, which `using`
+ *   calls
+ * - bytes: {@linkcode SharedMemory.byteLength}, {@linkcode SharedMemory.bytes}, {@linkcode SharedMemory.view}
+ * - lock: {@linkcode SharedMemory.acquireLock}, {@linkcode SharedMemory.acquireLockAsync},
+ *   {@linkcode SharedMemory.withLock}, {@linkcode SharedMemory.withLockAsync}
+ *
+ * ### Qt's methods
+ *
+ * These methods have Qt's names, or are additions in the same style. They return `false` if they fail, and `error()`,
+ * `errorString()` and `errorReason()` say why:
+ *
+ * - keys: the constructor, `key()`, `setKey()`, `nativeKey()`, `nativeIpcKey()`, `setNativeKey()`, and the static
+ *   `isKeyTypeSupported()`, `platformSafeKey()`, `legacyNativeKey()`
+ * - segment: `create()`, `attach()`, `createOrAttach()`, `detach()`, `isAttached()`, `size()`, `data()`, `constData()`
+ * - lock: `lock()`, `tryLock()`, `lockAsync()`, `unlock()`
+ *
+ * ### Lifetime
+ *
+ * The segment of a key exists from its creation until the last process that attached to it has detached. A normal end
+ * of a program detaches.
  *
  * The segment stays attached as long as this object or any view of it is reachable. Once all of them have been
  * garbage-collected it is detached, unless the object holds the lock. An engine may collect a variable after its last
@@ -65,8 +86,17 @@ const NO_NAMES: Names = { segment: null, lock: null };
  * ```ts
  * import { SharedMemory } from "./mod.ts";
  *
+ * using memory = SharedMemory.open("visits", { size: 4 });
+ * const count = memory.view(Uint32Array);
+ * memory.withLock(() => count[0]! += 1);
+ * ```
+ *
+ * @example As in Qt
+ * ```ts
+ * import { SharedMemory } from "./mod.ts";
+ *
  * using memory = new SharedMemory("visits");
- * if (!memory.create(4) && !memory.attach()) throw new Error(memory.errorString());
+ * if (!memory.createOrAttach(4)) throw new Error(memory.errorString());
  * const count = memory.view(Uint32Array);
  * memory.lock();
  * count[0]! += 1;
@@ -81,166 +111,7 @@ export class SharedMemory implements Disposable {
   readonly #errors = this.#keyed.errors;
   readonly #opener = new Opener();
 
-  /**
-   * Creates an object that is not attached. The system is asked nothing before the first operation.
-   *
-   * @param key the key of the segment; the same text is the same segment as in Qt
-   * @param parent disposes this object when it is disposed
-   * @throws {TypeError} if `key` is not a string, a `NativeIpcKey`, `null` or left out
-   */
-  constructor(key?: string | NativeIpcKey | null, parent?: Parent | null) {
-    this.setKey(key ?? null);
-    parent?.use(this);
-  }
-
-  /** The key, or `null` if there is none. For a native key it is its legacy key, if it has one. */
-  key(): string | null {
-    return this.#keyed.key;
-  }
-
-  /**
-   * Sets the key, after detaching from the segment of the old key. Setting the present key again does nothing.
-   *
-   * @throws {TypeError} if `key` is neither a string, a `NativeIpcKey` nor `null`
-   */
-  setKey(key: string | NativeIpcKey | null): void {
-    checkKey("SharedMemory.setKey", key);
-    if (key instanceof NativeIpcKey) return this.setNativeKey(key);
-    // Qt: the empty key after none changes nothing.
-    const isSame = key === this.#keyed.key || (!key && this.#keyed.key === null);
-    if (isSame && !this.#keyed.explicit) return;
-    this.#reset(key, null);
-  }
-
-  /**
-   * The name by which the operating system knows the segment, or `null` without a key. On Linux it is the path of the key
-   * file, in the folder `TMPDIR` or else `/tmp`.
-   *
-   * @throws {SharedMemoryException} `KeyError` if there can be no native key: the key contains a
-   * lone surrogate, or the folder does not exist
-   */
-  nativeKey(): string | null {
-    return this.#keyed.nativeKey(() => this.#resolve().segment);
-  }
-
-  /**
-   * The native key with its type, which can be sent to another process, or `null` without a key.
-   *
-   * @throws {SharedMemoryException} as {@linkcode SharedMemory.nativeKey} does
-   * @throws {TypeError} if the native key contains a lone surrogate
-   */
-  nativeIpcKey(): NativeIpcKey | null {
-    return this.#keyed.nativeIpcKey(() => this.#resolve().segment);
-  }
-
-  /**
-   * Sets the name by which the operating system knows the segment, after detaching. Setting the present one again does
-   * nothing.
-   *
-   * A {@linkcode NativeIpcKey} has a lock, as in Qt 6.6. A string has the type of keys that are strings
-   * (on Unix the path of a System V key file), and no lock, as in Qt before 6.6: `lock()` fails, and
-   * nothing guards the creation and removal of the segment; the key file is deleted only if this object's
-   * `create()` made it and it is the last one out.
-   *
-   * @throws {TypeError} if `nativeKey` is neither a string, a `NativeIpcKey` nor `null`
-   */
-  setNativeKey(nativeKey: string | NativeIpcKey | null): void {
-    checkKey("SharedMemory.setNativeKey", nativeKey);
-    const legacyKey = nativeKey instanceof NativeIpcKey ? nativeKey.legacyKey || null : null;
-    if (!this.#keyed.has(legacyKey, nativeKey)) this.#reset(legacyKey, nativeKey);
-  }
-
-  /** Whether this system has segments of a key type. */
-  static isKeyTypeSupported(type: NativeIpcKeyType): boolean {
-    return isKeyTypeSupported(type);
-  }
-
-  /**
-   * A native key that shows `key`: `/key` for POSIX, `shm_key` for Windows, and for System V the path
-   * `key`, in `XDG_RUNTIME_DIR` (or else `runtime-USER` in the folder of the key files, created as in Qt) if it is not
-   * absolute. It is not what `setKey()` uses.
-   *
-   * @param key any text
-   * @param type the type of Qt where none is said, if left out
-   * @returns an empty one if `key` is empty, or this system has no objects of this type
-   * @throws {TypeError} if `key` contains a lone surrogate or `type` is no type
-   * @throws {SharedMemoryException} `KeyError` if the folder of the key files cannot be used
-   * @throws {UnsupportedError} if this runtime has no FFI, or the system no shared memory
-   */
-  static platformSafeKey(key: string, type: NativeIpcKeyType = safeType()): NativeIpcKey {
-    return safeKeyOf("SharedMemory", key, type);
-  }
-
-  /**
-   * The native key that `setKey(key)` uses, or that it would use if strings had the type `type`.
-   *
-   * @param key any text
-   * @param type that of keys that are strings, if left out
-   * @returns an empty one if `key` is empty, or this system has no objects of this type
-   * @throws {TypeError} if `key` contains a lone surrogate or `type` is no type
-   * @throws {SharedMemoryException} `KeyError` if the folder of the key files cannot be used
-   * @throws {UnsupportedError} if this runtime has no FFI, or the system no shared memory
-   */
-  static legacyNativeKey(key: string, type: NativeIpcKeyType = legacyType()): NativeIpcKey {
-    return legacyKeyOf("SharedMemory", key, type);
-  }
-
-  /**
-   * Creates a segment filled with zeros and attaches to it.
-   *
-   * @param size in bytes, at least 1
-   * @param mode with `ReadOnly`, this object's views may only be read
-   * @returns `false` with `AlreadyExists` if the key has a segment, even one that a crashed program left, which
-   * `attach()` and `detach()` remove. Other errors: `InvalidSize`, `KeyError`,
-   * `PermissionDenied`, `OutOfResources`, `LockError`, `UnknownError`
-   * @throws {TypeError} if `size` is not a number or `mode` is not an access mode
-   * @throws {RangeError} if `size` is not an integer or beyond 2^53 - 1
-   */
-  create(size: number, mode: AccessMode = AccessMode.ReadWrite): boolean {
-    checkSize("create", size);
-    return this.#attach("create", mode, ({ segments }, nativeKey, lock) => {
-      requirePositive(size);
-      if (lock !== null) refuseNested(lock);
-      return segments.create(nativeKey, size, mode, lock);
-    });
-  }
-
-  /**
-   * Attaches to the segment of the key. It never waits for a process that holds the lock.
-   *
-   * @param mode with `ReadOnly`, this object's views may only be read
-   * @returns `false` with `NotFound` if there is no such segment, `AlreadyExists` if this object is
-   * attached. Other errors: `KeyError`, `PermissionDenied`, `InvalidSize` (Bun: above 4 GiB),
-   * `OutOfResources`, `LockError`, `UnknownError`
-   * @throws {TypeError} if `mode` is not an access mode
-   */
-  attach(mode: AccessMode = AccessMode.ReadWrite): boolean {
-    return this.#attach(
-      "attach",
-      mode,
-      ({ segments }, nativeKey, lock) => segments.attach(nativeKey, mode, lock),
-    );
-  }
-
-  /**
-   * Creates the segment, or attaches to the one that exists. If several processes do this at once, exactly one creates
-   * it. A segment that no process is attached to was left by a crash, and is replaced by a new one.
-   * {@linkcode SharedMemory.open} does the same with more options.
-   *
-   * The call waits up to 5000 ms for a process that is creating the segment. It does not wait for an attached process
-   * that holds the lock, except with a POSIX key on macOS.
-   *
-   * @param size in bytes, at least 1; a segment that exists must have at least as many
-   * @param mode with `ReadOnly`, this object's views may only be read
-   * @returns `false` with `InvalidSize` if the segment that exists is smaller; other errors as
-   * {@linkcode SharedMemory.create} and {@linkcode SharedMemory.attach}
-   * @throws {TypeError} if `size` is not a number or `mode` is not an access mode
-   * @throws {RangeError} if `size` is not an integer or beyond 2^53 - 1
-   */
-  createOrAttach(size: number, mode: AccessMode = AccessMode.ReadWrite): boolean {
-    checkSize("createOrAttach", size);
-    return this.#openOrCreate("createOrAttach", { size, mode });
-  }
+  // The modern surface. Its members throw a SharedMemoryException if they fail.
 
   /**
    * Creates the segment of `key`, or attaches to it, as the options say, and throws if that fails.
@@ -284,30 +155,6 @@ export class SharedMemory implements Disposable {
     throw memory.#errors.lastException(memory.#keyed.shown);
   }
 
-  /**
-   * Detaches from the segment: every view of it has length 0 from now on, and the lock is released if this object holds
-   * it. The last process to detach removes the segment.
-   *
-   * A buffer that cannot be emptied, because it was transferred or because Bun is using it in an
-   * unfinished native call, becomes private zero-filled memory instead, whose address range stays
-   * reserved; on Windows it goes on showing the segment.
-   *
-   * @returns `false` with `NotFound` if this object is not attached
-   */
-  detach(): boolean {
-    const attachment = this.#current;
-    if (attachment === null) return this.#notAttached("detach");
-    requireStackToUndo();
-    this.#access.buffer = null;
-    this.#data = null;
-    try {
-      attachment.end();
-    } catch (error) {
-      return this.#failed("detach", error);
-    }
-    return this.#errors.clear();
-  }
-
   /** Whether this object is attached to a segment. */
   get attached(): boolean {
     return this.#current !== null;
@@ -339,31 +186,6 @@ export class SharedMemory implements Disposable {
    */
   get bytes(): Bytes {
     return this.#bytes("bytes");
-  }
-
-  /** Whether this object is attached to a segment, as in Qt. */
-  isAttached(): boolean {
-    return this.#current !== null;
-  }
-
-  /** The size of the segment in bytes as in Qt: {@linkcode SharedMemory.byteLength}. */
-  size(): number {
-    return this.#current?.size ?? 0;
-  }
-
-  /**
-   * The bytes of the segment, which are the same array each time, or `null` if this object is not attached. After
-   * `ReadOnly` a store into them kills the process. A view that is used after `detach()` is harmless: it has no elements.
-   *
-   * @throws {SharedMemoryException} with the reason `Transferred` once its buffer was transferred away
-   */
-  data(): Bytes | null {
-    return this.#current === null ? null : this.#bytes("data");
-  }
-
-  /** The bytes of the segment as {@linkcode SharedMemory.data} returns them, typed as read-only. */
-  constData(): ReadonlyUint8Array | null {
-    return this.data();
   }
 
   /**
@@ -411,41 +233,6 @@ export class SharedMemory implements Disposable {
       );
     }
     return new Type(buffer, byteOffset, count);
-  }
-
-  /**
-   * Locks the segment for this object; other processes, Qt's too, wait until it is unlocked. The call blocks the thread,
-   * and so the event loop, until the lock is acquired. If the holder is killed, the kernel releases the lock; with a POSIX
-   * or Windows key the next process of this module that waits takes it over, but not with a POSIX key on macOS.
-   * The lock is not recursive: calling `lock()` again on the object that holds it emits a warning and returns `true`,
-   * and one `unlock()` releases it.
-   *
-   * @returns `false` with `LockError` if this object is not attached, if its native key is a
-   * string, which has no lock, or if this thread would wait for itself: another object of it holds the lock, or
-   * `lockAsync()` waits for it, or has got it for this object
-   */
-  lock(): boolean {
-    const { attachment } = this.#access;
-    if (!attachment || attachment.isEnded || attachment.isLocked) return this.#lock("lock");
-    try {
-      attachment.lock(this.#access);
-    } catch (error) {
-      return this.#lockFailed("lock", error);
-    }
-    return this.#errors.clear();
-  }
-
-  /**
-   * Locks the segment for this object if that is possible within a timeout. It blocks the thread, and so the event loop,
-   * for at most that long. Without an argument it tries once.
-   *
-   * @param wait the timeout in ms, or options with it; 0 if left out. A signal that is aborted already throws its reason; a
-   * blocked thread cannot see that a signal is aborted
-   * @returns `false` with `LockError` also if the lock was not free in that time, or if this object holds it already
-   * @throws {TypeError | RangeError} if the timeout is not a number of ms
-   */
-  tryLock(wait: number | WaitOptions = 0): boolean {
-    return this.#lock("tryLock", timeoutOf("SharedMemory.tryLock", wait, 0));
   }
 
   /**
@@ -502,42 +289,6 @@ export class SharedMemory implements Disposable {
   }
 
   /**
-   * Locks the segment for this object without blocking the event loop. The calls that wait in one thread acquire the lock
-   * in their order. If they share one object, each acquires it after the call before it was followed by
-   * {@linkcode SharedMemory.unlock}.
-   *
-   * @returns `false` with `LockError` if the lock was not free within `timeout`, if this object is
-   * not attached or is detached meanwhile, or if its native key is a string, which has no lock. Rejects
-   * with the reason of `signal` if that is aborted first; then the lock is not taken
-   * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
-   * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
-   *
-   * @example
-   * ```ts
-   * import { SharedMemory } from "./mod.ts";
-   *
-   * using memory = new SharedMemory("jobs");
-   * if (!memory.createOrAttach(64)) throw new Error(memory.errorString());
-   * if (await memory.lockAsync({ timeout: 500, signal: AbortSignal.timeout(10_000) })) {
-   *   memory.unlock();
-   * }
-   * ```
-   */
-  lockAsync(options: WaitOptions = {}): Promise<boolean> {
-    requireStack(); // before there is a promise
-    return this.#tryLockAsync(options);
-  }
-
-  async #tryLockAsync(options: WaitOptions): Promise<boolean> {
-    try {
-      await this.#lockAsync("lockAsync", options);
-    } catch (error) {
-      return this.#lockFailed("lockAsync", error);
-    }
-    return this.#errors.clear();
-  }
-
-  /**
    * Calls `fn` with the lock held, and unlocks whatever happens. The call waits, and blocks the thread, as
    * {@linkcode SharedMemory.lock} does.
    *
@@ -567,26 +318,6 @@ export class SharedMemory implements Disposable {
     } finally {
       unlock();
     }
-  }
-
-  /** Locks, and returns a function that unlocks it again unless it was unlocked since. */
-  #hold(operation: string, options: WaitOptions): () => void {
-    const timeout = timeoutOf(`SharedMemory.${operation}`, options, Infinity);
-    if (this.#current?.isLocked) {
-      throw this.#errors.exception(
-        operation,
-        this.#keyed.shown,
-        new BackendError(
-          "AlreadyHeld",
-          "this object holds the lock already, and it is not recursive",
-        ),
-      );
-    }
-    const limit = timeout === Infinity ? undefined : timeout;
-    if (!this.#lock(operation, limit)) throw this.#errors.lastException(this.#keyed.shown);
-    const attachment = this.#access.attachment!;
-    const hold = attachment.lastHold;
-    return () => attachment.endHold(hold);
   }
 
   /**
@@ -620,33 +351,324 @@ export class SharedMemory implements Disposable {
     return this.#withLockAsync(fn, options);
   }
 
-  async #withLockAsync<Result>(
-    fn: () => Result | PromiseLike<Result>,
-    options: WaitOptions,
-  ): Promise<Result> {
-    const unlock = await this.#holdAsync("withLockAsync", options);
-    try {
-      return await fn();
-    } finally {
-      unlock();
-    }
+  /** Detaches if this object is attached. It may be called any number of times, and never throws. */
+  [Symbol.dispose](): void {
+    if (this.#current !== null) this.detach();
   }
 
-  /** `#hold` without blocking the event loop. */
-  async #holdAsync(operation: string, options: WaitOptions): Promise<() => void> {
+  // Qt's methods, and additions in the same style. They return `false` if they fail, and error() says why.
+
+  /**
+   * Creates an object that is not attached. The system is asked nothing before the first operation.
+   *
+   * @category Qt
+   * @param key the key of the segment; the same text is the same segment as in Qt
+   * @param parent disposes this object when it is disposed
+   * @throws {TypeError} if `key` is not a string, a `NativeIpcKey`, `null` or left out
+   */
+  constructor(key?: string | NativeIpcKey | null, parent?: Parent | null) {
+    this.setKey(key ?? null);
+    parent?.use(this);
+  }
+
+  /**
+   * The key, or `null` if there is none. For a native key it is its legacy key, if it has one.
+   *
+   * @category Qt
+   */
+  key(): string | null {
+    return this.#keyed.key;
+  }
+
+  /**
+   * Sets the key, after detaching from the segment of the old key. Setting the present key again does nothing.
+   *
+   * @category Qt
+   * @throws {TypeError} if `key` is neither a string, a `NativeIpcKey` nor `null`
+   */
+  setKey(key: string | NativeIpcKey | null): void {
+    checkKey("SharedMemory.setKey", key);
+    if (key instanceof NativeIpcKey) return this.setNativeKey(key);
+    // Qt: the empty key after none changes nothing.
+    const isSame = key === this.#keyed.key || (!key && this.#keyed.key === null);
+    if (isSame && !this.#keyed.explicit) return;
+    this.#reset(key, null);
+  }
+
+  /**
+   * The name by which the operating system knows the segment, or `null` without a key. On Linux it is the path of the key
+   * file, in the folder `TMPDIR` or else `/tmp`.
+   *
+   * @category Qt
+   * @throws {SharedMemoryException} `KeyError` if there can be no native key: the key contains a
+   * lone surrogate, or the folder does not exist
+   */
+  nativeKey(): string | null {
+    return this.#keyed.nativeKey(() => this.#resolve().segment);
+  }
+
+  /**
+   * The native key with its type, which can be sent to another process, or `null` without a key.
+   *
+   * @category Qt
+   * @throws {SharedMemoryException} as {@linkcode SharedMemory.nativeKey} does
+   * @throws {TypeError} if the native key contains a lone surrogate
+   */
+  nativeIpcKey(): NativeIpcKey | null {
+    return this.#keyed.nativeIpcKey(() => this.#resolve().segment);
+  }
+
+  /**
+   * Sets the name by which the operating system knows the segment, after detaching. Setting the present one again does
+   * nothing.
+   *
+   * A {@linkcode NativeIpcKey} has a lock, as in Qt 6.6. A string has the type of keys that are strings
+   * (on Unix the path of a System V key file), and no lock, as in Qt before 6.6: `lock()` fails, and
+   * nothing guards the creation and removal of the segment; the key file is deleted only if this object's
+   * `create()` made it and it is the last one out.
+   *
+   * @category Qt
+   * @throws {TypeError} if `nativeKey` is neither a string, a `NativeIpcKey` nor `null`
+   */
+  setNativeKey(nativeKey: string | NativeIpcKey | null): void {
+    checkKey("SharedMemory.setNativeKey", nativeKey);
+    const legacyKey = nativeKey instanceof NativeIpcKey ? nativeKey.legacyKey || null : null;
+    if (!this.#keyed.has(legacyKey, nativeKey)) this.#reset(legacyKey, nativeKey);
+  }
+
+  /**
+   * Whether this system has segments of a key type.
+   *
+   * @category Qt
+   */
+  static isKeyTypeSupported(type: NativeIpcKeyType): boolean {
+    return isKeyTypeSupported(type);
+  }
+
+  /**
+   * A native key that shows `key`: `/key` for POSIX, `shm_key` for Windows, and for System V the path
+   * `key`, in `XDG_RUNTIME_DIR` (or else `runtime-USER` in the folder of the key files, created as in Qt) if it is not
+   * absolute. It is not what `setKey()` uses.
+   *
+   * @category Qt
+   * @param key any text
+   * @param type the type of Qt where none is said, if left out
+   * @returns an empty one if `key` is empty, or this system has no objects of this type
+   * @throws {TypeError} if `key` contains a lone surrogate or `type` is no type
+   * @throws {SharedMemoryException} `KeyError` if the folder of the key files cannot be used
+   * @throws {UnsupportedError} if this runtime has no FFI, or the system no shared memory
+   */
+  static platformSafeKey(key: string, type: NativeIpcKeyType = safeType()): NativeIpcKey {
+    return safeKeyOf("SharedMemory", key, type);
+  }
+
+  /**
+   * The native key that `setKey(key)` uses, or that it would use if strings had the type `type`.
+   *
+   * @category Qt
+   * @param key any text
+   * @param type that of keys that are strings, if left out
+   * @returns an empty one if `key` is empty, or this system has no objects of this type
+   * @throws {TypeError} if `key` contains a lone surrogate or `type` is no type
+   * @throws {SharedMemoryException} `KeyError` if the folder of the key files cannot be used
+   * @throws {UnsupportedError} if this runtime has no FFI, or the system no shared memory
+   */
+  static legacyNativeKey(key: string, type: NativeIpcKeyType = legacyType()): NativeIpcKey {
+    return legacyKeyOf("SharedMemory", key, type);
+  }
+
+  /**
+   * Creates a segment filled with zeros and attaches to it.
+   *
+   * @category Qt
+   * @param size in bytes, at least 1
+   * @param mode with `ReadOnly`, this object's views may only be read
+   * @returns `false` with `AlreadyExists` if the key has a segment, even one that a crashed program left, which
+   * `attach()` and `detach()` remove. Other errors: `InvalidSize`, `KeyError`,
+   * `PermissionDenied`, `OutOfResources`, `LockError`, `UnknownError`
+   * @throws {TypeError} if `size` is not a number or `mode` is not an access mode
+   * @throws {RangeError} if `size` is not an integer or beyond 2^53 - 1
+   */
+  create(size: number, mode: AccessMode = AccessMode.ReadWrite): boolean {
+    checkSize("create", size);
+    return this.#attach("create", mode, ({ segments }, nativeKey, lock) => {
+      requirePositive(size);
+      if (lock !== null) refuseNested(lock);
+      return segments.create(nativeKey, size, mode, lock);
+    });
+  }
+
+  /**
+   * Attaches to the segment of the key. It never waits for a process that holds the lock.
+   *
+   * @category Qt
+   * @param mode with `ReadOnly`, this object's views may only be read
+   * @returns `false` with `NotFound` if there is no such segment, `AlreadyExists` if this object is
+   * attached. Other errors: `KeyError`, `PermissionDenied`, `InvalidSize` (Bun: above 4 GiB),
+   * `OutOfResources`, `LockError`, `UnknownError`
+   * @throws {TypeError} if `mode` is not an access mode
+   */
+  attach(mode: AccessMode = AccessMode.ReadWrite): boolean {
+    return this.#attach(
+      "attach",
+      mode,
+      ({ segments }, nativeKey, lock) => segments.attach(nativeKey, mode, lock),
+    );
+  }
+
+  /**
+   * Creates the segment, or attaches to the one that exists. If several processes do this at once, exactly one creates
+   * it. A segment that no process is attached to was left by a crash, and is replaced by a new one.
+   * {@linkcode SharedMemory.open} does the same with more options.
+   *
+   * The call waits up to 5000 ms for a process that is creating the segment. It does not wait for an attached process
+   * that holds the lock, except with a POSIX key on macOS.
+   *
+   * @category Qt
+   * @param size in bytes, at least 1; a segment that exists must have at least as many
+   * @param mode with `ReadOnly`, this object's views may only be read
+   * @returns `false` with `InvalidSize` if the segment that exists is smaller; other errors as
+   * {@linkcode SharedMemory.create} and {@linkcode SharedMemory.attach}
+   * @throws {TypeError} if `size` is not a number or `mode` is not an access mode
+   * @throws {RangeError} if `size` is not an integer or beyond 2^53 - 1
+   */
+  createOrAttach(size: number, mode: AccessMode = AccessMode.ReadWrite): boolean {
+    checkSize("createOrAttach", size);
+    return this.#openOrCreate("createOrAttach", { size, mode });
+  }
+
+  /**
+   * Detaches from the segment: every view of it has length 0 from now on, and the lock is released if this object holds
+   * it. The last process to detach removes the segment.
+   *
+   * A buffer that cannot be emptied, because it was transferred or because Bun is using it in an
+   * unfinished native call, becomes private zero-filled memory instead, whose address range stays
+   * reserved; on Windows it goes on showing the segment.
+   *
+   * @category Qt
+   * @returns `false` with `NotFound` if this object is not attached
+   */
+  detach(): boolean {
+    const attachment = this.#current;
+    if (attachment === null) return this.#notAttached("detach");
+    requireStackToUndo();
+    this.#access.buffer = null;
+    this.#data = null;
     try {
-      const unlock = await this.#lockAsync(operation, options);
-      this.#errors.clear();
-      return unlock;
+      attachment.end();
     } catch (error) {
-      const explained = this.#opener.explain(error);
-      throw this.#errors.exception(operation, this.#keyed.shown, explained, "LockError");
+      return this.#failed("detach", error);
     }
+    return this.#errors.clear();
+  }
+
+  /**
+   * Whether this object is attached to a segment, as in Qt.
+   *
+   * @category Qt
+   */
+  isAttached(): boolean {
+    return this.#current !== null;
+  }
+
+  /**
+   * The size of the segment in bytes as in Qt: {@linkcode SharedMemory.byteLength}.
+   *
+   * @category Qt
+   */
+  size(): number {
+    return this.#current?.size ?? 0;
+  }
+
+  /**
+   * The bytes of the segment, which are the same array each time, or `null` if this object is not attached. After
+   * `ReadOnly` a store into them kills the process. A view that is used after `detach()` is harmless: it has no elements.
+   *
+   * @category Qt
+   * @throws {SharedMemoryException} with the reason `Transferred` once its buffer was transferred away
+   */
+  data(): Bytes | null {
+    return this.#current === null ? null : this.#bytes("data");
+  }
+
+  /**
+   * The bytes of the segment as {@linkcode SharedMemory.data} returns them, typed as read-only.
+   *
+   * @category Qt
+   */
+  constData(): ReadonlyUint8Array | null {
+    return this.data();
+  }
+
+  /**
+   * Locks the segment for this object; other processes, Qt's too, wait until it is unlocked. The call blocks the thread,
+   * and so the event loop, until the lock is acquired. If the holder is killed, the kernel releases the lock; with a POSIX
+   * or Windows key the next process of this module that waits takes it over, but not with a POSIX key on macOS.
+   * The lock is not recursive: calling `lock()` again on the object that holds it emits a warning and returns `true`,
+   * and one `unlock()` releases it.
+   *
+   * @category Qt
+   * @returns `false` with `LockError` if this object is not attached, if its native key is a
+   * string, which has no lock, or if this thread would wait for itself: another object of it holds the lock, or
+   * `lockAsync()` waits for it, or has got it for this object
+   */
+  lock(): boolean {
+    const { attachment } = this.#access;
+    if (!attachment || attachment.isEnded || attachment.isLocked) return this.#lock("lock");
+    try {
+      attachment.lock(this.#access);
+    } catch (error) {
+      return this.#lockFailed("lock", error);
+    }
+    return this.#errors.clear();
+  }
+
+  /**
+   * Locks the segment for this object if that is possible within a timeout. It blocks the thread, and so the event loop,
+   * for at most that long. Without an argument it tries once.
+   *
+   * @category Qt
+   * @param wait the timeout in ms, or options with it; 0 if left out. A signal that is aborted already throws its reason; a
+   * blocked thread cannot see that a signal is aborted
+   * @returns `false` with `LockError` also if the lock was not free in that time, or if this object holds it already
+   * @throws {TypeError | RangeError} if the timeout is not a number of ms
+   */
+  tryLock(wait: number | WaitOptions = 0): boolean {
+    return this.#lock("tryLock", timeoutOf("SharedMemory.tryLock", wait, 0));
+  }
+
+  /**
+   * Locks the segment for this object without blocking the event loop. The calls that wait in one thread acquire the lock
+   * in their order. If they share one object, each acquires it after the call before it was followed by
+   * {@linkcode SharedMemory.unlock}.
+   *
+   * @category Qt
+   * @returns `false` with `LockError` if the lock was not free within `timeout`, if this object is
+   * not attached or is detached meanwhile, or if its native key is a string, which has no lock. Rejects
+   * with the reason of `signal` if that is aborted first; then the lock is not taken
+   * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
+   * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
+   *
+   * @example
+   * ```ts
+   * import { SharedMemory } from "./mod.ts";
+   *
+   * using memory = new SharedMemory("jobs");
+   * if (!memory.createOrAttach(64)) throw new Error(memory.errorString());
+   * if (await memory.lockAsync({ timeout: 500, signal: AbortSignal.timeout(10_000) })) {
+   *   memory.unlock();
+   * }
+   * ```
+   */
+  lockAsync(options: WaitOptions = {}): Promise<boolean> {
+    requireStack(); // before there is a promise
+    return this.#tryLockAsync(options);
   }
 
   /**
    * Unlocks the segment.
    *
+   * @category Qt
    * @returns `false` with `LockError` if this object does not hold the lock
    */
   unlock(): boolean {
@@ -663,12 +685,20 @@ export class SharedMemory implements Disposable {
     return this.#errors.clear();
   }
 
-  /** The number of the last operation's error, `NoError` if it succeeded. */
+  /**
+   * The number of the last operation's error, `NoError` if it succeeded.
+   *
+   * @category Qt
+   */
   error(): SharedMemoryError {
     return SharedMemoryError[this.#errors.code];
   }
 
-  /** The last operation's error as text: operation, key, system call and advice. `""` if it succeeded. */
+  /**
+   * The last operation's error as text: operation, key, system call and advice. `""` if it succeeded.
+   *
+   * @category Qt
+   */
   errorString(): string {
     return this.#errors.text;
   }
@@ -677,14 +707,66 @@ export class SharedMemory implements Disposable {
    * Why the last operation failed, `null` if it succeeded. {@linkcode SharedMemory.error} has one number for many
    * reasons: a `LockError` may be a `"Timeout"`, after which a server answers 503, or a `"Deadlock"`, a mistake in the
    * program.
+   *
+   * @category Qt
    */
   errorReason(): ErrorReason | null {
     return this.#errors.reason;
   }
 
-  /** Detaches if this object is attached. It may be called any number of times, and never throws. */
-  [Symbol.dispose](): void {
-    if (this.#current !== null) this.detach();
+  // Helpers.
+
+  /** Locks, and returns a function that unlocks it again unless it was unlocked since. */
+  #hold(operation: string, options: WaitOptions): () => void {
+    const timeout = timeoutOf(`SharedMemory.${operation}`, options, Infinity);
+    if (this.#current?.isLocked) {
+      throw this.#errors.exception(
+        operation,
+        this.#keyed.shown,
+        new BackendError(
+          "AlreadyHeld",
+          "this object holds the lock already, and it is not recursive",
+        ),
+      );
+    }
+    const limit = timeout === Infinity ? undefined : timeout;
+    if (!this.#lock(operation, limit)) throw this.#errors.lastException(this.#keyed.shown);
+    const attachment = this.#access.attachment!;
+    const hold = attachment.lastHold;
+    return () => attachment.endHold(hold);
+  }
+
+  /** `#hold` without blocking the event loop. */
+  async #holdAsync(operation: string, options: WaitOptions): Promise<() => void> {
+    try {
+      const unlock = await this.#lockAsync(operation, options);
+      this.#errors.clear();
+      return unlock;
+    } catch (error) {
+      const explained = this.#opener.explain(error);
+      throw this.#errors.exception(operation, this.#keyed.shown, explained, "LockError");
+    }
+  }
+
+  async #withLockAsync<Result>(
+    fn: () => Result | PromiseLike<Result>,
+    options: WaitOptions,
+  ): Promise<Result> {
+    const unlock = await this.#holdAsync("withLockAsync", options);
+    try {
+      return await fn();
+    } finally {
+      unlock();
+    }
+  }
+
+  async #tryLockAsync(options: WaitOptions): Promise<boolean> {
+    try {
+      await this.#lockAsync("lockAsync", options);
+    } catch (error) {
+      return this.#lockFailed("lockAsync", error);
+    }
+    return this.#errors.clear();
   }
 
   #lock(operation: string, timeoutMs?: number): boolean {
@@ -887,7 +969,9 @@ function requirePositive(size: number): void {
 function timedOut(timeoutMs: number | undefined, attachment: Attachment): BackendError {
   const holder = attachment.holder();
   const holding = holder === process.pid ? "this process" : `process ${holder}`;
-  const who = holder === null ? "the lock is held by another" : `${holding} holds the lock`;
+  const who = holder === null
+    ? "the lock is held by another process or thread"
+    : `${holding} holds the lock`;
   return new BackendError(
     "Timeout",
     `timed out after ${timeoutMs} ms: ${who}${attachment.holderText()}`,

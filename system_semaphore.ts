@@ -72,8 +72,26 @@ const objects = new FinalizationRegistry<OpenSemaphore>((open) => {
 });
 
 /**
- * A named counting semaphore that processes share, with the semantics and the wire protocol of Qt's
- * `QSystemSemaphore`.
+ * A `SystemSemaphore` is a named counting semaphore that processes share. It has the semantics and the wire protocol of
+ * Qt's `QSystemSemaphore`.
+ *
+ * ### Modern surface
+ *
+ * These members throw a {@linkcode SharedMemoryException} if they fail:
+ *
+ * - opening: {@linkcode SystemSemaphore.open}, and `[Symbol.dispose]()`, which `using` calls
+ * - permits: {@linkcode SystemSemaphore.withPermit}, {@linkcode SystemSemaphore.withPermitAsync}
+ *
+ * ### Qt's methods
+ *
+ * These methods have Qt's names, or are additions in the same style. They return `false` if they fail, and `error()`,
+ * `errorString()` and `errorReason()` say why:
+ *
+ * - keys: the constructor, `key()`, `setKey()`, `nativeKey()`, `nativeIpcKey()`, `setNativeKey()`, and the static
+ *   `isKeyTypeSupported()`, `platformSafeKey()`, `legacyNativeKey()`
+ * - permits: `acquire()`, `tryAcquire()`, `acquireAsync()`, `release()`
+ *
+ * ### Lifetime
  *
  * When a process ends, however it ends, the kernel releases the permits that the process has acquired and not released,
  * and takes back those that it has released and not acquired. This is true of System V keys, which string keys are on
@@ -95,6 +113,16 @@ const objects = new FinalizationRegistry<OpenSemaphore>((open) => {
  * ```ts
  * import { SystemSemaphore } from "./mod.ts";
  *
+ * using slots = SystemSemaphore.open("download slots", { initialValue: 3 });
+ * slots.withPermit(() => {
+ *   // at most three processes are here at a time
+ * });
+ * ```
+ *
+ * @example As in Qt
+ * ```ts
+ * import { SystemSemaphore } from "./mod.ts";
+ *
  * using slots = new SystemSemaphore("download slots", 3);
  * if (!slots.acquire()) throw new Error(slots.errorString());
  * // at most three processes are here at a time
@@ -108,22 +136,7 @@ export class SystemSemaphore implements Disposable {
   readonly #errors = this.#keyed.errors;
   readonly #opener = new Opener();
 
-  /**
-   * Opens the semaphore, or creates it; {@linkcode SystemSemaphore.error} says whether that succeeded.
-   *
-   * @param key the key of the semaphore; the same text is the same semaphore as in Qt
-   * @param initialValue the value of a semaphore that is created, from 0 to 32767
-   * @param mode with `Create`, a semaphore that exists is set to `initialValue` too, and belongs to this object
-   * @throws {TypeError} if an argument has a wrong type
-   * @throws {RangeError} if `initialValue` is not a whole number from 0 to 32767
-   */
-  constructor(
-    key?: string | NativeIpcKey | null,
-    initialValue = 0,
-    mode: SystemSemaphoreMode = SystemSemaphoreMode.Open,
-  ) {
-    this.setKey(key ?? null, initialValue, mode);
-  }
+  // The modern surface. Its members throw a SharedMemoryException if they fail.
 
   /**
    * Opens the semaphore of `key`, or creates it, and throws if that fails.
@@ -150,198 +163,6 @@ export class SystemSemaphore implements Disposable {
     if (semaphore.#errors.reason === null) semaphore.#use("open", () => {});
     if (semaphore.#open === null) throw semaphore.#lastException();
     return semaphore;
-  }
-
-  /** The key, or `null` if there is none. For a native key it is its legacy key, if it has one. */
-  key(): string | null {
-    return this.#keyed.key;
-  }
-
-  /**
-   * The name by which the operating system knows the semaphore, or `null` without a key. On Unix it is the path
-   * of the key file, in the folder `TMPDIR` or else `/tmp`, unless a native key was set.
-   *
-   * @throws {SharedMemoryException} `KeyError` if there can be no native key: the key contains a
-   * lone surrogate, or the folder does not exist
-   */
-  nativeKey(): string | null {
-    return this.#keyed.nativeKey();
-  }
-
-  /**
-   * The native key with its type, which can be sent to another process, or `null` without a key.
-   *
-   * @throws {SharedMemoryException} as {@linkcode SystemSemaphore.nativeKey} does
-   * @throws {TypeError} if the native key contains a lone surrogate
-   */
-  nativeIpcKey(): NativeIpcKey | null {
-    return this.#keyed.nativeIpcKey();
-  }
-
-  /**
-   * Closes the semaphore and opens that of another key, as the constructor does. With the present key and `Open` it does
-   * nothing.
-   *
-   * @throws {TypeError} if an argument has a wrong type
-   * @throws {RangeError} if `initialValue` is not a whole number from 0 to 32767
-   */
-  setKey(
-    key: string | NativeIpcKey | null,
-    initialValue = 0,
-    mode: SystemSemaphoreMode = SystemSemaphoreMode.Open,
-  ): void {
-    if (key instanceof NativeIpcKey) this.#set("setKey", null, key, initialValue, mode);
-    else this.#set("setKey", key, null, initialValue, mode);
-  }
-
-  /**
-   * Closes the semaphore and opens the one that the operating system knows by `nativeKey`. A string has the type of keys
-   * that are strings: on Unix it is the path of a System V key file.
-   *
-   * @throws {TypeError} if an argument has a wrong type
-   * @throws {RangeError} if `initialValue` is not a whole number from 0 to 32767
-   */
-  setNativeKey(
-    nativeKey: string | NativeIpcKey | null,
-    initialValue = 0,
-    mode: SystemSemaphoreMode = SystemSemaphoreMode.Open,
-  ): void {
-    this.#set("setNativeKey", null, nativeKey, initialValue, mode);
-  }
-
-  #set(
-    operation: string,
-    key: string | null,
-    explicit: string | NativeIpcKey | null,
-    initialValue: number,
-    mode: SystemSemaphoreMode,
-  ): void {
-    const call = `SystemSemaphore.${operation}`;
-    checkKey(call, key);
-    checkKey(call, explicit);
-    checkCount(call, "initialValue", initialValue);
-    if (mode !== SystemSemaphoreMode.Open && mode !== SystemSemaphoreMode.Create) {
-      throw new TypeError(`${call}: mode must be a SystemSemaphoreMode, not ${String(mode)}`);
-    }
-    const legacyKey = explicit instanceof NativeIpcKey ? explicit.legacyKey || null : key;
-    const isSame = this.#keyed.has(legacyKey, explicit);
-    if (isSame && mode === SystemSemaphoreMode.Open) return;
-    this.#close();
-    this.#keyed.set(legacyKey, explicit);
-    this.#initialValue = initialValue;
-    try {
-      if (this.#keyed.isSet) this.#opened(mode); // Qt: none is an error only when it is used
-    } catch (error) {
-      this.#failed(operation, error);
-    }
-  }
-
-  /** Whether this system has semaphores of a key type. */
-  static isKeyTypeSupported(type: NativeIpcKeyType): boolean {
-    return isKeyTypeSupported(type);
-  }
-
-  /**
-   * A native key that shows `key`: `/key` for POSIX, `sem_key` for Windows, and for System V the path
-   * `key`, in `XDG_RUNTIME_DIR` (or else `runtime-USER` in the folder of the key files, created as in Qt) if it is not
-   * absolute. It is not what `setKey()` uses.
-   *
-   * @param key any text
-   * @param type the type of Qt where none is said, if left out
-   * @returns an empty one if `key` is empty, or this system has no objects of this type
-   * @throws {TypeError} if `key` contains a lone surrogate or `type` is no type
-   * @throws {SharedMemoryException} `KeyError` if the folder of the key files cannot be used
-   * @throws {UnsupportedError} if this runtime has no FFI, or the system no shared memory
-   */
-  static platformSafeKey(key: string, type: NativeIpcKeyType = safeType()): NativeIpcKey {
-    return safeKeyOf("SystemSemaphore", key, type);
-  }
-
-  /**
-   * The native key that `setKey(key)` uses, or that it would use if strings had the type `type`.
-   *
-   * @param key any text
-   * @param type that of keys that are strings, if left out
-   * @returns an empty one if `key` is empty, or this system has no objects of this type
-   * @throws {TypeError} if `key` contains a lone surrogate or `type` is no type
-   * @throws {SharedMemoryException} `KeyError` if the folder of the key files cannot be used
-   * @throws {UnsupportedError} if this runtime has no FFI, or the system no shared memory
-   */
-  static legacyNativeKey(key: string, type: NativeIpcKeyType = legacyType()): NativeIpcKey {
-    return legacyKeyOf("SystemSemaphore", key, type);
-  }
-
-  /**
-   * Subtracts one from the semaphore's value, and waits as long as the value is 0. The call blocks the thread, and so the
-   * event loop, until it succeeds.
-   *
-   * @returns `false` with `KeyError`, `PermissionDenied`, `OutOfResources` or `UnknownError`
-   */
-  acquire(): boolean {
-    requireStack();
-    return this.#use("acquire", (open) => {
-      acquireBlocking(open.semaphore);
-      open.balance++;
-    });
-  }
-
-  /**
-   * Subtracts one from the semaphore's value if that is possible within a timeout. The call blocks the thread, and so the event loop,
-   * for at most that long. Without an argument it tries once.
-   *
-   * @param wait the timeout in ms, or options with it; 0 if left out. A signal that is aborted already throws its reason; a
-   * blocked thread cannot see that a signal is aborted
-   * @returns `false` also if the value was 0 all that time, with `UnknownError` and the reason `"Timeout"`
-   * @throws {TypeError | RangeError} if the timeout is not a number of ms
-   */
-  tryAcquire(wait: number | WaitOptions = 0): boolean {
-    return this.#tryAcquire("tryAcquire", timeoutOf("SystemSemaphore.tryAcquire", wait, 0));
-  }
-
-  #tryAcquire(operation: string, timeoutMs: number): boolean {
-    requireStack();
-    return this.#use(operation, (open) => {
-      if (timeoutMs === Infinity) acquireBlocking(open.semaphore);
-      else if (!acquireWithin(open.semaphore, timeoutMs)) throw timedOut(timeoutMs, open.semaphore);
-      open.balance++;
-    });
-  }
-
-  /**
-   * Subtracts one from the semaphore's value without blocking the event loop. The calls that wait in one thread succeed in
-   * their order.
-   *
-   * @returns `false` also if the value was 0 for all of `timeout`, or if this object was disposed
-   * meanwhile. Rejects with the reason of `signal` if that is aborted first; then the value stays
-   * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
-   * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
-   *
-   * @example
-   * ```ts
-   * import { SystemSemaphore } from "./mod.ts";
-   *
-   * using slots = new SystemSemaphore("upload slots", 3);
-   * if (await slots.acquireAsync({ timeout: 1000 })) {
-   *   slots.release();
-   * }
-   * ```
-   */
-  acquireAsync(options: WaitOptions = {}): Promise<boolean> {
-    requireStack(); // before there is a promise
-    return this.#acquireAsync(options);
-  }
-
-  async #acquireAsync(options: WaitOptions, operation = "acquireAsync"): Promise<boolean> {
-    const wait = waitOf(`SystemSemaphore.${operation}`, options);
-    try {
-      const open = this.#opened(SystemSemaphoreMode.Open);
-      if (await acquireAsync(open.semaphore, wait, () => open.balance++)) {
-        return this.#errors.clear();
-      }
-      throw timedOut(wait.timeout, open.semaphore);
-    } catch (error) {
-      return this.#failed(operation, error);
-    }
   }
 
   /**
@@ -393,6 +214,293 @@ export class SystemSemaphore implements Disposable {
     return this.#withPermitAsync(fn, options);
   }
 
+  /**
+   * Closes the semaphore. It may be called any number of times, and never throws. Using the object again opens the
+   * semaphore again.
+   */
+  [Symbol.dispose](): void {
+    this.#close();
+  }
+
+  // Qt's methods, and additions in the same style. They return `false` if they fail, and error() says why.
+
+  /**
+   * Opens the semaphore, or creates it; {@linkcode SystemSemaphore.error} says whether that succeeded.
+   *
+   * @category Qt
+   * @param key the key of the semaphore; the same text is the same semaphore as in Qt
+   * @param initialValue the value of a semaphore that is created, from 0 to 32767
+   * @param mode with `Create`, a semaphore that exists is set to `initialValue` too, and belongs to this object
+   * @throws {TypeError} if an argument has a wrong type
+   * @throws {RangeError} if `initialValue` is not a whole number from 0 to 32767
+   */
+  constructor(
+    key?: string | NativeIpcKey | null,
+    initialValue = 0,
+    mode: SystemSemaphoreMode = SystemSemaphoreMode.Open,
+  ) {
+    this.setKey(key ?? null, initialValue, mode);
+  }
+
+  /**
+   * The key, or `null` if there is none. For a native key it is its legacy key, if it has one.
+   *
+   * @category Qt
+   */
+  key(): string | null {
+    return this.#keyed.key;
+  }
+
+  /**
+   * Closes the semaphore and opens that of another key, as the constructor does. With the present key and `Open` it does
+   * nothing.
+   *
+   * @category Qt
+   * @throws {TypeError} if an argument has a wrong type
+   * @throws {RangeError} if `initialValue` is not a whole number from 0 to 32767
+   */
+  setKey(
+    key: string | NativeIpcKey | null,
+    initialValue = 0,
+    mode: SystemSemaphoreMode = SystemSemaphoreMode.Open,
+  ): void {
+    if (key instanceof NativeIpcKey) this.#set("setKey", null, key, initialValue, mode);
+    else this.#set("setKey", key, null, initialValue, mode);
+  }
+
+  /**
+   * The name by which the operating system knows the semaphore, or `null` without a key. On Unix it is the path
+   * of the key file, in the folder `TMPDIR` or else `/tmp`, unless a native key was set.
+   *
+   * @category Qt
+   * @throws {SharedMemoryException} `KeyError` if there can be no native key: the key contains a
+   * lone surrogate, or the folder does not exist
+   */
+  nativeKey(): string | null {
+    return this.#keyed.nativeKey();
+  }
+
+  /**
+   * The native key with its type, which can be sent to another process, or `null` without a key.
+   *
+   * @category Qt
+   * @throws {SharedMemoryException} as {@linkcode SystemSemaphore.nativeKey} does
+   * @throws {TypeError} if the native key contains a lone surrogate
+   */
+  nativeIpcKey(): NativeIpcKey | null {
+    return this.#keyed.nativeIpcKey();
+  }
+
+  /**
+   * Closes the semaphore and opens the one that the operating system knows by `nativeKey`. A string has the type of keys
+   * that are strings: on Unix it is the path of a System V key file.
+   *
+   * @category Qt
+   * @throws {TypeError} if an argument has a wrong type
+   * @throws {RangeError} if `initialValue` is not a whole number from 0 to 32767
+   */
+  setNativeKey(
+    nativeKey: string | NativeIpcKey | null,
+    initialValue = 0,
+    mode: SystemSemaphoreMode = SystemSemaphoreMode.Open,
+  ): void {
+    this.#set("setNativeKey", null, nativeKey, initialValue, mode);
+  }
+
+  /**
+   * Whether this system has semaphores of a key type.
+   *
+   * @category Qt
+   */
+  static isKeyTypeSupported(type: NativeIpcKeyType): boolean {
+    return isKeyTypeSupported(type);
+  }
+
+  /**
+   * A native key that shows `key`: `/key` for POSIX, `sem_key` for Windows, and for System V the path
+   * `key`, in `XDG_RUNTIME_DIR` (or else `runtime-USER` in the folder of the key files, created as in Qt) if it is not
+   * absolute. It is not what `setKey()` uses.
+   *
+   * @category Qt
+   * @param key any text
+   * @param type the type of Qt where none is said, if left out
+   * @returns an empty one if `key` is empty, or this system has no objects of this type
+   * @throws {TypeError} if `key` contains a lone surrogate or `type` is no type
+   * @throws {SharedMemoryException} `KeyError` if the folder of the key files cannot be used
+   * @throws {UnsupportedError} if this runtime has no FFI, or the system no shared memory
+   */
+  static platformSafeKey(key: string, type: NativeIpcKeyType = safeType()): NativeIpcKey {
+    return safeKeyOf("SystemSemaphore", key, type);
+  }
+
+  /**
+   * The native key that `setKey(key)` uses, or that it would use if strings had the type `type`.
+   *
+   * @category Qt
+   * @param key any text
+   * @param type that of keys that are strings, if left out
+   * @returns an empty one if `key` is empty, or this system has no objects of this type
+   * @throws {TypeError} if `key` contains a lone surrogate or `type` is no type
+   * @throws {SharedMemoryException} `KeyError` if the folder of the key files cannot be used
+   * @throws {UnsupportedError} if this runtime has no FFI, or the system no shared memory
+   */
+  static legacyNativeKey(key: string, type: NativeIpcKeyType = legacyType()): NativeIpcKey {
+    return legacyKeyOf("SystemSemaphore", key, type);
+  }
+
+  /**
+   * Subtracts one from the semaphore's value, and waits as long as the value is 0. The call blocks the thread, and so the
+   * event loop, until it succeeds.
+   *
+   * @category Qt
+   * @returns `false` with `KeyError`, `PermissionDenied`, `OutOfResources` or `UnknownError`
+   */
+  acquire(): boolean {
+    requireStack();
+    return this.#use("acquire", (open) => {
+      acquireBlocking(open.semaphore);
+      open.balance++;
+    });
+  }
+
+  /**
+   * Subtracts one from the semaphore's value if that is possible within a timeout. The call blocks the thread, and so the event loop,
+   * for at most that long. Without an argument it tries once.
+   *
+   * @category Qt
+   * @param wait the timeout in ms, or options with it; 0 if left out. A signal that is aborted already throws its reason; a
+   * blocked thread cannot see that a signal is aborted
+   * @returns `false` also if the value was 0 all that time, with `UnknownError` and the reason `"Timeout"`
+   * @throws {TypeError | RangeError} if the timeout is not a number of ms
+   */
+  tryAcquire(wait: number | WaitOptions = 0): boolean {
+    return this.#tryAcquire("tryAcquire", timeoutOf("SystemSemaphore.tryAcquire", wait, 0));
+  }
+
+  /**
+   * Subtracts one from the semaphore's value without blocking the event loop. The calls that wait in one thread succeed in
+   * their order.
+   *
+   * @category Qt
+   * @returns `false` also if the value was 0 for all of `timeout`, or if this object was disposed
+   * meanwhile. Rejects with the reason of `signal` if that is aborted first; then the value stays
+   * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
+   * @throws {RangeError} if too little stack is left, as a rule at once instead of returning a promise; nothing is done then
+   *
+   * @example
+   * ```ts
+   * import { SystemSemaphore } from "./mod.ts";
+   *
+   * using slots = new SystemSemaphore("upload slots", 3);
+   * if (await slots.acquireAsync({ timeout: 1000 })) {
+   *   slots.release();
+   * }
+   * ```
+   */
+  acquireAsync(options: WaitOptions = {}): Promise<boolean> {
+    requireStack(); // before there is a promise
+    return this.#acquireAsync(options);
+  }
+
+  /**
+   * Adds `n` to the semaphore's value at once, which lets up to `n` waiting processes go on.
+   *
+   * @category Qt
+   * @param n from 0 to 32767
+   * @returns `false` with `OutOfResources` if the value would pass 32767 (2147483647 for POSIX and Windows
+   * keys), else as
+   * {@linkcode SystemSemaphore.acquire}
+   * @throws {TypeError} if `n` is not a number
+   * @throws {RangeError} if `n` is not a whole number from 0 to 32767
+   */
+  release(n = 1): boolean {
+    checkCount("SystemSemaphore.release", "n", n);
+    requireStackToUndo();
+    return this.#use("release", (open) => {
+      if (n > 0) open.semaphore.release(n);
+      open.balance -= n;
+    });
+  }
+
+  /**
+   * The number of the last operation's error, `NoError` if it succeeded.
+   *
+   * @category Qt
+   */
+  error(): SystemSemaphoreError {
+    return semaphoreErrorOf(this.#errors.code);
+  }
+
+  /**
+   * The last operation's error as text: operation, key, system call and advice. `""` if it succeeded.
+   *
+   * @category Qt
+   */
+  errorString(): string {
+    return this.#errors.text;
+  }
+
+  /**
+   * Why the last operation failed, `null` if it succeeded. {@linkcode SystemSemaphore.error} has one number for many
+   * reasons: without a free permit within the time it is `UnknownError`, and the reason is `"Timeout"`.
+   *
+   * @category Qt
+   */
+  errorReason(): ErrorReason | null {
+    return this.#errors.reason;
+  }
+
+  // Helpers.
+
+  #set(
+    operation: string,
+    key: string | null,
+    explicit: string | NativeIpcKey | null,
+    initialValue: number,
+    mode: SystemSemaphoreMode,
+  ): void {
+    const call = `SystemSemaphore.${operation}`;
+    checkKey(call, key);
+    checkKey(call, explicit);
+    checkCount(call, "initialValue", initialValue);
+    if (mode !== SystemSemaphoreMode.Open && mode !== SystemSemaphoreMode.Create) {
+      throw new TypeError(`${call}: mode must be a SystemSemaphoreMode, not ${String(mode)}`);
+    }
+    const legacyKey = explicit instanceof NativeIpcKey ? explicit.legacyKey || null : key;
+    const isSame = this.#keyed.has(legacyKey, explicit);
+    if (isSame && mode === SystemSemaphoreMode.Open) return;
+    this.#close();
+    this.#keyed.set(legacyKey, explicit);
+    this.#initialValue = initialValue;
+    try {
+      if (this.#keyed.isSet) this.#opened(mode); // Qt: none is an error only when it is used
+    } catch (error) {
+      this.#failed(operation, error);
+    }
+  }
+
+  #tryAcquire(operation: string, timeoutMs: number): boolean {
+    requireStack();
+    return this.#use(operation, (open) => {
+      if (timeoutMs === Infinity) acquireBlocking(open.semaphore);
+      else if (!acquireWithin(open.semaphore, timeoutMs)) throw timedOut(timeoutMs, open.semaphore);
+      open.balance++;
+    });
+  }
+
+  async #acquireAsync(options: WaitOptions, operation = "acquireAsync"): Promise<boolean> {
+    const wait = waitOf(`SystemSemaphore.${operation}`, options);
+    try {
+      const open = this.#opened(SystemSemaphoreMode.Open);
+      if (await acquireAsync(open.semaphore, wait, () => open.balance++)) {
+        return this.#errors.clear();
+      }
+      throw timedOut(wait.timeout, open.semaphore);
+    } catch (error) {
+      return this.#failed(operation, error);
+    }
+  }
+
   async #withPermitAsync<Result>(
     fn: () => Result | PromiseLike<Result>,
     options: WaitOptions,
@@ -411,51 +519,6 @@ export class SystemSemaphore implements Disposable {
 
   #lastException(): SharedMemoryException {
     return this.#errors.lastException(this.#keyed.shown);
-  }
-
-  /**
-   * Adds `n` to the semaphore's value at once, which lets up to `n` waiting processes go on.
-   *
-   * @param n from 0 to 32767
-   * @returns `false` with `OutOfResources` if the value would pass 32767 (2147483647 for POSIX and Windows
-   * keys), else as
-   * {@linkcode SystemSemaphore.acquire}
-   * @throws {TypeError} if `n` is not a number
-   * @throws {RangeError} if `n` is not a whole number from 0 to 32767
-   */
-  release(n = 1): boolean {
-    checkCount("SystemSemaphore.release", "n", n);
-    requireStackToUndo();
-    return this.#use("release", (open) => {
-      if (n > 0) open.semaphore.release(n);
-      open.balance -= n;
-    });
-  }
-
-  /** The number of the last operation's error, `NoError` if it succeeded. */
-  error(): SystemSemaphoreError {
-    return semaphoreErrorOf(this.#errors.code);
-  }
-
-  /** The last operation's error as text: operation, key, system call and advice. `""` if it succeeded. */
-  errorString(): string {
-    return this.#errors.text;
-  }
-
-  /**
-   * Why the last operation failed, `null` if it succeeded. {@linkcode SystemSemaphore.error} has one number for many
-   * reasons: without a free permit within the time it is `UnknownError`, and the reason is `"Timeout"`.
-   */
-  errorReason(): ErrorReason | null {
-    return this.#errors.reason;
-  }
-
-  /**
-   * Closes the semaphore. It may be called any number of times, and never throws. Using the object again opens the
-   * semaphore again.
-   */
-  [Symbol.dispose](): void {
-    this.#close();
   }
 
   #use(operation: string, action: (open: OpenSemaphore) => void): boolean {

@@ -29,8 +29,8 @@ export type ErrnoTable = Readonly<Record<number, readonly [ErrorReason, string]>
 /** Returns what an error text adds if a program that ran in this process before may hold what is waited for. */
 export function replacedText(semaphore: { mayBeOfReplaced?(): boolean } | null): string {
   if (semaphore?.mayBeOfReplaced?.() !== true) return "";
-  return "; no object of this thread has it: if another program in this process took it before this one replaced it " +
-    "(`bun --watch` does so on each save, with `exec`), it is free when the process ends, so stop it and start it anew";
+  return "; no object of this thread holds it: if another program in this process acquired it before this one replaced it " +
+    "(`bun --watch` does so on each save, with `exec`), it is released when the process ends, so stop the process and start it anew";
 }
 
 /** The names that error texts use for kinds of objects. */

@@ -15,15 +15,15 @@ import { goalLine, goalsOf, pageTable, rowsOf, tableOf } from "./report.ts";
 
 const usage = `usage: npm run bench -- [--peers] [--write] [--rounds N] [--json FILE]
 
-The exit code tells of wrong results, not of goals that are not met.
+The exit code reports wrong results. A goal that was missed does not change it.
 
-  --peers      also the same jobs with SQLite, LMDB, Redis, sockets, process.send, Python and Qt
-  --write      write the tables to docs/performance.md, and with --peers the chart beside it
+  --peers      also measure the same jobs with SQLite, LMDB, Redis, sockets, process.send, Python and Qt
+  --write      also write the tables to docs/performance.md, and with --peers the chart beside it
   --part PART  only "calls" (those of SharedMemory) or "sync"
-  --rounds N   how often everything is started anew (default ${thorough.alone.rounds} for views and hand-offs, ${thorough.rounds} for the rest)
-  --only NAME  only this runtime, beside C and Qt, and each measure of the sync part with as few processes
-               as it can have; may be given more than once
-  --quick      as short as can be: for a look whether it works
+  --rounds N   how often all processes are started (default ${thorough.alone.rounds} for views and hand-offs, ${thorough.rounds} for the rest)
+  --only NAME  measure only this runtime, beside C and Qt, and each measure of the sync part with the
+               smallest number of processes; may be given more than once
+  --quick      as short as possible, to check that the benchmark works
   --json FILE  also write all samples, medians and goals of the calls to FILE
   --page FILE, --chart FILE  instead of docs/performance.md and .svg
   --help       print this

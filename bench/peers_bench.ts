@@ -10,7 +10,7 @@ import { median } from "./timing.ts";
 export const peerJobs = [
   { title: "add one to a shared number, one at a time", job: "mutex" },
   { title: "round trip between two processes", job: "event" },
-  { title: "hand over 1 MiB, and hear that it was read", job: "mib" },
+  { title: "hand over 1 MiB, and learn that it was read", job: "mib" },
 ] as const;
 
 export interface PeerRow {

@@ -36,7 +36,7 @@ export interface PerformanceOptions {
 function syncTable(rows: readonly SyncRow[]): string {
   let last = "";
   return markdownTable(
-    ["operation", "who", "processes", "time", `to ${bareC}`, `to ${qt}`, `to ${atomics}`],
+    ["operation", "program", "processes", "time", `to ${bareC}`, `to ${qt}`, `to ${atomics}`],
     rows.map(({ title, count, name, ns, ratios }) => {
       const cells = [
         title === last ? "" : title,

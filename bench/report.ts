@@ -159,7 +159,7 @@ export function pageTable(rows: readonly Row[]): string {
   const against = [...new Set(groups.flatMap((group) => group.against))];
   let last = "";
   return markdownTable(
-    ["operation", "who", "time", ...against.map((name) => `to ${name}`)],
+    ["operation", "program", "time", ...against.map((name) => `to ${name}`)],
     rows.map(({ measure, contender, ns, ratios }) => {
       const shown = measure === last
         ? ""

@@ -1,6 +1,6 @@
 /**
- * Writes the tables of docs/platforms.md from what the backends and the tests say of themselves; with
- * `--check` it only looks whether they are up to date. `node scripts/platform_docs.ts`.
+ * Writes the tables of docs/platforms.md from `backends/capabilities.ts` and `scripts/platforms/verified.ts`. With
+ * `--check` it writes nothing, and fails if the tables are out of date. `node scripts/platform_docs.ts` runs it.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -18,44 +18,54 @@ const KINDS: readonly Capabilities[] = [
   keyTypeOf(Windows, "win32")!.capabilities,
 ];
 
-/** What each of the capabilities is called, and what its values mean. */
+/** The rows of the table of keys: the heading of each row, and the text for the capabilities of a kind of key. */
 const ROWS: readonly [string, (can: Capabilities) => string][] = [
-  ["`size()`", ({ exactSize }) => exactSize ? "as created" : "rounded up to whole pages"],
   [
-    "after the last detach, or a normal end",
-    ({ removedWith }) => removedWith === "lastUser" ? "removed" : "removed by whoever created it",
+    "`size()`",
+    ({ exactSize }) =>
+      exactSize ? "is the size that was asked for" : "is rounded up to whole pages",
   ],
   [
-    "after all its users were killed",
+    "a segment after a detach or a normal end of a process",
+    ({ removedWith }) =>
+      removedWith === "lastUser"
+        ? "is removed with its last user"
+        : "is removed when the object that created it detaches",
+  ],
+  [
+    "a segment after all its users were killed",
     ({ survivesCrash, removedWith }) => {
-      if (!survivesCrash) return "gone";
+      if (!survivesCrash) return "is removed by the system";
       return removedWith === "creator"
-        ? "stays until the system is started again"
-        : "stays, stale, until somebody uses it or cleans up";
+        ? "stays until the system is restarted"
+        : "is stale until a process uses it or `cleanup()` removes it";
     },
   ],
   [
-    "the lock of a killed holder",
+    "the lock after its holder was killed",
     ({ killedHolder }) =>
       ({
-        undone: "free at once: the kernel undoes it",
-        takenOver: "taken over by the next of this module's that waits",
-        lost: "stays taken",
+        undone: "is released at once by the kernel",
+        takenOver: "is taken over by the next process of this module that waits",
+        lost: "stays held",
       })[killedHolder],
   ],
   [
-    "what a killed process acquired of a `SystemSemaphore`",
-    ({ semaphoreUndo }) => semaphoreUndo ? "given back by the kernel" : "lost",
+    "the permits of a `SystemSemaphore` that a killed process held",
+    ({ semaphoreUndo }) => semaphoreUndo ? "are released by the kernel" : "are lost",
   ],
   [
-    "`SystemSemaphoreMode.Create` on one that exists",
-    ({ semaphoreCreate }) => semaphoreCreate === "sets" ? "sets its value" : "uses it as it is",
+    "`SystemSemaphoreMode.Create` on an existing semaphore",
+    ({ semaphoreCreate }) => semaphoreCreate === "sets" ? "sets its value" : "leaves its value",
   ],
   [
-    "a wait that is over names the holder",
+    "the error of a wait that timed out names the holder",
     ({ namesHolder }) => namesHolder ? "yes" : "no",
   ],
-  ["the option `permissions`", ({ permissions }) => permissions ? "yes" : "no effect"],
+  [
+    "the option `permissions`",
+    ({ permissions }) => permissions ? "gives other users access" : "has no effect",
+  ],
 ];
 
 function table(heading: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -82,7 +92,7 @@ const after = Object.entries(tables).reduce((text, [name, content]) => {
   return text.replace(block, (_, start, end) => `${start}\n${content}\n\n${end}`);
 }, before);
 
-/** `deno fmt` aligns the columns. */
+/** Removes the alignment of the columns, which `deno fmt` adds. */
 const plain = (text: string) => text.replace(/ +/g, " ").replace(/-{3,}/g, "---");
 if (plain(before) === plain(after)) process.exit();
 if (process.argv.includes("--check")) {

@@ -155,14 +155,16 @@ export class Mutex {
       const made = Object.entries(MutexAbi).find(([, number]) => number === library)?.[0];
       throw new SyncError(
         "WrongKind",
-        `${call}: it was made with another C library (${made ?? library}), which lays it out in ` +
+        `${call}: it was created with another C library (${
+          made ?? library
+        }), which lays it out in ` +
           "another way; use lock() of a SharedMemory",
       );
     }
     if (slot.words[SCOPE_WORD] !== mutexes.scope()) {
       throw new SyncError(
         "WrongKind",
-        `${call}: it was made in another ${mutexes.scopeName}; use lock() of a SharedMemory`,
+        `${call}: it was created in another ${mutexes.scopeName}; use lock() of a SharedMemory`,
       );
     }
     const mutex = new Mutex(call, slot, mutexes);
@@ -381,7 +383,7 @@ export class Mutex {
       this.slot.requireUsable(method);
       throw new SyncError(
         "NotOwner",
-        `Mutex.${method}: it was given back before this call returned`,
+        `Mutex.${method}: it was released before this call returned`,
       );
     }
     return hold;
@@ -418,7 +420,7 @@ export class Mutex {
     if (outcome === "unrecoverable") {
       throw new SyncError(
         "Damaged",
-        `Mutex.${method}: a program has given it up for ever (ENOTRECOVERABLE), without ` +
+        `Mutex.${method}: a program released it as not recoverable (ENOTRECOVERABLE), without ` +
           "pthread_mutex_consistent(); create it again",
       );
     }

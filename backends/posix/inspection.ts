@@ -87,7 +87,7 @@ export class PosixInspection implements Inspection {
     const isRemoved = this.#remove(keyFile!, orphan);
     const lock = thing.kind === "segment" ? thing.lock : null;
     if (isRemoved && lock !== null) this.#remove(lock.keyFile, orphan);
-    return isRemoved ? null : "came into use meanwhile";
+    return isRemoved ? null : "has come into use meanwhile";
   }
 
   #reasonToKeep(path: string): string | null {
@@ -204,21 +204,24 @@ export class PosixInspection implements Inspection {
     const [stale, reason] = users.length > 0
       ? [false, `in use by process ${users.join(", ")}`]
       : isRelied
-      ? [false, "in use by a process that cannot be seen from here, as of another container"]
+      ? [
+        false,
+        "in use by a process that cannot be seen from here, for example in another container",
+      ]
       : !isOwn
-      ? [false, "another user's, so who uses it is not known"]
+      ? [false, "another user's, so its users are not known"]
       : isRelied === null
-      ? [false, "its mode does not let this user look who uses it"]
+      ? [false, "its mode does not let this user see its users"]
       : lock !== undefined && (lock.users.length > 0 || lock.isRelied !== false)
       ? [false, `its lock is in use by process ${lock.users.join(", ") || "that cannot be seen"}`]
       : ours
       ? [true, "no process uses it"]
       : areAllSeen
-      ? [true, "made by another program, and no process has it mapped or open"]
+      ? [true, "created by another program, and no process has it mapped or open"]
       : [
         false,
-        "made by another program, and whether a process uses it cannot be known here: not all processes can be " +
-        `looked at; if none does, rm ${shellWord(path)} removes it`,
+        "created by another program, and not all processes can be examined, so its users are not known; " +
+        `if no program uses it, rm ${shellWord(path)} removes it`,
       ];
     return {
       type: "posix",

@@ -57,11 +57,11 @@ const CHECKED_BYTES = 2 ** 20;
 const OPEN_MS = 5000;
 
 const ERRORS: ErrnoTable = {
-  [ENOENT]: ["System", "there is no /dev/shm, where the system has POSIX objects; mount it"],
-  [EOPNOTSUPP]: ["System", "/dev/shm is no file system of the kind tmpfs; mount one there"],
+  [ENOENT]: ["System", "there is no /dev/shm, where the system keeps POSIX objects; mount it"],
+  [EOPNOTSUPP]: ["System", "/dev/shm is not a tmpfs; mount one there"],
   [ENOSPC]: [
     "OutOfResources",
-    "/dev/shm is full; remove what nobody uses, or mount it with a greater size",
+    "/dev/shm is full; remove unused objects, or mount it with a greater size",
   ],
   [EROFS]: ["PermissionDenied", "/dev/shm is read-only; mount it for writing"],
   [ELOOP]: ["PermissionDenied", "the name is a symbolic link, which no POSIX object is; remove it"],

@@ -31,8 +31,8 @@ const ERRORS: ErrnoTable = {
   [ENOENT]: ["NotFound", "doesn't exist: some process must create() it first"],
   [EEXIST]: [
     "AlreadyExists",
-    "already exists: attach() to it; if it is left from a crash, attach() and detach() removes it, " +
-    "unless another program made it",
+    "already exists: attach() to it; if a crash left it, attach() and detach() removes it, " +
+    "unless another program created it",
   ],
   [ENOMEM]: ["OutOfResources", "out of memory or address space"],
 };
@@ -40,7 +40,7 @@ const ERRORS: ErrnoTable = {
 const INITIALIZE_ERRORS: ErrnoTable = {
   [EEXIST]: [
     "AlreadyExists",
-    "another program, as Qt may, has made the segment while it was initialized here; open() again",
+    "another program, for example a Qt program, created the segment while this one initialized it; open() again",
   ],
 };
 
@@ -230,7 +230,7 @@ export class PosixSegments implements SegmentBackend {
     if (file.size > 0) return;
     throw new BackendError(
       "InvalidSize",
-      "the segment has 0 bytes: the program that is making it has not come further; remove it if " +
+      "the segment has 0 bytes: the program that is creating it has not finished; remove it if " +
         "that has ended",
     );
   }

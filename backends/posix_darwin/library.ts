@@ -52,7 +52,7 @@ export function darwinName(nativeKey: string): Uint8Array {
   if (bytes > NAME_BYTES) {
     refuse(
       `has ${bytes} bytes, and macOS allows ${NAME_BYTES}, the slash included; use a shorter one, or ` +
-        "SharedMemory.legacyNativeKey(), which makes one that fits of any key",
+        "SharedMemory.legacyNativeKey(), which turns any key into one that fits",
     );
   }
   return name;

@@ -41,8 +41,8 @@ const ERRORS: ErrnoTable = {
   [ENOENT]: ["NotFound", "doesn't exist: some process must create() it first"],
   [EEXIST]: [
     "AlreadyExists",
-    "already exists: attach() to it; if it is left from a crash, it stays until a program calls " +
-    "shm_unlink() or the system is started again",
+    "already exists: attach() to it; if a crash left it, it stays until a program calls " +
+    "shm_unlink() or the system is restarted",
   ],
   [ENOMEM]: ["OutOfResources", "out of memory or address space"],
 };
@@ -259,7 +259,7 @@ export class DarwinPosixSegments implements SegmentBackend {
     } else if (bytes < minBytes) {
       throw tooSmall(bytes, minBytes);
     } else if (bytes === 0) {
-      problem = "the program that is making it has not come further";
+      problem = "the program that is creating it has not finished";
     }
     if (problem === "") return;
     throw new BackendError("InvalidSize", `the segment has ${bytes} bytes; ${problem}`);

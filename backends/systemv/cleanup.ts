@@ -12,9 +12,9 @@ import { removeOrphanSemaphores } from "./orphan_semaphores.ts";
 import { holderOf, isMarkPath, isOfFile, readTable, semaphoreState } from "./proc_tables.ts";
 import { PRIVATE } from "../types.ts";
 
-const CAME_INTO_USE = "came into use meanwhile";
+const CAME_INTO_USE = "has come into use meanwhile";
 /** The reason for keeping a file on which another process holds LOCK_SH. */
-const RELIED_ON = "its key file is in use by another process, perhaps of another container";
+const RELIED_ON = "its key file is in use by another process, perhaps in another container";
 
 /** Removes stale objects in ways that harm no process that begins to use them at the same moment. */
 export class SystemVCleanup {

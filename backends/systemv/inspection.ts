@@ -30,7 +30,7 @@ import {
   semaphoreState,
 } from "./proc_tables.ts";
 
-/** The age in seconds at which a file that leads to nothing no longer belongs to a process that is about to use it. */
+/** The age in seconds at which a file that leads to no object no longer belongs to a process that is about to use it. */
 const SETTLED_SECONDS = 3;
 
 /** The folder for the key files of programs without a `TMPDIR`. */
@@ -43,8 +43,8 @@ interface Verdict {
 }
 
 const UNSEEN =
-  "in use by a process that cannot be seen from here, as of another container, which relies on its key file";
-const OTHERS = "another user's, so who uses it is not known";
+  "in use by a process that cannot be seen from here, for example in another container";
+const OTHERS = "another user's, so its users are not known";
 
 const stale = (reason: string): Verdict => ({ stale: true, reason });
 const keep = (reason: string): Verdict => ({ stale: false, reason });
@@ -211,13 +211,13 @@ class Scan {
     if (users.length > 0) {
       return keep(`its lock is also a semaphore of process ${users.join(", ")}`);
     }
-    if (file !== undefined && !unfinished) return stale("nobody is attached");
+    if (file !== undefined && !unfinished) return stale("no process is attached");
     const what = unfinished ? "not finished" : "no key file leads to it";
-    if (creator?.alive) return keep(`${what}, and process ${creator.pid}, which made it, lives`);
+    if (creator?.alive) return keep(`${what}, and its creator, process ${creator.pid}, is alive`);
     if (creator === null && !(unfinished && this.#isSettled(file!))) {
-      return keep(`${what}, and who made it is not known`);
+      return keep(`${what}, and its creator is not known`);
     }
-    return stale(`${what}, nobody is attached, and who made it has ended`);
+    return stale(`${what}, no process is attached, and its creator has ended`);
   }
 
   /** Finds the key file of a segment's lock. Other users may have created such files too. */
@@ -274,16 +274,16 @@ class Scan {
     const last = holderOf(this.#libc, row, info.last);
     if (users.length > 0) return keep(`in use by process ${users.join(", ")}`);
     if (!isOwn) return keep(OTHERS);
-    if (waiting === null) return keep("its mode does not let this user look who uses it");
+    if (waiting === null) return keep("its mode does not let this user see its users");
     if (waiting > 0) return keep(`in use: ${waiting} waiting`);
-    if (last === null) return keep("who used it last is not known");
-    if (last.alive) return keep(`process ${last.pid}, which used it last, lives`);
+    if (last === null) return keep("the process that used it last is not known");
+    if (last.alive) return keep(`process ${last.pid}, which used it last, is alive`);
     // A process that is attached to a segment may have the lock open without a trace.
     if (file === undefined && isMarkedRemoved(row)) {
-      return stale(`process ${last.pid} was killed while it removed it`);
+      return stale(`process ${last.pid} was killed while it removed the semaphore`);
     }
     if (file === undefined) {
-      return keep(`no key file leads to it; if nobody uses it, ipcrm -s ${id} removes it`);
+      return keep(`no key file leads to it; if no program uses it, ipcrm -s ${id} removes it`);
     }
     const unnamed = [...this.#unnamed.values()].find((one) => this.#mayBeLock(one, row, file));
     if (unnamed !== undefined) {
@@ -291,7 +291,7 @@ class Scan {
       const segment = unnamed.row["shmid"];
       return keep(
         `may be the lock of segment ${segment}, which is in use (process ${pids}) without a key file ` +
-          `here; it is stale once its processes have ended, and if nobody uses it ipcrm -s ${id} removes it`,
+          `here; the semaphore is stale once these processes have ended; if no program uses it, ipcrm -s ${id} removes it`,
       );
     }
     if (this.#isRelied(file)) return keep(UNSEEN);
@@ -317,29 +317,33 @@ class Scan {
   #judgeKeyFile(file: KeyFileEntry, semaphore: number | undefined): Verdict {
     const { path, status } = file;
     if (status.uid !== this.#user) return keep(OTHERS);
-    if (!this.#isSettled(file)) return keep("made just now");
+    if (!this.#isSettled(file)) return keep("created just now");
     if (isMarkPath(path)) return this.#judgeMark(file);
     const users = this.#usersOf(file);
     if (users.length > 0) return keep(`in use by process ${users.join(", ")}`);
     // A process that uses the semaphore may be creating a segment.
     if (semaphore !== undefined) return keep(`semaphore ${semaphore} has the same key`);
     if (this.#isRelied(file)) return keep(UNSEEN);
-    return stale("leads to nothing");
+    return stale("leads to no object");
   }
 
   /** Judges a note about an object, which the text of the note names. */
   #judgeMark(file: KeyFileEntry): Verdict {
     const [key, namespace] = file.hash.split("_").map((part) => parseInt(part, 16));
-    if (namespace !== ipcNamespace(this.#libc)) return keep("a note of another container");
+    if (namespace !== ipcNamespace(this.#libc)) return keep("a note of another IPC namespace");
     const text = readMark(this.#libc, file.path);
-    if (text === null) return keep("a note of another machine, or from before the last start");
+    if (text === null) {
+      return keep("a note of another machine, or from before the last start of this one");
+    }
     const isThere = file.kind === "unfinished"
       ? this.#segments.some((row) =>
         row["key"] === key! && (text === segmentText(row["shmid"]!, row["ctime"]!) ||
           isMakerText(this.#libc, text, row["cpid"]!))
       )
       : isSemaphoreText(text, this.#semaphores.get(key!)?.["semid"] ?? -1);
-    return isThere ? keep("a note about an object that there is") : stale("a note about nothing");
+    return isThere
+      ? keep("a note about an object that exists")
+      : stale("a note about an object that does not exist");
   }
 
   /**

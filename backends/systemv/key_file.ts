@@ -45,7 +45,7 @@ const DELETION_MS = 50;
 const ERRORS: ErrnoTable = {
   [EACCES]: [
     "PermissionDenied",
-    "permission denied: this user may not make or look up files there; use a TMPDIR of your own",
+    "permission denied: this user may not create or look up files there; use a TMPDIR of your own",
   ],
 };
 
@@ -217,7 +217,7 @@ export class KeyFile {
     if (fd === -ELOOP && !isExplicit) {
       throw errnoFailure(
         "PermissionDenied",
-        `the key file ${path} is a symbolic link, which a program that looks for harm may have put ` +
+        `the key file ${path} is a symbolic link, which a hostile program may have put ` +
           `there; remove it, or use a TMPDIR of your own [open: ${errnoText(ELOOP)}]`,
         "open",
         ELOOP,
@@ -281,7 +281,7 @@ export class KeyFile {
     }
     throw new BackendError(
       "KeyError",
-      `the key file ${path} can be neither made nor opened: it is removed again and again, or it is ` +
+      `the key file ${path} can be neither created nor opened: it is removed again and again, or it is ` +
         "a symbolic link that leads nowhere; remove it",
     );
   }

@@ -13,7 +13,7 @@ interface Limits {
 
 const ADDRESS_SPACE = [
   "OutOfResources",
-  "out of memory or address space; detached segments give theirs back when the garbage collector " +
+  "out of memory or address space; the memory of detached segments is released when the garbage collector " +
   "has run, so let the event loop turn",
 ] as const;
 
@@ -66,7 +66,7 @@ const DARWIN: Limits = {
       "OutOfResources",
       "macOS has as many segments as it allows (kern.sysv.shmmni, usually 32); look for stale ones " +
       "with `ipcs -mp` and remove them with `ipcrm -m ID`, or raise it right after a start of the " +
-      "system, before the first segment is made, with `sudo sysctl kern.sysv.shmmni=NUMBER`",
+      "system, before the first segment is created, with `sudo sysctl kern.sysv.shmmni=NUMBER`",
     ],
   },
   attach: {
@@ -86,7 +86,7 @@ const DARWIN: Limits = {
     ],
     [EINVAL]: [
       "OutOfResources",
-      "this process holds as many locks and semaphores as macOS can give back when it ends " +
+      "this process holds as many locks and semaphores as macOS can release when it ends " +
       "(kern.sysv.semume, usually 10); unlock() or release() some first",
     ],
   },

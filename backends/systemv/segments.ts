@@ -48,7 +48,7 @@ const LEFT_MS = 2 * BACKGROUND_SLICE_MS;
 const CREATE_ERRORS: ErrnoTable = {
   [EEXIST]: [
     "AlreadyExists",
-    "already exists: attach() to it; if it is left from a crash of this user's, attach() and detach() " +
+    "already exists: attach() to it; if a crashed program of this user left it, attach() and detach() " +
     "removes it, and SharedMemory.open() replaces it",
   ],
 };
@@ -151,7 +151,7 @@ export class SystemVSegments implements SegmentBackend {
     } finally {
       numbers.close();
     }
-    throw new BackendError("Busy", "the segment is made and removed again and again");
+    throw new BackendError("Busy", "the segment is created and removed again and again");
   }
 
   /**
@@ -349,7 +349,7 @@ export class SystemVSegments implements SegmentBackend {
         if (!(error instanceof BackendError) || error.reason !== "NotFound") throw error;
       }
     }
-    throw new BackendError("Busy", "the segment is made and removed again and again");
+    throw new BackendError("Busy", "the segment is created and removed again and again");
   }
 
   /**

@@ -33,7 +33,7 @@ const NAMES: Readonly<Record<number, string>> = {
   [ERROR_COMMITMENT_LIMIT]: "ERROR_COMMITMENT_LIMIT",
 };
 
-const NO_NAME = "Windows takes no such name; use another one";
+const NO_NAME = "Windows does not accept this name; use another one";
 
 const COMMON: ErrnoTable = {
   [ERROR_FILE_NOT_FOUND]: ["NotFound", "doesn't exist: some process must create() it first"],
@@ -52,7 +52,7 @@ const COMMON: ErrnoTable = {
   [ERROR_BAD_PATHNAME]: ["KeyError", NO_NAME],
   [ERROR_FILENAME_EXCED_RANGE]: ["KeyError", "the name is too long; use a shorter one"],
   [ERROR_NOT_ENOUGH_MEMORY]: ["OutOfResources", "out of memory or address space"],
-  [ERROR_NO_SYSTEM_RESOURCES]: ["OutOfResources", "the system has no resources for it left"],
+  [ERROR_NO_SYSTEM_RESOURCES]: ["OutOfResources", "the system has no resources left for it"],
   [ERROR_DISK_FULL]: ["OutOfResources", "the paging file cannot grow: its disk is full"],
   [ERROR_COMMITMENT_LIMIT]: [
     "InvalidSize",
@@ -79,7 +79,7 @@ export function errorText(error: number): string {
 export function windowsFailure(call: string, error: number, name = ""): BackendError {
   let [reason, words] = COMMON[error] ?? ["System", "unknown error"];
   if (error === ERROR_ACCESS_DENIED && name.startsWith("Global\\")) {
-    words = "permission denied: to make an object for all sessions (Global\\) takes the right " +
+    words = "permission denied: creating an object for all sessions (Global\\) takes the right " +
       "SeCreateGlobalPrivilege, which administrators and services have; and one that exists may be " +
       "another user's";
   }

@@ -91,7 +91,7 @@ export class Creation {
       if (left <= 0) {
         throw new BackendError(
           "Timeout",
-          "timed out: the lock is held by a process or thread that is making the segment",
+          "timed out: the lock is held by a process or thread that is creating the segment",
         );
       }
       this.#kernel.c.Sleep(slice(left, AGAIN_MS));
@@ -107,7 +107,7 @@ export class Creation {
       if (performance.now() < deadline) continue;
       throw new BackendError(
         "Timeout",
-        "timed out: somebody is looking for the segment all the time",
+        "timed out: other processes look for the segment all the time",
       );
     }
   }

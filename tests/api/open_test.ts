@@ -365,7 +365,7 @@ describe("many processes that open one segment at once", () => {
     const impatient = () => SharedMemory.open(key, { size: 64, timeout: 20 });
     const who = capabilities.namesHolder
       ? `the lock is held by process ${creator.child.pid} `
-      : "the lock is held by a process or thread that is making the segment";
+      : "the lock is held by a process or thread that is creating the segment";
     assert.throws(impatient, { code: "LockError", message: new RegExp(`timed out: ${who}`) });
     using memory = SharedMemory.open(key, { size: 64 });
     assert.equal(memory.data()![0], 3);

@@ -72,7 +72,7 @@ describe("lockAsync()", () => {
         assert.ok(performance.now() - start >= timeout - 2, `${timeout} ms`);
         const who = capabilities.namesHolder
           ? `process ${pid} holds the lock`
-          : "the lock is held by another";
+          : "the lock is held by another process or thread";
         assertLockError(memory, "lockAsync", `timed out after ${timeout} ms: ${who}`);
       }
       await expectTrue(holder, "unlock");

@@ -44,7 +44,7 @@ describe("tryLock()", () => {
           assert.ok(performance.now() - start >= (ms ?? 0) - 1, `${ms} ms`);
           const who = capabilities.namesHolder
             ? `process ${pid} holds the lock`
-            : "the lock is held by another";
+            : "the lock is held by another process or thread";
           assertLockError(memory, "tryLock", `timed out after ${ms ?? 0} ms: ${who}`);
         }
         await expectTrue(holder, "unlock");

@@ -135,7 +135,7 @@ describe("a mutex in a segment", () => {
       [4, "WrongKind", "unknown"],
       [5, "WrongKind", "version"],
       [6, "WrongKind", "another C library"],
-      [8, "WrongKind", "was made in another"],
+      [8, "WrongKind", "was created in another"],
       [0, "NotFound", "not written"],
     ];
     // The kind of mutex; Windows knows none.

@@ -73,15 +73,15 @@ describe("cleanup() of keys", { ...linuxOnly, ...slow }, () => {
     const { status, stdout } = run("cleanup", used, "none", lost);
     assert.equal(status, 0);
     const [removed, kept, nothing, ...more] = stdout.trimEnd().split("\n");
-    assert.match(removed!, /^removed segment \d+ .*: nobody is attached$/);
+    assert.match(removed!, /^removed segment \d+ .*: no process is attached$/);
     assert.ok(removed!.includes(segmentFile(lost)));
     assert.match(kept!, /^kept segment \d+ .*: in use$/);
     assert.ok(kept!.includes(segmentFile(used)));
-    assert.equal(nothing, `There is nothing of the key "none" in ${folder}`);
+    assert.equal(nothing, `There is no object of the key "none" in ${folder}`);
     assert.deepEqual(more, []);
     assert.deepEqual(run("cleanup", lost), {
       status: 0,
-      stdout: `Nothing is stale.\nThere is nothing of the key "${lost}" in ${folder}\n`,
+      stdout: `Nothing is stale.\nThere is no object of the key "${lost}" in ${folder}\n`,
       stderr: "",
     });
     assert.equal(await user.end(), 0);

@@ -86,7 +86,7 @@ describe("the command", linuxOnly, () => {
       ...[locked, "in use"],
     ]);
     assert.deepEqual(line(lost).slice(5), [
-      ...["0", `${victimPid} ended`, `${victimPid} ended`, "free", "stale: nobody is attached"],
+      ...["0", `${victimPid} ended`, `${victimPid} ended`, "free", "stale: no process is attached"],
     ]);
     const ended = `process ${victimPid}, which used it last, has ended`;
     assert.deepEqual(line(slots, "systemsem").slice(2), [
@@ -120,7 +120,7 @@ describe("the command", linuxOnly, () => {
 
     const stale = [
       `segment ${all.segments.find(({ keyFile }) => keyFile === path(lost))!.id} ${path(lost)}` +
-      ": nobody is attached",
+      ": no process is attached",
       `semaphore ${semaphore.id} ${path(slots, "systemsem")}: ${ended}`,
     ];
     const files = readdirSync(folder);
@@ -142,7 +142,7 @@ describe("the command", linuxOnly, () => {
     assert.deepEqual(await run(ownRuntime, "show", used), {
       code: 1,
       stdout: "",
-      stderr: `There is nothing of the key "${used}" in ${folder}\n`,
+      stderr: `There is no object of the key "${used}" in ${folder}\n`,
     });
   });
 
@@ -221,7 +221,7 @@ describe("its tables", () => {
       "  visits 40f8c56c…      3  4 KiB  ada    0600         2  4711     12 ended  held by 4711  in use",
       "  (none)            65536  4 KiB  1001   0600         0  ?        12 ended  none          stale: left",
       "",
-      "1 stale, without a key file or another program's: cleanup --orphans removes that.",
+      "1 stale, without a key file or another program's: cleanup --orphans removes it.",
       "",
       "A segment without a key file in /tmp may be that of programs with another TMPDIR: TMPDIR=FOLDER shared-memory",
       "list shows those of a folder.",
@@ -235,7 +235,7 @@ describe("its tables", () => {
     const keyFile = `/tmp/${platformSafeName(key, "qipc_sharedmemory_")}`;
     return { ...segment, keyFile, nativeKey: keyFile, ...more };
   };
-  const old = { stale: true, reason: "nobody is attached", attached: 0 };
+  const old = { stale: true, reason: "no process is attached", attached: 0 };
 
   test("fit a terminal of 80 columns, and tell keys of the same letters apart", () => {
     const reason = "in use, without a key file in /tmp, as process 4711 has another TMPDIR: " +
@@ -258,7 +258,7 @@ describe("its tables", () => {
       assert.ok(rows.some((row) => row.startsWith(`  ${key}`)), text);
     }
     assert.ok(rows.some((row) => row.endsWith("TMPDIR=/run/shop shared-memory list")), text);
-    assert.equal(rows.filter((row) => row === "      stale: nobody is attached").length, 2);
+    assert.equal(rows.filter((row) => row === "      stale: no process is attached").length, 2);
     for (const width of [20, 40, 60, 100, 120]) {
       const words = listing({ ...inventory, segments }, { color: false, width }).split(/\s+/);
       for (const word of ["/run/shop", "oldcache", ...hashes]) {
@@ -320,6 +320,6 @@ describe("its tables", () => {
   test("say so when nothing is there", () => {
     const nothing: Inventory = { folder: "/tmp", segments: [], semaphores: [], keyFiles: [] };
     const text = listing(nothing, { color: true, width: 80 });
-    assert.equal(text, "Nothing is there; the folder of the key files is /tmp.");
+    assert.equal(text, "There are no objects; the folder of the key files is /tmp.");
   });
 });

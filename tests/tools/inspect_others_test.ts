@@ -87,7 +87,7 @@ describe("an object of a living process that cannot be seen", namespaces, () => 
         const { segments }: Inventory = await container.request("inspect");
         const found = segments.find(({ keyFile }) => keyFile === path)!;
         assert.equal(found.stale, false, found.reason);
-        assert.match(found.reason, /cannot be known here/);
+        assert.match(found.reason, /its users are not known/);
         const result: CleanupResult = await container.request("cleanup", { orphans: true });
         assert.ok(!JSON.stringify(result).includes(path));
         assert.ok(existsSync(path));
@@ -271,8 +271,8 @@ for i in range(20000):
           segments.find(({ keyFile }) => keyFile === pathOf(name))!
         );
         assert.deepEqual(found.map(({ stale }) => stale), [false, false]);
-        assert.match(found[0]!.reason, /not all processes can be looked at; .* rm \/dev\/shm\//);
-        assert.match(found[1]!.reason, /its mode does not let this user look/);
+        assert.match(found[0]!.reason, /not all processes can be examined, .* rm \/dev\/shm\//);
+        assert.match(found[1]!.reason, /its mode does not let this user see its users/);
         const result: CleanupResult = await agent.request("cleanup", { orphans: true });
         assert.deepEqual(result, { removed: [], failed: [] });
         assert.equal(await agent.end(), 0);
@@ -288,7 +288,7 @@ for i in range(20000):
       try {
         const { segments }: Inventory = await agent.request("inspect", { allUsers: true });
         const { stale, reason } = segments.find(({ keyFile }) => keyFile === path)!;
-        assert.deepEqual([stale, reason], [false, "another user's, so who uses it is not known"]);
+        assert.deepEqual([stale, reason], [false, "another user's, so its users are not known"]);
         assert.equal(await agent.end(), 0);
       } finally {
         rmSync(path);

@@ -233,11 +233,11 @@ describe("a segment", alone, () => {
       assert.equal(await agent.call("m", "lock"), true);
       await agent.kill();
       const { id, stale, reason, creator, attached, lock } = await onlySegment();
-      assert.deepEqual([stale, reason, attached], [true, "nobody is attached", 0]);
+      assert.deepEqual([stale, reason, attached], [true, "no process is attached", 0]);
       assert.deepEqual(creator, { pid: pidOf(agent), alive: false });
       assert.deepEqual([lock!.value, lock!.holder], [1, null]);
       const [removal] = await assertCleans({ kind: "segment", id, keyFile: segmentFile(key) });
-      assert.equal(removal!.reason, "nobody is attached");
+      assert.equal(removal!.reason, "no process is attached");
       assert.deepEqual(readdirSync(folder), []);
     },
   );
@@ -253,7 +253,7 @@ describe("a segment", alone, () => {
       for (const view of views) assert.deepEqual(view, views[0]);
       assert.equal(views[0]!.segments.length, 2);
       const removed = [
-        { kind: "segment", id, keyFile: segmentFile(keys[n]!), reason: "nobody is attached" },
+        { kind: "segment", id, keyFile: segmentFile(keys[n]!), reason: "no process is attached" },
       ];
       assert.deepEqual(await clean(undefined, agent), { removed, failed: [] });
     }
@@ -370,7 +370,7 @@ describe("a segment", alone, () => {
     const reasonOf = (id: number) => removed.find((one) => one.id === id)?.reason;
     assert.equal(
       reasonOf(id),
-      "no key file leads to it, nobody is attached, and who made it has ended",
+      "no key file leads to it, no process is attached, and its creator has ended",
     );
     assert.equal(await find(), undefined);
     closeSync(file);
@@ -412,7 +412,7 @@ describe("a segment", alone, () => {
     for (let looks = 0; looks < 5; looks++) {
       // In between a look, when nobody happened to be attached, and the removal somebody may come.
       const { failed } = await clean();
-      assert.deepEqual(failed.filter(({ reason }) => reason !== "came into use meanwhile"), []);
+      assert.deepEqual(failed.filter(({ reason }) => reason !== "has come into use meanwhile"), []);
     }
     await counting.request("write", "count", 4, [1]);
     const turns = (await work).reduce((sum, count) => sum + count, 0);
@@ -474,11 +474,11 @@ describe("a semaphore", alone, () => {
     writeFileSync(path, "");
     const { c } = systemLibrary();
     const id = c.semget(ftok(path), 1, IPC_CREAT | 0o600);
-    assert.equal((await onlySemaphore()).reason, "who used it last is not known");
+    assert.equal((await onlySemaphore()).reason, "the process that used it last is not known");
     await assertNothingIsStale();
     c.semctl(id, 0, SETVAL, 1n);
     const { reason, users } = await onlySemaphore();
-    assert.equal(reason, `process ${process.pid}, which used it last, lives`);
+    assert.equal(reason, `process ${process.pid}, which used it last, is alive`);
     assert.deepEqual(users, []);
     await assertNothingIsStale();
     assert.equal(c.semctl(id, 0, IPC_RMID, 0n), 0);
@@ -498,7 +498,7 @@ describe("key files", alone, () => {
     const { segments, semaphores, keyFiles } = await look();
     assert.deepEqual([segments, semaphores], [[], []]);
     assert.deepEqual(keyFiles.map(({ keyFile }) => keyFile), paths);
-    for (const { reason } of keyFiles) assert.equal(reason, "made just now");
+    for (const { reason } of keyFiles) assert.equal(reason, "created just now");
     await assertNothingIsStale();
 
     while ((await look()).keyFiles.some(({ stale }) => !stale)); // some seconds

@@ -306,7 +306,10 @@ describe("a C program", withC, () => {
     for (const one of [memory, other]) {
       assert.equal(one.tryLock(), false);
       assert.equal(one.error(), LockError);
-      assert.match(one.errorString(), /timed out after 0 ms: the lock is held by another$/);
+      assert.match(
+        one.errorString(),
+        /timed out after 0 ms: the lock is held by another process or thread$/,
+      );
       assert.equal(await one.lockAsync({ timeout: 50 }), false);
       assert.equal(one.tryLock(50), false);
     }
@@ -385,7 +388,7 @@ describe("a C program", withC, () => {
     assert.equal(await peer.request("sem_wait"), 0);
     await peer.kill();
     assert.equal(memory.tryLock(NEVER_MS), false, "a semaphore does not know who took it");
-    assert.match(memory.errorString(), /the lock is held by another$/);
+    assert.match(memory.errorString(), /the lock is held by another process or thread$/);
     using other = attach(key);
     const waiting = other.lockAsync();
     assert.equal(await memory.lockAsync({ timeout: 300 }), false);
@@ -737,7 +740,7 @@ describe("the note of who has the lock", linux, () => {
     for (const pid of [deadPid(), process.pid]) {
       setNote(key, { pid, phase: HOLDING, namespace: namespace ^ 1, start: 1234 });
       assert.equal(memory.tryLock(NEVER_MS), false);
-      assert.match(memory.errorString(), /: the lock is held by another$/);
+      assert.match(memory.errorString(), /: the lock is held by another process or thread$/);
     }
     assert.equal(memory.detach(), true, memory.errorString());
     using fresh = create(key); // a new lock, as the last one out has removed that one
@@ -1335,7 +1338,7 @@ describe("a /dev/shm that cannot be used", withNamespaces, () => {
       for node in ${nodes}; do touch ${dev}/$node && mount --bind /dev/$node ${dev}/$node; done &&
       ln -s /proc/self/fd ${dev}/fd && mount --rbind ${dev} /dev`);
     await giveMemory(agent, newKey());
-    const says = /there is no \/dev\/shm, where the system has POSIX objects; mount it/;
+    const says = /there is no \/dev\/shm, where the system keeps POSIX objects; mount it/;
     await assertAgentFails(agent, ["create", 64], UnknownError, says);
     await assertAgentFails(agent, ["createOrAttach", 64], UnknownError, says);
     await assertAgentFails(agent, ["attach"], NotFound, /doesn't exist/);
@@ -1373,12 +1376,22 @@ describe("processes in other pid namespaces", withNamespaces, () => {
     // Each has the pid that the other has in its own namespace.
     assert.equal(await one.run("return process.pid;"), await two.run("return process.pid;"));
     await expectTrue(one, "lock");
-    await assertAgentFails(two, ["tryLock", NEVER_MS], LockError, /the lock is held by another$/);
+    await assertAgentFails(
+      two,
+      ["tryLock", NEVER_MS],
+      LockError,
+      /the lock is held by another process or thread$/,
+    );
     assert.equal(memory.tryLock(NEVER_MS), false);
-    assert.match(memory.errorString(), /the lock is held by another$/);
+    assert.match(memory.errorString(), /the lock is held by another process or thread$/);
     await expectTrue(one, "unlock");
     assert.equal(memory.lock(), true, memory.errorString());
-    await assertAgentFails(one, ["tryLock", NEVER_MS], LockError, /the lock is held by another$/);
+    await assertAgentFails(
+      one,
+      ["tryLock", NEVER_MS],
+      LockError,
+      /the lock is held by another process or thread$/,
+    );
     assert.equal(memory.unlock(), true, memory.errorString());
     await expectTrue(two, "lock");
     assert.equal(await one.end(), 0);
@@ -1461,7 +1474,10 @@ describe("what runtimes leave of POSIX objects", linux, () => {
           size: 64,
           initialize: () => plant(key, 100),
         }),
-      { code: "AlreadyExists", message: /another program, as Qt may, has made the segment/ },
+      {
+        code: "AlreadyExists",
+        message: /another program, for example a Qt program, created the segment/,
+      },
     );
     using memory = attach(key);
     assert.equal(memory.size(), 100);

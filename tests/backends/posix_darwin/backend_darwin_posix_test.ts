@@ -110,7 +110,7 @@ describe("a POSIX segment on macOS", () => {
   test("that exists is an error for create(), which says how it goes", () => {
     const { ffi, segments } = setUp();
     const create = () => segments.create("/seg", 100, ReadWrite, null);
-    const text = /attach\(\).*shm_unlink\(\) or the system is started again/;
+    const text = /attach\(\).*shm_unlink\(\) or the system is restarted/;
     const fail = () => ffi.play(`${MAKE} = EEXIST`, create);
     assertFails(fail, "AlreadyExists", "shm_open", 17, text);
   });

@@ -288,7 +288,7 @@ describe("attach() on Windows", () => {
     const waits = Array(5).fill(busy);
     const stuck = script(looking!, creating!, ...waits, "CloseHandle(9)", "CloseHandle(1)");
     const giving = () => setup.ffi.play(stuck, () => attach(setup));
-    assertFails(giving, "LockError", undefined, undefined, /somebody is looking/);
+    assertFails(giving, "LockError", undefined, undefined, /other processes look/);
   });
 
   test("does not take what somebody has left who was killed while he made it", () => {
