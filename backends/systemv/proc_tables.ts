@@ -48,6 +48,12 @@ export function changeTimeOf(libc: Libc, table: "shm" | "sem", key: number): num
   return readTableIfAny(libc, table).find((row) => row["key"] === key)?.["ctime"];
 }
 
+/** Returns the name of the user who owns the segment or semaphore set of a key, for an error text; "" if unknown. */
+export function ownerOf(libc: Libc, table: "shm" | "sem", key: number): string {
+  const row = readTableIfAny(libc, table).find((row) => row["key"] === key);
+  return row === undefined ? "" : libc.userName(row["uid"]!);
+}
+
 /**
  * Returns the time at which a semaphore set was last changed in any way, in s since 1970; `null` if it is not known.
  */

@@ -18,7 +18,7 @@ import { makerText, Mark, segmentText } from "./marks.ts";
 import { BACKGROUND_SLICE_MS, sleepSync } from "../timing.ts";
 import { DOUBT_MS, FtokCollisions } from "./ftok_collisions.ts";
 import { limitsOf } from "./limits.ts";
-import { ownerOf } from "./owner.ts";
+import { ownerOf } from "./proc_tables.ts";
 import { rangeOf } from "./address_range.ts";
 import { enterLock } from "./lock_section.ts";
 import { Shm, type Status, UNFINISHED_MODE } from "./shm.ts";
