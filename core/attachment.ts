@@ -181,7 +181,7 @@ export class Attachment implements Resource, SharedAttachment {
 
   /** Returns the pid of the process that holds the lock, or `null` if it is unknown. */
   holder(): number | null {
-    return this.segmentLock?.holder() ?? null;
+    return this.segmentLock?.holder?.() ?? null;
   }
 
   /** Returns the text that an error adds after the holder. */

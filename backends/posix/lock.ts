@@ -107,7 +107,6 @@ interface Opened {
 export class PosixLock implements Lock {
   readonly nativeKey: string;
   readonly identity: string;
-  readonly isOwner = false;
   readonly #library: PosixLibrary;
   readonly #name: PosixName;
   #open: Opened | null = null;
@@ -258,19 +257,6 @@ export class PosixLock implements Lock {
     if (this.#open === null) return null;
     const entry = Atomics.load(this.#open.entry, 0);
     return (Number(BigInt.asIntN(32, entry)) & PHASE) === HOLDING ? entry : null;
-  }
-
-  takeOver(_stale: () => boolean, timeoutMs: number): boolean {
-    return this.acquire(timeoutMs);
-  }
-
-  handOver(held: boolean): void {
-    if (held) this.release();
-  }
-
-  remove(): void {
-    this.release();
-    this.close();
   }
 
   close(): void {

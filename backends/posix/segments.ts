@@ -127,7 +127,7 @@ export class PosixSegments implements SegmentBackend {
         const made = this.#makeLocked(name, size, mode, lock, initialize);
         if (made !== null) return made;
       } else if (left <= 0) {
-        const holder = lock.holder();
+        const holder = lock.holder?.() ?? null;
         throw new BackendError(
           "Timeout",
           `timed out: the lock is held by ${

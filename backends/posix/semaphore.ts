@@ -80,21 +80,9 @@ class PosixSemaphore implements Semaphore {
     for (let given = 0; given < count; given++) this.#semaphore.give();
   }
 
+  /** Closes the semaphore. The last object that is closed removes it. */
   close(): void {
     this.#semaphore.close();
-  }
-
-  /** Closes the semaphore. The last object that is closed removes it, so no other step is needed. */
-  remove(): void {
-    this.close();
-  }
-
-  holder(): number | null {
-    return null;
-  }
-
-  isHeldHere(): boolean {
-    return false;
   }
 }
 

@@ -87,7 +87,7 @@ class DarwinPosixSegment implements Segment {
   release({ lockHeld }: ReleaseOptions): void {
     try {
       if (lockHeld) this.#lock?.release();
-      if (this.#made !== null) this.#lock?.remove();
+      if (this.#made !== null) this.#lock?.remove?.();
       else this.#lock?.close();
     } finally {
       this.#segments.release(this.#fd, this.#made);

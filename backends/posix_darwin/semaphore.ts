@@ -155,18 +155,6 @@ class DarwinPosixSemaphore implements Semaphore {
     this.#semaphore.close();
     if (this.#isOwner) this.#library.c.sem_unlink(this.#name);
   }
-
-  remove(): void {
-    this.close();
-  }
-
-  holder(): number | null {
-    return null;
-  }
-
-  isHeldHere(): boolean {
-    return false;
-  }
 }
 
 /**
@@ -176,7 +164,6 @@ class DarwinPosixSemaphore implements Semaphore {
 class DarwinPosixLock implements Lock {
   readonly nativeKey: string;
   readonly identity: string;
-  readonly isOwner = false;
   readonly #library: DarwinPosixLibrary;
   readonly #name: Uint8Array;
   readonly #permissions: number;
@@ -217,14 +204,6 @@ class DarwinPosixLock implements Lock {
     this.#semaphore?.give();
   }
 
-  takeOver(_stale: () => boolean, timeoutMs: number): boolean {
-    return this.acquire(timeoutMs);
-  }
-
-  handOver(held: boolean): void {
-    if (held) this.release();
-  }
-
   remove(): void {
     this.release();
     this.close();
@@ -235,10 +214,6 @@ class DarwinPosixLock implements Lock {
     this.#semaphore?.close();
     this.#semaphore = null;
     this.#isHeld = false;
-  }
-
-  holder(): number | null {
-    return null;
   }
 
   isHeldHere(): boolean {

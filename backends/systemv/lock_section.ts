@@ -29,9 +29,11 @@ export function enterLock(
     end ??= now + ENTER_MS - SECTION_MS; // a caller that need not wait never reads the clock
     const left = end - now;
     if (left <= 0) break;
-    if (lock.takeOver(() => !mayBeHeld(), left)) return true;
+    if (lock.takeOver?.(() => !mayBeHeld(), left)) return true;
   }
-  const holder = lock.isHeldHere() ? "this process, which" : `${processText(lock.holder())} that`;
+  const holder = lock.isHeldHere()
+    ? "this process, which"
+    : `${processText(lock.holder?.() ?? null)} that`;
   throw new BackendError(
     "Timeout",
     `timed out: the lock is held by ${holder} is not attached to the segment${replacedText(lock)}`,

@@ -545,9 +545,9 @@ export class SystemVSegments implements SegmentBackend {
       const isSole = id !== null && (file?.isSole() ?? true);
       if (id === -1) {
         if (isSole && hasRelied && !path.isExplicit) file?.unlink();
-        lock.remove(isSole);
+        lock.remove?.(isSole);
       } else {
-        lock.handOver(true, isSole);
+        lock.handOver?.(true, isSole);
       }
       file?.close();
     }

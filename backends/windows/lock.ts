@@ -64,7 +64,6 @@ interface Handles {
  * - A Qt program that is killed with the lock keeps it, as among Qt programs.
  */
 export class WindowsLock implements Lock {
-  readonly isOwner = false;
   readonly nativeKey: string;
   readonly #kernel: Kernel32;
   readonly #holders: Holders;
@@ -235,19 +234,6 @@ export class WindowsLock implements Lock {
     const surplus = this.#kernel.releaseSemaphore(semaphore, 1) ?? SURPLUS_MAX;
     for (let i = 0; i < Math.min(surplus, SURPLUS_MAX); i++) this.#kernel.wait(semaphore, 0);
     this.#kernel.c.ReleaseMutex(holder);
-  }
-
-  takeOver(_stale: () => boolean, timeoutMs: number): boolean {
-    return this.acquire(timeoutMs); // acquire() already finds a dead holder
-  }
-
-  handOver(held: boolean): void {
-    if (held) this.release();
-  }
-
-  /** Closes the lock, because the kernel removes it with its last handle. */
-  remove(): void {
-    this.close();
   }
 
   close(): void {

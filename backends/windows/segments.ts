@@ -62,7 +62,7 @@ class WindowsSegment implements Segment {
 
   release({ lockHeld }: ReleaseOptions): void {
     try {
-      this.#lock?.handOver(lockHeld);
+      if (lockHeld) this.#lock?.release();
       this.#lock?.close();
     } finally {
       this.#kernel.c.CloseHandle(this.#mapping);

@@ -74,11 +74,6 @@ class WindowsSemaphore implements Semaphore {
     throw windowsFailure("ReleaseSemaphore", ERROR_TOO_MANY_POSTS, this.nativeKey);
   }
 
-  /** Closes the semaphore, because the kernel removes it with its last handle. */
-  remove(): void {
-    this.close();
-  }
-
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -91,15 +86,6 @@ class WindowsSemaphore implements Semaphore {
    */
   #closeUnused(): void {
     if (this.#isClosed && this.#inFlight === 0) this.#kernel.c.CloseHandle(this.#handle);
-  }
-
-  /** Returns `null`, because the kernel does not tell. */
-  holder(): null {
-    return null;
-  }
-
-  isHeldHere(): boolean {
-    return false;
   }
 }
 
