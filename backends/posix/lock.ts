@@ -150,10 +150,10 @@ export class PosixLock implements Lock {
     const until = deadline(libc, Math.min(timeoutMs, BACKGROUND_SLICE_MS));
     const wait = this.#library.background(BACKGROUND);
     const call = wait(semaphore.address, recordWord, futex.number, ownEntry(libc), until);
-    const giveBackIfClosed = () => {
-      if (semaphore.isClosed && call.claim()) this.#giveBack(open);
+    const giveBack = () => {
+      if (call.claim()) this.#giveBack(open);
     };
-    return waitOf(call, semaphore.keep(call.over, giveBackIfClosed), () => {
+    return waitOf(call, semaphore.keep(call.over, giveBack), () => {
       if (!call.claim()) return false;
       if (this.#open === open && semaphore.isLinked()) return true;
       this.#giveBack(open);

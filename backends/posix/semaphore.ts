@@ -64,7 +64,7 @@ class PosixSemaphore implements Semaphore {
     const until = deadline(this.#library.libc, Math.min(timeoutMs, BACKGROUND_SLICE_MS));
     const call = this.#library.background(BACKGROUND)(semaphore.address, until);
     const giveBack = () => {
-      if (semaphore.isClosed && call.claim()) semaphore.give();
+      if (call.claim()) semaphore.give();
     };
     return waitOf(call, semaphore.keep(call.over, giveBack), () => call.claim());
   }
