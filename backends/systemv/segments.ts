@@ -1,6 +1,6 @@
 import { AccessMode } from "../../errors.ts";
 import { FAILED_ADDRESS, IPC_CREAT, IPC_EXCL, SHM_RDONLY } from "../unix/linux_constants.ts";
-import { BackendError, type ErrnoTable, othersText, tooSmall } from "../failure.ts";
+import { BackendError, checkSegmentSize, type ErrnoTable, othersText } from "../failure.ts";
 import {
   EACCES,
   EEXIST,
@@ -106,7 +106,7 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   create(path: string, size: number, mode: AccessMode, lock: Lock | null): Segment {
-    if (size > this.#maxBytes) throw this.#oversize("the size is", size);
+    checkSegmentSize(size, 1, this.#maxBytes);
     const keyPath = this.#keyPath(path, lock);
     // The segment is looked up before the wait for the lock, so that an existing segment is reported at any time.
     const key = KeyFile.keyAt(this.#libc, keyPath);
@@ -254,7 +254,7 @@ export class SystemVSegments implements SegmentBackend {
     }
     try {
       this.#checkUsers(found.status, path);
-      this.#checkSize(found.status, minBytes);
+      checkSegmentSize(found.status.size, minBytes, this.#maxBytes);
     } catch (error) {
       if (!file.wasCurrent()) return "gone";
       throw error;
@@ -332,7 +332,7 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   open(path: string, request: OpenRequest, lock: Lock, permissions = PRIVATE): Segment {
-    if (request.size > this.#maxBytes) throw this.#oversize("the size is", request.size);
+    checkSegmentSize(request.size, 1, this.#maxBytes);
     const keyPath = this.#keyPath(path, lock, permissions);
     const deadline = performance.now() + request.timeoutMs;
     for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
@@ -443,17 +443,12 @@ export class SystemVSegments implements SegmentBackend {
         return null;
       }
       if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);
-      this.#checkSize(status, request.size);
+      checkSegmentSize(status.size, request.size, this.#maxBytes);
       if (!file.share()) return null; // the last user, in another container, has just deleted the file
       return segment = this.#mapFound(id, status.size, file, request.mode, lock);
     } finally {
       if (segment === null) file.close();
     }
-  }
-
-  #checkSize({ size }: Status, minBytes: number): void {
-    if (size < minBytes) throw tooSmall(size, minBytes);
-    if (size > this.#maxBytes) throw this.#oversize("the segment has", size);
   }
 
   #isOwn({ users }: Status): boolean {
@@ -497,13 +492,6 @@ export class SystemVSegments implements SegmentBackend {
     ) return;
     this.#shm.remove(id);
     new Mark(this.#libc, "unfinished", file.key).clear();
-  }
-
-  #oversize(what: string, size: number): BackendError {
-    return new BackendError(
-      "InvalidSize",
-      `${what} ${size} bytes; this runtime can make a view of at most ${this.#maxBytes}`,
-    );
   }
 
   /**
