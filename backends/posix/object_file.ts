@@ -29,8 +29,6 @@ import {
   ENOSPC,
   EOPNOTSUPP,
   EROFS,
-  errnoFailure,
-  errnoText,
   failure,
 } from "../unix/errno.ts";
 import { cString, type FileStatus, type Libc } from "../unix/libc.ts";
@@ -336,8 +334,7 @@ function openFailure(libc: Libc, name: PosixName, path: Uint8Array, errno: numbe
   const text = isOthers
     ? othersText(name.what, libc.userName(status.uid))
     : `permission denied: the permissions of ${name.path} do not allow this mode`;
-  const call = `open ${name.path}: ${errnoText(errno)}`;
-  return errnoFailure("PermissionDenied", `${text} [${call}]`, "open", errno);
+  return failure("open", errno, { [EACCES]: ["PermissionDenied", text] }, name.path);
 }
 
 /**

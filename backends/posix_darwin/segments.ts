@@ -14,16 +14,7 @@ import {
   lockTimeout,
   othersText,
 } from "../failure.ts";
-import {
-  EACCES,
-  EEXIST,
-  EINVAL,
-  ENOENT,
-  ENOMEM,
-  errnoFailure,
-  errnoText,
-  failure,
-} from "../unix/errno.ts";
+import { EACCES, EEXIST, EINVAL, ENOENT, ENOMEM, failure } from "../unix/errno.ts";
 import type { FileStatus, Libc } from "../unix/libc.ts";
 import type { Mappings } from "../unix/mappings.ts";
 import { nextPause, sleepSync } from "../timing.ts";
@@ -219,8 +210,8 @@ export class DarwinPosixSegments implements SegmentBackend {
     const errno = this.#libc.errno();
     if (errno === ENOENT) return -ENOENT;
     if (errno !== EACCES) throw failure("shm_open", errno, ERRORS);
-    const text = `${othersText("segment", "")} [shm_open: ${errnoText(errno)}]`;
-    throw errnoFailure("PermissionDenied", text, "shm_open", errno);
+    const text = othersText("segment", "");
+    throw failure("shm_open", errno, { [EACCES]: ["PermissionDenied", text] });
   }
 
   #map(

@@ -1,16 +1,7 @@
 import { SystemSemaphoreMode } from "../../errors.ts";
 import { FAILED_ADDRESS } from "../unix/linux_constants.ts";
 import { BackendError, type IpcObjectKind, othersText } from "../failure.ts";
-import {
-  EACCES,
-  EAGAIN,
-  EEXIST,
-  EINTR,
-  ENOENT,
-  errnoFailure,
-  errnoText,
-  failure,
-} from "../unix/errno.ts";
+import { EACCES, EAGAIN, EEXIST, EINTR, ENOENT, failure } from "../unix/errno.ts";
 import { delay, nextPause, sleepSync } from "../timing.ts";
 import { darwinName, type DarwinPosixLibrary } from "./library.ts";
 import {
@@ -64,9 +55,7 @@ class NamedSemaphore {
         errno = libc.errno();
         if (errno === ENOENT) continue; // removed meanwhile
       }
-      if (errno !== EACCES) throw failure("sem_open", errno);
-      const text = `${othersText(kind, "")} [sem_open: ${errnoText(errno)}]`;
-      throw errnoFailure("PermissionDenied", text, "sem_open", errno);
+      throw failure("sem_open", errno, { [EACCES]: ["PermissionDenied", othersText(kind, "")] });
     }
     throw new BackendError("Busy", "the semaphore is removed again and again");
   }

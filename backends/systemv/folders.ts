@@ -1,6 +1,6 @@
 import { S_IFDIR, S_IFMT } from "../unix/linux_constants.ts";
 import { BackendError } from "../failure.ts";
-import { EEXIST, errnoFailure, errnoText } from "../unix/errno.ts";
+import { EEXIST, errnoText, failure } from "../unix/errno.ts";
 import { cString, type Libc } from "../unix/libc.ts";
 
 /** The permissions of a folder that only its user may use. */
@@ -11,13 +11,9 @@ export function temporaryFolder(libc: Libc): string {
   const folder = libc.getenv("TMPDIR") || libc.temporaryFolder() || "/tmp";
   const resolved = libc.realpath(folder);
   if (typeof resolved === "string") return resolved === "/" ? "" : resolved;
-  throw errnoFailure(
-    "KeyError",
-    `the folder of the key files, ${folder}, cannot be used; create it or set TMPDIR to another ` +
-      `[realpath: ${errnoText(resolved)}]`,
-    "realpath",
-    resolved,
-  );
+  const text =
+    `the folder of the key files, ${folder}, cannot be used; create it or set TMPDIR to another`;
+  throw failure("realpath", resolved, { [resolved]: ["KeyError", text] });
 }
 
 /**

@@ -11,18 +11,7 @@ import {
   S_IFREG,
 } from "../unix/linux_constants.ts";
 import { BackendError, type ErrnoTable } from "../failure.ts";
-import {
-  EACCES,
-  EAGAIN,
-  EEXIST,
-  EINTR,
-  ELOOP,
-  ENOENT,
-  ENOTDIR,
-  errnoFailure,
-  errnoText,
-  failure,
-} from "../unix/errno.ts";
+import { EACCES, EAGAIN, EEXIST, EINTR, ELOOP, ENOENT, ENOTDIR, failure } from "../unix/errno.ts";
 import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "../../native_ipc_key.ts";
 import { cString, type FileStatus, type Libc } from "../unix/libc.ts";
 import { sleepSync } from "../timing.ts";
@@ -213,13 +202,10 @@ export class KeyFile {
     if (fd === -EACCES && O_PATH !== 0) fd = libc.open(bytes, O_PATH | O_CLOEXEC | follow);
     if (fd === -ENOENT) return null;
     if (fd === -ELOOP && !isExplicit) {
-      throw errnoFailure(
-        "PermissionDenied",
-        `the key file ${path} is a symbolic link, which a program that looks for harm may have put ` +
-          `there; remove it, or use a TMPDIR of your own [open: ${errnoText(ELOOP)}]`,
-        "open",
-        ELOOP,
-      );
+      const text =
+        `the key file ${path} is a symbolic link, which a program that looks for harm may have put there; remove it, ` +
+        "or use a TMPDIR of your own";
+      throw failure("open", ELOOP, { [ELOOP]: ["PermissionDenied", text] });
     }
     if (fd < 0) throw failure("open", -fd, errorsOf(keyPath), path);
     return KeyFile.#checked(libc, keyPath, bytes, fd, false, 0);
@@ -266,13 +252,9 @@ export class KeyFile {
         const file = KeyFile.#open(libc, keyPath, bytes);
         if (file !== null) return file;
       } else if (fd === -ENOENT) {
-        throw errnoFailure(
-          "KeyError",
-          `the folder of the key file ${path} doesn't exist; create the folder` +
-            `${keyPath.isExplicit ? "" : " or set TMPDIR to another"} [open: ENOENT ${ENOENT}]`,
-          "open",
-          ENOENT,
-        );
+        const other = keyPath.isExplicit ? "" : " or set TMPDIR to another";
+        const text = `the folder of the key file ${path} doesn't exist; create the folder${other}`;
+        throw failure("open", ENOENT, { [ENOENT]: ["KeyError", text] });
       } else {
         throw failure("open", -fd, errorsOf(keyPath), path);
       }

@@ -1,16 +1,7 @@
 import { AccessMode } from "../../errors.ts";
 import { FAILED_ADDRESS, IPC_CREAT, IPC_EXCL, SHM_RDONLY } from "../unix/linux_constants.ts";
 import { BackendError, checkSegmentSize, type ErrnoTable, othersText } from "../failure.ts";
-import {
-  EACCES,
-  EEXIST,
-  EIDRM,
-  EINVAL,
-  ENOENT,
-  errnoFailure,
-  errnoText,
-  failure,
-} from "../unix/errno.ts";
+import { EACCES, EEXIST, EIDRM, EINVAL, ENOENT, failure } from "../unix/errno.ts";
 import type { Libc } from "../unix/libc.ts";
 import { Mappings } from "../unix/mappings.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./key_file.ts";
@@ -597,12 +588,7 @@ export class SystemVSegments implements SegmentBackend {
   #failure(errno: number, errors: ErrnoTable, key: number): BackendError {
     if (errno !== EACCES) return failure("shmget", errno, errors);
     const text = othersText("segment", ownerOf(this.#libc, "shm", key), "key or a TMPDIR");
-    return errnoFailure(
-      "PermissionDenied",
-      `${text} [shmget: ${errnoText(errno)}]`,
-      "shmget",
-      errno,
-    );
+    return failure("shmget", errno, { [EACCES]: ["PermissionDenied", text] });
   }
 
   /** Returns the object for a segment that `shmat` has attached at `address`. */
