@@ -26,6 +26,19 @@ export class BackendError extends Error {
 /** The meaning of error numbers for one operation: `[reason, words and advice]`. */
 export type ErrnoTable = Readonly<Record<number, readonly [ErrorReason, string]>>;
 
+/** Returns what `act` returns, or `otherwise` if it fails with a `BackendError`. */
+export function orElse<Result, Otherwise>(
+  act: () => Result,
+  otherwise: (error: BackendError) => Otherwise,
+): Result | Otherwise {
+  try {
+    return act();
+  } catch (error) {
+    if (error instanceof BackendError) return otherwise(error);
+    throw error;
+  }
+}
+
 /** What error texts say about a lock or semaphore: the members of `Semaphore` of the same names. */
 interface Held {
   holder?(): number | null;

@@ -10,7 +10,7 @@ import {
   S_IFMT,
   S_IFREG,
 } from "../unix/linux_constants.ts";
-import { BackendError, type ErrnoTable } from "../failure.ts";
+import { BackendError, type ErrnoTable, orElse } from "../failure.ts";
 import { EACCES, EAGAIN, EEXIST, EINTR, ELOOP, ENOENT, ENOTDIR, failure } from "../unix/errno.ts";
 import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "../../native_ipc_key.ts";
 import { cString, type FileStatus, type Libc } from "../unix/libc.ts";
@@ -219,12 +219,8 @@ export class KeyFile {
     const { O_CLOEXEC, O_NONBLOCK } = libc.constants;
     const fd = libc.open(cString(link), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return null;
-    try {
-      return KeyFile.#checked(libc, keyPath, pathBytes(keyPath.path), fd, false, 0);
-    } catch (error) {
-      if (error instanceof BackendError) return null; // the file belongs to another user
-      throw error;
-    }
+    const checked = () => KeyFile.#checked(libc, keyPath, pathBytes(keyPath.path), fd, false, 0);
+    return orElse(checked, () => null); // the file belongs to another user
   }
 
   /** The path of the file, for a new lookup. */

@@ -1,5 +1,5 @@
 import { GETNCNT, GETPID, GETVAL, GETZCNT } from "../unix/linux_constants.ts";
-import { BackendError, type ErrnoTable } from "../failure.ts";
+import { type ErrnoTable, orElse } from "../failure.ts";
 import { EACCES, EIDRM, EINVAL, ENOENT, failure } from "../unix/errno.ts";
 import type { ProcessInfo } from "../inventory.ts";
 import { cString, type FileStatus, FOREIGN_ATTEMPTS, type Libc } from "../unix/libc.ts";
@@ -31,13 +31,7 @@ export function readTable(libc: Libc, table: "shm" | "sem"): Row[] {
 
 /** Reads the table if possible. The result is empty where it cannot be read, as `/proc` may be missing. */
 export function readTableIfAny(libc: Libc, table: "shm" | "sem"): Row[] {
-  if (libc.os !== "linux") return [];
-  try {
-    return readTable(libc, table);
-  } catch (error) {
-    if (error instanceof BackendError) return [];
-    throw error;
-  }
+  return libc.os === "linux" ? orElse(() => readTable(libc, table), () => []) : [];
 }
 
 /**

@@ -1,6 +1,6 @@
 import { AccessMode } from "../../errors.ts";
 import { FAILED_ADDRESS, IPC_CREAT, IPC_EXCL, SHM_RDONLY } from "../unix/linux_constants.ts";
-import { BackendError, checkSegmentSize, type ErrnoTable, othersText } from "../failure.ts";
+import { BackendError, checkSegmentSize, type ErrnoTable, orElse, othersText } from "../failure.ts";
 import { EACCES, EEXIST, EIDRM, EINVAL, ENOENT, failure } from "../unix/errno.ts";
 import type { Libc } from "../unix/libc.ts";
 import { Mappings } from "../unix/mappings.ts";
@@ -535,12 +535,7 @@ export class SystemVSegments implements SegmentBackend {
 
   /** Opens the key file at a path. Returns `null` if there is none, and `undefined` if that cannot be determined. */
   #fileAt(path: KeyPath): KeyFile | null | undefined {
-    try {
-      return KeyFile.open(this.#libc, path);
-    } catch (error) {
-      if (error instanceof BackendError) return undefined;
-      throw error;
-    }
+    return orElse(() => KeyFile.open(this.#libc, path), () => undefined);
   }
 
   /** Removes a segment whose last user could not acquire the lock while it left. */
