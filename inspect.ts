@@ -16,7 +16,7 @@
  *
  * @module
  */
-import { BackendError } from "./backends/failure.ts";
+import { BackendError, orElse } from "./backends/failure.ts";
 import { defaultInspection } from "./backends/inspection.ts";
 import type { Inventory, KeyFileInfo, SegmentInfo, SemaphoreInfo } from "./backends/inventory.ts";
 import { SharedMemoryException } from "./errors.ts";
@@ -204,12 +204,7 @@ function checkKeys(keys: unknown): void {
 
 /** Removes an object; returns `null`, or a text that says why it could not be removed. */
 function remove(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): string | null {
-  try {
-    return defaultInspection().remove(thing);
-  } catch (error) {
-    if (error instanceof BackendError) return error.message;
-    throw error;
-  }
+  return orElse(() => defaultInspection().remove(thing), (error) => error.message);
 }
 
 function removal(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo, reason: string): Removal {

@@ -5,7 +5,7 @@ import { BackendError } from "./backends/failure.ts";
 import { backendOf } from "./backends/mod.ts";
 import { type Backend, type Lock, PRIVATE, type Segment } from "./backends/types.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "./custom_inspect.ts";
-import { AccessMode, type ErrorCode, type ErrorReason, SharedMemoryError } from "./errors.ts";
+import { AccessMode, type ErrorReason, SharedMemoryError } from "./errors.ts";
 import { legacyType, lockNameOf, type NativeName } from "./core/key_name.ts";
 import {
   checkKey,
@@ -15,7 +15,7 @@ import {
   safeKeyOf,
   safeType,
 } from "./core/keyed.ts";
-import { ENDING, Opener } from "./core/last_error.ts";
+import { ENDING } from "./core/last_error.ts";
 import { NativeIpcKey, type NativeIpcKeyType } from "./native_ipc_key.ts";
 import { requireStack, requireStackToUndo } from "./core/stack.ts";
 import { checkSize, refuseThenable } from "./core/arguments.ts";
@@ -109,7 +109,6 @@ export class SharedMemory implements Disposable {
   readonly #access = new AttachmentSlot();
   #data: Bytes | null = null;
   readonly #errors = this.#keyed.errors;
-  readonly #opener = new Opener();
 
   // The modern surface. Its members throw a SharedMemoryException if they fail.
 
@@ -152,7 +151,7 @@ export class SharedMemory implements Disposable {
       )
       : memory.#openOrCreate("open", { ...read, size, mode });
     if (opened) return memory;
-    throw memory.#errors.lastException(memory.#keyed.shown);
+    throw memory.#errors.lastException();
   }
 
   /** Whether this object is attached to a segment. */
@@ -557,7 +556,7 @@ export class SharedMemory implements Disposable {
     try {
       attachment.end();
     } catch (error) {
-      return this.#failed("detach", error);
+      return this.#errors.fail("detach", error);
     }
     return this.#errors.clear();
   }
@@ -618,7 +617,7 @@ export class SharedMemory implements Disposable {
     try {
       attachment.lock(this.#access);
     } catch (error) {
-      return this.#lockFailed("lock", error);
+      return this.#errors.fail("lock", error, "LockError");
     }
     return this.#errors.clear();
   }
@@ -675,12 +674,12 @@ export class SharedMemory implements Disposable {
     const { attachment } = this.#access;
     if (!attachment || attachment.isEnded) return this.#notAttached("unlock", "LockError");
     if (!attachment.isLocked) {
-      return this.#lockFailed("unlock", new BackendError("NotOwner", NOT_LOCKED));
+      return this.#errors.fail("unlock", new BackendError("NotOwner", NOT_LOCKED), "LockError");
     }
     try {
       attachment.unlock();
     } catch (error) {
-      return this.#lockFailed("unlock", error);
+      return this.#errors.fail("unlock", error, "LockError");
     }
     return this.#errors.clear();
   }
@@ -720,17 +719,11 @@ export class SharedMemory implements Disposable {
   #hold(operation: string, options: WaitOptions): () => void {
     const timeout = timeoutOf(`SharedMemory.${operation}`, options, Infinity);
     if (this.#current?.isLocked) {
-      throw this.#errors.exception(
-        operation,
-        this.#keyed.shown,
-        new BackendError(
-          "AlreadyHeld",
-          "this object holds the lock already, and it is not recursive",
-        ),
-      );
+      const text = "this object holds the lock already, and it is not recursive";
+      throw this.#errors.exception(operation, new BackendError("AlreadyHeld", text));
     }
     const limit = timeout === Infinity ? undefined : timeout;
-    if (!this.#lock(operation, limit)) throw this.#errors.lastException(this.#keyed.shown);
+    if (!this.#lock(operation, limit)) throw this.#errors.lastException();
     const attachment = this.#access.attachment!;
     const hold = attachment.lastHold;
     return () => attachment.endHold(hold);
@@ -743,8 +736,7 @@ export class SharedMemory implements Disposable {
       this.#errors.clear();
       return unlock;
     } catch (error) {
-      const explained = this.#opener.explain(error);
-      throw this.#errors.exception(operation, this.#keyed.shown, explained, "LockError");
+      throw this.#errors.exception(operation, error, "LockError");
     }
   }
 
@@ -764,7 +756,7 @@ export class SharedMemory implements Disposable {
     try {
       await this.#lockAsync("lockAsync", options);
     } catch (error) {
-      return this.#lockFailed("lockAsync", error);
+      return this.#errors.fail("lockAsync", error, "LockError");
     }
     return this.#errors.clear();
   }
@@ -784,17 +776,8 @@ export class SharedMemory implements Disposable {
       if (attachment.lock(this.#access, limit)) return this.#errors.clear();
       throw timedOut(timeoutMs, attachment);
     } catch (error) {
-      return this.#lockFailed(operation, error);
+      return this.#errors.fail(operation, error, "LockError");
     }
-  }
-
-  #lockFailed(operation: string, error: unknown): false {
-    return this.#failed(operation, error, "LockError");
-  }
-
-  #failed(operation: string, error: unknown, code?: ErrorCode): false {
-    if (!(error instanceof BackendError)) throw error; // without more calls: it may be a stack overflow
-    return this.#errors.fail(operation, this.#keyed.shown, this.#opener.explain(error), code);
   }
 
   /** Locks, and returns a function that unlocks it again unless it was unlocked since. */
@@ -888,7 +871,7 @@ export class SharedMemory implements Disposable {
       }
       if (this.#current === null) adopt(segment);
     } catch (error) {
-      return this.#failed(operation, error);
+      return this.#errors.fail(operation, error);
     }
     return this.#errors.clear();
   }
@@ -896,7 +879,7 @@ export class SharedMemory implements Disposable {
   /** Makes the attached segment this object's. */
   #adopt(segment: Segment, backend: Backend, lock: Lock | null, mode: AccessMode): Attachment {
     this.#data = null;
-    this.#opener.note(backend);
+    this.#errors.noteUser(backend);
     const isWritable = mode === AccessMode.ReadWrite;
     return new Attachment(backend, segment, lock, this.#access, isWritable);
   }
@@ -915,7 +898,7 @@ export class SharedMemory implements Disposable {
       this.#data ??= new Uint8Array(buffer); // now: it may be transferred away
       return buffer;
     } catch (error) {
-      throw this.#errors.exception(operation, this.#keyed.shown, error);
+      throw this.#errors.exception(operation, error);
     }
   }
 
@@ -942,7 +925,7 @@ export class SharedMemory implements Disposable {
 
   #notAttached(operation: string, code: "NotFound" | "LockError" = "NotFound"): false {
     const failure = new BackendError("NotAttached", NOT_ATTACHED);
-    return this.#errors.fail(operation, this.#keyed.shown, failure, code);
+    return this.#errors.fail(operation, failure, code);
   }
 
   /** @internal What `console.log` shows of it. */

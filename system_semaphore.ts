@@ -7,7 +7,6 @@ import { CUSTOM_INSPECT, type InspectArguments, shown } from "./custom_inspect.t
 import {
   type ErrorReason,
   semaphoreErrorOf,
-  type SharedMemoryException,
   type SystemSemaphoreError,
   SystemSemaphoreMode,
 } from "./errors.ts";
@@ -20,7 +19,7 @@ import {
   safeKeyOf,
   safeType,
 } from "./core/keyed.ts";
-import { ENDING, Opener } from "./core/last_error.ts";
+import { ENDING } from "./core/last_error.ts";
 import { NativeIpcKey, type NativeIpcKeyType } from "./native_ipc_key.ts";
 import { registry, type Resource, type SharedSemaphore } from "./registry.ts";
 import { requireStack, requireStackToUndo } from "./core/stack.ts";
@@ -134,7 +133,6 @@ export class SystemSemaphore implements Disposable {
   #initialValue = 0;
   #open: OpenSemaphore | null = null;
   readonly #errors = this.#keyed.errors;
-  readonly #opener = new Opener();
 
   // The modern surface. Its members throw a SharedMemoryException if they fail.
 
@@ -161,7 +159,7 @@ export class SystemSemaphore implements Disposable {
     semaphore.#set("open", text, explicit, initialValue, mode);
     // An empty key is an error only when it is used.
     if (semaphore.#errors.reason === null) semaphore.#use("open", () => {});
-    if (semaphore.#open === null) throw semaphore.#lastException();
+    if (semaphore.#open === null) throw semaphore.#errors.lastException();
     return semaphore;
   }
 
@@ -177,7 +175,7 @@ export class SystemSemaphore implements Disposable {
    */
   withPermit<Result>(fn: () => Result, options: WaitOptions = {}): Result {
     const timeout = timeoutOf("SystemSemaphore.withPermit", options, Infinity);
-    if (!this.#tryAcquire("withPermit", timeout)) throw this.#lastException();
+    if (!this.#tryAcquire("withPermit", timeout)) throw this.#errors.lastException();
     try {
       const result = fn();
       refuseThenable(result, PROMISE_TO_WITH_PERMIT);
@@ -475,7 +473,7 @@ export class SystemSemaphore implements Disposable {
     try {
       if (this.#keyed.isSet) this.#opened(mode); // Qt: none is an error only when it is used
     } catch (error) {
-      this.#failed(operation, error);
+      this.#errors.fail(operation, error);
     }
   }
 
@@ -497,7 +495,7 @@ export class SystemSemaphore implements Disposable {
       }
       throw timedOut(wait.timeout, open.semaphore);
     } catch (error) {
-      return this.#failed(operation, error);
+      return this.#errors.fail(operation, error);
     }
   }
 
@@ -505,7 +503,7 @@ export class SystemSemaphore implements Disposable {
     fn: () => Result | PromiseLike<Result>,
     options: WaitOptions,
   ): Promise<Result> {
-    if (!await this.#acquireAsync(options, "withPermitAsync")) throw this.#lastException();
+    if (!await this.#acquireAsync(options, "withPermitAsync")) throw this.#errors.lastException();
     try {
       return await fn();
     } finally {
@@ -514,26 +512,16 @@ export class SystemSemaphore implements Disposable {
   }
 
   #releasePermit(): void {
-    if (!this.release()) throw this.#lastException();
-  }
-
-  #lastException(): SharedMemoryException {
-    return this.#errors.lastException(this.#keyed.shown);
+    if (!this.release()) throw this.#errors.lastException();
   }
 
   #use(operation: string, action: (open: OpenSemaphore) => void): boolean {
     try {
       action(this.#opened(SystemSemaphoreMode.Open));
     } catch (error) {
-      return this.#failed(operation, error);
+      return this.#errors.fail(operation, error);
     }
     return this.#errors.clear();
-  }
-
-  #failed(operation: string, error: unknown): false {
-    if (!(error instanceof BackendError)) throw error; // without more calls: it may be a stack overflow
-    const explained = this.#open === null ? error : this.#opener.explain(error);
-    return this.#errors.fail(operation, this.#keyed.shown, explained);
   }
 
   #opened(mode: SystemSemaphoreMode): OpenSemaphore {
@@ -547,7 +535,7 @@ export class SystemSemaphore implements Disposable {
     this.#open = new OpenSemaphore(
       backend.semaphores.open(nativeKey, this.#initialValue, mode, isExplicit),
     );
-    this.#opener.note(backend);
+    this.#errors.noteUser(backend);
     objects.register(this, this.#open, this.#open);
     return this.#open;
   }
@@ -558,6 +546,7 @@ export class SystemSemaphore implements Disposable {
     objects.unregister(this.#open);
     this.#open.close();
     this.#open = null;
+    this.#errors.noteUser(null);
   }
 
   /** @internal What `console.log` shows of it. */

@@ -26,8 +26,41 @@ export class BackendError extends Error {
 /** The meaning of error numbers for one operation: `[reason, words and advice]`. */
 export type ErrnoTable = Readonly<Record<number, readonly [ErrorReason, string]>>;
 
+/** Returns what `act` returns, or `otherwise` if it fails with a `BackendError`. */
+export function orElse<Result, Otherwise>(
+  act: () => Result,
+  otherwise: (error: BackendError) => Otherwise,
+): Result | Otherwise {
+  try {
+    return act();
+  } catch (error) {
+    if (error instanceof BackendError) return otherwise(error);
+    throw error;
+  }
+}
+
+/** What error texts say about a lock or semaphore: the members of `Semaphore` of the same names. */
+interface Held {
+  holder?(): number | null;
+  isHeldHere?(): boolean;
+  mayBeOfReplaced?(): boolean;
+}
+
+/** Creates the error for a lock that a process without the segment, such as its creator, has not released in time. */
+export function lockTimeout(lock: Held): BackendError {
+  const isOwn = lock.isHeldHere?.() === true;
+  const pid = isOwn ? null : lock.holder?.() ?? null;
+  const holder = isOwn
+    ? "this process, which"
+    : `${pid === null ? "a process" : `process ${pid}`} that`;
+  return new BackendError(
+    "Timeout",
+    `timed out: the lock is held by ${holder} is not attached to the segment${replacedText(lock)}`,
+  );
+}
+
 /** Returns what an error text adds if a program that ran in this process before may hold what is waited for. */
-export function replacedText(semaphore: { mayBeOfReplaced?(): boolean } | null): string {
+export function replacedText(semaphore: Held | null): string {
   if (semaphore?.mayBeOfReplaced?.() !== true) return "";
   return "; no object of this thread holds it: if another program in this process acquired it before this one replaced it " +
     "(`bun --watch` does so on each save, with `exec`), it is released when the process ends, so stop the process and start it anew";
@@ -50,11 +83,18 @@ export function othersText(
   return `permission denied: the ${what} belongs to ${whose}; use a ${own} of your own${share}`;
 }
 
-/** Creates the error for an existing segment that is smaller than requested. */
-export function tooSmall(size: number, minBytes: number): BackendError {
-  return new BackendError(
+/** @throws {BackendError} `InvalidSize` if a segment of `bytes` has fewer than `minBytes`, or more than `maxBytes` */
+export function checkSegmentSize(bytes: number, minBytes: number, maxBytes: number): void {
+  if (bytes < minBytes) {
+    throw new BackendError(
+      "InvalidSize",
+      `the segment has ${bytes} bytes, fewer than the ${minBytes} that were asked for; ask for what its ` +
+        "creator did, or use another key",
+    );
+  }
+  if (bytes <= maxBytes) return;
+  throw new BackendError(
     "InvalidSize",
-    `the segment has ${size} bytes, fewer than the ${minBytes} that were asked for; ask for what its ` +
-      "creator did, or use another key",
+    `a segment of ${bytes} bytes is too large; this runtime can make a view of at most ${maxBytes}`,
   );
 }

@@ -6,6 +6,16 @@ export interface UserInfo {
   readonly name: string | null;
 }
 
+/** @internal Returns a function that describes users, and looks each of them up only once. */
+export function userLookup(nameOf: (uid: number) => string | null): (uid: number) => UserInfo {
+  const users = new Map<number, UserInfo>();
+  return (uid) => {
+    const user = users.get(uid) ?? { uid, name: nameOf(uid) };
+    users.set(uid, user);
+    return user;
+  };
+}
+
 /** A process that the system has recorded. */
 export interface ProcessInfo {
   /** The number of the process (pid), as seen from this process. */

@@ -22,10 +22,13 @@ export interface Semaphore {
   release(count?: number): void;
   /** Closes this object. The semaphore stays as it is for other processes. */
   close(): void;
-  /** The process that acquired the semaphore last, if its value is 0 and the process is known. */
-  holder(): number | null;
-  /** Whether this process acquired the semaphore last and its value is 0. */
-  isHeldHere(): boolean;
+  /**
+   * The process that acquired the semaphore last, if its value is 0 and the process is known. The method is absent
+   * where the system never tells.
+   */
+  holder?(): number | null;
+  /** Whether this process acquired the semaphore last and its value is 0; absent where the system never tells. */
+  isHeldHere?(): boolean;
   /**
    * Whether this process acquired the semaphore last, no object of this thread holds it, and the acquirer may have been
    * the program that ran in this process before `exec` replaced it. The method is absent where that cannot be known.
@@ -85,15 +88,19 @@ export function waitOf(
   };
 }
 
-/** The semaphore of value 1 with which Qt guards a segment. */
+/**
+ * The semaphore of value 1 with which Qt guards a segment. The optional members concern locks that outlive their
+ * processes and whose creator removes them: those of System V.
+ */
 export interface Lock extends Semaphore {
+  isHeldHere(): boolean;
   /** Whether this object created the lock. */
-  readonly isOwner: boolean;
+  readonly isOwner?: boolean;
   /**
    * Takes over a lock that no living process can hold: waits for it for a bounded time, at most `timeoutMs`, then takes
    * it over if `stale()` is still true.
    */
-  takeOver(stale: () => boolean, timeoutMs: number): boolean;
+  takeOver?(stale: () => boolean, timeoutMs: number): boolean;
   /**
    * Tells whether the segment of this lock is in use. A lock that has to be created asks this: if the segment is in
    * use, only the key file was deleted, and the users of the segment may still hold the old lock.
@@ -106,7 +113,7 @@ export interface Lock extends Semaphore {
    *
    * @param isSole whether no other process relies on the key files, so that they may be deleted
    */
-  remove(isSole?: boolean): void;
+  remove?(isSole?: boolean): void;
   /**
    * Leaves the lock to the remaining processes, and releases it if it is `held`. The object that created the lock
    * removes it if no process holds it, as Qt does: the next process that needs it creates it again and owns it.
@@ -115,7 +122,7 @@ export interface Lock extends Semaphore {
    *
    * @param isSole as for `remove`
    */
-  handOver(held: boolean, isSole?: boolean): void;
+  handOver?(held: boolean, isSole?: boolean): void;
 }
 
 /** An attached segment. */

@@ -89,8 +89,8 @@ function acquireReturned(semaphore: Semaphore): boolean {
   for (const wait of waits) {
     if (wait.identity !== semaphore.identity || wait.count > 0) continue;
     for (let isUnsettled = true; isUnsettled;) {
-      const isHere = semaphore.isHeldHere();
-      if (!isHere && semaphore.holder() !== null) return false;
+      const isHere = semaphore.isHeldHere?.() === true;
+      if (!isHere && typeof semaphore.holder?.() === "number") return false;
       isUnsettled = wait.join(1);
       if (semaphore.acquire(0)) return true;
       if (performance.now() - start >= (isHere ? RETURN_MS : RETURN_UNKNOWN_MS)) return false;

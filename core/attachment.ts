@@ -6,12 +6,12 @@ import {
   isAwaited,
   isWaiting,
 } from "./acquire_queue.ts";
+import { ExposedBuffer, notTransferred } from "./exposed_buffer.ts";
 import { forgetAtExit, isClosed, rememberAtExit } from "./exit_hook.ts";
 import { BackendError, replacedText } from "../backends/failure.ts";
 import type { Backend, Lock, Segment } from "../backends/types.ts";
 import { registry, type Resource, type SharedAttachment } from "../registry.ts";
 import { requireStack, requireStackToUndo } from "./stack.ts";
-import { bytesOf } from "./view_extent.ts";
 import type { Wait } from "./waiter.ts";
 
 /**
@@ -22,15 +22,6 @@ export function noLock(): BackendError {
   return new BackendError(
     "NoLock",
     "a native key that is a string has no lock; use setKey() or a NativeIpcKey to have one",
-  );
-}
-
-/** Returns the error for a buffer that was transferred to another thread or object, which cannot be undone. */
-function transferred(): BackendError {
-  return new BackendError(
-    "Transferred",
-    "the buffer of the segment was transferred away, by postMessage(), structuredClone() or transfer(), and all views " +
-      "with it; detach() and attach() again, and leave it out of the transfer list",
   );
 }
 
@@ -71,14 +62,9 @@ export class AttachmentSlot {
   }
 }
 
-/** The original method of the engine, even if a program replaces it later. */
-const { transfer } = ArrayBuffer.prototype;
-
 /**
  * An attachment lasts from one attach of a segment to the detach. It outlives its `SharedMemory` object: it ends when
  * the object detaches, when no view is left that could be used, or when the program ends.
- *
- * An attachment must not keep the buffer alive, since the collection of the buffer ends the attachment.
  */
 export class Attachment implements Resource, SharedAttachment {
   // Fields that each lock() and unlock() reads have `declare` and no `#`: sync/slot.ts says why.
@@ -86,14 +72,11 @@ export class Attachment implements Resource, SharedAttachment {
   readonly size: number;
   /** Whether a store into the buffer is allowed. */
   readonly isWritable: boolean;
-  readonly #backend: Backend;
   readonly #segment: Segment;
   /** The lock of the segment, if it has one. */
   declare private readonly segmentLock: Lock | null;
-  /** The buffer, or `null` as long as no code outside this class can know where the segment is mapped. */
-  #buffer: WeakRef<ArrayBuffer> | null = null;
+  readonly #exposed: ExposedBuffer;
   private hasEnded = false;
-  #isFreeable = false;
   private hasLock = false;
   #isLockedAsync = false;
   isInitializing = false;
@@ -110,8 +93,8 @@ export class Attachment implements Resource, SharedAttachment {
   ) {
     this.size = segment.size;
     this.isWritable = isWritable;
-    this.#backend = backend;
     this.#segment = segment;
+    this.#exposed = new ExposedBuffer(backend, segment, this);
     this.segmentLock = lock;
     access.begin(this);
     attachments.add(this);
@@ -124,20 +107,8 @@ export class Attachment implements Resource, SharedAttachment {
    * @throws {BackendError} `InvalidSize` if the runtime cannot create it, `Transferred` if it was transferred away
    */
   expose(access: AttachmentSlot): ArrayBuffer {
-    if (access.buffer !== null) {
-      if (bytesOf(access.buffer) === 0) throw transferred();
-      return access.buffer;
-    }
-    let buffer: ArrayBuffer;
-    try {
-      buffer = this.#backend.arrayBuffer(this.#segment.address, this.size);
-    } catch (error) {
-      if (!(error instanceof RangeError)) throw error;
-      const text = `this runtime cannot make a view of ${this.size} bytes: ${error.message}`;
-      throw new BackendError("InvalidSize", text);
-    }
-    this.#buffer = new WeakRef(buffer);
-    buffers.register(buffer, this);
+    if (access.buffer !== null) return notTransferred(access.buffer);
+    const buffer = this.#exposed.create();
     byBuffer.set(buffer, this);
     return access.buffer = buffer;
   }
@@ -210,7 +181,7 @@ export class Attachment implements Resource, SharedAttachment {
 
   /** Returns the pid of the process that holds the lock, or `null` if it is unknown. */
   holder(): number | null {
-    return this.segmentLock?.holder() ?? null;
+    return this.segmentLock?.holder?.() ?? null;
   }
 
   /** Returns the text that an error adds after the holder. */
@@ -296,7 +267,7 @@ export class Attachment implements Resource, SharedAttachment {
     this.hasEnded = true;
     attachments.delete(this);
     try {
-      this.#unmap();
+      this.#exposed.unmap();
     } finally {
       const lock = this.segmentLock;
       if (lock !== null && isAwaited(lock.identity)) {
@@ -311,19 +282,6 @@ export class Attachment implements Resource, SharedAttachment {
     }
   }
 
-  #unmap(): void {
-    if (this.#buffer === null) return this.#segment.free();
-    const isUnmapped = this.#segment.unmap(); // before transfer(): JavaScriptCore copies what it cannot detach
-    const buffer = this.#buffer.deref();
-    // If the buffer was transferred, another buffer on the same memory exists, which we cannot find. If it was
-    // collected, we do not know. In both cases the address range must stay as it is.
-    if (buffer === undefined || bytesOf(buffer) === 0) return;
-    transfer.call(buffer, 0);
-    const isDetached = bytesOf(buffer) === 0;
-    if (isDetached && !isUnmapped) this.#segment.free();
-    this.#isFreeable = isDetached && isUnmapped;
-  }
-
   closeAtExit(): void {
     try {
       this.end(true);
@@ -334,18 +292,10 @@ export class Attachment implements Resource, SharedAttachment {
 
   /** Ends the attachment when its object has been collected, unless a buffer exists that a program may still use. */
   accessCollected(): void {
-    if (this.#buffer === null && !this.hasEnded) this.closeAtExit();
-  }
-
-  bufferCollected(): void {
-    // Only the detached buffer still referred to the address range. A native call that uses the range would have kept
-    // the buffer alive.
-    if (this.#isFreeable) this.#segment.free();
-    else this.closeAtExit();
+    if (!this.#exposed.isCreated && !this.hasEnded) this.closeAtExit();
   }
 }
 
 const accesses = new FinalizationRegistry<{ attachment: Attachment }>(
   ({ attachment }) => attachment.accessCollected(),
 );
-const buffers = new FinalizationRegistry<Attachment>((attachment) => attachment.bufferCollected());

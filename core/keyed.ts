@@ -36,7 +36,7 @@ export class Keyed {
 
   constructor(kind: ObjectKind) {
     this.#kind = kind;
-    this.errors = new ErrorState(kind);
+    this.errors = new ErrorState(kind, () => this.shown);
   }
 
   /** Returns whether the object has this key already: a text, or a native key with its legacy key. */
@@ -88,7 +88,7 @@ export class Keyed {
     try {
       return find()?.nativeKey ?? null;
     } catch (error) {
-      throw this.errors.exception("nativeKey", this.shown, error);
+      throw this.errors.exception("nativeKey", error);
     }
   }
 
@@ -140,6 +140,6 @@ function madeFrom(
   try {
     return make();
   } catch (error) {
-    throw new ErrorState(kind).exception(operation, key, error);
+    throw new ErrorState(kind, () => key).exception(operation, error);
   }
 }

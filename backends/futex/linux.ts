@@ -32,7 +32,8 @@ export class LinuxFutex implements Futex {
   /** The duration of `SLICE_MS`, which most waits have. It never changes, so calls may share it. */
   declare private readonly slice: Usize;
   readonly #libc: Libc;
-  readonly #idle: Timespec[] = [];
+  /** The duration of any other wait of this thread. */
+  readonly #time: Timespec;
   #background: Background | undefined;
 
   constructor(libc: Libc) {
@@ -41,7 +42,10 @@ export class LinuxFutex implements Futex {
     this.syscall = ffi.load(LINUX_LIBRARIES, SIGNATURES).syscall;
     this.number = ffi.usize(BigInt(SYS_FUTEX[arch] ?? 0));
     this.nothing = ffi.usize(0n);
-    this.slice = this.#duration(SLICE_MS).usize;
+    const slice = timespec(libc);
+    setDuration(slice, 0n, SLICE_MS);
+    this.slice = slice.usize;
+    this.#time = timespec(libc);
   }
 
   address(address: bigint): Usize {
@@ -54,9 +58,8 @@ export class LinuxFutex implements Futex {
   }
 
   #waitFor(word: Usize, value: number, ms: number): void {
-    const time = this.#duration(ms);
-    this.syscall(this.number, word, FUTEX_WAIT, value, time.usize);
-    this.#idle.push(time);
+    setDuration(this.#time, 0n, ms);
+    this.syscall(this.number, word, FUTEX_WAIT, value, this.#time.usize);
   }
 
   async waitInBackground(word: Usize, value: number, ms: number): Promise<void> {
@@ -67,12 +70,5 @@ export class LinuxFutex implements Futex {
   /** Wakes up to `count` threads; returns how many were woken. */
   wake(word: Usize, count = 1): number {
     return this.syscall(this.number, word, FUTEX_WAKE, count, this.nothing);
-  }
-
-  /** Returns a structure with a duration, for one call. */
-  #duration(ms: number): Timespec {
-    const time = this.#idle.pop() ?? timespec(this.#libc);
-    setDuration(time, 0n, ms);
-    return time;
   }
 }

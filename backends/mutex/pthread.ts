@@ -1,8 +1,6 @@
 import { UnsupportedError } from "../../errors.ts";
 import type { CFunctions, CSignatures, Usize } from "../../ffi/types.ts";
 import {
-  CLOCK_MONOTONIC,
-  CLOCK_REALTIME,
   FUTEX_OWNER_DIED,
   FUTEX_TID_MASK,
   PTHREAD_MUTEX,
@@ -21,8 +19,8 @@ import {
 } from "../unix/errno.ts";
 import type { Libc } from "../unix/libc.ts";
 import { isRunning, pidNamespace } from "../unix/processes.ts";
-import { CLOCK, isGlibc, PTHREAD_LIBRARIES, tryLoad } from "../unix/c_variant.ts";
-import { addDuration, type Timespec, timespec } from "../unix/timespec.ts";
+import { isGlibc, PTHREAD_LIBRARIES } from "../unix/c_variant.ts";
+import { TimedWait } from "../unix/timed_wait.ts";
 import { pointerOf, PREV, RobustList, RobustNode } from "./robust_list.ts";
 import { type LockOutcome, MutexAbi, type MutexBackend } from "./types.ts";
 
@@ -36,16 +34,6 @@ const SIGNATURES = {
   pthread_mutex_trylock: { args: ["usize"], returns: "i32" },
   pthread_mutex_unlock: { args: ["usize"], returns: "i32" },
   pthread_mutex_consistent: { args: ["u64"], returns: "i32" },
-} as const satisfies CSignatures;
-
-/** glibc since 2.30 can wait by the monotonic clock, which cannot be set. */
-const CLOCK_LOCK = {
-  pthread_mutex_clocklock: { args: ["u64", "i32", "u64"], returns: "i32" }, // (mutex, clock, timespec *)
-} as const satisfies CSignatures;
-
-/** All C libraries can wait by the real-time clock. It may be set, which does no harm to short waits. */
-const TIMED_LOCK = {
-  pthread_mutex_timedlock: { args: ["u64", "u64"], returns: "i32" }, // (mutex, timespec *)
 } as const satisfies CSignatures;
 
 /** The size of the memory for the attributes, of which glibc and musl use 4 bytes. */
@@ -88,10 +76,7 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
   readonly #c: CFunctions<typeof SIGNATURES>;
   readonly #tryLock: CFunctions<typeof SIGNATURES>["pthread_mutex_trylock"];
   readonly #unlock: CFunctions<typeof SIGNATURES>["pthread_mutex_unlock"];
-  readonly #wait: (mutex: bigint, until: bigint) => number;
-  readonly #clock: number;
-  readonly #getTime: (clock: number, time: bigint) => number;
-  readonly #time: Timespec;
+  readonly #wait: TimedWait;
   readonly #attributes: bigint;
   /** The value that `kind` has in each of these mutexes. */
   readonly #kind: number;
@@ -105,21 +90,10 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
     this.#c = ffi.load(PTHREAD_LIBRARIES, SIGNATURES);
     this.#tryLock = this.#c.pthread_mutex_trylock;
     this.#unlock = this.#c.pthread_mutex_unlock;
-    this.#getTime = ffi.load(PTHREAD_LIBRARIES, CLOCK).clock_gettime;
     const name = isGlibc(libc) ? "glibc" : "musl";
     this.abi = MutexAbi[name];
     this.offsets = PTHREAD_MUTEX_OF[name];
-    const clockLock = tryLoad(() =>
-      ffi.load(PTHREAD_LIBRARIES, CLOCK_LOCK).pthread_mutex_clocklock
-    );
-    if (clockLock !== undefined) {
-      this.#clock = CLOCK_MONOTONIC;
-      this.#wait = (mutex, until) => clockLock(mutex, CLOCK_MONOTONIC, until);
-    } else {
-      this.#clock = CLOCK_REALTIME;
-      this.#wait = ffi.load(PTHREAD_LIBRARIES, TIMED_LOCK).pthread_mutex_timedlock;
-    }
-    this.#time = timespec(libc);
+    this.#wait = new TimedWait(libc, "pthread_mutex_clocklock", "pthread_mutex_timedlock");
     this.#attributes = this.#makeAttributes();
     const { address, view } = libc.allocate(PTHREAD_MUTEX.bytes);
     this.init(address);
@@ -183,9 +157,7 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
     // The EBUSY of musl does not tell whether this thread holds the mutex.
     if (errno === EBUSY && (mutex.holder[0]! & FUTEX_TID_MASK) === this.#thread) return "own";
     if (errno === EBUSY && ms > 0) {
-      this.#getTime(this.#clock, this.#time.address);
-      addDuration(this.#time, ms);
-      errno = this.#wait(mutex.address, this.#time.address);
+      errno = this.#wait.wait(mutex.address, ms);
     }
     if (errno === 0 || errno === EOWNERDEAD) this.held.add(mutex);
     if (errno === 0) return "taken";

@@ -1,14 +1,14 @@
 import { S_IFMT, S_IFREG } from "../unix/linux_constants.ts";
 import { ENOENT, ESRCH, failure } from "../unix/errno.ts";
-import type {
-  Inspection,
-  Inventory,
-  KeyFileInfo,
-  LockInfo,
-  ProcessInfo,
-  SegmentInfo,
-  SemaphoreInfo,
-  UserInfo,
+import {
+  type Inspection,
+  type Inventory,
+  type KeyFileInfo,
+  type LockInfo,
+  type ProcessInfo,
+  type SegmentInfo,
+  type SemaphoreInfo,
+  userLookup,
 } from "../inventory.ts";
 import {
   type FileStatus,
@@ -50,7 +50,7 @@ export class PosixInspection implements Inspection {
   readonly #libc: Libc;
   /** The prefix of the file name of a semaphore. */
   readonly #prefix: string;
-  readonly #owners = new Map<number, UserInfo>();
+  readonly #owner = userLookup((uid) => loginName(this.#libc, uid));
 
   constructor(libc: Libc, semaphorePrefix: string) {
     this.#libc = libc;
@@ -235,15 +235,6 @@ export class PosixInspection implements Inspection {
       orphan: !ours,
       reason,
     } as const;
-  }
-
-  #owner(uid: number): UserInfo {
-    let owner = this.#owners.get(uid);
-    if (owner === undefined) {
-      owner = { uid, name: loginName(this.#libc, uid) };
-      this.#owners.set(uid, owner);
-    }
-    return owner;
   }
 
   /** Reads the state of a semaphore from its `sem_t`, which has the same layout in glibc and musl. */

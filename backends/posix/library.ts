@@ -1,10 +1,10 @@
 import type { Background, CFunctions, CSignatures, ThreadCode } from "../../ffi/types.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME } from "../unix/linux_constants.ts";
-import { CLOCK as THREAD_CLOCK } from "../unix/deadline.ts";
+import { CLOCK } from "../unix/deadline.ts";
 import { LinuxFutex } from "../futex/linux.ts";
-import { CLOCK, isGlibc, PTHREAD_LIBRARIES, tryLoad } from "../unix/c_variant.ts";
+import { isGlibc, PTHREAD_LIBRARIES } from "../unix/c_variant.ts";
 import type { Libc } from "../unix/libc.ts";
-import { addDuration, type Timespec, timespec } from "../unix/timespec.ts";
+import { TimedWait } from "../unix/timed_wait.ts";
 
 const SIGNATURES = {
   sem_init: { args: ["u64", "i32", "u32"], returns: "i32" }, // (sem, pshared, value)
@@ -12,21 +12,9 @@ const SIGNATURES = {
   sem_post: { args: ["u64"], returns: "i32" },
 } as const satisfies CSignatures;
 
-/** glibc waits by the monotonic clock, which cannot be set. */
-const CLOCK_WAIT = {
-  sem_clockwait: { args: ["u64", "i32", "u64"], returns: "i32" }, // (sem, clock, timespec *)
-} as const satisfies CSignatures;
-
-/**
- * musl has no `sem_clockwait`. Its `sem_timedwait` uses the real-time clock, but reads it only when the wait begins.
- */
-const TIMED_WAIT = {
-  sem_timedwait: { args: ["u64", "u64"], returns: "i32" }, // (sem, timespec *)
-} as const satisfies CSignatures;
-
 /** The C functions for waits on other threads, where `buffer` arguments are structures of the thread itself. */
 const BACKGROUND = {
-  ...THREAD_CLOCK,
+  ...CLOCK,
   sem_trywait: SIGNATURES.sem_trywait,
   sem_post: SIGNATURES.sem_post,
   syscall: { args: ["usize", "usize", "i32", "u32", "buffer"], returns: "i32" }, // as in futex/linux.ts
@@ -65,58 +53,32 @@ export class PosixLibrary {
   readonly futex: LinuxFutex;
   /** The prefix of the file name of a semaphore in `/dev/shm`. */
   readonly semaphorePrefix: string;
-  readonly #clock: number;
-  readonly #wait: (semaphore: bigint, until: bigint) => number;
-  readonly #getTime: (clock: number, time: bigint) => number;
+  readonly #wait: TimedWait;
   readonly #backgrounds = new Map<ThreadCode, Background>();
-  readonly #idle: Timespec[] = [];
 
   constructor(libc: Libc) {
     this.libc = libc;
     const { ffi } = libc;
     this.c = ffi.load(PTHREAD_LIBRARIES, SIGNATURES);
     this.futex = new LinuxFutex(libc);
-    this.#getTime = ffi.load(PTHREAD_LIBRARIES, CLOCK).clock_gettime;
     this.semaphorePrefix = isGlibc(libc) ? "sem." : "";
-    const clockWait = tryLoad(() => ffi.load(PTHREAD_LIBRARIES, CLOCK_WAIT).sem_clockwait);
-    if (clockWait !== undefined) {
-      this.#clock = CLOCK_MONOTONIC;
-      this.#wait = (semaphore, until) => clockWait(semaphore, CLOCK_MONOTONIC, until);
-    } else {
-      this.#clock = CLOCK_REALTIME;
-      this.#wait = ffi.load(PTHREAD_LIBRARIES, TIMED_WAIT).sem_timedwait;
-    }
+    this.#wait = new TimedWait(libc, "sem_clockwait", "sem_timedwait");
   }
 
   /** Waits for a semaphore for at most `ms`, as `sem_wait` does. Returns 0, or -1 with `errno` set. */
   wait(semaphore: bigint, ms: number): number {
-    const time = this.#timespec();
-    this.#setTime(time, ms);
-    const result = this.#wait(semaphore, time.address);
-    this.#idle.push(time);
-    return result;
+    return this.#wait.wait(semaphore, ms);
   }
 
   /** Creates a wait on other threads. Its code can use the functions of {@linkcode BACKGROUND} and one timed wait. */
   background(code: ThreadCode): Background {
     let background = this.#backgrounds.get(code);
     if (background === undefined) {
-      const isTimed = this.#clock === CLOCK_REALTIME;
-      const wait = isTimed ? BACKGROUND_TIMED_WAIT : BACKGROUND_CLOCK_WAIT;
+      const wait = this.#wait.isMonotonic ? BACKGROUND_CLOCK_WAIT : BACKGROUND_TIMED_WAIT;
       const signatures = { ...BACKGROUND, ...wait };
       background = this.libc.ffi.background(PTHREAD_LIBRARIES, signatures, code);
       this.#backgrounds.set(code, background);
     }
     return background;
-  }
-
-  /** Returns a structure for one call. A structure is never shared, because calls on other threads may read it late. */
-  #timespec(): Timespec {
-    return this.#idle.pop() ?? timespec(this.libc);
-  }
-
-  #setTime(time: Timespec, ms: number): void {
-    this.#getTime(this.#clock, time.address);
-    addDuration(time, ms);
   }
 }

@@ -109,7 +109,6 @@ interface Opened {
 export class PosixLock implements Lock {
   readonly nativeKey: string;
   readonly identity: string;
-  readonly isOwner = false;
   readonly #library: PosixLibrary;
   readonly #name: PosixName;
   #open: Opened | null = null;
@@ -153,10 +152,10 @@ export class PosixLock implements Lock {
     const until = deadline(libc, Math.min(timeoutMs, BACKGROUND_SLICE_MS));
     const wait = this.#library.background(BACKGROUND);
     const call = wait(semaphore.address, recordWord, futex.number, ownEntry(libc), until);
-    const giveBackIfClosed = () => {
-      if (semaphore.isClosed && call.claim()) this.#giveBack(open);
+    const giveBack = () => {
+      if (call.claim()) this.#giveBack(open);
     };
-    return waitOf(call, semaphore.keep(call.over, giveBackIfClosed), () => {
+    return waitOf(call, semaphore.keep(call.over, giveBack), () => {
       if (!call.claim()) return false;
       if (this.#open === open && semaphore.isLinked()) return true;
       this.#giveBack(open);
@@ -260,19 +259,6 @@ export class PosixLock implements Lock {
     if (this.#open === null) return null;
     const entry = Atomics.load(this.#open.entry, 0);
     return (Number(BigInt.asIntN(32, entry)) & PHASE) === HOLDING ? entry : null;
-  }
-
-  takeOver(_stale: () => boolean, timeoutMs: number): boolean {
-    return this.acquire(timeoutMs);
-  }
-
-  handOver(held: boolean): void {
-    if (held) this.release();
-  }
-
-  remove(): void {
-    this.release();
-    this.close();
   }
 
   close(): void {

@@ -7,6 +7,7 @@ import {
 } from "../unix/linux_constants.ts";
 import { BackendError, type ErrnoTable } from "../failure.ts";
 import { EAGAIN, EINTR, EOVERFLOW, ETIMEDOUT, failure } from "../unix/errno.ts";
+import { InFlight } from "../in_flight.ts";
 import { PosixFile, type PosixName } from "./object_file.ts";
 import type { PosixLibrary } from "./library.ts";
 
@@ -35,9 +36,7 @@ export class MappedSemaphore {
   readonly buffer: ArrayBuffer;
   readonly #library: PosixLibrary;
   readonly #file: PosixFile;
-  #isClosed = false;
-  /** The number of calls on other threads that use the memory. */
-  #users = 0;
+  readonly #calls = new InFlight(() => this.#unmap());
   readonly #value: Int32Array;
 
   private constructor(library: PosixLibrary, address: bigint, file: PosixFile) {
@@ -84,7 +83,6 @@ export class MappedSemaphore {
     value?: number,
   ): MappedSemaphore {
     const { libc } = library;
-    let isMapped = false;
     try {
       if (file.size < SEM_BYTES) {
         throw new BackendError(
@@ -98,10 +96,10 @@ export class MappedSemaphore {
       const address = libc.c.mmap(0n, bytes, access, MAP_SHARED, file.fd, 0n);
       if (address === FAILED_ADDRESS) throw failure("mmap", libc.errno());
       if (value !== undefined) library.c.sem_init(address, 1, value);
-      isMapped = true;
       return new MappedSemaphore(library, address, file);
-    } finally {
-      if (!isMapped) file.close();
+    } catch (error) {
+      file.close();
+      throw error;
     }
   }
 
@@ -145,18 +143,11 @@ export class MappedSemaphore {
   }
 
   /**
-   * Keeps the memory mapped while a call on another thread uses it and until `settle` is done, even if the semaphore is
-   * closed meanwhile.
+   * Keeps the memory mapped until a call on another thread is over. If the semaphore was closed meanwhile, `release`
+   * releases what the call has acquired.
    */
-  async keep(over: Promise<void>, settle: () => void): Promise<void> {
-    this.#users++;
-    try {
-      await over;
-    } finally {
-      settle();
-      this.#users--;
-      if (this.#isClosed && this.#users === 0) this.#unmap();
-    }
+  keep(over: Promise<void>, release: () => void): Promise<void> {
+    return this.#calls.keep(over, release);
   }
 
   give(): void {
@@ -170,14 +161,13 @@ export class MappedSemaphore {
    * ends.
    */
   close(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
+    if (this.isClosed) return;
     this.#file.leave();
-    if (this.#users === 0) this.#unmap();
+    this.#calls.close();
   }
 
   get isClosed(): boolean {
-    return this.#isClosed;
+    return this.#calls.isClosed;
   }
 
   #unmap(): void {

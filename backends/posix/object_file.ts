@@ -29,14 +29,13 @@ import {
   ENOSPC,
   EOPNOTSUPP,
   EROFS,
-  errnoFailure,
-  errnoText,
   failure,
 } from "../unix/errno.ts";
 import { type FileStatus, fileStatus, openFile, pathStatus, readFile } from "../unix/files.ts";
 import { cString, type Libc } from "../unix/libc.ts";
 import { ownUid, userName } from "../unix/users.ts";
 import { memoryRoom } from "../unix/memory_limit.ts";
+import { sleepSync } from "../timing.ts";
 import { isShared } from "../types.ts";
 
 /** The folder in which `shm_open` and `sem_open` of every Linux C library keep their objects. */
@@ -171,7 +170,7 @@ export class PosixFile {
       if (performance.now() > deadline) {
         throw new BackendError("Busy", `the ${name.what} is removed again and again`);
       }
-      pause();
+      sleepSync(1); // a process holds LOCK_EX for only some microseconds
     }
   }
 
@@ -189,17 +188,15 @@ export class PosixFile {
     const flags = O_TMPFILE[libc.arch]! | O_RDWR | O_CLOEXEC;
     const fd = openFile(libc, cString(FOLDER), flags, permissions);
     if (fd < 0) throw failure("open", -fd, ERRORS, FOLDER);
-    let isKept = false;
     try {
       requireFileSize(libc, bytes);
       reserve(libc, fd, bytes);
       flock(libc, fd, LOCK_SH | LOCK_NB);
       libc.c.fchmod(fd, permissions | MARK); // independent of the umask
-      const file = new PosixFile(libc, name, fd, statusOf(libc, fd, name));
-      isKept = true;
-      return file;
-    } finally {
-      if (!isKept) libc.c.close(fd);
+      return new PosixFile(libc, name, fd, statusOf(libc, fd, name));
+    } catch (error) {
+      libc.c.close(fd);
+      throw error;
     }
   }
 
@@ -339,8 +336,7 @@ function openFailure(libc: Libc, name: PosixName, path: Uint8Array, errno: numbe
   const text = isOthers
     ? othersText(name.what, userName(libc, status.uid))
     : `permission denied: the permissions of ${name.path} do not allow this mode`;
-  const call = `open ${name.path}: ${errnoText(errno)}`;
-  return errnoFailure("PermissionDenied", `${text} [${call}]`, "open", errno);
+  return failure("open", errno, { [EACCES]: ["PermissionDenied", text] }, name.path);
 }
 
 /**
@@ -393,11 +389,4 @@ function flock(libc: Libc, fd: number, operation: number): boolean {
     if (libc.c.flock(fd, operation) === 0) return true;
     if (libc.errno() !== EINTR) return false;
   }
-}
-
-const sleeper = new Int32Array(new SharedArrayBuffer(4));
-
-/** Pauses for 1 ms. A process holds LOCK_EX for only some microseconds. */
-function pause(): void {
-  Atomics.wait(sleeper, 0, 0, 1);
 }

@@ -8,7 +8,7 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "../unix/linux_constants.ts";
-import { BackendError, type ErrnoTable, replacedText, tooSmall } from "../failure.ts";
+import { BackendError, checkSegmentSize, type ErrnoTable, lockTimeout } from "../failure.ts";
 import { EEXIST, EFAULT, ENOENT, ENOMEM, failure } from "../unix/errno.ts";
 import type { Libc } from "../unix/libc.ts";
 import type { Mappings } from "../unix/mappings.ts";
@@ -127,14 +127,7 @@ export class PosixSegments implements SegmentBackend {
         const made = this.#makeLocked(name, size, mode, lock, initialize);
         if (made !== null) return made;
       } else if (left <= 0) {
-        const holder = lock.holder();
-        throw new BackendError(
-          "Timeout",
-          `timed out: the lock is held by ${
-            holder === null ? "a process" : `process ${holder}`
-          }, ` +
-            `and there is no segment${replacedText(lock)}`,
-        );
+        throw lockTimeout(lock);
       }
     }
   }
@@ -207,16 +200,14 @@ export class PosixSegments implements SegmentBackend {
       if (bytes > 0) this.#checkSize(bytes, minBytes); // a size of 0 means that it is still being created
     });
     if (file === null) return null;
-    let isMapped = false;
     try {
       if (file.size === 0) this.#awaitSize(file, lock);
       this.#checkSize(file.size, minBytes);
       if (!readOnly && !file.isReserved) file.reserve();
-      const segment = this.#map(file, mode, lock);
-      isMapped = true;
-      return segment;
-    } finally {
-      if (!isMapped) file.close(); // an unused segment is not removed
+      return this.#map(file, mode, lock);
+    } catch (error) {
+      file.close(); // an unused segment is not removed
+      throw error;
     }
   }
 
@@ -253,12 +244,7 @@ export class PosixSegments implements SegmentBackend {
   }
 
   #checkSize(size: number, minBytes = 1): void {
-    if (size < minBytes) throw tooSmall(size, minBytes);
-    if (size <= this.#maxBytes) return;
-    throw new BackendError(
-      "InvalidSize",
-      `the segment has ${size} bytes; this runtime can make a view of at most ${this.#maxBytes}`,
-    );
+    checkSegmentSize(size, minBytes, this.#maxBytes);
   }
 
   #refuse(name: PosixName): never {

@@ -64,7 +64,7 @@ class PosixSemaphore implements Semaphore {
     const until = deadline(this.#library.libc, Math.min(timeoutMs, BACKGROUND_SLICE_MS));
     const call = this.#library.background(BACKGROUND)(semaphore.address, until);
     const giveBack = () => {
-      if (semaphore.isClosed && call.claim()) semaphore.give();
+      if (call.claim()) semaphore.give();
     };
     return waitOf(call, semaphore.keep(call.over, giveBack), () => call.claim());
   }
@@ -80,21 +80,9 @@ class PosixSemaphore implements Semaphore {
     for (let given = 0; given < count; given++) this.#semaphore.give();
   }
 
+  /** Closes the semaphore. The last object that is closed removes it. */
   close(): void {
     this.#semaphore.close();
-  }
-
-  /** Closes the semaphore. The last object that is closed removes it, so no other step is needed. */
-  remove(): void {
-    this.close();
-  }
-
-  holder(): number | null {
-    return null;
-  }
-
-  isHeldHere(): boolean {
-    return false;
   }
 }
 

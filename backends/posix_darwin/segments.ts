@@ -7,17 +7,14 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "../unix/linux_constants.ts";
-import { BackendError, type ErrnoTable, othersText, tooSmall } from "../failure.ts";
 import {
-  EACCES,
-  EEXIST,
-  EINVAL,
-  ENOENT,
-  ENOMEM,
-  errnoFailure,
-  errnoText,
-  failure,
-} from "../unix/errno.ts";
+  BackendError,
+  checkSegmentSize,
+  type ErrnoTable,
+  lockTimeout,
+  othersText,
+} from "../failure.ts";
+import { EACCES, EEXIST, EINVAL, ENOENT, ENOMEM, failure } from "../unix/errno.ts";
 import { type FileStatus, fileStatus } from "../unix/files.ts";
 import type { Libc } from "../unix/libc.ts";
 import { ownUid, userName } from "../unix/users.ts";
@@ -89,7 +86,7 @@ class DarwinPosixSegment implements Segment {
   release({ lockHeld }: ReleaseOptions): void {
     try {
       if (lockHeld) this.#lock?.release();
-      if (this.#made !== null) this.#lock?.remove();
+      if (this.#made !== null) this.#lock?.remove?.();
       else this.#lock?.close();
     } finally {
       this.#segments.release(this.#fd, this.#made);
@@ -143,9 +140,7 @@ export class DarwinPosixSegments implements SegmentBackend {
     try {
       const found = this.#attach(name, mode, lock, permissions, size, existing === "refuse");
       if (found !== null) return found;
-      if (!isLocked) {
-        throw new BackendError("Timeout", "timed out: the lock is held, and there is no segment");
-      }
+      if (!isLocked) throw lockTimeout(lock);
       return this.#make(name, size, mode, lock, permissions, (segment) => {
         isLeft = true;
         initialize?.(segment);
@@ -164,7 +159,7 @@ export class DarwinPosixSegments implements SegmentBackend {
     permissions: number,
     initialize: OpenRequest["initialize"],
   ): Segment {
-    this.#checkSize(size);
+    checkSegmentSize(size, 1, this.#maxBytes);
     const { O_CREAT, O_EXCL } = this.#libc.constants;
     const fd = this.#open(name, O_RDWR | O_CREAT | O_EXCL, permissions);
     let isKept = false;
@@ -192,17 +187,21 @@ export class DarwinPosixSegments implements SegmentBackend {
   ): Segment | null {
     const fd = this.#open(name, mode === AccessMode.ReadOnly ? O_RDONLY : O_RDWR);
     if (fd === -ENOENT) return null;
-    let isMapped = false;
     try {
       if (refuse) throw failure("shm_open", EEXIST, ERRORS);
       this.#checkUser(this.#statusOf(fd), permissions);
       const bytes = this.#sizeOf(fd);
-      this.#checkSize(bytes, minBytes);
-      const segment = this.#map(fd, bytes, mode, lock, null);
-      isMapped = true;
-      return segment;
-    } finally {
-      if (!isMapped) this.release(fd, null);
+      checkSegmentSize(bytes, minBytes, this.#maxBytes);
+      if (bytes === 0) {
+        throw new BackendError(
+          "InvalidSize",
+          "the segment has 0 bytes; the program that is making it has not come further",
+        );
+      }
+      return this.#map(fd, bytes, mode, lock, null);
+    } catch (error) {
+      this.release(fd, null);
+      throw error;
     }
   }
 
@@ -213,8 +212,8 @@ export class DarwinPosixSegments implements SegmentBackend {
     const errno = this.#libc.errno();
     if (errno === ENOENT) return -ENOENT;
     if (errno !== EACCES) throw failure("shm_open", errno, ERRORS);
-    const text = `${othersText("segment", "")} [shm_open: ${errnoText(errno)}]`;
-    throw errnoFailure("PermissionDenied", text, "shm_open", errno);
+    const text = othersText("segment", "");
+    throw failure("shm_open", errno, { [EACCES]: ["PermissionDenied", text] });
   }
 
   #map(
@@ -250,19 +249,6 @@ export class DarwinPosixSegments implements SegmentBackend {
     if (isShared(permissions) || uid === ownUid(this.#libc)) return;
     const text = othersText("segment", userName(this.#libc, uid));
     throw new BackendError("PermissionDenied", text, "fstat");
-  }
-
-  #checkSize(bytes: number, minBytes = 1): void {
-    let problem = "";
-    if (bytes > this.#maxBytes) {
-      problem = `this runtime can make a view of at most ${this.#maxBytes}`;
-    } else if (bytes < minBytes) {
-      throw tooSmall(bytes, minBytes);
-    } else if (bytes === 0) {
-      problem = "the program that is creating it has not finished";
-    }
-    if (problem === "") return;
-    throw new BackendError("InvalidSize", `the segment has ${bytes} bytes; ${problem}`);
   }
 
   /** Closes a descriptor, and removes the segment if its name is given. */

@@ -1,16 +1,7 @@
 import { SystemSemaphoreMode } from "../../errors.ts";
 import { FAILED_ADDRESS } from "../unix/linux_constants.ts";
 import { BackendError, type IpcObjectKind, othersText } from "../failure.ts";
-import {
-  EACCES,
-  EAGAIN,
-  EEXIST,
-  EINTR,
-  ENOENT,
-  errnoFailure,
-  errnoText,
-  failure,
-} from "../unix/errno.ts";
+import { EACCES, EAGAIN, EEXIST, EINTR, ENOENT, failure } from "../unix/errno.ts";
 import { delay, nextPause, sleepSync } from "../timing.ts";
 import { darwinName, type DarwinPosixLibrary } from "./library.ts";
 import {
@@ -64,9 +55,7 @@ class NamedSemaphore {
         errno = libc.errno();
         if (errno === ENOENT) continue; // removed meanwhile
       }
-      if (errno !== EACCES) throw failure("sem_open", errno);
-      const text = `${othersText(kind, "")} [sem_open: ${errnoText(errno)}]`;
-      throw errnoFailure("PermissionDenied", text, "sem_open", errno);
+      throw failure("sem_open", errno, { [EACCES]: ["PermissionDenied", othersText(kind, "")] });
     }
     throw new BackendError("Busy", "the semaphore is removed again and again");
   }
@@ -155,18 +144,6 @@ class DarwinPosixSemaphore implements Semaphore {
     this.#semaphore.close();
     if (this.#isOwner) this.#library.c.sem_unlink(this.#name);
   }
-
-  remove(): void {
-    this.close();
-  }
-
-  holder(): number | null {
-    return null;
-  }
-
-  isHeldHere(): boolean {
-    return false;
-  }
 }
 
 /**
@@ -176,7 +153,6 @@ class DarwinPosixSemaphore implements Semaphore {
 class DarwinPosixLock implements Lock {
   readonly nativeKey: string;
   readonly identity: string;
-  readonly isOwner = false;
   readonly #library: DarwinPosixLibrary;
   readonly #name: Uint8Array;
   readonly #permissions: number;
@@ -217,14 +193,6 @@ class DarwinPosixLock implements Lock {
     this.#semaphore?.give();
   }
 
-  takeOver(_stale: () => boolean, timeoutMs: number): boolean {
-    return this.acquire(timeoutMs);
-  }
-
-  handOver(held: boolean): void {
-    if (held) this.release();
-  }
-
   remove(): void {
     this.release();
     this.close();
@@ -235,10 +203,6 @@ class DarwinPosixLock implements Lock {
     this.#semaphore?.close();
     this.#semaphore = null;
     this.#isHeld = false;
-  }
-
-  holder(): number | null {
-    return null;
   }
 
   isHeldHere(): boolean {

@@ -1,6 +1,6 @@
 import { S_IFDIR, S_IFMT } from "../unix/linux_constants.ts";
 import { BackendError } from "../failure.ts";
-import { EEXIST, errnoFailure, errnoText } from "../unix/errno.ts";
+import { EEXIST, errnoText, failure } from "../unix/errno.ts";
 import { pathStatus, realpath, statCall, userTemporaryFolder } from "../unix/files.ts";
 import { cString, type Libc } from "../unix/libc.ts";
 import { loginName, ownUid, userName } from "../unix/users.ts";
@@ -13,13 +13,9 @@ export function temporaryFolder(libc: Libc): string {
   const folder = libc.getenv("TMPDIR") || userTemporaryFolder(libc) || "/tmp";
   const resolved = realpath(libc, folder);
   if (typeof resolved === "string") return resolved === "/" ? "" : resolved;
-  throw errnoFailure(
-    "KeyError",
-    `the folder of the key files, ${folder}, cannot be used; create it or set TMPDIR to another ` +
-      `[realpath: ${errnoText(resolved)}]`,
-    "realpath",
-    resolved,
-  );
+  const text =
+    `the folder of the key files, ${folder}, cannot be used; create it or set TMPDIR to another`;
+  throw failure("realpath", resolved, { [resolved]: ["KeyError", text] });
 }
 
 /**

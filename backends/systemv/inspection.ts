@@ -1,14 +1,14 @@
 import { ipcNamespace, isMakerText, isSemaphoreText, readMark, segmentText } from "./marks.ts";
-import type {
-  Inspection,
-  Inventory,
-  KeyFileInfo,
-  LockInfo,
-  SegmentInfo,
-  SemaphoreInfo,
-  UserInfo,
+import {
+  type Inspection,
+  type Inventory,
+  type KeyFileInfo,
+  type LockInfo,
+  type SegmentInfo,
+  type SemaphoreInfo,
+  userLookup,
 } from "../inventory.ts";
-import { BackendError } from "../failure.ts";
+import { orElse } from "../failure.ts";
 import { pathStatus, realpath } from "../unix/files.ts";
 import { cString, type Libc } from "../unix/libc.ts";
 import { loginName, ownUid } from "../unix/users.ts";
@@ -104,7 +104,7 @@ class Scan {
   /** The System V keys of the files in the usual folder, if the scan is of another folder. */
   readonly #foreignKeys: ReadonlySet<number>;
   readonly #unnamed: ReadonlyMap<number, Unnamed>;
-  readonly #owners = new Map<number, UserInfo>();
+  readonly #owner = userLookup((uid) => loginName(this.#libc, uid));
   readonly #relied = new Map<KeyFileEntry, boolean>();
 
   constructor(libc: Libc, folder: string, allUsers: boolean) {
@@ -155,12 +155,8 @@ class Scan {
   #keysOfUsualFolder(): ReadonlySet<number> {
     const usual = realpath(this.#libc, USUAL_FOLDER);
     if (typeof usual === "number" || usual === this.#folder) return new Set();
-    try {
-      return new Set(readKeyFiles(this.#libc, usual).map(({ key }) => key));
-    } catch (error) {
-      if (error instanceof BackendError) return new Set(); // this user has no files there
-      throw error;
-    }
+    const files = orElse(() => readKeyFiles(this.#libc, usual), () => []); // this user has no files there
+    return new Set(files.map(({ key }) => key));
   }
 
   #findUnnamed(): Map<number, Unnamed> {
@@ -362,16 +358,12 @@ class Scan {
 
   #isShared({ path, status }: KeyFileEntry): boolean {
     if (status.uid !== this.#user) return false;
-    try {
+    return orElse(() => {
       const file = KeyFile.open(this.#libc, keyFilePath(path));
-      if (file === null) return false;
-      const isSole = file.isSole();
-      file.close();
+      const isSole = file === null || file.isSole();
+      file?.close();
       return !isSole;
-    } catch (error) {
-      if (error instanceof BackendError) return true; // the answer is unknown, so a process may rely on it
-      throw error;
-    }
+    }, () => true); // the answer is unknown, so a process may rely on it
   }
 
   /** Whether a semaphore may be the lock of a segment whose key file is not in the folder. */
@@ -441,15 +433,6 @@ class Scan {
     // own.
     const found = own.length === 0 && locks.length > 0 && this.#isRelied(file) ? locks : own;
     return found.map(({ pid }) => pid);
-  }
-
-  #owner(uid: number): UserInfo {
-    let owner = this.#owners.get(uid);
-    if (owner === undefined) {
-      owner = { uid, name: loginName(this.#libc, uid) };
-      this.#owners.set(uid, owner);
-    }
-    return owner;
   }
 }
 

@@ -10,19 +10,8 @@ import {
   S_IFMT,
   S_IFREG,
 } from "../unix/linux_constants.ts";
-import { BackendError, type ErrnoTable } from "../failure.ts";
-import {
-  EACCES,
-  EAGAIN,
-  EEXIST,
-  EINTR,
-  ELOOP,
-  ENOENT,
-  ENOTDIR,
-  errnoFailure,
-  errnoText,
-  failure,
-} from "../unix/errno.ts";
+import { BackendError, type ErrnoTable, orElse } from "../failure.ts";
+import { EACCES, EAGAIN, EEXIST, EINTR, ELOOP, ENOENT, ENOTDIR, failure } from "../unix/errno.ts";
 import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "../key_type.ts";
 import { type FileStatus, fileStatus, openFile, pathStatus, statCall } from "../unix/files.ts";
 import { cString, type Libc } from "../unix/libc.ts";
@@ -215,13 +204,10 @@ export class KeyFile {
     if (fd === -EACCES && O_PATH !== 0) fd = openFile(libc, bytes, O_PATH | O_CLOEXEC | follow);
     if (fd === -ENOENT) return null;
     if (fd === -ELOOP && !isExplicit) {
-      throw errnoFailure(
-        "PermissionDenied",
-        `the key file ${path} is a symbolic link, which a hostile program may have put ` +
-          `there; remove it, or use a TMPDIR of your own [open: ${errnoText(ELOOP)}]`,
-        "open",
-        ELOOP,
-      );
+      const text =
+        `the key file ${path} is a symbolic link, which a hostile program may have put there; remove it, ` +
+        "or use a TMPDIR of your own";
+      throw failure("open", ELOOP, { [ELOOP]: ["PermissionDenied", text] });
     }
     if (fd < 0) throw failure("open", -fd, errorsOf(keyPath), path);
     return KeyFile.#checked(libc, keyPath, bytes, fd, false, 0);
@@ -235,12 +221,8 @@ export class KeyFile {
     const { O_CLOEXEC, O_NONBLOCK } = libc.constants;
     const fd = openFile(libc, cString(link), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return null;
-    try {
-      return KeyFile.#checked(libc, keyPath, pathBytes(keyPath.path), fd, false, 0);
-    } catch (error) {
-      if (error instanceof BackendError) return null; // the file belongs to another user
-      throw error;
-    }
+    const checked = () => KeyFile.#checked(libc, keyPath, pathBytes(keyPath.path), fd, false, 0);
+    return orElse(checked, () => null); // the file belongs to another user
   }
 
   /** The path of the file, for a new lookup. */
@@ -268,13 +250,9 @@ export class KeyFile {
         const file = KeyFile.#open(libc, keyPath, bytes);
         if (file !== null) return file;
       } else if (fd === -ENOENT) {
-        throw errnoFailure(
-          "KeyError",
-          `the folder of the key file ${path} doesn't exist; create the folder` +
-            `${keyPath.isExplicit ? "" : " or set TMPDIR to another"} [open: ENOENT ${ENOENT}]`,
-          "open",
-          ENOENT,
-        );
+        const other = keyPath.isExplicit ? "" : " or set TMPDIR to another";
+        const text = `the folder of the key file ${path} doesn't exist; create the folder${other}`;
+        throw failure("open", ENOENT, { [ENOENT]: ["KeyError", text] });
       } else {
         throw failure("open", -fd, errorsOf(keyPath), path);
       }

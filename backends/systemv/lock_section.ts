@@ -1,13 +1,9 @@
-import { BackendError, replacedText } from "../failure.ts";
+import { lockTimeout } from "../failure.ts";
 import { SECTION_MS } from "../timing.ts";
 import type { Lock } from "../types.ts";
 
 /** The time in ms to wait for a lock whose holder is not attached to the segment. */
 const ENTER_MS = 5000;
-/** Returns the description of a process for an error text. */
-function processText(pid: number | null): string {
-  return pid === null ? "a process" : `process ${pid}`;
-}
 
 /**
  * Acquires the lock for a section of create, attach or detach. Returns `false` if a user of the segment holds the
@@ -29,11 +25,7 @@ export function enterLock(
     end ??= now + ENTER_MS - SECTION_MS; // a caller that need not wait never reads the clock
     const left = end - now;
     if (left <= 0) break;
-    if (lock.takeOver(() => !mayBeHeld(), left)) return true;
+    if (lock.takeOver?.(() => !mayBeHeld(), left)) return true;
   }
-  const holder = lock.isHeldHere() ? "this process, which" : `${processText(lock.holder())} that`;
-  throw new BackendError(
-    "Timeout",
-    `timed out: the lock is held by ${holder} is not attached to the segment${replacedText(lock)}`,
-  );
+  throw lockTimeout(lock);
 }

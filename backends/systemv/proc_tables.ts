@@ -1,7 +1,8 @@
 import { GETNCNT, GETPID, GETVAL, GETZCNT } from "../unix/linux_constants.ts";
-import { BackendError, type ErrnoTable } from "../failure.ts";
+import { type ErrnoTable, orElse } from "../failure.ts";
 import { EACCES, EIDRM, EINVAL, ENOENT, failure } from "../unix/errno.ts";
 import type { ProcessInfo } from "../inventory.ts";
+import { userName } from "../unix/users.ts";
 import { type FileStatus, pathStatus, readFile, readFolder } from "../unix/files.ts";
 import { cString, FOREIGN_ATTEMPTS, type Libc } from "../unix/libc.ts";
 import { isRunning, seesAllProcesses } from "../unix/processes.ts";
@@ -33,13 +34,7 @@ export function readTable(libc: Libc, table: "shm" | "sem"): Row[] {
 
 /** Reads the table if possible. The result is empty where it cannot be read, as `/proc` may be missing. */
 export function readTableIfAny(libc: Libc, table: "shm" | "sem"): Row[] {
-  if (libc.os !== "linux") return [];
-  try {
-    return readTable(libc, table);
-  } catch (error) {
-    if (error instanceof BackendError) return [];
-    throw error;
-  }
+  return libc.os === "linux" ? orElse(() => readTable(libc, table), () => []) : [];
 }
 
 /**
@@ -48,6 +43,12 @@ export function readTableIfAny(libc: Libc, table: "shm" | "sem"): Row[] {
  */
 export function changeTimeOf(libc: Libc, table: "shm" | "sem", key: number): number | undefined {
   return readTableIfAny(libc, table).find((row) => row["key"] === key)?.["ctime"];
+}
+
+/** Returns the name of the user who owns the segment or semaphore set of a key, for an error text; "" if unknown. */
+export function ownerOf(libc: Libc, table: "shm" | "sem", key: number): string {
+  const row = readTableIfAny(libc, table).find((row) => row["key"] === key);
+  return row === undefined ? "" : userName(libc, row["uid"]!);
 }
 
 /**

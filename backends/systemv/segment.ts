@@ -91,7 +91,7 @@ export class SegmentResources {
     if (this.#isUnused()) return this.#remove();
     const isSole = lock?.isOwner === true && this.file.isSole();
     if (!isSole) this.file.unshare();
-    lock?.handOver(true, isSole);
+    lock?.handOver?.(true, isSole);
     return lock === null || !this.#isUnused();
   }
 
@@ -120,7 +120,7 @@ export class SegmentResources {
     // If it leads to no segment in this namespace, it may belong to another container: then only the lock's key file
     // stays.
     if (lock !== null && removed && !(isReplaced && this.#shm.idAt(this.file.keyPath) !== -1)) {
-      lock.remove(isSole && (!isReplaced || this.file.isExplicit));
+      lock.remove?.(isSole && (!isReplaced || this.file.isExplicit));
     } else {
       lock?.release();
     }

@@ -1,16 +1,7 @@
 import { AccessMode } from "../../errors.ts";
 import { FAILED_ADDRESS, IPC_CREAT, IPC_EXCL, SHM_RDONLY } from "../unix/linux_constants.ts";
-import { BackendError, type ErrnoTable, othersText, tooSmall } from "../failure.ts";
-import {
-  EACCES,
-  EEXIST,
-  EIDRM,
-  EINVAL,
-  ENOENT,
-  errnoFailure,
-  errnoText,
-  failure,
-} from "../unix/errno.ts";
+import { BackendError, checkSegmentSize, type ErrnoTable, orElse, othersText } from "../failure.ts";
+import { EACCES, EEXIST, EIDRM, EINVAL, ENOENT, failure } from "../unix/errno.ts";
 import type { Libc } from "../unix/libc.ts";
 import { ownUid, userName } from "../unix/users.ts";
 import { Mappings } from "../unix/mappings.ts";
@@ -19,7 +10,7 @@ import { makerText, Mark, segmentText } from "./marks.ts";
 import { BACKGROUND_SLICE_MS, sleepSync } from "../timing.ts";
 import { DOUBT_MS, FtokCollisions } from "./ftok_collisions.ts";
 import { limitsOf } from "./limits.ts";
-import { ownerOf } from "./owner.ts";
+import { ownerOf } from "./proc_tables.ts";
 import { rangeOf } from "./address_range.ts";
 import { enterLock } from "./lock_section.ts";
 import { Shm, type Status, UNFINISHED_MODE } from "./shm.ts";
@@ -107,7 +98,7 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   create(path: string, size: number, mode: AccessMode, lock: Lock | null): Segment {
-    if (size > this.#maxBytes) throw this.#oversize("the size is", size);
+    checkSegmentSize(size, 1, this.#maxBytes);
     const keyPath = this.#keyPath(path, lock);
     // The segment is looked up before the wait for the lock, so that an existing segment is reported at any time.
     const key = KeyFile.keyAt(this.#libc, keyPath);
@@ -255,7 +246,7 @@ export class SystemVSegments implements SegmentBackend {
     }
     try {
       this.#checkUsers(found.status, path);
-      this.#checkSize(found.status, minBytes);
+      checkSegmentSize(found.status.size, minBytes, this.#maxBytes);
     } catch (error) {
       if (!file.wasCurrent()) return "gone";
       throw error;
@@ -333,7 +324,7 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   open(path: string, request: OpenRequest, lock: Lock, permissions = PRIVATE): Segment {
-    if (request.size > this.#maxBytes) throw this.#oversize("the size is", request.size);
+    checkSegmentSize(request.size, 1, this.#maxBytes);
     const keyPath = this.#keyPath(path, lock, permissions);
     const deadline = performance.now() + request.timeoutMs;
     for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
@@ -444,17 +435,12 @@ export class SystemVSegments implements SegmentBackend {
         return null;
       }
       if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);
-      this.#checkSize(status, request.size);
+      checkSegmentSize(status.size, request.size, this.#maxBytes);
       if (!file.share()) return null; // the last user, in another container, has just deleted the file
       return segment = this.#mapFound(id, status.size, file, request.mode, lock);
     } finally {
       if (segment === null) file.close();
     }
-  }
-
-  #checkSize({ size }: Status, minBytes: number): void {
-    if (size < minBytes) throw tooSmall(size, minBytes);
-    if (size > this.#maxBytes) throw this.#oversize("the segment has", size);
   }
 
   #isOwn({ users }: Status): boolean {
@@ -500,13 +486,6 @@ export class SystemVSegments implements SegmentBackend {
     new Mark(this.#libc, "unfinished", file.key).clear();
   }
 
-  #oversize(what: string, size: number): BackendError {
-    return new BackendError(
-      "InvalidSize",
-      `${what} ${size} bytes; this runtime can make a view of at most ${this.#maxBytes}`,
-    );
-  }
-
   /**
    * Calls {@linkcode enterLock} for the segment at a path. The lock is not taken over while a segment is being
    * created there.
@@ -546,9 +525,9 @@ export class SystemVSegments implements SegmentBackend {
       const isSole = id !== null && (file?.isSole() ?? true);
       if (id === -1) {
         if (isSole && hasRelied && !path.isExplicit) file?.unlink();
-        lock.remove(isSole);
+        lock.remove?.(isSole);
       } else {
-        lock.handOver(true, isSole);
+        lock.handOver?.(true, isSole);
       }
       file?.close();
     }
@@ -557,12 +536,7 @@ export class SystemVSegments implements SegmentBackend {
 
   /** Opens the key file at a path. Returns `null` if there is none, and `undefined` if that cannot be determined. */
   #fileAt(path: KeyPath): KeyFile | null | undefined {
-    try {
-      return KeyFile.open(this.#libc, path);
-    } catch (error) {
-      if (error instanceof BackendError) return undefined;
-      throw error;
-    }
+    return orElse(() => KeyFile.open(this.#libc, path), () => undefined);
   }
 
   /** Removes a segment whose last user could not acquire the lock while it left. */
@@ -610,12 +584,7 @@ export class SystemVSegments implements SegmentBackend {
   #failure(errno: number, errors: ErrnoTable, key: number): BackendError {
     if (errno !== EACCES) return failure("shmget", errno, errors);
     const text = othersText("segment", ownerOf(this.#libc, "shm", key), "key or a TMPDIR");
-    return errnoFailure(
-      "PermissionDenied",
-      `${text} [shmget: ${errnoText(errno)}]`,
-      "shmget",
-      errno,
-    );
+    return failure("shmget", errno, { [EACCES]: ["PermissionDenied", text] });
   }
 
   /** Returns the object for a segment that `shmat` has attached at `address`. */

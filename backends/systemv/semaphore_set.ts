@@ -28,8 +28,7 @@ import { KeyFile, type KeyPath } from "./key_file.ts";
 import { hasPidOfAnother, isOfReplacedProgram, isOlderThanProgram } from "./last_user.ts";
 import { Mark, semaphoreText } from "./marks.ts";
 import { removeOrphansOnce } from "./orphan_semaphores.ts";
-import { ownerOf } from "./owner.ts";
-import { changeTimeOf, lastChange, wasNeverUsed } from "./proc_tables.ts";
+import { changeTimeOf, lastChange, ownerOf, wasNeverUsed } from "./proc_tables.ts";
 import type { Operation, Operations } from "./semop_arrays.ts";
 import type { Waits } from "./semop_wait.ts";
 

@@ -1,5 +1,6 @@
 import process from "node:process";
 import type { ThreadCode } from "../../ffi/types.ts";
+import { InFlight } from "../in_flight.ts";
 import { IS_TAKEN, type Kernel32, slice } from "../win32/kernel32.ts";
 import { type BackgroundWait, type Lock, waitOf } from "../types.ts";
 import { bareName, nameBeside, wideName } from "../win32/names.ts";
@@ -46,8 +47,8 @@ interface Handles {
   readonly semaphoreAndHolder: bigint;
   /** The address of two handles in C memory: the semaphore and the pending semaphore. */
   readonly semaphoreAndPending: bigint;
-  /** The number of calls on other threads that use the handles. */
-  inFlight: number;
+  /** The calls on other threads that use the handles. */
+  readonly calls: InFlight;
 }
 
 /**
@@ -64,7 +65,6 @@ interface Handles {
  * - A Qt program that is killed with the lock keeps it, as among Qt programs.
  */
 export class WindowsLock implements Lock {
-  readonly isOwner = false;
   readonly nativeKey: string;
   readonly #kernel: Kernel32;
   readonly #holders: Holders;
@@ -107,7 +107,10 @@ export class WindowsLock implements Lock {
         pending,
         semaphoreAndHolder: both,
         semaphoreAndPending: both + 16n,
-        inFlight: 0,
+        calls: new InFlight(() => {
+          for (const handle of made) kernel.c.CloseHandle(handle);
+          kernel.c.LocalFree(both);
+        }),
       };
     } catch (error) {
       for (const handle of made) kernel.c.CloseHandle(handle);
@@ -187,21 +190,7 @@ export class WindowsLock implements Lock {
       this.#unlock(handles); // closed meanwhile
       return false;
     };
-    return waitOf(call, this.#keep(handles, call.over, claim), claim);
-  }
-
-  /** Keeps the handles open while a call on another thread uses them. */
-  async #keep(handles: Handles, over: Promise<void>, claim: () => boolean): Promise<void> {
-    handles.inFlight++;
-    try {
-      await over;
-    } finally {
-      handles.inFlight--;
-      if (handles !== this.#handles) {
-        claim();
-        this.#closeUnused(handles);
-      }
-    }
+    return waitOf(call, handles.calls.keep(call.over, claim), claim);
   }
 
   /**
@@ -237,34 +226,10 @@ export class WindowsLock implements Lock {
     this.#kernel.c.ReleaseMutex(holder);
   }
 
-  takeOver(_stale: () => boolean, timeoutMs: number): boolean {
-    return this.acquire(timeoutMs); // acquire() already finds a dead holder
-  }
-
-  handOver(held: boolean): void {
-    if (held) this.release();
-  }
-
-  /** Closes the lock, because the kernel removes it with its last handle. */
-  remove(): void {
-    this.close();
-  }
-
   close(): void {
     this.release();
-    const handles = this.#handles;
+    this.#handles?.calls.close();
     this.#handles = null;
-    if (handles !== null) this.#closeUnused(handles);
-  }
-
-  /**
-   * Closes the handles if no call uses them. Otherwise a handle for which another thread is about to wait could become
-   * another object's.
-   */
-  #closeUnused({ inFlight, semaphore, holder, pending, semaphoreAndHolder }: Handles): void {
-    if (inFlight > 0) return;
-    for (const handle of [semaphore, holder, pending]) this.#kernel.c.CloseHandle(handle);
-    this.#kernel.c.LocalFree(semaphoreAndHolder);
   }
 
   /** Returns this process, or `null`: the kernel does not tell which other process holds the lock. */

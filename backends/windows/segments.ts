@@ -1,5 +1,5 @@
 import { AccessMode } from "../../errors.ts";
-import { BackendError, tooSmall } from "../failure.ts";
+import { type BackendError, checkSegmentSize, lockTimeout } from "../failure.ts";
 import type { Kernel32 } from "../win32/kernel32.ts";
 import type { Lock, OpenRequest, ReleaseOptions, Segment, SegmentBackend } from "../types.ts";
 import {
@@ -62,7 +62,7 @@ class WindowsSegment implements Segment {
 
   release({ lockHeld }: ReleaseOptions): void {
     try {
-      this.#lock?.handOver(lockHeld);
+      if (lockHeld) this.#lock?.release();
       this.#lock?.close();
     } finally {
       this.#kernel.c.CloseHandle(this.#mapping);
@@ -104,7 +104,7 @@ export class WindowsSegments implements SegmentBackend {
 
   #open(name: string, request: OpenRequest, lock: Lock | null): Segment {
     const { size, mode } = request;
-    if (size > this.#maxBytes) throw this.#oversize("the size is", size);
+    checkSegmentSize(size, 1, this.#maxBytes);
     const wide = wideName(name);
     const deadline = performance.now() + request.timeoutMs;
     const exists = () => this.#exists(name, wide);
@@ -215,11 +215,7 @@ export class WindowsSegments implements SegmentBackend {
   #enter(lock: Lock, deadline: number): boolean {
     if (lock.acquire(SECTION_MS)) return true;
     if (performance.now() < deadline) return false;
-    const holder = lock.isHeldHere() ? "this process, which" : "a process that";
-    throw new BackendError(
-      "Timeout",
-      `timed out: the lock is held by ${holder} is not attached to the segment`,
-    );
+    throw lockTimeout(lock);
   }
 
   #createMapping(name: string, wide: Uint8Array, size: number): bigint {
@@ -248,8 +244,7 @@ export class WindowsSegments implements SegmentBackend {
     if (address === 0n) throw windowsFailure("MapViewOfFile", this.#kernel.error);
     try {
       const size = this.#sizeAt(address);
-      if (size > this.#maxBytes) throw this.#oversize("the segment has", size);
-      if (size < minBytes) throw tooSmall(size, minBytes);
+      checkSegmentSize(size, minBytes, this.#maxBytes);
       return new WindowsSegment(this.#kernel, mapping, address, size, lock);
     } catch (error) {
       UnmapViewOfFile(address);
@@ -266,13 +261,6 @@ export class WindowsSegments implements SegmentBackend {
     );
     if (length === 0n) throw windowsFailure("VirtualQuery", this.#kernel.error);
     return Number(this.#informationView.getBigUint64(regionSize, true));
-  }
-
-  #oversize(what: string, size: number): BackendError {
-    return new BackendError(
-      "InvalidSize",
-      `${what} ${size} bytes; this runtime can make a view of at most ${this.#maxBytes}`,
-    );
   }
 }
 

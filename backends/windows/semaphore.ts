@@ -1,5 +1,6 @@
 import type { SystemSemaphoreMode } from "../../errors.ts";
-import type { BackgroundCall, ThreadCode } from "../../ffi/types.ts";
+import type { ThreadCode } from "../../ffi/types.ts";
+import { InFlight } from "../in_flight.ts";
 import { IS_TAKEN, type Kernel32, slice } from "../win32/kernel32.ts";
 import {
   type BackgroundWait,
@@ -28,8 +29,7 @@ class WindowsSemaphore implements Semaphore {
   readonly nativeKey: string;
   readonly #kernel: Kernel32;
   readonly #handle: bigint;
-  #inFlight = 0;
-  #isClosed = false;
+  readonly #calls = new InFlight(() => this.#kernel.c.CloseHandle(this.#handle));
 
   constructor(kernel: Kernel32, name: string, initialValue: number) {
     this.#kernel = kernel;
@@ -53,53 +53,19 @@ class WindowsSemaphore implements Semaphore {
   acquireSlice(timeoutMs: number): BackgroundWait {
     const ms = slice(timeoutMs, BACKGROUND_SLICE_MS);
     const call = this.#kernel.background(BACKGROUND)(this.#handle, ms);
-    return waitOf(call, this.#keep(call), () => call.claim());
-  }
-
-  /** Keeps the handle open while a call on another thread uses it. */
-  async #keep(call: BackgroundCall): Promise<void> {
-    this.#inFlight++;
-    try {
-      await call.over;
-    } finally {
-      this.#inFlight--;
-      // The semaphore was closed meanwhile, so what the call acquired is released.
-      if (this.#isClosed && call.claim()) this.#kernel.releaseSemaphore(this.#handle, 1);
-      this.#closeUnused();
-    }
+    const giveBack = () => {
+      if (call.claim()) this.#kernel.releaseSemaphore(this.#handle, 1);
+    };
+    return waitOf(call, this.#calls.keep(call.over, giveBack), () => call.claim());
   }
 
   release(count = 1): void {
-    if (this.#isClosed || this.#kernel.releaseSemaphore(this.#handle, count) !== null) return;
+    if (this.#calls.isClosed || this.#kernel.releaseSemaphore(this.#handle, count) !== null) return;
     throw windowsFailure("ReleaseSemaphore", ERROR_TOO_MANY_POSTS, this.nativeKey);
   }
 
-  /** Closes the semaphore, because the kernel removes it with its last handle. */
-  remove(): void {
-    this.close();
-  }
-
   close(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    this.#closeUnused();
-  }
-
-  /**
-   * Closes the handle if no call uses it. Otherwise a handle for which another thread is about to wait could become
-   * another object's.
-   */
-  #closeUnused(): void {
-    if (this.#isClosed && this.#inFlight === 0) this.#kernel.c.CloseHandle(this.#handle);
-  }
-
-  /** Returns `null`, because the kernel does not tell. */
-  holder(): null {
-    return null;
-  }
-
-  isHeldHere(): boolean {
-    return false;
+    this.#calls.close();
   }
 }
 

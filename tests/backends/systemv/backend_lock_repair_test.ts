@@ -251,7 +251,7 @@ describe("a lock whose holder may be of another pid namespace", () => {
   test("is taken over by takeOver() if nobody is attached who could be the holder", () => {
     const { ffi, lock } = setUpLocked();
     const steps = script(FOREIGN, GUARDED(LAST(0), `${TAKE_OVER} = 0`));
-    ffi.play(steps, () => assert.equal(lock.takeOver(() => true, 5000), true));
+    ffi.play(steps, () => assert.equal(lock.takeOver!(() => true, 5000), true));
   });
 
   for (
@@ -265,7 +265,7 @@ describe("a lock whose holder may be of another pid namespace", () => {
     test(`is not taken over by takeOver() if ${name}`, () => {
       const { ffi, lock } = setUpLocked();
       ffi.play(script(FOREIGN, steps), () => {
-        assert.equal(lock.takeOver(() => stale, 5000), false);
+        assert.equal(lock.takeOver!(() => stale, 5000), false);
       });
     });
   }
@@ -273,7 +273,7 @@ describe("a lock whose holder may be of another pid namespace", () => {
   test("is not taken over by takeOver() in less time than it takes to find out", () => {
     const { ffi, lock } = setUpLocked();
     ffi.play(script(...FOREIGN.split("\n").slice(0, 5)).replace("1000", "900"), () => {
-      assert.equal(lock.takeOver(() => true, 900), false);
+      assert.equal(lock.takeOver!(() => true, 900), false);
     });
   });
 });
@@ -282,13 +282,13 @@ describe("takeOver()", () => {
   test("takes a lock that is released meanwhile, as everybody does", () => {
     const { ffi, lock } = setUpLocked();
     const steps = script(`${TRY_DOWN} = EAGAIN`, `${DOWN(1000)} = 0`);
-    ffi.play(steps, () => assert.equal(lock.takeOver(() => true, 5000), true));
+    ffi.play(steps, () => assert.equal(lock.takeOver!(() => true, 5000), true));
   });
 
   test("leaves the lock of a process that lives", () => {
     const { ffi, lock } = setUpLocked();
     const slices = [1000, 1000, 100].map((ms) => `${DOWN(ms)} = EAGAIN\n${HOLDER()}`);
     const steps = script(`${TRY_DOWN} = EAGAIN`, ...slices, GUARDED(LAST(77)));
-    ffi.play(steps, () => assert.equal(lock.takeOver(() => true, 5000), false));
+    ffi.play(steps, () => assert.equal(lock.takeOver!(() => true, 5000), false));
   });
 });

@@ -27,9 +27,9 @@ describe("a lock of Windows", () => {
   test("is Qt's semaphore and a mutex of ours, taken in one call", () => {
     const { ffi, lock } = setUp();
     assert.equal(ffi.play(script(OPEN_LOCK, takeBoth(500)), () => lock.acquire()), true);
-    assert.deepEqual([lock.isHeldHere(), lock.holder()], [true, process.pid]);
+    assert.deepEqual([lock.isHeldHere(), lock.holder!()], [true, process.pid]);
     ffi.play(UNLOCK, () => lock.release());
-    assert.deepEqual([lock.isHeldHere(), lock.holder()], [false, null]);
+    assert.deepEqual([lock.isHeldHere(), lock.holder!()], [false, null]);
     lock.release(); // held no more: nothing is added
     ffi.play(CLOSE_LOCK, () => lock.close());
     lock.close();
