@@ -3,7 +3,7 @@
  * take it, and the examples in the documentation. `npm run check`.
  */
 
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import path from "node:path";
 import process from "node:process";
 import { pages } from "./markdown.ts";
@@ -16,7 +16,9 @@ function publicModules(): string[] {
   return sourceFiles().filter((file) => !file.includes("/") || file.startsWith("sync/"));
 }
 
-const steps: [name: string, args: string[]][] = [
+type Step = readonly [name: string, args: string[]];
+
+const steps: Step[] = [
   ["format", ["fmt", "--check"]],
   ["lint", ["lint"]],
   ["types", ["check"]],
@@ -26,33 +28,50 @@ const steps: [name: string, args: string[]][] = [
   ["tables", ["run", "--allow-read", "scripts/platform_docs.ts", "--check"]],
   ["links", ["run", "--allow-read", "scripts/check_links.ts"]],
   ["files of pages", ["run", "-A", "scripts/check_pages.ts"]],
-  // Only the permission that the documentation promises is enough.
-  ["examples", ["test", "--doc", "--allow-ffi", "--no-prompt", ...publicModules(), ...pages(root)]],
 ];
 
-const deno = findRuntime("deno");
-if ("missing" in deno) {
-  console.error(`The checks need deno: ${deno.missing}`);
+// Only the permission that the documentation promises is enough.
+const permission = ["--allow-ffi", "--no-prompt"];
+const examples: Step = ["examples", [
+  ...["test", "--doc", ...permission, ...publicModules(), ...pages(root)],
+]];
+
+const found = findRuntime("deno");
+if ("missing" in found) {
+  console.error(`The checks need deno: ${found.missing}`);
   process.exit(1);
 }
+const deno = found.command;
 
-let failed = 0;
-for (const [name, args] of steps) {
+/** Runs a step; returns whether it succeeded, and what there is to print. */
+async function check([name, args]: Step): Promise<{ ok: boolean; text: string }> {
   const started = performance.now();
-  const result = spawnSync(deno.command, args, {
-    cwd: root,
-    encoding: "utf8",
-    stdio: ["ignore", "pipe", "pipe"],
-    maxBuffer: 64 * 2 ** 20,
+  const child = spawn(deno, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding("utf8").on("data", (data) => output += data);
+  }
+  const ok = await new Promise<boolean>((resolve) => {
+    child.once("error", ({ message }) => {
+      output += message;
+      resolve(false);
+    });
+    child.once("close", (code) => resolve(code === 0));
   });
   const seconds = ((performance.now() - started) / 1000).toFixed(1).padStart(6);
-  const ok = result.status === 0;
-  console.log(
-    `${ok ? "ok    " : "FAILED"} ${name.padEnd(14)} ${seconds} s  deno ${args.join(" ")}`,
-  );
-  if (ok) continue;
-  failed++;
-  console.log(`${result.stdout}${result.stderr}${result.error?.message ?? ""}`.trimEnd());
+  const title = `${ok ? "ok    " : "FAILED"} ${name.padEnd(14)} ${seconds} s  deno ${
+    args.join(" ")
+  }`;
+  return { ok, text: ok ? title : `${title}\n${output.trimEnd()}` };
 }
-if (failed > 0) console.log(`${failed} of ${steps.length} checks failed`);
+
+// The examples take as long as all the others, which stay one after the other: some write files that others read.
+const running = check(examples);
+let failed = 0;
+for (const step of [...steps, undefined]) {
+  const { ok, text } = await (step ? check(step) : running);
+  console.log(text);
+  if (!ok) failed++;
+}
+if (failed > 0) console.log(`${failed} of ${steps.length + 1} checks failed`);
 process.exitCode = failed > 0 ? 1 : 0;

@@ -1,11 +1,9 @@
 /**
- * Gives a run of the tests a folder of key files of its own and, where the system allows it, an IPC namespace and a
- * `/dev/shm` of its own, so that it neither disturbs nor sees what other programs share.
+ * Gives the tests of a runtime a folder of key files of its own and, where the system allows it, an IPC namespace and a
+ * `/dev/shm` of its own, so that they neither disturb nor see what other programs share, which includes the tests of
+ * another runtime.
  */
-import { spawn, spawnSync } from "node:child_process";
-import { chmodSync, mkdtempSync, rmSync } from "node:fs";
-import os from "node:os";
-import path from "node:path";
+import { type ChildProcess, spawn, spawnSync, type StdioOptions } from "node:child_process";
 import process from "node:process";
 
 const SWITCH = "SHARED_MEMORY_TEST_ISOLATION";
@@ -40,27 +38,46 @@ function wrapper(): string[] {
   ];
 }
 
-/** The wrapper, which is empty where the whole machine is this run's, or why there is none. */
-function findWrapper(): { command: string[] } | { missing: string } {
+/** How the tests of a runtime are isolated. */
+export interface Isolation {
+  readonly level: "all" | "folder";
+  /** What starts a program in namespaces of its own; empty where it gets none. */
+  readonly wrapper: readonly string[];
+  /** What is isolated beside the key files, for people. */
+  readonly description: string;
+}
+
+/** How tests can be isolated here; `undefined` on Windows, where no key has a file. */
+export function findIsolation(): Isolation | undefined {
+  if (process.platform === "win32") return undefined;
+  const notIsolated = (why: string): Isolation => ({
+    level: "folder",
+    wrapper: [],
+    description:
+      "; not isolated: System V and POSIX objects, of which only those of this run are " +
+      `looked at (${why})`,
+  });
+  const given = (by: string): Isolation => ({
+    level: "all",
+    wrapper: [],
+    description: `; ${by}`,
+  });
+  const outer = process.env[LEVEL];
+  if (outer !== undefined) {
+    return outer === "all" ? given(`${LEVEL}=all`) : notIsolated(`${LEVEL}=${outer}`);
+  }
   const wanted = process.env[SWITCH] || "on";
-  if (wanted === "off") return { missing: `${SWITCH}=off` };
-  if (wanted === "given") return { command: [] };
+  if (wanted === "off") return notIsolated(`${SWITCH}=off`);
+  if (wanted === "given") return given(`${SWITCH}=given`);
   if (wanted !== "on") throw new Error(`${SWITCH} is on, off or given, not ${wanted}`);
-  if (process.platform !== "linux") return { missing: "only Linux has namespaces" };
+  if (process.platform !== "linux") return notIsolated("only Linux has namespaces");
   const command = wrapper();
   const [first, ...rest] = command;
   const tried = spawnSync(first!, [...rest, "true"], { encoding: "utf8" });
-  if (tried.status === 0) return { command };
-  return { missing: tried.error?.message ?? tried.stderr.trim().replaceAll(/\s+/g, " ") };
-}
-
-/** What of the rest is isolated, for people. */
-function describe(found: ReturnType<typeof findWrapper>): string {
-  if ("missing" in found) {
-    return "; not isolated: System V and POSIX objects, of which only those of this run are looked " +
-      `at (${found.missing})`;
+  if (tried.status === 0) {
+    return { level: "all", wrapper: command, description: ", System V objects, /dev/shm" };
   }
-  return found.command.length > 0 ? ", System V objects, /dev/shm" : `; ${SWITCH}=given`;
+  return notIsolated(tried.error?.message ?? tried.stderr.trim().replaceAll(/\s+/g, " "));
 }
 
 /** How this process was started, without its arguments. */
@@ -70,33 +87,15 @@ function ownCommand(script: string): string[] {
   return versions["bun"] ? [execPath, script] : [execPath, ...execArgv, script];
 }
 
-/**
- * Runs `script` again with the arguments of this process, isolated, and returns its exit code; `undefined` in the process
- * that is isolated already, and on Windows, where no key has a file.
- */
-export async function runIsolated(script: string): Promise<number | undefined> {
-  if (process.env[LEVEL] !== undefined || process.platform === "win32") return undefined;
-  const found = findWrapper();
-  const folder = mkdtempSync(path.join(os.tmpdir(), "shared-memory-test-"));
-  chmodSync(folder, 0o1777); // some tests are other users
-  try {
-    console.log(`isolated: key files in ${folder}${describe(found)}`);
-    const command = "command" in found ? found.command : [];
-    const [first, ...rest] = [...command, ...ownCommand(script), ...process.argv.slice(2)];
-    const level = "command" in found ? "all" : "folder";
-    const child = spawn(first!, rest, {
-      env: { ...process.env, TMPDIR: folder, [LEVEL]: level, [TAG]: runTag },
-      stdio: "inherit",
-    });
-    // It ends its own children.
-    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-      process.on(signal, () => child.kill(signal));
-    }
-    return await new Promise((resolve, reject) => {
-      child.once("error", reject);
-      child.once("exit", (code, signal) => resolve(code ?? 128 + os.constants.signals[signal!]));
-    });
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+/** Starts a script in the runtime of this process, isolated, with a folder for its key files. */
+export function spawnIsolated(
+  { level, wrapper }: Isolation,
+  folder: string,
+  script: string,
+  args: readonly string[],
+  stdio: StdioOptions,
+): ChildProcess {
+  const [first, ...rest] = [...wrapper, ...ownCommand(script), ...args];
+  const env = { ...process.env, TMPDIR: folder, [LEVEL]: level, [TAG]: runTag };
+  return spawn(first!, rest, { env, stdio });
 }

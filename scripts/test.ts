@@ -1,18 +1,34 @@
 /**
- * Runs the tests in each installed runtime, one after the other, and adds the results up. `npm test`,
+ * Runs the tests in each installed runtime, two at once where they can be isolated, and adds the results up. `npm test`,
  * `deno run -A scripts/test.ts` or `bun scripts/test.ts`.
  */
 
-import { spawn, type StdioOptions } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import type { StdioOptions } from "node:child_process";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+} from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import process from "node:process";
-import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { isIsolated, runIsolated, runTag } from "./isolation.ts";
-import { findRuntime, type Runtime } from "./runtimes.ts";
+import { follow } from "./follow.ts";
+import { findIsolation, type Isolation, spawnIsolated } from "./isolation.ts";
+import { findRuntime } from "./runtimes.ts";
 import { testFiles } from "./sources.ts";
+import {
+  type Counts,
+  type Name,
+  type Outcome,
+  SIGNALS,
+  type Task,
+  testRuntime,
+} from "./test/runtime.ts";
 
 const usage = `Usage: npm test -- [options] [file...]
 
@@ -28,16 +44,6 @@ REQUIRE_PEERS=qt                a missing peer is a failure instead of a skip
 SHARED_MEMORY_TEST_ISOLATION=off    no IPC namespace and no /dev/shm of its own
 SHARED_MEMORY_TEST_ISOLATION=given  neither, as no other program shares memory here, as in a container`;
 
-type Counts = Record<"passed" | "failed" | "skipped", number>;
-
-interface Outcome extends Counts {
-  runtime: string;
-  version: string;
-  seconds: string;
-  /** What failed, and why. */
-  problems: string[];
-}
-
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -52,184 +58,99 @@ if (options.help) {
   process.exit();
 }
 
-const isolated = await runIsolated(import.meta.filename!);
-if (isolated !== undefined) process.exit(isolated);
-
-const names = ["deno", "bun", "node"] as const;
-type Name = typeof names[number];
-
-const root = path.dirname(import.meta.dirname!);
-const windows = process.platform === "win32";
-/** For one test, in milliseconds; bun's default of 5 s is too short to start processes. */
-const testTimeout = 60_000 * Number(process.env["SHARED_MEMORY_TEST_PATIENCE"] || 1);
-
-/** The arguments before the files; all three can leave a JUnit report. */
-const runners: Record<Name, (report: string) => string[]> = {
-  deno: (report) => ["test", "--allow-all", "--no-check", `--junit-path=${report}`],
-  bun: (report) => [
-    ...["test", `--timeout=${testTimeout}`],
-    ...["--reporter=junit", `--reporter-outfile=${report}`],
-  ],
-  node: (report) => [
-    ...["--disable-warning=ExperimentalWarning", "--test", `--test-timeout=${testTimeout}`],
-    // One file after the other in one process, as in the others.
-    ...["--test-concurrency=1", "--test-isolation=none"],
-    ...["--test-reporter=spec", "--test-reporter-destination=stdout"],
-    ...["--test-reporter=junit", `--test-reporter-destination=${report}`],
-  ],
-};
-
-function filterArguments(name: Name): string[] {
-  const text = options.filter;
-  if (text === undefined) return [];
-  if (name === "deno") return [`--filter=${text}`];
-  return [`--test-name-pattern=${text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&")}`];
-}
-
-/** For the reports, and what is compiled. */
-const temporary = mkdtempSync(path.join(os.tmpdir(), "shared-memory-test-"));
-process.once("exit", () => rmSync(temporary, { recursive: true, force: true }));
-
-const SIGNALS = [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const;
-
-/** Runs a command and kills its process group; returns what went wrong. */
-function run(command: string, args: string[], seconds: number): Promise<string | undefined> {
-  const { promise, resolve } = Promise.withResolvers<string | undefined>();
-  const stdio: StdioOptions = ["ignore", "inherit", "inherit"];
-  const env = {
-    ...(process.stdout.isTTY ? {} : { NO_COLOR: "1" }),
-    SHARED_MEMORY_TEST_CREW: crew,
-    // Node takes most of its start to strip types, which is done once then.
-    NODE_COMPILE_CACHE: path.join(temporary, "node"),
-    ...process.env,
-  };
-  const child = spawn(command, args, { cwd: root, env, stdio, detached: !windows });
-  const kill = () => {
-    try {
-      if (windows) child.kill();
-      else if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
-    } catch {
-      // Nobody is left.
-    }
-  };
-  let problem: string | undefined;
-  const timer = setTimeout(() => {
-    problem = `not finished after ${seconds} s`;
-    kill();
-  }, seconds * 1000);
-  for (const [signal, code] of SIGNALS) {
-    process.once(signal, () => {
-      kill();
-      process.exit(code);
-    });
-  }
-  const finish = (ending: string | undefined) => {
-    clearTimeout(timer);
-    kill();
-    resolve(problem ?? ending);
-  };
-  child.once("error", (error) => finish(error.message));
-  child.once("exit", (code, signal) => finish(signal ?? (code ? `exit code ${code}` : undefined)));
-  return promise;
-}
-
-/** The tests of a JUnit report. */
-function casesOf(report: string) {
-  const element = /<testcase((?:\s+[\w-]+="[^"]*")*)\s*(?:\/>|>([^]*?)<\/testcase>)/g;
-  const cases = [...report.matchAll(element)].map(([, attributes = "", content = ""]) => ({
-    name: / name="([^"]*)"/.exec(attributes)?.[1] ?? "",
-    failed: /<(failure|error)\b/.test(content),
-    skipped: content.includes("<skipped"),
-    content,
-  }));
-  // Deno also lists the suites, "suite" before "suite > test".
-  const isSuite = (name: string) => cases.some((other) => other.name.startsWith(`${name} &gt; `));
-  return cases.filter(({ name }) => !isSuite(name));
-}
-
-function count(tests: ReturnType<typeof casesOf>): Counts {
-  const failed = tests.filter((test) => test.failed).length;
-  const skipped = tests.filter((test) => test.skipped).length;
-  return { passed: tests.length - failed - skipped, failed, skipped };
-}
-
-const ENTITIES: Record<string, string> = {
-  ...{ lt: "<", gt: ">", quot: '"', apos: "'", amp: "&", "#x27": "'", "#39": "'", "#10": "\n" },
-};
-
-/** A text of a JUnit report, of which the begin is enough to know what went wrong. */
-function plain(text: string): string {
-  const whole = text.replace(/<[^>]*? message="([^"]*)"[^>]*>/g, "$1\n").replace(/<[^>]*>/g, "")
-    .replace(/&([#\w]+);/g, (entity, name) => ENTITIES[name.toLowerCase()] ?? entity);
-  return whole.trim().split("\n").slice(0, 30).join("\n");
-}
-
-/** What a process can leave behind in the system, each named so that it can be found. */
-function traces(): string[] {
-  if (process.platform !== "linux") return [];
-  const list = (folder: string) => readdirSync(folder).map((name) => path.join(folder, name));
-  const keyFiles = list(os.tmpdir()).filter((file) => file.includes("/qipc_"));
-  const posix = existsSync("/dev/shm") ? list("/dev/shm") : [];
-  if (!isIsolated) return [...keyFiles, ...posix.filter((file) => file.includes(runTag))];
-  const ids = (kind: "shm" | "sem") =>
-    readFileSync(`/proc/sysvipc/${kind}`, "utf8").trim().split("\n").slice(1)
-      .map((row) => `System V ${kind} ${row.trim().split(/\s+/)[1]}`);
-  return [...ids("shm"), ...ids("sem"), ...posix, ...keyFiles];
-}
-
-/** What was not there `before`, and stays: the kernel detaches a little after a process's end. */
-async function leftBehind(before: string[]): Promise<string[]> {
-  let left = traces().filter((trace) => !before.includes(trace));
-  for (let looks = 0; looks < 20 && left.length > 0; looks++) {
-    await delay(250);
-    const now = traces();
-    left = left.filter((trace) => now.includes(trace));
-  }
-  return left;
-}
-
-async function test(name: Name, { command, version }: Runtime): Promise<Outcome> {
-  console.log(`\n=== ${name} ${version}`);
-  const report = path.join(temporary, `${name}.xml`);
-  const before = traces();
-  const started = performance.now();
-  const args = [...runners[name](report), ...filterArguments(name), ...files];
-  const problem = await run(command, args, Number(options.deadline));
-  const seconds = ((performance.now() - started) / 1000).toFixed(1);
-  const results = existsSync(report) ? readFileSync(report, "utf8") : "";
-  const tests = casesOf(results);
-  const counts = count(tests);
-  const problems = (await leftBehind(before)).map((trace) => `left behind: ${trace}`);
-  if (problem !== undefined && counts.failed === 0) problems.push(problem);
-  else if (counts.passed + counts.failed === 0) problems.push("no test was executed");
-  const failed = counts.failed + problems.length;
-  for (const test of tests.filter((test) => test.failed)) {
-    problems.push(`${plain(test.name)}\n${plain(test.content)}`);
-  }
-  return { runtime: name, version, ...counts, failed, seconds, problems };
-}
-
 const files = testFiles().map((name) => `./tests/${name}`)
   .filter((file) => positionals.length === 0 || positionals.some((text) => file.includes(text)));
 if (files.length === 0) throw new Error(`no test file is named ${positionals.join(", ")}`);
-const required = options.runtime ?? process.env.REQUIRE_RUNTIMES?.split(",") ?? [];
-const outcomes: Outcome[] = [];
-const chosen = names.filter((name) => options.runtime?.includes(name) ?? true)
-  .map((name) => [name, findRuntime(name)] as const);
-/** Who runs the tests whose work processes of all runtimes do. */
-const [crew] = chosen.find(([, runtime]) => !("missing" in runtime)) ?? [];
-for (const [name, runtime] of chosen) {
-  if (!("missing" in runtime)) {
-    outcomes.push(await test(name, runtime));
-    continue;
-  }
-  const failed = required.includes(name) ? 1 : 0;
-  console.log(`\n=== ${name} ${failed ? "FAILED" : "left out"}: ${runtime.missing}`);
-  const problems = failed ? [runtime.missing] : [];
-  outcomes.push({
-    ...{ runtime: name, version: "missing", ...count([]), failed, seconds: "-", problems },
-  });
+
+/** Where the tests of each runtime have a folder, and leave what they print and what came out. */
+const folder = mkdtempSync(path.join(os.tmpdir(), "shared-memory-test-"));
+process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
+chmodSync(folder, 0o711); // some tests are other users
+
+/** The exit code, once a signal has come that stops the run. */
+let stopped: number | undefined;
+for (const [signal, code] of SIGNALS) process.on(signal, () => stopped ??= code);
+
+function failure(name: Name, version: string, problems: string[]): Outcome {
+  const counts = { passed: 0, failed: problems.length, skipped: 0 };
+  return { runtime: name, version, ...counts, seconds: "-", problems };
 }
+
+/** Runs the tests of a task in a process of their own, which writes to `output`. */
+async function testIsolated(
+  isolation: Isolation,
+  task: Task,
+  output: number | "inherit",
+): Promise<Outcome> {
+  const own = path.join(folder, task.name);
+  mkdirSync(own);
+  chmodSync(own, 0o1777);
+  const result = path.join(folder, `${task.name}.json`);
+  const script = path.join(import.meta.dirname!, "test/isolated.ts");
+  const stdio: StdioOptions = ["ignore", output, output];
+  const child = spawnIsolated(isolation, own, script, [JSON.stringify(task), result], stdio);
+  const stop = (signal: NodeJS.Signals) => child.kill(signal); // it ends its own children
+  for (const [signal] of SIGNALS) process.on(signal, stop);
+  const problem = await new Promise<string | undefined>((resolve) => {
+    child.once("error", ({ message }) => resolve(message));
+    child.once("exit", (code, signal) => {
+      resolve(signal ?? (code ? `exit code ${code}` : undefined));
+    });
+  });
+  for (const [signal] of SIGNALS) process.off(signal, stop);
+  if (problem === undefined && existsSync(result)) return JSON.parse(readFileSync(result, "utf8"));
+  return failure(task.name, task.version, [problem ?? "the tests ended without a result"]);
+}
+
+const isolation = findIsolation();
+if (isolation !== undefined) {
+  console.log(`isolated: key files in ${folder}${isolation.description}`);
+}
+const names: Name[] = ["deno", "bun", "node"];
+const required = options.runtime ?? process.env.REQUIRE_RUNTIMES?.split(",") ?? [];
+const chosen = names.filter((name) => options.runtime?.includes(name) ?? true)
+  .map((name) => ({ name, found: findRuntime(name) }));
+const tasks = chosen.flatMap(({ name, found }): Task[] => {
+  if ("missing" in found) return [];
+  const { command, version } = found;
+  const { filter, deadline } = options;
+  return [{ name, command, version, filter, deadline: Number(deadline), files }];
+});
+// Who runs the tests whose work processes of all runtimes do.
+if (tasks.length > 0) process.env["SHARED_MEMORY_TEST_CREW"] ||= tasks[0]!.name;
+
+/** How many runtimes are tested at once: two where they do not see each other, as many tests wait. */
+const atOnce = isolation?.wrapper.length ? Math.min(2, os.availableParallelism(), tasks.length) : 1;
+const runs = tasks.map((task) => ({
+  task,
+  output: atOnce > 1 ? openSync(path.join(folder, `${task.name}.log`), "a+") : undefined,
+  ...Promise.withResolvers<Outcome>(),
+}));
+const waiting = runs.values();
+const work = async () => {
+  for (const { task, output, resolve } of waiting) {
+    if (stopped !== undefined) resolve(failure(task.name, task.version, ["stopped"]));
+    else if (isolation === undefined) resolve(await testRuntime(task));
+    else resolve(await testIsolated(isolation, task, output ?? "inherit"));
+  }
+};
+for (let i = 0; i < atOnce; i++) void work();
+
+const outcomes: Outcome[] = [];
+for (const { name, found } of chosen) {
+  const run = runs.find(({ task }) => task.name === name);
+  if (run !== undefined) {
+    // What is printed at once is shown one after the other.
+    const end = run.output === undefined ? undefined : follow(run.output);
+    outcomes.push(await run.promise);
+    end?.();
+  } else if ("missing" in found) {
+    const isFailure = required.includes(name);
+    console.log(`\n=== ${name} ${isFailure ? "FAILED" : "left out"}: ${found.missing}`);
+    outcomes.push(failure(name, "missing", isFailure ? [found.missing] : []));
+  }
+}
+if (stopped !== undefined) process.exit(stopped);
 const row = (cells: unknown[]) =>
   console.log(cells.map((cell) => String(cell).padStart(9)).join(""));
 for (const { runtime, problems } of outcomes) {

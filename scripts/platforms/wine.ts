@@ -1,9 +1,10 @@
 /** Starts programs in Wine, each time from the same state. */
 import { spawn } from "node:child_process";
-import { mkdtempSync, openSync, readSync, rmSync } from "node:fs";
+import { mkdtempSync, openSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import process from "node:process";
+import { follow } from "../follow.ts";
 import { root } from "./common.ts";
 import { isolated } from "./isolated.ts";
 
@@ -55,28 +56,6 @@ const ENTER = `
   status=0 # and no exec: the shell stays process 1, whose end is that of all of Wine's processes
   chroot "$system" env --chdir="/$folder" "$@" || status=$?
   exit "$status"`;
-
-/** Shows what is written to a file; returns what it was. */
-function follow(file: number): () => string {
-  const decoder = new TextDecoder();
-  const bytes = new Uint8Array(2 ** 16);
-  let position = 0;
-  let all = "";
-  const show = () => {
-    for (let count; (count = readSync(file, bytes, 0, bytes.length, position)) > 0;) {
-      position += count;
-      const text = decoder.decode(bytes.subarray(0, count), { stream: true });
-      process.stdout.write(text);
-      all += text;
-    }
-  };
-  const timer = setInterval(show, 100);
-  return () => {
-    clearInterval(timer);
-    show();
-    return all;
-  };
-}
 
 /** Starts a runtime in the repository's folder, and shows what it prints. */
 export async function runInWine(

@@ -343,10 +343,13 @@ for (const keyType of keyTypes) {
       assert.match(memory.errorString(), /timed out after 150 ms: /);
       let turns = 0;
       const ticking = setInterval(() => turns++, 5);
-      const waitStarted = performance.now();
-      assert.equal(await memory.lockAsync({ timeout: 300 }), false);
+      for (let wait = 0; turns <= 2 && wait < 10; wait++) { // on a busy machine it may turn once in a wait
+        turns = 0;
+        const waitStarted = performance.now();
+        assert.equal(await memory.lockAsync({ timeout: 300 }), false);
+        assert.ok(performance.now() - waitStarted >= 295);
+      }
       clearInterval(ticking);
-      assert.ok(performance.now() - waitStarted >= 295);
       assert.ok(turns > 2, `the event loop turned ${turns} times`);
       assert.match(memory.errorString(), /^SharedMemory\.lockAsync .*timed out after 300 ms: /);
       const controller = new AbortController();

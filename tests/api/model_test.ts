@@ -8,11 +8,11 @@ import { Random } from "../../scripts/random.ts";
 import { Mismatch, Run } from "../model/run.ts";
 import { failureOf, shrink } from "../model/shrink.ts";
 import { asCode } from "../model/steps.ts";
-import { leaveNothingBehind, systemVOnly } from "../support/support.ts";
+import { crewOnly, leaveNothingBehind, systemVOnly } from "../support/support.ts";
 
 /** `MODEL_SEED=…` plays one sequence again, the one that a failure names. */
 const given = process.env["MODEL_SEED"];
-const SEQUENCES = 4;
+const SEQUENCES = 8;
 const STEPS = 300;
 const SHRINK_MS = 90_000;
 const patient = { timeout: SHRINK_MS + 60_000 };
@@ -42,8 +42,8 @@ async function explain(seed: number, failure: Mismatch, reserve: Reserve): Promi
   return `MODEL_SEED=${seed}: ${message}\nFor tests/model/permanent.ts:\n${code}`;
 }
 
-// The model knows key files, crashes that leave segments, and the undoing of semaphores.
-describe("the model says what comes of", systemVOnly, () => {
+// The model knows key files, crashes that leave segments, and the undoing of semaphores. Agents of all runtimes do the work.
+describe("the model says what comes of", { ...crewOnly, ...systemVOnly }, () => {
   leaveNothingBehind();
 
   for (const [rule, steps] of permanent) {

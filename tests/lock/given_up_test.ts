@@ -16,9 +16,9 @@ import { uniqueKey, until } from "../support/support.ts";
 import { fixture } from "../support/threads.ts";
 
 /** How long the event loop is blocked after the wait was given up. */
-const BLOCKED_MS = 1500;
+const BLOCKED_MS = 5000;
 /** What others may wait for the lock after it was released: a few milliseconds on an idle machine. */
-const PROMPTLY_MS = 500;
+const PROMPTLY_MS = 800;
 
 /** Something to wait for, as JavaScript for agents: `objects.o` is a new object of it. */
 interface Subject {

@@ -191,7 +191,7 @@ describe("a wait that is given up as the lock comes free", () => {
   leaveNothingBehind();
 
   const ways: readonly [string, number, Wait][] = [
-    ["by an abort", 2000, abortAfter(0.4)],
+    ["by an abort", 1000, abortAfter(0.4)],
     ["by an abort in the same turn", 500, abortAfter(0)],
     ["by its timeout", 500, timeOut],
   ];

@@ -12,9 +12,9 @@ import {
 import { expectTrue, pairs, versions, withQt } from "../support/qt_pairs.ts";
 import {
   type Agent,
+  endAll,
   leaveNothingBehind,
   ownRuntime,
-  runtimes,
   segmentFile,
   semaphoreFile,
   slow,
@@ -138,16 +138,14 @@ describe("keys as Qt has them", () => {
         try {
           for (const TMPDIR of [`${link}/.//`, "", "/", undefined]) {
             const qt = startQt(version, { TMPDIR });
-            const agents = runtimes.map((runtime) => startAgent(runtime, { TMPDIR }));
+            const agent = startAgent(ownRuntime, { TMPDIR });
             // In the root folder Qt has a second slash, which changes nothing.
             const expected = (await nativeKey(qt, "k")).replace(/^\/\//, "/");
             if (TMPDIR?.startsWith(link)) {
               assert.equal(expected.startsWith(`${realpathSync(folder)}/`), true);
             }
-            for (const agent of agents) {
-              assert.equal(await nativeKey(agent, "k"), expected);
-            }
-            for (const agent of [qt, ...agents]) assert.equal(await agent.end(), 0);
+            assert.equal(await nativeKey(agent, "k"), expected);
+            await endAll([qt, agent]);
           }
         } finally {
           rmSync(link);
