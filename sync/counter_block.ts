@@ -199,12 +199,13 @@ export class CounterBlock {
   /** Writes the name into its entry. Every process writes the same bytes, so the next one completes a partial name. */
   #writeName(call: string, entry: number, text: Uint8Array): void {
     const bytes = this.#slot.view(Uint8Array, entry + NAME, NAME_BYTES);
-    for (let i = 0; i < text.length; i++) {
-      if (bytes[i] === text[i]) continue;
-      if (bytes[i] !== 0) {
+    for (const [i, byte] of text.entries()) {
+      const found = bytes[i]; // only one load: another process may write the byte at this moment
+      if (found === byte) continue;
+      if (found !== 0) {
         throw new SyncError("Damaged", `${call}: another name lies where this one's hash is`);
       }
-      bytes[i] = text[i]!;
+      bytes[i] = byte;
     }
   }
 

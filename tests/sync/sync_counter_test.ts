@@ -1,8 +1,9 @@
 /** Counters, gauges and blocks of them. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { SharedMemory } from "../../mod.ts";
 import { Counter, CounterBlock, Gauge } from "../../sync/mod.ts";
-import { crewOnly, endAll, leaveNothingBehind, slow } from "../support/support.ts";
+import { crewOnly, endAll, leaveNothingBehind, slow, uniqueKey } from "../support/support.ts";
 import {
   assertChecksPlace,
   assertEndsWithSegment,
@@ -226,6 +227,49 @@ describe("a block of counters", () => {
       (block) => block.values(),
     ]);
   });
+
+  test(
+    "takes no name for another one because a thread writes it at the same moment",
+    slow,
+    async () => {
+      const ROUNDS = 3000;
+      using memory = new SharedMemory(uniqueKey("sync"));
+      assert.equal(memory.create(64 + CounterBlock.bytesFor(ROUNDS)), true, memory.errorString());
+      const view = memory.view(Uint8Array);
+      const words = memory.view(Int32Array, 0, 1);
+      const block = CounterBlock.create(view, 64, ROUNDS);
+      const MEET = `
+      const meet = (words, round) => {
+        const deadline = performance.now() + 30_000;
+        Atomics.add(words, 0, 1);
+        while (Atomics.load(words, 0) < 2 * (round + 1)) {
+          if (performance.now() > deadline) throw new Error("the other thread has gone");
+        }
+      };`;
+      const name = "x".repeat(40);
+      const thread = new Thread(
+        memory.key()!,
+        `${MEET}
+      const words = memory.view(Int32Array, 0, 1);
+      const block = sync.CounterBlock.at(memory.view(Uint8Array), 64);
+      tell("ready");
+      for (let i = 0; i < ${ROUNDS}; i++) {
+        meet(words, i);
+        block.counter("${name}" + i).add();
+      }
+      tell("done");`,
+      );
+      const meet = new Function(`${MEET} return meet;`)();
+      assert.equal(await thread.next(), "ready");
+      for (let i = 0; i < ROUNDS; i++) {
+        meet(words, i);
+        block.counter(name + i).add();
+      }
+      assert.equal(await thread.next(), "done");
+      assert.equal(await thread.end(), 0);
+      assert.ok([...block.values().values()].every((value) => value === 2n));
+    },
+  );
 
   test("gives processes that ask at once the same place for a name", crew, async () => {
     using memory = created();
