@@ -1,5 +1,5 @@
 import { SystemSemaphoreMode } from "../../errors.ts";
-import { BackendError } from "../failure.ts";
+import { orElse } from "../failure.ts";
 import { ERANGE, failure } from "../unix/errno.ts";
 import { IPC_RMID } from "../unix/linux_constants.ts";
 import { KeyFile, type KeyPath, segmentPath } from "./key_file.ts";
@@ -114,16 +114,12 @@ export class SystemVSemaphore extends SemaphoreSet {
   /** Whether no process relies on the key file of the segment whose lock this semaphore may be. */
   #isSegmentUnused(): boolean {
     if (this.path.isExplicit) return true; // the segment has the same key file
-    try {
-      const path = { ...this.path, path: segmentPath(this.nativeKey) };
+    const path = { ...this.path, path: segmentPath(this.nativeKey) };
+    return orElse(() => {
       const segment = KeyFile.open(this.libc, path);
       const isUnused = segment === null || segment.isSole();
       segment?.close();
       return isUnused;
-    } catch (error) {
-      // The name is too long for a segment, or the file belongs to another user.
-      if (error instanceof BackendError) return error.code === "KeyError";
-      throw error;
-    }
+    }, ({ code }) => code === "KeyError"); // the name is too long for a segment; or the file belongs to another user
   }
 }

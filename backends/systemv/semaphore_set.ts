@@ -1,6 +1,6 @@
 import { SystemSemaphoreMode } from "../../errors.ts";
 import { isHeldByThread } from "../../registry.ts";
-import { BackendError, type ErrnoTable, othersText } from "../failure.ts";
+import { BackendError, type ErrnoTable, orElse, othersText } from "../failure.ts";
 import { sleepSync } from "../timing.ts";
 import { type BackgroundWait, isShared, type Semaphore, waitOf } from "../types.ts";
 import {
@@ -15,8 +15,6 @@ import {
   ENOMEM,
   ENOSPC,
   ERANGE,
-  errnoFailure,
-  errnoText,
   failure,
 } from "../unix/errno.ts";
 import { FOREIGN_ATTEMPTS, type Libc } from "../unix/libc.ts";
@@ -178,7 +176,10 @@ export abstract class SemaphoreSet implements Semaphore {
       errno = id === -1 ? this.libc.errno() : 0;
       if (errno === EEXIST) return null;
     }
-    if (errno === EACCES) throw this.#othersFailure(ownerOf(this.libc, "sem", file.key), errno);
+    if (errno === EACCES) {
+      const text = this.#othersText(ownerOf(this.libc, "sem", file.key));
+      throw failure("semget", errno, { [EACCES]: ["PermissionDenied", text] }, this.nativeKey);
+    }
     if (errno !== 0) throw failure("semget", errno, this.errors, this.nativeKey);
     if (!make && file.checkedId !== id) {
       if (!isLost && this.#isInDoubt(file)) {
@@ -243,7 +244,10 @@ export abstract class SemaphoreSet implements Semaphore {
     }
     const user = ownUid(this.libc);
     const other = this.operations.users.find((uid) => uid !== user);
-    if (other !== undefined) throw this.#othersFailure(userName(this.libc, other));
+    if (other !== undefined) {
+      const text = this.#othersText(userName(this.libc, other));
+      throw new BackendError("PermissionDenied", text, "semget");
+    }
     if (this.operations.isRemoved) {
       this.libc.c.semctl(id, 0, IPC_RMID, 0n); // this completes the removal by a process that was killed
       return false;
@@ -252,10 +256,8 @@ export abstract class SemaphoreSet implements Semaphore {
     return true;
   }
 
-  #othersFailure(owner: string, errno?: number): BackendError {
-    const call = errno === undefined ? "" : ` [semget ${this.nativeKey}: ${errnoText(errno)}]`;
-    const text = othersText(this.isLock ? "lock" : "semaphore", owner, "key or a TMPDIR");
-    return errnoFailure("PermissionDenied", text + call, "semget", errno);
+  #othersText(owner: string): string {
+    return othersText(this.isLock ? "lock" : "semaphore", owner, "key or a TMPDIR");
   }
 
   acquire(timeoutMs = Infinity): boolean {
@@ -382,11 +384,7 @@ export abstract class SemaphoreSet implements Semaphore {
    * is full, the semaphore stays.
    */
   protected offer(mark: Mark): void {
-    try {
-      mark.set(semaphoreText(this.id));
-    } catch (error) {
-      if (!(error instanceof BackendError)) throw error;
-    }
+    orElse(() => mark.set(semaphoreText(this.id)), () => {});
   }
 
   /** Reads the status of the semaphore. Returns `false` if the semaphore no longer exists. */

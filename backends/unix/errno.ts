@@ -1,5 +1,4 @@
 import process from "node:process";
-import type { ErrorReason } from "../../errors.ts";
 import { BackendError, type ErrnoTable } from "../failure.ts";
 
 /** The error numbers that the backends distinguish. They have Linux's values on every Unix. */
@@ -132,17 +131,6 @@ export function errnoText(errno: number): string {
   return `${NAMES[errno] ?? "errno"} ${swapErrno(errno, process.platform)}`;
 }
 
-/** Creates an error from a number of the list above. The error shows the number of this system. */
-export function errnoFailure(
-  reason: ErrorReason,
-  message: string,
-  syscall: string,
-  errno: number | undefined,
-): BackendError {
-  const number = errno === undefined ? undefined : swapErrno(errno, process.platform);
-  return new BackendError(reason, message, syscall, number);
-}
-
 /**
  * Creates the {@linkcode BackendError} of a failed system call. `table` takes precedence over the general meaning of
  * the error number.
@@ -156,5 +144,6 @@ export function failure(
   const [reason, words] = table[errno] ?? systemVErrors(syscall)[errno] ?? COMMON[errno] ??
     ["System", "unknown error"] as const;
   const call = on === "" ? syscall : `${syscall} ${on}`;
-  return errnoFailure(reason, `${words} [${call}: ${errnoText(errno)}]`, syscall, errno);
+  const number = swapErrno(errno, process.platform);
+  return new BackendError(reason, `${words} [${call}: ${errnoText(errno)}]`, syscall, number);
 }
