@@ -364,12 +364,12 @@ export class SimulatedFfi implements Ffi {
     semctl: (id: number, index: number, command: number, argument: bigint) => {
       if (index !== 0) throw new Error("only the first semaphore of a set");
       if (command === IPC_STAT) {
-        return this.#fill(this.#bytes(argument), putSetStatus, "semctl", id, command);
+        return this.#fill(this.#bytes(argument), putSetStatus, "semctl", id, 0, command);
       }
       const rest = command === IPC_SET
         ? permissionsOf(viewOf(this.#bytes(argument)), SEMID_DS)
         : [Number(argument)];
-      return this.#return("semctl", id, command, ...rest);
+      return this.#return("semctl", id, 0, command, ...rest);
     },
     semop: (id: number, steps: Address, count: Address) =>
       this.#return("semop", id, this.#steps(steps, count)),

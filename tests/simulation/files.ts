@@ -269,13 +269,13 @@ function grow(caller: Caller, fd: number, bytes: number, allocates: boolean): An
   const open = fileOf(caller, fd);
   const file = caller.state.inodes.get(open?.inode ?? -1);
   if (open === null || file === undefined) return -EBADF;
+  if (allocates && bytes === 0) return -EINVAL;
   if (!mayWrite(open)) return allocates ? -EBADF : -EINVAL;
   if (!allocates) {
     file.size = bytes;
     file.bytes = file.bytes.slice(0, bytes);
     file.reserved = Math.min(file.reserved, Math.ceil(bytes / PAGE) * PAGE);
   } else {
-    if (bytes === 0) return -EINVAL;
     const reserved = Math.max(file.reserved, Math.ceil(bytes / PAGE) * PAGE);
     if (reserved > file.reserved && deviceOf(caller, file).isFull) return -ENOSPC;
     file.reserved = reserved;

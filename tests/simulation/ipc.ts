@@ -233,12 +233,14 @@ function semop(caller: Caller, id: number, steps: readonly SemStep[], until: num
 function semctl(
   caller: Caller,
   id: number,
+  _index: number,
   command: number,
   first = 0,
   gid = 0,
   mode = 0,
 ): Answer {
   const { state, process, index } = caller;
+  if (id < 0) return -EINVAL;
   if (command === SETVAL && (first < 0 || first > SEMVMX)) return -ERANGE;
   const { objects } = ownNamespace(caller).sem;
   const set = objects.get(id);

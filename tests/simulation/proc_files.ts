@@ -160,14 +160,14 @@ function semaphores({ state, process }: Caller): string {
   });
 }
 
-/** Lists the file locks, except those of processes that have no pid in the caller's namespace. */
+/** Lists the file locks, except the `flock` of a process that has no pid in the caller's namespace. */
 function locks({ state, process }: Caller): string {
   let text = "";
   let count = 0;
   for (const { device, number, locks } of state.inodes.values()) {
     for (const { byte, exclusive, process: holder } of locks) {
       const pid = pidFor(state, holder, process);
-      if (pid === 0) continue;
+      if (pid === 0 && byte < 0) continue;
       const [kind, shown, range] = byte < 0
         ? ["FLOCK ", pid, "0 EOF"]
         : ["OFDLCK", -1, `${byte} ${byte}`];
