@@ -42,6 +42,7 @@ import {
   type Caller,
   EBADF,
   EISDIR,
+  ENOTEMPTY,
   EXDEV,
   type FileLock,
   type Inode,
@@ -67,6 +68,8 @@ interface Place {
   readonly folder: Inode;
   readonly name: string;
   readonly inode: number | undefined;
+  /** The path without links. */
+  readonly path: string;
 }
 
 /** Follows a path in a mount namespace; returns a place or a negative errno. */
@@ -81,7 +84,7 @@ function walk(
   if (path === "") return -ENOENT;
   const names = path.split("/").filter((name) => name !== "" && name !== ".");
   let id = roots[mounts]!;
-  if (names.length === 0) return { folder: inodes.get(id)!, name: "", inode: id };
+  if (names.length === 0) return { folder: inodes.get(id)!, name: "", inode: id, path: "/" };
   for (const [i, name] of names.entries()) {
     const folder = inodes.get(id)!;
     if (folder.entries === null) return -ENOTDIR;
@@ -95,7 +98,7 @@ function walk(
       const next = [...before, text, ...names.slice(i + 1)].join("/");
       return walk(caller, next, follow, mounts, links + 1);
     }
-    if (isLast) return { folder, name, inode };
+    if (isLast) return { folder, name, inode, path: `/${names.join("/")}` };
     if (inode === undefined) return -ENOENT;
     id = inode;
   }
@@ -118,14 +121,30 @@ export function mayWrite({ flags }: OpenFile): boolean {
   return (flags & O_RDWR) !== 0;
 }
 
-/** Deletes a file that has no name and no user any more. */
-export function forget(state: State, id: number): void {
+/** Deletes a file that has no name and is not open any more. */
+function forget(state: State, id: number): void {
   if (state.inodes.get(id)?.links !== 0) return;
   for (const open of state.opens.values()) if (open.inode === id) return;
-  for (const { maps } of state.processes) {
-    for (const { kind, id: mapped } of maps.values()) if (kind === "file" && mapped === id) return;
-  }
   state.inodes.delete(id);
+}
+
+/**
+ * Ends an open file description that has no descriptor and no mapping any more, and its locks. A mapping keeps the locks
+ * of a file whose descriptor has been closed.
+ */
+export function release(state: State, id: number): void {
+  for (const { fds, maps } of state.processes) {
+    for (const open of fds.values()) if (open === id) return;
+    for (const mapping of maps.values()) {
+      if (mapping.kind === "file" && mapping.id === id) return;
+    }
+  }
+  const { inode = -1 } = state.opens.get(id) ?? {};
+  state.opens.delete(id);
+  const file = state.inodes.get(inode);
+  if (file === undefined) return;
+  file.locks = file.locks.filter(({ open }) => open !== id);
+  forget(state, inode);
 }
 
 function openInode(caller: Caller, inode: number, path: string, flags: number, isDeleted = false) {
@@ -139,18 +158,13 @@ function openInode(caller: Caller, inode: number, path: string, flags: number, i
   return fd;
 }
 
-/** Closes a descriptor, and so releases its locks. */
+/** Closes a descriptor. */
 export function close(state: State, index: number, fd: number): Answer {
   const { fds } = state.processes[index]!;
   const id = fds.get(fd);
   if (id === undefined) return -EBADF;
   fds.delete(fd);
-  const { inode = -1 } = state.opens.get(id) ?? {};
-  state.opens.delete(id);
-  const file = state.inodes.get(inode);
-  if (file === undefined) return 0;
-  file.locks = file.locks.filter(({ open }) => open !== id);
-  forget(state, inode);
+  release(state, id);
   return 0;
 }
 
@@ -176,7 +190,7 @@ function removalProblem({ state, process }: Caller, { folder, inode }: Place): n
   return isSticky && !isOwner ? -EPERM : 0;
 }
 
-function create(caller: Caller, path: string, mode: number, more: Partial<Inode>): number {
+function create(caller: Caller, path: string, mode: number, more: Partial<Inode> = {}): number {
   const place = walk(caller, path, false);
   if (typeof place === "number") return place;
   const problem = creationProblem(caller, place);
@@ -187,7 +201,7 @@ function create(caller: Caller, path: string, mode: number, more: Partial<Inode>
 }
 
 /** Removes the name of a file. Its open descriptors then show a deleted path. */
-function removeName({ state }: Caller, { folder, name, inode: id }: Place, path: string): void {
+function removeName({ state }: Caller, { folder, name, inode: id, path }: Place): void {
   folder.entries!.delete(name);
   const file = state.inodes.get(id!)!;
   file.links--;
@@ -199,7 +213,7 @@ function removeName({ state }: Caller, { folder, name, inode: id }: Place, path:
 }
 
 /** Gives a file another name. Only its owner may do that, or who may read and write it (fs.protected_hardlinks). */
-function linkInode(caller: Caller, id: number, path: string, isTemporary = false): Answer {
+function linkInode(caller: Caller, id: number, path: string): Answer {
   const { state, process } = caller;
   const place = walk(caller, path, false);
   if (typeof place === "number") return place;
@@ -212,9 +226,10 @@ function linkInode(caller: Caller, id: number, path: string, isTemporary = false
   const problem = creationProblem(caller, place);
   if (problem === -EACCES) return problem;
   if (file.entries !== null) return -EPERM;
-  if (file.links === 0 && !isTemporary) return -ENOENT; // only an O_TMPFILE gets a first name
+  if (file.links === 0 && !file.isTemporary) return -ENOENT;
   if (problem !== 0) return problem;
   place.folder.entries!.set(place.name, id);
+  file.isTemporary = false;
   file.links++;
   file.ctime = seconds(state);
   return 0;
@@ -226,9 +241,12 @@ function openTemporary(caller: Caller, path: string, flags: number, mode: number
   if (id < 0) return id;
   const folder = state.inodes.get(id)!;
   if (folder.entries === null) return -ENOTDIR;
-  const problem = creationProblem(caller, { folder, name: "", inode: undefined });
+  const problem = creationProblem(caller, { folder, name: "", inode: undefined, path });
   if (problem !== 0) return problem;
-  const made = addInode(state, folder.device, process, S_IFREG | mode & ~UMASK, { links: 0 });
+  const made = addInode(state, folder.device, process, S_IFREG | mode & ~UMASK, {
+    links: 0,
+    isTemporary: true,
+  });
   const name = `${path.replace(/\/$/, "")}/#${state.inodes.get(made)!.number}`;
   return openInode(caller, made, name, flags, true);
 }
@@ -297,11 +315,14 @@ export const fileCalls = {
     if ((flags & TMPFILE) === TMPFILE) return openTemporary(caller, path, flags, mode);
     if ((flags & O_CREAT) !== 0) {
       if ((flags & O_EXCL) === 0) throw new Error("O_CREAT without O_EXCL is not simulated");
-      const id = create(caller, path, S_IFREG | mode & ~UMASK, {});
-      return id < 0 ? id : openInode(caller, id, path, flags);
+      const id = create(caller, path, S_IFREG | mode & ~UMASK);
+      const place = walk(caller, path, false) as Place;
+      return id < 0 ? id : openInode(caller, id, place.path, flags);
     }
-    const id = inodeAt(caller, path, (flags & NOFOLLOW) === 0);
-    return id < 0 ? id : openExisting(caller, id, path, flags);
+    const place = walk(caller, path, (flags & NOFOLLOW) === 0);
+    if (typeof place === "number") return place;
+    const { inode, path: resolved } = place;
+    return inode === undefined ? -ENOENT : openExisting(caller, inode, resolved, flags);
   },
 
   /** Reads a file. What a file of `/proc` says is what was true when it was read first. */
@@ -355,7 +376,7 @@ export const fileCalls = {
     const problem = removalProblem(caller, place);
     if (problem !== 0) return problem;
     if (caller.state.inodes.get(place.inode)!.entries !== null) return -EISDIR;
-    removeName(caller, place, path);
+    removeName(caller, place);
     return 0;
   },
 
@@ -367,12 +388,11 @@ export const fileCalls = {
   /** Links a file that `/proc/self/fd` leads to. This is how a file that O_TMPFILE has created gets its name. */
   linkat(caller: Caller, from: number, path: string, to: number, name: string, flags: number) {
     if (from !== AT_FDCWD || to !== AT_FDCWD || flags !== AT_SYMLINK_FOLLOW) {
-      throw new Error("linkat");
+      throw new Error("another linkat is not simulated");
     }
     const found = procFile(caller, path);
     if (typeof found === "number") return found;
-    const { inode, path: shown } = found.open!;
-    return linkInode(caller, inode, name, /\/#\d+$/.test(shown));
+    return linkInode(caller, found.open!.inode, name);
   },
 
   rename(caller: Caller, from: string, to: string): Answer {
@@ -383,8 +403,11 @@ export const fileCalls = {
     if (old.folder.device !== target.folder.device) return -EXDEV;
     if (deviceOf(caller, old.folder).isReadOnly) return -EROFS;
     if (old.inode === undefined) return -ENOENT;
+    if (state.inodes.get(target.inode ?? -1) === old.folder) return -ENOTEMPTY;
     if (old.inode === target.inode) return 0; // two names of one file both stay
-    if (state.inodes.get(old.inode)!.entries !== null) throw new Error("folders are not renamed");
+    if (state.inodes.get(old.inode)!.entries !== null) {
+      throw new Error("renaming folders is not simulated");
+    }
     const mayReplace = () =>
       target.inode === undefined
         ? creationProblem(caller, target, false)
@@ -393,13 +416,15 @@ export const fileCalls = {
     if (problem !== 0) return problem;
     if (target.inode !== undefined) {
       if (state.inodes.get(target.inode)!.entries !== null) return -EISDIR;
-      removeName(caller, target, to);
+      removeName(caller, target);
     }
     old.folder.entries!.delete(old.name);
     target.folder.entries!.set(target.name, old.inode);
     state.inodes.get(old.inode)!.ctime = seconds(state);
     for (const open of state.opens.values()) {
-      if (open.inode === old.inode && open.path === from && !open.isDeleted) open.path = to;
+      if (open.inode === old.inode && open.path === old.path && !open.isDeleted) {
+        open.path = target.path;
+      }
     }
     return 0;
   },

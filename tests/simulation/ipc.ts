@@ -335,7 +335,9 @@ export const ipcCalls = {
       const creator = pidFor(state, segment.creator, process);
       return { ret: 0, out: { uid, gid, cuid, cgid, mode, size, ctime, creator, attached } };
     }
-    if (command !== IPC_SET && command !== IPC_RMID) throw new Error(`shmctl ${command}`);
+    if (command !== IPC_SET && command !== IPC_RMID) {
+      throw new Error(`shmctl ${command} is not simulated`);
+    }
     if (!isOwner(segment, process)) return -EPERM;
     if (command === IPC_SET) return setOwner(state, segment, uid, gid, mode);
     // An attached segment loses its key at once, and disappears when it is no longer attached.

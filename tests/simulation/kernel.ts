@@ -8,7 +8,7 @@
  */
 import { EPERM, ESRCH } from "../../backends/unix/errno.ts";
 import { CLOCK_REALTIME } from "../../backends/unix/linux_constants.ts";
-import { close, fileCalls, forget } from "./files.ts";
+import { close, fileCalls, release } from "./files.ts";
 import { ipcCalls, leaveQueue, undoAll, unmap } from "./ipc.ts";
 import { memoryCalls } from "./memory.ts";
 import {
@@ -106,7 +106,7 @@ export function endMemory(state: State, index: number): void {
   leaveQueue(state, index);
   for (const [address, { kind, id }] of process.maps) {
     unmap(state, index, address);
-    if (kind === "file") forget(state, id);
+    if (kind === "file") release(state, id);
   }
   process.stage = "no memory";
 }

@@ -9,13 +9,14 @@ import {
   MAP_SHARED,
   PROT_WRITE,
 } from "../../backends/unix/linux_constants.ts";
-import { fileOf, forget, mayWrite } from "./files.ts";
+import { fileOf, mayWrite, release } from "./files.ts";
 import { unmap } from "./ipc.ts";
 import {
   type Answer,
   block,
   type Caller,
   EBADF,
+  ENODEV,
   PAGE,
   type Process,
   UPTIME_MS,
@@ -50,12 +51,12 @@ function locate({ state, process }: Caller, address: number) {
     if (address < start || address >= start + length || kind === "zeros") continue;
     const object = kind === "segment"
       ? state.ipc[process.ipc]!.shm.objects.get(id)!
-      : state.inodes.get(id)!;
-    const namespace = kind === "segment" ? process.ipc : 0;
+      : state.inodes.get(state.opens.get(id)!.inode)!;
+    const owner = kind === "segment" ? `${process.ipc} ${id}` : state.opens.get(id)!.inode;
     return {
       object,
       offset: address - start,
-      word: `${kind} ${namespace} ${id} ${address - start}`,
+      word: `${kind} ${owner} ${address - start}`,
     };
   }
   throw new Error(`SIGSEGV or private memory at ${address.toString(16)}`);
@@ -112,11 +113,13 @@ export const memoryCalls = {
     const isZeros = (flags & MAP_ANONYMOUS) !== 0;
     if (!isZeros) {
       const file = fileOf(caller, fd);
-      if (file === null) return -EBADF;
+      const inode = state.inodes.get(file?.inode ?? -1);
+      if (file === null || inode === undefined) return -EBADF;
       if ((flags & MAP_SHARED) === 0) {
         throw new Error("private mappings of files are not simulated");
       }
       if ((access & PROT_WRITE) !== 0 && !mayWrite(file)) return -EACCES;
+      if (inode.entries !== null) return -ENODEV;
     }
     const isFixed = (flags & MAP_FIXED) !== 0;
     let address = hint;
@@ -127,7 +130,7 @@ export const memoryCalls = {
     } else if (hint === 0 || !isFree(process, hint, length)) {
       address = freeAddress(process, length);
     }
-    const id = isZeros ? -1 : fileOf(caller, fd)!.inode;
+    const id = isZeros ? -1 : process.fds.get(fd)!;
     state.processes[index]!.maps.set(address, { kind: isZeros ? "zeros" : "file", id, length });
     return address;
   },
@@ -135,7 +138,9 @@ export const memoryCalls = {
   munmap(caller: Caller, address: number, bytes: number): Answer {
     const mapping = caller.process.maps.get(address);
     if (mapping?.length === pagesOf(bytes)) end(caller, address);
-    else if (!isFree(caller.process, address, bytes)) throw new Error("parts of mappings");
+    else if (!isFree(caller.process, address, bytes)) {
+      throw new Error("parts of mappings are not simulated");
+    }
     return 0;
   },
 
@@ -166,6 +171,7 @@ export const memoryCalls = {
   sem_init(caller: Caller, address: number, value: number): Answer {
     storeWord(caller, address, value);
     storeWord(caller, address + 4, 0);
+    storeWord(caller, address + 8, 128); // glibc notes that the semaphore is shared
     return 0;
   },
 
@@ -226,5 +232,5 @@ export const memoryCalls = {
 function end({ state, process, index }: Caller, address: number): void {
   const { kind, id } = process.maps.get(address)!;
   unmap(state, index, address);
-  if (kind === "file") forget(state, id);
+  if (kind === "file") release(state, id);
 }

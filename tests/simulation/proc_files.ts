@@ -126,9 +126,11 @@ function maps({ state }: Caller, { maps, ipc }: Process): string {
       const key = hex(state.ipc[ipc]!.shm.objects.get(id)!.shownKey >>> 0, 8);
       return `${range} rw-s 00000000 00:01 ${id}                          /SYSV${key} (deleted)\n`;
     }
-    const { device, number } = state.inodes.get(id)!;
+    const { inode, path, isDeleted } = state.opens.get(id)!;
+    const { device, number } = state.inodes.get(inode)!;
     const minor = hex(state.devices[device]!.minor, 2);
-    return `${range} rw-s 00000000 00:${minor} ${number}                   /dev/shm/mapped\n`;
+    const name = isDeleted ? `${path} (deleted)` : path;
+    return `${range} rw-s 00000000 00:${minor} ${number}                   ${name}\n`;
   }).join("");
 }
 

@@ -6,7 +6,9 @@
 /** The numbers of errors that only the kernel knows; the others are in backends/unix/errno.ts. */
 export const EBADF = 9;
 export const EXDEV = 18;
+export const ENODEV = 19;
 export const EISDIR = 21;
+export const ENOTEMPTY = 39;
 
 export const PAGE = 4096;
 /** The time of the real-time clock, in ms since 1970, and of the monotonic clock, in ms, when `now` is 0. */
@@ -100,6 +102,8 @@ export interface Inode {
   uid: number;
   gid: number;
   links: number;
+  /** Whether O_TMPFILE has created it, and it has had no name yet. Only then can a file without a name get one. */
+  isTemporary: boolean;
   ctime: number;
   size: number;
   /** The number of bytes for which memory has been allocated. */
@@ -125,7 +129,7 @@ export interface OpenFile {
   position: number;
 }
 
-/** What a process has mapped: a segment, an inode, or private zeros (`id` is -1). */
+/** What a process has mapped: a segment, an open file description, or private zeros (`id` is -1). */
 export interface Mapping {
   readonly kind: "segment" | "file" | "zeros";
   readonly id: number;
@@ -285,7 +289,7 @@ export function addInode(
   } else on.nextInode += on.inodeStep;
   state.inodes.set(base + number, {
     ...{ device, number, mode, uid, gid, links: 1, ctime: seconds(state), size: 0, reserved: 0 },
-    ...{ bytes: NO_BYTES, text: "", entries: null, locks: [] },
+    ...{ bytes: NO_BYTES, text: "", isTemporary: false, entries: null, locks: [] },
     ...more,
   });
   return base + number;
