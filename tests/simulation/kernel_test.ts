@@ -3,6 +3,9 @@
  * chance seldom meets. `SIMULATION_SEQUENCES=5000` compares more of them, and `SIMULATION_SEED=7` begins with that seed.
  */
 import assert from "node:assert/strict";
+import { closeSync, fstatSync, mkdtempSync, openSync, rmSync, unlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import process from "node:process";
 import { after, describe, test } from "node:test";
 import {
@@ -25,7 +28,7 @@ import {
 } from "../../backends/unix/linux_constants.ts";
 import { crewOnly, DEADLINE_MS, hasPython, slow } from "../support/support.ts";
 import { randomSequence } from "./random_calls.ts";
-import type { Call } from "./kernel.ts";
+import { boot, type Call, call, type Result } from "./kernel.ts";
 import { RealKernel, type Sequence, shrink, type Step } from "./real_kernel.ts";
 
 const SEQUENCES = Number(process.env["SIMULATION_SEQUENCES"] || 100);
@@ -271,6 +274,52 @@ describe("the simulated kernel", comparable, () => {
       assert.deepEqual(differences, []);
     });
   }
+
+  test(
+    "the end of a process is its memory, then its semaphores, then its files",
+    slow,
+    async () => {
+      const steps: Step[] = [
+        ...[[0, NEW_SET], [0, SET(1)], [0, NEW_SEGMENT], [0, NEW_FILE("/tmp/a")]] as const,
+        ...[[1, ["shmat", 0, 0]], [1, TAKE], [1, READ_FILE("/tmp/a")]] as const,
+        ...[[1, ["flock", 3, 6]], [1, ["watch", "/tmp/a"]]] as const,
+      ];
+      for (let i = 0; i < 20; i++) {
+        assert.deepEqual(await real.differences({ uids: [0, 0], steps }), []);
+      }
+    },
+  );
+
+  test("the number of a deleted file is used again at once or not, but never while it is open", () => {
+    const folder = mkdtempSync(path.join(tmpdir(), "inodes-"));
+    const create = () => openSync(path.join(folder, "a"), "wx");
+    const numberOf = (fd: number) => fstatSync(fd).ino;
+    const first = create();
+    unlinkSync(path.join(folder, "a"));
+    const second = create();
+    const [kept, other] = [numberOf(first), numberOf(second)];
+    assert.notEqual(kept, other);
+    unlinkSync(path.join(folder, "a"));
+    closeSync(second);
+    const third = create();
+    const isReused = numberOf(third) === other;
+    for (const fd of [first, third]) closeSync(fd);
+    rmSync(folder, { recursive: true });
+
+    const state = boot({ processes: [{}], device: { reusesInodes: isReused } });
+    const run = (...made: Call) => call(state, 0, made) as Result;
+    const number = (fd: number) =>
+      (run("statx", fd, "", 0x1000).out as Record<string, number>)["ino"];
+    run(...NEW_FILE("/tmp/a"));
+    run("unlink", "/tmp/a");
+    run(...NEW_FILE("/tmp/a"));
+    const before = number(4);
+    assert.notEqual(number(3), before);
+    run("unlink", "/tmp/a");
+    run("close", 4);
+    run(...NEW_FILE("/tmp/a"));
+    assert.equal(number(4) === before, isReused);
+  });
 
   test("agrees with the real one in random sequences of calls", {
     timeout: 2 * DEADLINE_MS + SEQUENCES * 1000,

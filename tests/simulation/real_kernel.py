@@ -302,12 +302,36 @@ class World:
         if kind == "end":
             one.end(call[0])
             return [0, 0, None]
+        if kind == "watch":
+            return [self.watch(one, *call), 0, None]
         if kind == "finish":
             return one.receive(1) or ["blocked", 0, None]
         if call[0] == "kill" and 0 <= call[1] - 501 < len(self.children):
             call = ["kill", self.children[call[1] - 501].pid, call[2]]
         one.send(call, expected)
         return one.until_blocked() if kind == "begin" else one.receive(1) or ["blocked", 0, None]
+
+    def watch(self, one, path):
+        """Kills a process, and counts when its file lock ends before the undo of its semaphore, or that before its
+        segment is detached. The values are read in that order, so that what ends in between does not count."""
+        fd = os.open(path, os.O_RDONLY)
+        status = ctypes.create_string_buffer(112)
+        contradictions = 0
+        os.kill(one.pid, signal.SIGKILL)
+        is_over = False
+        while not is_over:
+            is_free = libc.flock(fd, 6) == 0
+            libc.flock(fd, 8)
+            is_undone = libc.semctl(0, 0, GETVAL, 0) == 1
+            libc.shmctl(0, IPC_STAT, status)
+            is_detached = struct.unpack_from("<Q", status, 88)[0] == 0
+            contradictions += is_free > is_undone or is_undone > is_detached
+            is_over = is_free and is_undone and is_detached
+        os.close(fd)
+        os.close(one.to)
+        os.waitpid(one.pid, 0)
+        one.is_alive = False
+        return contradictions
 
     def remount(self, folder, how):
         """Makes a file system read-only, full, or usual again."""

@@ -8,7 +8,10 @@ import { type Call, call, end, EPOCH_MS, isBlocked, type Result } from "./kernel
 import { procFile } from "./proc_files.ts";
 import { boot, type BootOptions, pidFor, type State } from "./state.ts";
 
-/** The calls of a process, and what else can happen in a sequence: `pause` and `mount` concern all processes. */
+/**
+ * A call of a process, or what else can happen: `end` by a kill or an exit, `watch` (a kill, and whether its steps come in
+ * the order of the simulation), and for all processes `pause` and `mount`.
+ */
 export type Step = readonly [process: number, call: Call];
 
 export interface Sequence {
@@ -20,7 +23,7 @@ export interface Sequence {
   readonly isAligned?: boolean;
 }
 
-type Kind = "do" | "begin" | "finish" | "end" | "pause" | "mount";
+type Kind = "do" | "begin" | "finish" | "end" | "pause" | "mount" | "watch";
 type Event = readonly [kind: Kind, process: number, call: readonly unknown[], expected: number];
 type Answer = readonly [ret: number | string, errno: number, out: unknown];
 type Status = Readonly<Record<string, number>>;
@@ -57,7 +60,10 @@ export function simulate(sequence: Sequence, state: State = start(sequence)) {
     const [name, ...args] = step;
     const process = state.processes[index]!;
     if (process.stage !== "running") continue;
-    if (name === "end") {
+    if (name === "watch") {
+      end(state, index);
+      add(["watch", index, args, 0], success);
+    } else if (name === "end") {
       // A process that waits ends only by a signal.
       const how = waiting.delete(index) ? "kill" : args[0];
       end(state, index);
@@ -237,14 +243,15 @@ function sortKeys(_key: string, value: unknown): unknown {
 }
 
 export class RealKernel {
-  readonly #agent = new Agent("the real kernel", "/usr/bin/python3", [
-    fileURLToPath(new URL("real_kernel.py", import.meta.url)),
-  ]);
+  #agent: Agent | undefined;
 
   /** Runs a sequence on both kernels; returns the differences, each as a line. */
   async differences(sequence: Sequence): Promise<string[]> {
     const { events, answers, state } = simulate(sequence);
     const { uids, limits = {}, isAligned = false } = sequence;
+    this.#agent ??= new Agent("the real kernel", "/usr/bin/python3", [
+      fileURLToPath(new URL("real_kernel.py", import.meta.url)),
+    ]);
     const real: Run = await this.#agent.request("run", { uids, limits, isAligned, events });
     const base = EPOCH_MS / 1000;
     const pids = state.processes.map(({ pid }) => pid);
@@ -271,7 +278,7 @@ export class RealKernel {
   }
 
   async end(): Promise<void> {
-    await this.#agent.end();
+    await this.#agent?.end();
   }
 }
 
