@@ -237,18 +237,16 @@ function linkInode(caller: Caller, id: number, path: string): Answer {
 
 function openTemporary(caller: Caller, path: string, flags: number, mode: number): Answer {
   const { state, process } = caller;
-  const id = inodeAt(caller, path, true);
-  if (id < 0) return id;
-  const folder = state.inodes.get(id)!;
+  const place = walk(caller, path, true);
+  if (typeof place === "number") return place;
+  const folder = state.inodes.get(place.inode ?? -1);
+  if (folder === undefined) return -ENOENT;
   if (folder.entries === null) return -ENOTDIR;
-  const problem = creationProblem(caller, { folder, name: "", inode: undefined, path });
+  const problem = creationProblem(caller, { ...place, folder, inode: undefined });
   if (problem !== 0) return problem;
-  const made = addInode(state, folder.device, process, S_IFREG | mode & ~UMASK, {
-    links: 0,
-    isTemporary: true,
-  });
-  const name = `${path.replace(/\/$/, "")}/#${state.inodes.get(made)!.number}`;
-  return openInode(caller, made, name, flags, true);
+  const temporary = { links: 0, isTemporary: true };
+  const made = addInode(state, folder.device, process, S_IFREG | mode & ~UMASK, temporary);
+  return openInode(caller, made, `${place.path}/#${state.inodes.get(made)!.number}`, flags, true);
 }
 
 /** Opens a file that exists, after the checks of `may_open`. */

@@ -112,6 +112,12 @@ def statx(fd, path, flags):
     return 0, status(os.stat(path, follow_symlinks=not flags & AT_SYMLINK_NOFOLLOW))
 
 
+def getdents(fd):
+    if max(0, libc.fcntl(fd, 3)) & 0o10000000:  # F_GETFL, O_PATH: listdir() says ENOTDIR
+        raise OSError(9, "EBADF")
+    return 0, os.listdir(fd)
+
+
 def read(fd, count):
     data = os.read(fd, count)
     return len(data), list(data)
@@ -153,7 +159,7 @@ CALLS = {
     "munmap": lambda address, length: (libc.munmap(pointer(address), ctypes.c_size_t(length)), None),
     "statx": lambda *args: attempt(lambda: statx(*args)),
     "read": lambda *args: attempt(lambda: read(*args)),
-    "getdents": lambda fd: attempt(lambda: (0, os.listdir(fd))),
+    "getdents": lambda fd: attempt(lambda: getdents(fd)),
     "readlink": lambda path: attempt(lambda: (0, os.readlink(path))),
     "realpath": lambda path: attempt(lambda: (0, os.path.realpath(path, strict=True))),
     "fcntl": fcntl,
@@ -345,9 +351,10 @@ class World:
 
     def tables(self):
         texts = {}
-        for name in ["sysvipc/shm", "sysvipc/sem", "locks"]:
+        for name in ["sysvipc/shm", "sysvipc/sem"]:
             with open(f"/proc/{name}") as file:
                 texts[name] = file.read()
+        texts["locks"] = self.locks()
         ids = [int(line.split()[1]) for line in texts["sysvipc/sem"].splitlines()[1:]]
         values = {i: [libc.semctl(i, 0, command, 0) for command in (GETVAL, GETPID, GETNCNT, GETZCNT)] for i in ids}
         files = []
@@ -359,6 +366,18 @@ class World:
                     files.append([path, text, status(os.lstat(path))])
         return {"texts": texts, "values": values, "files": files,
                 "processes": [self.resources(one) for one in self.children]}
+
+    def locks(self):
+        """Reads the file locks of the folders twice, as others change the table while it is read."""
+        minors = [f" 00:{os.minor(os.stat(folder).st_dev):02x}:" for folder in ["/tmp", "/dev/shm"]]
+        last = None
+        while True:
+            with open("/proc/locks") as file:
+                lines = [line for line in file if any(minor in line for minor in minors)]
+            found = sorted(line.split(" ", 1)[1] for line in lines)
+            if found == last:
+                return "".join(lines)
+            last = found
 
     def resources(self, one):
         if not one.is_alive:

@@ -230,8 +230,13 @@ class Normalizer {
     const lock = /^\d+: (\w+) +ADVISORY +(\w+) +(\S+) 00:(\w+):(\d+) (.*)$/gm;
     for (const [, kind, type, pid, minor, inode, range] of texts["locks"]!.matchAll(lock)) {
       const label = labels.get(`${parseInt(minor!, 16)}:${inode}`);
-      const name = `${kind} ${type} ${this.#pid(Number(pid))} ${label} ${range}`;
-      if (label !== undefined) result[name] = `${Number(result[name] ?? 0) + 1}`;
+      if (label === undefined) continue;
+      // The kernel joins the locks of bytes that are next to each other.
+      const [first, last] = range!.split(" ").map(Number) as [number, number];
+      for (let byte = first; byte <= (last || first); byte++) {
+        const name = `${kind} ${type} ${this.#pid(Number(pid))} ${label} ${byte}`;
+        result[name] = `${Number(result[name] ?? 0) + 1}`;
+      }
     }
     return result;
   }
