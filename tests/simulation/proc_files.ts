@@ -25,7 +25,7 @@ interface ProcFile {
 /** The number of a clock tick per second, `sysconf(_SC_CLK_TCK)`. */
 export const TICKS = 100;
 /** The inodes of the first namespaces; those of the others follow from 0xf0000000. */
-const IPC_INIT_INO = 0xeffffffb + 4;
+const IPC_INIT_INO = 0xefffffff;
 const DEVICE = 0x16;
 
 const COLUMNS = {
