@@ -1,0 +1,97 @@
+/** The real backends run on the simulated kernel. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { AccessMode } from "../../mod.ts";
+import { posix } from "../../backends/posix/mod.ts";
+import { systemV } from "../../backends/systemv/mod.ts";
+import type { OpenRequest } from "../../backends/types.ts";
+import { Libc } from "../../backends/unix/libc.ts";
+import { ARCH, SimulatedFfi } from "./ffi.ts";
+import { boot, call, clone, end, isBlocked, type State } from "./kernel.ts";
+
+const REQUEST: OpenRequest = {
+  size: 100,
+  mode: AccessMode.ReadWrite,
+  existing: "attach",
+  stale: "replace",
+  timeoutMs: 0,
+  initialize: null,
+};
+
+function backendOf(kind: "System V" | "POSIX", state: State, index: number) {
+  const { pid, uid } = state.processes[index]!;
+  const ffi = new SimulatedFfi((made) => {
+    let result = call(state, index, made);
+    // No other process runs meanwhile, so the wait lasts until its timeout.
+    for (; isBlocked(result); result = call(state, index, made, 2)) state.now += result.wait;
+    return result;
+  }, { pid, uid, sharesBytes: true });
+  const libc = new Libc(ffi, ARCH);
+  const backend = kind === "POSIX"
+    ? posix(ffi, libc)
+    : systemV(ffi, { os: "linux", arch: ARCH }, undefined, libc);
+  return { libc, backend };
+}
+
+function folders({ inodes }: State): string[] {
+  return [...inodes.values()].flatMap(({ entries }) => [...entries?.keys() ?? []]).sort();
+}
+
+describe("the backends run on the simulated kernel", () => {
+  const keys = {
+    "System V": [
+      `/tmp/qipc_sharedmemory_${"0".repeat(40)}`,
+      `/tmp/qipc_systemsem_${"0".repeat(40)}`,
+    ],
+    "POSIX": ["/qipc_segment", "/qipc_segment"],
+  } as const;
+
+  for (const kind of ["System V", "POSIX"] as const) {
+    test(`${kind}: two processes share bytes, and the last one removes everything`, () => {
+      const state = boot({ processes: [{ uid: 1000 }, { uid: 1000 }] });
+      const before = folders(state);
+      const [segmentKey, lockKey] = keys[kind];
+      const users = [0, 1].map((index) => {
+        const { backend, libc } = backendOf(kind, state, index);
+        const lock = backend.semaphores.lock(lockKey);
+        const segment = backend.segments.open(segmentKey, REQUEST, lock);
+        return { libc, lock, segment, bytes: () => backend.arrayBuffer(segment.address, 100) };
+      });
+      const [first, second] = users as [typeof users[0], typeof users[0]];
+      new Uint8Array(first.bytes())[3] = 7;
+      first.libc.c.kill(first.libc.c.getpid(), 0); // a call stores the byte
+      assert.equal(new Uint8Array(second.bytes())[3], 7);
+
+      const crashed = clone(state);
+      for (const { segment, lock } of users) {
+        segment.unmap();
+        segment.release({ lockHeld: false, wait: true });
+        segment.free();
+        lock.close();
+      }
+      assert.deepEqual(folders(state), before);
+      assert.equal(state.ipc[0]!.shm.objects.size + state.ipc[0]!.sem.objects.size, 0);
+
+      // In the other branch both are killed, and the next process finds what they have left.
+      end(crashed, 0);
+      end(crashed, 1);
+      assert.notDeepEqual(folders(crashed), before);
+      assert.deepEqual([...crashed.opens.keys()], []);
+    });
+  }
+
+  test("a held lock is waited for in virtual time", () => {
+    const state = boot({ processes: [{}, {}] });
+    const [, key] = keys["System V"];
+    const [holder, other] = [0, 1].map((i) => {
+      return backendOf("System V", state, i).backend.semaphores.lock(key);
+    });
+    assert.equal(holder!.acquire(0), true);
+    const { now } = state;
+    assert.equal(other!.acquire(50), false);
+    assert.ok(state.now >= now + 49, `${state.now - now} ms`);
+    assert.equal(other!.holder(), 501);
+    end(state, 0);
+    assert.equal(other!.acquire(0), true); // the kernel has undone what the holder did
+  });
+});

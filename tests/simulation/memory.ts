@@ -1,0 +1,236 @@
+/**
+ * The memory of the simulated Linux: mappings, their bytes, and what glibc and the futex do with words in them. Loads
+ * and stores are calls, so that a process can be interrupted between them.
+ */
+import { EACCES, EAGAIN, EINVAL, EOVERFLOW, ETIMEDOUT } from "../../backends/unix/errno.ts";
+import {
+  MAP_ANONYMOUS,
+  MAP_FIXED,
+  MAP_SHARED,
+  PROT_WRITE,
+} from "../../backends/unix/linux_constants.ts";
+import { fileOf, mayWrite, release } from "./files.ts";
+import { unmap } from "./ipc.ts";
+import {
+  type Answer,
+  block,
+  type Caller,
+  EBADF,
+  ENODEV,
+  PAGE,
+  type Process,
+  UPTIME_MS,
+  wake,
+} from "./state.ts";
+
+const SEM_VALUE_MAX = 2 ** 31 - 1;
+const FIRST_ADDRESS = 0x1000_0000;
+
+function pagesOf(length: number): number {
+  return Math.ceil(length / PAGE) * PAGE;
+}
+
+/** Whether a range overlaps no mapping. */
+function isFree({ maps }: Process, address: number, length: number): boolean {
+  for (const [start, mapping] of maps) {
+    if (address < start + mapping.length && start < address + length) return false;
+  }
+  return true;
+}
+
+/** The lowest free range, so that the address of a mapping that has ended is soon used again. */
+export function freeAddress(process: Process, length: number): number {
+  const ends = [...process.maps].map(([start, mapping]) => start + mapping.length);
+  const candidates = [FIRST_ADDRESS, ...ends.sort((a, b) => a - b)];
+  return candidates.find((address) => isFree(process, address, length))!;
+}
+
+/** The object that an address belongs to, with the offset in it. */
+function locate({ state, process }: Caller, address: number) {
+  for (const [start, { kind, id, length }] of process.maps) {
+    if (address < start || address >= start + length || kind === "zeros") continue;
+    const object = kind === "segment"
+      ? state.ipc[process.ipc]!.shm.objects.get(id)!
+      : state.inodes.get(state.opens.get(id)!.inode)!;
+    const owner = kind === "segment" ? `${process.ipc} ${id}` : state.opens.get(id)!.inode;
+    return {
+      object,
+      offset: address - start,
+      word: `${kind} ${owner} ${address - start}`,
+    };
+  }
+  throw new Error(`SIGSEGV or private memory at ${address.toString(16)}`);
+}
+
+function load(caller: Caller, address: number, length: number): Uint8Array {
+  const { object, offset } = locate(caller, address);
+  const result = new Uint8Array(length);
+  result.set(object.bytes.subarray(offset, offset + length));
+  return result;
+}
+
+function store(caller: Caller, address: number, values: ArrayLike<number>): void {
+  const { object, offset } = locate(caller, address);
+  const bytes = new Uint8Array(Math.max(object.bytes.length, offset + values.length));
+  bytes.set(object.bytes);
+  bytes.set(values, offset);
+  object.bytes = bytes; // states share the array, so it is never changed
+}
+
+function loadWord(caller: Caller, address: number): number {
+  return new DataView(load(caller, address, 4).buffer).getInt32(0, true);
+}
+
+function storeWord(caller: Caller, address: number, value: number): void {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setInt32(0, value, true);
+  store(caller, address, bytes);
+}
+
+/** Takes 1 from a `sem_t`, whose first word is the value and whose second word counts the waiters. */
+function takeOne(caller: Caller, address: number): boolean {
+  const value = loadWord(caller, address);
+  if (value > 0) storeWord(caller, address, value - 1);
+  return value > 0;
+}
+
+function countWaiter(caller: Caller, address: number, step: number): void {
+  storeWord(caller, address + 4, loadWord(caller, address + 4) + step);
+}
+
+export const memoryCalls = {
+  mmap(
+    caller: Caller,
+    hint: number,
+    bytes: number,
+    access: number,
+    flags: number,
+    fd: number,
+  ): Answer {
+    const { state, process, index } = caller;
+    const length = pagesOf(bytes);
+    if (length === 0) return -EINVAL;
+    const isZeros = (flags & MAP_ANONYMOUS) !== 0;
+    if (!isZeros) {
+      const file = fileOf(caller, fd);
+      const inode = state.inodes.get(file?.inode ?? -1);
+      if (file === null || inode === undefined) return -EBADF;
+      if ((flags & MAP_SHARED) === 0) {
+        throw new Error("private mappings of files are not simulated");
+      }
+      if ((access & PROT_WRITE) !== 0 && !mayWrite(file)) return -EACCES;
+      if (inode.entries !== null) return -ENODEV;
+    }
+    const isFixed = (flags & MAP_FIXED) !== 0;
+    let address = hint;
+    if (isFixed) {
+      // What was mapped there is replaced in the same moment.
+      if (process.maps.get(hint)?.length === length) end(caller, hint);
+      if (!isFree(process, hint, length)) throw new Error("parts of mappings are not simulated");
+    } else if (hint === 0 || !isFree(process, hint, length)) {
+      address = freeAddress(process, length);
+    }
+    const id = isZeros ? -1 : process.fds.get(fd)!;
+    state.processes[index]!.maps.set(address, { kind: isZeros ? "zeros" : "file", id, length });
+    return address;
+  },
+
+  munmap(caller: Caller, address: number, bytes: number): Answer {
+    const mapping = caller.process.maps.get(address);
+    if (mapping?.length === pagesOf(bytes)) end(caller, address);
+    else if (!isFree(caller.process, address, bytes)) {
+      throw new Error("parts of mappings are not simulated");
+    }
+    return 0;
+  },
+
+  /** Makes the pages present, which they always are here. */
+  madvise: (): Answer => 0,
+
+  load(caller: Caller, address: number, length: number): Answer {
+    return { ret: 0, out: load(caller, address, length) };
+  },
+
+  store(caller: Caller, address: number, bytes: readonly number[]): Answer {
+    store(caller, address, bytes);
+    return 0;
+  },
+
+  /** Stores bytes if the memory has the expected ones, and returns those that it had. */
+  compareExchange(
+    caller: Caller,
+    address: number,
+    expected: readonly number[],
+    bytes: readonly number[],
+  ): Answer {
+    const found = load(caller, address, expected.length);
+    if (found.every((byte, i) => byte === expected[i])) store(caller, address, bytes);
+    return { ret: 0, out: found };
+  },
+
+  sem_init(caller: Caller, address: number, value: number): Answer {
+    storeWord(caller, address, value);
+    storeWord(caller, address + 4, 0);
+    storeWord(caller, address + 8, 128); // glibc notes that the semaphore is shared
+    return 0;
+  },
+
+  sem_trywait(caller: Caller, address: number): Answer {
+    return takeOne(caller, address) ? 0 : -EAGAIN;
+  },
+
+  sem_post(caller: Caller, address: number): Answer {
+    const value = loadWord(caller, address);
+    if (value === SEM_VALUE_MAX) return -EOVERFLOW;
+    storeWord(caller, address, value + 1);
+    return 0;
+  },
+
+  /**
+   * Waits until `end` on the monotonic clock, in ms. Unlike System V, waiters compete: whoever runs first takes what was
+   * posted.
+   */
+  sem_clockwait(caller: Caller, address: number, end: number): Answer {
+    const { state, process, mode } = caller;
+    const until = end - UPTIME_MS;
+    const hasWaited = process.wait !== null;
+    const isTaken = takeOne(caller, address);
+    if (!isTaken && mode !== 2 && (hasWaited || until > state.now)) {
+      if (!hasWaited) countWaiter(caller, address, 1); // it stays raised if the process is killed
+      return block(process, state, until);
+    }
+    if (hasWaited) countWaiter(caller, address, -1);
+    process.wait = null;
+    return isTaken ? 0 : -ETIMEDOUT;
+  },
+
+  futex_wait(caller: Caller, address: number, value: number, ms: number): Answer {
+    const { state, process, index, mode } = caller;
+    if (process.wait !== null) {
+      const { result } = process.wait;
+      if (result === null && mode !== 2) return block(process, state, 0);
+      state.sleepers = state.sleepers.filter((other) => other !== index);
+      process.wait = null;
+      return result === null ? -ETIMEDOUT : 0;
+    }
+    if (loadWord(caller, address) !== value) return -EAGAIN;
+    state.sleepers.push(index);
+    return block(process, state, state.now + ms, { word: locate(caller, address).word });
+  },
+
+  futex_wake(caller: Caller, address: number, count: number): Answer {
+    const { state } = caller;
+    const { word } = locate(caller, address);
+    const woken = state.sleepers.filter((index) => state.processes[index]!.wait!.word === word)
+      .slice(0, count);
+    for (const index of woken) wake(state.processes[index]!, 0);
+    state.sleepers = state.sleepers.filter((index) => !woken.includes(index));
+    return woken.length;
+  },
+};
+
+function end({ state, process, index }: Caller, address: number): void {
+  const { kind, id } = process.maps.get(address)!;
+  unmap(state, index, address);
+  if (kind === "file") release(state, id);
+}

@@ -1,0 +1,417 @@
+"""Runs sequences of system calls on the real kernel, each in namespaces of its own: see real_kernel.ts.
+
+A process of the sequence is a child that makes the calls which it is told to make. It has its pipes as descriptors 0 and
+1, so that its other descriptors have the numbers that they have in the simulation.
+"""
+import ctypes
+import json
+import os
+import select
+import signal
+import struct
+import sys
+import time
+import traceback
+
+libc = ctypes.CDLL("libc.so.6", use_errno=True)
+for name in ["shmat", "mmap"]:
+    getattr(libc, name).restype = ctypes.c_void_p
+FAILED = 2**64 - 1
+IPC_SET, IPC_STAT = 1, 2
+GETPID, GETVAL, GETNCNT, GETZCNT, SETVAL = 11, 12, 14, 15, 16
+AT_SYMLINK_NOFOLLOW = 0x100
+CLONE_NEWNS, CLONE_NEWIPC = 0x20000, 0x8000000
+MS_RDONLY, MS_REMOUNT, MS_REC, MS_PRIVATE = 1, 32, 0x4000, 1 << 18
+SYS_SEMOP, SYS_SEMTIMEDOP = "65 ", "220 "
+
+addresses = {}  # the real address of each simulated one
+
+
+def real(address):
+    start = max((start for start in addresses if start <= address), default=None)
+    return address if start is None else addresses[start] + address - start
+
+
+def pointer(address):
+    return ctypes.c_void_p(real(address))
+
+
+def int_call(name, *args):
+    encoded = [a.encode() if isinstance(a, str) else a for a in args]
+    return getattr(libc, name)(*encoded), None
+
+
+def address_call(result, simulated):
+    """Notes which simulated address a mapping has, and returns that."""
+    if result == FAILED or result is None:
+        return -1, None
+    addresses[simulated] = result
+    return simulated, None
+
+
+def ipc_status(call, fields, layout, command, args):
+    buffer = ctypes.create_string_buffer(120)
+    if command == IPC_SET:
+        uid, gid, mode = args
+        struct.pack_into("<IIIIIH", buffer, 0, 0, uid, gid, 0, 0, mode)
+    result = call(buffer)
+    if result == -1 or command != IPC_STAT:
+        return result, None
+    values = struct.unpack_from(layout, buffer)
+    return result, dict(zip(fields, values))
+
+
+def shmctl(identifier, command, *args):
+    fields = "key uid gid cuid cgid mode seq size atime dtime ctime creator last attached".split()
+    result, out = ipc_status(
+        lambda buffer: libc.shmctl(identifier, command, buffer), fields, "<iIIIIH2xH22xQqqqiiQ", command, args
+    )
+    if out:
+        out = {name: out[name] for name in "uid gid cuid cgid mode size ctime creator attached".split()}
+    return result, out
+
+
+def semctl(identifier, index, command, *args):
+    if command not in (IPC_SET, IPC_STAT):
+        return libc.semctl(identifier, index, command, args[0] if args else 0), None
+    fields = "key uid gid cuid cgid mode seq otime unused ctime".split()
+    result, out = ipc_status(
+        lambda buffer: libc.semctl(identifier, index, command, buffer), fields, "<iIIIIH2xH22xqqq", command, args
+    )
+    if out:
+        out = {name: out[name] for name in "uid gid cuid cgid mode otime ctime".split()}
+    return result, out
+
+
+def semop(identifier, steps, ms=None):
+    packed = b"".join(struct.pack("<Hhh", 0, *step) for step in steps)
+    if ms is None:
+        return libc.semop(identifier, packed, len(steps)), None
+    timeout = struct.pack("<qq", int(ms // 1000), int(ms % 1000 * 1e6))
+    return libc.semtimedop(identifier, packed, len(steps), timeout), None
+
+
+def attempt(call):
+    try:
+        return call()
+    except OSError as error:
+        ctypes.set_errno(error.errno)
+        return -1, None
+
+
+def status(found):
+    names = "mode uid gid".split()
+    out = {name: getattr(found, "st_" + name) for name in names}
+    return {**out, "dev": os.minor(found.st_dev), "ino": found.st_ino, "links": found.st_nlink, "size": found.st_size,
+            "blocks": found.st_blocks, "ctime": int(found.st_ctime)}
+
+
+def statx(fd, path, flags):
+    if path == "" and flags:
+        return 0, status(os.fstat(fd))
+    return 0, status(os.stat(path, follow_symlinks=not flags & AT_SYMLINK_NOFOLLOW))
+
+
+def getdents(fd):
+    if max(0, libc.fcntl(fd, 3)) & 0o10000000:  # F_GETFL, O_PATH: listdir() says ENOTDIR
+        raise OSError(9, "EBADF")
+    return 0, os.listdir(fd)
+
+
+def read(fd, count):
+    data = os.read(fd, count)
+    return len(data), list(data)
+
+
+def fcntl(fd, command, kind, byte):
+    lock = ctypes.create_string_buffer(struct.pack("<hhxxxxqqi4x", kind, 0, byte, 1, 0), 32)
+    result = libc.fcntl(fd, command, lock)
+    return result, None if result else {"type": struct.unpack_from("<h", lock)[0]}
+
+
+def fallocate(fd, count):
+    errno = libc.posix_fallocate(fd, ctypes.c_long(0), ctypes.c_long(count))
+    ctypes.set_errno(errno)
+    return -1 if errno else 0, None
+
+
+def load(address, length):
+    return 0, list(ctypes.string_at(real(address), length))
+
+
+def store(address, values):
+    ctypes.memmove(real(address), bytes(values), len(values))
+    return 0, None
+
+
+def mapped(expected, address, length, *rest):
+    found = libc.mmap(pointer(address), ctypes.c_size_t(length), *rest, ctypes.c_long(0))
+    return address_call(found, expected)
+
+
+CALLS = {
+    "shmget": lambda key, size, flags: (libc.shmget(key, ctypes.c_size_t(size), flags), None),
+    "shmctl": shmctl,
+    "shmdt": lambda address: (libc.shmdt(pointer(address)), None),
+    "semctl": semctl,
+    "semop": semop,
+    "semtimedop": semop,
+    "munmap": lambda address, length: (libc.munmap(pointer(address), ctypes.c_size_t(length)), None),
+    "statx": lambda *args: attempt(lambda: statx(*args)),
+    "read": lambda *args: attempt(lambda: read(*args)),
+    "getdents": lambda fd: attempt(lambda: getdents(fd)),
+    "readlink": lambda path: attempt(lambda: (0, os.readlink(path))),
+    "realpath": lambda path: attempt(lambda: (0, os.path.realpath(path, strict=True))),
+    "fcntl": fcntl,
+    "fallocate": fallocate,
+    "ftruncate": lambda fd, count: (libc.ftruncate(fd, ctypes.c_long(count)), None),
+    "load": load,
+    "store": store,
+    "sem_init": lambda address, value: (libc.sem_init(pointer(address), 1, value), None),
+    "sem_trywait": lambda address: (libc.sem_trywait(pointer(address)), None),
+    "sem_post": lambda address: (libc.sem_post(pointer(address)), None),
+}
+
+
+def make_call(name, args, expected):
+    """Returns the result, the errno and the data; `expected` is the result in the simulation."""
+    ctypes.set_errno(0)
+    if name == "shmat":
+        found = libc.shmat(args[0], None, args[1])
+        result, out = address_call(found, expected)
+    elif name == "mmap":
+        result, out = mapped(expected, *args)
+    elif name in CALLS:
+        result, out = CALLS[name](*args)
+    else:
+        result, out = int_call(name, *args)
+    return [result, ctypes.get_errno() if result == -1 else 0, out]
+
+
+def child(uid, inward, outward):
+    os.dup2(inward, 0)
+    os.dup2(outward, 1)
+    os.closerange(3, 4096)
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE, so that its files in /proc are its own
+    os.umask(0o022)
+    pending = b""
+    os.write(1, b"[]\n")
+    while True:
+        data = os.read(0, 65536)
+        if not data:
+            os._exit(0)
+        pending += data
+        while b"\n" in pending:
+            line, pending = pending.split(b"\n", 1)
+            try:
+                answer = make_call(*json.loads(line))
+            except Exception:
+                answer = ["thrown", 0, traceback.format_exc()]
+            os.write(1, json.dumps(answer).encode() + b"\n")
+
+
+class Child:
+    def __init__(self, uid):
+        self.uid = uid
+        inward, self.to = os.pipe()
+        self.source, outward = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                child(uid, inward, outward)
+            finally:
+                os._exit(1)
+        os.close(inward)
+        os.close(outward)
+        self.is_alive = True
+
+    def send(self, call, expected):
+        os.write(self.to, json.dumps([call[0], call[1:], expected]).encode() + b"\n")
+
+    def receive(self, seconds):
+        """Returns the next answer, or `None` if there is none in time."""
+        data = b""
+        while not data.endswith(b"\n"):
+            if not select.select([self.source], [], [], seconds)[0]:
+                return None
+            more = os.read(self.source, 65536)
+            if not more:
+                return ["ended", 0, None]
+            data += more
+        return json.loads(data)
+
+    def is_blocked(self):
+        with open(f"/proc/{self.pid}/syscall") as file:
+            return file.read().startswith((SYS_SEMOP, SYS_SEMTIMEDOP))
+
+    def until_blocked(self):
+        """Waits until the call has blocked; returns its answer if it has not."""
+        while not self.is_blocked():
+            answer = self.receive(0.0002)
+            if answer is not None:
+                return answer
+        return ["blocked", 0, None]
+
+    def end(self, how):
+        if how == "kill":
+            os.kill(self.pid, signal.SIGKILL)
+        os.close(self.to)
+        os.waitpid(self.pid, 0)
+        self.is_alive = False
+
+
+class World:
+    """The namespaces of a sequence, and its processes."""
+
+    def __init__(self, uids, limits):
+        if libc.unshare(CLONE_NEWIPC | CLONE_NEWNS) != 0:
+            raise OSError(ctypes.get_errno(), "unshare")
+        libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None)
+        for folder in [b"/dev/shm", b"/tmp"]:
+            if libc.mount(b"tmpfs", folder, b"tmpfs", 0, b"mode=1777") != 0:
+                raise OSError(ctypes.get_errno(), "mount")
+        for name, value in limits.items():
+            with open(f"/proc/sys/kernel/{name}", "w") as file:
+                file.write(str(value))
+        self.children = [Child(uid) for uid in uids]
+        for one in self.children:
+            one.receive(5)  # it is ready
+
+    def run(self, events, is_aligned):
+        while is_aligned and not 0.05 < time.time() % 1 < 0.2:
+            time.sleep(0.01)
+        base = int(time.time())
+        answers = []
+        for event in events:
+            answers.append(self.event(*event))
+            if (answers[-1][0] == "blocked") != (event[0] == "begin"):
+                break  # it differs from the simulation, and what follows would wait again and again
+        tables = self.tables()
+        for one in self.children:
+            if one.is_alive and one.is_blocked() is False and one.receive(0) is not None:
+                answers.append(["an answer that the simulation does not give", 0, None])
+        for one in self.children:
+            if one.is_alive:
+                one.end("kill")
+        return {"base": base, "pids": [one.pid for one in self.children], "answers": answers, "tables": tables}
+
+    def event(self, kind, index, call, expected):
+        if kind == "pause":
+            time.sleep(call[0] / 1000)
+            return [0, 0, None]
+        if kind == "mount":
+            return self.remount(*call)
+        one = self.children[index]
+        if kind == "end":
+            one.end(call[0])
+            return [0, 0, None]
+        if kind == "watch":
+            return [self.watch(one, *call), 0, None]
+        if kind == "finish":
+            return one.receive(1) or ["blocked", 0, None]
+        if call[0] == "kill" and 0 <= call[1] - 501 < len(self.children):
+            call = ["kill", self.children[call[1] - 501].pid, call[2]]
+        one.send(call, expected)
+        return one.until_blocked() if kind == "begin" else one.receive(1) or ["blocked", 0, None]
+
+    def watch(self, one, path):
+        """Kills a process, and counts when its file lock ends before the undo of its semaphore, or that before its
+        segment is detached. The values are read in that order, so that what ends in between does not count."""
+        fd = os.open(path, os.O_RDONLY)
+        status = ctypes.create_string_buffer(112)
+        contradictions = 0
+        os.kill(one.pid, signal.SIGKILL)
+        is_over = False
+        while not is_over:
+            is_free = libc.flock(fd, 6) == 0
+            libc.flock(fd, 8)
+            is_undone = libc.semctl(0, 0, GETVAL, 0) == 1
+            libc.shmctl(0, IPC_STAT, status)
+            is_detached = struct.unpack_from("<Q", status, 88)[0] == 0
+            contradictions += is_free > is_undone or is_undone > is_detached
+            is_over = is_free and is_undone and is_detached
+        os.close(fd)
+        os.close(one.to)
+        os.waitpid(one.pid, 0)
+        one.is_alive = False
+        return contradictions
+
+    def remount(self, folder, how):
+        """Makes a file system read-only, full, or usual again."""
+        found = os.statvfs(folder)
+        used = max(1, found.f_blocks - found.f_bfree)
+        full = f"nr_inodes={found.f_files - found.f_ffree},nr_blocks={used}"
+        data = full if how == "full" else "nr_inodes=100000,nr_blocks=100000"
+        flags = MS_REMOUNT | (MS_RDONLY if how == "read-only" else 0)
+        result = libc.mount(None, folder.encode(), None, flags, data.encode())
+        return [result, ctypes.get_errno() if result else 0, None]
+
+    def tables(self):
+        texts = {}
+        for name in ["sysvipc/shm", "sysvipc/sem"]:
+            with open(f"/proc/{name}") as file:
+                texts[name] = file.read()
+        texts["locks"] = self.locks()
+        ids = [int(line.split()[1]) for line in texts["sysvipc/sem"].splitlines()[1:]]
+        values = {i: [libc.semctl(i, 0, command, 0) for command in (GETVAL, GETPID, GETNCNT, GETZCNT)] for i in ids}
+        files = []
+        for top in ["/tmp", "/dev/shm"]:
+            for folder, folders, names in os.walk(top):
+                for name in folders + names:
+                    path = f"{folder}/{name}"
+                    text = os.readlink(path) if os.path.islink(path) else ""
+                    files.append([path, text, status(os.lstat(path))])
+        return {"texts": texts, "values": values, "files": files,
+                "processes": [self.resources(one) for one in self.children]}
+
+    def locks(self):
+        """Reads the file locks of the folders twice, as others change the table while it is read."""
+        minors = [f" 00:{os.minor(os.stat(folder).st_dev):02x}:" for folder in ["/tmp", "/dev/shm"]]
+        last = None
+        while True:
+            with open("/proc/locks") as file:
+                lines = [line for line in file if any(minor in line for minor in minors)]
+            found = sorted(line.split(" ", 1)[1] for line in lines)
+            if found == last:
+                return "".join(lines)
+            last = found
+
+    def resources(self, one):
+        if not one.is_alive:
+            return None
+        folder = f"/proc/{one.pid}/fd"
+        links = {fd: os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder) if int(fd) > 2}
+        with open(f"/proc/{one.pid}/maps") as file:
+            segments = [line.split()[4] for line in file if "/SYSV" in line]
+        return {"fds": links, "segments": segments}
+
+
+def in_namespaces(request):
+    """Runs a sequence in another process, whose namespaces end with it."""
+    source, target = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(source)
+            world = World(request["uids"], request.get("limits", {}))
+            answer = {"value": world.run(request["events"], request.get("isAligned", False))}
+        except Exception:
+            answer = {"thrown": {"name": "Error", "message": traceback.format_exc()}}
+        with os.fdopen(target, "w") as file:
+            file.write(json.dumps(answer))
+        os._exit(0)
+    os.close(target)
+    with os.fdopen(source) as file:
+        text = file.read()
+    os.waitpid(pid, 0)
+    return text
+
+
+for line in sys.stdin:
+    operation = json.loads(line)
+    if operation[0] == "end":
+        break
+    print(in_namespaces(operation[1]), flush=True)
