@@ -28,6 +28,9 @@ export const TICKS = 100;
 const IPC_INIT_INO = 0xefffffff;
 const DEVICE = 0x16;
 
+/** The line that the maps of each process have, as it has a stack as long as it has memory. */
+const STACK = "7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0                          [stack]\n";
+
 const COLUMNS = {
   shm: "key shmid perms size cpid lpid nattch uid gid cuid cgid atime dtime ctime rss swap",
   sem: "key semid perms nsems uid gid cuid cgid otime ctime",
@@ -82,7 +85,7 @@ function ofProcess(
   if (file === "ns/pid") return { status: inode(PROC_PID_INIT_INO + 4 * process.pids, 0) };
   if (file === "ns/ipc") return { status: inode(IPC_INIT_INO + 4 * process.ipc, 0) };
   const hasMemory = process.stage === "running";
-  if (file === "maps") return { text: hasMemory ? maps(caller, process) : "" };
+  if (file === "maps") return { text: hasMemory ? STACK + maps(caller, process) : "" };
   if (file === "environ") {
     const entries = hasMemory ? Object.entries(process.environ) : [];
     return { text: entries.map(([key, value]) => `${key}=${value}\0`).join("") };

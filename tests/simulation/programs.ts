@@ -1,0 +1,107 @@
+/** The programs of the simulation: this module's backends, real Qt's sequences of calls, and foreign programs. */
+import { BackendError } from "../../backends/failure.ts";
+import { systemV } from "../../backends/systemv/mod.ts";
+import type { Lock, OpenRequest, Segment } from "../../backends/types.ts";
+import { AccessMode, SystemSemaphoreMode } from "../../errors.ts";
+import type { Note, Program } from "./explorer.ts";
+import type { SimulatedFfi } from "./ffi.ts";
+
+export const SEGMENT_KEY = "/tmp/qipc_sharedmemory_k13fbd79c3d390e5d6585a21e11ff5ec1970cff0c";
+export const LOCK_KEY = "/tmp/qipc_systemsem_k13fbd79c3d390e5d6585a21e11ff5ec1970cff0c";
+export const SEMAPHORE_KEY = "/tmp/qipc_systemsem_sa0f1490a20d0211c997b44bc357e1972deab8ae3";
+const BYTES = 100;
+const PLATFORM = { os: "linux", arch: "x64" };
+
+function load(ffi: SimulatedFfi) {
+  const backend = systemV(ffi, PLATFORM);
+  return { ...backend, lock: backend.semaphores.lock(LOCK_KEY) };
+}
+
+/** Uses a segment as a program does: locks it once, and detaches. */
+function use(segment: Segment, lock: Lock, note: Note, timeoutMs = Infinity): void {
+  const address = Number(segment.address);
+  note("attached", address);
+  if (lock.acquire(timeoutMs)) {
+    note("locked", address);
+    note("unlocked", address);
+    lock.release();
+  }
+  note("detaching", address);
+  segment.free();
+  segment.release({ lockHeld: false, wait: true });
+}
+
+const REQUEST: OpenRequest = {
+  size: BYTES,
+  mode: AccessMode.ReadWrite,
+  existing: "attach",
+  stale: "replace",
+  timeoutMs: 5000,
+  initialize: null,
+};
+
+type Begin = (backend: ReturnType<typeof load>, note: Note) => Segment;
+
+const BEGINNINGS: Readonly<Record<string, Begin>> = {
+  create: ({ segments, lock }) => segments.create(SEGMENT_KEY, BYTES, AccessMode.ReadWrite, lock),
+  attach: ({ segments, lock }) => segments.attach(SEGMENT_KEY, AccessMode.ReadWrite, lock),
+  open: ({ segments, lock }) => segments.open(SEGMENT_KEY, REQUEST, lock),
+  initialize({ segments, lock }, note) {
+    const initialize = ({ address }: Segment) => void note("store", Number(address));
+    const segment = segments.open(SEGMENT_KEY, { ...REQUEST, initialize }, lock);
+    const stored = note("load", Number(segment.address));
+    if (stored !== 1) throw new Error(`the bytes were stored ${stored} times`);
+    return segment;
+  },
+};
+
+/** The reasons for which a program may be refused. */
+const REFUSALS: Readonly<Record<string, readonly string[]>> = {
+  create: ["AlreadyExists"],
+  attach: ["NotFound"],
+  open: [],
+  initialize: [],
+};
+
+function beginning(name: string, timeoutMs?: number): Program {
+  return (ffi, note) => {
+    const backend = load(ffi);
+    let segment: Segment;
+    try {
+      segment = BEGINNINGS[name]!(backend, note);
+    } catch (error) {
+      if (error instanceof BackendError && REFUSALS[name]!.includes(error.code)) return;
+      throw error;
+    }
+    use(segment, backend.lock, note, timeoutMs);
+  };
+}
+
+/** Attaches and ends without detaching, as a program that reaches its end: at most 10 ms are spent on the lock. */
+const exiting: Program = (ffi, note) => {
+  const { segments, lock } = load(ffi);
+  const segment = segments.open(SEGMENT_KEY, REQUEST, lock);
+  note("attached", Number(segment.address));
+  note("detaching", Number(segment.address));
+  segment.free();
+  segment.release({ lockHeld: false, wait: false, exiting: true });
+};
+
+/** Opens a semaphore of value 1, acquires and releases it, and closes it. */
+const semaphore = (mode: SystemSemaphoreMode): Program => (ffi) => {
+  const { semaphores } = systemV(ffi, PLATFORM);
+  const one = semaphores.open(SEMAPHORE_KEY, 1, mode);
+  if (one.acquire(1000)) one.release();
+  one.close();
+};
+
+export const programs: Readonly<Record<string, Program>> = {
+  create: beginning("create"),
+  attach: beginning("attach"),
+  open: beginning("open"),
+  initialize: beginning("initialize"),
+  "try lock": beginning("open", 300),
+  exit: exiting,
+  "open semaphore": semaphore(SystemSemaphoreMode.Open),
+  "create semaphore": semaphore(SystemSemaphoreMode.Create),
+};
