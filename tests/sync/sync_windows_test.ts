@@ -49,7 +49,7 @@ describe("primitives on Windows", windowsOnly, () => {
     Mutex.create(view);
     memory.view(Int32Array)[2]!++;
     assert.throws(() => Mutex.at(view), (error: Error) => {
-      assert.match(error.message, /was made in another session of Windows/);
+      assert.match(error.message, /was created in another session of Windows/);
       return true;
     });
   });
