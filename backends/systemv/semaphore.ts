@@ -13,17 +13,27 @@ export const SEMVMX = 32767;
 export class SystemVSemaphore extends SemaphoreSet {
   protected readonly isLock = false;
   readonly #initialValue: number;
-  /** The text that the mark had before this object used the semaphore; it does not concern this object. */
+  /** The text that the mark had before this object relied on the key file; it does not concern this object. */
   #oldMark: string | null = null;
+  /** The key of the file whose mark that is. */
+  #markedKey = -1;
 
   constructor(tools: SemaphoreTools, path: KeyPath, initialValue: number) {
     super(tools, path, tools.operations);
     this.#initialValue = initialValue;
   }
 
+  override open(mode: SystemSemaphoreMode): boolean {
+    this.#markedKey = -1;
+    return super.open(mode);
+  }
+
   protected beforeLookup(file: KeyFile, mode: SystemSemaphoreMode): boolean {
-    const mayInherit = !file.created && mode === SystemSemaphoreMode.Open;
-    if (mayInherit) this.#oldMark = this.mark(file).read();
+    // A mark that is set after a first attempt, in which this object relied on the same file, is for this object too.
+    if (mode === SystemSemaphoreMode.Open && this.#markedKey !== file.key) {
+      this.#markedKey = file.key;
+      this.#oldMark = file.created ? null : this.mark(file).read();
+    }
     // A process that deletes the file holds LOCK_EX of it: one that uses this module only for a moment, another
     // program perhaps longer.
     return file.share();
