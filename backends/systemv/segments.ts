@@ -254,11 +254,12 @@ export class SystemVSegments implements SegmentBackend {
     const locked = lock !== null && this.#enterAt(path, lock);
     if (lock !== null && !locked) return this.#attachUnguarded(found.id, file, mode, lock);
     let segment: Segment | "gone" = "gone";
+    const hadUsers = this.#hasUsers(file, found.status);
     try {
       if (!file.share()) return "gone";
       return segment = this.#mapFound(found.id, found.status.size, file, mode, lock) ?? "gone";
     } finally {
-      if (locked && segment === "gone") this.abandon(path, lock, found.status.attached > 0);
+      if (locked && segment === "gone") this.abandon(path, lock, hadUsers);
       else if (locked) lock.release();
     }
   }
@@ -399,14 +400,17 @@ export class SystemVSegments implements SegmentBackend {
     return made;
   }
 
-  /** Deletes the key file of a segment that does not exist. Returns `false` if other processes rely on the file. */
+  /**
+   * Deletes the key file of a segment that does not exist. Returns `false` if other processes rely on the file, or if a
+   * program that does not respect the lock has created the segment meanwhile.
+   */
   #removeUnusedFile(path: KeyPath): boolean {
     const file = KeyFile.open(this.#libc, path);
     if (file === null) return true;
-    const isSole = file.isSole();
-    if (isSole) file.unlink();
+    const isUnused = file.isSole() && this.#shm.idOf(file) === -1;
+    if (isUnused) file.unlink();
     file.close();
-    return isSole;
+    return isUnused;
   }
 
   /**
@@ -426,7 +430,7 @@ export class SystemVSegments implements SegmentBackend {
       const found = this.#find(file, request.mode);
       if (found === null) return null;
       const { id, status } = found;
-      seen.users = status.attached > 0;
+      seen.users = this.#hasUsers(file, status);
       this.#checkUsers(status, path);
       // A segment of another user is kept, even if this user may remove it.
       const isStale = status.attached === 0 && this.#isOwn(status);
@@ -441,6 +445,17 @@ export class SystemVSegments implements SegmentBackend {
     } finally {
       if (segment === null) file.close();
     }
+  }
+
+  /**
+   * Whether processes are attached that rely on the holder of the lock to remove the segment when they end. A segment of
+   * a chosen key file may be another program's, whose processes do not hold LOCK_SH.
+   */
+  #hasUsers(file: KeyFile, { attached }: Status): boolean {
+    if (attached === 0 || !file.isExplicit) return attached > 0;
+    const isSole = file.isSole();
+    if (isSole) file.unshare();
+    return !isSole;
   }
 
   #isOwn({ users }: Status): boolean {
@@ -511,18 +526,21 @@ export class SystemVSegments implements SegmentBackend {
   /**
    * Gives up under the lock, and releases it. If there is no segment, the lock is removed, as it has no use then.
    *
-   * @param hadUsers whether other processes were attached while this process already held the lock
+   * @param hadUsers whether processes that rely on the holder of the lock to remove the segment were attached while this
+   * process already held it
    * @param hasRelied whether this process relied on the key file, so that the last user may have left the file behind
    */
   abandon(path: KeyPath, lock: Lock, hadUsers = false, hasRelied = false): void {
     let id: number | null = null;
+    let isUsed = false;
     try {
       id = this.#shm.idAt(path);
-      hadUsers ||= id !== -1 && (this.#shm.status(id)?.attached ?? 0) > 0;
+      isUsed = !hadUsers && id !== -1 && (this.#shm.status(id)?.attached ?? 0) > 0;
     } finally {
       const file = id === null ? undefined : this.#fileAt(path);
       // A file that cannot be opened belongs to another user or is a link; no process of this user relies on it.
       const isSole = id !== null && (file?.isSole() ?? true);
+      hadUsers ||= isUsed && !(path.isExplicit && isSole);
       if (id === -1) {
         if (isSole && hasRelied && !path.isExplicit) file?.unlink();
         lock.remove?.(isSole);

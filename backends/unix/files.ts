@@ -16,6 +16,8 @@ import {
 
 /** The buffer size of the first read of a file, because files of `/proc` do not tell their size. */
 const READ_BYTES = 65536;
+/** The buffer of the first read of a file. Nothing else runs while it is in use. */
+const firstBytes = new Uint8Array(READ_BYTES);
 /** The `ssize_t` -1. */
 const FAILED = 0xffff_ffff_ffff_ffffn;
 /** The empty C string, where a call takes a path but needs none. */
@@ -141,7 +143,7 @@ function readBytes(libc: Libc, path: string): Uint8Array<ArrayBuffer> | number {
   const fd = openFile(libc, cString(path), O_RDONLY | libc.constants.O_CLOEXEC);
   if (fd < 0) return -fd;
   try {
-    let bytes = new Uint8Array(READ_BYTES);
+    let bytes = firstBytes;
     for (let length = 0;;) {
       const count = libc.c.read(fd, bytes.subarray(length), BigInt(bytes.length - length));
       if (count === FAILED) {

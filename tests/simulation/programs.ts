@@ -1,16 +1,17 @@
 /** The programs of the simulation: this module's backends, real Qt's sequences of calls, and foreign programs. */
-import { BackendError } from "../../backends/failure.ts";
+import { BackendError, orElse } from "../../backends/failure.ts";
+import { SystemVInspection } from "../../backends/systemv/inspection.ts";
 import { systemV } from "../../backends/systemv/mod.ts";
 import type { Lock, OpenRequest, Segment } from "../../backends/types.ts";
+import { Libc } from "../../backends/unix/libc.ts";
 import { AccessMode, SystemSemaphoreMode } from "../../errors.ts";
 import type { Note, Program } from "./explorer.ts";
-import type { SimulatedFfi } from "./ffi.ts";
+import { ARCH, type SimulatedFfi } from "./ffi.ts";
+import { CHOSEN_FILE } from "./foreign_programs.ts";
+import { LOCK_KEY, SEGMENT_KEY, SEMAPHORE_KEY } from "./keys.ts";
 
-export const SEGMENT_KEY = "/tmp/qipc_sharedmemory_k13fbd79c3d390e5d6585a21e11ff5ec1970cff0c";
-export const LOCK_KEY = "/tmp/qipc_systemsem_k13fbd79c3d390e5d6585a21e11ff5ec1970cff0c";
-export const SEMAPHORE_KEY = "/tmp/qipc_systemsem_sa0f1490a20d0211c997b44bc357e1972deab8ae3";
 const BYTES = 100;
-const PLATFORM = { os: "linux", arch: "x64" };
+const PLATFORM = { os: "linux", arch: ARCH };
 
 function load(ffi: SimulatedFfi) {
   const backend = systemV(ffi, PLATFORM);
@@ -95,6 +96,32 @@ const semaphore = (mode: SystemSemaphoreMode): Program => (ffi) => {
   one.close();
 };
 
+/**
+ * Opens a segment by a key file that the user has chosen. The segment of the C program is too small, so the call is
+ * refused. If it were large enough, the last process to detach would remove it, as with Qt.
+ */
+const chosen: Program = (ffi) => {
+  const { segments, semaphores } = systemV(ffi, PLATFORM);
+  const lock = semaphores.lock(CHOSEN_FILE, 0o600, true);
+  const request = { ...REQUEST, stale: "keep" } as const;
+  orElse(() => {
+    const segment = segments.open(CHOSEN_FILE, request, lock);
+    segment.free();
+    segment.release({ lockHeld: false, wait: true });
+  }, () => lock.close());
+};
+
+/** Removes what is stale, as `cleanup()` does. */
+const cleanup: Program = (ffi) => {
+  const inspection = new SystemVInspection(new Libc(ffi, ARCH, "linux"), () => "/tmp");
+  const { segments, semaphores, keyFiles } = inspection.inventory(false);
+  for (const thing of [...segments, ...semaphores, ...keyFiles]) {
+    if (thing.stale && thing.isOwn && !thing.orphan) {
+      orElse(() => inspection.remove(thing), () => {});
+    }
+  }
+};
+
 export const programs: Readonly<Record<string, Program>> = {
   create: beginning("create"),
   attach: beginning("attach"),
@@ -104,4 +131,6 @@ export const programs: Readonly<Record<string, Program>> = {
   exit: exiting,
   "open semaphore": semaphore(SystemSemaphoreMode.Open),
   "create semaphore": semaphore(SystemSemaphoreMode.Create),
+  chosen,
+  cleanup,
 };

@@ -340,6 +340,39 @@ export function clone(state: State): State {
   };
 }
 
+/** Describes a state as a text, which is the same for equal states and short to build. */
+export function digest(state: State): string {
+  const { now, processes, ipc, inodes, opens, sleepers } = state;
+  let text = `${now} ${sleepers}`;
+  for (const { stage, fds, maps, undo, wait } of processes) {
+    text += `|${stage}`;
+    for (const [fd, open] of fds) text += ` ${fd}:${open}`;
+    for (const [address, { kind, id }] of maps) text += ` ${address}=${kind}${id}`;
+    for (const [id, value] of undo) text += ` ${id}+${value}`;
+    if (wait !== null) {
+      text += ` ${wait.until} ${wait.set} ${wait.word} ${wait.result} ${wait.steps}`;
+    }
+  }
+  for (const { shm, sem } of ipc) {
+    text += `|${shm.next} ${shm.turn} ${sem.next} ${sem.turn}`;
+    for (const [id, { key, mode, uid, attached, last, ctime, dtime, bytes }] of shm.objects) {
+      text += ` ${id} ${key} ${mode} ${uid} ${attached} ${last} ${ctime} ${dtime} ${bytes}`;
+    }
+    for (const [id, { key, mode, uid, gid, value, last, ctime, otime, waiters }] of sem.objects) {
+      text += ` ${id} ${key} ${mode} ${uid} ${gid} ${value} ${last} ${ctime} ${otime} ${waiters}`;
+    }
+  }
+  for (const [id, { mode, links, ctime, size, bytes, text: link, entries, locks }] of inodes) {
+    text += `|${id} ${mode} ${links} ${ctime} ${size} ${bytes} ${link}`;
+    for (const [name, inode] of entries ?? []) text += ` ${name}=${inode}`;
+    for (const { byte, open, exclusive } of locks) text += ` ${byte}:${open}${exclusive}`;
+  }
+  for (const [id, { inode, isDeleted, flags, position }] of opens) {
+    text += `|${id} ${inode} ${isDeleted} ${flags} ${position}`;
+  }
+  return text;
+}
+
 /** The process that makes a call. */
 export interface Caller {
   readonly state: State;

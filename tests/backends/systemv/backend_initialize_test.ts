@@ -152,7 +152,8 @@ describe("open() with initialize", () => {
   test("takes the name of a file that leads to no segment", () => {
     const { publish } = setUpOpen();
     publish(script(
-      ...[OPEN_NEW_LOCK, EMPTY, `${ALONE(6)} = 0`, CURRENT("/q/seg", 7), `unlink("/q/seg") = 0`],
+      ...[OPEN_NEW_LOCK, EMPTY, `${ALONE(6)} = 0`, "shmget(0x51000007, 0, 0) = ENOENT"],
+      ...[CURRENT("/q/seg", 7), `unlink("/q/seg") = 0`],
       ...["close(6) = 0", MADE, PUBLISH, UNLOCK],
     ));
   });

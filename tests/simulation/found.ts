@@ -1,0 +1,42 @@
+/** Schedules in which the simulation has found a fault of this module. */
+import type { Deviation } from "./explorer.ts";
+
+export interface Found {
+  /** What was wrong. */
+  readonly what: string;
+  readonly programs: readonly string[];
+  readonly deviations: readonly Deviation[];
+}
+
+export const FOUND: readonly Found[] = [
+  {
+    what: "a semaphore stays behind without a crash, created by another process at the same moment",
+    programs: ["open semaphore", "open semaphore"],
+    deviations: [{ process: 0, at: 2, what: "preempted", next: 1 }],
+  },
+  {
+    what: "a semaphore stays behind without a crash, whose key file the other process has created",
+    programs: ["open semaphore", "open semaphore"],
+    deviations: [
+      { process: 0, at: 0, what: "preempted", next: 1 },
+      { process: 1, at: 2, what: "preempted", next: 0 },
+    ],
+  },
+  {
+    what: "open() that is refused removes the segment of a C program that has just detached",
+    programs: ["chosen", "C program"],
+    deviations: [
+      { process: -1, at: 0, what: "yields", next: 1 },
+      { process: 1, at: 5, what: "preempted", next: 0 },
+      { process: 0, at: 19, what: "preempted", next: 1 },
+    ],
+  },
+  {
+    what: "open() with `initialize` deletes the key file of the segment that Qt has just created",
+    programs: ["initialize", "Qt create"],
+    deviations: [
+      { process: 0, at: 11, what: "preempted", next: 1 },
+      { process: 1, at: 12, what: "preempted", next: 0 },
+    ],
+  },
+];
