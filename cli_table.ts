@@ -7,7 +7,7 @@ import type {
   SegmentInfo,
   SemaphoreInfo,
 } from "./inspect.ts";
-import { platformSafeName } from "./backends/key_type.ts";
+import { platformSafeName } from "./backends/native_key.ts";
 
 export interface Style {
   readonly color: boolean;

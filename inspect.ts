@@ -20,7 +20,7 @@ import { BackendError, orElse } from "./backends/failure.ts";
 import { defaultInspection } from "./backends/inspection.ts";
 import type { Inventory, KeyFileInfo, SegmentInfo, SemaphoreInfo } from "./backends/inventory.ts";
 import { SharedMemoryException } from "./errors.ts";
-import { platformSafeName } from "./backends/key_type.ts";
+import { platformSafeName } from "./backends/native_key.ts";
 import { NativeIpcKey } from "./native_ipc_key.ts";
 import { requireStack } from "./core/stack.ts";
 

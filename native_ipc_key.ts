@@ -4,7 +4,7 @@ import {
   platformSafeName,
   SHARED_MEMORY_PREFIX,
   SYSTEM_SEMAPHORE_PREFIX,
-} from "./backends/key_type.ts";
+} from "./backends/native_key.ts";
 import { keyTypeOf, schemeOf, typeOf } from "./backends/mod.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "./custom_inspect.ts";
 

@@ -1,10 +1,10 @@
 import process from "node:process";
 import { BackendError } from "./failure.ts";
-import type { KeyType, NativeIpcKeyType } from "./key_type.ts";
+import type { NativeIpcKeyType } from "./native_key.ts";
 import { POSIX } from "./posix/mod.ts";
 import { DARWIN_POSIX } from "./posix_darwin/mod.ts";
 import { SYSTEM_V } from "./systemv/mod.ts";
-import type { Backend } from "./types.ts";
+import type { Backend, KeyType } from "./types.ts";
 import { WINDOWS } from "./windows/mod.ts";
 
 /** The types of keys of all systems. */

@@ -1,5 +1,7 @@
 import type { AccessMode, SystemSemaphoreMode } from "../errors.ts";
 import type { BackgroundCall } from "../ffi/types.ts";
+import type { Capabilities } from "./capabilities.ts";
+import type { NativeIpcKeyPlace, NativeIpcKeyType } from "./native_key.ts";
 
 /** An open, named counting semaphore of the operating system. Every method throws `BackendError` if it fails. */
 export interface Semaphore {
@@ -230,6 +232,36 @@ export interface Backend {
   runtimeFolder(): string;
   /** The users of the system, or `null` where the owner of an object does not matter. */
   readonly users: Users | null;
+}
+
+/** All that this module knows of a type of keys on the systems that have it. Each backend exports one such record. */
+export interface KeyType {
+  readonly capabilities: Capabilities;
+  /** Returns the text before the colon for a type; `""` if the type is not one of this record. */
+  schemeOf(type: NativeIpcKeyType): string;
+  /** Returns the type for the text before the colon; 0 if it is not one of this record. */
+  typeOf(scheme: string): NativeIpcKeyType;
+  /** Whether a system has such objects. */
+  supports(os: string): boolean;
+  /** Returns the native key in which `key` is readable, as `platformSafeKey()` of Qt 6.6 makes it. */
+  safeKey(key: string, place: NativeIpcKeyPlace): string;
+  /** Returns the native key that every version of Qt makes of a key with this platform-safe name. */
+  legacyKey(name: string, folder: string): string;
+  /** Returns the native key of the lock of a segment whose native key the user has chosen; by default the same key. */
+  lockKey?(nativeKey: string): string;
+  /** Loads the backend for this process. */
+  load(type: NativeIpcKeyType): Backend;
+}
+
+/** Returns the scheme members of a record with only one type. */
+export function onlyType(
+  type: NativeIpcKeyType,
+  scheme: string,
+): Pick<KeyType, "schemeOf" | "typeOf"> {
+  return {
+    schemeOf: (other) => other === type ? scheme : "",
+    typeOf: (other) => other === scheme ? type : 0,
+  };
 }
 
 /** The members of a backend whose native keys are not paths. */

@@ -1,5 +1,5 @@
 import { BackendError } from "../backends/failure.ts";
-import type { NativeIpcKeyPlace, NativeIpcKeyType } from "../backends/key_type.ts";
+import type { NativeIpcKeyPlace, NativeIpcKeyType } from "../backends/native_key.ts";
 import { backendOf, keyTypeOf } from "../backends/mod.ts";
 import { thisPlatform } from "../backends/platform.ts";
 import { legacyNativeKey, NativeIpcKey } from "../native_ipc_key.ts";

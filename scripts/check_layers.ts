@@ -19,7 +19,7 @@ const STOREYS: readonly (readonly [name: string, parts: readonly string[]])[] = 
     ...["backends/shell_word.ts", "backends/capabilities.ts", "backends/inventory.ts"],
   ]],
   ["the calls of a system", ["backends/unix/", "backends/win32/"]],
-  ["interfaces of backends", ["backends/types.ts", "backends/key_type.ts"]],
+  ["interfaces of backends", ["backends/types.ts", "backends/native_key.ts"]],
   ["futexes", ["backends/futex/"]],
   ["mechanisms", [
     ...["backends/systemv/", "backends/posix/", "backends/posix_darwin/", "backends/windows/"],

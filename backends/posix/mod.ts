@@ -1,6 +1,6 @@
 import type { Ffi } from "../../ffi/types.ts";
-import { type KeyType, NativeIpcKeyType, onlyType } from "../key_type.ts";
-import { type Backend, NO_FOLDERS } from "../types.ts";
+import { NativeIpcKeyType } from "../native_key.ts";
+import { type Backend, type KeyType, NO_FOLDERS, onlyType } from "../types.ts";
 import type { Libc } from "../unix/libc.ts";
 import { Mappings } from "../unix/mappings.ts";
 import { sharedLibraryOfUsers } from "../unix/shared_libc.ts";

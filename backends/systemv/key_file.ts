@@ -12,7 +12,7 @@ import {
 } from "../unix/linux_constants.ts";
 import { BackendError, type ErrnoTable, orElse } from "../failure.ts";
 import { EACCES, EAGAIN, EEXIST, EINTR, ELOOP, ENOENT, ENOTDIR, failure } from "../unix/errno.ts";
-import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "../key_type.ts";
+import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "../native_key.ts";
 import { type FileStatus, fileStatus, openFile, pathStatus, statCall } from "../unix/files.ts";
 import { cString, type Libc } from "../unix/libc.ts";
 import { ownUid, userName } from "../unix/users.ts";

@@ -1,7 +1,7 @@
 import type { Ffi } from "../../ffi/types.ts";
-import { type KeyType, NativeIpcKeyType } from "../key_type.ts";
+import { NativeIpcKeyType } from "../native_key.ts";
 import { type Platform, thisPlatform } from "../platform.ts";
-import type { Backend } from "../types.ts";
+import type { Backend, KeyType } from "../types.ts";
 import type { Libc } from "../unix/libc.ts";
 import { libraryOf, sharedLibraryOfUsers } from "../unix/shared_libc.ts";
 import { runtimeFolder, temporaryFolder } from "./folders.ts";

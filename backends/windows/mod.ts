@@ -1,7 +1,7 @@
 import type { Ffi } from "../../ffi/types.ts";
-import { type KeyType, NativeIpcKeyType, onlyType } from "../key_type.ts";
+import { NativeIpcKeyType } from "../native_key.ts";
 import { type Platform, requireSystem, thisPlatform } from "../platform.ts";
-import { type Backend, NO_FOLDERS } from "../types.ts";
+import { type Backend, type KeyType, NO_FOLDERS, onlyType } from "../types.ts";
 import { Kernel32 } from "../win32/kernel32.ts";
 import { sharedKernel } from "../win32/shared_kernel.ts";
 import { WindowsSegments } from "./segments.ts";

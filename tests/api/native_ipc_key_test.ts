@@ -6,7 +6,7 @@ import {
   platformSafeName,
   SHARED_MEMORY_PREFIX,
   SYSTEM_SEMAPHORE_PREFIX,
-} from "../../backends/key_type.ts";
+} from "../../backends/native_key.ts";
 import {
   legacyNativeKey,
   NativeIpcKey,

@@ -1,5 +1,5 @@
 import { keyFolder, segmentFile, semaphoreFile, uniqueKey } from "../support/support.ts";
-import { SHARED_MEMORY_PREFIX } from "../../backends/key_type.ts";
+import { SHARED_MEMORY_PREFIX } from "../../backends/native_key.ts";
 
 /** The keys of segments, of semaphores, and the paths of native keys, as sequences write them. */
 export const MEMORY_KEYS = ["A", "B"] as const;

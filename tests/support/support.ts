@@ -13,7 +13,7 @@ import { keyTypeOf } from "../../backends/mod.ts";
 import { Libc } from "../../backends/unix/libc.ts";
 import { selectFfi } from "../../ffi/mod.ts";
 import { NativeIpcKey, type SharedMemory, SharedMemoryError } from "../../mod.ts";
-import { platformSafeName } from "../../backends/key_type.ts";
+import { platformSafeName } from "../../backends/native_key.ts";
 import { isIsolated, runTag } from "../../scripts/isolation.ts";
 import { findRuntime, type Runtime } from "../../scripts/runtimes.ts";
 import { ipcsRows } from "./ipcs.ts";

@@ -1,7 +1,7 @@
 /** What Windows knows of named objects, through calls of ntdll.dll that only tests may rely on. */
 import process from "node:process";
 import { selectFfi } from "../../ffi/mod.ts";
-import { platformSafeName } from "../../backends/key_type.ts";
+import { platformSafeName } from "../../backends/native_key.ts";
 
 // <winternl.h>
 const SEMAPHORE_QUERY_STATE = 1;

@@ -6,7 +6,7 @@ import process from "node:process";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { belongsTo, cleanup, type CleanupResult, type SegmentInfo } from "../../inspect.ts";
-import { platformSafeName } from "../../backends/key_type.ts";
+import { platformSafeName } from "../../backends/native_key.ts";
 import { NativeIpcKey, NativeIpcKeyType } from "../../native_ipc_key.ts";
 import {
   keyFolder,

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { bytes, details, listing } from "../../cli_table.ts";
 import type { Inventory, SegmentInfo } from "../../inspect.ts";
-import { platformSafeName } from "../../backends/key_type.ts";
+import { platformSafeName } from "../../backends/native_key.ts";
 import { type Agent, keyFolder, leaveNothingBehind, ownRuntime } from "../support/support.ts";
 import {
   isolatedOnly,

@@ -23,7 +23,7 @@ import type {
   SegmentInfo,
   SemaphoreInfo,
 } from "../../inspect.ts";
-import { platformSafeName } from "../../backends/key_type.ts";
+import { platformSafeName } from "../../backends/native_key.ts";
 import {
   type Agent,
   keyFolder,
