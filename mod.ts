@@ -26,7 +26,7 @@ export {
 } from "./errors.ts";
 export type { AbortSignalLike, WaitOptions } from "./core/waiter.ts";
 export type { OpenOptions } from "./core/open_options.ts";
-export type { Bytes, ReadonlyUint8Array, ViewConstructor } from "./core/views.ts";
+export type { Bytes, ReadonlyUint8Array, ViewConstructor } from "./core/view_types.ts";
 export { type Parent, SharedMemory } from "./shared_memory.ts";
 export { NativeIpcKey, NativeIpcKeyType } from "./native_ipc_key.ts";
 export { type SemaphoreOptions, SystemSemaphore } from "./system_semaphore.ts";

@@ -20,7 +20,7 @@ import { NativeIpcKey, type NativeIpcKeyType } from "./native_ipc_key.ts";
 import { requireStack, requireStackToUndo } from "./core/stack.ts";
 import { checkSize, refuseThenable } from "./core/arguments.ts";
 import { checkedOptions, OPEN_TIMEOUT_MS, type OpenOptions } from "./core/open_options.ts";
-import type { Bytes, ReadonlyUint8Array, ViewConstructor } from "./core/views.ts";
+import type { Bytes, ReadonlyUint8Array, ViewConstructor } from "./core/view_types.ts";
 import { timeoutOf, waitOf, type WaitOptions } from "./core/waiter.ts";
 
 /** An object that disposes the objects given to it, such as a `DisposableStack` or an `AsyncDisposableStack`. */

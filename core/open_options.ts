@@ -1,6 +1,6 @@
 import { AccessMode } from "../errors.ts";
 import { checkSize } from "./arguments.ts";
-import type { Bytes } from "./views.ts";
+import type { Bytes } from "./view_types.ts";
 import { checkTimeout } from "./waiter.ts";
 
 /** How `SharedMemory.open()` opens a segment. */

@@ -1,5 +1,5 @@
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
-import type { Bytes } from "../core/views.ts";
+import type { Bytes } from "../core/view_types.ts";
 import { SyncError } from "./errors.ts";
 import { PrimitiveKind, Slot } from "./slot.ts";
 

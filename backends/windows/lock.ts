@@ -52,17 +52,17 @@ interface Handles {
 }
 
 /**
- * Qt's lock of a segment, a semaphore of value 1, which the kernel does not give back for the dead.
- * So whoever of us holds it owns a mutex as well, and of that the kernel tells the next one when its
- * owner has died: then the semaphore is that one's.
+ * Qt's lock of a segment: a semaphore of value 1, which the kernel does not release for a process that dies. A process
+ * of this module that holds the lock therefore owns a mutex as well. If the process dies, the kernel tells the next
+ * process that waits for the mutex, and the semaphore then belongs to that process.
  *
- * - Both are taken in one call, or none is. A mutex belongs to a thread: a wait on another thread
- *   takes `pending` with the semaphore instead, and if the process is killed before this thread
- *   has the mutex, the others find that out by time.
- * - They are released one after the other. Who is killed in these few nanoseconds leaves a free lock
- *   and an abandoned mutex; should a Qt program take the lock then before one of us does, the next of us
- *   takes it for the dead one's.
- * - A Qt program that is killed with the lock keeps it, as among Qt programs.
+ * - Both are acquired in one call, or neither is. A mutex belongs to a thread: a wait on another thread acquires
+ *   `pending` together with the semaphore instead. If the process is killed before this thread owns the mutex, other
+ *   processes find that out by time.
+ * - They are released one after the other. A process that is killed in these few nanoseconds leaves a free lock and an
+ *   abandoned mutex. If a Qt program acquires the lock before a process of this module does, that process takes it for
+ *   the lock of the dead one.
+ * - A Qt program that is killed while it holds the lock keeps it, as among Qt programs.
  */
 export class WindowsLock implements Lock {
   readonly nativeKey: string;

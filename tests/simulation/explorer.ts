@@ -552,11 +552,18 @@ export function replay(scenario: Scenario, deviations: readonly Deviation[]): Fa
       if (isHere && isPossible && left.delete(one)) return one;
     }
     return null;
-  });
+  }).failure;
 }
 
-/** Runs a schedule with random deviations, which `random` decides; it returns numbers from 0 to 1. */
-export function wander(scenario: Scenario, random: () => number): Failure | null {
+/** A schedule that has been run. */
+export interface Driven {
+  readonly failure: Failure | null;
+  readonly hasKill: boolean;
+  readonly hasStop: boolean;
+}
+
+/** Runs a schedule with random deviations, which `random` decides; it returns numbers from 0 to below 1. */
+export function wander(scenario: Scenario, random: () => number): Driven {
   const rates = [random() ** 3, random() < 0.5 ? 0 : 0.02 * random()] as const;
   const any = <T>(list: readonly T[]) => list[Math.floor(random() * list.length)];
   let crashes = 2;
@@ -610,7 +617,7 @@ type Decide = (
   isRunning: boolean,
 ) => Deviation | null;
 
-function drive(scenario: Scenario, decide: Decide): Failure | null {
+function drive(scenario: Scenario, decide: Decide): Driven {
   const world = start(scenario);
   simulateClocks();
   try {
@@ -643,7 +650,8 @@ function drive(scenario: Scenario, decide: Decide): Failure | null {
       }
     }
     const what = verdict(scenario, world);
-    return what === null ? null : failureOf(scenario, world, what);
+    const failure = what === null ? null : failureOf(scenario, world, what);
+    return { failure, hasKill: world.hasKill, hasStop: world.hasStop };
   } finally {
     restoreClocks();
   }

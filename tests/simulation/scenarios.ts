@@ -1,5 +1,6 @@
 /** What must be true when the programs of a schedule have ended. */
 import { IPC_CREAT, S_IFREG } from "../../backends/unix/linux_constants.ts";
+import type { Random } from "../../scripts/random.ts";
 import { type Ending, runOn, type Scenario } from "./explorer.ts";
 import { CHOSEN_FILE, foreignPrograms } from "./foreign_programs.ts";
 import { call, type State } from "./kernel.ts";
@@ -89,6 +90,17 @@ const TOLERANCES: readonly Tolerance[] = [
     why: "Qt resets the lock that another process holds, and both create the segment",
   },
   {
+    program: /^(Qt create|ipcrm -s)$/,
+    what: /^two processes hold the lock$/,
+    why: "Qt resets the lock that another process holds, and `ipcrm -s` removes it",
+  },
+  {
+    program: /^(Qt create|rm key file)$/,
+    what: /^two segments of one key/,
+    why:
+      "two processes create the segment after a reset of the lock, or after its key file was deleted",
+  },
+  {
     program: /^Qt/,
     what: /^left after cleanup\(\): semaphore \d+$/,
     needsCrash: true,
@@ -142,6 +154,19 @@ function areRelated(both: [string, string]): boolean {
   const creates = (name: string) =>
     !["attach", "cleanup", "initialize"].includes(name) && name in programs;
   return !has("initialize") || !creates(first) && !creates(second);
+}
+
+/** Chooses two to four programs that have something to do with each other. */
+export function wanderings(random: Random): string[] {
+  const chosen: string[] = [...random.oneOf(pairs())];
+  const all = [...Object.keys(programs), ...Object.keys(foreignPrograms)];
+  while (chosen.length < 4 && random.chance(0.5)) {
+    const others = all.filter((name) =>
+      chosen.every((one) => areRelated([one, name]) || areRelated([name, one]))
+    );
+    chosen.push(random.oneOf(others));
+  }
+  return chosen;
 }
 
 /** The scenario in which these programs meet. */
