@@ -52,7 +52,7 @@ const NO_NAMES: Names = { segment: null, lock: null };
  *
  * ### Modern surface
  *
- * These members throw a {@linkcode SharedMemoryException} if they fail:
+ * A member that can fail throws a {@linkcode SharedMemoryException}:
  *
  * - opening: {@linkcode SharedMemory.open}, {@linkcode SharedMemory.attached}, and `[Symbol.dispose]()`, which `using`
  *   calls
@@ -62,8 +62,8 @@ const NO_NAMES: Names = { segment: null, lock: null };
  *
  * ### Qt's methods
  *
- * These methods have Qt's names, or are additions in the same style. They return `false` if they fail, and `error()`,
- * `errorString()` and `errorReason()` say why:
+ * These methods have Qt's names, or are additions in the same style. Those that return a boolean return `false` if they
+ * fail, and `error()`, `errorString()` and `errorReason()` say why:
  *
  * - keys: the constructor, `key()`, `setKey()`, `nativeKey()`, `nativeIpcKey()`, `setNativeKey()`, and the static
  *   `isKeyTypeSupported()`, `platformSafeKey()`, `legacyNativeKey()`
@@ -110,7 +110,7 @@ export class SharedMemory implements Disposable {
   #data: Bytes | null = null;
   readonly #errors = this.#keyed.errors;
 
-  // The modern surface. Its members throw a SharedMemoryException if they fail.
+  // The modern surface. A member that can fail throws a SharedMemoryException.
 
   /**
    * Creates the segment of `key`, or attaches to it, as the options say, and throws if that fails.
@@ -355,7 +355,7 @@ export class SharedMemory implements Disposable {
     if (this.#current !== null) this.detach();
   }
 
-  // Qt's methods, and additions in the same style. They return `false` if they fail, and error() says why.
+  // Qt's methods, and additions in the same style. If they fail, they return `false`, and error() says why.
 
   /**
    * Creates an object that is not attached. The system is asked nothing before the first operation.

@@ -76,15 +76,15 @@ const objects = new FinalizationRegistry<OpenSemaphore>((open) => {
  *
  * ### Modern surface
  *
- * These members throw a {@linkcode SharedMemoryException} if they fail:
+ * A member that can fail throws a {@linkcode SharedMemoryException}:
  *
  * - opening: {@linkcode SystemSemaphore.open}, and `[Symbol.dispose]()`, which `using` calls
  * - permits: {@linkcode SystemSemaphore.withPermit}, {@linkcode SystemSemaphore.withPermitAsync}
  *
  * ### Qt's methods
  *
- * These methods have Qt's names, or are additions in the same style. They return `false` if they fail, and `error()`,
- * `errorString()` and `errorReason()` say why:
+ * These methods have Qt's names, or are additions in the same style. Those that return a boolean return `false` if they
+ * fail, and `error()`, `errorString()` and `errorReason()` say why:
  *
  * - keys: the constructor, `key()`, `setKey()`, `nativeKey()`, `nativeIpcKey()`, `setNativeKey()`, and the static
  *   `isKeyTypeSupported()`, `platformSafeKey()`, `legacyNativeKey()`
@@ -134,7 +134,7 @@ export class SystemSemaphore implements Disposable {
   #open: OpenSemaphore | null = null;
   readonly #errors = this.#keyed.errors;
 
-  // The modern surface. Its members throw a SharedMemoryException if they fail.
+  // The modern surface. A member that can fail throws a SharedMemoryException.
 
   /**
    * Opens the semaphore of `key`, or creates it, and throws if that fails.
@@ -220,7 +220,7 @@ export class SystemSemaphore implements Disposable {
     this.#close();
   }
 
-  // Qt's methods, and additions in the same style. They return `false` if they fail, and error() says why.
+  // Qt's methods, and additions in the same style. If they fail, they return `false`, and error() says why.
 
   /**
    * Opens the semaphore, or creates it; {@linkcode SystemSemaphore.error} says whether that succeeded.

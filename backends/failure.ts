@@ -39,14 +39,14 @@ export function orElse<Result, Otherwise>(
   }
 }
 
-/** What error texts say about a lock or semaphore: the members of `Semaphore` of the same names. */
+/** What error texts ask of a lock or semaphore: the members of `Semaphore` of the same names. */
 interface Held {
   holder?(): number | null;
   isHeldHere?(): boolean;
   mayBeOfReplaced?(): boolean;
 }
 
-/** Creates the error for a lock that a process without the segment, such as its creator, has not released in time. */
+/** Creates the error for a lock that a process which is not attached, or still creates the segment, has not released. */
 export function lockTimeout(lock: Held): BackendError {
   const isOwn = lock.isHeldHere?.() === true;
   const pid = isOwn ? null : lock.holder?.() ?? null;
@@ -55,7 +55,9 @@ export function lockTimeout(lock: Held): BackendError {
     : `${pid === null ? "a process" : `process ${pid}`} that`;
   return new BackendError(
     "Timeout",
-    `timed out: the lock is held by ${holder} is not attached to the segment${replacedText(lock)}`,
+    `timed out: the lock is held by ${holder} is not attached to the segment or is still creating it${
+      replacedText(lock)
+    }`,
   );
 }
 
@@ -88,13 +90,13 @@ export function checkSegmentSize(bytes: number, minBytes: number, maxBytes: numb
   if (bytes < minBytes) {
     throw new BackendError(
       "InvalidSize",
-      `the segment has ${bytes} bytes, fewer than the ${minBytes} that were asked for; ask for what its ` +
-        "creator did, or use another key",
+      `the segment has ${bytes} bytes, fewer than the ${minBytes} that were asked for; ask for the size ` +
+        "that its creator asked for, or use another key",
     );
   }
   if (bytes <= maxBytes) return;
   throw new BackendError(
     "InvalidSize",
-    `a segment of ${bytes} bytes is too large; this runtime can make a view of at most ${maxBytes}`,
+    `a segment of ${bytes} bytes is too large; this runtime can make a view of at most ${maxBytes} bytes`,
   );
 }

@@ -92,7 +92,7 @@ export function waitOf(
 
 /**
  * The semaphore of value 1 with which Qt guards a segment. The optional members concern locks that outlive their
- * processes and whose creator removes them: those of System V.
+ * processes and whose creator removes them: those of System V, and `remove` also those of POSIX on macOS.
  */
 export interface Lock extends Semaphore {
   isHeldHere(): boolean;

@@ -1,5 +1,5 @@
 /**
- * Writes the tables of docs/platforms.md from `backends/capabilities.ts` and `scripts/platforms/verified.ts`. With
+ * Writes the tables of docs/platforms.md from the records of the key types (the `mod.ts` of each folder of backends/) and `scripts/platforms/verified.ts`. With
  * `--check` it writes nothing, and fails if the tables are out of date. `node scripts/platform_docs.ts` runs it.
  */
 import { readFileSync, writeFileSync } from "node:fs";

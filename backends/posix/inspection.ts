@@ -213,7 +213,14 @@ export class PosixInspection implements Inspection {
       : isRelied === null
       ? [false, "its mode does not let this user see its users"]
       : lock !== undefined && (lock.users.length > 0 || lock.isRelied !== false)
-      ? [false, `its lock is in use by process ${lock.users.join(", ") || "that cannot be seen"}`]
+      ? [
+        false,
+        `its lock is in use by ${
+          lock.users.length > 0
+            ? `process ${lock.users.join(", ")}`
+            : "a process that cannot be seen"
+        }`,
+      ]
       : ours
       ? [true, "no process uses it"]
       : areAllSeen

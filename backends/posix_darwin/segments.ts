@@ -195,7 +195,7 @@ export class DarwinPosixSegments implements SegmentBackend {
       if (bytes === 0) {
         throw new BackendError(
           "InvalidSize",
-          "the segment has 0 bytes; the program that is making it has not come further",
+          "the segment has 0 bytes; the program that is creating it has not finished",
         );
       }
       return this.#map(fd, bytes, mode, lock, null);

@@ -254,8 +254,9 @@ export class SystemVSegments implements SegmentBackend {
     const locked = lock !== null && this.#enterAt(path, lock);
     if (lock !== null && !locked) return this.#attachUnguarded(found.id, file, mode, lock);
     let segment: Segment | "gone" = "gone";
-    const hadUsers = this.#hasUsers(file, found.status);
+    let hadUsers = false;
     try {
+      if (locked) hadUsers = this.#hasUsers(file, found.status);
       if (!file.share()) return "gone";
       return segment = this.#mapFound(found.id, found.status.size, file, mode, lock) ?? "gone";
     } finally {
@@ -402,7 +403,8 @@ export class SystemVSegments implements SegmentBackend {
 
   /**
    * Deletes the key file of a segment that does not exist. Returns `false` if other processes rely on the file, or if a
-   * program that does not respect the lock has created the segment meanwhile.
+   * program that does not respect the lock has created the segment meanwhile. The instant between the last look and the
+   * deletion remains.
    */
   #removeUnusedFile(path: KeyPath): boolean {
     const file = KeyFile.open(this.#libc, path);
@@ -449,7 +451,8 @@ export class SystemVSegments implements SegmentBackend {
 
   /**
    * Whether processes are attached that rely on the holder of the lock to remove the segment when they end. A segment of
-   * a chosen key file may be another program's, whose processes do not hold LOCK_SH.
+   * a chosen key file may be another program's, whose processes do not hold LOCK_SH. If the chosen file is not empty, no
+   * process locks it, and a process of this module cannot be told from another program's: the segment then stays.
    */
   #hasUsers(file: KeyFile, { attached }: Status): boolean {
     if (attached === 0 || !file.isExplicit) return attached > 0;

@@ -13,7 +13,7 @@ export const SEMVMX = 32767;
 export class SystemVSemaphore extends SemaphoreSet {
   protected readonly isLock = false;
   readonly #initialValue: number;
-  /** The text that the mark had before this object relied on the key file; it does not concern this object. */
+  /** The text that the mark had when this object first looked at the key file; it does not concern this object. */
   #oldMark: string | null = null;
   /** The key of the file whose mark that is. */
   #markedKey = -1;
@@ -29,7 +29,7 @@ export class SystemVSemaphore extends SemaphoreSet {
   }
 
   protected beforeLookup(file: KeyFile, mode: SystemSemaphoreMode): boolean {
-    // A mark that is set after a first attempt, in which this object relied on the same file, is for this object too.
+    // A mark that is set after a first attempt with the same file is for this object too.
     if (mode === SystemSemaphoreMode.Open && this.#markedKey !== file.key) {
       this.#markedKey = file.key;
       this.#oldMark = file.created ? null : this.mark(file).read();
@@ -76,7 +76,7 @@ export class SystemVSemaphore extends SemaphoreSet {
    * the semaphore or to check whether it is in use; an object that opens the semaphore at that moment waits for
    * LOCK_SH.
    *
-   * Only a mark set since this object opened the semaphore passes the task on, as an older mark may come from another
+   * Only a mark set since this object first looked at the key file passes the task on, as an older mark may come from another
    * namespace that no longer exists. So each object that inherits the task but is not the last user sets the mark
    * again, for the objects that have opened the semaphore since.
    */

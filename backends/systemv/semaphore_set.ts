@@ -388,8 +388,8 @@ export abstract class SemaphoreSet implements Semaphore {
   }
 
   /** Reads the status of the semaphore. Returns `false` if the semaphore no longer exists. */
-  protected readStatus(id = this.id): boolean {
-    return this.libc.c.semctl(id, 0, IPC_STAT, this.operations.status) === 0;
+  protected readStatus(): boolean {
+    return this.libc.c.semctl(this.id, 0, IPC_STAT, this.operations.status) === 0;
   }
 
   protected drop(): void {
