@@ -199,19 +199,19 @@ export interface SegmentBackend {
 export interface SemaphoreBackend {
   /**
    * Opens the semaphore, or creates it with `initialValue`. In mode Create, an existing semaphore is set to
-   * `initialValue`. `isChosen` says that the user has chosen the native key and answers for what exists there.
+   * `initialValue`. `isExplicit` says that the user has chosen the native key and answers for what exists there.
    */
   open(
     nativeKey: string,
     initialValue: number,
     mode: SystemSemaphoreMode,
-    isChosen?: boolean,
+    isExplicit?: boolean,
   ): Semaphore;
   /**
-   * Returns the lock of a segment. The lock makes no system call before its first use. `isChosen` says that the lock
+   * Returns the lock of a segment. The lock makes no system call before its first use. `isExplicit` says that the lock
    * has the native key of the segment.
    */
-  lock(nativeKey: string, permissions?: number, isChosen?: boolean): Lock;
+  lock(nativeKey: string, permissions?: number, isExplicit?: boolean): Lock;
 }
 
 /** The implementation of one type of keys on one operating system. */

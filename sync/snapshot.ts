@@ -8,7 +8,7 @@ import { PrimitiveKind, Slot } from "./slot.ts";
  */
 const [SIZE_WORD, LATEST_WORD] = [2, 3];
 const FILLING = 16;
-const MEANING = 24;
+const LAYOUT_HASH = 24;
 const HALVES = 32;
 
 const RECORD_BYTES_MAX = 2 ** 30;
@@ -22,9 +22,9 @@ interface WithLayout {
     view: ArrayBufferView,
     byteOffset: number,
     recordBytes: number,
-    meaning: bigint,
+    layoutHash: bigint,
   ): Snapshot;
-  at(call: string, view: ArrayBufferView, byteOffset: number, meaning: bigint): Snapshot;
+  at(call: string, view: ArrayBufferView, byteOffset: number, layoutHash: bigint): Snapshot;
   /** Reads into `into`, which must have the size of a record; returns `false` if nothing has been published. */
   read(snapshot: Snapshot, into: Uint8Array): boolean;
   isUsable(snapshot: Snapshot): boolean;
@@ -134,9 +134,9 @@ export class Snapshot {
 
   static {
     withLayout = {
-      create: (call, view, byteOffset, recordBytes, meaning) =>
-        Snapshot.#create(call, view, byteOffset, recordBytes, meaning),
-      at: (call, view, byteOffset, meaning) => Snapshot.#at(call, view, byteOffset, meaning),
+      create: (call, view, byteOffset, recordBytes, layoutHash) =>
+        Snapshot.#create(call, view, byteOffset, recordBytes, layoutHash),
+      at: (call, view, byteOffset, layoutHash) => Snapshot.#at(call, view, byteOffset, layoutHash),
       read: (snapshot, into) => snapshot.#read(into),
       isUsable: (snapshot) => snapshot.#slot.isUsable,
     };
@@ -147,13 +147,13 @@ export class Snapshot {
     view: ArrayBufferView,
     byteOffset: number,
     recordBytes: number,
-    meaning: bigint,
+    layoutHash: bigint,
   ): Snapshot {
     checkRecordBytes(call, recordBytes);
     const slot = new Slot(call, view, byteOffset, Snapshot.ALIGNMENT);
     slot.make(call, PrimitiveKind.Snapshot, Snapshot.bytesFor(recordBytes), () => {
       slot.words[SIZE_WORD] = recordBytes;
-      slot.view(BigUint64Array, MEANING, 1)[0] = meaning;
+      slot.view(BigUint64Array, LAYOUT_HASH, 1)[0] = layoutHash;
     });
     return new Snapshot(slot, recordBytes);
   }
@@ -162,7 +162,7 @@ export class Snapshot {
     call: string,
     view: ArrayBufferView,
     byteOffset: number,
-    meaning: bigint | null = null,
+    layoutHash: bigint | null = null,
   ): Snapshot {
     const slot = new Slot(call, view, byteOffset, Snapshot.ALIGNMENT);
     slot.join(call, PrimitiveKind.Snapshot, HALVES);
@@ -170,7 +170,7 @@ export class Snapshot {
     if (!(recordBytes >= 1 && recordBytes <= RECORD_BYTES_MAX)) {
       throw new SyncError("Damaged", `${call}: it says that a record has ${recordBytes} bytes`);
     }
-    if (meaning !== null && slot.view(BigUint64Array, MEANING, 1)[0] !== meaning) {
+    if (layoutHash !== null && slot.view(BigUint64Array, LAYOUT_HASH, 1)[0] !== layoutHash) {
       throw new SyncError("WrongKind", `${call}: the records there have another layout`);
     }
     slot.require(call, Snapshot.bytesFor(recordBytes));

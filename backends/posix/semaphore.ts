@@ -99,9 +99,9 @@ export class PosixSemaphores implements SemaphoreBackend {
     return new PosixSemaphore(this.#library, name, initialValue, mode);
   }
 
-  lock(nativeKey: string, permissions = PRIVATE, isChosen = false): Lock {
+  lock(nativeKey: string, permissions = PRIVATE, isExplicit = false): Lock {
     // Where semaphores have the same names as segments, a lock cannot have the name of its segment.
-    const isTaken = isChosen && this.#library.semaphorePrefix === "";
+    const isTaken = isExplicit && this.#library.semaphorePrefix === "";
     const name = isTaken ? `${nativeKey}_sem` : nativeKey;
     return new PosixLock(this.#library, this.#name("lock", name, permissions), nativeKey);
   }
