@@ -30,9 +30,18 @@ export type Program = (ffi: SimulatedFfi, note: Note) => void;
 export type Note = (fact: Fact, address: number) => number;
 /**
  * `attached`: the process uses a segment from now on; `locked`: it holds the lock; `unlocked`, `detaching`: no longer.
- * `store` and `load` stand for the bytes of the segment.
+ * `store` and `load` stand for the bytes of the segment. `acquired`: the process holds a semaphore of value 1, until it
+ * is `released`.
  */
-export type Fact = "attached" | "locked" | "unlocked" | "detaching" | "store" | "load";
+export type Fact =
+  | "attached"
+  | "locked"
+  | "unlocked"
+  | "detaching"
+  | "store"
+  | "load"
+  | "acquired"
+  | "released";
 
 export interface Scenario {
   readonly name: string;
@@ -42,6 +51,8 @@ export interface Scenario {
   readonly system?: Partial<BootOptions>;
   /** Creates what exists before. */
   setUp?(kernel: State): void;
+  /** Says what is wrong at the moment at which a process has taken the lock; `null` if nothing is. */
+  whenLocked?(kernel: State): string | null;
   /** Says what is wrong after all processes have ended; `null` if nothing is. */
   check(ending: Ending): string | null;
   /** Whether something is wrong that this module cannot prevent. */
@@ -107,6 +118,8 @@ const STOP_MS = 20_000;
 const FOREVER_MS = 3 * STOP_MS;
 /** How long after the end of all processes the next one begins. */
 const LATER_MS = 10_000;
+/** Stands for the semaphore of a scenario, where others stand for a segment. */
+const ANY_SEMAPHORE = -1;
 /** A process that makes so many calls without a pause tries something again and again. */
 const BUSY_CALLS = 2000;
 /** Later calls of a process are repetitions of its earlier ones, at which nothing deviates. */
@@ -231,10 +244,17 @@ function copy(world: World): World {
 }
 
 /** What a process has told, and what is wrong with it. */
-function noted(world: World, i: number, fact: Fact, address: number): number {
+function noted(scenario: Scenario, world: World, i: number, fact: Fact, address: number): number {
   const { kernel, actors, stored } = world;
   const actor = actors[i]!;
   const others = actors.filter((other) => other !== actor && other.status !== "ended");
+  if (fact === "acquired" || fact === "released") {
+    actor.holds = fact === "acquired" ? ANY_SEMAPHORE : null;
+    if (fact === "acquired" && others.some(({ holds }) => holds === ANY_SEMAPHORE)) {
+      world.bad ??= "two processes hold the semaphore";
+    }
+    return 0;
+  }
   const segment = segmentAt(kernel, i, address)!;
   const { objects } = kernel.ipc[kernel.processes[i]!.ipc]!.shm;
   const isRemoved = (objects.get(segment)?.key ?? 0) === 0;
@@ -246,6 +266,7 @@ function noted(world: World, i: number, fact: Fact, address: number): number {
   } else if (fact === "locked") {
     actor.holds = segment;
     if (others.some(({ holds }) => holds === segment)) world.bad ??= "two processes hold the lock";
+    world.bad ??= scenario.whenLocked?.(kernel) ?? null;
   } else if (fact === "unlocked") actor.holds = null;
   else if (fact === "detaching") actor.uses = actor.holds = null;
   else if (fact === "store") stored.set(segment, (stored.get(segment) ?? 0) + 1);
@@ -280,7 +301,7 @@ function run(
       return result;
     }
     if (how === NEW && before !== null && !before(made)) suspend("ready");
-    const result = perform(world, i, made, how);
+    const result = perform(scenario, world, i, made, how);
     how = NEW;
     if (isBlocked(result)) {
       if (actor.pending === null) actor.until = kernel.now + result.wait;
@@ -323,12 +344,18 @@ function textOf(error: unknown): string {
   return code === undefined ? String(stack) : `${code}: ${message}`;
 }
 
-function perform(world: World, i: number, made: Call, how: Mode): Result | Blocked {
+function perform(
+  scenario: Scenario,
+  world: World,
+  i: number,
+  made: Call,
+  how: Mode,
+): Result | Blocked {
   const { kernel } = world;
   const [name, fact, address] = made;
   if (name === "exit") return { ret: 0, errno: 0, out: null, now: kernel.now };
   if (name === "note") {
-    const ret = noted(world, i, fact as Fact, address as number);
+    const ret = noted(scenario, world, i, fact as Fact, address as number);
     return { ret, errno: 0, out: null, now: kernel.now };
   }
   const result = call(kernel, i, made, how);
@@ -458,12 +485,27 @@ function lineOf({ process, entry }: Trace): string {
 
 const CRASHES = ["stopped", "killed 3", "killed 1", "killed 2"] as const;
 
-/** Explores all schedules of a scenario within `bounds`, for at most `limitMs`. Each kind of failure is reported once. */
-export function explore(scenario: Scenario, bounds: Bounds, limitMs = Infinity): Report {
+/** Returns a failure's text without numbers, such as ids, which differ from schedule to schedule. */
+export function kindOf(what: string): string {
+  return what.replace(/\d+/g, "N");
+}
+
+/**
+ * Explores all schedules of a scenario within `bounds`, for at most `limitMs`. Each kind of failure is reported once.
+ *
+ * @param isEnough whether no more schedules are to be explored after this failure
+ */
+export function explore(
+  scenario: Scenario,
+  bounds: Bounds,
+  limitMs = Infinity,
+  isEnough: (failure: Failure) => boolean = () => false,
+): Report {
   const report: Report = {
     ...{ schedules: 0, kills: 0, stops: 0, known: 0, calls: 0, failures: [], isComplete: true },
   };
-  const isOver = () => realNow.call(performance) - began > limitMs;
+  let isFound = false;
+  const isOver = () => isFound || realNow.call(performance) - began > limitMs;
   const began = realNow.call(performance);
   const visited = new Set<string>();
   const kinds = new Set<string>();
@@ -473,10 +515,11 @@ export function explore(scenario: Scenario, bounds: Bounds, limitMs = Infinity):
     if (world.hasKill) report.kills++;
     if (world.hasStop) report.stops++;
     const what = verdict(scenario, world);
-    const kind = what?.replace(/\d+/g, "N");
-    if (what === null || kinds.has(kind!)) return;
-    kinds.add(kind!);
-    report.failures.push(failureOf(scenario, world, what));
+    if (what === null || kinds.has(kindOf(what))) return;
+    kinds.add(kindOf(what));
+    const failure = failureOf(scenario, world, what);
+    report.failures.push(failure);
+    isFound ||= isEnough(failure);
   }
 
   function goOn(world: World, current: number, preemptions: number, crashes: number): void {
@@ -659,12 +702,11 @@ function drive(scenario: Scenario, decide: Decide): Driven {
 
 /** Leaves out the deviations without which the same failure occurs. */
 export function shrunk(scenario: Scenario, failure: Failure): Failure {
-  const kind = (what: string) => what.replace(/\d+/g, "N");
   for (let best = failure;;) {
     const smaller = best.deviations
       .map((_, i) => replay(scenario, best.deviations.toSpliced(i, 1)))
       .find((found) =>
-        found !== null && kind(found.what) === kind(failure.what) &&
+        found !== null && kindOf(found.what) === kindOf(failure.what) &&
         found.deviations.length < best.deviations.length
       );
     if (smaller === undefined || smaller === null) return best;

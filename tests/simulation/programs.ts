@@ -89,10 +89,14 @@ const exiting: Program = (ffi, note) => {
 };
 
 /** Opens a semaphore of value 1, acquires and releases it, and closes it. */
-const semaphore = (mode: SystemSemaphoreMode): Program => (ffi) => {
+const semaphore = (mode: SystemSemaphoreMode): Program => (ffi, note) => {
   const { semaphores } = systemV(ffi, PLATFORM);
   const one = semaphores.open(SEMAPHORE_KEY, 1, mode);
-  if (one.acquire(1000)) one.release();
+  if (one.acquire(1000)) {
+    note("acquired", 0);
+    note("released", 0);
+    one.release();
+  }
   one.close();
 };
 

@@ -4,6 +4,7 @@ import type { Random } from "../../scripts/random.ts";
 import { type Ending, runOn, type Scenario } from "./explorer.ts";
 import { CHOSEN_FILE, foreignPrograms } from "./foreign_programs.ts";
 import { call, type State } from "./kernel.ts";
+import { LOCK_KEY } from "./keys.ts";
 import { programs } from "./programs.ts";
 import { addInode } from "./state.ts";
 
@@ -27,6 +28,23 @@ function leftovers(kernel: State): string[] {
     ...[...sem.objects.keys()].map((id) => `semaphore ${id}`),
     ...[...temporaryFolder(kernel).entries!.keys()].filter((name) => !CHOSEN_FILE.endsWith(name)),
   ];
+}
+
+/** Says what is wrong with the lock that a process has just taken. */
+function lockProblem(kernel: State): string | null {
+  const held = [...kernel.ipc[0]!.sem.objects.values()].filter(({ value }) => value === 0);
+  if (held.length === 0) return "a lock that is held does not have the value 0";
+  const inode = temporaryFolder(kernel).entries!.get(LOCK_KEY.slice("/tmp/".length));
+  const key = inode === undefined ? null : keyOfFile(kernel, inode);
+  return held.some((set) => set.key === key)
+    ? null
+    : "a process has taken a lock whose key file is gone";
+}
+
+/** Returns the key of a file as `ftok(path, 'Q')` does. */
+function keyOfFile(kernel: State, inode: number): number {
+  const { device, number } = kernel.inodes.get(inode)!;
+  return 0x51 << 24 | kernel.devices[device]!.minor << 16 | number & 0xffff;
 }
 
 function listed(things: readonly string[], what: string): string | null {
@@ -107,6 +125,11 @@ const TOLERANCES: readonly Tolerance[] = [
     why: "Qt deletes the key file before the semaphore, and leaves no note about that",
   },
   {
+    program: /^Qt|^rm lock file$/,
+    what: /^a process has taken a lock whose key file is gone$/,
+    why: "these delete the key file of a lock without looking who waits for it",
+  },
+  {
     program: /^Qt attach$/,
     what: /waits for ever in semop$/,
     why:
@@ -179,10 +202,9 @@ export function scenarioOf(...names: readonly string[]): Scenario {
       if (!hasFile) return;
       const inode = addInode(kernel, 0, { uid: 1000, gid: 1000 }, S_IFREG | 0o644, { size: 5 });
       temporaryFolder(kernel).entries!.set(CHOSEN_FILE.slice("/tmp/".length), inode);
-      const { device, number } = kernel.inodes.get(inode)!;
-      const key = 0x51 << 24 | kernel.devices[device]!.minor << 16 | number;
-      call(kernel, 0, ["shmget", key, 50, IPC_CREAT | 0o777]);
+      call(kernel, 0, ["shmget", keyOfFile(kernel, inode), 50, IPC_CREAT | 0o777]);
     },
+    whenLocked: lockProblem,
     check(ending) {
       const { outcomes, hasStop } = ending;
       const bad = outcomes.find((text) =>
