@@ -51,8 +51,11 @@ export interface Scenario {
   readonly system?: Partial<BootOptions>;
   /** Creates what exists before. */
   setUp?(kernel: State): void;
-  /** Says what is wrong at the moment at which a process has taken the lock; `null` if nothing is. */
-  whenLocked?(kernel: State): string | null;
+  /**
+   * Says what is wrong with the lock when a process has taken it, is about to release it, or has released it and
+   * detaches; `null` if nothing is.
+   */
+  lockProblem?(kernel: State, fact: "locked" | "unlocked" | "detaching"): string | null;
   /** Says what is wrong after all processes have ended; `null` if nothing is. */
   check(ending: Ending): string | null;
   /** Whether something is wrong that this module cannot prevent. */
@@ -125,7 +128,13 @@ const BUSY_CALLS = 2000;
 /** Later calls of a process are repetitions of its earlier ones, at which nothing deviates. */
 const DEVIATING_CALLS = 250;
 /** Calls that no other process can notice, so a preemption before them is the same as one before the next call. */
-const PRIVATE_CALLS: ReadonlySet<string> = new Set(["note", "read", "mmap", "munmap", "getenv"]);
+const PRIVATE_CALLS: ReadonlySet<unknown> = new Set(["read", "mmap", "munmap", "getenv"]);
+/** What a process tells before it gives up what it holds: others must have had time to run into it. */
+const ENDS_OF_HOLDING: ReadonlySet<unknown> = new Set(["unlocked", "released"]);
+
+function isPrivate([name, fact]: Call): boolean {
+  return name === "note" ? !ENDS_OF_HOLDING.has(fact) : PRIVATE_CALLS.has(name);
+}
 
 interface Entry {
   readonly call: Call;
@@ -266,10 +275,14 @@ function noted(scenario: Scenario, world: World, i: number, fact: Fact, address:
   } else if (fact === "locked") {
     actor.holds = segment;
     if (others.some(({ holds }) => holds === segment)) world.bad ??= "two processes hold the lock";
-    world.bad ??= scenario.whenLocked?.(kernel) ?? null;
-  } else if (fact === "unlocked") actor.holds = null;
-  else if (fact === "detaching") actor.uses = actor.holds = null;
-  else if (fact === "store") stored.set(segment, (stored.get(segment) ?? 0) + 1);
+    world.bad ??= scenario.lockProblem?.(kernel, fact) ?? null;
+  } else if (fact === "unlocked") {
+    actor.holds = null;
+    world.bad ??= scenario.lockProblem?.(kernel, fact) ?? null;
+  } else if (fact === "detaching") {
+    actor.uses = actor.holds = null;
+    world.bad ??= scenario.lockProblem?.(kernel, fact) ?? null;
+  } else if (fact === "store") stored.set(segment, (stored.get(segment) ?? 0) + 1);
   if (fact !== "unlocked" && isRemoved) world.bad ??= `the segment was removed while P${i} uses it`;
   return stored.get(segment) ?? 0;
 }
@@ -549,8 +562,8 @@ export function explore(
     const { process } = choice;
     const { log } = world.actors[process]!;
     const branches: World[] = [];
-    const before = ([name]: Call) => {
-      const mayDeviate = log.length < DEVIATING_CALLS && !PRIVATE_CALLS.has(name);
+    const before = (made: Call) => {
+      const mayDeviate = log.length < DEVIATING_CALLS && !isPrivate(made);
       if (mayDeviate && preemptions + crashes > 0) branches.push(copy(world));
       return true;
     };
@@ -678,8 +691,8 @@ function drive(scenario: Scenario, decide: Decide): Driven {
       const { process }: Choice = next;
       const { log } = world.actors[process]!;
       let decision: Deviation | null = null;
-      run(scenario, world, next, ([name]) => {
-        if (log.length >= DEVIATING_CALLS || PRIVATE_CALLS.has(name)) return true;
+      run(scenario, world, next, (made) => {
+        if (log.length >= DEVIATING_CALLS || isPrivate(made)) return true;
         const others = runnable(world).filter((choice) => choice.process !== process);
         decision = decide(process, log.length, others, true);
         return decision === null;

@@ -2,10 +2,10 @@
 import { IPC_CREAT, S_IFREG } from "../../backends/unix/linux_constants.ts";
 import type { Random } from "../../scripts/random.ts";
 import { type Ending, runOn, type Scenario } from "./explorer.ts";
-import { CHOSEN_FILE, foreignPrograms } from "./foreign_programs.ts";
+import { CHOSEN_FILE, foreignPrograms, rareForeignPrograms } from "./foreign_programs.ts";
 import { call, type State } from "./kernel.ts";
 import { LOCK_KEY } from "./keys.ts";
-import { programs } from "./programs.ts";
+import { programs, slowPrograms } from "./programs.ts";
 import { addInode } from "./state.ts";
 
 /** A wait may time out if the process that holds what is waited for was stopped. */
@@ -30,15 +30,23 @@ function leftovers(kernel: State): string[] {
   ];
 }
 
-/** Says what is wrong with the lock that a process has just taken. */
-function lockProblem(kernel: State): string | null {
-  const held = [...kernel.ipc[0]!.sem.objects.values()].filter(({ value }) => value === 0);
-  if (held.length === 0) return "a lock that is held does not have the value 0";
+/** Says what is wrong with the lock that a process holds or has just released. */
+function lockProblem(kernel: State, fact: "locked" | "unlocked" | "detaching"): string | null {
+  const sets = [...kernel.ipc[0]!.sem.objects.values()];
+  if (fact === "detaching") {
+    return sets.some(({ value }) => value > 1) ? "a lock was released twice" : null;
+  }
+  const held = sets.filter(({ value }) => value === 0);
+  if (held.length === 0) {
+    return fact === "locked"
+      ? "a process has taken a lock whose value is not 0"
+      : "a lock that is held does not have the value 0";
+  }
   const inode = temporaryFolder(kernel).entries!.get(LOCK_KEY.slice("/tmp/".length));
   const key = inode === undefined ? null : keyOfFile(kernel, inode);
   return held.some((set) => set.key === key)
     ? null
-    : "a process has taken a lock whose key file is gone";
+    : "a process holds a lock whose key file is gone";
 }
 
 /** Returns the key of a file as `ftok(path, 'Q')` does. */
@@ -54,7 +62,7 @@ function listed(things: readonly string[], what: string): string | null {
 /** Says what is wrong with what is left in the end. */
 function leftBehind(names: readonly string[], ending: Ending): string | null {
   const { kernel, hasKill, hasStop } = ending;
-  const isForeign = names.some((name) => name in foreignPrograms);
+  const isForeign = names.some((name) => name in foreignPrograms || name in rareForeignPrograms);
   const isDisturbed = hasKill || hasStop || isForeign;
   if (!isDisturbed) return listed(leftovers(kernel), "without a crash");
   if (names.includes("chosen")) return null; // cleanup() does not know files that users have chosen
@@ -108,7 +116,7 @@ const TOLERANCES: readonly Tolerance[] = [
     why: "Qt resets the lock that another process holds, and both create the segment",
   },
   {
-    program: /^(Qt create|ipcrm -s)$/,
+    program: /^(Qt create|Qt reset|Qt reset twice|ipcrm -s)$/,
     what: /^two processes hold the lock$/,
     why: "Qt resets the lock that another process holds, and `ipcrm -s` removes it",
   },
@@ -125,9 +133,19 @@ const TOLERANCES: readonly Tolerance[] = [
     why: "Qt deletes the key file before the semaphore, and leaves no note about that",
   },
   {
-    program: /^Qt|^rm lock file$/,
-    what: /^a process has taken a lock whose key file is gone$/,
-    why: "these delete the key file of a lock without looking who waits for it",
+    program: /^Qt create$|^Qt attach$|^rm lock file$|^ipcrm -s$/,
+    what: /^a process holds a lock whose key file is gone$/,
+    why: "these delete the key file of a lock, or remove it, without looking who waits for it",
+  },
+  {
+    program: /^Qt create$|^Qt reset twice$/,
+    what: /^a lock was released twice$/,
+    why: "Qt resets the lock that another process holds, and both release it",
+  },
+  {
+    program: /^Qt create$|^Qt reset|^ipcrm -s$/,
+    what: /^a lock that is held does not have the value 0$/,
+    why: "Qt resets the lock that another process holds, and `ipcrm -s` removes it",
   },
   {
     program: /^Qt attach$/,
@@ -192,19 +210,21 @@ export function wanderings(random: Random): string[] {
   return chosen;
 }
 
+const ALL = { ...programs, ...slowPrograms, ...foreignPrograms, ...rareForeignPrograms };
+
 /** The scenario in which these programs meet. */
 export function scenarioOf(...names: readonly string[]): Scenario {
   const hasFile = names.includes("C program");
   return {
     name: names.join(", "),
-    programs: names.map((name) => programs[name] ?? foreignPrograms[name]!),
+    programs: names.map((name) => ALL[name]!),
     setUp(kernel) {
       if (!hasFile) return;
       const inode = addInode(kernel, 0, { uid: 1000, gid: 1000 }, S_IFREG | 0o644, { size: 5 });
       temporaryFolder(kernel).entries!.set(CHOSEN_FILE.slice("/tmp/".length), inode);
       call(kernel, 0, ["shmget", keyOfFile(kernel, inode), 50, IPC_CREAT | 0o777]);
     },
-    whenLocked: lockProblem,
+    lockProblem,
     check(ending) {
       const { outcomes, hasStop } = ending;
       const bad = outcomes.find((text) =>
