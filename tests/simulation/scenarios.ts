@@ -33,8 +33,12 @@ function leftovers(kernel: State): string[] {
 /** Says what is wrong with the lock that a process holds or has just released. */
 function lockProblem(kernel: State, fact: "locked" | "unlocked" | "detaching"): string | null {
   const sets = [...kernel.ipc[0]!.sem.objects.values()];
+  const inode = temporaryFolder(kernel).entries!.get(LOCK_KEY.slice("/tmp/".length));
+  const key = inode === undefined ? null : keyOfFile(kernel, inode);
   if (fact === "detaching") {
-    return sets.some(({ value }) => value > 1) ? "a lock was released twice" : null;
+    // A lock without a key file is being removed, and its value tells those who wait to create another.
+    const isWrong = sets.some((set) => set.value > 1 && set.key === key);
+    return isWrong ? "a lock was released twice" : null;
   }
   const held = sets.filter(({ value }) => value === 0);
   if (held.length === 0) {
@@ -42,8 +46,6 @@ function lockProblem(kernel: State, fact: "locked" | "unlocked" | "detaching"): 
       ? "a process has taken a lock whose value is not 0"
       : "a lock that is held does not have the value 0";
   }
-  const inode = temporaryFolder(kernel).entries!.get(LOCK_KEY.slice("/tmp/".length));
-  const key = inode === undefined ? null : keyOfFile(kernel, inode);
   return held.some((set) => set.key === key)
     ? null
     : "a process holds a lock whose key file is gone";
@@ -143,9 +145,19 @@ const TOLERANCES: readonly Tolerance[] = [
     why: "Qt resets the lock that another process holds, and both release it",
   },
   {
-    program: /^Qt create$|^Qt reset|^ipcrm -s$/,
+    program: /^Qt (create|attach|reset|reset twice)$|^ipcrm -s$/,
     what: /^a lock that is held does not have the value 0$/,
-    why: "Qt resets the lock that another process holds, and `ipcrm -s` removes it",
+    why: "Qt resets or removes the lock that another process holds, and `ipcrm -s` removes it",
+  },
+  {
+    program: /^Qt (create|attach)$/,
+    what: /^a process has taken a lock whose value is not 0$/,
+    why: "Qt resets or removes the lock that another process has just taken while it created it",
+  },
+  {
+    program: /^create semaphore$/,
+    what: /^two processes hold the semaphore$/,
+    why: "the mode Create sets the value again, whoever has acquired the semaphore",
   },
   {
     program: /^Qt attach$/,
