@@ -30,9 +30,18 @@ export type Program = (ffi: SimulatedFfi, note: Note) => void;
 export type Note = (fact: Fact, address: number) => number;
 /**
  * `attached`: the process uses a segment from now on; `locked`: it holds the lock; `unlocked`, `detaching`: no longer.
- * `store` and `load` stand for the bytes of the segment.
+ * `store` and `load` stand for the bytes of the segment. `acquired`: the process holds a semaphore of value 1, until it
+ * is `released`.
  */
-export type Fact = "attached" | "locked" | "unlocked" | "detaching" | "store" | "load";
+export type Fact =
+  | "attached"
+  | "locked"
+  | "unlocked"
+  | "detaching"
+  | "store"
+  | "load"
+  | "acquired"
+  | "released";
 
 export interface Scenario {
   readonly name: string;
@@ -42,6 +51,11 @@ export interface Scenario {
   readonly system?: Partial<BootOptions>;
   /** Creates what exists before. */
   setUp?(kernel: State): void;
+  /**
+   * Says what is wrong with the lock when a process has taken it, is about to release it, or has released it and
+   * detaches; `null` if nothing is.
+   */
+  lockProblem?(kernel: State, fact: "locked" | "unlocked" | "detaching"): string | null;
   /** Says what is wrong after all processes have ended; `null` if nothing is. */
   check(ending: Ending): string | null;
   /** Whether something is wrong that this module cannot prevent. */
@@ -107,12 +121,20 @@ const STOP_MS = 20_000;
 const FOREVER_MS = 3 * STOP_MS;
 /** How long after the end of all processes the next one begins. */
 const LATER_MS = 10_000;
+/** Stands for the semaphore of a scenario, where others stand for a segment. */
+const ANY_SEMAPHORE = -1;
 /** A process that makes so many calls without a pause tries something again and again. */
 const BUSY_CALLS = 2000;
 /** Later calls of a process are repetitions of its earlier ones, at which nothing deviates. */
 const DEVIATING_CALLS = 250;
 /** Calls that no other process can notice, so a preemption before them is the same as one before the next call. */
-const PRIVATE_CALLS: ReadonlySet<string> = new Set(["note", "read", "mmap", "munmap", "getenv"]);
+const PRIVATE_CALLS: ReadonlySet<unknown> = new Set(["read", "mmap", "munmap", "getenv"]);
+/** What a process tells before it gives up what it holds: others must have had time to run into it. */
+const ENDS_OF_HOLDING: ReadonlySet<unknown> = new Set(["unlocked", "released"]);
+
+function isPrivate([name, fact]: Call): boolean {
+  return name === "note" ? !ENDS_OF_HOLDING.has(fact) : PRIVATE_CALLS.has(name);
+}
 
 interface Entry {
   readonly call: Call;
@@ -231,10 +253,17 @@ function copy(world: World): World {
 }
 
 /** What a process has told, and what is wrong with it. */
-function noted(world: World, i: number, fact: Fact, address: number): number {
+function noted(scenario: Scenario, world: World, i: number, fact: Fact, address: number): number {
   const { kernel, actors, stored } = world;
   const actor = actors[i]!;
   const others = actors.filter((other) => other !== actor && other.status !== "ended");
+  if (fact === "acquired" || fact === "released") {
+    actor.holds = fact === "acquired" ? ANY_SEMAPHORE : null;
+    if (fact === "acquired" && others.some(({ holds }) => holds === ANY_SEMAPHORE)) {
+      world.bad ??= "two processes hold the semaphore";
+    }
+    return 0;
+  }
   const segment = segmentAt(kernel, i, address)!;
   const { objects } = kernel.ipc[kernel.processes[i]!.ipc]!.shm;
   const isRemoved = (objects.get(segment)?.key ?? 0) === 0;
@@ -246,9 +275,14 @@ function noted(world: World, i: number, fact: Fact, address: number): number {
   } else if (fact === "locked") {
     actor.holds = segment;
     if (others.some(({ holds }) => holds === segment)) world.bad ??= "two processes hold the lock";
-  } else if (fact === "unlocked") actor.holds = null;
-  else if (fact === "detaching") actor.uses = actor.holds = null;
-  else if (fact === "store") stored.set(segment, (stored.get(segment) ?? 0) + 1);
+    world.bad ??= scenario.lockProblem?.(kernel, fact) ?? null;
+  } else if (fact === "unlocked") {
+    actor.holds = null;
+    world.bad ??= scenario.lockProblem?.(kernel, fact) ?? null;
+  } else if (fact === "detaching") {
+    actor.uses = actor.holds = null;
+    world.bad ??= scenario.lockProblem?.(kernel, fact) ?? null;
+  } else if (fact === "store") stored.set(segment, (stored.get(segment) ?? 0) + 1);
   if (fact !== "unlocked" && isRemoved) world.bad ??= `the segment was removed while P${i} uses it`;
   return stored.get(segment) ?? 0;
 }
@@ -280,7 +314,7 @@ function run(
       return result;
     }
     if (how === NEW && before !== null && !before(made)) suspend("ready");
-    const result = perform(world, i, made, how);
+    const result = perform(scenario, world, i, made, how);
     how = NEW;
     if (isBlocked(result)) {
       if (actor.pending === null) actor.until = kernel.now + result.wait;
@@ -323,12 +357,18 @@ function textOf(error: unknown): string {
   return code === undefined ? String(stack) : `${code}: ${message}`;
 }
 
-function perform(world: World, i: number, made: Call, how: Mode): Result | Blocked {
+function perform(
+  scenario: Scenario,
+  world: World,
+  i: number,
+  made: Call,
+  how: Mode,
+): Result | Blocked {
   const { kernel } = world;
   const [name, fact, address] = made;
   if (name === "exit") return { ret: 0, errno: 0, out: null, now: kernel.now };
   if (name === "note") {
-    const ret = noted(world, i, fact as Fact, address as number);
+    const ret = noted(scenario, world, i, fact as Fact, address as number);
     return { ret, errno: 0, out: null, now: kernel.now };
   }
   const result = call(kernel, i, made, how);
@@ -458,12 +498,27 @@ function lineOf({ process, entry }: Trace): string {
 
 const CRASHES = ["stopped", "killed 3", "killed 1", "killed 2"] as const;
 
-/** Explores all schedules of a scenario within `bounds`, for at most `limitMs`. Each kind of failure is reported once. */
-export function explore(scenario: Scenario, bounds: Bounds, limitMs = Infinity): Report {
+/** Returns a failure's text without numbers, such as ids, which differ from schedule to schedule. */
+export function kindOf(what: string): string {
+  return what.replace(/\d+/g, "N");
+}
+
+/**
+ * Explores all schedules of a scenario within `bounds`, for at most `limitMs`. Each kind of failure is reported once.
+ *
+ * @param isEnough whether no more schedules are to be explored after this failure
+ */
+export function explore(
+  scenario: Scenario,
+  bounds: Bounds,
+  limitMs = Infinity,
+  isEnough: (failure: Failure) => boolean = () => false,
+): Report {
   const report: Report = {
     ...{ schedules: 0, kills: 0, stops: 0, known: 0, calls: 0, failures: [], isComplete: true },
   };
-  const isOver = () => realNow.call(performance) - began > limitMs;
+  let isFound = false;
+  const isOver = () => isFound || realNow.call(performance) - began > limitMs;
   const began = realNow.call(performance);
   const visited = new Set<string>();
   const kinds = new Set<string>();
@@ -473,10 +528,11 @@ export function explore(scenario: Scenario, bounds: Bounds, limitMs = Infinity):
     if (world.hasKill) report.kills++;
     if (world.hasStop) report.stops++;
     const what = verdict(scenario, world);
-    const kind = what?.replace(/\d+/g, "N");
-    if (what === null || kinds.has(kind!)) return;
-    kinds.add(kind!);
-    report.failures.push(failureOf(scenario, world, what));
+    if (what === null || kinds.has(kindOf(what))) return;
+    kinds.add(kindOf(what));
+    const failure = failureOf(scenario, world, what);
+    report.failures.push(failure);
+    isFound ||= isEnough(failure);
   }
 
   function goOn(world: World, current: number, preemptions: number, crashes: number): void {
@@ -506,8 +562,8 @@ export function explore(scenario: Scenario, bounds: Bounds, limitMs = Infinity):
     const { process } = choice;
     const { log } = world.actors[process]!;
     const branches: World[] = [];
-    const before = ([name]: Call) => {
-      const mayDeviate = log.length < DEVIATING_CALLS && !PRIVATE_CALLS.has(name);
+    const before = (made: Call) => {
+      const mayDeviate = log.length < DEVIATING_CALLS && !isPrivate(made);
       if (mayDeviate && preemptions + crashes > 0) branches.push(copy(world));
       return true;
     };
@@ -635,8 +691,8 @@ function drive(scenario: Scenario, decide: Decide): Driven {
       const { process }: Choice = next;
       const { log } = world.actors[process]!;
       let decision: Deviation | null = null;
-      run(scenario, world, next, ([name]) => {
-        if (log.length >= DEVIATING_CALLS || PRIVATE_CALLS.has(name)) return true;
+      run(scenario, world, next, (made) => {
+        if (log.length >= DEVIATING_CALLS || isPrivate(made)) return true;
         const others = runnable(world).filter((choice) => choice.process !== process);
         decision = decide(process, log.length, others, true);
         return decision === null;
@@ -659,12 +715,11 @@ function drive(scenario: Scenario, decide: Decide): Driven {
 
 /** Leaves out the deviations without which the same failure occurs. */
 export function shrunk(scenario: Scenario, failure: Failure): Failure {
-  const kind = (what: string) => what.replace(/\d+/g, "N");
   for (let best = failure;;) {
     const smaller = best.deviations
       .map((_, i) => replay(scenario, best.deviations.toSpliced(i, 1)))
       .find((found) =>
-        found !== null && kind(found.what) === kind(failure.what) &&
+        found !== null && kindOf(found.what) === kindOf(failure.what) &&
         found.deviations.length < best.deviations.length
       );
     if (smaller === undefined || smaller === null) return best;

@@ -163,6 +163,17 @@ function detachAsQt(program: CProgram, lock: QtLock, note: Note, address: bigint
   lock.change(1);
 }
 
+/**
+ * Resets the lock as Qt's `create()` does, and is killed. With a value of 2 it stands for two processes, of which the
+ * second one has released the lock since.
+ */
+const qtReset = (value: bigint): Program => (ffi) => {
+  const program = new CProgram(ffi);
+  const key = program.ftok(LOCK_KEY);
+  const id = key === -1 ? -1 : program.c.semget(key, 1, 0o600);
+  if (id !== -1) program.c.semctl(id, 0, SETVAL, value);
+};
+
 /** A user who removes the segment or the lock of the key with `ipcrm`. */
 const ipcrm = (what: "shm" | "sem"): Program => (ffi) => {
   const program = new CProgram(ffi);
@@ -201,4 +212,10 @@ export const foreignPrograms: Readonly<Record<string, Program>> = {
   "rm key file": rm(SEGMENT_KEY),
   "rm lock file": rm(LOCK_KEY),
   "C program": cProgram,
+};
+
+/** Programs that only some scenarios need. */
+export const rareForeignPrograms: Readonly<Record<string, Program>> = {
+  "Qt reset": qtReset(1n),
+  "Qt reset twice": qtReset(2n),
 };

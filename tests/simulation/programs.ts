@@ -3,6 +3,7 @@ import { BackendError, orElse } from "../../backends/failure.ts";
 import { SystemVInspection } from "../../backends/systemv/inspection.ts";
 import { systemV } from "../../backends/systemv/mod.ts";
 import type { Lock, OpenRequest, Segment } from "../../backends/types.ts";
+import { sleepSync } from "../../backends/timing.ts";
 import { Libc } from "../../backends/unix/libc.ts";
 import { AccessMode, SystemSemaphoreMode } from "../../errors.ts";
 import type { Note, Program } from "./explorer.ts";
@@ -11,6 +12,10 @@ import { CHOSEN_FILE } from "./foreign_programs.ts";
 import { LOCK_KEY, SEGMENT_KEY, SEMAPHORE_KEY } from "./keys.ts";
 
 const BYTES = 100;
+/** Longer than other processes wait for the lock before they look whether the segment is in use. */
+const SLOW_MS = 30;
+/** Longer than a process is stopped. */
+const HOLD_MS = 25_000;
 const PLATFORM = { os: "linux", arch: ARCH };
 
 function load(ffi: SimulatedFfi) {
@@ -19,14 +24,21 @@ function load(ffi: SimulatedFfi) {
 }
 
 /** Uses a segment as a program does: locks it once, and detaches. */
-function use(segment: Segment, lock: Lock, note: Note, timeoutMs = Infinity): void {
+function use(
+  segment: Segment,
+  lock: Lock,
+  note: Note,
+  timeoutMs = Infinity,
+  holdMs = 0,
+): void {
   const address = Number(segment.address);
   note("attached", address);
   if (lock.acquire(timeoutMs)) {
     note("locked", address);
+    sleepSync(holdMs);
     note("unlocked", address);
     lock.release();
-  }
+  } else if (timeoutMs === Infinity) throw new Error("a wait without a timeout has ended");
   note("detaching", address);
   segment.free();
   segment.release({ lockHeld: false, wait: true });
@@ -47,14 +59,23 @@ const BEGINNINGS: Readonly<Record<string, Begin>> = {
   create: ({ segments, lock }) => segments.create(SEGMENT_KEY, BYTES, AccessMode.ReadWrite, lock),
   attach: ({ segments, lock }) => segments.attach(SEGMENT_KEY, AccessMode.ReadWrite, lock),
   open: ({ segments, lock }) => segments.open(SEGMENT_KEY, REQUEST, lock),
-  initialize({ segments, lock }, note) {
-    const initialize = ({ address }: Segment) => void note("store", Number(address));
+  initialize: initializing(0),
+  "initialize slowly": initializing(SLOW_MS),
+};
+
+/** Opens with `initialize`, which takes so long. */
+function initializing(ms: number): Begin {
+  return ({ segments, lock }, note) => {
+    const initialize = ({ address }: Segment) => {
+      sleepSync(ms);
+      note("store", Number(address));
+    };
     const segment = segments.open(SEGMENT_KEY, { ...REQUEST, initialize }, lock);
     const stored = note("load", Number(segment.address));
     if (stored !== 1) throw new Error(`the bytes were stored ${stored} times`);
     return segment;
-  },
-};
+  };
+}
 
 /** The reasons for which a program may be refused. */
 const REFUSALS: Readonly<Record<string, readonly string[]>> = {
@@ -62,9 +83,10 @@ const REFUSALS: Readonly<Record<string, readonly string[]>> = {
   attach: ["NotFound"],
   open: [],
   initialize: [],
+  "initialize slowly": [],
 };
 
-function beginning(name: string, timeoutMs?: number): Program {
+function beginning(name: string, timeoutMs?: number, holdMs?: number): Program {
   return (ffi, note) => {
     const backend = load(ffi);
     let segment: Segment;
@@ -74,7 +96,7 @@ function beginning(name: string, timeoutMs?: number): Program {
       if (error instanceof BackendError && REFUSALS[name]!.includes(error.code)) return;
       throw error;
     }
-    use(segment, backend.lock, note, timeoutMs);
+    use(segment, backend.lock, note, timeoutMs, holdMs);
   };
 }
 
@@ -89,10 +111,14 @@ const exiting: Program = (ffi, note) => {
 };
 
 /** Opens a semaphore of value 1, acquires and releases it, and closes it. */
-const semaphore = (mode: SystemSemaphoreMode): Program => (ffi) => {
+const semaphore = (mode: SystemSemaphoreMode): Program => (ffi, note) => {
   const { semaphores } = systemV(ffi, PLATFORM);
   const one = semaphores.open(SEMAPHORE_KEY, 1, mode);
-  if (one.acquire(1000)) one.release();
+  if (one.acquire(1000)) {
+    note("acquired", 0);
+    note("released", 0);
+    one.release();
+  }
   one.close();
 };
 
@@ -133,4 +159,10 @@ export const programs: Readonly<Record<string, Program>> = {
   "create semaphore": semaphore(SystemSemaphoreMode.Create),
   chosen,
   cleanup,
+};
+
+/** Programs that only some scenarios need, to show what the others are too fast for. */
+export const slowPrograms: Readonly<Record<string, Program>> = {
+  "initialize slowly": beginning("initialize slowly"),
+  "hold": beginning("open", Infinity, HOLD_MS),
 };

@@ -2,9 +2,10 @@
 import { IPC_CREAT, S_IFREG } from "../../backends/unix/linux_constants.ts";
 import type { Random } from "../../scripts/random.ts";
 import { type Ending, runOn, type Scenario } from "./explorer.ts";
-import { CHOSEN_FILE, foreignPrograms } from "./foreign_programs.ts";
+import { CHOSEN_FILE, foreignPrograms, rareForeignPrograms } from "./foreign_programs.ts";
 import { call, type State } from "./kernel.ts";
-import { programs } from "./programs.ts";
+import { LOCK_KEY } from "./keys.ts";
+import { programs, slowPrograms } from "./programs.ts";
 import { addInode } from "./state.ts";
 
 /** A wait may time out if the process that holds what is waited for was stopped. */
@@ -29,6 +30,33 @@ function leftovers(kernel: State): string[] {
   ];
 }
 
+/** Says what is wrong with the lock that a process holds or has just released. */
+function lockProblem(kernel: State, fact: "locked" | "unlocked" | "detaching"): string | null {
+  const sets = [...kernel.ipc[0]!.sem.objects.values()];
+  const inode = temporaryFolder(kernel).entries!.get(LOCK_KEY.slice("/tmp/".length));
+  const key = inode === undefined ? null : keyOfFile(kernel, inode);
+  if (fact === "detaching") {
+    // A lock without a key file is being removed, and its value tells those who wait to create another.
+    const isWrong = sets.some((set) => set.value > 1 && set.key === key);
+    return isWrong ? "a lock was released twice" : null;
+  }
+  const held = sets.filter(({ value }) => value === 0);
+  if (held.length === 0) {
+    return fact === "locked"
+      ? "a process has taken a lock whose value is not 0"
+      : "a lock that is held does not have the value 0";
+  }
+  return held.some((set) => set.key === key)
+    ? null
+    : "a process holds a lock whose key file is gone";
+}
+
+/** Returns the key of a file as `ftok(path, 'Q')` does. */
+function keyOfFile(kernel: State, inode: number): number {
+  const { device, number } = kernel.inodes.get(inode)!;
+  return 0x51 << 24 | kernel.devices[device]!.minor << 16 | number & 0xffff;
+}
+
 function listed(things: readonly string[], what: string): string | null {
   return things.length === 0 ? null : `left ${what}: ${things.join(", ")}`;
 }
@@ -36,7 +64,7 @@ function listed(things: readonly string[], what: string): string | null {
 /** Says what is wrong with what is left in the end. */
 function leftBehind(names: readonly string[], ending: Ending): string | null {
   const { kernel, hasKill, hasStop } = ending;
-  const isForeign = names.some((name) => name in foreignPrograms);
+  const isForeign = names.some((name) => name in foreignPrograms || name in rareForeignPrograms);
   const isDisturbed = hasKill || hasStop || isForeign;
   if (!isDisturbed) return listed(leftovers(kernel), "without a crash");
   if (names.includes("chosen")) return null; // cleanup() does not know files that users have chosen
@@ -90,7 +118,7 @@ const TOLERANCES: readonly Tolerance[] = [
     why: "Qt resets the lock that another process holds, and both create the segment",
   },
   {
-    program: /^(Qt create|ipcrm -s)$/,
+    program: /^(Qt create|Qt reset|Qt reset twice|ipcrm -s)$/,
     what: /^two processes hold the lock$/,
     why: "Qt resets the lock that another process holds, and `ipcrm -s` removes it",
   },
@@ -105,6 +133,31 @@ const TOLERANCES: readonly Tolerance[] = [
     what: /^left after cleanup\(\): semaphore \d+$/,
     needsCrash: true,
     why: "Qt deletes the key file before the semaphore, and leaves no note about that",
+  },
+  {
+    program: /^Qt create$|^Qt attach$|^rm lock file$|^ipcrm -s$/,
+    what: /^a process holds a lock whose key file is gone$/,
+    why: "these delete the key file of a lock, or remove it, without looking who waits for it",
+  },
+  {
+    program: /^Qt create$|^Qt reset twice$/,
+    what: /^a lock was released twice$/,
+    why: "Qt resets the lock that another process holds, and both release it",
+  },
+  {
+    program: /^Qt (create|attach|reset|reset twice)$|^ipcrm -s$/,
+    what: /^a lock that is held does not have the value 0$/,
+    why: "Qt resets or removes the lock that another process holds, and `ipcrm -s` removes it",
+  },
+  {
+    program: /^Qt (create|attach)$/,
+    what: /^a process has taken a lock whose value is not 0$/,
+    why: "Qt resets or removes the lock that another process has just taken while it created it",
+  },
+  {
+    program: /^create semaphore$/,
+    what: /^two processes hold the semaphore$/,
+    why: "the mode Create sets the value again, whoever has acquired the semaphore",
   },
   {
     program: /^Qt attach$/,
@@ -169,20 +222,21 @@ export function wanderings(random: Random): string[] {
   return chosen;
 }
 
+const ALL = { ...programs, ...slowPrograms, ...foreignPrograms, ...rareForeignPrograms };
+
 /** The scenario in which these programs meet. */
 export function scenarioOf(...names: readonly string[]): Scenario {
   const hasFile = names.includes("C program");
   return {
     name: names.join(", "),
-    programs: names.map((name) => programs[name] ?? foreignPrograms[name]!),
+    programs: names.map((name) => ALL[name]!),
     setUp(kernel) {
       if (!hasFile) return;
       const inode = addInode(kernel, 0, { uid: 1000, gid: 1000 }, S_IFREG | 0o644, { size: 5 });
       temporaryFolder(kernel).entries!.set(CHOSEN_FILE.slice("/tmp/".length), inode);
-      const { device, number } = kernel.inodes.get(inode)!;
-      const key = 0x51 << 24 | kernel.devices[device]!.minor << 16 | number;
-      call(kernel, 0, ["shmget", key, 50, IPC_CREAT | 0o777]);
+      call(kernel, 0, ["shmget", keyOfFile(kernel, inode), 50, IPC_CREAT | 0o777]);
     },
+    lockProblem,
     check(ending) {
       const { outcomes, hasStop } = ending;
       const bad = outcomes.find((text) =>
