@@ -87,6 +87,8 @@ export const MUTANTS: readonly Mutant[] = [
     programs: ["open", "hold"],
     bounds: within(0, 1),
     why: "A process creates a lock with the file that is deleted next.",
+    equivalent:
+      "the unchanged code fails in the same way if it is stopped for seconds between its last look at the file and `unlink`",
   },
   {
     name: "the key file is deleted before the segment is removed",
@@ -344,5 +346,7 @@ export const MUTANTS: readonly Mutant[] = [
     bounds: within(0, 1),
     why:
       "A process that is killed between `semget` and the first `semop` leaves a lock of value 0.",
+    equivalent:
+      "acquire() repairs such a lock too; only a holder in another pid namespace makes a difference, and there is none",
   },
 ];
