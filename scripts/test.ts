@@ -1,5 +1,5 @@
 /**
- * Runs the tests in each installed runtime, two at once where they can be isolated, and adds the results up. `npm test`,
+ * Runs the tests in each installed runtime, and adds the results up. `npm test`,
  * `deno run -A scripts/test.ts` or `bun scripts/test.ts`.
  */
 
@@ -37,6 +37,7 @@ Runs tests/**/*_test.ts, or the files whose name contains one of the given texts
   --runtime <name>      deno, bun or node; may be given more than once (default: all installed)
   --filter <text>       only suites and top-level tests whose name contains the text
   --deadline <seconds>  for all the tests of one runtime (default: 1200)
+  --together            two runtimes at once, if each can be isolated from the other
   --help
 
 REQUIRE_RUNTIMES=deno,bun,node  a missing runtime is a failure instead of a skip
@@ -50,6 +51,7 @@ const { values: options, positionals } = parseArgs({
     runtime: { type: "string", multiple: true },
     filter: { type: "string" },
     deadline: { type: "string", default: "1200" },
+    together: { type: "boolean", default: false },
     help: { type: "boolean" },
   },
 });
@@ -119,8 +121,9 @@ const tasks = chosen.flatMap(({ name, found }): Task[] => {
 // Who runs the tests whose work processes of all runtimes do.
 if (tasks.length > 0) process.env["SHARED_MEMORY_TEST_CREW"] ||= tasks[0]!.name;
 
-/** How many runtimes are tested at once: two where they do not see each other, as many tests wait. */
-const atOnce = isolation?.wrapper.length ? Math.min(2, os.availableParallelism(), tasks.length) : 1;
+/** How many runtimes are tested at once. Two need a machine with cores to spare, as some tests are about time. */
+const canBeTogether = options.together && isolation?.wrapper.length;
+const atOnce = canBeTogether ? Math.min(2, os.availableParallelism(), tasks.length) : 1;
 const runs = tasks.map((task) => ({
   task,
   output: atOnce > 1 ? openSync(path.join(folder, `${task.name}.log`), "a+") : undefined,
