@@ -275,14 +275,12 @@ function noted(scenario: Scenario, world: World, i: number, fact: Fact, address:
   } else if (fact === "locked") {
     actor.holds = segment;
     if (others.some(({ holds }) => holds === segment)) world.bad ??= "two processes hold the lock";
+  } else if (fact === "unlocked") actor.holds = null;
+  else if (fact === "detaching") actor.uses = actor.holds = null;
+  else if (fact === "store") stored.set(segment, (stored.get(segment) ?? 0) + 1);
+  if (fact === "locked" || fact === "unlocked" || fact === "detaching") {
     world.bad ??= scenario.lockProblem?.(kernel, fact) ?? null;
-  } else if (fact === "unlocked") {
-    actor.holds = null;
-    world.bad ??= scenario.lockProblem?.(kernel, fact) ?? null;
-  } else if (fact === "detaching") {
-    actor.uses = actor.holds = null;
-    world.bad ??= scenario.lockProblem?.(kernel, fact) ?? null;
-  } else if (fact === "store") stored.set(segment, (stored.get(segment) ?? 0) + 1);
+  }
   if (fact !== "unlocked" && isRemoved) world.bad ??= `the segment was removed while P${i} uses it`;
   return stored.get(segment) ?? 0;
 }
@@ -646,7 +644,6 @@ export function runOn(kernel: State, program: Program): {
   const later = clone(kernel);
   later.now += LATER_MS;
   const process = addProcess(later, { uid: 1000 });
-  const scenario: Scenario = { name: "", programs: [], check: () => null };
   const ended: Actor = { ...newActor(), status: "ended" };
   const actors = later.processes.map((_, i) => i === process ? newActor() : ended);
   const world: World = {
@@ -656,13 +653,12 @@ export function runOn(kernel: State, program: Program): {
     actors,
     stored: new Map(),
   };
-  const began = later.now;
-  const one = { ...scenario, programs: actors.map(() => program) };
+  const scenario: Scenario = { name: "", programs: actors.map(() => program), check: () => null };
   for (let choices: Choice[] = runnable(world); choices.length > 0; choices = choicesOf(world)) {
-    run(one, world, choices[0]!, null);
+    run(scenario, world, choices[0]!, null);
   }
   const { outcome } = actors[process]!;
-  return { kernel: later, outcome: world.bad ?? outcome, ms: later.now - began };
+  return { kernel: later, outcome: world.bad ?? outcome, ms: later.now - world.began };
 }
 
 /** Decides on a deviation: at a call of a running process, or when a process waits or has ended. */
