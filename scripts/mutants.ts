@@ -11,7 +11,8 @@ import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs, promisify } from "node:util";
-import { type Bounds, explore, kindOf } from "../tests/simulation/explorer.ts";
+import { explore, kindOf } from "../tests/simulation/explorer.ts";
+import type { Bounds } from "../tests/simulation/scenario.ts";
 import { type Mutant, MUTANTS } from "../tests/simulation/mutants.ts";
 import { scenarioOf } from "../tests/simulation/scenarios.ts";
 

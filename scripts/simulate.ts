@@ -5,13 +5,8 @@
  */
 import process from "node:process";
 import { parseArgs } from "node:util";
-import {
-  type Bounds,
-  explore,
-  type Failure,
-  shrunk,
-  wander,
-} from "../tests/simulation/explorer.ts";
+import { explore, shrunk, wander } from "../tests/simulation/explorer.ts";
+import type { Bounds, Failure } from "../tests/simulation/scenario.ts";
 import { pairs, scenarioOf, wanderings } from "../tests/simulation/scenarios.ts";
 import { Random } from "./random.ts";
 

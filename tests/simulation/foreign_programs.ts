@@ -14,7 +14,7 @@ import {
   STATX,
 } from "../../backends/unix/linux_constants.ts";
 import { EEXIST, EIDRM, EINVAL } from "../../backends/unix/errno.ts";
-import type { Note, Program } from "./explorer.ts";
+import type { Note, Program } from "./scenario.ts";
 import { ARCH, type SimulatedFfi } from "./ffi.ts";
 import { LOCK_KEY, SEGMENT_KEY } from "./keys.ts";
 

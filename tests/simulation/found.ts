@@ -1,5 +1,5 @@
 /** Schedules in which the simulation has found a fault of this module. */
-import type { Deviation } from "./explorer.ts";
+import type { Deviation } from "./scenario.ts";
 
 export interface Found {
   /** What was wrong. */

@@ -1,5 +1,5 @@
 /** The deliberate faults of which scripts/mutants.ts shows that the simulation finds them. */
-import type { Bounds } from "./explorer.ts";
+import type { Bounds } from "./scenario.ts";
 
 export interface Mutant {
   readonly name: string;

@@ -6,7 +6,7 @@ import type { Lock, OpenRequest, Segment } from "../../backends/types.ts";
 import { sleepSync } from "../../backends/timing.ts";
 import { Libc } from "../../backends/unix/libc.ts";
 import { AccessMode, SystemSemaphoreMode } from "../../errors.ts";
-import type { Note, Program } from "./explorer.ts";
+import type { Note, Program } from "./scenario.ts";
 import { ARCH, type SimulatedFfi } from "./ffi.ts";
 import { CHOSEN_FILE } from "./foreign_programs.ts";
 import { LOCK_KEY, SEGMENT_KEY, SEMAPHORE_KEY } from "./keys.ts";

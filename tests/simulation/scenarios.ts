@@ -1,11 +1,12 @@
 /** What must be true when the programs of a schedule have ended. */
 import { IPC_CREAT, S_IFREG } from "../../backends/unix/linux_constants.ts";
 import type { Random } from "../../scripts/random.ts";
-import { type Ending, runOn, type Scenario } from "./explorer.ts";
+import { runOn } from "./explorer.ts";
 import { CHOSEN_FILE, foreignPrograms, rareForeignPrograms } from "./foreign_programs.ts";
 import { call, type State } from "./kernel.ts";
 import { LOCK_KEY } from "./keys.ts";
 import { programs, slowPrograms } from "./programs.ts";
+import type { Ending, Scenario } from "./scenario.ts";
 import { addInode } from "./state.ts";
 
 /** A wait may time out if the process that holds what is waited for was stopped. */

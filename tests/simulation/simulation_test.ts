@@ -5,8 +5,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { crewOnly, slow } from "../support/support.ts";
-import { type Bounds, explore, type Failure, replay } from "./explorer.ts";
+import { explore, replay } from "./explorer.ts";
 import { FOUND } from "./found.ts";
+import type { Bounds, Failure } from "./scenario.ts";
 import { pairs, scenarioOf } from "./scenarios.ts";
 
 function shown({ what, deviations, trace }: Failure): string {
