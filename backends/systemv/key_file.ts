@@ -1,4 +1,4 @@
-import { claimByte, isByteLocked, shareByte } from "../unix/byte_locks.ts";
+import { claimByte, isByteLocked, releaseByte, shareByte } from "../unix/byte_locks.ts";
 import {
   LOCK_EX,
   LOCK_NB,
@@ -80,10 +80,11 @@ export function keyOf({ device, inode }: FileStatus, projectId = PROJECT_ID): nu
 }
 
 /**
- * The offset in a key file of the bytes that are locked for claims. The bytes below it are locked for semaphores. In
- * both ranges there is one byte for each project id.
+ * The offset in a key file of the bytes that are locked for claims, and of those that are locked while a semaphore is
+ * created. The bytes below are locked for semaphores in use. In each range there is one byte for each project id.
  */
 const CLAIM = 0x100;
+const CREATION = 0x200;
 
 /** Returns the path of the key file of a lock's segment. The names of the two files differ in their prefixes. */
 export function segmentPath(path: string): string {
@@ -462,6 +463,25 @@ export class KeyFile {
   /** Whether another object of this module has declared that it uses the semaphore of the key. */
   isSemaphoreUsed(): boolean {
     return isByteLocked(this.#libc, this.#fd, this.#projectId);
+  }
+
+  /**
+   * Calls `act`, which creates the semaphore of the key, and returns its result. Meanwhile other processes see that a
+   * living process is about to give the semaphore its first value.
+   */
+  creating<Result>(act: () => Result): Result {
+    const byte = CREATION + this.#projectId;
+    shareByte(this.#libc, this.#fd, byte);
+    try {
+      return act();
+    } finally {
+      releaseByte(this.#libc, this.#fd, byte);
+    }
+  }
+
+  /** Whether a process of this module is about to give the semaphore of the key its first value. */
+  isBeingCreated(): boolean {
+    return isByteLocked(this.#libc, this.#fd, CREATION + this.#projectId);
   }
 
   /**

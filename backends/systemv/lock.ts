@@ -8,8 +8,6 @@ import { lostLockFile } from "./lost_lock_file.ts";
 import { type Opened, SemaphoreSet, type SemaphoreTools } from "./semaphore_set.ts";
 import { isSoleSoon } from "./sole_user.ts";
 
-/** The time in ms for which a lock must seem abandoned before it is taken over. */
-const ABANDONED_MS = 1000;
 /**
  * The time in ms for which another process may hold LOCK_EX of a key file to check whether the file is in use: it
  * takes microseconds.
@@ -23,8 +21,6 @@ export class SystemVLock extends SemaphoreSet implements Lock {
   protected readonly isLock = true;
   isSegmentUsed: (() => boolean) | null = null;
   #hasLookedForLost = false;
-  /** The process that last changed a lock which seems to be abandoned, and the time since when it seems so. */
-  #suspect = { id: -1, pid: 0, since: 0 };
 
   constructor(tools: SemaphoreTools, path: KeyPath) {
     const { tryLock, lock, unlock } = tools.operations;
@@ -132,17 +128,7 @@ export class SystemVLock extends SemaphoreSet implements Lock {
     const pid = this.lastUser();
     const state = this.stateOf(pid);
     if (state === "replaced") return true;
-    const alive = state === "alive";
-    const { id, pid: suspect, since } = this.#suspect;
-    if (!alive && id === this.id && suspect === pid) {
-      return performance.now() - since >= ABANDONED_MS;
-    }
-    this.#suspect = { id: alive ? -1 : this.id, pid, since: performance.now() };
-    return false;
-  }
-
-  protected get seemsAbandoned(): boolean {
-    return this.#suspect.id !== -1;
+    return this.isAbandonedFor(pid, state === "gone");
   }
 
   /**
@@ -157,9 +143,10 @@ export class SystemVLock extends SemaphoreSet implements Lock {
 
   /** Takes an abandoned lock, so that only one of several processes that find it abandoned succeeds. */
   #takeAbandoned(mayTake: () => boolean): boolean {
-    const take = () => mayTake() && this.operations.takeOver.apply(this.id) === 0;
     const file = this.file;
     if (file === null) return false;
+    const take = () =>
+      !file.isBeingCreated() && mayTake() && this.operations.takeOver.apply(this.id) === 0;
     const result = file.claiming(take);
     if (result !== "unavailable") return result === true;
     const isTaken = file.isSole() && take();
@@ -203,9 +190,11 @@ export class SystemVLock extends SemaphoreSet implements Lock {
       return this.drop();
     }
     if (isLast) this.operations.undoTwice.apply(this.id);
+    else file.unshare(); // whoever learns of the removal below may be the last one, and must not find the file relied on
     if (mayUnlink) file.unlink();
     if (this.libc.c.semctl(this.id, 0, IPC_RMID, 0n) !== 0) this.release();
     else if (isExplicit) this.mark(file).clear(); // the lock of a chosen key may be a semaphore too
+    else if (isSole && !isLast) this.unlinkUnused(file); // who relied on it may have left, unable to acquire the lock
     this.drop();
   }
 

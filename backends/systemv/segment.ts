@@ -83,7 +83,7 @@ export class SegmentResources {
     if (!lockHeld && lock !== null) {
       if (!this.#isUnused()) return true;
       const locked = wait
-        ? enterLock(lock, () => !this.#isUnused())
+        ? enterLock(lock, () => !this.#isUnused() || this.#isReplaced())
         : lock.acquire(SECTION_MS) || exiting && lock.isHeldHere();
       if (!locked) return true; // the holder of the lock looks for users that have left meanwhile
     }
@@ -98,6 +98,12 @@ export class SegmentResources {
   #isUnused(): boolean {
     const status = this.#shm.status(this.id);
     return status === null ? this.#shm.idOf(this.file) === -1 : status.attached === 0;
+  }
+
+  /** Whether another segment has replaced this one, whose users may hold the lock for as long as they like. */
+  #isReplaced(): boolean {
+    const id = this.#shm.idAt(this.file.keyPath);
+    return id !== -1 && id !== this.id && (this.#shm.status(id)?.attached ?? 0) > 0;
   }
 
   /**

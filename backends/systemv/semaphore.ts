@@ -1,6 +1,7 @@
 import { SystemSemaphoreMode } from "../../errors.ts";
 import { orElse } from "../failure.ts";
 import { ERANGE, failure } from "../unix/errno.ts";
+import { seesAllProcesses } from "../unix/processes.ts";
 import { IPC_RMID } from "../unix/linux_constants.ts";
 import { KeyFile, type KeyPath, segmentPath } from "./key_file.ts";
 import { isSemaphoreText, type Mark } from "./marks.ts";
@@ -52,11 +53,23 @@ export class SystemVSemaphore extends SemaphoreSet {
     file.noteSemaphoreUse();
   }
 
-  protected repair(): "held" {
-    return "held";
+  /** Sets the initial value if the process that created the semaphore has ended before it did so. */
+  protected repair(): "held" | "repaired" {
+    const isUnset = this.#isUnset();
+    if (!this.isAbandonedFor(0, isUnset)) return "held";
+    const set = () => this.#isUnset() && this.setInitialValue(this.id) === 0;
+    return this.file?.claiming(set) === true ? "repaired" : "held";
   }
 
-  protected readonly seemsAbandoned = false;
+  /**
+   * Whether the semaphore has no initial value yet, and nobody is seen who is about to set it. That is not known of
+   * processes in other pid namespaces, nor of a chosen key, whose semaphore another program may initialize at any time.
+   */
+  #isUnset(): boolean {
+    if (this.path.isExplicit || this.lastUser() !== 0 || this.get("GETVAL") !== 0) return false;
+    return seesAllProcesses(this.libc) && this.stateOf(0) === "gone" &&
+      !this.file!.isBeingCreated();
+  }
 
   release(count = 1): void {
     if (count > this.#room()) throw failure("semop", ERANGE, this.errors, this.nativeKey);
@@ -112,13 +125,28 @@ export class SystemVSemaphore extends SemaphoreSet {
    */
   #remove(mark: Mark): void {
     const file = this.file!;
+    const { c } = this.libc;
     const mayUnlink = this.#isSegmentUnused() && (!this.path.isExplicit || file.created);
+    let isTheLast = true;
     if (!mayUnlink || this.markForRemoval(file)) {
       if (mayUnlink) file.unlink();
-      this.libc.c.semctl(this.id, 0, IPC_RMID, 0n);
+      if (c.semctl(this.id, 0, IPC_RMID, 0n) !== 0) isTheLast = this.#removeNext(file, mark);
     }
-    mark.clear(); // last: if this process is killed before, the mark still leads to the semaphore
+    if (isTheLast) mark.clear(); // last: if this process is killed before, the mark still leads to the semaphore
     this.drop();
+  }
+
+  /**
+   * Removes the semaphore that another process has created with the same key file, while this one was stopped during
+   * the removal, and has left to its last user. Returns `false` if there is such a semaphore and it is in use.
+   */
+  #removeNext(file: KeyFile, mark: Mark): boolean {
+    const { c } = this.libc;
+    const id = c.semget(file.key, 1, 0);
+    if (id === -1 || !isSemaphoreText(mark.read(), id)) return true;
+    if (file.isSemaphoreUsed()) return false;
+    c.semctl(id, 0, IPC_RMID, 0n);
+    return true;
   }
 
   /** Whether no process relies on the key file of the segment whose lock this semaphore may be. */

@@ -48,6 +48,9 @@ const LIVING_MS = 500;
  */
 const OWN_ERRORS = new Set([ENOMEM, EACCES, EINVAL, EFBIG, ENOSPC, ERANGE, EIDRM]);
 
+/** The time in ms for which a semaphore must seem abandoned before another process does what its last user should. */
+const ABANDONED_MS = 1000;
+
 /** The state of a semaphore that was just opened: a new lock is acquired by its creation. */
 export type Opened = "open" | "acquired";
 
@@ -85,6 +88,8 @@ export abstract class SemaphoreSet implements Semaphore {
   isOwner = false;
   /** The process that last changed the semaphore, if it was found alive, and the time until which that is assumed. */
   #living = { pid: 0, until: 0 };
+  /** The process that last changed a semaphore which seems to be abandoned, and the time since when it seems so. */
+  #suspect = { id: -1, pid: 0, since: 0 };
 
   constructor({ libc, operations, waits, errors }: SemaphoreTools, path: KeyPath, steps: Steps) {
     this.libc = libc;
@@ -116,8 +121,6 @@ export abstract class SemaphoreSet implements Semaphore {
   protected abstract afterOpening(file: KeyFile): void;
   /** Handles a wait that has lasted a while: repairs what peers or crashes did to the value. */
   protected abstract repair(): "held" | "repaired" | "acquired";
-  /** Whether it seems that no living process holds the semaphore. */
-  protected abstract readonly seemsAbandoned: boolean;
 
   get nativeKey(): string {
     return this.path.path;
@@ -143,14 +146,13 @@ export abstract class SemaphoreSet implements Semaphore {
   /** Tries once to open the semaphore. Returns `null` if there must be another attempt. */
   #tryOpen(mode: SystemSemaphoreMode, collisions: FtokCollisions): Opened | null {
     const file = KeyFile.create(this.libc, this.path);
-    if (file.created) removeOrphansOnce(this.libc);
     let isKept = false;
     try {
       const result = this.openAt(file, mode);
       isKept = result === null ? collisions.add(file, "sem") : this.file === file;
       return result;
     } catch (error) {
-      if (file.created) file.unlink();
+      if (file.created) this.unlinkUnused(file);
       throw error;
     } finally {
       if (!isKept) file.close();
@@ -162,45 +164,60 @@ export abstract class SemaphoreSet implements Semaphore {
    * same time.
    */
   protected openAt(file: KeyFile, mode: SystemSemaphoreMode, isLost = false): Opened | null {
-    const { c } = this.libc;
     if (!this.beforeLookup(file, mode)) return null;
     // A file that was just created has no semaphore, unless another process found the file between these two steps.
-    let id = file.created ? -1 : c.semget(file.key, 1, ACCESS);
-    let errno = file.created ? ENOENT : id === -1 ? this.libc.errno() : 0;
-    const make = errno === ENOENT;
-    if (make) {
-      if (isLost) return null;
-      const opened = this.beforeCreation(file, mode);
-      if (opened !== "create") return opened;
-      id = c.semget(file.key, 1, this.path.permissions | IPC_CREAT | IPC_EXCL);
-      errno = id === -1 ? this.libc.errno() : 0;
-      if (errno === EEXIST) return null;
-    }
-    if (errno === EACCES) {
-      const text = this.#othersText(ownerOf(this.libc, "sem", file.key));
-      throw failure("semget", errno, { [EACCES]: ["PermissionDenied", text] }, this.nativeKey);
-    }
-    if (errno !== 0) throw failure("semget", errno, this.errors, this.nativeKey);
-    if (!make && file.checkedId !== id) {
+    const id = file.created ? -1 : this.libc.c.semget(file.key, 1, ACCESS);
+    const errno = file.created ? ENOENT : id === -1 ? this.libc.errno() : 0;
+    if (errno === ENOENT) return isLost ? null : this.#create(file, mode);
+    if (errno !== 0) throw this.#refused(errno, file);
+    if (file.checkedId !== id) {
       if (!isLost && this.#isInDoubt(file)) {
         sleepSync(DOUBT_MS);
         return null;
       }
       if (!this.#check(id, file)) return null;
     }
-    const owner = make || mode === SystemSemaphoreMode.Create;
-    const result = owner ? this.#initialize(id, make) : "open";
-    if (result === null) return null;
-    if (make && !file.created && !file.isCurrent()) {
-      // The key file was deleted after the lookup, so that no other process would find this semaphore.
-      c.semctl(id, 0, IPC_RMID, 0n);
-      return null;
-    }
+    const isOwner = mode === SystemSemaphoreMode.Create;
+    const result = isOwner ? this.#initialize(id, false) : "open";
+    return result === null ? null : this.#use(file, id, isOwner, result);
+  }
+
+  /** Creates the semaphore of a key file, unless another process has done so meanwhile. */
+  #create(file: KeyFile, mode: SystemSemaphoreMode): Opened | null {
+    const opened = this.beforeCreation(file, mode);
+    if (opened !== "create") return opened;
+    const { c } = this.libc;
+    removeOrphansOnce(this.libc);
+    return file.creating(() => {
+      const id = c.semget(file.key, 1, this.path.permissions | IPC_CREAT | IPC_EXCL);
+      if (id === -1) {
+        const errno = this.libc.errno();
+        if (errno === EEXIST) return null;
+        throw this.#refused(errno, file);
+      }
+      const result = this.#initialize(id, true);
+      if (result === null) return null;
+      if (!file.created && !file.isCurrent()) {
+        // The key file was deleted after the lookup, so that no other process would find this semaphore.
+        c.semctl(id, 0, IPC_RMID, 0n);
+        return null;
+      }
+      return this.#use(file, id, true, result);
+    });
+  }
+
+  #use(file: KeyFile, id: number, isOwner: boolean, result: Opened): Opened {
     this.file = file;
     this.id = id;
-    this.isOwner = owner;
+    this.isOwner = isOwner;
     this.afterOpening(file);
     return result;
+  }
+
+  #refused(errno: number, file: KeyFile): BackendError {
+    if (errno !== EACCES) return failure("semget", errno, this.errors, this.nativeKey);
+    const text = this.#othersText(ownerOf(this.libc, "sem", file.key));
+    return failure("semget", errno, { [EACCES]: ["PermissionDenied", text] }, this.nativeKey);
   }
 
   /**
@@ -314,7 +331,7 @@ export abstract class SemaphoreSet implements Semaphore {
    */
   #mayBlock(left: number, slice: number): boolean {
     const { arePolled } = this.#waits;
-    return arePolled && left === Infinity && slice > 0 && !this.seemsAbandoned;
+    return arePolled && left === Infinity && slice > 0 && this.#suspect.id === -1;
   }
 
   /** Returns the process that changed the value last; 0 if there is none, or if it belongs to another pid namespace. */
@@ -340,6 +357,20 @@ export abstract class SemaphoreSet implements Semaphore {
     }
     this.#living = { pid, until: now + LIVING_MS };
     return "alive";
+  }
+
+  /**
+   * Whether the semaphore, which the process `pid` has changed last, has seemed abandoned for a while.
+   *
+   * @param isSo whether it seems so now
+   */
+  protected isAbandonedFor(pid: number, isSo: boolean): boolean {
+    const { id, pid: suspect, since } = this.#suspect;
+    if (isSo && id === this.id && suspect === pid) {
+      return performance.now() - since >= ABANDONED_MS;
+    }
+    this.#suspect = { id: isSo ? this.id : -1, pid, since: performance.now() };
+    return false;
   }
 
   #isUnused(): boolean {
@@ -390,6 +421,11 @@ export abstract class SemaphoreSet implements Semaphore {
   /** Reads the status of the semaphore. Returns `false` if the semaphore no longer exists. */
   protected readStatus(): boolean {
     return this.libc.c.semctl(this.id, 0, IPC_STAT, this.operations.status) === 0;
+  }
+
+  /** Deletes a key file that has no semaphore, if no other process relies on it. */
+  protected unlinkUnused(file: KeyFile): void {
+    if (file.isSole() && this.libc.c.semget(file.key, 1, 0) === -1) file.unlink();
   }
 
   protected drop(): void {

@@ -20,6 +20,11 @@ export function claimByte(libc: Libc, fd: number, byte: number): boolean {
   return libc.os === "linux" && apply(libc, fd, F_OFD_SETLK, F_WRLCK, byte) !== null;
 }
 
+/** Releases a byte that this descriptor has shared or claimed. */
+export function releaseByte(libc: Libc, fd: number, byte: number): void {
+  if (libc.os === "linux") apply(libc, fd, F_OFD_SETLK, F_UNLCK, byte);
+}
+
 /** Whether another descriptor shares or claims a byte. */
 export function isByteLocked(libc: Libc, fd: number, byte: number): boolean {
   if (libc.os !== "linux") return false;

@@ -167,8 +167,9 @@ export function wander(scenario: Scenario, random: () => number): Driven {
       crashes--;
       return { process, at, what: any(CRASHES)! };
     }
-    const next = random() < rates[0] ? any(choices)?.process : undefined;
-    return next === undefined ? null : { process, at, what: "preempted", next };
+    if (random() >= rates[0] || choices.length === 0) return null;
+    if (random() < 0.2) return { process, at, what: "delayed" };
+    return { process, at, what: "preempted", next: any(choices)!.process };
   });
 }
 

@@ -39,4 +39,43 @@ export const FOUND: readonly Found[] = [
       { process: 1, at: 12, what: "preempted", next: 0 },
     ],
   },
+  {
+    what:
+      "the lock's key file stays without a crash, as a process that relied on it could not acquire the lock",
+    programs: ["create again", "refused again"],
+    deviations: [
+      { process: 0, at: 20, what: "preempted", next: 1 },
+      { process: 1, at: 8, what: "preempted", next: 0 },
+      { process: 0, at: 40, what: "preempted", next: 1 },
+      { process: 1, at: 19, what: "delayed" },
+      { process: 0, at: 75, what: "preempted", next: 1 },
+    ],
+  },
+  {
+    what: "a lock whose creator is stopped before it acquires the lock is taken by another process",
+    programs: ["hold", "open"],
+    deviations: [
+      { process: -1, at: 0, what: "yields", next: 1 },
+      { process: 1, at: 10, what: "stopped" },
+    ],
+  },
+  {
+    what: "a semaphore has no value for ever, as its creator was killed before it set the value",
+    programs: ["open semaphore", "open semaphore"],
+    deviations: [{ process: 0, at: 9, what: "killed 3" }],
+  },
+  {
+    what:
+      "a semaphore stays that was created while another process was stopped in the middle of a removal",
+    programs: ["open semaphore", "open semaphore"],
+    deviations: [{ process: 0, at: 24, what: "stopped" }],
+  },
+  {
+    what: "detach() fails, as a user of the segment that has replaced the stale one holds the lock",
+    programs: ["open", "hold"],
+    deviations: [
+      { process: 0, at: 23, what: "preempted", next: 1 },
+      { process: 0, at: 51, what: "preempted", next: 1 },
+    ],
+  },
 ];

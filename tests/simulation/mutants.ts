@@ -43,7 +43,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "no check after semget whether the key file is current",
     file: `${SYSTEMV}/semaphore_set.ts`,
-    find: "if (make && !file.created && !file.isCurrent()) {",
+    find: "if (!file.created && !file.isCurrent()) {",
     replace: "if (make && file.key === -1) {",
     programs: ["open", "rm lock file"],
     bounds: within(2, 0),
@@ -134,7 +134,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "the last user removes the segment without the lock",
     file: `${SYSTEMV}/segment.ts`,
-    find: "? enterLock(lock, () => !this.#isUnused())",
+    find: "? enterLock(lock, () => !this.#isUnused() || this.#isReplaced())",
     replace: "? true",
     programs: ["open", "open"],
     bounds: within(2, 0),
@@ -152,7 +152,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "the last user does not wait for the lock",
     file: `${SYSTEMV}/segment.ts`,
-    find: "? enterLock(lock, () => !this.#isUnused())",
+    find: "? enterLock(lock, () => !this.#isUnused() || this.#isReplaced())",
     replace: "? lock.acquire(0)",
     programs: ["open", "open"],
     bounds: within(2, 0),
@@ -236,7 +236,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "ABANDONED_MS is 0",
-    file: `${SYSTEMV}/lock.ts`,
+    file: `${SYSTEMV}/semaphore_set.ts`,
     find: "const ABANDONED_MS = 1000;",
     replace: "const ABANDONED_MS = 0;",
     programs: ["open", "open"],
@@ -348,5 +348,42 @@ export const MUTANTS: readonly Mutant[] = [
       "A process that is killed between `semget` and the first `semop` leaves a lock of value 0.",
     equivalent:
       "acquire() repairs such a lock too; only a holder in another pid namespace makes a difference, and there is none",
+  },
+  {
+    name: "a lock that is being created is taken over",
+    file: `${SYSTEMV}/lock.ts`,
+    find: "!file.isBeingCreated() && mayTake()",
+    replace: "mayTake()",
+    programs: ["hold", "open"],
+    bounds: within(0, 1),
+    why: "Its creator goes on when the other process holds it, and acquires it too.",
+  },
+  {
+    name: "a semaphore without a value is not given one",
+    file: `${SYSTEMV}/semaphore.ts`,
+    find: "if (!this.isAbandonedFor(0, isUnset)) return",
+    replace: "if (true) return",
+    programs: ["open semaphore", "open semaphore"],
+    bounds: within(0, 1),
+    why: "Its creator is killed before it sets the value, and nobody can acquire it any more.",
+  },
+  {
+    name: "a semaphore without a value is given one at once",
+    file: `${SYSTEMV}/semaphore.ts`,
+    find: "!this.file!.isBeingCreated();",
+    replace: "true;",
+    programs: ["open semaphore", "open semaphore"],
+    bounds: within(0, 1),
+    why:
+      "Its creator, which was stopped, sets the value once more when another process has acquired the semaphore.",
+  },
+  {
+    name: "the next semaphore of a key file that is being deleted stays",
+    file: `${SYSTEMV}/semaphore.ts`,
+    find: "isTheLast = this.#removeNext(file, mark);",
+    replace: "isTheLast = true;",
+    programs: ["open semaphore", "open semaphore"],
+    bounds: within(0, 1),
+    why: "The key file that leads to it is deleted, and it stays for ever.",
   },
 ];

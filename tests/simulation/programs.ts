@@ -1,5 +1,5 @@
 /** The programs of the simulation: this module's backends, real Qt's sequences of calls, and foreign programs. */
-import { BackendError, orElse } from "../../backends/failure.ts";
+import { BackendError, lockTimeout, orElse } from "../../backends/failure.ts";
 import { SystemVInspection } from "../../backends/systemv/inspection.ts";
 import { systemV } from "../../backends/systemv/mod.ts";
 import type { Lock, OpenRequest, Segment } from "../../backends/types.ts";
@@ -12,6 +12,8 @@ import { CHOSEN_FILE } from "./foreign_programs.ts";
 import { LOCK_KEY, SEGMENT_KEY, SEMAPHORE_KEY } from "./keys.ts";
 
 const BYTES = 100;
+/** The time within which a program gets what it waits for, unless another one was stopped. */
+const TIMEOUT_MS = 5000;
 /** Longer than other processes wait for the lock before they look whether the segment is in use. */
 const SLOW_MS = 30;
 /** Longer than a process is stopped. */
@@ -49,7 +51,7 @@ const REQUEST: OpenRequest = {
   mode: AccessMode.ReadWrite,
   existing: "attach",
   stale: "replace",
-  timeoutMs: 5000,
+  timeoutMs: TIMEOUT_MS,
   initialize: null,
 };
 
@@ -114,11 +116,11 @@ const exiting: Program = (ffi, note) => {
 const semaphore = (mode: SystemSemaphoreMode): Program => (ffi, note) => {
   const { semaphores } = systemV(ffi, PLATFORM);
   const one = semaphores.open(SEMAPHORE_KEY, 1, mode);
-  if (one.acquire(1000)) {
+  if (one.acquire(TIMEOUT_MS)) {
     note("acquired", 0);
     note("released", 0);
     one.release();
-  }
+  } else throw lockTimeout(one);
   one.close();
 };
 
@@ -135,6 +137,35 @@ const chosen: Program = (ffi) => {
     segment.free();
     segment.release({ lockHeld: false, wait: true });
   }, () => lock.close());
+};
+
+/** Creates the segment and detaches, as often as that; it may exist already. */
+const creatingAgain = (times: number): Program => (ffi, note) => {
+  const backend = load(ffi);
+  for (let turn = 0; turn < times; turn++) {
+    orElse(() => {
+      const segment = BEGINNINGS["create"]!(backend, note);
+      note("attached", Number(segment.address));
+      note("detaching", Number(segment.address));
+      segment.free();
+      segment.release({ lockHeld: false, wait: true });
+    }, ({ code }) => {
+      if (code !== "AlreadyExists") throw new Error(code);
+    });
+  }
+};
+
+/** Attaches, and is refused as often as that, because the segment is too small or does not exist. */
+const refused = (times: number): Program => (ffi) => {
+  const { segments, lock } = load(ffi);
+  for (let turn = 0; turn < times; turn++) {
+    orElse(() => {
+      segments.attach(SEGMENT_KEY, AccessMode.ReadWrite, lock, undefined, BYTES + 1);
+      throw new Error("a segment that is too small was not refused");
+    }, ({ code }) => {
+      if (code !== "InvalidSize" && code !== "NotFound") throw new Error(code);
+    });
+  }
 };
 
 /** Removes what is stale, as `cleanup()` does. */
@@ -154,6 +185,7 @@ export const programs: Readonly<Record<string, Program>> = {
   open: beginning("open"),
   initialize: beginning("initialize"),
   "try lock": beginning("open", 300),
+  hold: beginning("open", Infinity, HOLD_MS),
   exit: exiting,
   "open semaphore": semaphore(SystemSemaphoreMode.Open),
   "create semaphore": semaphore(SystemSemaphoreMode.Create),
@@ -164,5 +196,6 @@ export const programs: Readonly<Record<string, Program>> = {
 /** Programs that only some scenarios need, to show what the others are too fast for. */
 export const slowPrograms: Readonly<Record<string, Program>> = {
   "initialize slowly": beginning("initialize slowly"),
-  "hold": beginning("open", Infinity, HOLD_MS),
+  "create again": creatingAgain(2),
+  "refused again": refused(2),
 };

@@ -59,10 +59,18 @@ export interface Deviation {
   readonly at: number;
   /**
    * `preempted`: another process runs, although this one could. `yields`: this one waits or has ended, and not the first
-   * process that could go on does. `stopped`: as by SIGSTOP, until the timeouts of others have run out. `killed` after
+   * process that could go on does. `delayed`: it does not run for a moment, as on a busy machine. `stopped`: as by
+   * SIGSTOP, until the timeouts of others have run out. `killed` after
    * so many of the three steps of its end, the others of which happen when no other process can go on.
    */
-  readonly what: "preempted" | "yields" | "stopped" | "killed 1" | "killed 2" | "killed 3";
+  readonly what:
+    | "preempted"
+    | "yields"
+    | "delayed"
+    | "stopped"
+    | "killed 1"
+    | "killed 2"
+    | "killed 3";
   /** Which process runs next. */
   readonly next?: number;
 }

@@ -25,6 +25,8 @@ import { running } from "./virtual_time.ts";
 
 /** A stopped process goes on when so much time has passed. */
 const STOP_MS = 20_000;
+/** A delayed process goes on when so much time has passed: as long as others wait where microseconds usually do. */
+const DELAY_MS = 1;
 /** After so much time, a process that still waits is said to wait for ever. */
 const FOREVER_MS = 3 * STOP_MS;
 /** Stands for the semaphore of a scenario, where others stand for a segment. */
@@ -251,7 +253,8 @@ function perform(
     return { ret, errno: 0, out: null, now: kernel.now };
   }
   const result = call(kernel, i, made, how);
-  if (!isBlocked(result) || result.wait === Infinity || !isAlone(world, i, result.wait)) {
+  if (!isBlocked(result)) return result;
+  if (result.wait > 0 && (result.wait === Infinity || !isAlone(world, i, result.wait))) {
     return result;
   }
   kernel.now += result.wait; // no other process can do anything meanwhile
@@ -294,9 +297,11 @@ export interface Choice {
 /** The processes that can go on at once. */
 export function runnable(world: World): Choice[] {
   const choices: Choice[] = [];
-  for (const [process, { status }] of world.actors.entries()) {
-    if (status === "ready") choices.push({ process, mode: NEW });
-    else if (status === "waiting" && world.kernel.processes[process]!.wait?.result != null) {
+  const { now } = world.kernel;
+  for (const [process, { status, until }] of world.actors.entries()) {
+    if (status === "ready" || status === "stopped" && until <= now) {
+      choices.push({ process, mode: NEW });
+    } else if (status === "waiting" && world.kernel.processes[process]!.wait?.result != null) {
       choices.push({ process, mode: AGAIN });
     }
   }
@@ -339,10 +344,10 @@ export function deviate(world: World, deviation: Deviation): void {
   world.path = { before: world.path, deviation };
   if (what === "yields") return;
   world.trace = { before: world.trace, process, entry: `is ${what}` };
-  if (what === "stopped") {
-    world.hasStop = true;
+  if (what === "stopped" || what === "delayed") {
+    world.hasStop ||= what === "stopped";
     world.actors[process]!.status = "stopped";
-    world.actors[process]!.until = world.kernel.now + STOP_MS;
+    world.actors[process]!.until = world.kernel.now + (what === "stopped" ? STOP_MS : DELAY_MS);
   } else if (what !== "preempted") {
     world.hasKill = true;
     kill(world, process, Number(what.slice(-1)));

@@ -36,7 +36,7 @@ const CALLS_MAX = 100;
 const MAKING_MS = 3000;
 const BYTES = 16;
 
-const FIXTURE = JSON.stringify(new URL("../../fixtures/killed_at.ts", import.meta.url).href);
+const FIXTURE = JSON.stringify(new URL("../../fixtures/signalled_at.ts", import.meta.url).href);
 
 /** To import that file, and to kill itself. */
 const FLAGS = ownRuntime.name === "deno" ? ["--allow-read", "--allow-run"] : [];
