@@ -22,7 +22,7 @@ import {
   UPTIME_MS,
 } from "./state.ts";
 
-export { addProcess, boot, clone, digest, EPOCH_MS, UPTIME_MS } from "./state.ts";
+export { addProcess, addState, boot, clone, EPOCH_MS, UPTIME_MS } from "./state.ts";
 export type { BootOptions, Out, ProcessOptions, State } from "./state.ts";
 
 /** A call by name, with plain values: numbers, texts, and arrays of them. */

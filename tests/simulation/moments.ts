@@ -1,0 +1,75 @@
+/**
+ * What the programs of the simulation do, as far as it is known. A program is deterministic: its next call depends only
+ * on the results of its earlier ones. So its moments form a tree, and a program has to run only where the tree ends.
+ */
+import type { FfiOptions } from "./ffi.ts";
+import type { Call, Result } from "./kernel.ts";
+import type { Program } from "./scenario.ts";
+
+/** A moment of a program, between two calls. */
+export class Moment {
+  static #count = 0;
+  /** A number that no other moment has. */
+  readonly number = ++Moment.#count;
+  /** The moment before the last call; `null` at the beginning. */
+  readonly before: Moment | null;
+  /** What the last call has returned. */
+  readonly result: Result | null;
+  /** The number of calls so far. */
+  readonly calls: number;
+  /** The number of calls since time has passed for the program. */
+  readonly busy: number;
+  /** The time of the program. */
+  readonly now: number;
+  /** The next call; `null` as long as the program has not run so far, or if it has ended. */
+  call: Call | null = null;
+  /** How the program has ended. */
+  outcome: string | null = null;
+  #after: Map<string, Moment> | null = null;
+
+  constructor(now: number, before: Moment | null = null, result: Result | null = null) {
+    this.now = now;
+    this.before = before;
+    this.result = result;
+    this.calls = before === null ? 0 : before.calls + 1;
+    this.busy = before === null || now > before.now ? 0 : before.busy + 1;
+  }
+
+  /** Returns the moment after the next call, which returns `result`. */
+  after(result: Result): Moment {
+    const { ret, errno, now, out } = result;
+    const text = out === null ? "" : typeof out === "string" ? out : Object.values(out).join();
+    const key = `${ret} ${errno} ${now} ${text}`;
+    this.#after ??= new Map();
+    let found = this.#after.get(key);
+    if (found === undefined) this.#after.set(key, found = new Moment(now, this, result));
+    return found;
+  }
+
+  /** Returns the moments from the beginning to this one. */
+  path(): Moment[] {
+    const path = [];
+    for (let moment: Moment | null = this; moment !== null; moment = moment.before) {
+      path.push(moment);
+    }
+    return path.reverse();
+  }
+}
+
+let beginnings = new WeakMap<Program, Map<string, Moment>>();
+
+/** Returns the beginning of a program that begins at a time in such a process. */
+export function beginningOf(program: Program, process: FfiOptions, now: number): Moment {
+  let known = beginnings.get(program);
+  if (known === undefined) beginnings.set(program, known = new Map());
+  const { pid, uid, environ = {} } = process;
+  const key = [now, pid, uid, ...Object.entries(environ)].join();
+  let found = known.get(key);
+  if (found === undefined) known.set(key, found = new Moment(now));
+  return found;
+}
+
+/** Forgets what all programs do, as that takes much memory. */
+export function forgetMoments(): void {
+  beginnings = new WeakMap();
+}
