@@ -17,32 +17,26 @@ export class Moment {
   readonly result: Result | null;
   /** The number of calls so far. */
   readonly calls: number;
-  /** The number of calls since time has passed for the program. */
-  readonly busy: number;
-  /** The time of the program. */
-  readonly now: number;
   /** The next call; `null` as long as the program has not run so far, or if it has ended. */
   call: Call | null = null;
   /** How the program has ended. */
   outcome: string | null = null;
   #after: Map<string, Moment> | null = null;
 
-  constructor(now: number, before: Moment | null = null, result: Result | null = null) {
-    this.now = now;
+  constructor(before: Moment | null = null, result: Result | null = null) {
     this.before = before;
     this.result = result;
     this.calls = before === null ? 0 : before.calls + 1;
-    this.busy = before === null || now > before.now ? 0 : before.busy + 1;
   }
 
   /** Returns the moment after the next call, which returns `result`. */
   after(result: Result): Moment {
-    const { ret, errno, now, out } = result;
+    const { ret, errno, out } = result;
     const text = out === null ? "" : typeof out === "string" ? out : Object.values(out).join();
-    const key = `${ret} ${errno} ${now} ${text}`;
+    const key = `${ret} ${errno} ${text}`;
     this.#after ??= new Map();
     let found = this.#after.get(key);
-    if (found === undefined) this.#after.set(key, found = new Moment(now, this, result));
+    if (found === undefined) this.#after.set(key, found = new Moment(this, result));
     return found;
   }
 
@@ -58,14 +52,14 @@ export class Moment {
 
 let beginnings = new WeakMap<Program, Map<string, Moment>>();
 
-/** Returns the beginning of a program that begins at a time in such a process. */
-export function beginningOf(program: Program, process: FfiOptions, now: number): Moment {
+/** Returns the beginning of a program in such a process. */
+export function beginningOf(program: Program, process: FfiOptions): Moment {
   let known = beginnings.get(program);
   if (known === undefined) beginnings.set(program, known = new Map());
   const { pid, uid, environ = {} } = process;
-  const key = [now, pid, uid, ...Object.entries(environ)].join();
+  const key = [pid, uid, ...Object.entries(environ)].join();
   let found = known.get(key);
-  if (found === undefined) known.set(key, found = new Moment(now));
+  if (found === undefined) known.set(key, found = new Moment());
   return found;
 }
 

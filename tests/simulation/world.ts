@@ -34,7 +34,7 @@ const ANY_SEMAPHORE = -1;
 /** A process that makes so many calls without a pause tries something again and again. */
 const BUSY_CALLS = 2000;
 /** Calls that no other process can notice, so a preemption before them is the same as one before the next call. */
-const PRIVATE_CALLS: ReadonlySet<unknown> = new Set(["read", "mmap", "munmap", "getenv"]);
+const PRIVATE_CALLS: ReadonlySet<unknown> = new Set(["read", "mmap", "munmap", "getenv", "clock"]);
 /** What a process tells before it gives up what it holds: others must have had time to run into it. */
 const ENDS_OF_HOLDING: ReadonlySet<unknown> = new Set(["unlocked", "released"]);
 
@@ -69,6 +69,9 @@ export interface Actor {
   /** The segment that it uses, and the one whose lock it holds. */
   uses: number | null;
   holds: number | null;
+  /** The number of calls since time has passed for it, and the time of the last one. */
+  busy: number;
+  now: number;
 }
 
 export interface World {
@@ -117,13 +120,8 @@ export const EMPTY_WORLD = {
 
 export function newActor(): Actor {
   return {
-    moment: null,
-    status: "ready",
-    until: 0,
-    endSteps: 3,
-    outcome: "",
-    uses: null,
-    holds: null,
+    ...{ moment: null, status: "ready", until: 0, endSteps: 3, outcome: "" },
+    ...{ uses: null, holds: null, busy: 0, now: 0 },
   };
 }
 
@@ -181,7 +179,7 @@ export function run(
   const actor = world.actors[i]!;
   const program = scenario.programs[i]!;
   actor.status = "ready";
-  actor.moment ??= beginningOf(program, kernel.processes[i]!, kernel.now);
+  actor.moment ??= beginningOf(program, kernel.processes[i]!);
   let how = mode;
   /** Makes the next call. Returns whether the process goes on. */
   const goOn = (): boolean => {
@@ -197,7 +195,9 @@ export function run(
     how = NEW;
     actor.moment = moment.after(result);
     world.trace = { before: world.trace, process: i, what: null, moment: actor.moment };
-    if (actor.moment.busy > BUSY_CALLS) {
+    actor.busy = kernel.now > actor.now ? 0 : actor.busy + 1;
+    actor.now = kernel.now;
+    if (actor.busy > BUSY_CALLS) {
       world.bad ??= `P${i} tries ${made[0]} again and again without a pause`;
     }
     return world.bad === null;
@@ -239,10 +239,9 @@ function discover(
       if (isSuspended) throw new Suspended();
       moment = actor.moment!;
     }
-    running.clock = moment.now;
     return moment.result!;
   };
-  running.clock = path[0]!.now;
+  running.clock = () => system(["clock"]).ret;
   running.sleep = (ms) => void system(["sleep", ms]);
   let outcome = "ok";
   try {
@@ -272,10 +271,11 @@ function perform(
 ): Result | Blocked {
   const { kernel } = world;
   const [name, fact, address] = made;
-  if (name === "exit") return { ret: 0, errno: 0, out: null, now: kernel.now };
+  if (name === "exit") return { ret: 0, errno: 0, out: null };
+  if (name === "clock") return { ret: kernel.now, errno: 0, out: null };
   if (name === "note") {
     const ret = noted(scenario, world, i, fact as Fact, address as number);
-    return { ret, errno: 0, out: null, now: kernel.now };
+    return { ret, errno: 0, out: null };
   }
   const result = call(kernel, i, made, how);
   if (!isBlocked(result) || result.wait === Infinity || !isAlone(world, i, result.wait)) {
