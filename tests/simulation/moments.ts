@@ -21,7 +21,7 @@ export class Moment {
   call: Call | null = null;
   /** How the program has ended. */
   outcome: string | null = null;
-  #after: Map<string, Moment> | null = null;
+  #after: Map<number | string, Moment> | null = null;
 
   constructor(before: Moment | null = null, result: Result | null = null) {
     this.before = before;
@@ -32,8 +32,10 @@ export class Moment {
   /** Returns the moment after the next call, which returns `result`. */
   after(result: Result): Moment {
     const { ret, errno, out } = result;
-    const text = out === null ? "" : typeof out === "string" ? out : Object.values(out).join();
-    const key = `${ret} ${errno} ${text}`;
+    const number = ret === -1 ? -errno : ret;
+    const key = out === null
+      ? number
+      : `${number} ${typeof out === "string" ? out : Object.values(out).join()}`;
     this.#after ??= new Map();
     let found = this.#after.get(key);
     if (found === undefined) this.#after.set(key, found = new Moment(this, result));
