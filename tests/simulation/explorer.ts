@@ -161,11 +161,12 @@ export function explore(
     run(scenario, world, choice, (call) => {
       if (isPrivate(call)) return true;
       const calls = callsOf(actor);
-      if (preemptions + crashes === 0 && calls % STRIDE !== 0) return true;
+      const mayDeviate = calls < DEVIATING_CALLS &&
+        (crashes > 0 || preemptions > 0 && runnable(world).length > 1);
+      if (!mayDeviate && calls % STRIDE !== 0) return true;
       isOld = calls > made && isKnown(world, { process, mode: NEW }, bounds);
       if (isOld) return false;
-      const mayDeviate = crashes > 0 || preemptions > 0 && runnable(world).length > 1;
-      if (mayDeviate && calls < DEVIATING_CALLS) branches.push(copy(world));
+      if (mayDeviate) branches.push(copy(world));
       return true;
     });
     report.calls += callsOf(actor) - made;
