@@ -15,7 +15,7 @@ export class Moment {
   readonly before: Moment | null;
   /** What the last call has returned. */
   readonly result: Result | null;
-  /** The number of calls so far. */
+  /** The number of calls so far, without looks at the clock. */
   readonly calls: number;
   /** The next call; `null` as long as the program has not run so far, or if it has ended. */
   call: Call | null = null;
@@ -26,7 +26,7 @@ export class Moment {
   constructor(before: Moment | null = null, result: Result | null = null) {
     this.before = before;
     this.result = result;
-    this.calls = before === null ? 0 : before.calls + 1;
+    this.calls = before === null ? 0 : before.calls + (before.call![0] === "clock" ? 0 : 1);
   }
 
   /** Returns the moment after the next call, which returns `result`. */

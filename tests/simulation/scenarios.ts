@@ -182,10 +182,18 @@ const TOLERANCES: readonly Tolerance[] = [
 ];
 
 function isTolerated(names: readonly string[], what: string, { hasKill, hasStop }: Ending) {
-  return TOLERANCES.some(({ program, what: pattern, needsCrash = false }) =>
-    names.some((name) => program.test(name)) && pattern.test(what) &&
-    (!needsCrash || hasKill || hasStop)
+  return partsOf(what).every((part) =>
+    TOLERANCES.some(({ program, what: pattern, needsCrash = false }) =>
+      names.some((name) => program.test(name)) && pattern.test(part) &&
+      (!needsCrash || hasKill || hasStop)
+    )
   );
+}
+
+/** Splits what is wrong into one text for each thing that is left. */
+function partsOf(what: string): string[] {
+  const [, start, things] = /^(left [^:]*: )(.*)$/.exec(what) ?? [];
+  return things === undefined ? [what] : things.split(", ").map((thing) => start + thing);
 }
 
 /** All pairs of programs of which at least one uses this module, and that have something to do with each other. */
