@@ -204,6 +204,22 @@ export function pairs(): [string, string][] {
     .filter(areRelated);
 }
 
+/**
+ * All triples of programs of which at least one uses this module, and that have something to do with each other; first
+ * those with Qt or another foreign program.
+ */
+export function triples(): [string, string, string][] {
+  const own = Object.keys(programs);
+  const all = [...own, ...Object.keys(foreignPrograms)];
+  const found = pairs().flatMap(([first, second]) =>
+    all.slice(all.indexOf(second))
+      .filter((third) => areRelated([first, third]) && areRelated([second, third]))
+      .map((third): [string, string, string] => [first, second, third])
+  );
+  const isForeign = (names: readonly string[]) => names.some((name) => name in foreignPrograms);
+  return [...found.filter(isForeign), ...found.filter((names) => !isForeign(names))];
+}
+
 function areRelated(both: [string, string]): boolean {
   const has = (name: string) => both.includes(name);
   const semaphores = both.filter((name) => name.endsWith("semaphore")).length;
