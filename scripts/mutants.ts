@@ -63,7 +63,10 @@ else await main();
 /** Explores a scenario until a failure occurs that is not known. This runs in a copy of the sources. */
 function find({ programs, bounds, known }: Task): Found {
   const isNew = ({ what }: { what: string }) => known?.includes(kindOf(what)) === false;
-  const { failures, schedules } = explore(scenarioOf(...programs), bounds, LIMIT_MS, isNew);
+  const { failures, schedules } = explore(scenarioOf(...programs), bounds, {
+    limitMs: LIMIT_MS,
+    isEnough: isNew,
+  });
   const trace = failures.find(isNew);
   return {
     kinds: failures.map(({ what }) => kindOf(what)),

@@ -82,7 +82,7 @@ function exploreAll(bounds: Bounds): boolean {
     const scenario = scenarioOf(...pair);
     if (!scenario.name.includes(values.only)) continue;
     if (leftMs() <= 0) return false;
-    const report = explore(scenario, bounds, leftMs());
+    const report = explore(scenario, bounds, { limitMs: leftMs() });
     for (const name of ["schedules", "kills", "stops", "known"] as const) {
       total[name] += report[name];
     }

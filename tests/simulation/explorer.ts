@@ -2,16 +2,19 @@
 import { addProcess, type Call, clone, type State } from "./kernel.ts";
 import type { Bounds, Deviation, Failure, Program, Scenario } from "./scenario.ts";
 import { inVirtualTime, realNow } from "./virtual_time.ts";
+import { forgetMoments } from "./moments.ts";
 import {
   type Actor,
+  callsOf,
   type Choice,
   choicesOf,
   copy,
   deviate,
   EMPTY_WORLD,
   failureOf,
+  fingerprint,
   isPrivate,
-  keyOf,
+  NEW,
   newActor,
   run,
   runnable,
@@ -25,16 +28,32 @@ const LATER_MS = 10_000;
 /** Later calls of a process are repetitions of its earlier ones, at which nothing deviates. */
 const DEVIATING_CALLS = 250;
 export interface Report {
+  /** The number of schedules, and of those with a kill or a stop. */
   schedules: number;
   kills: number;
   stops: number;
-  /** The number of worlds that had been reached before by another schedule. */
+  /** The number of schedules that were not run to their ends, as they reached a state that another one had reached. */
   known: number;
+  /** The number of states in which a process was about to make a call that others can notice. */
+  states: number;
   calls: number;
+  /** The states in which schedules have ended, as hashes. */
+  readonly ends: Set<number>;
   readonly failures: Failure[];
   /** Whether all schedules within the bounds were explored. */
   isComplete: boolean;
 }
+
+export interface ExploreOptions {
+  readonly limitMs?: number;
+  /** Whether no more schedules are to be explored after this failure. */
+  readonly isEnough?: (failure: Failure) => boolean;
+  /** Whether a state that was reached before is explored again. The results are the same, after a longer time. */
+  readonly isThorough?: boolean;
+}
+
+/** Where nothing deviates any more, only every so many calls it is looked whether a state is known. */
+const STRIDE = 4;
 
 const CRASHES = ["stopped", "killed 3", "killed 1", "killed 2"] as const;
 
@@ -43,30 +62,56 @@ export function kindOf(what: string): string {
   return what.replace(/\d+/g, "N");
 }
 
-/**
- * Explores all schedules of a scenario within `bounds`, for at most `limitMs`. Each kind of failure is reported once.
- *
- * @param isEnough whether no more schedules are to be explored after this failure
- */
+/** Remembers with which bounds states were explored. */
+class Known {
+  /** One bit for each bounds, by the hashes of the states. */
+  readonly #bounds = new Map<number, number>();
+
+  get size(): number {
+    return this.#bounds.size;
+  }
+
+  /** Notes a state. Returns whether it was explored before with the same bounds or larger ones. */
+  has(hash: number, preemptions: number, crashes: number): boolean {
+    const before = this.#bounds.get(hash) ?? 0;
+    if ((before >> 4 * crashes + preemptions & 1) !== 0) return true;
+    let covered = before;
+    for (let c = 0; c <= crashes; c++) covered |= 2 ** (preemptions + 1) - 1 << 4 * c;
+    this.#bounds.set(hash, covered);
+    return false;
+  }
+}
+
+/** Explores all schedules of a scenario within `bounds`. Each kind of failure is reported once. */
 export function explore(
   scenario: Scenario,
   bounds: Bounds,
-  limitMs = Infinity,
-  isEnough: (failure: Failure) => boolean = () => false,
+  { limitMs = Infinity, isEnough = () => false, isThorough = false }: ExploreOptions = {},
 ): Report {
   const report: Report = {
-    ...{ schedules: 0, kills: 0, stops: 0, known: 0, calls: 0, failures: [], isComplete: true },
+    ...{ schedules: 0, kills: 0, stops: 0, known: 0, states: 0, calls: 0 },
+    ...{ ends: new Set(), failures: [], isComplete: true },
   };
   let isFound = false;
   const isOver = () => isFound || realNow() - began > limitMs;
   const began = realNow();
-  const visited = new Set<string>();
+  const known = new Known();
   const kinds = new Set<string>();
+  forgetMoments();
+
+  function count({ hasKill, hasStop }: World): void {
+    report.schedules++;
+    if (hasKill) report.kills++;
+    if (hasStop) report.stops++;
+  }
 
   function leave(world: World): void {
-    report.schedules++;
-    if (world.hasKill) report.kills++;
-    if (world.hasStop) report.stops++;
+    count(world);
+    if (world.bad === null) {
+      const end = fingerprint(world).value;
+      if (report.ends.has(end) && !isThorough) return;
+      report.ends.add(end);
+    }
     const what = verdict(scenario, world);
     if (what === null || kinds.has(kindOf(what))) return;
     kinds.add(kindOf(what));
@@ -75,60 +120,75 @@ export function explore(
     isFound ||= isEnough(failure);
   }
 
-  function goOn(world: World, current: number, preemptions: number, crashes: number): void {
+  /** Whether the future of a world, in which a process goes on, has been explored before. */
+  function isKnown(world: World, { process, mode }: Choice, { preemptions, crashes }: Bounds) {
+    const hash = fingerprint(world).add(process).add(mode).value;
+    if (!known.has(hash, preemptions, crashes) || isThorough) return false;
+    report.known++;
+    count(world);
+    return true;
+  }
+
+  function goOn(world: World, current: number, bounds: Bounds): void {
     const choices = choicesOf(world);
     if (choices.length === 0) return leave(world);
     for (const [index, choice] of choices.entries()) {
       const future = index === choices.length - 1 ? world : copy(world);
       if (index > 0) {
-        const at = current === -1 ? 0 : world.actors[current]!.log.length;
+        const at = current === -1 ? 0 : callsOf(world.actors[current]!);
         deviate(future, { process: current, at, what: "yields", next: choice.process });
       }
-      step(future, choice, preemptions, crashes);
+      step(future, choice, bounds);
     }
   }
 
-  function step(world: World, choice: Choice, preemptions: number, crashes: number): void {
+  function step(world: World, choice: Choice, bounds: Bounds): void {
     if (isOver()) {
       report.isComplete = false;
       return;
     }
-    const key = `${keyOf(world)} ${choice.process} ${choice.mode} ${preemptions} ${crashes}`;
-    if (visited.has(key)) {
-      report.known++;
-      return;
-    }
-    visited.add(key);
     const { process } = choice;
-    const { log } = world.actors[process]!;
+    const isAlone = world.actors.every(({ status }, i) =>
+      status.startsWith("end") || i === process
+    );
+    if (isAlone && bounds.preemptions > 0) bounds = { ...bounds, preemptions: 0 };
+    const { preemptions, crashes } = bounds;
+    const actor = world.actors[process]!;
+    const made = callsOf(actor);
+    let isOld = isKnown(world, choice, bounds);
+    if (isOld) return;
     const branches: World[] = [];
-    const before = (made: Call) => {
-      const mayDeviate = log.length < DEVIATING_CALLS && !isPrivate(made);
-      if (mayDeviate && preemptions + crashes > 0) branches.push(copy(world));
+    run(scenario, world, choice, (call) => {
+      if (isPrivate(call)) return true;
+      const calls = callsOf(actor);
+      const mayDeviate = calls < DEVIATING_CALLS &&
+        (crashes > 0 || preemptions > 0 && runnable(world).length > 1);
+      if (!mayDeviate && calls % STRIDE !== 0) return true;
+      isOld = calls > made && isKnown(world, { process, mode: NEW }, bounds);
+      if (isOld) return false;
+      if (mayDeviate) branches.push(copy(world));
       return true;
-    };
-    const made = log.length;
-    run(scenario, world, choice, before);
-    report.calls += log.length - made;
-    goOn(world, process, preemptions, crashes);
+    });
+    report.calls += callsOf(actor) - made;
+    if (!isOld) goOn(world, process, bounds);
     for (const branch of branches) {
-      const at = branch.actors[process]!.log.length;
+      const at = callsOf(branch.actors[process]!);
       for (const choice of preemptions > 0 ? runnable(branch) : []) {
         if (choice.process === process) continue;
         const future = copy(branch);
         deviate(future, { process, at, what: "preempted", next: choice.process });
-        step(future, choice, preemptions - 1, crashes);
+        step(future, choice, { preemptions: preemptions - 1, crashes });
       }
       for (const what of crashes > 0 ? CRASHES : []) {
         const future = copy(branch);
         deviate(future, { process, at, what });
-        goOn(future, process, preemptions, crashes - 1);
+        goOn(future, process, { preemptions, crashes: crashes - 1 });
       }
     }
   }
 
-  inVirtualTime(() => goOn(start(scenario), -1, bounds.preemptions, bounds.crashes));
-  return report;
+  inVirtualTime(() => goOn(start(scenario), -1, bounds));
+  return { ...report, states: known.size };
 }
 
 /** Runs the one schedule that has these deviations. Returns what is wrong, `null` if nothing is. */
@@ -208,6 +268,7 @@ type Decide = (
 ) => Deviation | null;
 
 function drive(scenario: Scenario, decide: Decide): Driven {
+  forgetMoments();
   return inVirtualTime(() => {
     const world = start(scenario);
     runAll(scenario, world, decide);
@@ -225,18 +286,18 @@ function runAll(scenario: Scenario, world: World, decide: Decide): void {
     if (next === null) {
       const choices = choicesOf(world);
       if (choices.length === 0) return;
-      const at = current === -1 ? 0 : world.actors[current]!.log.length;
+      const at = current === -1 ? 0 : callsOf(world.actors[current]!);
       const deviation = choices.length > 1 ? decide(current, at, choices, false) : null;
       if (deviation !== null) deviate(world, deviation);
       next = choices.find(({ process }) => process === deviation?.next) ?? choices[0]!;
     }
     const { process }: Choice = next;
-    const { log } = world.actors[process]!;
+    const actor = world.actors[process]!;
     let decision: Deviation | null = null;
     run(scenario, world, next, (made) => {
-      if (log.length >= DEVIATING_CALLS || isPrivate(made)) return true;
+      if (callsOf(actor) >= DEVIATING_CALLS || isPrivate(made)) return true;
       const others = runnable(world).filter((choice) => choice.process !== process);
-      decision = decide(process, log.length, others, true);
+      decision = decide(process, callsOf(actor), others, true);
       return decision === null;
     });
     current = process;

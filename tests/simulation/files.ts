@@ -148,8 +148,8 @@ export function release(state: State, id: number): void {
 }
 
 function openInode(caller: Caller, inode: number, path: string, flags: number, isDeleted = false) {
-  const { state: { opens }, process: { fds } } = caller;
-  let id = 0;
+  const { state: { opens }, process: { fds }, index } = caller;
+  let id = index * 2 ** 16; // each process has numbers of its own, which do not depend on what others have open
   while (opens.has(id)) id++;
   opens.set(id, { inode, path, isDeleted, flags, text: null, position: 0 });
   let fd = 0;
@@ -271,6 +271,12 @@ function conflicts(file: Inode, byte: number, own: number, exclusive: boolean): 
 
 function without(file: Inode, byte: number, open: number): FileLock[] {
   return file.locks.filter((lock) => lock.byte !== byte || lock.open !== open);
+}
+
+/** Adds a lock, in an order that does not depend on which came first. */
+function addLock(file: Inode, lock: FileLock): void {
+  file.locks.push(lock);
+  file.locks.sort((a, b) => a.open - b.open || a.byte - b.byte);
 }
 
 function statusOf(caller: Caller, id: number) {
@@ -500,7 +506,7 @@ export const fileCalls = {
     file.locks = without(file, -1, id);
     if (isUnlock) return 0;
     if (conflicts(file, -1, id, exclusive).length > 0) return -EAGAIN;
-    file.locks.push({ byte: -1, open: id, exclusive, process: index });
+    addLock(file, { byte: -1, open: id, exclusive, process: index });
     return 0;
   },
 
@@ -521,7 +527,7 @@ export const fileCalls = {
     if (exclusive && !mayWrite(open)) return -EBADF;
     if (conflict !== undefined) return -EAGAIN;
     file.locks = without(file, byte, id);
-    if (type !== F_UNLCK) file.locks.push({ byte, open: id, exclusive, process: index });
+    if (type !== F_UNLCK) addLock(file, { byte, open: id, exclusive, process: index });
     return { ret: 0, out: { type } };
   },
 };

@@ -10,6 +10,15 @@ export interface Found {
 
 export const FOUND: readonly Found[] = [
   {
+    what: "Qt waits for ever if a process is killed while it repairs the lock that Qt has reset",
+    programs: ["open", "Qt create"],
+    deviations: [
+      { process: 0, at: 10, what: "preempted", next: 1 },
+      { process: 1, at: 5, what: "preempted", next: 0 },
+      { process: 0, at: 20, what: "killed 3" },
+    ],
+  },
+  {
     what: "a semaphore stays behind without a crash, created by another process at the same moment",
     programs: ["open semaphore", "open semaphore"],
     deviations: [{ process: 0, at: 2, what: "preempted", next: 1 }],

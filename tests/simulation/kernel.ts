@@ -22,7 +22,7 @@ import {
   UPTIME_MS,
 } from "./state.ts";
 
-export { addProcess, boot, clone, digest, EPOCH_MS, UPTIME_MS } from "./state.ts";
+export { addProcess, addState, boot, clone, EPOCH_MS, UPTIME_MS } from "./state.ts";
 export type { BootOptions, Out, ProcessOptions, State } from "./state.ts";
 
 /** A call by name, with plain values: numbers, texts, and arrays of them. */
@@ -33,7 +33,6 @@ export interface Result {
   readonly ret: number;
   readonly errno: number;
   readonly out: Out;
-  readonly now: number;
 }
 
 /**
@@ -87,13 +86,10 @@ export function call(
   if (process.stage !== "running") throw new Error(`process ${index} has ended`);
   if ((process.wait !== null) !== (mode !== 0)) throw new Error(`${name}: wrong mode ${mode}`);
   const answer = run({ state, index, process, mode }, ...args);
-  const { now } = state;
   if (typeof answer === "object") {
-    return "wait" in answer ? answer : { ret: answer.ret, errno: 0, out: answer.out, now };
+    return "wait" in answer ? answer : { ret: answer.ret, errno: 0, out: answer.out };
   }
-  return answer < 0
-    ? { ret: -1, errno: -answer, out: null, now }
-    : { ret: answer, errno: 0, out: null, now };
+  return answer < 0 ? { ret: -1, errno: -answer, out: null } : { ret: answer, errno: 0, out: null };
 }
 
 export function isBlocked(result: Result | Blocked): result is Blocked {

@@ -106,10 +106,10 @@ export const MUTANTS: readonly Mutant[] = [
     file: `${SYSTEMV}/lock.ts`,
     find: 'if (value !== 0 || !this.#isAbandoned()) return "held";',
     replace: 'if (value !== 0 || this.id !== -1) return "held";',
-    programs: ["open", "Qt reset"],
+    programs: ["open", "ipcrm -s", "Qt attach"],
     bounds: within(1, 1),
     why:
-      "A process that is killed between `semget` and the first `semop` leaves a lock of value 0.",
+      "Qt creates the lock of an attached process again, and is killed before it sets the value.",
   },
   {
     name: "initialize publishes the segment before it is filled",
@@ -335,7 +335,9 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "",
     programs: ["open", "Qt reset"],
     bounds: within(1, 1),
-    why: "A process is killed while it repairs the lock, whose value stays 0.",
+    why: "The lock has the value 0, and the process that changed it last was killed.",
+    equivalent:
+      "only the program that `exec` replaced leaves such a lock, and there is no `exec` in the simulation",
   },
   {
     name: "a lock without a holder is not taken over by create, attach and detach",

@@ -182,10 +182,18 @@ const TOLERANCES: readonly Tolerance[] = [
 ];
 
 function isTolerated(names: readonly string[], what: string, { hasKill, hasStop }: Ending) {
-  return TOLERANCES.some(({ program, what: pattern, needsCrash = false }) =>
-    names.some((name) => program.test(name)) && pattern.test(what) &&
-    (!needsCrash || hasKill || hasStop)
+  return partsOf(what).every((part) =>
+    TOLERANCES.some(({ program, what: pattern, needsCrash = false }) =>
+      names.some((name) => program.test(name)) && pattern.test(part) &&
+      (!needsCrash || hasKill || hasStop)
+    )
   );
+}
+
+/** Splits what is wrong into one text for each thing that is left. */
+function partsOf(what: string): string[] {
+  const [, start, things] = /^(left [^:]*: )(.*)$/.exec(what) ?? [];
+  return things === undefined ? [what] : things.split(", ").map((thing) => start + thing);
 }
 
 /** All pairs of programs of which at least one uses this module, and that have something to do with each other. */
@@ -194,6 +202,22 @@ export function pairs(): [string, string][] {
   const all = [...own, ...Object.keys(foreignPrograms)];
   return own.flatMap((first, i) => all.slice(i).map((second): [string, string] => [first, second]))
     .filter(areRelated);
+}
+
+/**
+ * All triples of programs of which at least one uses this module, and that have something to do with each other; first
+ * those with Qt or another foreign program.
+ */
+export function triples(): [string, string, string][] {
+  const own = Object.keys(programs);
+  const all = [...own, ...Object.keys(foreignPrograms)];
+  const found = pairs().flatMap(([first, second]) =>
+    all.slice(all.indexOf(second))
+      .filter((third) => areRelated([first, third]) && areRelated([second, third]))
+      .map((third): [string, string, string] => [first, second, third])
+  );
+  const isForeign = (names: readonly string[]) => names.some((name) => name in foreignPrograms);
+  return [...found.filter(isForeign), ...found.filter((names) => !isForeign(names))];
 }
 
 function areRelated(both: [string, string]): boolean {

@@ -2,6 +2,7 @@
  * The state of the simulated Linux: plain data without references between objects, so that `clone()` is cheap and two
  * states can be compared. Objects refer to each other by numbers.
  */
+import type { Fingerprint } from "./fingerprint.ts";
 
 /** The numbers of errors that only the kernel knows; the others are in backends/unix/errno.ts. */
 export const EBADF = 9;
@@ -340,37 +341,66 @@ export function clone(state: State): State {
   };
 }
 
-/** Describes a state as a text, which is the same for equal states and short to build. */
-export function digest(state: State): string {
-  const { now, processes, ipc, inodes, opens, sleepers } = state;
-  let text = `${now} ${sleepers}`;
+/** Adds all of a state that its future depends on to a hash. */
+export function addState(hash: Fingerprint, state: State): void {
+  const { now, processes, ipc, devices, inodes, opens, sleepers } = state;
+  const addOpen = (id: number) => {
+    const open = opens.get(id);
+    if (open === undefined) return; // a standard descriptor
+    const { inode, path, isDeleted, flags, position } = open;
+    hash.add(inode).addText(path).add(isDeleted ? 1 : 0).add(flags).add(position);
+  };
+  hash.add(now).addAll(sleepers);
   for (const { stage, fds, maps, undo, wait } of processes) {
-    text += `|${stage}`;
-    for (const [fd, open] of fds) text += ` ${fd}:${open}`;
-    for (const [address, { kind, id }] of maps) text += ` ${address}=${kind}${id}`;
-    for (const [id, value] of undo) text += ` ${id}+${value}`;
-    if (wait !== null) {
-      text += ` ${wait.until} ${wait.set} ${wait.word} ${wait.result} ${wait.steps}`;
+    hash.addText(stage).add(fds.size).add(maps.size).add(undo.size);
+    for (const [fd, id] of fds) {
+      hash.add(fd).add(id);
+      addOpen(id);
     }
+    for (const [address, { kind, id, length }] of maps) {
+      hash.add(address).addText(kind).add(id).add(length);
+      if (kind === "file") addOpen(id);
+    }
+    for (const [id, value] of undo) hash.add(id).add(value);
+    if (wait === null) continue;
+    hash.add(wait.until).add(wait.set).addText(wait.word).add(wait.result ?? -1);
+    for (const step of wait.steps) hash.addAll(step);
   }
   for (const { shm, sem } of ipc) {
-    text += `|${shm.next} ${shm.turn} ${sem.next} ${sem.turn}`;
-    for (const [id, { key, mode, uid, attached, last, ctime, dtime, bytes }] of shm.objects) {
-      text += ` ${id} ${key} ${mode} ${uid} ${attached} ${last} ${ctime} ${dtime} ${bytes}`;
+    for (const { objects, next, last, turn } of [shm, sem]) {
+      hash.add(objects.size).add(next).add(last).add(turn);
     }
-    for (const [id, { key, mode, uid, gid, value, last, ctime, otime, waiters }] of sem.objects) {
-      text += ` ${id} ${key} ${mode} ${uid} ${gid} ${value} ${last} ${ctime} ${otime} ${waiters}`;
+    for (const [id, segment] of shm.objects) {
+      addObject(hash, id, segment);
+      const { size, attached, creator, last, atime, dtime, shownKey, bytes } = segment;
+      hash.add(size).add(attached).add(creator).add(last).add(atime).add(dtime).add(shownKey);
+      hash.addAll(bytes);
+    }
+    for (const [id, set] of sem.objects) {
+      addObject(hash, id, set);
+      hash.add(set.value).add(set.last).add(set.otime).addAll(set.waiters);
     }
   }
-  for (const [id, { mode, links, ctime, size, bytes, text: link, entries, locks }] of inodes) {
-    text += `|${id} ${mode} ${links} ${ctime} ${size} ${bytes} ${link}`;
-    for (const [name, inode] of entries ?? []) text += ` ${name}=${inode}`;
-    for (const { byte, open, exclusive } of locks) text += ` ${byte}:${open}${exclusive}`;
+  for (const { nextInode } of devices) hash.add(nextInode);
+  hash.add(inodes.size);
+  for (const [id, inode] of inodes) {
+    const { mode, uid, gid, links, isTemporary, ctime, size, reserved, bytes, text } = inode;
+    hash.add(id).add(mode).add(uid).add(gid).add(links).add(isTemporary ? 1 : 0).add(ctime);
+    hash.add(size).add(reserved).addAll(bytes).addText(text).add(inode.locks.length);
+    hash.add(inode.entries?.size ?? -1);
+    for (const [name, entry] of inode.entries ?? []) hash.addText(name).add(entry);
+    for (const { byte, open, exclusive } of inode.locks) {
+      hash.add(byte).add(open).add(exclusive ? 1 : 0);
+    }
   }
-  for (const [id, { inode, isDeleted, flags, position }] of opens) {
-    text += `|${id} ${inode} ${isDeleted} ${flags} ${position}`;
-  }
-  return text;
+}
+
+function addObject(
+  hash: Fingerprint,
+  id: number,
+  { key, mode, uid, gid, cuid, cgid, ctime }: IpcObject,
+): void {
+  hash.add(id).add(key).add(mode).add(uid).add(gid).add(cuid).add(cgid).add(ctime);
 }
 
 /** The process that makes a call. */

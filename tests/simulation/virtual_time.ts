@@ -5,8 +5,8 @@ const { now } = performance;
 const date = Date.now;
 const { wait } = Atomics;
 
-/** The process that runs: what its clock says in ms, and how it sleeps. */
-export const running = { clock: 0, sleep: (_ms: number): void => {} };
+/** The process that runs: how it reads its clock, in ms, and how it sleeps. */
+export const running = { clock: (): number => 0, sleep: (_ms: number): void => {} };
 
 /** The time in ms that really passes. */
 export function realNow(): number {
@@ -15,8 +15,8 @@ export function realNow(): number {
 
 /** Calls `body`, in which the functions of this thread use the time of the process that runs. */
 export function inVirtualTime<Result>(body: () => Result): Result {
-  performance.now = () => running.clock;
-  Date.now = () => EPOCH_MS + running.clock;
+  performance.now = () => running.clock();
+  Date.now = () => EPOCH_MS + running.clock();
   Atomics.wait = ((...args: unknown[]) => {
     running.sleep(args[3] as number);
     return "timed-out";

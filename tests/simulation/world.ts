@@ -1,17 +1,18 @@
 /**
- * The simulated processes on a kernel, by deterministic replay in one thread. A process is a function whose system
- * calls are logged. To resume it, the function runs again from its start and gets the logged results, until it reaches
- * the call at which it was suspended. A world is a kernel as plain data together with these logs, so that a copy of it
- * is one more future.
+ * The simulated processes on a kernel, by deterministic replay in one thread. A process is at a moment of its program,
+ * and its next call is known if the program has been at this moment before. If it is not, the program runs again from its
+ * start and gets the results of its earlier calls, until it reaches the call at which the process was suspended. A world
+ * is a kernel as plain data together with these moments, so that a copy of it is one more future.
  */
-import { SimulatedFfi } from "./ffi.ts";
+import { type FfiOptions, SimulatedFfi } from "./ffi.ts";
+import { Fingerprint } from "./fingerprint.ts";
 import {
+  addState,
   type Blocked,
   boot,
   type Call,
   call,
   clone,
-  digest,
   endFiles,
   endMemory,
   endSemaphores,
@@ -20,7 +21,8 @@ import {
   type Result,
   type State,
 } from "./kernel.ts";
-import type { Deviation, Fact, Failure, Scenario } from "./scenario.ts";
+import { beginningOf, type Moment } from "./moments.ts";
+import type { Deviation, Fact, Failure, Program, Scenario } from "./scenario.ts";
 import { running } from "./virtual_time.ts";
 
 /** A stopped process goes on when so much time has passed. */
@@ -34,7 +36,7 @@ const ANY_SEMAPHORE = -1;
 /** A process that makes so many calls without a pause tries something again and again. */
 const BUSY_CALLS = 2000;
 /** Calls that no other process can notice, so a preemption before them is the same as one before the next call. */
-const PRIVATE_CALLS: ReadonlySet<unknown> = new Set(["read", "mmap", "munmap", "getenv"]);
+const PRIVATE_CALLS: ReadonlySet<unknown> = new Set(["read", "mmap", "munmap", "getenv", "clock"]);
 /** What a process tells before it gives up what it holds: others must have had time to run into it. */
 const ENDS_OF_HOLDING: ReadonlySet<unknown> = new Set(["unlocked", "released"]);
 
@@ -42,16 +44,13 @@ export function isPrivate([name, fact]: Call): boolean {
   return name === "note" ? !ENDS_OF_HOLDING.has(fact) : PRIVATE_CALLS.has(name);
 }
 
-interface Entry {
-  readonly call: Call;
-  readonly result: Result;
-}
-
 /** A step of a schedule, as a list from the last one to the first. */
 interface Trace {
   readonly before: Trace | null;
   readonly process: number;
-  readonly entry: Entry | string;
+  /** What has happened; `null` stands for a call, which the moment before it knows. */
+  readonly what: string | null;
+  readonly moment: Moment | null;
 }
 
 /** Deviations, as a list from the last one to the first. */
@@ -61,23 +60,20 @@ interface Path {
 }
 
 export interface Actor {
-  log: Entry[];
+  /** How far the program is; `null` if it has not begun. */
+  moment: Moment | null;
   status: "ready" | "waiting" | "stopped" | "ending" | "ended";
-  /** The call for which it waits, and until when. */
-  pending: Call | null;
+  /** Until when it waits or is stopped. */
   until: number;
   /** How many steps of its end are left. */
   endSteps: number;
   outcome: string;
-  /** A hash of its log. */
-  hash: number;
-  /** The calls since time has passed for it. */
-  busy: number;
-  /** The virtual time at which the process began, which is its first look at the clock. */
-  began: number | null;
   /** The segment that it uses, and the one whose lock it holds. */
   uses: number | null;
   holds: number | null;
+  /** The number of calls since time has passed for it, and the time of the last one. */
+  busy: number;
+  now: number;
 }
 
 export interface World {
@@ -103,7 +99,8 @@ function segmentAt(kernel: State, process: number, address: number): number | nu
   return kernel.processes[process]!.maps.get(address)?.id ?? null;
 }
 
-const NEW = 0, AGAIN = 1, TIMED_OUT = 2;
+export const NEW = 0;
+const AGAIN = 1, TIMED_OUT = 2;
 type Mode = typeof NEW | typeof AGAIN | typeof TIMED_OUT;
 
 export function start(scenario: Scenario): World {
@@ -125,14 +122,19 @@ export const EMPTY_WORLD = {
 
 export function newActor(): Actor {
   return {
-    ...{ log: [], status: "ready", pending: null, until: 0, endSteps: 3, outcome: "", hash: 0 },
-    ...{ busy: 0, began: null, uses: null, holds: null },
+    ...{ moment: null, status: "ready", until: 0, endSteps: 3, outcome: "" },
+    ...{ uses: null, holds: null, busy: 0, now: 0 },
   };
 }
 
 export function copy(world: World): World {
-  const actors = world.actors.map((actor) => ({ ...actor, log: actor.log.slice() }));
+  const actors = world.actors.map((actor) => ({ ...actor }));
   return { ...world, kernel: clone(world.kernel), actors, stored: new Map(world.stored) };
+}
+
+/** Returns the number of calls that a process has made. */
+export function callsOf({ moment }: Actor): number {
+  return moment === null ? 0 : moment.calls;
 }
 
 /** What a process has told, and what is wrong with it. */
@@ -177,60 +179,84 @@ export function run(
 ): void {
   const { kernel } = world;
   const actor = world.actors[i]!;
-  const { log } = actor;
-  const { length } = log;
-  let next = 0;
+  const program = scenario.programs[i]!;
+  actor.status = "ready";
+  actor.moment ??= beginningOf(program, kernel.processes[i]!);
   let how = mode;
-  let suspended: Suspended | null = null;
-  const suspend = (status: Actor["status"]): never => {
-    actor.status = status;
-    throw suspended = new Suspended();
-  };
-  const system = (made: Call): Result => {
-    if (suspended !== null) throw suspended;
-    if (next < length) {
-      const { call: logged, result } = log[next++]!;
-      if (logged[0] !== made[0]) throw new Error(`not deterministic: ${logged[0]} was ${made[0]}`);
-      running.clock = result.now;
-      return result;
-    }
-    if (how === NEW && before !== null && !before(made)) suspend("ready");
+  /** Makes the next call. Returns whether the process goes on. */
+  const goOn = (): boolean => {
+    const moment = actor.moment!;
+    const made = moment.call!;
+    if (how === NEW && before !== null && !before(made)) return false;
     const result = perform(scenario, world, i, made, how);
-    how = NEW;
     if (isBlocked(result)) {
-      if (actor.pending === null) actor.until = kernel.now + result.wait;
-      actor.pending = made;
-      return suspend("waiting");
+      if (how === NEW) actor.until = kernel.now + result.wait;
+      actor.status = "waiting";
+      return false;
     }
-    actor.pending = null;
-    actor.busy = kernel.now > running.clock ? 0 : actor.busy + 1;
+    how = NEW;
+    actor.moment = moment.after(result);
+    world.trace = { before: world.trace, process: i, what: null, moment: actor.moment };
+    actor.busy = kernel.now > actor.now ? 0 : actor.busy + 1;
+    actor.now = kernel.now;
     if (actor.busy > BUSY_CALLS) {
       world.bad ??= `P${i} tries ${made[0]} again and again without a pause`;
-      suspend("ended");
     }
-    running.clock = kernel.now;
-    const entry: Entry = { call: made, result };
-    log.push(entry);
-    next++;
-    actor.hash = mixed(actor.hash, entry);
-    world.trace = { before: world.trace, process: i, entry };
-    return result;
+    return world.bad === null;
   };
-  running.clock = actor.began ??= kernel.now;
+  for (;;) {
+    const { call, outcome } = actor.moment;
+    if (outcome !== null) return leave(world, i, outcome);
+    if (!(call === null ? discover(program, actor, kernel.processes[i]!, goOn) : goOn())) return;
+  }
+}
+
+/** Ends a process whose program has ended. */
+function leave(world: World, i: number, outcome: string): void {
+  world.actors[i]!.outcome = outcome;
+  kill(world, i, 3);
+  world.trace = { before: world.trace, process: i, what: `ends: ${outcome}`, moment: null };
+}
+
+/**
+ * Runs a program from its start to the moment at which its process is, and on from there. Returns whether the process
+ * goes on: the program has then ended.
+ */
+function discover(
+  program: Program,
+  actor: Actor,
+  options: FfiOptions,
+  goOn: () => boolean,
+): boolean {
+  const path = actor.moment!.path();
+  let next = 1;
+  let isSuspended = false;
+  const system = (made: Call): Result => {
+    if (isSuspended) throw new Suspended();
+    let moment = path[next++];
+    const call = moment === undefined ? actor.moment!.call ??= made : moment.before!.call!;
+    if (call[0] !== made[0]) throw new Error(`not deterministic: ${call[0]} was ${made[0]}`);
+    if (moment === undefined) {
+      isSuspended = !goOn();
+      if (isSuspended) throw new Suspended();
+      moment = actor.moment!;
+    }
+    return moment.result!;
+  };
+  running.clock = () => system(["clock"]).ret;
   running.sleep = (ms) => void system(["sleep", ms]);
-  actor.status = "ready";
-  const ffi = new SimulatedFfi(system, kernel.processes[i]!);
   let outcome = "ok";
   try {
-    scenario.programs[i]!(ffi, (fact, address) => system(["note", fact, address]).ret);
+    program(
+      new SimulatedFfi(system, options),
+      (fact, address) => system(["note", fact, address]).ret,
+    );
     system(["exit"]);
   } catch (error) {
     outcome = textOf(error);
   }
-  if (suspended !== null) return;
-  actor.outcome = outcome;
-  kill(world, i, 3);
-  world.trace = { before: world.trace, process: i, entry: `ends: ${outcome}` };
+  if (!isSuspended) actor.moment!.outcome = outcome;
+  return !isSuspended;
 }
 
 function textOf(error: unknown): string {
@@ -247,10 +273,11 @@ function perform(
 ): Result | Blocked {
   const { kernel } = world;
   const [name, fact, address] = made;
-  if (name === "exit") return { ret: 0, errno: 0, out: null, now: kernel.now };
+  if (name === "exit") return { ret: 0, errno: 0, out: null };
+  if (name === "clock") return { ret: kernel.now, errno: 0, out: null };
   if (name === "note") {
     const ret = noted(scenario, world, i, fact as Fact, address as number);
-    return { ret, errno: 0, out: null, now: kernel.now };
+    return { ret, errno: 0, out: null };
   }
   const result = call(kernel, i, made, how);
   if (!isBlocked(result)) return result;
@@ -274,7 +301,7 @@ const END_STEPS = [endMemory, endSemaphores, endFiles];
 /** Kills a process, and does the first `steps` steps of its end. */
 function kill(world: World, i: number, steps: number): void {
   const actor = world.actors[i]!;
-  actor.uses = actor.holds = actor.pending = null;
+  actor.uses = actor.holds = null;
   actor.status = "ending";
   if (actor.outcome === "") actor.outcome = "killed";
   for (let step = 0; step < steps; step++) goOnEnding(world, i);
@@ -326,12 +353,13 @@ export function choicesOf(world: World): Choice[] {
     if (waiting.length === 0) return [];
     const until = Math.min(...waiting.map((actor) => actor.until));
     if (until > FOREVER_MS + world.began) {
-      const calls = waiting.map(({ pending }) => pending?.[0]).join(" and ");
+      const calls = waiting.map(({ moment }) => moment?.call?.[0]).join(" and ");
       world.bad = `nobody can go on: a process waits for ever in ${calls}`;
       return [];
     }
     kernel.now = Math.max(kernel.now, until);
-    world.trace = { before: world.trace, process: -1, entry: `${kernel.now} ms have passed` };
+    const what = `${kernel.now} ms have passed`;
+    world.trace = { before: world.trace, process: -1, what, moment: null };
     const process = actors.findIndex((actor) => waiting.includes(actor) && actor.until === until);
     if (actors[process]!.status === "waiting") return [{ process, mode: TIMED_OUT }];
     actors[process]!.status = "ready";
@@ -343,7 +371,7 @@ export function deviate(world: World, deviation: Deviation): void {
   const { process, what } = deviation;
   world.path = { before: world.path, deviation };
   if (what === "yields") return;
-  world.trace = { before: world.trace, process, entry: `is ${what}` };
+  world.trace = { before: world.trace, process, what: `is ${what}`, moment: null };
   if (what === "stopped" || what === "delayed") {
     world.hasStop ||= what === "stopped";
     world.actors[process]!.status = "stopped";
@@ -370,32 +398,25 @@ export function failureOf(scenario: Scenario, world: World, what: string): Failu
   return { scenario: scenario.name, what, deviations, trace };
 }
 
-function lineOf({ process, entry }: Trace): string {
+function lineOf({ process, what, moment }: Trace): string {
   const who = process === -1 ? "--" : `P${process}`;
-  if (typeof entry === "string") return `${who} ${entry}`;
-  const [name, ...args] = entry.call;
-  const { ret, errno } = entry.result;
+  if (moment === null) return `${who} ${what}`;
+  const [name, ...args] = moment.before!.call!;
+  const { ret, errno } = moment.result!;
   return `${who} ${name}(${args.map((arg) => JSON.stringify(arg)).join(", ")}) = ${
     ret === -1 ? `errno ${errno}` : ret
   }`;
 }
 
-function mixedText(hash: number, text: string): number {
-  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+/** Returns a hash of all that the future of a world depends on, and what is said about it at its end. */
+export function fingerprint({ kernel, actors, stored, hasKill, hasStop }: World): Fingerprint {
+  const hash = new Fingerprint().add(hasKill ? 1 : 0).add(hasStop ? 1 : 0);
+  for (const { moment, status, until, endSteps, outcome } of actors) {
+    hash.addText(status);
+    if (status === "ended" || status === "ending") hash.add(endSteps).addText(outcome);
+    else hash.add(moment === null ? 0 : moment.number).add(status === "ready" ? 0 : until);
+  }
+  for (const [segment, count] of stored) hash.add(segment).add(count);
+  addState(hash, kernel);
   return hash;
-}
-
-function mixed(hash: number, { call, result }: Entry): number {
-  const { ret, errno, now, out } = result;
-  hash = Math.imul(mixedText(hash ^ 0x811c9dc5, call[0]) ^ ret, 0x01000193) ^ errno ^ now;
-  if (typeof out === "string") hash = mixedText(hash, out);
-  else if (out !== null) hash = mixedText(hash, Object.values(out).join());
-  return hash >>> 0;
-}
-
-export function keyOf({ kernel, actors, hasKill, hasStop }: World): string {
-  const parts = actors.map(({ hash, log, status, until }) =>
-    `${hash},${log.length},${status},${until}`
-  );
-  return `${parts.join(";")} ${hasKill} ${hasStop} ${digest(kernel)}`;
 }

@@ -527,6 +527,7 @@ describe("a lock on macOS, which has no semtimedop", () => {
       ...[`${TRY_DOWN} = EAGAIN`, `${TRY_DOWN} = EAGAIN`, "semctl(7, 0, GETVAL) = 2"],
       darwin(linux.SEM_CURRENT),
       linux.SETTLE(2),
+      "semop(7, [-1 SEM_UNDO, 0 IPC_NOWAIT]) = 0",
     );
     assert.equal(ffi.play(steps, () => lock.acquire()), true);
   });
