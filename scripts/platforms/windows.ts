@@ -61,19 +61,23 @@ const PANIC = /panicked at .*named_pipe\.rs/;
 
 async function test(args: string[]): Promise<number> {
   const { layers } = setUp();
-  // One after the other, so that only Deno's tests are to be repeated.
-  const runs = args.includes("--runtime")
-    ? [args]
-    : names.map((name) => ["--runtime", name, ...args]);
-  for (const run of runs) {
-    const status = await testOnce(layers, run);
+  if (args.includes("--runtime")) return await testOnce(layers, args);
+  // One after the other, so that only Deno's tests are to be repeated; what one of them runs for all is Node's.
+  for (const name of names) {
+    const status = await testOnce(layers, ["--runtime", name, ...args], {
+      SHARED_MEMORY_TEST_CREW: "node",
+    });
     if (status !== 0) return status;
   }
   return 0;
 }
 
-async function testOnce(layers: Wine["layers"], args: readonly string[]): Promise<number> {
-  const required = { REQUIRE_RUNTIMES: "deno,bun,node", REQUIRE_PEERS: "c", ...env };
+async function testOnce(
+  layers: Wine["layers"],
+  args: readonly string[],
+  crew: NodeJS.ProcessEnv = {},
+): Promise<number> {
+  const required = { REQUIRE_RUNTIMES: "deno,bun,node", REQUIRE_PEERS: "c", ...crew, ...env };
   const command = ["scripts/test.ts", ...args.flatMap((arg) => arg === "--core" ? CORE : arg)];
   for (let attempt = 1;; attempt++) {
     const { status, printed } = await runInWine(layers, "node", command, required);

@@ -36,6 +36,7 @@ import {
   ipcObjects,
   ipcObjectsSince,
   leaveNothingBehind,
+  onceOnly,
   ownRuntime,
   runtimes,
   slow,
@@ -123,13 +124,14 @@ function aMoment(): Promise<void> {
 for (const keyType of keyTypes) {
   const { name, capabilities } = keyType;
   const { exactSize, killedHolder, survivesCrash } = capabilities;
-  // Those of System V differ in a number only: what takes long is done with one of them.
+  // Those of System V differ in a number only: what takes long is done with one of them, and the rest in one runtime.
   const isVariant = isSystemV(keyType) && keyType !== keyTypes[0];
+  const options = isVariant ? onceOnly : {};
   const peers = isVariant ? [ownRuntime] : runtimes;
   const kills = isVariant ? 6 : isSystemV(keyType) ? 34 : 100; // kills_test.ts has more for System V
   const crowd = isVariant ? 6 : 12;
 
-  describe(`a segment: ${name}`, () => {
+  describe(`a segment: ${name}`, options, () => {
     leaveNothingBehind();
 
     test("is made, found, read and written between all runtimes", crew, async () => {
@@ -278,7 +280,7 @@ for (const keyType of keyTypes) {
     });
   });
 
-  describe(`the lock: ${name}`, () => {
+  describe(`the lock: ${name}`, options, () => {
     leaveNothingBehind();
 
     test("excludes processes of all runtimes", crew, async () => {
@@ -552,7 +554,7 @@ for (const keyType of keyTypes) {
     });
   });
 
-  describe(`the last one out: ${name}`, () => {
+  describe(`the last one out: ${name}`, options, () => {
     leaveNothingBehind();
 
     test("removes everything, also by the end of a program", slow, async () => {
@@ -718,7 +720,7 @@ for (const keyType of keyTypes) {
     });
   });
 
-  describe(`many who open one segment at once: ${name}`, () => {
+  describe(`many who open one segment at once: ${name}`, options, () => {
     leaveNothingBehind();
 
     test(
@@ -933,7 +935,7 @@ for (const keyType of keyTypes) {
     });
   });
 
-  describe(`a SystemSemaphore: ${name}`, () => {
+  describe(`a SystemSemaphore: ${name}`, options, () => {
     leaveNothingBehind();
 
     const { semaphoreCreate, semaphoreUndo } = capabilities;

@@ -3,6 +3,7 @@ import { totalmem } from "node:os";
 import { describe, test } from "node:test";
 import { AccessMode, SharedMemory, SharedMemoryError, SharedMemoryException } from "../../mod.ts";
 import {
+  crewOnly,
   leaveNothingBehind,
   ownRuntime,
   runtimes,
@@ -291,7 +292,7 @@ describe("the size of a segment", () => {
 
   for (const size of [1, 4096, 4097, 5000]) {
     const exact = sizeOf(size);
-    test(`${size} bytes are ${exact} in every runtime`, slow, async () => {
+    test(`${size} bytes are ${exact} in every runtime`, { ...slow, ...crewOnly }, async () => {
       using memory = created(size);
       assert.deepEqual([memory.size(), memory.data()!.length], [exact, exact]);
       memory.data()![size - 1] = 0x5a;

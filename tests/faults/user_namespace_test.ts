@@ -11,6 +11,7 @@ import {
   leaveNothingBehind,
   linuxOnly,
   type nobody,
+  onceOnly,
   ownRuntime,
   slow,
   startAgentThrough,
@@ -36,7 +37,7 @@ function cannotMakeNamespaces(): string | undefined {
 }
 
 const cannot = cannotMakeNamespaces();
-const options = cannot === undefined ? slow : { skip: cannot };
+const options = cannot === undefined ? { ...slow, ...onceOnly } : { skip: cannot };
 
 describe("a user namespace", options, () => {
   let folder: string;

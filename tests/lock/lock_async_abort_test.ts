@@ -191,9 +191,9 @@ describe("a wait that is given up as the lock comes free", () => {
   leaveNothingBehind();
 
   const ways: readonly [string, number, Wait][] = [
-    ["by an abort", 1000, abortAfter(0.4)],
+    ["by an abort", 500, abortAfter(0.4)],
     ["by an abort in the same turn", 500, abortAfter(0)],
-    ["by its timeout", 500, timeOut],
+    ["by its timeout", 250, timeOut],
   ];
   for (const [what, rounds, wait] of ways) {
     test(`${what}, ${rounds} times, never leaves the lock taken`, slow, async () => {

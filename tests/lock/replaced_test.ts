@@ -13,6 +13,7 @@ import {
   ipcObjectsSince,
   leaveNothingBehind,
   linuxOnly,
+  onceOnly,
   ownRuntime,
   semaphoreFile,
   semaphoreValue,
@@ -118,7 +119,7 @@ describe("a program that another one replaced in its process", { ...linuxOnly, .
     });
   }
 
-  test("gives back its lock once if the next one ends or is killed with it", async () => {
+  test("gives back its lock once if the next one ends or is killed with it", onceOnly, async () => {
     for (const kill of [false, true]) {
       const key = uniqueKey();
       using memory = SharedMemory.open(key, { size: 16 });
@@ -134,7 +135,7 @@ describe("a program that another one replaced in its process", { ...linuxOnly, .
     }
   });
 
-  test("keeps a lock that another process has taken since", async () => {
+  test("keeps a lock that another process has taken since", onceOnly, async () => {
     const key = uniqueKey();
     using memory = SharedMemory.open(key, { size: 16 });
     const { c } = systemLibrary();
@@ -156,21 +157,25 @@ describe("a program that another one replaced in its process", { ...linuxOnly, .
     removeUnits(key);
   });
 
-  test("is named in the error if it cannot be told from this one: of a POSIX key", async () => {
-    const key = uniqueKey();
-    const name = SharedMemory.legacyNativeKey(key, NativeIpcKeyType.PosixRealtime);
-    using memory = SharedMemory.open(name, { size: 16 });
-    const replaced = new Replaced(key, "posix", "wait");
-    await replaced.next();
-    const second = await replaced.next();
-    assert.deepEqual([second.attached, second.locked], [true, false]);
-    assert.match(second.text, /this process holds the lock.*bun --watch.* start it anew/);
-    await replaced.end();
-    assert.equal(memory.lock() && memory.unlock(), true);
-    removeUnits(key);
-  });
+  test(
+    "is named in the error if it cannot be told from this one: of a POSIX key",
+    onceOnly,
+    async () => {
+      const key = uniqueKey();
+      const name = SharedMemory.legacyNativeKey(key, NativeIpcKeyType.PosixRealtime);
+      using memory = SharedMemory.open(name, { size: 16 });
+      const replaced = new Replaced(key, "posix", "wait");
+      await replaced.next();
+      const second = await replaced.next();
+      assert.deepEqual([second.attached, second.locked], [true, false]);
+      assert.match(second.text, /this process holds the lock.*bun --watch.* start it anew/);
+      await replaced.end();
+      assert.equal(memory.lock() && memory.unlock(), true);
+      removeUnits(key);
+    },
+  );
 
-  test("is named in the error if both ran in one second", async () => {
+  test("is named in the error if both ran in one second", onceOnly, async () => {
     const key = uniqueKey();
     const replaced = new Replaced(key, "systemv", "now");
     assert.equal((await replaced.next()).locked, true);

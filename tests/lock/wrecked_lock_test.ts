@@ -8,6 +8,7 @@ import {
   ftok,
   leaveNothingBehind,
   needsQt,
+  onceOnly,
   semaphoreFile,
   semaphoreValue,
 } from "../support/support.ts";
@@ -23,6 +24,7 @@ import {
 const SETVAL = 16;
 /** Long enough to find out that nobody holds a lock, which takes a little over a second. */
 const RECOVERY_MS = 10_000;
+const once = { ...slow, ...onceOnly };
 
 /** Sets the value of a lock as a process does that has ended since, which gives nothing back. */
 function wreck(key: string, value: number): void {
@@ -59,7 +61,7 @@ describe("a lock whose value was wrecked", needsQt(5), () => {
     });
   }
 
-  test("to 0 by somebody who has ended is taken over after a while", slow, async () => {
+  test("to 0 by somebody who has ended is taken over after a while", once, async () => {
     const key = uniqueKey();
     using first = attached(key);
     using second = attached(key);
@@ -75,7 +77,7 @@ describe("a lock whose value was wrecked", needsQt(5), () => {
     assert.equal(first.lock(), true, first.errorString());
   });
 
-  test("to 0 by somebody who lives is left alone, as he may hold it", slow, () => {
+  test("to 0 by somebody who lives is left alone, as he may hold it", once, () => {
     const key = uniqueKey();
     using memory = attached(key);
     const { c } = systemLibrary();
@@ -88,7 +90,7 @@ describe("a lock whose value was wrecked", needsQt(5), () => {
 
   test(
     `to 0 is taken over by one of four ${ownRuntime.name} processes that wait`,
-    slow,
+    once,
     async () => {
       const key = uniqueKey();
       using memory = attached(key);
@@ -119,31 +121,35 @@ describe("a lock that a failing create() of Qt resets while another Qt process h
   leaveNothingBehind();
 
   for (const version of versions) {
-    test(`excludes again once we use it (Qt ${version})`, withQt(version), async () => {
-      const key = uniqueKey();
-      const [holder, failing] = [startQt(version), startQt(version)];
-      for (const qt of [holder, failing]) await qt.request("memory", "m", key);
-      await expectTrue(holder, "create", 16);
-      await expectTrue(holder, "lock");
-      assert.equal(await failing.call("m", "create", 16), false);
-      await expectTrue(holder, "unlock");
-      assert.equal(semaphoreValue(key), 2);
-      using first = attached(key);
-      using second = attached(key);
-      assert.equal(first.lock(), true, first.errorString());
-      assert.equal(second.tryLock(), false);
-      assert.equal(first.unlock(), true);
-      assert.equal(semaphoreValue(key), 1);
+    test(
+      `excludes again once we use it (Qt ${version})`,
+      { ...withQt(version), ...onceOnly },
+      async () => {
+        const key = uniqueKey();
+        const [holder, failing] = [startQt(version), startQt(version)];
+        for (const qt of [holder, failing]) await qt.request("memory", "m", key);
+        await expectTrue(holder, "create", 16);
+        await expectTrue(holder, "lock");
+        assert.equal(await failing.call("m", "create", 16), false);
+        await expectTrue(holder, "unlock");
+        assert.equal(semaphoreValue(key), 2);
+        using first = attached(key);
+        using second = attached(key);
+        assert.equal(first.lock(), true, first.errorString());
+        assert.equal(second.tryLock(), false);
+        assert.equal(first.unlock(), true);
+        assert.equal(semaphoreValue(key), 1);
 
-      // What Qt added too much the kernel would take back when it ends, were that not forgotten.
-      assert.equal(first.lock(), true, first.errorString());
-      await holder.kill();
-      assert.equal(second.tryLock(2500), false, "nobody takes it over beside the holder");
-      assert.equal(first.unlock(), true);
-      assert.equal(semaphoreValue(key), 1);
-      assert.equal(second.tryLock(), true, second.errorString());
-      assert.equal(second.unlock(), true);
-      assert.equal(await failing.end(), 0);
-    });
+        // What Qt added too much the kernel would take back when it ends, were that not forgotten.
+        assert.equal(first.lock(), true, first.errorString());
+        await holder.kill();
+        assert.equal(second.tryLock(2500), false, "nobody takes it over beside the holder");
+        assert.equal(first.unlock(), true);
+        assert.equal(semaphoreValue(key), 1);
+        assert.equal(second.tryLock(), true, second.errorString());
+        assert.equal(second.unlock(), true);
+        assert.equal(await failing.end(), 0);
+      },
+    );
   }
 });

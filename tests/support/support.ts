@@ -71,13 +71,43 @@ export const slow = { timeout: 2 * DEADLINE_MS };
 
 const fixtures = fileURLToPath(new URL("../fixtures/", import.meta.url));
 
-function found(runtime: ReturnType<typeof findRuntime>): runtime is Runtime {
-  return !("missing" in runtime);
+/** Real Qt, and Python. */
+const python = "/usr/bin/python3";
+
+function canImport(module: string): boolean {
+  return spawnSync(python, ["-c", `import ${module}`], { stdio: "ignore" }).status === 0;
 }
 
-/** The installed runtimes, each of which the tests start agents in. */
-export const runtimes: readonly Runtime[] = (["deno", "bun", "node"] as const).map(findRuntime)
-  .filter(found);
+/** What the tests need to know of this machine. */
+interface Machine {
+  readonly runtimes: readonly Runtime[];
+  readonly qtVersions: readonly (5 | 6)[];
+  readonly hasPython: boolean;
+}
+
+/**
+ * Looks at this machine once in a process. Deno loads this file again for each test file, so the first one leaves in the
+ * environment what it has found by starting six programs.
+ */
+function lookAtMachine(): Machine {
+  const name = `SHARED_MEMORY_TEST_MACHINE_${process.pid}`;
+  const known = process.env[name];
+  if (known !== undefined) return JSON.parse(known);
+  const runtimes = (["deno", "bun", "node"] as const).map(findRuntime);
+  const machine: Machine = {
+    runtimes: runtimes.filter((runtime): runtime is Runtime => !("missing" in runtime)),
+    qtVersions: ([5, 6] as const).filter((version) => canImport(`PyQt${version}.QtCore`)),
+    hasPython: process.platform === "linux" && canImport("multiprocessing.shared_memory"),
+  };
+  process.env[name] = JSON.stringify(machine);
+  return machine;
+}
+
+/**
+ * The installed runtimes, each of which the tests start agents in; the versions of PyQt, which is real Qt, that can be
+ * imported; and whether there is a Python without Qt.
+ */
+export const { runtimes, qtVersions, hasPython }: Machine = lookAtMachine();
 
 /** The runtime that this test runs in. */
 export const ownRuntime: Runtime = runtimes.find(({ name }) =>
@@ -94,19 +124,13 @@ export const crewOnly: { skip?: string } = ownRuntime.name === crewIn
   ? {}
   : { skip: `is run by ${crewIn}, with processes of all runtimes` };
 
-/** Real Qt: the PyQt versions that can be imported. */
-const python = "/usr/bin/python3";
-
-async function hasPyQt(version: number): Promise<boolean> {
-  if (!existsSync(python)) return false;
-  const child = spawn(python, ["-c", `import PyQt${version}.QtCore`], { stdio: "ignore" });
-  return await new Promise((resolve) => child.on("close", (code) => resolve(code === 0)));
-}
-
-export const qtVersions: readonly (5 | 6)[] = [
-  ...(await hasPyQt(5) ? [5 as const] : []),
-  ...(await hasPyQt(6) ? [6 as const] : []),
-];
+/**
+ * For a slow test whose result does not depend on the runtime, as it is about the kernel, about Qt, or about code that
+ * is the same in all of them: of several runs scripts/test.ts chooses one.
+ */
+export const onceOnly: { skip?: string } = ownRuntime.name === crewIn
+  ? {}
+  : { skip: `is run by ${crewIn}, and is the same in every runtime` };
 
 /** `{ skip: reason }` where real Qt is not installed, unless the environment requires it. */
 export function needsQt(version: 5 | 6): { skip?: string } {
@@ -115,9 +139,6 @@ export function needsQt(version: 5 | 6): { skip?: string } {
     ? {}
     : { skip: `PyQt${version} is not installed (Debian: python3-pyqt${version})` };
 }
-
-export const hasPython: boolean = process.platform === "linux" &&
-  spawnSync(python, ["-c", "import multiprocessing.shared_memory"]).status === 0;
 
 export const nobody = { uid: 65534, gid: 65534 };
 

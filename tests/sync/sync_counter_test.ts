@@ -232,7 +232,7 @@ describe("a block of counters", () => {
     "takes no name for another one because a thread writes it at the same moment",
     slow,
     async () => {
-      const ROUNDS = 3000;
+      const ROUNDS = 1000;
       using memory = new SharedMemory(uniqueKey("sync"));
       assert.equal(memory.create(64 + CounterBlock.bytesFor(ROUNDS)), true, memory.errorString());
       const view = memory.view(Uint8Array);

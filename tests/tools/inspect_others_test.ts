@@ -17,6 +17,7 @@ import {
   keyFolder,
   leaveNothingBehind,
   nobody,
+  onceOnly,
   ownRuntime,
   slow,
   startAgent,
@@ -29,7 +30,7 @@ const isRoot = process.getuid?.() === 0;
 const hasNamespaces = isLinux && isRoot &&
   spawnSync("unshare", ["--pid", "--fork", "--mount-proc", "true"]).status === 0;
 const namespaces = hasNamespaces && hasPython
-  ? { ...slow, ...isolatedOnly }
+  ? { ...slow, ...isolatedOnly, ...onceOnly }
   : { skip: "needs namespaces and Python" };
 const pids = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
 const pathOf = (name: string) => `/dev/shm/${name}`;
@@ -155,7 +156,7 @@ const cannot = cannotBeNobody();
 describe(
   "another user",
   isLinux && cannot === undefined
-    ? { ...slow, ...isolatedOnly }
+    ? { ...slow, ...isolatedOnly, ...onceOnly }
     : { skip: cannot ?? "needs Linux" },
   () => {
     leaveNothingBehind();
@@ -309,7 +310,7 @@ async function leaveSemaphore(folder: string): Promise<string> {
 
 describe(
   "a semaphore that is left over",
-  isLinux ? { ...slow, ...isolatedOnly } : { skip: "needs Linux" },
+  isLinux ? { ...slow, ...isolatedOnly, ...onceOnly } : { skip: "needs Linux" },
   () => {
     leaveNothingBehind();
 

@@ -29,6 +29,7 @@ import {
   keyFolder,
   leaveNothingBehind,
   needsQt,
+  onceOnly,
   ownRuntime,
 } from "../support/support.ts";
 import { runtimes, slow, startAgent, startAgentThrough, startQt } from "../support/support.ts";
@@ -48,6 +49,7 @@ const thisUser = {
 
 /** What cleanup() removes may be another program's. */
 const alone = { ...linuxOnly, ...isolatedOnly };
+const once = { ...slow, ...onceOnly };
 
 let folder: string;
 let inspector: Agent;
@@ -242,7 +244,7 @@ describe("a segment", alone, () => {
     },
   );
 
-  test("is seen alike by every runtime, and removed by each", slow, async () => {
+  test("is seen alike by every runtime, and removed by each", once, async () => {
     const keys = runtimes.map(() => uniqueKey());
     const user = start();
     await create(user, uniqueKey("used"));
@@ -377,7 +379,7 @@ describe("a segment", alone, () => {
     assert.deepEqual(readdirSync(folder), []);
   });
 
-  test("that comes and goes in four processes is not harmed by cleanup()", slow, async () => {
+  test("that comes and goes in four processes is not harmed by cleanup()", once, async () => {
     const key = uniqueKey();
     const counting = start();
     await counting.request("memory", "count", uniqueKey("count"));
@@ -488,7 +490,7 @@ describe("a semaphore", alone, () => {
 describe("key files", alone, () => {
   inFolderOfItsOwn();
 
-  test("that lead to nothing are removed, but not at once, and no others", slow, async () => {
+  test("that lead to nothing are removed, but not at once, and no others", once, async () => {
     const [key, other] = [uniqueKey(), uniqueKey()];
     const paths = [unfinishedFile(key), segmentFile(key), semaphoreFile(other)];
     for (const path of paths) writeFileSync(path, "");
@@ -530,7 +532,7 @@ describe("key files", alone, () => {
     assert.deepEqual(readdirSync(folder), []);
   });
 
-  test("that a process takes in use are no longer stale", slow, async () => {
+  test("that a process takes in use are no longer stale", once, async () => {
     const key = uniqueKey();
     for (const path of [segmentFile(key), semaphoreFile(key)]) writeFileSync(path, "");
     while ((await look()).keyFiles.some(({ stale }) => !stale));

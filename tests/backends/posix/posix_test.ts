@@ -51,6 +51,7 @@ import {
   leaveNothingBehind,
   needsPython,
   nobody,
+  onceOnly,
   ownRuntime,
   runtimes,
   slow,
@@ -735,7 +736,7 @@ describe("the note of who has the lock", linux, () => {
     assert.equal(await agent.end(), 0);
   });
 
-  test("of a process of another pid namespace: it is never found dead, nor named", () => {
+  test("of a process of another pid namespace: it is never found dead, nor named", onceOnly, () => {
     const [key, memory, { namespace }] = start();
     for (const pid of [deadPid(), process.pid]) {
       setNote(key, { pid, phase: HOLDING, namespace: namespace ^ 1, start: 1234 });
@@ -1357,7 +1358,7 @@ describe("a /dev/shm that cannot be used", withNamespaces, () => {
   });
 });
 
-describe("processes in other pid namespaces", withNamespaces, () => {
+describe("processes in other pid namespaces", { ...withNamespaces, ...onceOnly }, () => {
   leaveNothingBehind();
 
   /** One whose pids nobody here knows; it sees the same /dev/shm. */

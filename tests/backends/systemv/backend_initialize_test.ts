@@ -7,7 +7,7 @@ import { PID } from "../../fixtures/fake_ffi.ts";
 import * as fake from "../../fixtures/fake_system.ts";
 import { assertFails, script, setUp } from "../../fixtures/fake_system.ts";
 
-const { ALONE, ATTACHED, CURRENT, DOWN, FIND, MAKE, NOT_THERE, OPEN, OPEN_LOCK } = fake;
+const { ALONE, CURRENT, MAKE, NOT_THERE, OPEN } = fake;
 const { SET_MARK, SHARE, SHMGET_NEW, STATUS, UNLOCK, UNSHARE } = fake;
 
 const HASH = "0123456789abcdef".repeat(3).slice(0, 40);
@@ -33,9 +33,6 @@ const PUBLISH = `${LINK} = 0\nunlink("${UNFINISHED}") = 0`;
 /** The unfinished file of somebody who was killed. */
 const FOUND = `${OPEN(UNFINISHED)} = 5
   statx(5) = { inode 4 }`;
-const UNLINK = script(
-  ...[CURRENT(UNFINISHED, 4), `unlink("${UNFINISHED}") = 0`, "close(5) = 0"],
-);
 
 function setUpOpen(more: Partial<OpenRequest> = {}) {
   const { ffi, backend, lock } = setUp();
@@ -60,45 +57,6 @@ function setUpOpen(more: Partial<OpenRequest> = {}) {
 }
 
 describe("open() with initialize", () => {
-  test("fills a new segment, with the lock held, before it gets its name", () => {
-    const { publish } = setUpOpen();
-    publish(script(OPEN_NEW_LOCK, NOTHING, MADE, PUBLISH, UNLOCK));
-  });
-
-  test("fills no segment that is there", () => {
-    const { open } = setUpOpen();
-    const used = STATUS("size 100, attached 1");
-    const steps = script(OPEN_LOCK, `${DOWN(10)} = 0`, FIND, used, ATTACHED, UNLOCK);
-    open(steps, () => assert.fail("it was filled before"));
-  });
-
-  test("fills a new segment in the place of one that nobody is attached to", () => {
-    const { publish } = setUpOpen();
-    const steps = script(
-      ...[OPEN_LOCK, `${DOWN(10)} = 0`, FIND, STATUS("size 100, attached 0")],
-      ...["shmctl(9, IPC_RMID) = 0", `${ALONE(4)} = 0`],
-      ...[fake.SEG_PATH, `unlink("/q/seg") = 0`, "close(4) = 0"],
-      ...[NO_UNFINISHED, NONE, MADE, PUBLISH, UNLOCK],
-    );
-    publish(steps);
-  });
-
-  for (
-    const [name, found] of [
-      [
-        "removes what one who was killed had not finished",
-        "= 10\nshmctl(10, IPC_STAT) = { attached 0 }\nshmctl(10, IPC_RMID) = 0",
-      ],
-      ["removes the file of one who was killed before there was a segment", "= ENOENT"],
-    ] as const
-  ) {
-    test(name, () => {
-      const { publish } = setUpOpen();
-      const found5 = script(FOUND, `${ALONE(5)} = 0`, `shmget(0x51000004, 0, 0) ${found}`, UNLINK);
-      publish(script(OPEN_NEW_LOCK, NONE, found5, NONE, MADE, PUBLISH, UNLOCK));
-    });
-  }
-
   test("shares the unfinished file with one of another container, who is filling a segment", () => {
     const { publish } = setUpOpen();
     publish(script(
@@ -108,28 +66,6 @@ describe("open() with initialize", () => {
       ...[`${SHMGET_NEW.replace("1,", "4,")} = 9`, "shmat(9, 0, 0) = 0x7f0000000000"],
       ...[PUBLISH, UNLOCK],
     ));
-  });
-
-  test("leaves what it named to the last one to leave, under that name", () => {
-    const { ffi, publish } = setUpOpen();
-    const segment = publish(script(OPEN_NEW_LOCK, NOTHING, MADE, PUBLISH, UNLOCK));
-    const steps = longNamed(script(`${fake.TRY_DOWN} = 0`, fake.REMOVE_ALL));
-    ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
-  });
-
-  test("that throws has left the segment, of which nothing remains; the error is its own", () => {
-    const { open } = setUpOpen();
-    const steps = script(
-      ...[OPEN_NEW_LOCK, NOTHING, MADE],
-      ...[fake.BURY, fake.REMOVE_ALL.replaceAll("/q/seg", UNFINISHED)],
-    );
-    const mine = new RangeError("mine");
-    const failing = (segment: Segment) => {
-      segment.unmap();
-      segment.release({ lockHeld: true, wait: true });
-      throw mine;
-    };
-    assert.throws(() => open(steps, failing), (error) => error === mine);
   });
 
   test("without room for a segment leaves nothing behind, and fills nothing", () => {

@@ -40,32 +40,14 @@ describe("the maker of the lock", () => {
     ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
   });
 
-  test("who is not the last leaves a lock that somebody holds", () => {
+  test("who is the last removes segment and lock also without the key file", () => {
     const { ffi, segment } = setUpCreated();
-    const steps = script(WAIT_IN_VAIN(0), UNSHARE(3), LET_GO, USED, CLOSE);
+    const steps = script(
+      ...[`${TRY_DOWN} = 0`, UNUSED, "shmctl(9, IPC_RMID) = 0"],
+      ...[`${ALONE(4)} = 0`, fake.NOT_THERE, REMOVE_LOCK, "close(4) = 0"],
+    );
     ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
   });
-
-  for (
-    const [file, found] of [
-      ["", script(fake.REMOVE_FILE, REMOVE_LOCK, "close(4) = 0")],
-      [
-        ", also without the key file,",
-        script(
-          ...[`${ALONE(4)} = 0`, fake.NOT_THERE, REMOVE_LOCK],
-          ...["close(4) = 0"],
-        ),
-      ],
-    ] as const
-  ) {
-    test(`who is the last${file} removes files, segment and lock, under the lock`, () => {
-      const { ffi, segment } = setUpCreated();
-      const steps = script(
-        ...[`${TRY_DOWN} = 0`, UNUSED, "shmctl(9, IPC_RMID) = 0", found],
-      );
-      ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
-    });
-  }
 
   test("who is the last removes all of it with the lock that it holds already", () => {
     const { ffi, segment } = setUpCreated();
@@ -156,21 +138,9 @@ describe("who has only attached", () => {
     ffi.play(steps, () => segment.release({ lockHeld: true, wait: false }));
   });
 
-  test("and is the last removes all, under the lock", () => {
-    const { ffi, segment } = setUpAttached();
-    const steps = script(LET_GO, UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL);
-    ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
-  });
-
   test("leaves all to somebody who attaches while it waits for the lock", () => {
     const { ffi, segment } = setUpAttached();
     const steps = script(LET_GO, UNUSED, WAIT_IN_VAIN(10), USED);
-    ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
-  });
-
-  test("leaves all to somebody who attached before it had the lock", () => {
-    const { ffi, segment } = setUpAttached();
-    const steps = script(LET_GO, UNUSED, `${TRY_DOWN} = 0`, USED, UNLOCK, USED);
     ffi.play(steps, () => segment.release({ lockHeld: false, wait: true }));
   });
 

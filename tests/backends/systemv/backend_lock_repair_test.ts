@@ -74,19 +74,6 @@ describe("a lock whose value is above 1, which lets two in", () => {
     ffi.play(steps, () => assert.equal(lock.acquire(1500), true));
   });
 
-  test("is made again if its key file is deleted: who has raised it was killed while he removed it", () => {
-    const steps = `
-      ${TRY_DOWN} = EAGAIN
-      ${DOWN(0)} = EAGAIN
-      ${VALUE(2)}
-      ${fake.SEM_GONE}
-      semctl(7, 0, IPC_RMID) = 0
-      ${DOWN(0)} = EINVAL
-      close(3) = 0
-      ${fake.NEW_LOCK(fake.NOT_THERE)}`;
-    setUpLocked().tries(steps, true);
-  });
-
   test("is made again if it is removed before it is looked at", () => {
     const steps = `
       ${TRY_DOWN} = EAGAIN

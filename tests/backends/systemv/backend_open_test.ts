@@ -1,5 +1,4 @@
 /** `SegmentBackend.open`: the segment is made or attached to, under the lock. */
-import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { OpenRequest } from "../../../backends/types.ts";
 import { AccessMode } from "../../../mod.ts";
@@ -48,11 +47,6 @@ function open(steps: string, request: Partial<OpenRequest> = {}, permissions?: n
 }
 
 describe("open()", () => {
-  test("makes lock, key file and segment where there are none", () => {
-    const segment = open(script(OPEN_NEW_LOCK, NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK));
-    assert.deepEqual([segment.address, segment.size], [0x7f0000000000n, 100]);
-  });
-
   test("makes what others may use with these permissions, whatever is private otherwise", () => {
     const shared = script(OPEN_NEW_LOCK, NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK)
       .replaceAll(/0640(\) = (\d)\n)/g, "0666$1fchmod($2, 0666) = 0\n")
@@ -65,20 +59,6 @@ describe("open()", () => {
       .replaceAll(/0640(\) = (\d)\n)/g, "0660$1fchmod($2, 0660) = 0\n")
       .replaceAll(/\b0600\b/g, "0660");
     open(shared, {}, 0o660);
-  });
-
-  test("attaches to a segment that is used", () => {
-    const segment = open(script(ENTER, FIND, USED, ATTACHED, UNLOCK), { size: 99 });
-    assert.equal(segment.size, 100);
-  });
-
-  test("attaches without the lock if a user of the segment holds it", () => {
-    const steps = script(
-      ...[BUSY, LOOK("size 100, attached 1"), FIND, USED],
-      ...[WAIT_IN_VAIN(10), LOOK("size 100, attached 1")],
-      fake.CLAIMING(4, USED, fake.ATTACHED_UNLOCKED),
-    );
-    open(steps);
   });
 
   test("asks again if the errno of a file's call is that of the runtime's own threads", () => {
@@ -162,16 +142,6 @@ describe("open()", () => {
     const steps = script(ENTER, FIND, STALE, fake.GIVE_UP_UNUSED(SEG_CURRENT));
     const request = { stale: "keep", existing: "refuse" } as const;
     assertFails(() => open(steps, request), "AlreadyExists", "shmget", 17);
-  });
-
-  test("uses a key file that leads to no segment", () => {
-    const steps = script(
-      ...[ENTER, FIND.replace(/= 9$/, "= ENOENT")],
-      // It is kept open, and looked at again.
-      ...[NO_UNFINISHED, SEG_CURRENT, `${SHARE(4)} = 0`, SEG_CURRENT],
-      ...["shmget(0x51000001, 0, 0) = ENOENT", MAP_NEW, UNLOCK],
-    );
-    open(steps);
   });
 
   const SMALL = STATUS("size 50, attached 1");

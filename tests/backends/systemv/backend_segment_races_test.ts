@@ -78,15 +78,6 @@ describe("attach() among other processes", () => {
     assertFails(() => ffi.play(steps, attach), "NotFound", "open", 2);
   });
 
-  test("does without the lock that a user of the segment holds", () => {
-    const { ffi, backend, lock } = setUp();
-    const steps = `
-      ${FOUND}\n${BUSY}
-      ${LOOK("size 100, attached 1")}
-      ${UNGUARDED}`;
-    ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, lock));
-  });
-
   test("without the lock is for one at a time: two would take each other for users", () => {
     const { ffi, backend, lock } = setUp();
     const steps = `
@@ -112,25 +103,6 @@ describe("attach() among other processes", () => {
       ${UNSHARE(4)}
       ${FOUND_AGAIN}
       ${TRY_DOWN} = 0
-      ${ATTACHED}
-      ${UNLOCK}`;
-    ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, lock));
-  });
-
-  test("takes over a lock that nobody can hold, as the only one, after a second", () => {
-    const { ffi, backend, lock } = setUp();
-    const OTHERS = "semctl(7, 0, GETPID) = 77"; // it is not this process's from before exec
-    const dead = HOLDER().replace("kill(77, 0) = 0", "kill(77, 0) = ESRCH");
-    const steps = `
-      ${FOUND}
-      ${OPEN_LOCK}
-      ${DOWN(10)} = EAGAIN
-      ${dead}
-      ${LOOK("size 100, attached 0")}
-      ${TRY_DOWN} = EAGAIN
-      ${DOWN(1000)} = EAGAIN
-      ${dead}
-      ${CLAIMING(3, ...dead.split("\n").slice(1), OTHERS, `${fake.TAKE_OVER} = 0`)}
       ${ATTACHED}
       ${UNLOCK}`;
     ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, lock));
@@ -206,32 +178,6 @@ describe("create() among other processes", () => {
     }`;
     const create = () => backend.segments.create("/q/seg", 100, ReadWrite, lock);
     assertFails(() => ffi.play(steps, create), "AlreadyExists", "shmget", 17);
-  });
-
-  test("does not wait for the lock of a segment that has got a user since", () => {
-    const { ffi, backend, lock } = setUp();
-    const steps = script(NOT_THERE, BUSY, LOOK("size 100, attached 1"));
-    const create = () => backend.segments.create("/q/seg", 100, ReadWrite, lock);
-    assertFails(() => ffi.play(steps, create), "AlreadyExists", "shmget", 17);
-  });
-
-  test("uses a key file that has no segment", () => {
-    const { ffi, backend, lock } = setUp();
-    const steps = `
-      ${STATX("/q/seg")} = { inode 1 }
-      shmget(0x51000001, 0, 0600) = ENOENT
-      ${OPEN_LOCK}
-      ${DOWN(10)} = 0
-      ${fake.MAKE("/q/seg")} = EEXIST
-      ${OPEN("/q/seg")} = 4
-      statx(4) = { inode 1 }
-      ${SHARE(4)} = 0
-      ${SEG_CURRENT}
-      shmget(0x51000001, 0, 0) = ENOENT
-      ${SHMGET_NEW} = 9
-      shmat(9, 0, 0) = 0x7f0000000000
-      ${UNLOCK}`;
-    ffi.play(steps, () => backend.segments.create("/q/seg", 100, ReadWrite, lock));
   });
 
   const start = script(NOT_THERE, OPEN_NEW_LOCK, NEW_FILE);

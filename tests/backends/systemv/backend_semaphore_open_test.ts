@@ -26,36 +26,11 @@ describe("opening a semaphore", () => {
   const MADE = OPEN_NEW_SEMAPHORE(1);
   const OPENED = OPEN_SEMAPHORE();
   const SET = fake.SET_SEMAPHORE(1);
-  /** The key file that is kept open from the last time. */
-  const OPEN_AGAIN = script(SEM_CURRENT, ...OPENED.split("\n").slice(5));
   const GONE = fake.SEM_GONE;
   /** One that was found is kept open, and then found to be deleted. */
   const MADE_ANEW = script(UNSHARE(3), GONE, "close(3) = 0", MADE);
   const first = (count: number) => script(...MADE.split("\n").slice(0, count));
   const cases: [name: string, mode: SystemSemaphoreMode, script: string][] = [
-    [
-      "makes it with a key file that is left over",
-      Open,
-      script(`${MISSING} = 7`, "semctl(7, 0, SETVAL, 1) = 0", SEM_CURRENT, NOTE_USE),
-    ],
-    [
-      "starts again if another process makes it first",
-      Open,
-      script(`${MISSING} = EEXIST`, UNSHARE(3), OPEN_AGAIN),
-    ],
-    [
-      "starts again if another process makes it first, with a file that this one made",
-      Open,
-      script(
-        ...[first(3), "semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0600) = EEXIST"],
-        ...["close(3) = 0", OPENED.replace(`${UNMARKED_YET}\n`, "")],
-      ),
-    ],
-    [
-      "makes the key file if it vanishes before it is opened",
-      Open,
-      script(`${MAKE("/q/sem")} = EEXIST`, `${OPEN("/q/sem")} = ENOENT`, MADE),
-    ],
     [
       "makes another key file if the one that it made is deleted before it can rely on it",
       Open,

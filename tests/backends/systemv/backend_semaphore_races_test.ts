@@ -6,11 +6,8 @@ import { BOOT } from "../../fixtures/fake_ffi.ts";
 import { assertFails, created, script, setUp } from "../../fixtures/fake_system.ts";
 
 const { Create, Open } = SystemSemaphoreMode;
-const { ALONE, CURRENT, DOWN, FOLDER, HOLDER, MARKED, OPEN, OPEN_LOCK, OPEN_NEW_SEMAPHORE } = fake;
-const { OPEN_SEMAPHORE, REMOVE_LAST, SET_MARK, TRY_DOWN, UNLOCK, UNSHARE } = fake;
-
-/** It is made by a process that is attached to its segment; its made-up name is that of the segment too. */
-const OPEN_NEW_LOCK = fake.NEW_LOCK(fake.LOOK("attached 1"), fake.SEM_PATH);
+const { ALONE, CURRENT, DOWN, FOLDER, MARKED, OPEN, OPEN_NEW_SEMAPHORE } = fake;
+const { OPEN_SEMAPHORE, REMOVE_LAST, SET_MARK, TRY_DOWN, UNSHARE } = fake;
 
 function setUpLocked() {
   const setup = setUp();
@@ -19,20 +16,6 @@ function setUpLocked() {
 }
 
 describe("the lock in use", () => {
-  test("is waited for in slices, for as long as it takes", () => {
-    const { ffi, lock } = setUpLocked();
-    const slice = `${DOWN(1000)} = EAGAIN\n${HOLDER()}`;
-    const steps = script(`${TRY_DOWN} = EAGAIN`, slice, slice, slice, `${DOWN(1000)} = 0`);
-    ffi.play(steps, () => assert.equal(lock.acquire(), true));
-  });
-
-  test("is waited for until the timeout is over", () => {
-    const { ffi, lock } = setUpLocked();
-    const slices = [1000, 500].map((ms) => `${DOWN(ms)} = EAGAIN\n${HOLDER()}`);
-    const steps = script(`${TRY_DOWN} = EAGAIN`, ...slices);
-    ffi.play(steps, () => assert.equal(lock.acquire(1500), false));
-  });
-
   test("is waited for again after EINTR, for what is left of the time", () => {
     const { ffi, lock } = setUpLocked();
     const steps = `
@@ -42,38 +25,6 @@ describe("the lock in use", () => {
       ${DOWN(0)} = 0`;
     ffi.play(steps, () => assert.equal(lock.acquire(10), true));
   });
-
-  for (const errno of ["EIDRM", "EINVAL"]) {
-    test(`is made again, and so taken, if a peer removed it (${errno})`, () => {
-      const { ffi, lock } = setUpLocked();
-      const steps = `
-        ${TRY_DOWN} = ${errno}
-        ${DOWN(1000)} = ${errno}
-        close(3) = 0
-        ${OPEN_NEW_LOCK.replace(" = 7", " = 8").replaceAll(/(semop|semctl).7/g, "$1(8")}`;
-      ffi.play(steps, () => assert.equal(lock.acquire(), true));
-      ffi.play(UNLOCK.replace("7", "8"), () => lock.release());
-    });
-
-    test(`is opened and waited for if a peer removed it and made it again (${errno})`, () => {
-      const { ffi, lock } = setUpLocked();
-      const steps = `
-        ${TRY_DOWN} = ${errno}
-        ${DOWN(1000)} = ${errno}
-        close(3) = 0
-        ${OPEN_LOCK.replace(" = 7", " = 8").replace("semctl(7", "semctl(8")}
-        ${DOWN(1000).replace("7", "8")} = 0`;
-      ffi.play(steps, () => assert.equal(lock.acquire(), true));
-    });
-  }
-
-  for (const errno of ["EIDRM", "EINVAL"]) {
-    test(`is not released again if a peer removed it meanwhile (${errno})`, () => {
-      // Qt adds 1 to the 1 of a new one, which lets two in at a time.
-      const { ffi, lock } = setUpLocked();
-      ffi.play(UNLOCK.replace(/0$/, errno), () => lock.release());
-    });
-  }
 
   test("goes on without the kernel's undo where its count is full (ERANGE)", () => {
     const { ffi, lock } = setUpLocked();
@@ -139,22 +90,10 @@ describe("of those who use a semaphore the last removes it once an owner has lef
   const FIND_MARK = script(FOLDER, UNSHARE(3), MARKED());
   const cases: [name: string, who: readonly [SystemSemaphoreMode, string], steps: string][] = [
     [
-      // The mark first: whoever finds nobody else there afterwards must find the mark.
-      "an owner marks it, and then sees that others are there",
-      owner,
-      script(MARK_IT, NOT_LAST, THERE, CLOSE),
-    ],
-    [
-      "an owner removes it if the others have left before they could see the mark",
-      owner,
-      script(MARK_IT, LAST, REMOVE_LAST),
-    ],
-    [
       "an owner that cannot mark it leaves it",
       owner,
       script(MARK_IT.replace(/(symlink.*) = 0\n.*/, "$1 = ENOSPC"), NOT_LAST, THERE, CLOSE),
     ],
-    ["an owner that is the last removes it", owner, script(FOLDER, LAST, REMOVE_LAST)],
     [
       "an owner whose semaphore was removed meanwhile deletes its key file",
       owner,
@@ -180,11 +119,6 @@ describe("of those who use a semaphore the last removes it once an owner has lef
       ),
     ],
     [
-      "who is not the last leaves a marked one, and marks it for those who have come since",
-      other,
-      script(FIND_MARK, NOT_LAST, SET_MARK(), NOT_LAST, THERE, CLOSE),
-    ],
-    [
       "who is not the last leaves no mark of one that the last has just removed",
       other,
       script(FIND_MARK, NOT_LAST, SET_MARK(), NOT_LAST)
@@ -205,7 +139,6 @@ describe("of those who use a semaphore the last removes it once an owner has lef
       other,
       script(FIND_MARK.replace(BOOT, "0000"), "close(3) = 0"),
     ],
-    ["who is the last removes a marked one", other, script(FIND_MARK, LAST, REMOVE_LAST)],
     [
       "who is the last leaves the key file to a new semaphore of the key",
       other,

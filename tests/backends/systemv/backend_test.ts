@@ -90,15 +90,6 @@ for (const arch of ["x64", "arm64"]) {
 }
 
 describe("a System V semaphore", () => {
-  test("that is made gets its initial value, and is removed by its maker if nobody uses it", () => {
-    const { ffi, backend } = setUp();
-    const steps = fake.OPEN_NEW_SEMAPHORE(5);
-    const semaphore = ffi.play(steps, () => backend.semaphores.open("/q/sem", 5, Open));
-    ffi.play("semtimedop(7, [3 SEM_UNDO], 1000 ms) = 0", () => semaphore.release(3));
-    const removal = script(fake.FOLDER, `${fake.ALONE(3)} = 0`, fake.REMOVE_LAST);
-    ffi.play(removal, () => semaphore.close());
-  });
-
   test("that exists keeps its value in Open mode, and stays when it is let go", () => {
     const { ffi, backend } = setUp();
     const steps = fake.OPEN_SEMAPHORE();
@@ -116,31 +107,6 @@ describe("a System V semaphore", () => {
       ...["semctl(7, 0, IPC_STAT) = {}", "close(3) = 0"],
     );
     ffi.play(leaving, () => semaphore.close());
-  });
-
-  test("is taken in slices for as long as it takes", () => {
-    const { ffi, backend } = setUp();
-    const steps = fake.OPEN_SEMAPHORE();
-    const semaphore = ffi.play(steps, () => backend.semaphores.open("/q/sem", 5, Open));
-    const slice = "semtimedop(7, [-1 SEM_UNDO], 1000 ms)";
-    const waiting = `
-      semop(7, [-1 SEM_UNDO|IPC_NOWAIT]) = EAGAIN
-      ${slice} = EAGAIN
-      ${slice} = EAGAIN
-      ${slice} = 0`;
-    ffi.play(waiting, () => assert.equal(semaphore.acquire(), true));
-  });
-
-  test("is taken in slices until the timeout is over", () => {
-    const { ffi, backend } = setUp();
-    const steps = fake.OPEN_SEMAPHORE();
-    const semaphore = ffi.play(steps, () => backend.semaphores.open("/q/sem", 5, Open));
-    const waiting = `
-      semop(7, [-1 SEM_UNDO|IPC_NOWAIT]) = EAGAIN
-      semtimedop(7, [-1 SEM_UNDO], 1000 ms) = EAGAIN
-      semtimedop(7, [-1 SEM_UNDO], 500 ms) = EINTR <200 ms>
-      semtimedop(7, [-1 SEM_UNDO], 300 ms) = EAGAIN`;
-    ffi.play(waiting, () => assert.equal(semaphore.acquire(1500), false));
   });
 });
 

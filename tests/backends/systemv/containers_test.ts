@@ -12,6 +12,7 @@ import {
   isolatedOnly,
   keyFolder,
   leaveNothingBehind,
+  onceOnly,
   ownRuntime,
   slow,
   startAgent,
@@ -31,7 +32,7 @@ function cannotUnshare(): string | undefined {
 }
 
 const cannot = cannotUnshare();
-const options = cannot === undefined ? slow : { skip: cannot };
+const options = cannot === undefined ? { ...slow, ...onceOnly } : { skip: cannot };
 
 /** Of the agents here: their System V objects, and so what they could leave behind, are this process's. */
 let folder: string;

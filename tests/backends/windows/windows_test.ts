@@ -25,6 +25,7 @@ import {
 import { expectTrue } from "../../support/qt_pairs.ts";
 import {
   Agent,
+  crewOnly,
   ipcObjects,
   ipcObjectsSince,
   leaveNothingBehind,
@@ -42,6 +43,7 @@ import { handleCount } from "../../support/windows_objects.ts";
 
 const here = process.platform === "win32" ? {} : { skip: "is about Windows" };
 const patient = { ...slow, ...here };
+const crew = { ...patient, ...crewOnly };
 
 function windowsKey(name: string): NativeIpcKey {
   return new NativeIpcKey(name, NativeIpcKeyType.Windows);
@@ -54,7 +56,7 @@ describe("each runtime with each on Windows", here, () => {
     for (const second of runtimes) {
       test(
         `${first.name} creates, ${second.name} attaches, both write, and exclude each other`,
-        patient,
+        crew,
         async () => {
           const key = uniqueKey();
           const [creator, joiner] = [startAgent(first), startAgent(second)];
@@ -90,7 +92,7 @@ describe("each runtime with each on Windows", here, () => {
         },
       );
 
-      test(`${second.name} gets the lock of ${first.name} that is killed`, patient, async () => {
+      test(`${second.name} gets the lock of ${first.name} that is killed`, crew, async () => {
         using memory = created();
         const key = memory.key()!;
         const holder = await startAttached({ ...ownPeer, start: () => startAgent(first) }, key);
@@ -120,7 +122,7 @@ describe("what is killed while it takes the lock on Windows", here, () => {
 
   for (const runtime of runtimes) {
     // The other thread takes it, and the event loop never turns again.
-    test(`in the background of ${runtime.name} is no holder for ever`, patient, async () => {
+    test(`in the background of ${runtime.name} is no holder for ever`, crew, async () => {
       using memory = created();
       const key = memory.key()!;
       assert.equal(memory.lock(), true);
