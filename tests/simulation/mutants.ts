@@ -341,8 +341,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "a lock whose key file was deleted is repaired",
     file: `${SYSTEMV}/lock.ts`,
-    find: "if (this.file?.isCurrent()) return",
-    replace: "if (this.id !== -1) return",
+    find: "if (this.file?.isCurrent()) this",
+    replace: "if (this.id !== -1) this",
     programs: ["open", "open"],
     bounds: within(1, 1),
     why:
@@ -361,8 +361,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "a key file that a killed process has left has no semaphore",
     file: `${SYSTEMV}/semaphore_set.ts`,
-    find: "if (isLost) return null;",
-    replace: "if (isLost || !file.created) return null;",
+    find: "return isLost ? null : this.#create",
+    replace: "return isLost || !file.created ? null : this.#create",
     programs: ["open semaphore", "open semaphore"],
     bounds: within(0, 1),
     why: "A process is killed between the creation of the key file and `semget`.",

@@ -52,6 +52,7 @@ describe("a lock is taken in the background", () => {
         BUSY.replace(/0$/, "ESRCH"),
         fake.CLAIMING(
           3,
+          fake.NOT_BEING_CREATED,
           ...["semctl(7, 0, GETPID) = 77", "kill(77, 0) = ESRCH", "semctl(7, 0, GETPID) = 77"],
           `${fake.TAKE_OVER} = 0`,
         ),
@@ -100,6 +101,7 @@ describe("what was taken in the background is given back", () => {
     const steps = `
       semop(7, [-1 SEM_UNDO|IPC_NOWAIT]) = EAGAIN
       semtimedop(7, [-1 SEM_UNDO], 0 ms) = EAGAIN
+      semctl(7, 0, GETPID) = 77
       background semtimedop(7, [-1 SEM_UNDO], 200 ms) = 0
       ${CLOSE_SEMAPHORE}
       ${GIVE_BACK} = 0`;
@@ -121,6 +123,7 @@ describe("what was taken in the background is given back", () => {
       const steps = `
         semop(7, [-1 SEM_UNDO|IPC_NOWAIT]) = EAGAIN
         semtimedop(7, [-1 SEM_UNDO], 0 ms) = EAGAIN
+        semctl(7, 0, GETPID) = 77
         background semtimedop(7, [-1 SEM_UNDO], 200 ms) = 0
         semtimedop(7, [1 SEM_UNDO], 1000 ms) = EIDRM
         close(3) = 0

@@ -208,7 +208,8 @@ describe("who has only attached", () => {
 
   test("leaves all to who holds the lock for more than five seconds without being attached", () => {
     const { ffi, segment } = setUpAttached();
-    const steps = script(LET_GO, UNUSED, WAIT_IN_VAIN(10), fake.WAIT_FIVE_SECONDS(UNUSED));
+    const look = script(UNUSED, fake.NOT_THERE);
+    const steps = script(LET_GO, UNUSED, WAIT_IN_VAIN(10), fake.WAIT_FIVE_SECONDS(look));
     const text = /timed out.*held by process 77 /;
     assertFails(
       () => ffi.play(steps, () => segment.release({ lockHeld: false, wait: true })),

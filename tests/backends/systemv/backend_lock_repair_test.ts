@@ -17,7 +17,7 @@ const NOBODY = (otime: number) => `${LAST(0)}\nsemctl(7, 0, IPC_STAT) = { otime 
 /** A try, and who has the lock at that time. */
 const TRY = (who: string) => script(`${TRY_DOWN} = EAGAIN`, `${DOWN(0)} = EAGAIN`, VALUE(0), who);
 /** No other process takes it over at that moment. */
-const GUARDED = (...steps: string[]) => CLAIMING(3, ...steps);
+const GUARDED = (...steps: string[]) => CLAIMING(3, fake.NOT_BEING_CREATED, ...steps);
 /** It is not this process that took it, as another program. */
 const OTHERS = (who: string) => who.split("\n")[0]!;
 

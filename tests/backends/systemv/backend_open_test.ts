@@ -239,7 +239,7 @@ describe("open()", () => {
         slices.map((ms) => `${DOWN(ms)} = EAGAIN\n${foreign}`).join("\n");
       const steps = script(
         ...[OPEN_LOCK, wait(10), look, `${TRY_DOWN} = EAGAIN`, wait(1000, 1000, 100)],
-        ...[CLAIM(3), "semctl(7, 0, GETPID) = 0", look],
+        ...[CLAIM(3), fake.NOT_BEING_CREATED, "semctl(7, 0, GETPID) = 0", look],
         ...[`${STATX("/q/qipc_creating_/q/seg")} = { inode 4 }`, "shmget(0x51000004, 0, 0) = 10"],
         `shmctl(10, IPC_STAT) = { attached ${unfinished} }`,
         ...(taken ? [`${fake.TAKE_OVER} = 0`] : []),

@@ -101,7 +101,7 @@ describe("of those who use a semaphore the last removes it once an owner has lef
         FOLDER,
         LAST,
         REMOVE_LAST.replace(fake.MARK_REMOVED, fake.OTHER("ENOENT"))
-          .replace(/(RMID\)) = 0/, "$1 = EINVAL"),
+          .replace(/(RMID\)) = 0/, "$1 = EINVAL\nsemget(0x51000002, 1, 0) = ENOENT"),
       ),
     ],
     [
