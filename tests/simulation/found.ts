@@ -19,6 +19,24 @@ export const FOUND: readonly Found[] = [
     ],
   },
   {
+    what:
+      "two segments of one key, as Qt deletes the key file that the process has opened which creates the first one",
+    programs: ["open", "open", "Qt create"],
+    deviations: [
+      { process: 0, at: 15, what: "preempted", next: 2 },
+      { process: 0, at: 20, what: "preempted", next: 1 },
+    ],
+  },
+  {
+    what:
+      "open() with `initialize` gives up at once while another process fills the segment under a deleted lock",
+    programs: ["initialize", "initialize", "rm lock file"],
+    deviations: [
+      { process: 0, at: 17, what: "preempted", next: 2 },
+      { process: 2, at: 2, what: "yields", next: 1 },
+    ],
+  },
+  {
     what: "a semaphore stays behind without a crash, created by another process at the same moment",
     programs: ["open semaphore", "open semaphore"],
     deviations: [{ process: 0, at: 2, what: "preempted", next: 1 }],

@@ -152,8 +152,10 @@ function noted(scenario: Scenario, world: World, i: number, fact: Fact, address:
   const isRemoved = (objects.get(segment)?.key ?? 0) === 0;
   if (fact === "attached") {
     actor.uses = segment;
-    if (others.some(({ uses }) => uses !== null && uses !== segment)) {
-      world.bad ??= "two segments of one key are in use";
+    const other = others.find(({ uses }) => uses !== null && uses !== segment);
+    if (other !== undefined) {
+      const creators = [segment, other.uses!].map((id) => `P${objects.get(id)!.creator}`);
+      world.bad ??= `two segments of one key are in use, created by ${creators.join(" and ")}`;
     }
   } else if (fact === "locked") {
     actor.holds = segment;
