@@ -216,7 +216,7 @@ const TOLERANCES: readonly Tolerance[] = [
   },
   {
     program: /semaphore$/,
-    what: /^left after cleanup\(\): semaphore \d+/,
+    what: /^left after cleanup\(\): (semaphore \d+|qipc_systemsem_)/,
     needsCrash: true,
     why:
       "a semaphore that no process has used is kept, as its value may be set at any moment; a process that was " +
