@@ -1,13 +1,13 @@
 /**
- * Explores schedules of this module's backends on the simulated kernel (tests/simulation): first all pairs of programs
- * with more and more preemptions, kills and stops, then random schedules of two to four programs, until the time is
- * over. `npm run simulate -- --minutes 10`.
+ * Explores schedules of this module's backends on the simulated kernel (tests/simulation): first all pairs and triples
+ * of programs with more and more preemptions, kills and stops, then random schedules of two to four programs, until the
+ * time is over. `npm run simulate -- --minutes 10`.
  */
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { explore, shrunk, wander } from "../tests/simulation/explorer.ts";
 import type { Bounds, Failure } from "../tests/simulation/scenario.ts";
-import { pairs, scenarioOf, wanderings } from "../tests/simulation/scenarios.ts";
+import { pairs, scenarioOf, triples, wanderings } from "../tests/simulation/scenarios.ts";
 import { Random } from "./random.ts";
 
 const usage = `Usage: npm run simulate -- [options]
@@ -37,19 +37,32 @@ if (!(minutes > 0) || !Number.isInteger(seed)) {
   process.exit(2);
 }
 
-/** The bounds of the rounds: each explores all pairs, and takes about ten times as long as the one before. */
-const ROUNDS: readonly Bounds[] = [
-  { preemptions: 1, crashes: 0 },
-  { preemptions: 0, crashes: 1 },
-  { preemptions: 2, crashes: 0 },
-  { preemptions: 1, crashes: 1 },
-  { preemptions: 3, crashes: 0 },
-  { preemptions: 2, crashes: 1 },
-  { preemptions: 1, crashes: 2 },
+interface Round {
+  readonly name: string;
+  readonly scenarios: () => readonly (readonly string[])[];
+  readonly bounds: Bounds;
+}
+
+function roundOf(name: "pairs" | "triples", preemptions: number, crashes: number): Round {
+  const scenarios = name === "pairs" ? pairs : triples;
+  return { name, scenarios, bounds: { preemptions, crashes } };
+}
+
+/** The rounds, each of which takes longer than the one before. */
+const ROUNDS: readonly Round[] = [
+  roundOf("pairs", 1, 0),
+  roundOf("pairs", 1, 1),
+  roundOf("triples", 1, 0),
+  roundOf("pairs", 2, 1),
+  roundOf("triples", 2, 0),
+  roundOf("pairs", 3, 0),
+  roundOf("triples", 0, 1),
+  roundOf("pairs", 1, 2),
+  roundOf("triples", 1, 1),
 ];
 
 const began = performance.now();
-const total = { schedules: 0, kills: 0, stops: 0, known: 0 };
+const total = { schedules: 0, kills: 0, stops: 0, states: 0 };
 const failures: Failure[] = [];
 const now = performance.now.bind(performance);
 const leftMs = () => minutes * 60_000 - (now() - began);
@@ -58,13 +71,15 @@ let shownAt = 0;
 function show(what: string, isLast = false): void {
   if (!isLast && (!process.stdout.isTTY || now() - shownAt < 250)) return;
   shownAt = now();
-  const { schedules, kills, stops } = total;
+  const { schedules, kills, stops, states } = total;
   const seconds = Math.round((now() - began) / 1000);
   const line =
     `${seconds} s  ${schedules} schedules, ${kills} with a kill, ${stops} with a stop, ` +
-    `${failures.length} failures  ${what}`;
+    `${states} states, ${failures.length} failures  ${what}`;
   process.stdout.write(
-    process.stdout.isTTY && !isLast ? `\r\x1b[K${line.slice(0, 110)}` : `${line}\n`,
+    process.stdout.isTTY && !isLast
+      ? `\r\x1b[K${line.slice(0, process.stdout.columns - 1)}`
+      : `${line}\n`,
   );
 }
 
@@ -77,13 +92,13 @@ function fail(failure: Failure): void {
 }
 
 /** Explores all schedules of a round; returns whether the time has sufficed. */
-function exploreAll(bounds: Bounds): boolean {
-  for (const pair of pairs()) {
-    const scenario = scenarioOf(...pair);
+function exploreAll({ scenarios, bounds }: Round): boolean {
+  for (const names of scenarios()) {
+    const scenario = scenarioOf(...names);
     if (!scenario.name.includes(values.only)) continue;
     if (leftMs() <= 0) return false;
     const report = explore(scenario, bounds, { limitMs: leftMs() });
-    for (const name of ["schedules", "kills", "stops", "known"] as const) {
+    for (const name of ["schedules", "kills", "stops", "states"] as const) {
       total[name] += report[name];
     }
     report.failures.forEach(fail);
@@ -109,10 +124,10 @@ function wanderAll(): void {
 
 console.log(`seed ${seed}`);
 if (!values.random) {
-  for (const bounds of ROUNDS) {
-    if (!exploreAll(bounds)) break;
-    const { preemptions, crashes } = bounds;
-    show(`all pairs with ${preemptions} preemptions and ${crashes} kills or stops`, true);
+  for (const round of ROUNDS) {
+    if (!exploreAll(round)) break;
+    const { preemptions, crashes } = round.bounds;
+    show(`all ${round.name} with ${preemptions} preemptions and ${crashes} kills or stops`, true);
   }
 }
 wanderAll();

@@ -178,6 +178,8 @@ export class SystemVSegments implements SegmentBackend {
         if (isKept) return null;
       }
       if (errno !== 0) throw this.#failure(errno, this.#createErrors, file.key);
+      // A program such as Qt may have deleted the file since it was opened. No other process would find the segment.
+      if (!file.isCurrent()) return null;
       mark?.set(segmentText(id, this.#shm.status(id)?.changed ?? 0));
       const address = this.#map(id, mode);
       if (address === null) return null;
@@ -330,13 +332,15 @@ export class SystemVSegments implements SegmentBackend {
     const keyPath = this.#keyPath(path, lock, permissions);
     const deadline = performance.now() + request.timeoutMs;
     let pause = 0;
+    let paused = 0;
     for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
       if (this.#enterAt(keyPath, lock, { deadline })) {
         const opened = this.#openLocked(keyPath, request, lock);
         if (opened !== "again") return opened;
         // If the lock's file was deleted, another process may still be filling the segment under the old lock.
-        if (performance.now() >= deadline) break;
+        if (paused > request.timeoutMs) break;
         sleepSync(pause = nextPause(pause));
+        paused += pause;
         continue;
       }
       if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);

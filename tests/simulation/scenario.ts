@@ -87,4 +87,6 @@ export interface Bounds {
   readonly preemptions: number;
   /** The number of kills and stops. */
   readonly crashes: number;
+  /** Whether processes are only killed, and not stopped: stops take most of the time. */
+  readonly isWithoutStops?: boolean;
 }

@@ -339,7 +339,10 @@ for (const arch of ["x64", "arm64"]) {
           }, lock));
       };
       const none = darwin(script(`${linux.OPEN("/q/seg")} = ENOENT`, linux.NO_UNFINISHED));
-      const map = `${linux.SHMGET_NEW} = 9\nshmat(9, 0, 0) = 0x7f0000000000\n${REMAP}`;
+      const map = script(
+        ...[`${linux.SHMGET_NEW} = 9`, darwin(linux.SEG_CURRENT)],
+        ...["shmat(9, 0, 0) = 0x7f0000000000", REMAP],
+      );
       open(script(OPEN_NEW_LOCK, none, fake.NEW_FILE, map, UNLOCK));
       const used = STATUS("size 100, attached 1");
       const enter = script(OPEN_LOCK, `${TRY_DOWN} = 0`);

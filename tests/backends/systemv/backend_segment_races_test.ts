@@ -209,7 +209,7 @@ describe("create() among other processes", () => {
         "that cannot map its segment removes all of it",
         ...["OutOfResources", "shmat", 12] as const,
         script(
-          ...[start, `${SHMGET_NEW} = 9`, "shmat(9, 0, 0) = ENOMEM"],
+          ...[start, `${SHMGET_NEW} = 9`, SEG_CURRENT, "shmat(9, 0, 0) = ENOMEM"],
           ...["shmctl(9, IPC_RMID) = 0", UNDO_FILE.replace(/.*\n/, ""), ABANDON],
         ),
       ],
