@@ -277,6 +277,20 @@ function areRelated(both: [string, string]): boolean {
   return !has("initialize") || !creates(first) && !creates(second);
 }
 
+/**
+ * Scenarios with a program that only a few need: one that holds the lock for long, one that takes its time in
+ * `initialize`, a reset of the lock as by Qt, or a third user of a semaphore.
+ */
+export function rareScenarios(): string[][] {
+  const users = ["create", "attach", "open", "try lock", "exit"];
+  const rare = ["hold", ...Object.keys(rareForeignPrograms)];
+  return [
+    ...rare.flatMap((name) => users.map((user) => [user, name])),
+    ["initialize slowly", "initialize slowly"],
+    ["open semaphore", "open semaphore", "open semaphore"],
+  ];
+}
+
 /** Chooses two to four programs that have something to do with each other. */
 export function wanderings(random: Random): string[] {
   const chosen: string[] = [...random.oneOf(pairs())];

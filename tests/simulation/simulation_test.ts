@@ -8,7 +8,7 @@ import { crewOnly, slow } from "../support/support.ts";
 import { explore, type ExploreOptions, kindOf, replay } from "./explorer.ts";
 import { FOUND } from "./found.ts";
 import type { Bounds, Failure } from "./scenario.ts";
-import { pairs, scenarioOf, triples } from "./scenarios.ts";
+import { pairs, rareScenarios, scenarioOf, triples } from "./scenarios.ts";
 
 function shown({ what, deviations, trace }: Failure): string {
   return [what, JSON.stringify(deviations), ...trace].join("\n");
@@ -61,6 +61,19 @@ describe("no schedule is lost, as states are explored only once:", () => {
       assert.deepEqual(found(names, bounds), found(names, bounds, { isThorough: true }));
     });
   }
+});
+
+describe("a rare program", () => {
+  for (const names of rareScenarios()) {
+    test(`${names.join(" and ")}: every preemption`, { ...slow, ...crewOnly }, () => {
+      assertExplored(names, { preemptions: 1, crashes: 0 });
+    });
+  }
+
+  // Only so does a lock stay at 0 although its holder has ended.
+  test("open and Qt reset: every preemption with a kill or stop", { ...slow, ...crewOnly }, () => {
+    assertExplored(["open", "Qt reset"], { preemptions: 1, crashes: 1 });
+  });
 });
 
 describe("a schedule that once failed", () => {
