@@ -78,6 +78,7 @@ export const FOUND: readonly Found[] = [
   {
     what:
       "the lock's key file stays without a crash, as a process that relied on it could not acquire the lock",
+    failure: /^left without a crash: qipc_systemsem/,
     programs: ["create again", "refused again"],
     deviations: [
       { process: 0, at: 20, what: "preempted", next: 1 },
@@ -89,6 +90,7 @@ export const FOUND: readonly Found[] = [
   },
   {
     what: "a lock whose creator is stopped before it acquires the lock is taken by another process",
+    failure: /^two processes hold the lock$/,
     programs: ["hold", "open"],
     deviations: [
       { process: -1, at: 0, what: "yields", next: 1 },
@@ -97,17 +99,20 @@ export const FOUND: readonly Found[] = [
   },
   {
     what: "a semaphore has no value for ever, as its creator was killed before it set the value",
+    failure: /timed out/,
     programs: ["open semaphore", "open semaphore"],
     deviations: [{ process: 0, at: 9, what: "killed 3" }],
   },
   {
     what:
       "a semaphore stays that was created while another process was stopped in the middle of a removal",
+    failure: /^left after cleanup\(\): semaphore/,
     programs: ["open semaphore", "open semaphore"],
     deviations: [{ process: 0, at: 24, what: "stopped" }],
   },
   {
     what: "detach() fails, as a user of the segment that has replaced the stale one holds the lock",
+    failure: /timed out/,
     programs: ["open", "hold"],
     deviations: [
       { process: 0, at: 23, what: "preempted", next: 1 },
