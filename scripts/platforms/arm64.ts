@@ -48,7 +48,7 @@ const CORE = [
 
 const plan: Plan = {
   agents: ["endings", "lock", "platforms"],
-  core: ["apple_variadic", "platforms", "sync_counter", "sync_mutex", "views", "wire_protocol"],
+  core: ["apple_variadic", "platforms", "sync_mutex", "views", "wire_protocol"],
   leftOut: [
     {
       why:

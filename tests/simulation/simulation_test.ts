@@ -24,7 +24,9 @@ const isCrew = crewOnly.skip === undefined;
 
 describe("two processes at once", () => {
   for (const pair of pairs()) {
-    test(`${pair.join(" and ")}`, slow, () => {
+    // In the other runtimes it is enough that the simulation runs.
+    const options = pair[0] === pair[1] ? slow : { ...slow, ...crewOnly };
+    test(`${pair.join(" and ")}`, options, () => {
       if (isCrew) {
         assertExplored(pair, { preemptions: 2, crashes: 1, isWithoutStops: true });
         assertExplored(pair, { preemptions: 1, crashes: 1 });
