@@ -129,9 +129,10 @@ const TOLERANCES: readonly Tolerance[] = [
       "Qt deletes the key file of a segment that another process has just created, and that one is killed",
   },
   {
-    program: /^(Qt create|Qt reset|Qt reset twice|ipcrm -s)$/,
+    program: /^(Qt create|Qt attach|Qt reset|Qt reset twice|ipcrm -s)$/,
     what: /^two processes hold the lock$/,
-    why: "Qt resets the lock that another process holds, and `ipcrm -s` removes it",
+    why:
+      "Qt resets the lock that another process holds, or removes the one that it has created, and so does `ipcrm -s`",
   },
   {
     program: /^rm lock file$/,

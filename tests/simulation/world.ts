@@ -30,7 +30,7 @@ const STOP_MS = 20_000;
 /** A delayed process goes on when so much time has passed: as long as others wait where microseconds usually do. */
 const DELAY_MS = 1;
 /** After so much time, a process that still waits is said to wait for ever. */
-const FOREVER_MS = 3 * STOP_MS;
+const FOREVER_MS = 4 * STOP_MS;
 /** Stands for the semaphore of a scenario, where others stand for a segment. */
 const ANY_SEMAPHORE = -1;
 /** Within this time in ms, a process that waits for the lock of its segment gets it when it has become free. */
@@ -339,8 +339,13 @@ export interface Choice {
 export function runnable(world: World): Choice[] {
   const choices: Choice[] = [];
   const { now } = world.kernel;
-  for (const [process, { status, until }] of world.actors.entries()) {
-    if (status === "ready" || status === "stopped" && until <= now) {
+  for (const [process, actor] of world.actors.entries()) {
+    if (actor.status === "stopped" && actor.until <= now) {
+      actor.status = "ready";
+      world.freed = now; // whatever the process has held meanwhile
+    }
+    const { status } = actor;
+    if (status === "ready") {
       choices.push({ process, mode: NEW });
     } else if (status === "waiting" && world.kernel.processes[process]!.wait?.result != null) {
       choices.push({ process, mode: AGAIN });
@@ -376,8 +381,6 @@ export function choicesOf(world: World): Choice[] {
     world.trace = { before: world.trace, process: -1, what, moment: null };
     const process = actors.findIndex((actor) => waiting.includes(actor) && actor.until === until);
     if (actors[process]!.status === "waiting") return [{ process, mode: TIMED_OUT }];
-    actors[process]!.status = "ready";
-    world.freed = kernel.now;
   }
   return [];
 }
