@@ -43,7 +43,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "no check after semget whether the key file is current",
     file: `${SYSTEMV}/semaphore_set.ts`,
-    find: "if (make && !file.created && !file.isCurrent()) {",
+    find: "if (make && !file.isCurrent()) {",
     replace: "if (make && file.key === -1) {",
     programs: ["open", "rm lock file"],
     bounds: within(2, 0),
