@@ -197,7 +197,7 @@ export abstract class SemaphoreSet implements Semaphore {
       }
       const result = this.#initialize(id, true);
       if (result === null) return null;
-      if (!file.created && !file.isCurrent()) {
+      if (!file.isCurrent()) {
         // The key file was deleted after the lookup, so that no other process would find this semaphore.
         c.semctl(id, 0, IPC_RMID, 0n);
         return null;

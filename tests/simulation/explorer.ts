@@ -1,5 +1,5 @@
 /** Explores the schedules of a scenario: all within bounds, one with given deviations, or random ones. */
-import { addProcess, type Call, clone, type State } from "./kernel.ts";
+import { addProcess, clone, type State } from "./kernel.ts";
 import type { Bounds, Deviation, Failure, Program, Scenario } from "./scenario.ts";
 import { inVirtualTime, realNow } from "./virtual_time.ts";
 import { forgetMoments } from "./moments.ts";
@@ -50,6 +50,8 @@ export interface ExploreOptions {
   readonly isEnough?: (failure: Failure) => boolean;
   /** Whether a state that was reached before is explored again. The results are the same, after a longer time. */
   readonly isThorough?: boolean;
+  /** Is called after each schedule. */
+  readonly onSchedule?: (report: Report) => void;
 }
 
 /** Where nothing deviates any more, only every so many calls it is looked whether a state is known. */
@@ -86,7 +88,8 @@ class Known {
 export function explore(
   scenario: Scenario,
   bounds: Bounds,
-  { limitMs = Infinity, isEnough = () => false, isThorough = false }: ExploreOptions = {},
+  { limitMs = Infinity, isEnough = () => false, isThorough = false, onSchedule }: ExploreOptions =
+    {},
 ): Report {
   const report: Report = {
     ...{ schedules: 0, kills: 0, stops: 0, known: 0, states: 0, calls: 0 },
@@ -103,6 +106,8 @@ export function explore(
     report.schedules++;
     if (hasKill) report.kills++;
     if (hasStop) report.stops++;
+    report.states = known.size;
+    onSchedule?.(report);
   }
 
   function leave(world: World): void {
@@ -189,7 +194,7 @@ export function explore(
   }
 
   inVirtualTime(() => goOn(start(scenario), -1, bounds));
-  return { ...report, states: known.size };
+  return report;
 }
 
 /** Runs the one schedule that has these deviations. Returns what is wrong, `null` if nothing is. */

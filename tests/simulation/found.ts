@@ -12,13 +12,24 @@ export interface Found {
 
 export const FOUND: readonly Found[] = [
   {
+    what:
+      "two processes hold the lock, as Qt deletes the key file that a process has created for it",
+    failure: /^two processes hold the lock/,
+    programs: ["open", "open", "Qt attach"],
+    deviations: [
+      { process: 0, at: 3, what: "preempted", next: 2 },
+      { process: 2, at: 10, what: "yields", next: 1 },
+      { process: 1, at: 23, what: "preempted", next: 0 },
+    ],
+  },
+  {
     what: "Qt waits for ever if a process is killed while it repairs the lock that Qt has reset",
     failure: /waits for ever/,
     programs: ["open", "Qt create"],
     deviations: [
-      { process: 0, at: 10, what: "preempted", next: 1 },
+      { process: 0, at: 11, what: "preempted", next: 1 },
       { process: 1, at: 5, what: "preempted", next: 0 },
-      { process: 0, at: 20, what: "killed 3" },
+      { process: 0, at: 22, what: "killed 3" },
     ],
   },
   {
@@ -27,8 +38,8 @@ export const FOUND: readonly Found[] = [
     failure: /^two segments/,
     programs: ["open", "open", "Qt create"],
     deviations: [
-      { process: 0, at: 15, what: "preempted", next: 2 },
-      { process: 0, at: 20, what: "preempted", next: 1 },
+      { process: 0, at: 16, what: "preempted", next: 2 },
+      { process: 0, at: 21, what: "preempted", next: 1 },
     ],
   },
   {
@@ -37,7 +48,7 @@ export const FOUND: readonly Found[] = [
     failure: /again and again/,
     programs: ["initialize", "initialize", "rm lock file"],
     deviations: [
-      { process: 0, at: 17, what: "preempted", next: 2 },
+      { process: 0, at: 18, what: "preempted", next: 2 },
       { process: 2, at: 2, what: "yields", next: 1 },
     ],
   },
@@ -71,7 +82,7 @@ export const FOUND: readonly Found[] = [
     failure: /^left|^two segments/,
     programs: ["initialize", "Qt create"],
     deviations: [
-      { process: 0, at: 11, what: "preempted", next: 1 },
+      { process: 0, at: 12, what: "preempted", next: 1 },
       { process: 1, at: 12, what: "preempted", next: 0 },
     ],
   },

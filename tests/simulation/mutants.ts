@@ -43,8 +43,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "no check after semget whether the key file is current",
     file: `${SYSTEMV}/semaphore_set.ts`,
-    find: "if (!file.created && !file.isCurrent()) {",
-    replace: "if (make && file.key === -1) {",
+    find: "if (!file.isCurrent()) {",
+    replace: "if (file.key === -1) {",
     programs: ["open", "rm lock file"],
     bounds: within(2, 0),
     why: "The lock's file is deleted between its lookup and `semget`.",

@@ -124,6 +124,12 @@ const TOLERANCES: readonly Tolerance[] = [
   {
     program: /^Qt create$/,
     what: /^left after cleanup\(\): segment /,
+    needsThird: true,
+    why: "Qt deletes the key file of a segment to which another Qt program is attached",
+  },
+  {
+    program: /^Qt create$/,
+    what: /^left after cleanup\(\): segment /,
     needsCrash: true,
     why:
       "Qt deletes the key file of a segment that another process has just created, and that one is killed",
@@ -133,6 +139,13 @@ const TOLERANCES: readonly Tolerance[] = [
     what: /^two processes hold the lock$/,
     why:
       "Qt resets the lock that another process holds, or removes the one that it has created, and so does `ipcrm -s`",
+  },
+  {
+    program: /^Qt attach$/,
+    what: /^two processes hold the lock$/,
+    needsThird: true,
+    why:
+      "Qt deletes the key file of the lock that another process has just created, and a third one creates another",
   },
   {
     program: /^rm lock file$/,
