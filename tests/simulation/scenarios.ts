@@ -179,6 +179,20 @@ const TOLERANCES: readonly Tolerance[] = [
     why: "Qt deletes the key file of a lock that another process has just created",
   },
   {
+    program: /^ipcrm -s$/,
+    what: /^two segments of one key|^the segment was removed while/,
+    needsThird: true,
+    why:
+      "without the lock that `ipcrm -s` has removed, one process creates or removes the segment beside another",
+  },
+  {
+    program: /^rm lock file$/,
+    what: /^the segment was removed while Qt/,
+    needsThird: true,
+    why:
+      "Qt creates another lock, where a process of this module finds the one whose file was deleted",
+  },
+  {
     program: /^(rm key file|ipcrm -m)$/,
     what: /^two segments of one key/,
     why:
