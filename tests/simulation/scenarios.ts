@@ -187,10 +187,10 @@ const TOLERANCES: readonly Tolerance[] = [
   },
   {
     program: /^rm lock file$/,
-    what: /^the segment was removed while Qt/,
+    what: /^the segment was removed while/,
     needsThird: true,
     why:
-      "Qt creates another lock, where a process of this module finds the one whose file was deleted",
+      "a process that attaches creates another lock while the last user is about to remove the segment",
   },
   {
     program: /^(rm key file|ipcrm -m)$/,
