@@ -166,11 +166,11 @@ const TOLERANCES: readonly Tolerance[] = [
     why: "Qt deletes the key file of a segment that another process has just created",
   },
   {
-    program: /^Qt create$/,
+    program: /^Qt (create|attach)$/,
     what: /^the segment was removed while/,
     needsThird: true,
     why:
-      "after a reset of the lock, Qt attaches to the segment that another process is about to remove",
+      "Qt resets or removes the lock that a process holds while it creates or removes the segment",
   },
   {
     program: /^Qt create$/,
