@@ -147,6 +147,14 @@ const TOLERANCES: readonly Tolerance[] = [
       "Qt deletes the key file of the lock that another process has just created, and a third one creates another",
   },
   {
+    program: /^Qt|^rm lock file$|^ipcrm -s$/,
+    what: /^a program failed: .*the segment is created and removed again and again/,
+    needsCrash: true,
+    needsThird: true,
+    why:
+      "a process was stopped while it filled the segment, under a lock that another program has removed meanwhile",
+  },
+  {
     program: /^rm lock file$/,
     what: /^two processes hold the lock$/,
     needsThird: true,
