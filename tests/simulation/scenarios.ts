@@ -148,6 +148,14 @@ const TOLERANCES: readonly Tolerance[] = [
       "Qt deletes the key file of the lock that another process has just created, and a third one creates another",
   },
   {
+    program: /^Qt|^rm lock file$|^ipcrm -s$/,
+    what: /^a program failed: .*the segment is created and removed again and again/,
+    needsCrash: true,
+    needsThird: true,
+    why:
+      "a process was stopped while it filled the segment, under a lock that another program has removed meanwhile",
+  },
+  {
     program: /^rm lock file$/,
     what: /^two processes hold the lock$/,
     needsThird: true,
@@ -167,17 +175,31 @@ const TOLERANCES: readonly Tolerance[] = [
     why: "Qt deletes the key file of a segment that another process has just created",
   },
   {
-    program: /^Qt create$/,
+    program: /^Qt (create|attach)$/,
     what: /^the segment was removed while/,
     needsThird: true,
     why:
-      "after a reset of the lock, Qt attaches to the segment that another process is about to remove",
+      "Qt resets or removes the lock that a process holds while it creates or removes the segment",
   },
   {
     program: /^Qt create$/,
     what: /^left after cleanup\(\): semaphore \d+$/,
     needsThird: true,
     why: "Qt deletes the key file of a lock that another process has just created",
+  },
+  {
+    program: /^ipcrm -s$/,
+    what: /^two segments of one key|^the segment was removed while/,
+    needsThird: true,
+    why:
+      "without the lock that `ipcrm -s` has removed, one process creates or removes the segment beside another",
+  },
+  {
+    program: /^rm lock file$/,
+    what: /^the segment was removed while/,
+    needsThird: true,
+    why:
+      "a process that attaches creates another lock while the last user is about to remove the segment",
   },
   {
     program: /^(rm key file|ipcrm -m)$/,
