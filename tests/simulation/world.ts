@@ -217,7 +217,7 @@ export function run(
   running.clock = actor.began ??= kernel.now;
   running.sleep = (ms) => void system(["sleep", ms]);
   actor.status = "ready";
-  const ffi = new SimulatedFfi(system, kernel.processes[i]!);
+  const ffi = running.ffi = new SimulatedFfi(system, kernel.processes[i]!);
   let outcome = "ok";
   try {
     scenario.programs[i]!(ffi, (fact, address) => system(["note", fact, address]).ret);
@@ -369,10 +369,9 @@ function lineOf({ process, entry }: Trace): string {
   const who = process === -1 ? "--" : `P${process}`;
   if (typeof entry === "string") return `${who} ${entry}`;
   const [name, ...args] = entry.call;
-  const { ret, errno } = entry.result;
-  return `${who} ${name}(${args.map((arg) => JSON.stringify(arg)).join(", ")}) = ${
-    ret === -1 ? `errno ${errno}` : ret
-  }`;
+  const { ret, errno, out } = entry.result;
+  const result = ret === -1 ? `errno ${errno}` : typeof out === "string" ? out : ret;
+  return `${who} ${name}(${args.map((arg) => JSON.stringify(arg)).join(", ")}) = ${result}`;
 }
 
 function mixedText(hash: number, text: string): number {
