@@ -320,6 +320,7 @@ export class SimulatedFfi implements Ffi {
     },
     posix_fallocate: (fd: number, _offset: bigint, bytes: bigint) =>
       this.#call("fallocate", fd, Number(bytes)).errno,
+    ftruncate: (fd: number, bytes: bigint) => this.#return("ftruncate", fd, Number(bytes)),
     opendir: (path: Uint8Array) => {
       const fd = this.#return("open", text(path), O_DIRECTORY, 0);
       if (fd === -1) return 0n;
@@ -399,6 +400,7 @@ export class SimulatedFfi implements Ffi {
       this.#return("sem_init", Number(address), value),
     sem_trywait: (address: bigint) => this.#return("sem_trywait", Number(address)),
     sem_post: (address: bigint) => this.#return("sem_post", Number(address)),
+    sem_wait: (address: bigint) => this.#return("sem_clockwait", Number(address), Infinity),
     sem_clockwait: (address: bigint, _clock: number, time: bigint) =>
       this.#return("sem_clockwait", Number(address), this.#time(time)),
   };

@@ -193,51 +193,66 @@ export const memoryCalls = {
     const value = loadWord(caller, address);
     if (value === SEM_VALUE_MAX) return -EOVERFLOW;
     storeWord(caller, address, value + 1);
+    wakeSleepers(caller, address, 1);
     return 0;
   },
 
   /**
    * Waits until `end` on the monotonic clock, in ms. Unlike System V, waiters compete: whoever runs first takes what was
-   * posted.
+   * posted, and the one that was woken waits again.
    */
   sem_clockwait(caller: Caller, address: number, end: number): Answer {
     const { state, process, mode } = caller;
-    const until = end - UPTIME_MS;
+    const { until } = process.wait ?? { until: end - UPTIME_MS };
     const hasWaited = process.wait !== null;
+    endSleep(caller);
     const isTaken = takeOne(caller, address);
     if (!isTaken && mode !== 2 && (hasWaited || until > state.now)) {
       if (!hasWaited) countWaiter(caller, address, 1); // it stays raised if the process is killed
-      return block(process, state, until);
+      return sleep(caller, address, until);
     }
     if (hasWaited) countWaiter(caller, address, -1);
-    process.wait = null;
     return isTaken ? 0 : -ETIMEDOUT;
   },
 
   futex_wait(caller: Caller, address: number, value: number, ms: number): Answer {
-    const { state, process, index, mode } = caller;
+    const { state, process, mode } = caller;
     if (process.wait !== null) {
       const { result } = process.wait;
       if (result === null && mode !== 2) return block(process, state, 0);
-      state.sleepers = state.sleepers.filter((other) => other !== index);
-      process.wait = null;
+      endSleep(caller);
       return result === null ? -ETIMEDOUT : 0;
     }
     if (loadWord(caller, address) !== value) return -EAGAIN;
-    state.sleepers.push(index);
-    return block(process, state, state.now + ms, { word: locate(caller, address).word });
+    return sleep(caller, address, state.now + ms);
   },
 
-  futex_wake(caller: Caller, address: number, count: number): Answer {
-    const { state } = caller;
-    const { word } = locate(caller, address);
-    const woken = state.sleepers.filter((index) => state.processes[index]!.wait!.word === word)
-      .slice(0, count);
-    for (const index of woken) wake(state.processes[index]!, 0);
-    state.sleepers = state.sleepers.filter((index) => !woken.includes(index));
-    return woken.length;
-  },
+  futex_wake: (caller: Caller, address: number, count: number): Answer =>
+    wakeSleepers(caller, address, count),
 };
+
+/** Puts a process at the end of the queue of those that wait for a word. */
+function sleep(caller: Caller, address: number, until: number): Answer {
+  const { state, process, index } = caller;
+  state.sleepers.push(index);
+  return block(process, state, until, { word: locate(caller, address).word });
+}
+
+function endSleep({ state, process, index }: Caller): void {
+  state.sleepers = state.sleepers.filter((other) => other !== index);
+  process.wait = null;
+}
+
+/** Wakes the first processes that wait for a word, and returns their number. */
+function wakeSleepers(caller: Caller, address: number, count: number): number {
+  const { state } = caller;
+  const { word } = locate(caller, address);
+  const woken = state.sleepers.filter((index) => state.processes[index]!.wait!.word === word)
+    .slice(0, count);
+  for (const index of woken) wake(state.processes[index]!, 0);
+  state.sleepers = state.sleepers.filter((index) => !woken.includes(index));
+  return woken.length;
+}
 
 function end({ state, process, index }: Caller, address: number): void {
   const { kind, id } = process.maps.get(address)!;

@@ -96,9 +96,16 @@ export interface World {
 /** Thrown through a program that is suspended; every later call throws it again, as `finally` and `catch` go on. */
 class Suspended extends Error {}
 
-/** Returns the id of the segment that a process has at an address. */
-function segmentAt(kernel: State, process: number, address: number): number | null {
-  return kernel.processes[process]!.maps.get(address)?.id ?? null;
+/** Returns the segment that a process has at an address, and whether it has been removed. */
+function segmentAt(kernel: State, process: number, address: number) {
+  const { ipc, maps } = kernel.processes[process]!;
+  const { kind, id } = maps.get(address)!;
+  if (kind === "segment") {
+    return { segment: id, isRemoved: (kernel.ipc[ipc]!.shm.objects.get(id)?.key ?? 0) === 0 };
+  }
+  const { inode } = kernel.opens.get(id)!;
+  const { links, isTemporary } = kernel.inodes.get(inode)!;
+  return { segment: inode, isRemoved: links === 0 && !isTemporary };
 }
 
 const NEW = 0, AGAIN = 1, TIMED_OUT = 2;
@@ -145,9 +152,7 @@ function noted(scenario: Scenario, world: World, i: number, fact: Fact, address:
     }
     return 0;
   }
-  const segment = segmentAt(kernel, i, address)!;
-  const { objects } = kernel.ipc[kernel.processes[i]!.ipc]!.shm;
-  const isRemoved = (objects.get(segment)?.key ?? 0) === 0;
+  const { segment, isRemoved } = segmentAt(kernel, i, address);
   if (fact === "attached") {
     actor.uses = segment;
     if (others.some(({ uses }) => uses !== null && uses !== segment)) {
@@ -258,12 +263,13 @@ function perform(
   return call(kernel, i, made, TIMED_OUT);
 }
 
-/** Whether no other process can do anything within `ms`. */
+/** Whether no other process can do anything within `ms`, which pass before the process waits for ever. */
 function isAlone(world: World, i: number, ms: number): boolean {
   const until = world.kernel.now + ms;
-  return world.actors.every((actor, j) =>
-    j === i || actor.status === "ended" || actor.status === "stopped" && actor.until > until
-  );
+  return until <= FOREVER_MS + world.began &&
+    world.actors.every((actor, j) =>
+      j === i || actor.status === "ended" || actor.status === "stopped" && actor.until > until
+    );
 }
 
 const END_STEPS = [endMemory, endSemaphores, endFiles];
