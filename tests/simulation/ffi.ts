@@ -324,9 +324,9 @@ export class SimulatedFfi implements Ffi {
     opendir: (path: Uint8Array) => {
       const fd = this.#return("open", text(path), O_DIRECTORY, 0);
       if (fd === -1) return 0n;
-      const { out } = this.#call("getdents", fd);
+      const { out } = this.#call("getdents", fd); // null for the folder of a process that has ended since
       const entry = this.#allocate(DIRENT.name + 256);
-      this.#folders.set(entry, { fd, names: [...out as string[]], entry });
+      this.#folders.set(entry, { fd, names: [...out as string[] ?? []], entry });
       return entry;
     },
     readdir: (folder: bigint) => {

@@ -1,7 +1,8 @@
 /** The objects of a scenario as the kernel has them, for each type of keys. */
 import { IPC_CREAT, S_IFREG } from "../../backends/unix/linux_constants.ts";
+import { SEM_BYTES } from "../../backends/posix/mapped_semaphore.ts";
 import { call, type State } from "./kernel.ts";
-import { CHOSEN_FILE, LOCK_KEY, POSIX_CHOSEN, POSIX_LOCK } from "./keys.ts";
+import { CHOSEN_FILE, LOCK_KEY, POSIX_CHOSEN } from "./keys.ts";
 import type { LockFact } from "./scenario.ts";
 import { addInode, type Inode } from "./state.ts";
 
@@ -13,7 +14,7 @@ export interface Objects {
   /** Names what programs of this module have left in the system. */
   leftovers(kernel: State): string[];
   /** Says what is wrong with the lock that a process holds or has just released; `null` if nothing is. */
-  lockProblem(kernel: State, fact: LockFact): string | null;
+  lockProblem(kernel: State, fact: LockFact, process: number): string | null;
 }
 
 const USER = { uid: 1000, gid: 1000 };
@@ -96,8 +97,11 @@ function isOwn({ mode }: Inode): boolean {
   return (mode & 0o7111) === 0o1001;
 }
 
-function semaphoreValue({ bytes }: Inode): number {
-  return bytes.length < 4 ? 0 : new DataView(bytes.buffer, bytes.byteOffset).getInt32(0, true);
+/** Returns the semaphore that a process has mapped, which is its lock; `undefined` if it has none. */
+function mappedSemaphore({ processes, opens, inodes }: State, process: number): Inode | undefined {
+  return [...processes[process]!.maps.values()].filter(({ kind }) => kind === "file")
+    .map(({ id }) => inodes.get(opens.get(id)!.inode)!)
+    .find(({ size }) => size === SEM_BYTES);
 }
 
 export const POSIX_OBJECTS: Objects = {
@@ -120,14 +124,11 @@ export const POSIX_OBJECTS: Objects = {
     return found.filter(([, inode]) => isOwn(inode)).map(([name]) => name);
   },
 
-  lockProblem(kernel, fact) {
-    const id = shm(kernel).get(POSIX_LOCK);
-    if (fact === "detaching") {
-      const value = id === undefined ? 0 : semaphoreValue(kernel.inodes.get(id)!);
-      return value > 1 ? "a lock was released twice" : null;
-    }
-    if (id === undefined) return "a process holds a lock that has no name";
-    const isHeld = semaphoreValue(kernel.inodes.get(id)!) === 0;
-    return isHeld ? null : "a lock that is held does not have the value 0";
+  lockProblem(kernel, fact, process) {
+    const semaphore = mappedSemaphore(kernel, process);
+    const value = semaphore && new DataView(semaphore.bytes.buffer).getInt32(0, true);
+    if (fact === "detaching") return value! > 1 ? "a lock was released twice" : null;
+    if (value !== 0) return "a lock that is held does not have the value 0";
+    return semaphore!.links > 0 ? null : `P${process} holds a lock that has no name`;
   },
 };

@@ -11,6 +11,7 @@ import {
   STATX,
 } from "../../backends/unix/linux_constants.ts";
 import { EEXIST, ENOENT } from "../../backends/unix/errno.ts";
+import { SEM_BYTES } from "../../backends/posix/mapped_semaphore.ts";
 import type { CFunctions, CSignatures } from "../../ffi/types.ts";
 import { ARCH, type SimulatedFfi } from "./ffi.ts";
 import { bytesOf, CProgram } from "./foreign_programs.ts";
@@ -19,7 +20,6 @@ import type { Program } from "./scenario.ts";
 
 const FOLDER = "/dev/shm/";
 const BYTES = 100;
-const SEM_BYTES = 32;
 const SIGNATURES = {
   ftruncate: { args: ["i32", "u64"], returns: "i32" },
   sem_init: { args: ["u64", "i32", "u32"], returns: "i32" },

@@ -36,7 +36,7 @@ export interface Scenario {
    * Says what is wrong with the lock when a process has taken it, is about to release it, or has released it and
    * detaches; `null` if nothing is.
    */
-  lockProblem?(kernel: State, fact: LockFact): string | null;
+  lockProblem?(kernel: State, fact: LockFact, process: number): string | null;
   /** Says what is wrong after all processes have ended; `null` if nothing is. */
   check(ending: Ending): string | null;
   /** Whether something is wrong that this module cannot prevent. */

@@ -4,6 +4,7 @@ import type { Ending } from "./scenario.ts";
 interface Tolerance {
   /** The program that causes it. */
   readonly program: RegExp;
+  /** What is wrong, with the names of programs instead of `P0` and `P1`. */
   readonly what: RegExp;
   /** Whether it occurs only if a process was killed or stopped. */
   readonly needsCrash?: boolean;
@@ -89,12 +90,63 @@ const TOLERANCES: readonly Tolerance[] = [
   },
 ];
 
-const POSIX_TOLERANCES: readonly Tolerance[] = [];
+const POSIX_TOLERANCES: readonly Tolerance[] = [
+  {
+    program: /^POSIX rm segment$/,
+    what: /^the segment was removed while/,
+    why: "that is what the user has asked for",
+  },
+  {
+    program: /^POSIX (C lock|Qt)/,
+    what: /^the segment was removed while POSIX (C lock|Qt \w+) uses it$/,
+    why:
+      "other programs hold no flock, so the last user of this module removes what it has created",
+  },
+  {
+    program: /^POSIX C lock$/,
+    what: /^POSIX C lock holds a lock that has no name$/,
+    why:
+      "other programs hold no flock, so the last user of this module removes what it has created",
+  },
+  {
+    program: /^POSIX (Qt|rm lock)/,
+    what: /holds a lock that has no name$/,
+    why: "Qt unlinks the lock while others use it, as `rm` does",
+  },
+  {
+    program: /^POSIX (Qt create|C lock)$/,
+    what: /the bytes were stored 0 times|created the segment while this one initialized it/,
+    why: "another program has created the segment, and knows nothing of `initialize`",
+  },
+  {
+    program: /^POSIX (Qt create|C lock)$/,
+    what: /InvalidSize: the segment has 0 bytes/,
+    needsCrash: true,
+    why: "another program is killed or stopped before it gives the segment its size",
+  },
+  {
+    program: /^POSIX (Qt|C lock)/,
+    what: /(LockError: timed out.*|waits for ever in sem_clockwait)$/,
+    needsCrash: true,
+    why:
+      "the lock of another program that was killed is not taken over, and other programs take over nothing",
+  },
+  {
+    program: /^POSIX create semaphore$/,
+    what: /^two processes hold the semaphore$/,
+    why: "the mode Create sets the value again, whoever has acquired the semaphore",
+  },
+];
 
 /** Whether what is wrong with an ending is not to be called a failure of this module. */
-export function isTolerated(names: readonly string[], what: string, { hasKill, hasStop }: Ending) {
-  return TOLERANCES.some(({ program, what: pattern, needsCrash = false }) =>
-    names.some((name) => program.test(name)) && pattern.test(what) &&
-    (!needsCrash || hasKill || hasStop)
+export function isTolerated(
+  names: readonly string[],
+  what: string,
+  { hasKill, hasStop }: Ending,
+): boolean {
+  const text = what.replace(/\bP(\d)\b/g, (_, process) => names[process]!);
+  return [...TOLERANCES, ...POSIX_TOLERANCES].some((tolerance) =>
+    names.some((name) => tolerance.program.test(name)) && tolerance.what.test(text) &&
+    (!tolerance.needsCrash || hasKill || hasStop)
   );
 }

@@ -165,7 +165,7 @@ function noted(scenario: Scenario, world: World, i: number, fact: Fact, address:
   else if (fact === "detaching") actor.uses = actor.holds = null;
   else if (fact === "store") stored.set(segment, (stored.get(segment) ?? 0) + 1);
   if (fact === "locked" || fact === "unlocked" || fact === "detaching") {
-    world.bad ??= scenario.lockProblem?.(kernel, fact) ?? null;
+    world.bad ??= scenario.lockProblem?.(kernel, fact, i) ?? null;
   }
   if (fact !== "unlocked" && isRemoved) world.bad ??= `the segment was removed while P${i} uses it`;
   return stored.get(segment) ?? 0;
