@@ -6,8 +6,8 @@ interface Tolerance {
   readonly program: RegExp;
   /** What is wrong, with the names of programs instead of `P0` and `P1`. */
   readonly what: RegExp;
-  /** Whether it occurs only if a process was killed or stopped. */
-  readonly needsCrash?: boolean;
+  /** Whether it occurs only if a process was killed or stopped, or only if that happened to `program`. */
+  readonly needsCrash?: boolean | "of program";
   readonly why: string;
 }
 
@@ -71,7 +71,7 @@ const TOLERANCES: readonly Tolerance[] = [
   },
   {
     program: /^Qt attach$/,
-    what: /waits for ever in semop$/,
+    what: /Qt attach waits for ever in semop$/,
     why:
       "Qt has no timeout, and uses a semaphore whose creator has not set its value or has removed it",
   },
@@ -121,15 +121,20 @@ const POSIX_TOLERANCES: readonly Tolerance[] = [
   {
     program: /^POSIX (Qt create|C lock)$/,
     what: /InvalidSize: the segment has 0 bytes/,
-    needsCrash: true,
+    needsCrash: "of program",
     why: "another program is killed or stopped before it gives the segment its size",
   },
   {
     program: /^POSIX (Qt|C lock)/,
-    what: /(LockError: timed out.*|waits for ever in sem_clockwait)$/,
+    what: /LockError: timed out|waits for ever in /,
+    needsCrash: "of program",
+    why: "nobody knows that another program which was killed has held the lock",
+  },
+  {
+    program: /^POSIX (Qt|C lock)/,
+    what: /^nobody can go on: (POSIX (C lock|Qt \w+) waits for ever in sem_clockwait(, )?)+$/,
     needsCrash: true,
-    why:
-      "the lock of another program that was killed is not taken over, and other programs take over nothing",
+    why: "only this module takes over the lock of a process that was killed",
   },
   {
     program: /^POSIX create semaphore$/,
@@ -142,11 +147,13 @@ const POSIX_TOLERANCES: readonly Tolerance[] = [
 export function isTolerated(
   names: readonly string[],
   what: string,
-  { hasKill, hasStop }: Ending,
+  { outcomes, hasKill, hasStop }: Ending,
 ): boolean {
   const text = what.replace(/\bP(\d)\b/g, (_, process) => names[process]!);
-  return [...TOLERANCES, ...POSIX_TOLERANCES].some((tolerance) =>
-    names.some((name) => tolerance.program.test(name)) && tolerance.what.test(text) &&
-    (!tolerance.needsCrash || hasKill || hasStop)
-  );
+  return [...TOLERANCES, ...POSIX_TOLERANCES].some(({ program, what, needsCrash = false }) => {
+    const isKilled = names.some((name, i) => program.test(name) && outcomes[i] === "killed");
+    const hasCrashed = needsCrash === "of program" ? isKilled || hasStop : hasKill || hasStop;
+    return names.some((name) => program.test(name)) && what.test(text) &&
+      (needsCrash === false || hasCrashed);
+  });
 }

@@ -327,8 +327,10 @@ export function choicesOf(world: World): Choice[] {
     if (waiting.length === 0) return [];
     const until = Math.min(...waiting.map((actor) => actor.until));
     if (until > FOREVER_MS + world.began) {
-      const calls = waiting.map(({ pending }) => pending?.[0]).join(" and ");
-      world.bad = `nobody can go on: a process waits for ever in ${calls}`;
+      const calls = actors.flatMap((actor, i) =>
+        waiting.includes(actor) ? [`P${i} waits for ever in ${actor.pending?.[0]}`] : []
+      );
+      world.bad = `nobody can go on: ${calls.join(", ")}`;
       return [];
     }
     kernel.now = Math.max(kernel.now, until);
