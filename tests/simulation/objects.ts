@@ -3,10 +3,10 @@ import { IPC_CREAT, S_IFREG } from "../../backends/unix/linux_constants.ts";
 import { SEM_BYTES } from "../../backends/posix/mapped_semaphore.ts";
 import { call, type State } from "./kernel.ts";
 import { CHOSEN_FILE, LOCK_KEY, POSIX_CHOSEN } from "./keys.ts";
-import type { LockFact } from "./scenario.ts";
+import type { LockFact, Scenario } from "./scenario.ts";
 import { addInode, type Inode } from "./state.ts";
 
-export interface Objects {
+export interface Objects extends Pick<Scenario, "lockOf"> {
   /** Creates what the C program has created before. It exists in the scenarios of that program. */
   addChosen(kernel: State): void;
   /** Says whether something that the C program has created was changed or removed; `null` if not. */
@@ -97,11 +97,11 @@ function isOwn({ mode }: Inode): boolean {
   return (mode & 0o7111) === 0o1001;
 }
 
-/** Returns the semaphore that a process has mapped, which is its lock; `undefined` if it has none. */
-function mappedSemaphore({ processes, opens, inodes }: State, process: number): Inode | undefined {
+/** Returns the inode of the semaphore that a process has mapped, which is its lock. */
+function mappedSemaphore({ processes, opens, inodes }: State, process: number): number | undefined {
   return [...processes[process]!.maps.values()].filter(({ kind }) => kind === "file")
-    .map(({ id }) => inodes.get(opens.get(id)!.inode)!)
-    .find(({ size }) => size === SEM_BYTES);
+    .map(({ id }) => opens.get(id)!.inode)
+    .find((inode) => inodes.get(inode)!.size === SEM_BYTES);
 }
 
 export const POSIX_OBJECTS: Objects = {
@@ -125,10 +125,13 @@ export const POSIX_OBJECTS: Objects = {
   },
 
   lockProblem(kernel, fact, process) {
-    const semaphore = mappedSemaphore(kernel, process);
-    const value = semaphore && new DataView(semaphore.bytes.buffer).getInt32(0, true);
-    if (fact === "detaching") return value! > 1 ? "a lock was released twice" : null;
+    const semaphore = kernel.inodes.get(mappedSemaphore(kernel, process) ?? -1);
+    if (semaphore === undefined) return null; // detaches without having used the lock
+    const value = new DataView(semaphore.bytes.buffer).getInt32(0, true);
+    if (fact === "detaching") return value > 1 ? "a lock was released twice" : null;
     if (value !== 0) return "a lock that is held does not have the value 0";
-    return semaphore!.links > 0 ? null : `P${process} holds a lock that has no name`;
+    return semaphore.links > 0 ? null : `P${process} holds a lock that has no name`;
   },
+
+  lockOf: mappedSemaphore,
 };

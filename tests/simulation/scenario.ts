@@ -37,6 +37,8 @@ export interface Scenario {
    * detaches; `null` if nothing is.
    */
   lockProblem?(kernel: State, fact: LockFact, process: number): string | null;
+  /** Returns the lock that a process holds, if that is not always the one of its segment. */
+  readonly lockOf?: ((kernel: State, process: number) => number | undefined) | undefined;
   /** Says what is wrong after all processes have ended; `null` if nothing is. */
   check(ending: Ending): string | null;
   /** Whether something is wrong that this module cannot prevent. */

@@ -107,6 +107,7 @@ export function scenarioOf(...names: readonly string[]): Scenario {
       if (hasChosen) objects.addChosen(kernel);
     },
     lockProblem: objects.lockProblem,
+    lockOf: objects.lockOf,
     check(ending) {
       const { outcomes, hasStop } = ending;
       const bad = outcomes.find((text) =>

@@ -32,12 +32,19 @@ const ANY_SEMAPHORE = -1;
 /** A process that makes so many calls without a pause tries something again and again. */
 const BUSY_CALLS = 2000;
 /** Calls that no other process can notice, so a preemption before them is the same as one before the next call. */
-const PRIVATE_CALLS: ReadonlySet<unknown> = new Set(["read", "mmap", "munmap", "getenv"]);
+const PRIVATE_CALLS: ReadonlySet<unknown> = new Set([
+  ...["read", "mmap", "munmap", "getenv"],
+  ...["fallocate", "fchmod", "sem_init", "madvise"], // the objects that they change have no name yet
+]);
+/** What `/proc` says about the process itself, and about the system. */
+const PRIVATE_PATH = /^\/proc\/(self|sys)\//;
 /** What a process tells before it gives up what it holds: others must have had time to run into it. */
 const ENDS_OF_HOLDING: ReadonlySet<unknown> = new Set(["unlocked", "released"]);
 
-export function isPrivate([name, fact]: Call): boolean {
-  return name === "note" ? !ENDS_OF_HOLDING.has(fact) : PRIVATE_CALLS.has(name);
+export function isPrivate([name, first, second]: Call): boolean {
+  if (name === "note") return !ENDS_OF_HOLDING.has(first);
+  return PRIVATE_CALLS.has(name) || name === "open" && PRIVATE_PATH.test(first as string) ||
+    name === "statx" && PRIVATE_PATH.test(second as string);
 }
 
 interface Entry {
@@ -73,7 +80,7 @@ export interface Actor {
   busy: number;
   /** The virtual time at which the process began, which is its first look at the clock. */
   began: number | null;
-  /** The segment that it uses, and the one whose lock it holds. */
+  /** The segment that it uses, and the lock that it holds. */
   uses: number | null;
   holds: number | null;
 }
@@ -159,8 +166,8 @@ function noted(scenario: Scenario, world: World, i: number, fact: Fact, address:
       world.bad ??= "two segments of one key are in use";
     }
   } else if (fact === "locked") {
-    actor.holds = segment;
-    if (others.some(({ holds }) => holds === segment)) world.bad ??= "two processes hold the lock";
+    const lock = actor.holds = scenario.lockOf?.(kernel, i) ?? segment;
+    if (others.some(({ holds }) => holds === lock)) world.bad ??= "two processes hold the lock";
   } else if (fact === "unlocked") actor.holds = null;
   else if (fact === "detaching") actor.uses = actor.holds = null;
   else if (fact === "store") stored.set(segment, (stored.get(segment) ?? 0) + 1);
