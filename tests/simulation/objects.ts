@@ -126,7 +126,8 @@ export const POSIX_OBJECTS: Objects = {
 
   lockProblem(kernel, fact, process) {
     const semaphore = kernel.inodes.get(mappedSemaphore(kernel, process) ?? -1);
-    if (semaphore === undefined) return null; // detaches without having used the lock
+    // A process may detach without having used the lock, or after it has closed the lock.
+    if (semaphore === undefined) return fact === "detaching" ? null : `P${process} has no lock`;
     const value = new DataView(semaphore.bytes.buffer).getInt32(0, true);
     if (fact === "detaching") return value > 1 ? "a lock was released twice" : null;
     if (value !== 0) return "a lock that is held does not have the value 0";
