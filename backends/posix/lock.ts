@@ -29,7 +29,10 @@ const SLEEPERS = 1 << 30;
  * taken.
  */
 const TRYING = 1 << PID_BITS;
-/** The process waits for another program, which holds the semaphore. */
+/**
+ * The process waits for another program, which holds the semaphore. The process says so from the start if the semaphore
+ * is taken: if it dies, nobody takes over what the other program holds.
+ */
 const WAITING = 2 << PID_BITS;
 /** The process holds the semaphore. */
 const HOLDING = 3 << PID_BITS;
@@ -55,11 +58,13 @@ const NOTE = `
 const BACKGROUND: ThreadCode = {
   take: `(c, memory, semaphore, word, number, own, until) => {${NOTE}
   let sleepers = 0;
+  let begun = 0;
   for (;;) {
     const entry = Atomics.load(entries, 0);
     const found = Number(BigInt.asIntN(32, entry));
     if ((found & ${PID}) === 0) {
-      const taken = own | BigInt(found & ${SLEEPERS} | sleepers | ${TRYING});
+      begun = isTaken() ? ${WAITING} : ${TRYING};
+      const taken = own | BigInt(found & ${SLEEPERS} | sleepers | begun);
       if (Atomics.compareExchange(entries, 0, entry, taken) === entry) break;
       continue;
     }
@@ -75,10 +80,10 @@ const BACKGROUND: ThreadCode = {
   }
   if (c.sem_trywait(semaphore) === 0) {
     while (!isTaken() && c.sem_trywait(semaphore) === 0); // a peer has raised it
-    setPhase(${TRYING}, ${HOLDING});
+    setPhase(begun, ${HOLDING});
     return true;
   }
-  setPhase(${TRYING}, ${WAITING});
+  setPhase(begun, ${WAITING});
   if ((${TAKE_UNTIL})(c, semaphore, until)) {
     setPhase(${WAITING}, ${HOLDING});
     return true;
@@ -174,8 +179,10 @@ export class PosixLock implements Lock {
       const isFree = (value & PID) === 0;
       if (!isFree && (isOf(entry, own) || isAlive(libc, entry))) return false;
       // A dead process held the semaphore if that is taken. If it was still waiting, another program holds it.
-      const had = !isFree && (value & PHASE) !== WAITING && semaphore.value === 0;
-      const taken = own | BigInt(value & SLEEPERS | sleepers | (had ? HOLDING : TRYING));
+      const isTaken = semaphore.value === 0;
+      const had = !isFree && (value & PHASE) !== WAITING;
+      const phase = isTaken ? had ? HOLDING : WAITING : TRYING;
+      const taken = own | BigInt(value & SLEEPERS | sleepers | phase);
       if (Atomics.compareExchange(entries, 0, entry, taken) === entry) return true;
     }
   }
@@ -186,13 +193,14 @@ export class PosixLock implements Lock {
    */
   #takeSemaphore(open: Opened, deadline: number): boolean {
     const { semaphore, note } = open;
-    if ((Atomics.load(note, 0) & PHASE) === HOLDING) return true; // taken over from a dead process
+    const phase = Atomics.load(note, 0) & PHASE;
+    if (phase === HOLDING) return true; // taken over from a dead process
     if (semaphore.take(0)) {
       semaphore.takeAll(); // a peer may have raised the value
-      setPhase(open, TRYING, HOLDING);
+      setPhase(open, phase, HOLDING);
       return true;
     }
-    setPhase(open, TRYING, WAITING);
+    setPhase(open, phase, WAITING);
     for (;;) {
       const left = Math.min(deadline - performance.now(), SLICE_MS);
       if (left <= 0) return false;

@@ -35,7 +35,7 @@ import { type FileStatus, fileStatus, openFile, pathStatus, readFile } from "../
 import { cString, type Libc } from "../unix/libc.ts";
 import { ownUid, userName } from "../unix/users.ts";
 import { memoryRoom } from "../unix/memory_limit.ts";
-import { sleepSync } from "../timing.ts";
+import { nextPause, sleepSync } from "../timing.ts";
 import { isShared } from "../types.ts";
 
 /** The folder in which `shm_open` and `sem_open` of every Linux C library keep their objects. */
@@ -151,7 +151,7 @@ export class PosixFile {
   ): PosixFile | null {
     const path = cString(name.path);
     const deadline = performance.now() + OPEN_MS;
-    for (;;) {
+    for (let pause = 1;; pause = nextPause(pause)) {
       const fd = openPath(libc, path, flags);
       if (fd === -ENOENT) return null;
       if (fd < 0) throw openFailure(libc, name, path, -fd);
@@ -170,7 +170,7 @@ export class PosixFile {
       if (performance.now() > deadline) {
         throw new BackendError("Busy", `the ${name.what} is removed again and again`);
       }
-      sleepSync(1); // a process holds LOCK_EX for only some microseconds
+      sleepSync(pause); // a process holds LOCK_EX for only some microseconds
     }
   }
 

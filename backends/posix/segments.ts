@@ -11,6 +11,7 @@ import {
 import { BackendError, checkSegmentSize, type ErrnoTable, lockTimeout } from "../failure.ts";
 import { EEXIST, EFAULT, ENOENT, ENOMEM, failure } from "../unix/errno.ts";
 import type { Libc } from "../unix/libc.ts";
+import { nextPause, sleepSync } from "../timing.ts";
 import type { Mappings } from "../unix/mappings.ts";
 import { PosixFile, type PosixName, posixName } from "./object_file.ts";
 import {
@@ -24,6 +25,8 @@ import {
 
 /** How long to wait for the lock while another process creates the segment under it. */
 const MAKE_MS = 5000;
+/** How long to wait for the size of a segment that another program creates without the lock. */
+const GROW_MS = 100;
 /** The length of one wait for the lock, after which `open` checks again whether the segment exists by now. */
 const LOOK_MS = 50;
 
@@ -212,13 +215,18 @@ export class PosixSegments implements SegmentBackend {
   }
 
   /**
-   * Waits until the segment has a size. Other programs create a segment under the lock, if they use it at all, and the
-   * file exists before it has a size.
+   * Waits until the segment has a size, because the file exists before it has one. Qt creates a segment under the lock;
+   * C and Python programs need not.
    */
   #awaitSize(file: PosixFile, lock: Lock | null): void {
     if (lock?.acquire(MAKE_MS)) lock.release();
-    file.refresh();
-    if (file.size > 0) return;
+    const deadline = performance.now() + GROW_MS;
+    for (let pause = 1;; pause = nextPause(pause)) {
+      file.refresh();
+      if (file.size > 0) return;
+      if (performance.now() >= deadline) break;
+      sleepSync(pause);
+    }
     throw new BackendError(
       "InvalidSize",
       "the segment has 0 bytes: the program that is creating it has not finished; remove it if " +

@@ -1,6 +1,10 @@
-/** Programs that do not use this module: the sequences of calls of real Qt, a C program, and the tools of a system. */
+/**
+ * Programs that use System V objects without this module: the sequences of calls of real Qt, a C program, and the tools
+ * of a system.
+ */
 import { Libc } from "../../backends/unix/libc.ts";
 import {
+  AT_EMPTY_PATH,
   IPC_CREAT,
   IPC_EXCL,
   IPC_RMID,
@@ -16,15 +20,15 @@ import {
 import { EEXIST, EIDRM, EINVAL } from "../../backends/unix/errno.ts";
 import type { Note, Program } from "./scenario.ts";
 import { ARCH, type SimulatedFfi } from "./ffi.ts";
-import { LOCK_KEY, SEGMENT_KEY } from "./keys.ts";
+import { CHOSEN_FILE, LOCK_KEY, SEGMENT_KEY } from "./keys.ts";
 
 const AT_FDCWD = -100;
 const SYS_STATX = 332n;
 const encoder = new TextEncoder();
-const bytesOf = (text: string) => encoder.encode(`${text}\0`);
+export const bytesOf = (text: string) => encoder.encode(`${text}\0`);
 
-/** The C functions that Qt calls, for one process. */
-class CProgram {
+/** The C functions that such programs call, for one process. */
+export class CProgram {
   readonly c: Libc["c"];
   readonly #libc: Libc;
   readonly #step: { address: bigint; view: DataView };
@@ -39,12 +43,19 @@ class CProgram {
     return this.#libc.errno();
   }
 
-  /** Returns the key of a file as `ftok(path, 'Q')` does; -1 if there is no such file. */
-  ftok(path: string): number {
+  /** Returns what `statx` says about a file, or an open file if the path is empty; `null` if there is none. */
+  stat(path: string, fd = AT_FDCWD): DataView | null {
     const status = new Uint8Array(STATX.bytes);
     const usize = this.#libc.ffi.usize(SYS_STATX);
-    if (this.c.syscall(usize, AT_FDCWD, bytesOf(path), 0, 0, status) !== 0) return -1;
-    const view = new DataView(status.buffer);
+    const flags = path === "" ? AT_EMPTY_PATH : 0;
+    const result = this.c.syscall(usize, fd, bytesOf(path), flags, 0, status);
+    return result === 0 ? new DataView(status.buffer) : null;
+  }
+
+  /** Returns the key of a file as `ftok(path, 'Q')` does; -1 if there is no such file. */
+  ftok(path: string): number {
+    const view = this.stat(path);
+    if (view === null) return -1;
     const device = view.getUint32(STATX.devMinor, true) & 0xff;
     return 0x51 << 24 | device << 16 | view.getUint32(STATX.ino, true) & 0xffff;
   }
@@ -194,7 +205,6 @@ const rm = (path: string): Program => (ffi) => new CProgram(ffi).unlink(path);
  * A C program with a segment of a file of its own, which it shares with everybody. It exists before, and is to exist
  * afterwards.
  */
-export const CHOSEN_FILE = "/tmp/data of a program";
 const cProgram: Program = (ffi, note) => {
   const program = new CProgram(ffi);
   const key = program.ftok(CHOSEN_FILE);

@@ -130,4 +130,24 @@ export const FOUND: readonly Found[] = [
       { process: 0, at: 51, what: "preempted", next: 1 },
     ],
   },
+  {
+    what: "attach() finds an object of 0 bytes, to which a C program is about to give its size",
+    failure: /InvalidSize/,
+    programs: ["POSIX attach", "POSIX C lock"],
+    deviations: [
+      { process: -1, at: 0, what: "yields", next: 1 },
+      { process: 1, at: 1, what: "preempted", next: 0 },
+    ],
+  },
+  {
+    what:
+      "a process that tries to take the lock of a C program is killed, and the next one gets it",
+    failure: /^two processes hold the lock$/,
+    programs: ["POSIX C lock", "POSIX open", "POSIX open"],
+    deviations: [
+      { process: 0, at: 18, what: "preempted", next: 1 },
+      { process: 1, at: 37, what: "killed 3" },
+      { process: 1, at: 37, what: "yields", next: 2 },
+    ],
+  },
 ];

@@ -9,6 +9,7 @@ import {
   MAP_SHARED,
   PROT_WRITE,
 } from "../../backends/unix/linux_constants.ts";
+import { ARRAYS, operate, type Operation, OPERATIONS } from "./atomics.ts";
 import { fileOf, mayWrite, release } from "./files.ts";
 import { unmap } from "./ipc.ts";
 import {
@@ -98,7 +99,28 @@ function countWaiter(caller: Caller, address: number, step: number): void {
   storeWord(caller, address + 4, loadWord(caller, address + 4) + step);
 }
 
+/** Does an operation of `Atomics` on an element of shared memory. The numbers are texts, as they may be bigints. */
+function atomics(name: Operation) {
+  return (
+    caller: Caller,
+    address: number,
+    array: keyof typeof ARRAYS,
+    ...values: readonly string[]
+  ): Answer => {
+    const Type = ARRAYS[array];
+    const bytes = load(caller, address, Type.BYTES_PER_ELEMENT);
+    const before = bytes.slice();
+    const view = new Type(bytes.buffer as ArrayBuffer);
+    const isBig = array.startsWith("Big");
+    const result = operate(name, view, values.map((text) => isBig ? BigInt(text) : Number(text)));
+    if (bytes.some((byte, i) => byte !== before[i])) store(caller, address, bytes);
+    return { ret: 0, out: String(result) };
+  };
+}
+
 export const memoryCalls = {
+  ...Object.fromEntries(OPERATIONS.map((name) => [`Atomics.${name}`, atomics(name)])),
+
   mmap(
     caller: Caller,
     hint: number,
@@ -156,18 +178,6 @@ export const memoryCalls = {
     return 0;
   },
 
-  /** Stores bytes if the memory has the expected ones, and returns those that it had. */
-  compareExchange(
-    caller: Caller,
-    address: number,
-    expected: readonly number[],
-    bytes: readonly number[],
-  ): Answer {
-    const found = load(caller, address, expected.length);
-    if (found.every((byte, i) => byte === expected[i])) store(caller, address, bytes);
-    return { ret: 0, out: found };
-  },
-
   sem_init(caller: Caller, address: number, value: number): Answer {
     storeWord(caller, address, value);
     storeWord(caller, address + 4, 0);
@@ -183,51 +193,66 @@ export const memoryCalls = {
     const value = loadWord(caller, address);
     if (value === SEM_VALUE_MAX) return -EOVERFLOW;
     storeWord(caller, address, value + 1);
+    wakeSleepers(caller, address, 1);
     return 0;
   },
 
   /**
    * Waits until `end` on the monotonic clock, in ms. Unlike System V, waiters compete: whoever runs first takes what was
-   * posted.
+   * posted, and the one that was woken waits again.
    */
   sem_clockwait(caller: Caller, address: number, end: number): Answer {
     const { state, process, mode } = caller;
-    const until = end - UPTIME_MS;
+    const { until } = process.wait ?? { until: end - UPTIME_MS };
     const hasWaited = process.wait !== null;
+    endSleep(caller);
     const isTaken = takeOne(caller, address);
     if (!isTaken && mode !== 2 && (hasWaited || until > state.now)) {
       if (!hasWaited) countWaiter(caller, address, 1); // it stays raised if the process is killed
-      return block(process, state, until);
+      return sleep(caller, address, until);
     }
     if (hasWaited) countWaiter(caller, address, -1);
-    process.wait = null;
     return isTaken ? 0 : -ETIMEDOUT;
   },
 
   futex_wait(caller: Caller, address: number, value: number, ms: number): Answer {
-    const { state, process, index, mode } = caller;
+    const { state, process, mode } = caller;
     if (process.wait !== null) {
       const { result } = process.wait;
       if (result === null && mode !== 2) return block(process, state, 0);
-      state.sleepers = state.sleepers.filter((other) => other !== index);
-      process.wait = null;
+      endSleep(caller);
       return result === null ? -ETIMEDOUT : 0;
     }
     if (loadWord(caller, address) !== value) return -EAGAIN;
-    state.sleepers.push(index);
-    return block(process, state, state.now + ms, { word: locate(caller, address).word });
+    return sleep(caller, address, state.now + ms);
   },
 
-  futex_wake(caller: Caller, address: number, count: number): Answer {
-    const { state } = caller;
-    const { word } = locate(caller, address);
-    const woken = state.sleepers.filter((index) => state.processes[index]!.wait!.word === word)
-      .slice(0, count);
-    for (const index of woken) wake(state.processes[index]!, 0);
-    state.sleepers = state.sleepers.filter((index) => !woken.includes(index));
-    return woken.length;
-  },
+  futex_wake: (caller: Caller, address: number, count: number): Answer =>
+    wakeSleepers(caller, address, count),
 };
+
+/** Puts a process at the end of the queue of those that wait for a word. */
+function sleep(caller: Caller, address: number, until: number): Answer {
+  const { state, process, index } = caller;
+  state.sleepers.push(index);
+  return block(process, state, until, { word: locate(caller, address).word });
+}
+
+function endSleep({ state, process, index }: Caller): void {
+  state.sleepers = state.sleepers.filter((other) => other !== index);
+  process.wait = null;
+}
+
+/** Wakes the first processes that wait for a word, and returns their number. */
+function wakeSleepers(caller: Caller, address: number, count: number): number {
+  const { state } = caller;
+  const { word } = locate(caller, address);
+  const woken = state.sleepers.filter((index) => state.processes[index]!.wait!.word === word)
+    .slice(0, count);
+  for (const index of woken) wake(state.processes[index]!, 0);
+  state.sleepers = state.sleepers.filter((index) => !woken.includes(index));
+  return woken.length;
+}
 
 function end({ state, process, index }: Caller, address: number): void {
   const { kind, id } = process.maps.get(address)!;

@@ -16,6 +16,7 @@ export interface Mutant {
 }
 
 const SYSTEMV = "backends/systemv";
+const POSIX = "backends/posix";
 /** The bounds by the number of preemptions, and of kills and stops. */
 const within = (preemptions: number, crashes: number): Bounds => ({ preemptions, crashes });
 
@@ -518,5 +519,88 @@ export const MUTANTS: readonly Mutant[] = [
     programs: ["open semaphore", "open semaphore"],
     bounds: within(0, 1),
     why: "The key file that leads to it is deleted, and it stays for ever.",
+  },
+  {
+    name: "POSIX: an object that was removed before LOCK_SH is used",
+    file: `${POSIX}/object_file.ts`,
+    find: "isKept = isUsed && status.links > 0;",
+    replace: "isKept = isUsed;",
+    programs: ["POSIX open", "POSIX open"],
+    bounds: within(2, 0),
+    why: "The last user removes the segment between `open` and `flock`.",
+  },
+  {
+    name: "POSIX: an object is removed although others use it",
+    file: `${POSIX}/object_file.ts`,
+    find: "if (flock(this.#libc, this.fd, LOCK_EX | LOCK_NB)) {",
+    replace: "if (flock(this.#libc, this.fd, LOCK_EX | LOCK_NB) || true) {",
+    programs: ["POSIX open", "POSIX open"],
+    bounds: within(1, 0),
+    why: "The first one detaches while the second one uses the segment.",
+  },
+  {
+    name: "POSIX: cleanup() removes without LOCK_EX",
+    file: `${POSIX}/object_file.ts`,
+    find: "if (!flock(libc, fd, LOCK_EX | LOCK_NB)) return false;",
+    replace: "",
+    programs: ["POSIX open", "POSIX open"],
+    bounds: within(2, 0),
+    why: "The second one replaces the segment of the first one, which it takes for stale.",
+  },
+  {
+    name: "POSIX: an object of another program is removed",
+    file: `${POSIX}/object_file.ts`,
+    find: "if (!isMarked(status) && !anyones) return false;",
+    replace: "",
+    programs: ["POSIX chosen", "POSIX C program"],
+    bounds: within(0, 0),
+    why: "The last user of this module removes the object of a C program.",
+  },
+  {
+    name: "POSIX: the segment gets its name before it is initialized",
+    file: `${POSIX}/segments.ts`,
+    find: "initialize?.(segment);\n      if (file.publish()) {",
+    replace:
+      "const isPublished = file.publish();\n      initialize?.(segment);\n      if (isPublished) {",
+    programs: ["POSIX initialize slowly", "POSIX initialize slowly"],
+    bounds: within(0, 0),
+    why: "Another process attaches before the bytes are stored.",
+  },
+  {
+    name: "POSIX: no look under the lock whether the segment exists by now",
+    file: `${POSIX}/segments.ts`,
+    find: "if (PosixFile.exists(this.#libc, name)) return null;",
+    replace: "",
+    programs: ["POSIX initialize", "POSIX initialize"],
+    bounds: within(2, 0),
+    why: "The second one initializes a segment for a name that the first one's has.",
+  },
+  {
+    name: "POSIX: the size of a segment that another program creates is not waited for",
+    file: `${POSIX}/segments.ts`,
+    find: "const GROW_MS = 100;",
+    replace: "const GROW_MS = 0;",
+    programs: ["POSIX attach", "POSIX C lock"],
+    bounds: within(1, 0),
+    why: "The C program is between `shm_open` and `ftruncate`.",
+  },
+  {
+    name: "POSIX: the lock of a dead process is not taken over",
+    file: `${POSIX}/lock.ts`,
+    find: "const phase = isTaken ? had ? HOLDING : WAITING : TRYING;",
+    replace: "const phase = isTaken ? WAITING : TRYING;",
+    programs: ["POSIX open", "POSIX open"],
+    bounds: within(0, 1),
+    why: "A process that is killed while it holds the lock does not release the semaphore.",
+  },
+  {
+    name: "POSIX: the owner record is cleared before the semaphore is released",
+    file: `${POSIX}/lock.ts`,
+    find:
+      "if (open.semaphore.value === 0) open.semaphore.give(); // unless a peer has released it already\n    this.#dropRecord(open);",
+    replace: "this.#dropRecord(open);\n    if (open.semaphore.value === 0) open.semaphore.give();",
+    programs: ["POSIX open", "POSIX open"],
+    bounds: within(0, 1),
+    why: "A process that is killed in between leaves a semaphore of value 0 that nobody holds.",
   },
 ];

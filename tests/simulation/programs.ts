@@ -1,15 +1,11 @@
-/** The programs of the simulation: this module's backends, real Qt's sequences of calls, and foreign programs. */
+/** The programs of the simulation that use this module's backends, for each type of keys. */
 import { BackendError, lockTimeout, orElse } from "../../backends/failure.ts";
-import { SystemVInspection } from "../../backends/systemv/inspection.ts";
-import { systemV } from "../../backends/systemv/mod.ts";
 import type { Lock, OpenRequest, Segment } from "../../backends/types.ts";
 import { sleepSync } from "../../backends/timing.ts";
-import { Libc } from "../../backends/unix/libc.ts";
 import { AccessMode, SystemSemaphoreMode } from "../../errors.ts";
 import type { Note, Program } from "./scenario.ts";
-import { ARCH, type SimulatedFfi } from "./ffi.ts";
-import { CHOSEN_FILE } from "./foreign_programs.ts";
-import { LOCK_KEY, SEGMENT_KEY, SEMAPHORE_KEY } from "./keys.ts";
+import type { SimulatedFfi } from "./ffi.ts";
+import { type KeyType, POSIX, SYSTEM_V } from "./keys.ts";
 
 const BYTES = 100;
 /** The time within which a program gets what it waits for, unless another one was stopped. */
@@ -18,11 +14,10 @@ const TIMEOUT_MS = 5000;
 const SLOW_MS = 30;
 /** Longer than a process is stopped. */
 const HOLD_MS = 25_000;
-const PLATFORM = { os: "linux", arch: ARCH };
 
-function load(ffi: SimulatedFfi) {
-  const backend = systemV(ffi, PLATFORM);
-  return { ...backend, lock: backend.semaphores.lock(LOCK_KEY) };
+function load(type: KeyType, ffi: SimulatedFfi) {
+  const { segments, semaphores } = type.backend(ffi);
+  return { type, segments, semaphores, lock: semaphores.lock(type.lock) };
 }
 
 /** Uses a segment as a program does: locks it once, and detaches. */
@@ -58,21 +53,22 @@ const REQUEST: OpenRequest = {
 type Begin = (backend: ReturnType<typeof load>, note: Note) => Segment;
 
 const BEGINNINGS: Readonly<Record<string, Begin>> = {
-  create: ({ segments, lock }) => segments.create(SEGMENT_KEY, BYTES, AccessMode.ReadWrite, lock),
-  attach: ({ segments, lock }) => segments.attach(SEGMENT_KEY, AccessMode.ReadWrite, lock),
-  open: ({ segments, lock }) => segments.open(SEGMENT_KEY, REQUEST, lock),
+  create: ({ type, segments, lock }) =>
+    segments.create(type.segment, BYTES, AccessMode.ReadWrite, lock),
+  attach: ({ type, segments, lock }) => segments.attach(type.segment, AccessMode.ReadWrite, lock),
+  open: ({ type, segments, lock }) => segments.open(type.segment, REQUEST, lock),
   initialize: initializing(0),
   "initialize slowly": initializing(SLOW_MS),
 };
 
 /** Opens with `initialize`, which takes so long. */
 function initializing(ms: number): Begin {
-  return ({ segments, lock }, note) => {
+  return ({ type, segments, lock }, note) => {
     const initialize = ({ address }: Segment) => {
       sleepSync(ms);
       note("store", Number(address));
     };
-    const segment = segments.open(SEGMENT_KEY, { ...REQUEST, initialize }, lock);
+    const segment = segments.open(type.segment, { ...REQUEST, initialize }, lock);
     const stored = note("load", Number(segment.address));
     if (stored !== 1) throw new Error(`the bytes were stored ${stored} times`);
     return segment;
@@ -88,9 +84,9 @@ const REFUSALS: Readonly<Record<string, readonly string[]>> = {
   "initialize slowly": [],
 };
 
-function beginning(name: string, timeoutMs?: number, holdMs?: number): Program {
+function beginning(type: KeyType, name: string, timeoutMs?: number, holdMs?: number): Program {
   return (ffi, note) => {
-    const backend = load(ffi);
+    const backend = load(type, ffi);
     let segment: Segment;
     try {
       segment = BEGINNINGS[name]!(backend, note);
@@ -103,9 +99,9 @@ function beginning(name: string, timeoutMs?: number, holdMs?: number): Program {
 }
 
 /** Attaches and ends without detaching, as a program that reaches its end: at most 10 ms are spent on the lock. */
-const exiting: Program = (ffi, note) => {
-  const { segments, lock } = load(ffi);
-  const segment = segments.open(SEGMENT_KEY, REQUEST, lock);
+const exiting = (type: KeyType): Program => (ffi, note) => {
+  const { segments, lock } = load(type, ffi);
+  const segment = segments.open(type.segment, REQUEST, lock);
   note("attached", Number(segment.address));
   note("detaching", Number(segment.address));
   segment.free();
@@ -113,9 +109,8 @@ const exiting: Program = (ffi, note) => {
 };
 
 /** Opens a semaphore of value 1, acquires and releases it, and closes it. */
-const semaphore = (mode: SystemSemaphoreMode): Program => (ffi, note) => {
-  const { semaphores } = systemV(ffi, PLATFORM);
-  const one = semaphores.open(SEMAPHORE_KEY, 1, mode);
+const semaphore = (type: KeyType, mode: SystemSemaphoreMode): Program => (ffi, note) => {
+  const one = type.backend(ffi).semaphores.open(type.semaphore, 1, mode);
   if (one.acquire(TIMEOUT_MS)) {
     note("acquired", 0);
     note("released", 0);
@@ -125,23 +120,23 @@ const semaphore = (mode: SystemSemaphoreMode): Program => (ffi, note) => {
 };
 
 /**
- * Opens a segment by a key file that the user has chosen. The segment of the C program is too small, so the call is
- * refused. If it were large enough, the last process to detach would remove it, as with Qt.
+ * Opens the segment of a C program. With a System V key it is too small, so the call is refused. If it were large enough,
+ * the last process to detach would remove it, as with Qt.
  */
-const chosen: Program = (ffi) => {
-  const { segments, semaphores } = systemV(ffi, PLATFORM);
-  const lock = semaphores.lock(CHOSEN_FILE, 0o600, true);
+const chosen = (type: KeyType): Program => (ffi) => {
+  const { segments, semaphores } = type.backend(ffi);
+  const lock = semaphores.lock(type.chosen, 0o600, true);
   const request = { ...REQUEST, stale: "keep" } as const;
   orElse(() => {
-    const segment = segments.open(CHOSEN_FILE, request, lock);
+    const segment = segments.open(type.chosen, request, lock);
     segment.free();
     segment.release({ lockHeld: false, wait: true });
   }, () => lock.close());
 };
 
 /** Creates the segment and detaches, as often as that; it may exist already. */
-const creatingAgain = (times: number): Program => (ffi, note) => {
-  const backend = load(ffi);
+const creatingAgain = (type: KeyType, times: number): Program => (ffi, note) => {
+  const backend = load(type, ffi);
   for (let turn = 0; turn < times; turn++) {
     orElse(() => {
       const segment = BEGINNINGS["create"]!(backend, note);
@@ -156,11 +151,11 @@ const creatingAgain = (times: number): Program => (ffi, note) => {
 };
 
 /** Attaches, and is refused as often as that, because the segment is too small or does not exist. */
-const refused = (times: number): Program => (ffi) => {
-  const { segments, lock } = load(ffi);
+const refused = (type: KeyType, times: number): Program => (ffi) => {
+  const { segments, lock } = load(type, ffi);
   for (let turn = 0; turn < times; turn++) {
     orElse(() => {
-      segments.attach(SEGMENT_KEY, AccessMode.ReadWrite, lock, undefined, BYTES + 1);
+      segments.attach(type.segment, AccessMode.ReadWrite, lock, undefined, BYTES + 1);
       throw new Error("a segment that is too small was not refused");
     }, ({ code }) => {
       if (code !== "InvalidSize" && code !== "NotFound") throw new Error(code);
@@ -169,8 +164,8 @@ const refused = (times: number): Program => (ffi) => {
 };
 
 /** Removes what is stale, as `cleanup()` does. */
-const cleanup: Program = (ffi) => {
-  const inspection = new SystemVInspection(new Libc(ffi, ARCH, "linux"), () => "/tmp");
+const cleanup = (type: KeyType): Program => (ffi) => {
+  const inspection = type.inspection(ffi);
   const { segments, semaphores, keyFiles } = inspection.inventory(false);
   for (const thing of [...segments, ...semaphores, ...keyFiles]) {
     if (thing.stale && thing.isOwn && !thing.orphan) {
@@ -179,23 +174,39 @@ const cleanup: Program = (ffi) => {
   }
 };
 
-export const programs: Readonly<Record<string, Program>> = {
-  create: beginning("create"),
-  attach: beginning("attach"),
-  open: beginning("open"),
-  initialize: beginning("initialize"),
-  "try lock": beginning("open", 300),
-  hold: beginning("open", Infinity, HOLD_MS),
-  exit: exiting,
-  "open semaphore": semaphore(SystemSemaphoreMode.Open),
-  "create semaphore": semaphore(SystemSemaphoreMode.Create),
-  chosen,
-  cleanup,
-};
+function programsOf(type: KeyType): Record<string, Program> {
+  return {
+    create: beginning(type, "create"),
+    attach: beginning(type, "attach"),
+    open: beginning(type, "open"),
+    initialize: beginning(type, "initialize"),
+    "try lock": beginning(type, "open", 300),
+    hold: beginning(type, "open", Infinity, HOLD_MS),
+    exit: exiting(type),
+    "open semaphore": semaphore(type, SystemSemaphoreMode.Open),
+    "create semaphore": semaphore(type, SystemSemaphoreMode.Create),
+    chosen: chosen(type),
+    cleanup: cleanup(type),
+  };
+}
 
 /** Programs that only some scenarios need, to show what the others are too fast for. */
-export const slowPrograms: Readonly<Record<string, Program>> = {
-  "initialize slowly": beginning("initialize slowly"),
-  "create again": creatingAgain(2),
-  "refused again": refused(2),
-};
+function slowProgramsOf(type: KeyType): Record<string, Program> {
+  return {
+    "initialize slowly": beginning(type, "initialize slowly"),
+    "create again": creatingAgain(type, 2),
+    "refused again": refused(type, 2),
+  };
+}
+
+/** Returns the programs for all types of keys, by names that begin with the prefix of the type. */
+function byName(of: (type: KeyType) => Record<string, Program>): Record<string, Program> {
+  return Object.fromEntries(
+    [SYSTEM_V, POSIX].flatMap((type) =>
+      Object.entries(of(type)).map(([name, program]) => [type.prefix + name, program])
+    ),
+  );
+}
+
+export const programs: Readonly<Record<string, Program>> = byName(programsOf);
+export const slowPrograms: Readonly<Record<string, Program>> = byName(slowProgramsOf);

@@ -21,6 +21,9 @@ export type Fact =
   | "acquired"
   | "released";
 
+/** The facts at which a process holds the lock, or has just released it. */
+export type LockFact = "locked" | "unlocked" | "detaching";
+
 export interface Scenario {
   readonly name: string;
   /** What each process does. */
@@ -33,7 +36,9 @@ export interface Scenario {
    * Says what is wrong with the lock when a process has taken it, is about to release it, or has released it and
    * detaches; `null` if nothing is.
    */
-  lockProblem?(kernel: State, fact: "locked" | "unlocked" | "detaching"): string | null;
+  lockProblem?(kernel: State, fact: LockFact, process: number): string | null;
+  /** Returns the lock that a process holds, if that is not always the one of its segment. */
+  readonly lockOf?: ((kernel: State, process: number) => number | undefined) | undefined;
   /** Says what is wrong after all processes have ended; `null` if nothing is. */
   check(ending: Ending): string | null;
   /** Whether something is wrong that this module cannot prevent. */

@@ -38,12 +38,19 @@ const NEXT_MS = 2200;
 /** A process that makes so many calls without a pause tries something again and again. */
 const BUSY_CALLS = 2000;
 /** Calls that no other process can notice, so a preemption before them is the same as one before the next call. */
-const PRIVATE_CALLS: ReadonlySet<unknown> = new Set(["read", "mmap", "munmap", "getenv", "clock"]);
+const PRIVATE_CALLS: ReadonlySet<unknown> = new Set([
+  ...["read", "mmap", "munmap", "getenv", "clock"],
+  ...["fallocate", "fchmod", "sem_init", "madvise"], // the objects that they change have no name yet
+]);
+/** What `/proc` says about the process itself, and about the system. */
+const PRIVATE_PATH = /^\/proc\/(self|sys)\//;
 /** What a process tells before it gives up what it holds: others must have had time to run into it. */
 const ENDS_OF_HOLDING: ReadonlySet<unknown> = new Set(["unlocked", "released"]);
 
-export function isPrivate([name, fact]: Call): boolean {
-  return name === "note" ? !ENDS_OF_HOLDING.has(fact) : PRIVATE_CALLS.has(name);
+export function isPrivate([name, first, second]: Call): boolean {
+  if (name === "note") return !ENDS_OF_HOLDING.has(first);
+  return PRIVATE_CALLS.has(name) || name === "open" && PRIVATE_PATH.test(first as string) ||
+    name === "statx" && PRIVATE_PATH.test(second as string);
 }
 
 /** A step of a schedule, as a list from the last one to the first. */
@@ -70,7 +77,7 @@ export interface Actor {
   /** How many steps of its end are left. */
   endSteps: number;
   outcome: string;
-  /** The segment that it uses, since when, and the one whose lock it holds. */
+  /** The segment that it uses, since when, and the lock that it holds. */
   uses: number | null;
   since: number;
   holds: number | null;
@@ -99,9 +106,23 @@ export interface World {
 /** Thrown through a program that is suspended; every later call throws it again, as `finally` and `catch` go on. */
 class Suspended extends Error {}
 
-/** Returns the id of the segment that a process has at an address. */
-function segmentAt(kernel: State, process: number, address: number): number | null {
-  return kernel.processes[process]!.maps.get(address)?.id ?? null;
+/** Returns the segment that a process has at an address, and whether it has been removed. */
+function segmentAt(kernel: State, process: number, address: number) {
+  const { ipc, maps } = kernel.processes[process]!;
+  const { kind, id } = maps.get(address)!;
+  if (kind === "segment") {
+    return { segment: id, isRemoved: (kernel.ipc[ipc]!.shm.objects.get(id)?.key ?? 0) === 0 };
+  }
+  const { inode } = kernel.opens.get(id)!;
+  const { links, isTemporary } = kernel.inodes.get(inode)!;
+  return { segment: inode, isRemoved: links === 0 && !isTemporary };
+}
+
+/** Names the process that has created a segment, where the kernel notes it. */
+function creatorOf(kernel: State, process: number, segment: number): string {
+  const { objects } = kernel.ipc[kernel.processes[process]!.ipc]!.shm;
+  const creator = objects.get(segment)?.creator;
+  return creator === undefined ? "a process" : `P${creator}`;
 }
 
 export const NEW = 0;
@@ -155,20 +176,18 @@ function noted(scenario: Scenario, world: World, i: number, fact: Fact, address:
     }
     return 0;
   }
-  const segment = segmentAt(kernel, i, address)!;
-  const { objects } = kernel.ipc[kernel.processes[i]!.ipc]!.shm;
-  const isRemoved = (objects.get(segment)?.key ?? 0) === 0;
+  const { segment, isRemoved } = segmentAt(kernel, i, address);
   if (fact === "attached") {
     actor.uses = segment;
     actor.since = kernel.now;
     const other = others.find(({ uses }) => uses !== null && uses !== segment);
     if (other !== undefined) {
-      const creators = [segment, other.uses!].map((id) => `P${objects.get(id)!.creator}`);
+      const creators = [segment, other.uses!].map((id) => creatorOf(kernel, i, id));
       world.bad ??= `two segments of one key are in use, created by ${creators.join(" and ")}`;
     }
   } else if (fact === "locked") {
-    actor.holds = segment;
-    if (others.some(({ holds }) => holds === segment)) world.bad ??= "two processes hold the lock";
+    const lock = actor.holds = scenario.lockOf?.(kernel, i) ?? segment;
+    if (others.some(({ holds }) => holds === lock)) world.bad ??= "two processes hold the lock";
     const waited = kernel.now - Math.max(actor.since, world.freed);
     if (waited > NEXT_MS) world.bad ??= `P${i} has waited for a free lock for ${waited} ms`;
   } else if (fact === "unlocked") {
@@ -177,7 +196,7 @@ function noted(scenario: Scenario, world: World, i: number, fact: Fact, address:
   } else if (fact === "detaching") actor.uses = actor.holds = null;
   else if (fact === "store") stored.set(segment, (stored.get(segment) ?? 0) + 1);
   if (fact === "locked" || fact === "unlocked" || fact === "detaching") {
-    world.bad ??= scenario.lockProblem?.(kernel, fact) ?? null;
+    world.bad ??= scenario.lockProblem?.(kernel, fact, i) ?? null;
   }
   if (fact !== "unlocked" && isRemoved) world.bad ??= `the segment was removed while P${i} uses it`;
   return stored.get(segment) ?? 0;
@@ -261,7 +280,7 @@ function discover(
   let outcome = "ok";
   try {
     program(
-      new SimulatedFfi(system, options),
+      running.ffi = new SimulatedFfi(system, options),
       (fact, address) => system(["note", fact, address]).ret,
     );
     system(["exit"]);
@@ -301,12 +320,13 @@ function perform(
   return call(kernel, i, made, TIMED_OUT);
 }
 
-/** Whether no other process can do anything within `ms`. */
+/** Whether no other process can do anything within `ms`, which pass before the process waits for ever. */
 function isAlone(world: World, i: number, ms: number): boolean {
   const until = world.kernel.now + ms;
-  return world.actors.every((actor, j) =>
-    j === i || actor.status === "ended" || actor.status === "stopped" && actor.until > until
-  );
+  return until <= FOREVER_MS + world.began &&
+    world.actors.every((actor, j) =>
+      j === i || actor.status === "ended" || actor.status === "stopped" && actor.until > until
+    );
 }
 
 const END_STEPS = [endMemory, endSemaphores, endFiles];
@@ -372,8 +392,10 @@ export function choicesOf(world: World): Choice[] {
     if (waiting.length === 0) return [];
     const until = Math.min(...waiting.map((actor) => actor.until));
     if (until > FOREVER_MS + world.began) {
-      const calls = waiting.map(({ moment }) => moment?.call?.[0]).join(" and ");
-      world.bad = `nobody can go on: a process waits for ever in ${calls}`;
+      const calls = actors.flatMap((actor, i) =>
+        waiting.includes(actor) ? [`P${i} waits for ever in ${actor.moment?.call?.[0]}`] : []
+      );
+      world.bad = `nobody can go on: ${calls.join(", ")}`;
       return [];
     }
     kernel.now = Math.max(kernel.now, until);
@@ -420,10 +442,9 @@ function lineOf({ process, what, moment }: Trace): string {
   const who = process === -1 ? "--" : `P${process}`;
   if (moment === null) return `${who} ${what}`;
   const [name, ...args] = moment.before!.call!;
-  const { ret, errno } = moment.result!;
-  return `${who} ${name}(${args.map((arg) => JSON.stringify(arg)).join(", ")}) = ${
-    ret === -1 ? `errno ${errno}` : ret
-  }`;
+  const { ret, errno, out } = moment.result!;
+  const result = ret === -1 ? `errno ${errno}` : typeof out === "string" ? out : ret;
+  return `${who} ${name}(${args.map((arg) => JSON.stringify(arg)).join(", ")}) = ${result}`;
 }
 
 /** Returns a hash of all that the future of a world depends on, and what is said about it at its end. */
