@@ -18,6 +18,7 @@ import {
   SYS_STATX,
 } from "../../backends/unix/linux_constants.ts";
 import type { Background, CFunctions, CSignatures, Ffi, Usize } from "../../ffi/types.ts";
+import type { ElementArray, Operation } from "./atomics.ts";
 import { O_DIRECTORY } from "./files.ts";
 import type { Call, Result } from "./kernel.ts";
 import { TICKS } from "./proc_files.ts";
@@ -34,8 +35,8 @@ export interface FfiOptions {
   readonly uid: number;
   readonly environ?: Readonly<Record<string, string>>;
   /**
-   * Whether the bytes of segments are shared with the other processes. They are then stored before each call and loaded
-   * after it, as calls of their own: between two calls, a process works on a copy of its own.
+   * Whether plain loads and stores reach the shared memory, and not only those of `Atomics`. The bytes are then stored
+   * before each call and loaded after it, as calls of their own: between two calls, a process works on a copy.
    */
   readonly sharesBytes?: boolean;
 }
@@ -115,6 +116,8 @@ export class SimulatedFfi implements Ffi {
   readonly #errno = new Int32Array(1);
   readonly #private = new Map<number, ArrayBuffer>();
   #nextPrivate = FIRST_PRIVATE;
+  /** The addresses of the views of shared memory. */
+  readonly #views = new WeakMap<ArrayBufferLike, number>();
   #shared: SharedBytes[] = [];
   readonly #environ = new Map<string, bigint>();
   readonly #folders = new Map<bigint, { fd: number; names: string[]; entry: bigint }>();
@@ -153,16 +156,32 @@ export class SimulatedFfi implements Ffi {
     const found = this.#ownMemory(at);
     if (found !== null) return found.slice().buffer.slice(0, byteLength);
     const buffer = new ArrayBuffer(byteLength);
+    this.#views.set(buffer, at);
     if (!this.#options.sharesBytes) return buffer;
     this.#shared.push({ address: at, buffer, known: new Uint8Array(byteLength) });
     this.#loadShared();
     return buffer;
   }
 
-  /** The address of a view's bytes if these are shared, for a patched `Atomics`. */
+  /** Returns the address of a view's bytes; `undefined` if they are in no shared memory. */
   addressOf({ buffer, byteOffset }: ArrayBufferView): number | undefined {
-    const found = this.#shared.find((shared) => shared.buffer === buffer);
-    return found && found.address + byteOffset;
+    const address = buffer.byteLength > 0 ? this.#views.get(buffer) : undefined; // not of a detached buffer
+    return address && address + byteOffset;
+  }
+
+  /** Makes an operation of `Atomics` on shared memory. Returns `null` if the element is in no shared memory. */
+  atomics(
+    name: Operation,
+    view: ElementArray,
+    index: number,
+    values: readonly unknown[],
+  ): number | bigint | null {
+    const start = this.addressOf(view);
+    if (start === undefined || !(index < view.length)) return null;
+    const address = start + index * view.BYTES_PER_ELEMENT;
+    const array = view.constructor.name;
+    const { out } = this.#call(`Atomics.${name}`, address, array, ...values.map(String));
+    return array.startsWith("Big") ? BigInt(out as string) : Number(out);
   }
 
   #allocate(bytes: number): bigint {

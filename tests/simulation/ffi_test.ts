@@ -8,6 +8,7 @@ import type { OpenRequest } from "../../backends/types.ts";
 import { Libc } from "../../backends/unix/libc.ts";
 import { ARCH, SimulatedFfi } from "./ffi.ts";
 import { boot, call, clone, end, isBlocked, type State } from "./kernel.ts";
+import { inVirtualTime, running } from "./virtual_time.ts";
 
 const REQUEST: OpenRequest = {
   size: 100,
@@ -18,19 +19,24 @@ const REQUEST: OpenRequest = {
   initialize: null,
 };
 
-function backendOf(kind: "System V" | "POSIX", state: State, index: number) {
+function backendOf(
+  kind: "System V" | "POSIX",
+  state: State,
+  index: number,
+  sharesBytes = true,
+) {
   const { pid, uid } = state.processes[index]!;
   const ffi = new SimulatedFfi((made) => {
     let result = call(state, index, made);
     // No other process runs meanwhile, so the wait lasts until its timeout.
     for (; isBlocked(result); result = call(state, index, made, 2)) state.now += result.wait;
     return result;
-  }, { pid, uid, sharesBytes: true });
+  }, { pid, uid, sharesBytes });
   const libc = new Libc(ffi, ARCH);
   const backend = kind === "POSIX"
     ? posix(ffi, libc)
     : systemV(ffi, { os: "linux", arch: ARCH }, undefined, libc);
-  return { libc, backend };
+  return { ffi, libc, backend };
 }
 
 function folders({ inodes }: State): string[] {
@@ -94,4 +100,39 @@ describe("the backends run on the simulated kernel", () => {
     end(state, 0);
     assert.equal(other!.acquire(0), true); // the kernel has undone what the holder did
   });
+
+  for (const sharesBytes of [false, true]) {
+    test(`Atomics work on shared memory (plain accesses ${sharesBytes ? "too" : "do not"})`, () => {
+      const state = boot({ processes: [{ uid: 1000 }, { uid: 1000 }] });
+      inVirtualTime(() => {
+        const users = [0, 1].map((index) => {
+          const { ffi, backend } = backendOf("POSIX", state, index, sharesBytes);
+          const as = <Result>(body: () => Result): Result => {
+            running.ffi = ffi;
+            return body();
+          };
+          const lock = as(() => backend.semaphores.lock("/qipc_segment"));
+          const bytes = as(() => {
+            const { address } = backend.segments.open("/qipc_segment", REQUEST, lock);
+            return backend.arrayBuffer(address, 100);
+          });
+          return { as, lock, bytes, words: new BigInt64Array(bytes, 8, 2) };
+        });
+        const [first, second] = users as [typeof users[0], typeof users[0]];
+        first.as(() => Atomics.store(first.words, 1, -5n));
+        assert.equal(second.as(() => Atomics.add(second.words, 1, 3n)), -5n);
+        assert.equal(first.as(() => Atomics.compareExchange(first.words, 1, -2n, 7n)), -2n);
+        assert.equal(second.as(() => Atomics.load(second.words, 1)), 7n);
+        assert.equal(second.words[1], sharesBytes ? 7n : 0n);
+        assert.throws(() => first.as(() => Atomics.load(first.words, 2)), RangeError);
+
+        assert.equal(first.as(() => first.lock.acquire(0)), true);
+        assert.equal(second.as(() => second.lock.acquire(0)), false);
+        end(state, 0);
+        assert.equal(second.as(() => second.lock.acquire(0)), true); // taken over from the one that has ended
+        second.bytes.transfer(0);
+        assert.throws(() => second.as(() => Atomics.load(second.words, 0)), TypeError);
+      });
+    });
+  }
 });

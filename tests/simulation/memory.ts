@@ -9,6 +9,7 @@ import {
   MAP_SHARED,
   PROT_WRITE,
 } from "../../backends/unix/linux_constants.ts";
+import { ARRAYS, operate, type Operation, OPERATIONS } from "./atomics.ts";
 import { fileOf, mayWrite, release } from "./files.ts";
 import { unmap } from "./ipc.ts";
 import {
@@ -98,7 +99,28 @@ function countWaiter(caller: Caller, address: number, step: number): void {
   storeWord(caller, address + 4, loadWord(caller, address + 4) + step);
 }
 
+/** Does an operation of `Atomics` on an element of shared memory. The numbers are texts, as they may be bigints. */
+function atomics(name: Operation) {
+  return (
+    caller: Caller,
+    address: number,
+    array: keyof typeof ARRAYS,
+    ...values: readonly string[]
+  ): Answer => {
+    const Type = ARRAYS[array];
+    const bytes = load(caller, address, Type.BYTES_PER_ELEMENT);
+    const before = bytes.slice();
+    const view = new Type(bytes.buffer as ArrayBuffer);
+    const isBig = array.startsWith("Big");
+    const result = operate(name, view, values.map((text) => isBig ? BigInt(text) : Number(text)));
+    if (bytes.some((byte, i) => byte !== before[i])) store(caller, address, bytes);
+    return { ret: 0, out: String(result) };
+  };
+}
+
 export const memoryCalls = {
+  ...Object.fromEntries(OPERATIONS.map((name) => [`Atomics.${name}`, atomics(name)])),
+
   mmap(
     caller: Caller,
     hint: number,
@@ -154,18 +176,6 @@ export const memoryCalls = {
   store(caller: Caller, address: number, bytes: readonly number[]): Answer {
     store(caller, address, bytes);
     return 0;
-  },
-
-  /** Stores bytes if the memory has the expected ones, and returns those that it had. */
-  compareExchange(
-    caller: Caller,
-    address: number,
-    expected: readonly number[],
-    bytes: readonly number[],
-  ): Answer {
-    const found = load(caller, address, expected.length);
-    if (found.every((byte, i) => byte === expected[i])) store(caller, address, bytes);
-    return { ret: 0, out: found };
   },
 
   sem_init(caller: Caller, address: number, value: number): Answer {

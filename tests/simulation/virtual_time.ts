@@ -1,12 +1,21 @@
-/** The clock of the simulated process that runs: its functions to read the time and to wait use virtual time. */
+/**
+ * What the simulated process that runs has instead of the globals of JavaScript: its functions to read the time and to
+ * wait use virtual time, and `Atomics` works on its simulated memory.
+ */
+import { replaceAtomics } from "./atomics.ts";
+import type { SimulatedFfi } from "./ffi.ts";
 import { EPOCH_MS } from "./state.ts";
 
 const { now } = performance;
 const date = Date.now;
 const { wait } = Atomics;
 
-/** The process that runs: how it reads its clock, in ms, and how it sleeps. */
-export const running = { clock: (): number => 0, sleep: (_ms: number): void => {} };
+/** The process that runs: how it reads its clock, in ms, how it sleeps, and its FFI, by which it has its memory. */
+export const running = {
+  clock: (): number => 0,
+  sleep: (_ms: number): void => {},
+  ffi: null as SimulatedFfi | null,
+};
 
 /** The time in ms that really passes. */
 export function realNow(): number {
@@ -21,9 +30,12 @@ export function inVirtualTime<Result>(body: () => Result): Result {
     running.sleep(args[3] as number);
     return "timed-out";
   }) as typeof Atomics.wait;
+  const restoreAtomics = replaceAtomics(() => running.ffi);
   try {
     return body();
   } finally {
+    restoreAtomics();
+    running.ffi = null;
     performance.now = now;
     Date.now = date;
     Atomics.wait = wait;

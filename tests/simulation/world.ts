@@ -243,12 +243,10 @@ function discover(
   };
   running.clock = () => system(["clock"]).ret;
   running.sleep = (ms) => void system(["sleep", ms]);
+  running.ffi = new SimulatedFfi(system, options);
   let outcome = "ok";
   try {
-    program(
-      new SimulatedFfi(system, options),
-      (fact, address) => system(["note", fact, address]).ret,
-    );
+    program(running.ffi, (fact, address) => system(["note", fact, address]).ret);
     system(["exit"]);
   } catch (error) {
     outcome = textOf(error);
@@ -397,10 +395,9 @@ function lineOf({ process, what, moment }: Trace): string {
   const who = process === -1 ? "--" : `P${process}`;
   if (moment === null) return `${who} ${what}`;
   const [name, ...args] = moment.before!.call!;
-  const { ret, errno } = moment.result!;
-  return `${who} ${name}(${args.map((arg) => JSON.stringify(arg)).join(", ")}) = ${
-    ret === -1 ? `errno ${errno}` : ret
-  }`;
+  const { ret, errno, out } = moment.result!;
+  const result = ret === -1 ? `errno ${errno}` : typeof out === "string" ? out : ret;
+  return `${who} ${name}(${args.map((arg) => JSON.stringify(arg)).join(", ")}) = ${result}`;
 }
 
 /** Returns a hash of all that the future of a world depends on, and what is said about it at its end. */
