@@ -1,13 +1,14 @@
 /**
- * Explores schedules of this module's backends on the simulated kernel (tests/simulation): first all pairs of programs
- * with more and more preemptions, kills and stops, then random schedules of two to four programs, until the time is
- * over. `npm run simulate -- --minutes 10`.
+ * Explores schedules of this module's backends on the simulated kernel (tests/simulation), and of ./sync in simulated
+ * memory: first all scenarios with more and more preemptions, kills and stops, then random schedules of two to four
+ * programs, until the time is over. `npm run simulate -- --minutes 10`.
  */
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { explore, shrunk, wander } from "../tests/simulation/explorer.ts";
 import type { Bounds, Failure } from "../tests/simulation/scenario.ts";
 import { pairs, scenarioOf, wanderings } from "../tests/simulation/scenarios.ts";
+import { SYNC_SCENARIOS } from "../tests/simulation/sync_scenarios.ts";
 import { Random } from "./random.ts";
 
 const usage = `Usage: npm run simulate -- [options]
@@ -37,16 +38,18 @@ if (!(minutes > 0) || !Number.isInteger(seed)) {
   process.exit(2);
 }
 
-/** The bounds of the rounds: each explores all pairs, and takes about ten times as long as the one before. */
+/** The bounds of the rounds: each explores all scenarios, and takes about ten times as long as the one before. */
 const ROUNDS: readonly Bounds[] = [
-  { preemptions: 1, crashes: 0 },
-  { preemptions: 0, crashes: 1 },
-  { preemptions: 2, crashes: 0 },
-  { preemptions: 1, crashes: 1 },
-  { preemptions: 3, crashes: 0 },
-  { preemptions: 2, crashes: 1 },
-  { preemptions: 1, crashes: 2 },
+  { preemptions: 1, crashes: 0, reorderings: 1 },
+  { preemptions: 0, crashes: 1, reorderings: 1 },
+  { preemptions: 2, crashes: 0, reorderings: 2 },
+  { preemptions: 1, crashes: 1, reorderings: 1 },
+  { preemptions: 3, crashes: 0, reorderings: 1 },
+  { preemptions: 2, crashes: 1, reorderings: 1 },
+  { preemptions: 1, crashes: 2, reorderings: 1 },
 ];
+
+const SYNC = Object.values(SYNC_SCENARIOS);
 
 const began = performance.now();
 const total = { schedules: 0, kills: 0, stops: 0, known: 0 };
@@ -76,10 +79,13 @@ function fail(failure: Failure): void {
   );
 }
 
+function textOf({ preemptions, crashes, reorderings }: Bounds): string {
+  return `${preemptions} preemptions, ${crashes} kills or stops, ${reorderings} reorderings in ./sync`;
+}
+
 /** Explores all schedules of a round; returns whether the time has sufficed. */
 function exploreAll(bounds: Bounds): boolean {
-  for (const pair of pairs()) {
-    const scenario = scenarioOf(...pair);
+  for (const scenario of [...pairs().map((pair) => scenarioOf(...pair)), ...SYNC]) {
     if (!scenario.name.includes(values.only)) continue;
     if (leftMs() <= 0) return false;
     const report = explore(scenario, bounds, { limitMs: leftMs() });
@@ -87,7 +93,7 @@ function exploreAll(bounds: Bounds): boolean {
       total[name] += report[name];
     }
     report.failures.forEach(fail);
-    show(`${scenario.name}: ${bounds.preemptions} preemptions, ${bounds.crashes} kills or stops`);
+    show(`${scenario.name}: ${textOf(bounds)}`);
     if (!report.isComplete) return false;
   }
   return true;
@@ -96,7 +102,7 @@ function exploreAll(bounds: Bounds): boolean {
 function wanderAll(): void {
   const random = new Random(seed);
   for (let number = 0; leftMs() > 0; number++) {
-    const scenario = scenarioOf(...wanderings(random));
+    const scenario = random.chance(0.2) ? random.oneOf(SYNC) : scenarioOf(...wanderings(random));
     if (!scenario.name.includes(values.only)) continue;
     const { failure, hasKill, hasStop } = wander(scenario, () => random.number());
     total.schedules++;
@@ -111,8 +117,7 @@ console.log(`seed ${seed}`);
 if (!values.random) {
   for (const bounds of ROUNDS) {
     if (!exploreAll(bounds)) break;
-    const { preemptions, crashes } = bounds;
-    show(`all pairs with ${preemptions} preemptions and ${crashes} kills or stops`, true);
+    show(`all scenarios: ${textOf(bounds)}`, true);
   }
 }
 wanderAll();

@@ -1,6 +1,6 @@
 /** Explores the schedules of a scenario: all within bounds, one with given deviations, or random ones. */
-import { addProcess, type Call, clone, type State } from "./kernel.ts";
-import type { Bounds, Deviation, Failure, Program, Scenario } from "./scenario.ts";
+import { addProcess, alternativesTo, type Call, clone, type State } from "./kernel.ts";
+import type { Bounds, Crash, Deviation, Failure, Program, Scenario } from "./scenario.ts";
 import { inVirtualTime, realNow } from "./virtual_time.ts";
 import { forgetMoments } from "./moments.ts";
 import {
@@ -55,7 +55,7 @@ export interface ExploreOptions {
 /** Where nothing deviates any more, only every so many calls it is looked whether a state is known. */
 const STRIDE = 4;
 
-const CRASHES = ["stopped", "killed 3", "killed 1", "killed 2"] as const;
+const CRASHES: readonly Crash[] = ["stopped", "killed 3", "killed 1", "killed 2"];
 
 /** Returns a failure's text without numbers, such as ids, which differ from schedule to schedule. */
 export function kindOf(what: string): string {
@@ -80,6 +80,15 @@ class Known {
     this.#bounds.set(hash, covered);
     return false;
   }
+}
+
+/** Whether the next access of the process that runs is reordered. */
+function isReordered({ kernel }: World): boolean {
+  return kernel.ordering !== null && kernel.ordering.chosen !== -1;
+}
+
+function nextCall(world: World, process: number): Call {
+  return world.actors[process]!.moment!.call!;
 }
 
 /** Explores all schedules of a scenario within `bounds`. Each kind of failure is reported once. */
@@ -160,12 +169,15 @@ export function explore(
     const branches: World[] = [];
     run(scenario, world, choice, (call) => {
       if (isPrivate(call)) return true;
+      if (isReordered(world)) return true;
       const calls = callsOf(actor);
-      if (preemptions + crashes === 0 && calls % STRIDE !== 0) return true;
+      const mayDeviate = calls < DEVIATING_CALLS &&
+        (crashes > 0 || preemptions > 0 && runnable(world).length > 1 ||
+          alternativesTo(world.kernel, process, call) > 0);
+      if (!mayDeviate && calls % STRIDE !== 0) return true;
       isOld = calls > made && isKnown(world, { process, mode: NEW }, bounds);
       if (isOld) return false;
-      const mayDeviate = crashes > 0 || preemptions > 0 && runnable(world).length > 1;
-      if (mayDeviate && calls < DEVIATING_CALLS) branches.push(copy(world));
+      if (mayDeviate) branches.push(copy(world));
       return true;
     });
     report.calls += callsOf(actor) - made;
@@ -178,15 +190,21 @@ export function explore(
         deviate(future, { process, at, what: "preempted", next: choice.process });
         step(future, choice, { preemptions: preemptions - 1, crashes });
       }
-      for (const what of crashes > 0 ? CRASHES : []) {
+      for (const what of crashes > 0 ? scenario.crashes ?? CRASHES : []) {
         const future = copy(branch);
         deviate(future, { process, at, what });
         goOn(future, process, { preemptions, crashes: crashes - 1 });
       }
+      const alternatives = alternativesTo(branch.kernel, process, nextCall(branch, process));
+      for (let alternative = 0; alternative < alternatives; alternative++) {
+        const future = copy(branch);
+        deviate(future, { process, at, what: "reordered", alternative });
+        step(future, { process, mode: NEW }, bounds);
+      }
     }
   }
 
-  inVirtualTime(() => goOn(start(scenario), -1, bounds));
+  inVirtualTime(() => goOn(start(scenario, bounds.reorderings ?? 0), -1, bounds));
   return { ...report, states: known.size };
 }
 
@@ -214,17 +232,22 @@ export interface Driven {
 
 /** Runs a schedule with random deviations, which `random` decides; it returns numbers from 0 to below 1. */
 export function wander(scenario: Scenario, random: () => number): Driven {
-  const rates = [random() ** 3, random() < 0.5 ? 0 : 0.02 * random()] as const;
+  const rates = [random() ** 3, random() < 0.5 ? 0 : 0.02 * random(), random() ** 2] as const;
   const any = <T>(list: readonly T[]) => list[Math.floor(random() * list.length)];
   let crashes = 2;
-  return drive(scenario, (process, at, choices, isRunning) => {
+  const crashesOf = scenario.crashes ?? CRASHES;
+  return drive(scenario, (process, at, choices, isRunning, alternatives) => {
     if (!isRunning) {
       const index = Math.floor(random() * choices.length);
       return index === 0 ? null : { process, at, what: "yields", next: choices[index]!.process };
     }
     if (crashes > 0 && random() < rates[1]) {
       crashes--;
-      return { process, at, what: any(CRASHES)! };
+      return { process, at, what: any(crashesOf)! };
+    }
+    if (alternatives > 0 && random() < rates[2]) {
+      const alternative = Math.floor(random() * alternatives);
+      return { process, at, what: "reordered", alternative };
     }
     const next = random() < rates[0] ? any(choices)?.process : undefined;
     return next === undefined ? null : { process, at, what: "preempted", next };
@@ -263,12 +286,14 @@ type Decide = (
   at: number,
   choices: readonly Choice[],
   isRunning: boolean,
+  /** The number of alternatives to what usually happens at the call. */
+  alternatives: number,
 ) => Deviation | null;
 
 function drive(scenario: Scenario, decide: Decide): Driven {
   forgetMoments();
   return inVirtualTime(() => {
-    const world = start(scenario);
+    const world = start(scenario, Infinity);
     runAll(scenario, world, decide);
     const what = verdict(scenario, world);
     const failure = what === null ? null : failureOf(scenario, world, what);
@@ -285,23 +310,25 @@ function runAll(scenario: Scenario, world: World, decide: Decide): void {
       const choices = choicesOf(world);
       if (choices.length === 0) return;
       const at = current === -1 ? 0 : callsOf(world.actors[current]!);
-      const deviation = choices.length > 1 ? decide(current, at, choices, false) : null;
+      const deviation = choices.length > 1 ? decide(current, at, choices, false, 0) : null;
       if (deviation !== null) deviate(world, deviation);
       next = choices.find(({ process }) => process === deviation?.next) ?? choices[0]!;
     }
-    const { process }: Choice = next;
+    const process: number = next.process;
     const actor = world.actors[process]!;
     let decision: Deviation | null = null;
     run(scenario, world, next, (made) => {
-      if (callsOf(actor) >= DEVIATING_CALLS || isPrivate(made)) return true;
+      if (callsOf(actor) >= DEVIATING_CALLS || isPrivate(made) || isReordered(world)) return true;
       const others = runnable(world).filter((choice) => choice.process !== process);
-      decision = decide(process, callsOf(actor), others, true);
+      const alternatives = alternativesTo(world.kernel, process, made);
+      decision = decide(process, callsOf(actor), others, true, alternatives);
       return decision === null;
     });
     current = process;
     next = null;
     if (decision !== null) {
-      const { next: to } = decision as Deviation;
+      const { what, next: other } = decision as Deviation;
+      const to: number | undefined = what === "reordered" ? process : other;
       next = runnable(world).find((choice) => choice.process === to) ?? null;
       deviate(world, decision);
     }

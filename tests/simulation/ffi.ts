@@ -18,7 +18,7 @@ import {
   SYS_STATX,
 } from "../../backends/unix/linux_constants.ts";
 import type { Background, CFunctions, CSignatures, Ffi, Usize } from "../../ffi/types.ts";
-import type { ElementArray, Operation } from "./atomics.ts";
+import type { ElementArray } from "./atomics.ts";
 import { O_DIRECTORY } from "./files.ts";
 import type { Call, Result } from "./kernel.ts";
 import { TICKS } from "./proc_files.ts";
@@ -163,15 +163,20 @@ export class SimulatedFfi implements Ffi {
     return buffer;
   }
 
+  /** Whether a buffer is shared memory, as far as the process has it. */
+  isShared(buffer: ArrayBufferLike): boolean {
+    return this.#views.has(buffer) && !this.#options.sharesBytes;
+  }
+
   /** Returns the address of a view's bytes; `undefined` if they are in no shared memory. */
   addressOf({ buffer, byteOffset }: ArrayBufferView): number | undefined {
     const address = buffer.byteLength > 0 ? this.#views.get(buffer) : undefined; // not of a detached buffer
     return address && address + byteOffset;
   }
 
-  /** Makes an operation of `Atomics` on shared memory. Returns `null` if the element is in no shared memory. */
-  atomics(
-    name: Operation,
+  /** Makes one of `ELEMENT_CALLS` on shared memory. Returns `null` if the element is in no shared memory. */
+  element(
+    name: string,
     view: ElementArray,
     index: number,
     values: readonly unknown[],
@@ -180,7 +185,7 @@ export class SimulatedFfi implements Ffi {
     if (start === undefined || !(index < view.length)) return null;
     const address = start + index * view.BYTES_PER_ELEMENT;
     const array = view.constructor.name;
-    const { out } = this.#call(`Atomics.${name}`, address, array, ...values.map(String));
+    const { out } = this.#call(name, address, array, ...values.map(String));
     return array.startsWith("Big") ? BigInt(out as string) : Number(out);
   }
 

@@ -9,9 +9,11 @@ import {
   MAP_SHARED,
   PROT_WRITE,
 } from "../../backends/unix/linux_constants.ts";
-import { ARRAYS, operate, type Operation, OPERATIONS } from "./atomics.ts";
+import { accessOf, ARRAYS, ELEMENT_CALLS } from "./atomics.ts";
 import { fileOf, mayWrite, release } from "./files.ts";
 import { unmap } from "./ipc.ts";
+import type { Call } from "./kernel.ts";
+import { Accesses } from "./ordering.ts";
 import {
   type Answer,
   block,
@@ -20,6 +22,7 @@ import {
   ENODEV,
   PAGE,
   type Process,
+  type State,
   UPTIME_MS,
   wake,
 } from "./state.ts";
@@ -99,27 +102,70 @@ function countWaiter(caller: Caller, address: number, step: number): void {
   storeWord(caller, address + 4, loadWord(caller, address + 4) + step);
 }
 
-/** Does an operation of `Atomics` on an element of shared memory. The numbers are texts, as they may be bigints. */
-function atomics(name: Operation) {
+/** Loads or stores an element of shared memory. The numbers are texts, as they may be bigints. */
+function element(name: string) {
   return (
     caller: Caller,
     address: number,
     array: keyof typeof ARRAYS,
     ...values: readonly string[]
   ): Answer => {
-    const Type = ARRAYS[array];
-    const bytes = load(caller, address, Type.BYTES_PER_ELEMENT);
-    const before = bytes.slice();
-    const view = new Type(bytes.buffer as ArrayBuffer);
+    const { what, isAtomic, length } = accessOf([name, address, array])!;
     const isBig = array.startsWith("Big");
-    const result = operate(name, view, values.map((text) => isBig ? BigInt(text) : Number(text)));
-    if (bytes.some((byte, i) => byte !== before[i])) store(caller, address, bytes);
+    const operate = (bytes: Uint8Array) => {
+      const view = new ARRAYS[array](bytes.buffer as ArrayBuffer);
+      const numbers = values.map((text) => isBig ? BigInt(text) : Number(text));
+      return ELEMENT_CALLS[name]!(view, 0, ...numbers);
+    };
+    const accesses = accessesOf(caller) ?? {
+      load: (...[at, bytes]: [number, number, boolean]) => load(caller, at, bytes),
+      store: (...[at, bytes]: [number, Uint8Array, boolean]) => store(caller, at, bytes),
+    };
+    let result: number | bigint;
+    if (accesses instanceof Accesses && what === "update") {
+      result = accesses.update(address, length, operate);
+    } else {
+      const bytes = what === "store"
+        ? new Uint8Array(length)
+        : accesses.load(address, length, isAtomic);
+      result = operate(bytes);
+      if (what !== "load") accesses.store(address, bytes, isAtomic);
+    }
     return { ret: 0, out: String(result) };
   };
 }
 
+/** The accesses of a process if memory is reordered; otherwise `null`. */
+function accessesOf(caller: Caller): Accesses | null {
+  const { state, index } = caller;
+  if (state.ordering === null) return null;
+  const memory = {
+    load: (address: number, length: number) => load(caller, address, length),
+    store: (address: number, bytes: Uint8Array) => store(caller, address, bytes),
+  };
+  return new Accesses(memory, state.ordering, index);
+}
+
+/** Returns the number of alternatives to what usually happens if a process makes this call. */
+export function alternativesTo(state: State, index: number, call: Call): number {
+  const process = state.processes[index]!;
+  const access = state.ordering === null ? null : accessOf(call);
+  if (access === null) return 0;
+  return accessesOf({ state, index, process, mode: 0 })!.alternatives(access).length;
+}
+
+/** Orders all loads and stores of a process. */
+export function fence(state: State, index: number): void {
+  accessesOf({ state, index, process: state.processes[index]!, mode: 0 })?.fence();
+}
+
+/** Ends the loads and stores of a process that is killed or has ended. */
+export function endAccesses(state: State, index: number): void {
+  accessesOf({ state, index, process: state.processes[index]!, mode: 0 })?.end();
+}
+
 export const memoryCalls = {
-  ...Object.fromEntries(OPERATIONS.map((name) => [`Atomics.${name}`, atomics(name)])),
+  ...Object.fromEntries(Object.keys(ELEMENT_CALLS).map((name) => [name, element(name)])),
 
   mmap(
     caller: Caller,
@@ -216,6 +262,7 @@ export const memoryCalls = {
 
   futex_wait(caller: Caller, address: number, value: number, ms: number): Answer {
     const { state, process, index, mode } = caller;
+    fence(state, index);
     if (process.wait !== null) {
       const { result } = process.wait;
       if (result === null && mode !== 2) return block(process, state, 0);
@@ -229,12 +276,13 @@ export const memoryCalls = {
   },
 
   futex_wake(caller: Caller, address: number, count: number): Answer {
-    const { state } = caller;
+    const { state, index } = caller;
+    fence(state, index);
     const { word } = locate(caller, address);
-    const woken = state.sleepers.filter((index) => state.processes[index]!.wait!.word === word)
+    const woken = state.sleepers.filter((other) => state.processes[other]!.wait!.word === word)
       .slice(0, count);
-    for (const index of woken) wake(state.processes[index]!, 0);
-    state.sleepers = state.sleepers.filter((index) => !woken.includes(index));
+    for (const other of woken) wake(state.processes[other]!, 0);
+    state.sleepers = state.sleepers.filter((other) => !woken.includes(other));
     return woken.length;
   },
 };

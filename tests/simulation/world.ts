@@ -16,12 +16,14 @@ import {
   endFiles,
   endMemory,
   endSemaphores,
+  fence,
   isBlocked,
   reap,
   type Result,
   type State,
 } from "./kernel.ts";
 import { beginningOf, type Moment } from "./moments.ts";
+import { orderingOf } from "./ordering.ts";
 import type { Deviation, Fact, Failure, Program, Scenario } from "./scenario.ts";
 import { running } from "./virtual_time.ts";
 
@@ -101,10 +103,14 @@ export const NEW = 0;
 const AGAIN = 1, TIMED_OUT = 2;
 type Mode = typeof NEW | typeof AGAIN | typeof TIMED_OUT;
 
-export function start(scenario: Scenario): World {
+/** Starts a scenario, in which so many loads and stores are reordered if any may be. */
+export function start(scenario: Scenario, reorderings: number): World {
   const processes = scenario.programs.map(() => ({ uid: 1000 }));
   const kernel = boot({ processes, ...scenario.system });
   scenario.setUp?.(kernel);
+  if (scenario.isReordered && reorderings > 0) {
+    kernel.ordering = orderingOf(processes.length, reorderings);
+  }
   const actors = scenario.programs.map(newActor);
   return { ...EMPTY_WORLD, kernel, actors, stored: new Map() };
 }
@@ -269,7 +275,10 @@ function perform(
 ): Result | Blocked {
   const { kernel } = world;
   const [name, fact, address] = made;
-  if (name === "exit") return { ret: 0, errno: 0, out: null };
+  if (name === "exit") {
+    fence(kernel, i);
+    return { ret: 0, errno: 0, out: null };
+  }
   if (name === "clock") return { ret: kernel.now, errno: 0, out: null };
   if (name === "note") {
     const ret = noted(scenario, world, i, fact as Fact, address as number);
@@ -283,12 +292,13 @@ function perform(
   return call(kernel, i, made, TIMED_OUT);
 }
 
-/** Whether no other process can do anything within `ms`. */
+/** Whether no other process can do anything within `ms`, which pass before the process waits for ever. */
 function isAlone(world: World, i: number, ms: number): boolean {
   const until = world.kernel.now + ms;
-  return world.actors.every((actor, j) =>
-    j === i || actor.status === "ended" || actor.status === "stopped" && actor.until > until
-  );
+  return until <= FOREVER_MS + world.began &&
+    world.actors.every((actor, j) =>
+      j === i || actor.status === "ended" || actor.status === "stopped" && actor.until > until
+    );
 }
 
 const END_STEPS = [endMemory, endSemaphores, endFiles];
@@ -364,12 +374,14 @@ export function deviate(world: World, deviation: Deviation): void {
   const { process, what } = deviation;
   world.path = { before: world.path, deviation };
   if (what === "yields") return;
-  world.trace = { before: world.trace, process, what: `is ${what}`, moment: null };
+  if (what === "reordered") world.kernel.ordering!.chosen = deviation.alternative!;
+  const text = what === "reordered" ? `${what} ${deviation.alternative}` : what;
+  world.trace = { before: world.trace, process, what: `is ${text}`, moment: null };
   if (what === "stopped") {
     world.hasStop = true;
     world.actors[process]!.status = "stopped";
     world.actors[process]!.until = world.kernel.now + STOP_MS;
-  } else if (what !== "preempted") {
+  } else if (what !== "preempted" && what !== "reordered") {
     world.hasKill = true;
     kill(world, process, Number(what.slice(-1)));
   }
