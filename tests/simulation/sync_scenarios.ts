@@ -3,7 +3,15 @@ import { LinuxFutex } from "../../backends/futex/linux.ts";
 import { OwnerMutexes } from "../../backends/mutex/owner_word.ts";
 import { MutexAbi } from "../../backends/mutex/types.ts";
 import { Libc } from "../../backends/unix/libc.ts";
-import { Counter, CounterBlock, Event, Gauge, Mutex, Snapshot } from "../../sync/mod.ts";
+import {
+  Counter,
+  CounterBlock,
+  Event,
+  Gauge,
+  Mutex,
+  RecordSnapshot,
+  Snapshot,
+} from "../../sync/mod.ts";
 import { PrimitiveKind, Slot } from "../../sync/slot.ts";
 import { ARCH } from "./ffi.ts";
 import type { Ending, Scenario } from "./scenario.ts";
@@ -227,6 +235,31 @@ const snapshots: SharedBytes = {
     },
   ],
   check: snapshotProblem(4),
+};
+
+/** `refresh()` reads into the bytes of an object that it has returned before. */
+const LAYOUT = { first: "u8", second: "u8" } as const;
+const recordSnapshots: SharedBytes = {
+  name: "record snapshot",
+  bytes: RecordSnapshot.bytesFor(LAYOUT),
+  prepare: (view) => RecordSnapshot.create(view, 0, LAYOUT).publish({ first: 1, second: 1 }),
+  programs: [
+    ({ view }) => {
+      const snapshot = RecordSnapshot.at(view, 0, LAYOUT);
+      for (let number = 2; number <= 3; number++) {
+        snapshot.publish({ first: number, second: number });
+      }
+    },
+    ({ view }) => {
+      const snapshot = RecordSnapshot.at(view, 0, LAYOUT);
+      for (let i = 0, last = 0; i < 2; i++) {
+        const { first, second } = snapshot.refresh()!;
+        expect(first === second, `a torn record: ${first}, ${second}`);
+        expect(first >= last, `record ${first} is read after ${last}`);
+        last = first;
+      }
+    },
+  ],
 };
 
 /** Without reordering, a read returns what was published before it began. */
@@ -491,6 +524,7 @@ export const SYNC_SCENARIOS: Readonly<Record<string, Scenario>> = Object.fromEnt
     gauges,
     blocks,
     snapshots,
+    recordSnapshots,
     currentSnapshots,
     announcedSnapshots,
     events,

@@ -9,6 +9,7 @@ import type { SimulatedFfi } from "./ffi.ts";
 
 type Constructor = new (...args: unknown[]) => ElementArray;
 
+const DataViews = DataView;
 const INDEX = /^\d+$/;
 /** These methods of arrays do what those of typed arrays do, and reach the elements one by one. */
 const METHODS: Readonly<Record<string | symbol, unknown>> = {
@@ -77,5 +78,12 @@ export function replaceViews(ffiOfRunning: () => SimulatedFfi | null): () => voi
     });
     Object.assign(globalThis, { [name]: replaced });
   }
-  return () => void Object.assign(globalThis, ARRAYS);
+  globalThis.DataView = new Proxy(DataViews, {
+    construct(target, args) {
+      const [buffer] = args;
+      if (ffiOfRunning()?.isShared(buffer)) throw new Error("no DataView of shared memory");
+      return new target(...args as [ArrayBuffer]);
+    },
+  });
+  return () => void Object.assign(globalThis, { ...ARRAYS, DataView: DataViews });
 }
