@@ -87,10 +87,6 @@ function isReordered({ kernel }: World): boolean {
   return kernel.ordering !== null && kernel.ordering.chosen !== -1;
 }
 
-function nextCall(world: World, process: number): Call {
-  return world.actors[process]!.moment!.call!;
-}
-
 /** Explores all schedules of a scenario within `bounds`. Each kind of failure is reported once. */
 export function explore(
   scenario: Scenario,
@@ -173,7 +169,7 @@ export function explore(
       const calls = callsOf(actor);
       const mayDeviate = calls < DEVIATING_CALLS &&
         (crashes > 0 || preemptions > 0 && runnable(world).length > 1 ||
-          alternativesTo(world.kernel, process, call) > 0);
+          alternativesTo(world.kernel, process, call).length > 0);
       if (!mayDeviate && calls % STRIDE !== 0) return true;
       isOld = calls > made && isKnown(world, { process, mode: NEW }, bounds);
       if (isOld) return false;
@@ -195,8 +191,8 @@ export function explore(
         deviate(future, { process, at, what });
         goOn(future, process, { preemptions, crashes: crashes - 1 });
       }
-      const alternatives = alternativesTo(branch.kernel, process, nextCall(branch, process));
-      for (let alternative = 0; alternative < alternatives; alternative++) {
+      const next = branch.actors[process]!.moment!.call!;
+      for (const alternative of alternativesTo(branch.kernel, process, next).keys()) {
         const future = copy(branch);
         deviate(future, { process, at, what: "reordered", alternative });
         step(future, { process, mode: NEW }, bounds);
@@ -320,7 +316,7 @@ function runAll(scenario: Scenario, world: World, decide: Decide): void {
     run(scenario, world, next, (made) => {
       if (callsOf(actor) >= DEVIATING_CALLS || isPrivate(made) || isReordered(world)) return true;
       const others = runnable(world).filter((choice) => choice.process !== process);
-      const alternatives = alternativesTo(world.kernel, process, made);
+      const alternatives = alternativesTo(world.kernel, process, made).length;
       decision = decide(process, callsOf(actor), others, true, alternatives);
       return decision === null;
     });

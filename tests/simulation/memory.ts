@@ -13,7 +13,7 @@ import { accessOf, ARRAYS, ELEMENT_CALLS } from "./atomics.ts";
 import { fileOf, mayWrite, release } from "./files.ts";
 import { unmap } from "./ipc.ts";
 import type { Call } from "./kernel.ts";
-import { Accesses } from "./ordering.ts";
+import { type Alternative, inOrder, type Memory, OrderedAccesses } from "./ordering.ts";
 import {
   type Answer,
   block,
@@ -117,51 +117,51 @@ function element(name: string) {
       const numbers = values.map((text) => isBig ? BigInt(text) : Number(text));
       return ELEMENT_CALLS[name]!(view, 0, ...numbers);
     };
-    const accesses = accessesOf(caller) ?? {
-      load: (...[at, bytes]: [number, number, boolean]) => load(caller, at, bytes),
-      store: (...[at, bytes]: [number, Uint8Array, boolean]) => store(caller, at, bytes),
-    };
-    let result: number | bigint;
-    if (accesses instanceof Accesses && what === "update") {
-      result = accesses.update(address, length, operate);
-    } else {
-      const bytes = what === "store"
-        ? new Uint8Array(length)
-        : accesses.load(address, length, isAtomic);
-      result = operate(bytes);
-      if (what !== "load") accesses.store(address, bytes, isAtomic);
+    const accesses = orderedAccesses(caller) ?? inOrder(memoryOf(caller));
+    if (what === "update") {
+      return { ret: 0, out: String(accesses.update(address, length, operate)) };
     }
+    if (what === "load") {
+      return { ret: 0, out: String(operate(accesses.load(address, length, isAtomic))) };
+    }
+    const bytes = new Uint8Array(length);
+    const result = operate(bytes);
+    accesses.store(address, bytes, isAtomic);
     return { ret: 0, out: String(result) };
   };
 }
 
-/** The accesses of a process if memory is reordered; otherwise `null`. */
-function accessesOf(caller: Caller): Accesses | null {
-  const { state, index } = caller;
-  if (state.ordering === null) return null;
-  const memory = {
-    load: (address: number, length: number) => load(caller, address, length),
-    store: (address: number, bytes: Uint8Array) => store(caller, address, bytes),
+function memoryOf(caller: Caller): Memory {
+  return {
+    load: (address, length) => load(caller, address, length),
+    store: (address, bytes) => store(caller, address, bytes),
   };
-  return new Accesses(memory, state.ordering, index);
 }
 
-/** Returns the number of alternatives to what usually happens if a process makes this call. */
-export function alternativesTo(state: State, index: number, call: Call): number {
-  const process = state.processes[index]!;
+/** The loads and stores of a process if they do not take effect at once; otherwise `null`. */
+function orderedAccesses(caller: Caller): OrderedAccesses | null {
+  const { state: { ordering }, index } = caller;
+  return ordering && new OrderedAccesses(memoryOf(caller), ordering, index);
+}
+
+/** Returns the alternatives to what usually happens if a process makes this call. */
+export function alternativesTo(state: State, index: number, call: Call): readonly Alternative[] {
   const access = state.ordering === null ? null : accessOf(call);
-  if (access === null) return 0;
-  return accessesOf({ state, index, process, mode: 0 })!.alternatives(access).length;
+  return access === null ? [] : orderedAccesses(callerOf(state, index))!.alternatives(access);
 }
 
 /** Orders all loads and stores of a process. */
 export function fence(state: State, index: number): void {
-  accessesOf({ state, index, process: state.processes[index]!, mode: 0 })?.fence();
+  orderedAccesses(callerOf(state, index))?.fence();
 }
 
 /** Ends the loads and stores of a process that is killed or has ended. */
 export function endAccesses(state: State, index: number): void {
-  accessesOf({ state, index, process: state.processes[index]!, mode: 0 })?.end();
+  orderedAccesses(callerOf(state, index))?.end();
+}
+
+function callerOf(state: State, index: number): Caller {
+  return { state, index, process: state.processes[index]!, mode: 0 };
 }
 
 export const memoryCalls = {

@@ -69,7 +69,15 @@ export interface Access {
 }
 
 /** An alternative: the store becomes visible late, a late store becomes visible first, or the load returns a value. */
-type Alternative = "late" | Late | { readonly older: Uint8Array; readonly time: number };
+export type Alternative = "late" | Late | { readonly older: Uint8Array; readonly time: number };
+
+/** Says what an alternative is, as a part of a sentence about the process. */
+export function alternativeText(alternative: Alternative): string {
+  if (alternative === "late") return "stores late";
+  return "older" in alternative
+    ? `gets the older bytes ${alternative.older}`
+    : `sees the late store ${alternative.bytes} of P${alternative.process} first`;
+}
 
 export function orderingOf(processes: number, left: number): Ordering {
   const since = Array.from({ length: processes }, () => ({ plain: 0, atomic: 0 }));
@@ -120,8 +128,30 @@ function isEqual(one: Uint8Array, other: Uint8Array): boolean {
   return one.every((byte, i) => byte === other[i]);
 }
 
-/** The accesses of one process. */
-export class Accesses {
+/** The loads and stores of one process. */
+export interface Accesses {
+  load(address: number, length: number, isAtomic: boolean): Uint8Array;
+  store(address: number, bytes: Uint8Array, isAtomic: boolean): void;
+  /** Loads and stores in one step. `change` changes the bytes. */
+  update<Result>(address: number, length: number, change: (bytes: Uint8Array) => Result): Result;
+}
+
+/** Returns accesses that take effect at once. */
+export function inOrder(memory: Memory): Accesses {
+  return {
+    load: memory.load,
+    store: memory.store,
+    update(address, length, change) {
+      const bytes = memory.load(address, length);
+      const result = change(bytes);
+      memory.store(address, bytes);
+      return result;
+    },
+  };
+}
+
+/** Accesses that take effect as the explorer chooses. */
+export class OrderedAccesses implements Accesses {
   readonly #memory: Memory;
   readonly #ordering: Ordering;
   readonly #process: number;
@@ -219,7 +249,6 @@ export class Accesses {
     this.#perform(store);
   }
 
-  /** Does an operation that loads and stores. `change` changes the bytes. */
   update<Result>(
     address: number,
     length: number,

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { explore } from "./explorer.ts";
+import { explore, replay, shrunk } from "./explorer.ts";
 import { scenarioOf } from "./shared_bytes.ts";
 
 /** Two words that are 0, and that processes store 1 into. */
@@ -135,10 +135,9 @@ const LITMUS: readonly Litmus[] = [
   },
 ];
 
-/** Explores what processes may load. */
-function results(processes: readonly Reader[]): Set<string> {
-  const found = new Set<string>();
-  const scenario = scenarioOf({
+/** Returns a scenario that fails with what the processes have loaded, if `isWrong` says so. */
+function scenarioFor(processes: readonly Reader[], isWrong: (result: string) => boolean) {
+  return scenarioOf({
     name: "litmus",
     bytes: 4 * (RESULTS + MAX_RESULTS * processes.length),
     prepare: () => {},
@@ -150,11 +149,22 @@ function results(processes: readonly Reader[]): Set<string> {
     }),
     check({ buffer }) {
       const values = [...new Int32Array(buffer).subarray(RESULTS)].filter((value) => value > 0);
-      found.add(values.map((value) => value - 1).join(" "));
-      return null;
+      const result = values.map((value) => value - 1).join(" ");
+      return isWrong(result) ? `the result is ${result}` : null;
     },
   });
-  const report = explore(scenario, { preemptions: 2, crashes: 0, reorderings: 2 });
+}
+
+const BOUNDS = { preemptions: 2, crashes: 0, reorderings: 2 };
+
+/** Explores what processes may load. */
+function results(processes: readonly Reader[]): Set<string> {
+  const found = new Set<string>();
+  const scenario = scenarioFor(processes, (result) => {
+    found.add(result);
+    return false;
+  });
+  const report = explore(scenario, BOUNDS);
   assert.deepEqual(report.failures, []);
   assert.ok(report.isComplete);
   return found;
@@ -168,4 +178,14 @@ describe("the order of loads and stores", () => {
       for (const result of impossible) assert.ok(!found.has(result), `there is ${result}`);
     });
   }
+
+  test("a schedule with a late store fails again, and shows where the store was late", () => {
+    const scenario = scenarioFor(LITMUS[0]!.processes, (result) => result === "1 0");
+    const [failure] = explore(scenario, BOUNDS).failures;
+    const { what, deviations, trace } = shrunk(scenario, failure!);
+    assert.equal(what, "the result is 1 0");
+    assert.equal(replay(scenario, deviations)?.what, what);
+    assert.ok(deviations.some((deviation) => deviation.what === "reordered"));
+    assert.ok(trace.some((line) => /^P0 stores late|^P1 gets the older/.test(line)), `${trace}`);
+  });
 });

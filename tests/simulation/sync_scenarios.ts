@@ -181,6 +181,26 @@ const blocks: SharedBytes = {
   },
 };
 
+/** Two processes want the only entry of a block. */
+const fullBlocks: SharedBytes = {
+  name: "full counter block",
+  bytes: CounterBlock.bytesFor(1),
+  prepare: (view) => void CounterBlock.create(view, 0, 1),
+  programs: NAMES.map((name) => ({ view }: Place) => {
+    try {
+      CounterBlock.at(view).counter(name).add(1);
+    } catch (error) {
+      if ((error as { code: string }).code !== "Full") throw error;
+    }
+  }),
+  check(view, { hasKill }) {
+    const values = CounterBlock.at(view).values();
+    const problem = blockProblem(values);
+    if (problem !== null || hasKill) return problem;
+    return [...values.values()].join() === "1" ? null : `the values are ${[...values.values()]}`;
+  },
+};
+
 const RECORD_BYTES = 2;
 const SNAPSHOT_BYTES = Snapshot.bytesFor(RECORD_BYTES);
 
@@ -523,6 +543,7 @@ export const SYNC_SCENARIOS: Readonly<Record<string, Scenario>> = Object.fromEnt
     creations,
     gauges,
     blocks,
+    fullBlocks,
     snapshots,
     recordSnapshots,
     currentSnapshots,

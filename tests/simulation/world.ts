@@ -8,6 +8,7 @@ import { type FfiOptions, SimulatedFfi } from "./ffi.ts";
 import { Fingerprint } from "./fingerprint.ts";
 import {
   addState,
+  alternativesTo,
   type Blocked,
   boot,
   type Call,
@@ -23,7 +24,7 @@ import {
   type State,
 } from "./kernel.ts";
 import { beginningOf, type Moment } from "./moments.ts";
-import { orderingOf } from "./ordering.ts";
+import { alternativeText, orderingOf } from "./ordering.ts";
 import type { Deviation, Fact, Failure, Program, Scenario } from "./scenario.ts";
 import { running } from "./virtual_time.ts";
 
@@ -374,17 +375,28 @@ export function deviate(world: World, deviation: Deviation): void {
   const { process, what } = deviation;
   world.path = { before: world.path, deviation };
   if (what === "yields") return;
-  if (what === "reordered") world.kernel.ordering!.chosen = deviation.alternative!;
-  const text = what === "reordered" ? `${what} ${deviation.alternative}` : what;
-  world.trace = { before: world.trace, process, what: `is ${text}`, moment: null };
+  if (what === "reordered") {
+    reorder(world, process, deviation.alternative!);
+    return;
+  }
+  world.trace = { before: world.trace, process, what: `is ${what}`, moment: null };
   if (what === "stopped") {
     world.hasStop = true;
     world.actors[process]!.status = "stopped";
     world.actors[process]!.until = world.kernel.now + STOP_MS;
-  } else if (what !== "preempted" && what !== "reordered") {
+  } else if (what !== "preempted") {
     world.hasKill = true;
     kill(world, process, Number(what.slice(-1)));
   }
+}
+
+/** Chooses one of the alternatives to what usually happens at the next call of a process. */
+function reorder(world: World, process: number, number: number): void {
+  const { kernel, actors } = world;
+  const alternative = alternativesTo(kernel, process, actors[process]!.moment!.call!)[number];
+  if (alternative === undefined) return;
+  kernel.ordering!.chosen = number;
+  world.trace = { before: world.trace, process, what: alternativeText(alternative), moment: null };
 }
 
 /** Says what is wrong with a world in which nothing can go on. */
