@@ -1,5 +1,5 @@
 /** Explores the schedules of a scenario: all within bounds, one with given deviations, or random ones. */
-import { addProcess, alternativesTo, type Call, clone, type State } from "./kernel.ts";
+import { addProcess, alternativesTo, clone, type State } from "./kernel.ts";
 import type { Bounds, Crash, Deviation, Failure, Program, Scenario } from "./scenario.ts";
 import { inVirtualTime, realNow } from "./virtual_time.ts";
 import { forgetMoments } from "./moments.ts";
