@@ -1,13 +1,14 @@
 /**
+/**
  * Explores schedules of this module's backends on the simulated kernel (tests/simulation), and of ./sync in simulated
- * memory: first all scenarios with more and more preemptions, kills and stops, then random schedules of two to four
- * programs, until the time is over. `npm run simulate -- --minutes 10`.
+ * memory: first all pairs and triples of programs and all scenarios of ./sync with more and more preemptions, kills and
+ * stops, then random schedules of two to four programs, until the time is over. `npm run simulate -- --minutes 10`.
  */
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { explore, shrunk, wander } from "../tests/simulation/explorer.ts";
 import type { Bounds, Failure } from "../tests/simulation/scenario.ts";
-import { pairs, scenarioOf, wanderings } from "../tests/simulation/scenarios.ts";
+import { pairs, scenarioOf, triples, wanderings } from "../tests/simulation/scenarios.ts";
 import { SYNC_SCENARIOS } from "../tests/simulation/sync_scenarios.ts";
 import { Random } from "./random.ts";
 
@@ -38,21 +39,46 @@ if (!(minutes > 0) || !Number.isInteger(seed)) {
   process.exit(2);
 }
 
-/** The bounds of the rounds: each explores all scenarios, and takes about ten times as long as the one before. */
-const ROUNDS: readonly Bounds[] = [
-  { preemptions: 1, crashes: 0, reorderings: 1 },
-  { preemptions: 0, crashes: 1, reorderings: 1 },
-  { preemptions: 2, crashes: 0, reorderings: 2 },
-  { preemptions: 1, crashes: 1, reorderings: 1 },
-  { preemptions: 3, crashes: 0, reorderings: 1 },
-  { preemptions: 2, crashes: 1, reorderings: 1 },
-  { preemptions: 1, crashes: 2, reorderings: 1 },
+const SCENARIOS = {
+  pairs: () => pairs().map((names) => scenarioOf(...names)),
+  triples: () => triples().map((names) => scenarioOf(...names)),
+  "scenarios of ./sync": () => Object.values(SYNC_SCENARIOS),
+} as const;
+
+interface Round {
+  readonly name: keyof typeof SCENARIOS;
+  readonly bounds: Bounds;
+}
+
+function roundOf(
+  name: keyof typeof SCENARIOS,
+  preemptions: number,
+  crashes: number,
+  reorderings = 0,
+): Round {
+  return { name, bounds: { preemptions, crashes, reorderings } };
+}
+
+/** The rounds, each of which takes longer than the one before. */
+const ROUNDS: readonly Round[] = [
+  roundOf("pairs", 1, 0),
+  roundOf("scenarios of ./sync", 2, 0, 1),
+  roundOf("scenarios of ./sync", 2, 1, 0),
+  roundOf("pairs", 1, 1),
+  roundOf("triples", 1, 0),
+  roundOf("scenarios of ./sync", 2, 1, 1),
+  roundOf("pairs", 2, 1),
+  roundOf("triples", 2, 0),
+  roundOf("scenarios of ./sync", 3, 1, 1),
+  roundOf("pairs", 3, 0),
+  roundOf("triples", 0, 1),
+  roundOf("pairs", 1, 2),
+  roundOf("triples", 1, 1),
+  roundOf("scenarios of ./sync", 3, 0, 2),
 ];
 
-const SYNC = Object.values(SYNC_SCENARIOS);
-
 const began = performance.now();
-const total = { schedules: 0, kills: 0, stops: 0, known: 0 };
+const total = { schedules: 0, kills: 0, stops: 0, states: 0 };
 const failures: Failure[] = [];
 const now = performance.now.bind(performance);
 const leftMs = () => minutes * 60_000 - (now() - began);
@@ -61,13 +87,15 @@ let shownAt = 0;
 function show(what: string, isLast = false): void {
   if (!isLast && (!process.stdout.isTTY || now() - shownAt < 250)) return;
   shownAt = now();
-  const { schedules, kills, stops } = total;
+  const { schedules, kills, stops, states } = total;
   const seconds = Math.round((now() - began) / 1000);
   const line =
     `${seconds} s  ${schedules} schedules, ${kills} with a kill, ${stops} with a stop, ` +
-    `${failures.length} failures  ${what}`;
+    `${states} states, ${failures.length} failures  ${what}`;
   process.stdout.write(
-    process.stdout.isTTY && !isLast ? `\r\x1b[K${line.slice(0, 110)}` : `${line}\n`,
+    process.stdout.isTTY && !isLast
+      ? `\r\x1b[K${line.slice(0, process.stdout.columns - 1)}`
+      : `${line}\n`,
   );
 }
 
@@ -80,16 +108,17 @@ function fail(failure: Failure): void {
 }
 
 function textOf({ preemptions, crashes, reorderings }: Bounds): string {
-  return `${preemptions} preemptions, ${crashes} kills or stops, ${reorderings} reorderings in ./sync`;
+  const rest = reorderings === 0 ? "" : `, ${reorderings} reorderings`;
+  return `${preemptions} preemptions, ${crashes} kills or stops${rest}`;
 }
 
 /** Explores all schedules of a round; returns whether the time has sufficed. */
-function exploreAll(bounds: Bounds): boolean {
-  for (const scenario of [...pairs().map((pair) => scenarioOf(...pair)), ...SYNC]) {
+function exploreAll({ name, bounds }: Round): boolean {
+  for (const scenario of SCENARIOS[name]()) {
     if (!scenario.name.includes(values.only)) continue;
     if (leftMs() <= 0) return false;
     const report = explore(scenario, bounds, { limitMs: leftMs() });
-    for (const name of ["schedules", "kills", "stops", "known"] as const) {
+    for (const name of ["schedules", "kills", "stops", "states"] as const) {
       total[name] += report[name];
     }
     report.failures.forEach(fail);
@@ -102,7 +131,9 @@ function exploreAll(bounds: Bounds): boolean {
 function wanderAll(): void {
   const random = new Random(seed);
   for (let number = 0; leftMs() > 0; number++) {
-    const scenario = random.chance(0.2) ? random.oneOf(SYNC) : scenarioOf(...wanderings(random));
+    const scenario = random.chance(0.2)
+      ? random.oneOf(SCENARIOS["scenarios of ./sync"]())
+      : scenarioOf(...wanderings(random));
     if (!scenario.name.includes(values.only)) continue;
     const { failure, hasKill, hasStop } = wander(scenario, () => random.number());
     total.schedules++;
@@ -115,9 +146,9 @@ function wanderAll(): void {
 
 console.log(`seed ${seed}`);
 if (!values.random) {
-  for (const bounds of ROUNDS) {
-    if (!exploreAll(bounds)) break;
-    show(`all scenarios: ${textOf(bounds)}`, true);
+  for (const round of ROUNDS) {
+    if (!exploreAll(round)) break;
+    show(`all ${round.name}: ${textOf(round.bounds)}`, true);
   }
 }
 wanderAll();

@@ -91,19 +91,17 @@ export class SystemVLock extends SemaphoreSet implements Lock {
     if (errno === EINVAL || errno === EIDRM) return;
     if (errno !== EAGAIN) throw failure("semop", errno, this.errors, this.nativeKey);
     const value = this.get("GETVAL");
-    if (value > 0 && this.#repairValue(value)) {
-      this.operations.unlock.apply(this.id);
-    }
+    if (value > 0) this.#repairValue(value);
   }
 
   /**
-   * Takes a lock whose value a peer has reset, and makes the kernel forget every process's undo for it. Otherwise the
-   * undo of a process that ends would affect a lock that another process holds.
+   * Releases a lock whose value a peer has reset, and makes the kernel forget every process's undo for it. Otherwise the
+   * undo of a process that ends would affect a lock that another process holds. The lock is taken first, so that no
+   * process holds it meanwhile; if this process is killed then, the kernel restores the value.
    */
-  #repairValue(value: number): boolean {
-    if (this.operations.repairValue(value).apply(this.id) !== 0) return false;
-    this.libc.c.semctl(this.id, 0, this.libc.constants.SETVAL, 0n);
-    return this.operations.takeOver.apply(this.id) === 0;
+  #repairValue(value: number): void {
+    if (this.operations.repairValue(value).apply(this.id) !== 0) return;
+    this.libc.c.semctl(this.id, 0, this.libc.constants.SETVAL, 1n);
   }
 
   /** Repairs a lock whose value was damaged by peers or crashes. */
@@ -111,8 +109,8 @@ export class SystemVLock extends SemaphoreSet implements Lock {
     const value = this.get("GETVAL");
     if (value > 1) {
       // Qt's create() sets the value to 1 while another process holds the lock, and that process then adds 1.
-      if (this.file?.isCurrent()) return this.#repairValue(value) ? "acquired" : "repaired";
-      this.libc.c.semctl(this.id, 0, IPC_RMID, 0n); // this completes the removal by a process that was killed
+      if (this.file?.isCurrent()) this.#repairValue(value);
+      else this.libc.c.semctl(this.id, 0, IPC_RMID, 0n); // this completes the removal by a process that was killed
       return "repaired";
     }
     if (value < 0) return this.libc.errno() === EACCES ? "held" : "repaired"; // otherwise the lock was removed

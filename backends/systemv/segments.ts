@@ -7,7 +7,7 @@ import { ownUid, userName } from "../unix/users.ts";
 import { Mappings } from "../unix/mappings.ts";
 import { KeyFile, type KeyPath, PROJECT_ID } from "./key_file.ts";
 import { makerText, Mark, segmentText } from "./marks.ts";
-import { BACKGROUND_SLICE_MS, sleepSync } from "../timing.ts";
+import { BACKGROUND_SLICE_MS, nextPause, sleepSync } from "../timing.ts";
 import { DOUBT_MS, FtokCollisions } from "./ftok_collisions.ts";
 import { limitsOf } from "./limits.ts";
 import { ownerOf } from "./proc_tables.ts";
@@ -178,6 +178,8 @@ export class SystemVSegments implements SegmentBackend {
         if (isKept) return null;
       }
       if (errno !== 0) throw this.#failure(errno, this.#createErrors, file.key);
+      // A program such as Qt may have deleted the file since it was opened. No other process would find the segment.
+      if (!file.isCurrent()) return null;
       mark?.set(segmentText(id, this.#shm.status(id)?.changed ?? 0));
       const address = this.#map(id, mode);
       if (address === null) return null;
@@ -329,10 +331,16 @@ export class SystemVSegments implements SegmentBackend {
     checkSegmentSize(request.size, 1, this.#maxBytes);
     const keyPath = this.#keyPath(path, lock, permissions);
     const deadline = performance.now() + request.timeoutMs;
+    let pause = 0;
+    let paused = 0;
     for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
       if (this.#enterAt(keyPath, lock, { deadline })) {
         const opened = this.#openLocked(keyPath, request, lock);
         if (opened !== "again") return opened;
+        // If the lock's file was deleted, another process may still be filling the segment under the old lock.
+        if (paused > request.timeoutMs) break;
+        sleepSync(pause = nextPause(pause));
+        paused += pause;
         continue;
       }
       if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);

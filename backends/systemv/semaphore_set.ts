@@ -191,7 +191,7 @@ export abstract class SemaphoreSet implements Semaphore {
     const owner = make || mode === SystemSemaphoreMode.Create;
     const result = owner ? this.#initialize(id, make) : "open";
     if (result === null) return null;
-    if (make && !file.created && !file.isCurrent()) {
+    if (make && !file.isCurrent()) {
       // The key file was deleted after the lookup, so that no other process would find this semaphore.
       c.semctl(id, 0, IPC_RMID, 0n);
       return null;

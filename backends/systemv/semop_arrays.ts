@@ -106,7 +106,7 @@ export class Operations {
 
   /** Returns the operation that sets the value to 0 if it is exactly `value`; the next call changes it. */
   repairValue(value: number): Operation {
-    this.#sembuf(REPAIR_VALUE, -value, IPC_NOWAIT);
+    this.#sembuf(REPAIR_VALUE, -value, SEM_UNDO | IPC_NOWAIT);
     return this.#repairValue;
   }
 

@@ -184,12 +184,13 @@ export function explore(
         if (choice.process === process) continue;
         const future = copy(branch);
         deviate(future, { process, at, what: "preempted", next: choice.process });
-        step(future, choice, { preemptions: preemptions - 1, crashes });
+        step(future, choice, { ...bounds, preemptions: preemptions - 1 });
       }
       for (const what of crashes > 0 ? scenario.crashes ?? CRASHES : []) {
+        if (what === "stopped" && bounds.isWithoutStops) continue;
         const future = copy(branch);
         deviate(future, { process, at, what });
-        goOn(future, process, { preemptions, crashes: crashes - 1 });
+        goOn(future, process, { ...bounds, crashes: crashes - 1 });
       }
       const next = branch.actors[process]!.moment!.call!;
       for (const alternative of alternativesTo(branch.kernel, process, next).keys()) {

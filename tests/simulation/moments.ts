@@ -3,8 +3,16 @@
  * on the results of its earlier ones. So its moments form a tree, and a program has to run only where the tree ends.
  */
 import type { FfiOptions } from "./ffi.ts";
-import type { Call, Result } from "./kernel.ts";
+import type { Call, Out, Result } from "./kernel.ts";
 import type { Program } from "./scenario.ts";
+
+/** This decoder has a character of its own for each byte. */
+const decoder = new TextDecoder("latin1");
+
+function textOf(out: Exclude<Out, null>): string {
+  if (typeof out === "string") return out;
+  return out instanceof Uint8Array ? decoder.decode(out) : Object.values(out).join();
+}
 
 /** A moment of a program, between two calls. */
 export class Moment {
@@ -15,7 +23,7 @@ export class Moment {
   readonly before: Moment | null;
   /** What the last call has returned. */
   readonly result: Result | null;
-  /** The number of calls so far. */
+  /** The number of calls so far, without looks at the clock. */
   readonly calls: number;
   /** The next call; `null` as long as the program has not run so far, or if it has ended. */
   call: Call | null = null;
@@ -26,16 +34,14 @@ export class Moment {
   constructor(before: Moment | null = null, result: Result | null = null) {
     this.before = before;
     this.result = result;
-    this.calls = before === null ? 0 : before.calls + 1;
+    this.calls = before === null ? 0 : before.calls + (before.call![0] === "clock" ? 0 : 1);
   }
 
   /** Returns the moment after the next call, which returns `result`. */
   after(result: Result): Moment {
     const { ret, errno, out } = result;
     const number = ret === -1 ? -errno : ret;
-    const key = out === null
-      ? number
-      : `${number} ${typeof out === "string" ? out : Object.values(out).join()}`;
+    const key = out === null ? number : `${number} ${textOf(out)}`;
     this.#after ??= new Map();
     let found = this.#after.get(key);
     if (found === undefined) this.#after.set(key, found = new Moment(this, result));

@@ -48,7 +48,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "no check after semget whether the key file is current",
     file: `${SYSTEMV}/semaphore_set.ts`,
-    find: "if (make && !file.created && !file.isCurrent()) {",
+    find: "if (make && !file.isCurrent()) {",
     replace: "if (make && file.key === -1) {",
     programs: ["open", "rm lock file"],
     bounds: within(2, 0),
@@ -111,10 +111,10 @@ export const MUTANTS: readonly Mutant[] = [
     file: `${SYSTEMV}/lock.ts`,
     find: 'if (value !== 0 || !this.#isAbandoned()) return "held";',
     replace: 'if (value !== 0 || this.id !== -1) return "held";',
-    programs: ["open", "Qt reset"],
+    programs: ["open", "ipcrm -s", "Qt attach"],
     bounds: within(1, 1),
     why:
-      "A process that is killed between `semget` and the first `semop` leaves a lock of value 0.",
+      "Qt creates the lock of an attached process again, and is killed before it sets the value.",
   },
   {
     name: "initialize publishes the segment before it is filled",
@@ -340,7 +340,9 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "",
     programs: ["open", "Qt reset"],
     bounds: within(1, 1),
-    why: "A process is killed while it repairs the lock, whose value stays 0.",
+    why: "The lock has the value 0, and the process that changed it last was killed.",
+    equivalent:
+      "only the program that `exec` replaced leaves such a lock, and there is no `exec` in the simulation",
   },
   {
     name: "a lock without a holder is not taken over by create, attach and detach",

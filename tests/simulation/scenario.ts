@@ -97,4 +97,6 @@ export interface Bounds {
   readonly crashes: number;
   /** The number of loads and stores that do not take effect at once; 0 if it is left out. */
   readonly reorderings?: number;
+  /** Whether processes are only killed, and not stopped: stops take most of the time. */
+  readonly isWithoutStops?: boolean;
 }

@@ -25,7 +25,7 @@ function leftovers(kernel: State): string[] {
   const [{ shm, sem }] = kernel.ipc as [State["ipc"][0]];
   const own = [...shm.objects].filter(([, { mode }]) => (mode & 0o777) !== 0o777);
   return [
-    ...own.map(([id]) => `segment ${id}`),
+    ...own.map(([id, { creator }]) => `segment ${id} created by P${creator}`),
     ...[...sem.objects.keys()].map((id) => `semaphore ${id}`),
     ...[...temporaryFolder(kernel).entries!.keys()].filter((name) => !CHOSEN_FILE.endsWith(name)),
   ];
@@ -95,9 +95,12 @@ function harmed({ kernel }: Ending): string | null {
 interface Tolerance {
   /** The program that causes it. */
   readonly program: RegExp;
+  /** What is wrong, where `P0` is replaced by the name of the program. */
   readonly what: RegExp;
   /** Whether it occurs only if a process was killed or stopped. */
   readonly needsCrash?: boolean;
+  /** Whether it occurs only if there are three processes or more. */
+  readonly needsThird?: boolean;
   readonly why: string;
 }
 
@@ -110,13 +113,26 @@ const TOLERANCES: readonly Tolerance[] = [
   },
   {
     program: /^rm |^ipcrm/,
-    what: /^left after cleanup\(\): (segment|semaphore) \d+$/,
+    what: /^left after cleanup\(\): (segment|semaphore) /,
     why: "no key file leads to the object any more, so only cleanup({ orphans: true }) removes it",
   },
   {
     program: /^Qt create$/,
-    what: /^left after cleanup\(\): segment \d+$/,
-    why: "Qt resets the lock that another process holds, and both create the segment",
+    what: /^left after cleanup\(\): segment \d+ created by Qt create$/,
+    why: "Qt creates the segment after another process has reset the lock and deleted the key file",
+  },
+  {
+    program: /^Qt create$/,
+    what: /^left after cleanup\(\): segment /,
+    needsThird: true,
+    why: "Qt deletes the key file of a segment to which another Qt program is attached",
+  },
+  {
+    program: /^Qt create$/,
+    what: /^left after cleanup\(\): segment /,
+    needsCrash: true,
+    why:
+      "Qt deletes the key file of a segment that another process has just created, and that one is killed",
   },
   {
     program: /^(Qt create|Qt reset|Qt reset twice|ipcrm -s)$/,
@@ -124,10 +140,49 @@ const TOLERANCES: readonly Tolerance[] = [
     why: "Qt resets the lock that another process holds, and `ipcrm -s` removes it",
   },
   {
-    program: /^(Qt create|rm key file)$/,
+    program: /^Qt attach$/,
+    what: /^two processes hold the lock$/,
+    needsThird: true,
+    why:
+      "Qt deletes the key file of the lock that another process has just created, and a third one creates another",
+  },
+  {
+    program: /^rm lock file$/,
+    what: /^two processes hold the lock$/,
+    needsThird: true,
+    why:
+      "another process creates a lock while the segment of the one that holds the lock is not attached",
+  },
+  {
+    program: /^Qt create$/,
+    what: /^two segments of one key are in use, created by .*Qt create/,
+    why:
+      "Qt has looked up the key file, which another process then deletes because it leads to no segment",
+  },
+  {
+    program: /^Qt create$/,
+    what: /^two segments of one key are in use/,
+    needsThird: true,
+    why: "Qt deletes the key file of a segment that another process has just created",
+  },
+  {
+    program: /^Qt create$/,
+    what: /^the segment was removed while/,
+    needsThird: true,
+    why:
+      "after a reset of the lock, Qt attaches to the segment that another process is about to remove",
+  },
+  {
+    program: /^Qt create$/,
+    what: /^left after cleanup\(\): semaphore \d+$/,
+    needsThird: true,
+    why: "Qt deletes the key file of a lock that another process has just created",
+  },
+  {
+    program: /^(rm key file|ipcrm -m)$/,
     what: /^two segments of one key/,
     why:
-      "two processes create the segment after a reset of the lock, or after its key file was deleted",
+      "the next process creates another segment after the key file was deleted, or the segment removed",
   },
   {
     program: /^Qt/,
@@ -151,9 +206,10 @@ const TOLERANCES: readonly Tolerance[] = [
     why: "Qt resets or removes the lock that another process holds, and `ipcrm -s` removes it",
   },
   {
-    program: /^Qt (create|attach)$/,
+    program: /^Qt (create|attach)$|^ipcrm -s$/,
     what: /^a process has taken a lock whose value is not 0$/,
-    why: "Qt resets or removes the lock that another process has just taken while it created it",
+    why:
+      "Qt resets or removes the lock that another process has just taken while it created it, and `ipcrm -s` removes it",
   },
   {
     program: /^create semaphore$/,
@@ -173,7 +229,7 @@ const TOLERANCES: readonly Tolerance[] = [
   },
   {
     program: /semaphore$/,
-    what: /^left after cleanup\(\): semaphore \d+/,
+    what: /^left after cleanup\(\): (semaphore \d+|qipc_systemsem_)/,
     needsCrash: true,
     why:
       "a semaphore that no process has used is kept, as its value may be set at any moment; a process that was " +
@@ -182,10 +238,18 @@ const TOLERANCES: readonly Tolerance[] = [
 ];
 
 function isTolerated(names: readonly string[], what: string, { hasKill, hasStop }: Ending) {
-  return TOLERANCES.some(({ program, what: pattern, needsCrash = false }) =>
-    names.some((name) => program.test(name)) && pattern.test(what) &&
-    (!needsCrash || hasKill || hasStop)
+  return partsOf(what.replace(/\bP(\d)\b/g, (who, i) => names[i] ?? who)).every((part) =>
+    TOLERANCES.some(({ program, what: pattern, needsCrash = false, needsThird = false }) =>
+      names.some((name) => program.test(name)) && pattern.test(part) &&
+      (!needsCrash || hasKill || hasStop) && (!needsThird || names.length > 2)
+    )
   );
+}
+
+/** Splits what is wrong into one text for each thing that is left. */
+function partsOf(what: string): string[] {
+  const [, start, things] = /^(left [^:]*: )(.*)$/.exec(what) ?? [];
+  return things === undefined ? [what] : things.split(", ").map((thing) => start + thing);
 }
 
 /** All pairs of programs of which at least one uses this module, and that have something to do with each other. */
@@ -194,6 +258,22 @@ export function pairs(): [string, string][] {
   const all = [...own, ...Object.keys(foreignPrograms)];
   return own.flatMap((first, i) => all.slice(i).map((second): [string, string] => [first, second]))
     .filter(areRelated);
+}
+
+/**
+ * All triples of programs of which at least one uses this module, and that have something to do with each other; first
+ * those with Qt or another foreign program.
+ */
+export function triples(): [string, string, string][] {
+  const own = Object.keys(programs);
+  const all = [...own, ...Object.keys(foreignPrograms)];
+  const found = pairs().flatMap(([first, second]) =>
+    all.slice(all.indexOf(second))
+      .filter((third) => areRelated([first, third]) && areRelated([second, third]))
+      .map((third): [string, string, string] => [first, second, third])
+  );
+  const isForeign = (names: readonly string[]) => names.some((name) => name in foreignPrograms);
+  return [...found.filter(isForeign), ...found.filter((names) => !isForeign(names))];
 }
 
 function areRelated(both: [string, string]): boolean {

@@ -34,6 +34,8 @@ const STOP_MS = 20_000;
 const FOREVER_MS = 3 * STOP_MS;
 /** Stands for the semaphore of a scenario, where others stand for a segment. */
 const ANY_SEMAPHORE = -1;
+/** Within this time in ms, a process that waits for the lock of its segment gets it when it has become free. */
+const NEXT_MS = 2200;
 /** A process that makes so many calls without a pause tries something again and again. */
 const BUSY_CALLS = 2000;
 /** Calls that no other process can notice, so a preemption before them is the same as one before the next call. */
@@ -69,8 +71,9 @@ export interface Actor {
   /** How many steps of its end are left. */
   endSteps: number;
   outcome: string;
-  /** The segment that it uses, and the one whose lock it holds. */
+  /** The segment that it uses, since when, and the one whose lock it holds. */
   uses: number | null;
+  since: number;
   holds: number | null;
   /** The number of calls since time has passed for it, and the time of the last one. */
   busy: number;
@@ -86,6 +89,8 @@ export interface World {
   readonly began: number;
   /** What is wrong already. */
   bad: string | null;
+  /** When a process last released a lock, ended, or went on after a stop. */
+  freed: number;
   /** What `store` has stored in each segment. */
   readonly stored: Map<number, number>;
   hasKill: boolean;
@@ -121,6 +126,7 @@ export const EMPTY_WORLD = {
   trace: null,
   path: null,
   bad: null,
+  freed: 0,
   hasKill: false,
   hasStop: false,
 };
@@ -128,7 +134,7 @@ export const EMPTY_WORLD = {
 export function newActor(): Actor {
   return {
     ...{ moment: null, status: "ready", until: 0, endSteps: 3, outcome: "" },
-    ...{ uses: null, holds: null, busy: 0, now: 0 },
+    ...{ uses: null, since: 0, holds: null, busy: 0, now: 0 },
   };
 }
 
@@ -159,14 +165,21 @@ function noted(scenario: Scenario, world: World, i: number, fact: Fact, address:
   const isRemoved = (objects.get(segment)?.key ?? 0) === 0;
   if (fact === "attached") {
     actor.uses = segment;
-    if (others.some(({ uses }) => uses !== null && uses !== segment)) {
-      world.bad ??= "two segments of one key are in use";
+    actor.since = kernel.now;
+    const other = others.find(({ uses }) => uses !== null && uses !== segment);
+    if (other !== undefined) {
+      const creators = [segment, other.uses!].map((id) => `P${objects.get(id)!.creator}`);
+      world.bad ??= `two segments of one key are in use, created by ${creators.join(" and ")}`;
     }
   } else if (fact === "locked") {
     actor.holds = segment;
     if (others.some(({ holds }) => holds === segment)) world.bad ??= "two processes hold the lock";
-  } else if (fact === "unlocked") actor.holds = null;
-  else if (fact === "detaching") actor.uses = actor.holds = null;
+    const waited = kernel.now - Math.max(actor.since, world.freed);
+    if (waited > NEXT_MS) world.bad ??= `P${i} has waited for a free lock for ${waited} ms`;
+  } else if (fact === "unlocked") {
+    actor.holds = null;
+    world.freed = kernel.now;
+  } else if (fact === "detaching") actor.uses = actor.holds = null;
   else if (fact === "store") stored.set(segment, (stored.get(segment) ?? 0) + 1);
   if (fact === "locked" || fact === "unlocked" || fact === "detaching") {
     world.bad ??= scenario.lockProblem?.(kernel, fact) ?? null;
@@ -316,6 +329,7 @@ function kill(world: World, i: number, steps: number): void {
 function goOnEnding(world: World, i: number): void {
   const actor = world.actors[i]!;
   END_STEPS[3 - actor.endSteps]!(world.kernel, i);
+  world.freed = world.kernel.now;
   if (--actor.endSteps > 0) return;
   reap(world.kernel, i);
   actor.status = "ended";
@@ -367,6 +381,7 @@ export function choicesOf(world: World): Choice[] {
     const process = actors.findIndex((actor) => waiting.includes(actor) && actor.until === until);
     if (actors[process]!.status === "waiting") return [{ process, mode: TIMED_OUT }];
     actors[process]!.status = "ready";
+    world.freed = kernel.now;
   }
   return [];
 }
@@ -425,12 +440,15 @@ function lineOf({ process, what, moment }: Trace): string {
 }
 
 /** Returns a hash of all that the future of a world depends on, and what is said about it at its end. */
-export function fingerprint({ kernel, actors, stored, hasKill, hasStop }: World): Fingerprint {
-  const hash = new Fingerprint().add(hasKill ? 1 : 0).add(hasStop ? 1 : 0);
-  for (const { moment, status, until, endSteps, outcome } of actors) {
+export function fingerprint(world: World): Fingerprint {
+  const { kernel, actors, stored, freed, hasKill, hasStop } = world;
+  const hash = new Fingerprint().add(hasKill ? 1 : 0).add(hasStop ? 1 : 0).add(freed);
+  for (const { moment, status, until, since, endSteps, outcome } of actors) {
     hash.addText(status);
     if (status === "ended" || status === "ending") hash.add(endSteps).addText(outcome);
-    else hash.add(moment === null ? 0 : moment.number).add(status === "ready" ? 0 : until);
+    else {
+      hash.add(moment === null ? 0 : moment.number).add(status === "ready" ? 0 : until).add(since);
+    }
   }
   for (const [segment, count] of stored) hash.add(segment).add(count);
   addState(hash, kernel);

@@ -27,6 +27,7 @@ const MADE = `${MAKE(UNFINISHED)} = 4
   ${SHARE(4)} = 0
   statx(4) = { inode 1 }
   ${SHMGET_NEW} = 9
+  ${fake.SEG_CURRENT}
   shmat(9, 0, 0) = 0x7f0000000000`;
 const LINK = `link("${UNFINISHED}", "/q/seg")`;
 const PUBLISH = `${LINK} = 0\nunlink("${UNFINISHED}") = 0`;
@@ -105,7 +106,8 @@ describe("open() with initialize", () => {
       ...[OPEN_NEW_LOCK, NONE, FOUND, `${ALONE(5)} = EAGAIN`, UNSHARE(5), NONE],
       ...["statx(5) = { links 1 }", `${SHARE(5)} = 0`, "statx(5) = { links 1 }"],
       "shmget(0x51000004, 0, 0) = ENOENT",
-      ...[`${SHMGET_NEW.replace("1,", "4,")} = 9`, "shmat(9, 0, 0) = 0x7f0000000000"],
+      ...[`${SHMGET_NEW.replace("1,", "4,")} = 9`, "statx(5) = { links 1 }"],
+      ...["shmat(9, 0, 0) = 0x7f0000000000"],
       ...[PUBLISH, UNLOCK],
     ));
   });
@@ -166,7 +168,7 @@ describe("open() with initialize", () => {
       ...["statx(6) = { links 1 }", `${SHARE(6)} = 0`, "statx(6) = { links 1 }"],
       "shmget(0x51000007, 0, 0) = ENOENT",
       ...[fake.FOLDER, SET_MARK(mark, `pid ${PID} 0`)],
-      ...["shmget(0x51000007, 100, IPC_CREAT|IPC_EXCL|0633) = 9"],
+      ...["shmget(0x51000007, 100, IPC_CREAT|IPC_EXCL|0633) = 9", "statx(6) = { links 1 }"],
       ...[STATUS("mode 0633, ctime 1700000000"), SET_MARK(mark, "id 9 1700000000")],
       ...["shmat(9, 0, 0) = 0x7f0000000000", STATUS("mode 0633")],
       ...["shmctl(9, IPC_SET, { uid 1000, gid 100, mode 0600 }) = 0", `unlink("${mark}") = 0`],
@@ -201,6 +203,7 @@ describe("open() with initialize", () => {
         fake.REMOVE_ONLY_LOCK,
         UNSHARE(6),
         used,
+        "pause(1 ms)",
         fake.MAKE_WITH_FILE(look),
       ],
       ...["statx(6) = { links 1 }", another[1]!.replace("0)", "0600)"), used, `${SHARE(6)} = 0`],

@@ -34,7 +34,7 @@ const ENTER = script(OPEN_LOCK, `${DOWN(10)} = 0`);
 const BUSY = script(OPEN_LOCK, `${DOWN(10)} = EAGAIN`, HOLDER());
 const OPEN_NEW_LOCK = fake.NEW_LOCK(NOT_THERE);
 const NONE = `${OPEN("/q/seg")} = ENOENT`;
-const MAP_NEW = script(`${SHMGET_NEW} = 9`, "shmat(9, 0, 0) = 0x7f0000000000");
+const MAP_NEW = script(`${SHMGET_NEW} = 9`, SEG_CURRENT, "shmat(9, 0, 0) = 0x7f0000000000");
 const USED = STATUS("size 100, attached 1");
 const STALE = STATUS("size 100, attached 0");
 
@@ -115,7 +115,7 @@ describe("open()", () => {
     ...["shmctl(9, IPC_RMID) = 0", `${ALONE(4)} = 0`, fake.SEG_PATH, `unlink("/q/seg") = 0`],
     ...["close(4) = 0", NO_UNFINISHED, `${fake.MAKE("/q/seg")} = 5`],
     ...[`${SHARE(5)} = 0`, "statx(5) = { inode 3 }"],
-    "shmget(0x51000003, 100, IPC_CREAT|IPC_EXCL|0600) = 10",
+    ...["shmget(0x51000003, 100, IPC_CREAT|IPC_EXCL|0600) = 10", "statx(5) = { links 1 }"],
     "shmat(10, 0, 0) = 0x7f0000000000",
   );
 

@@ -229,6 +229,7 @@ describe("create() among other processes", () => {
       ${SEG_CURRENT}
       shmget(0x51000001, 0, 0) = ENOENT
       ${SHMGET_NEW} = 9
+      ${SEG_CURRENT}
       shmat(9, 0, 0) = 0x7f0000000000
       ${UNLOCK}`;
     ffi.play(steps, () => backend.segments.create("/q/seg", 100, ReadWrite, lock));
@@ -263,7 +264,7 @@ describe("create() among other processes", () => {
         "that cannot map its segment removes all of it",
         ...["OutOfResources", "shmat", 12] as const,
         script(
-          ...[start, `${SHMGET_NEW} = 9`, "shmat(9, 0, 0) = ENOMEM"],
+          ...[start, `${SHMGET_NEW} = 9`, SEG_CURRENT, "shmat(9, 0, 0) = ENOMEM"],
           ...["shmctl(9, IPC_RMID) = 0", UNDO_FILE.replace(/.*\n/, ""), ABANDON],
         ),
       ],
