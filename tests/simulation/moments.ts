@@ -50,10 +50,8 @@ export class Moment {
 
   /** Returns the moments from the beginning to this one. */
   path(): Moment[] {
-    const path = [];
-    for (let moment: Moment | null = this; moment !== null; moment = moment.before) {
-      path.push(moment);
-    }
+    const path: Moment[] = [this];
+    for (let { before } = this; before !== null; { before } = before) path.push(before);
     return path.reverse();
   }
 }
