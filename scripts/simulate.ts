@@ -78,16 +78,19 @@ const ROUNDS: readonly Round[] = [
 ];
 
 const began = performance.now();
-const total = { schedules: 0, kills: 0, stops: 0, states: 0 };
+const COUNTS = ["schedules", "kills", "stops", "states"] as const;
+const NOTHING = { schedules: 0, kills: 0, stops: 0, states: 0 };
+const total = { ...NOTHING };
 const failures: Failure[] = [];
 const now = performance.now.bind(performance);
 const leftMs = () => minutes * 60_000 - (now() - began);
 let shownAt = 0;
 
-function show(what: string, isLast = false): void {
+/** Shows how far it is: what was explored before, and of the scenario that is being explored. */
+function show(what: string, isLast = false, more: typeof total = NOTHING): void {
   if (!isLast && (!process.stdout.isTTY || now() - shownAt < 250)) return;
   shownAt = now();
-  const { schedules, kills, stops, states } = total;
+  const [schedules, kills, stops, states] = COUNTS.map((name) => total[name] + more[name]);
   const seconds = Math.round((now() - began) / 1000);
   const line =
     `${seconds} s  ${schedules} schedules, ${kills} with a kill, ${stops} with a stop, ` +
@@ -117,12 +120,13 @@ function exploreAll({ name, bounds }: Round): boolean {
   for (const scenario of SCENARIOS[name]()) {
     if (!scenario.name.includes(values.only)) continue;
     if (leftMs() <= 0) return false;
-    const report = explore(scenario, bounds, { limitMs: leftMs() });
-    for (const name of ["schedules", "kills", "stops", "states"] as const) {
-      total[name] += report[name];
-    }
+    const what = `${scenario.name}: ${textOf(bounds)}`;
+    const report = explore(scenario, bounds, {
+      limitMs: leftMs(),
+      onSchedule: (soFar) => show(what, false, soFar),
+    });
+    for (const name of COUNTS) total[name] += report[name];
     report.failures.forEach(fail);
-    show(`${scenario.name}: ${textOf(bounds)}`);
     if (!report.isComplete) return false;
   }
   return true;

@@ -50,6 +50,8 @@ export interface ExploreOptions {
   readonly isEnough?: (failure: Failure) => boolean;
   /** Whether a state that was reached before is explored again. The results are the same, after a longer time. */
   readonly isThorough?: boolean;
+  /** Is called after each schedule. */
+  readonly onSchedule?: (report: Report) => void;
 }
 
 /** Where nothing deviates any more, only every so many calls it is looked whether a state is known. */
@@ -91,7 +93,8 @@ function isReordered({ kernel }: World): boolean {
 export function explore(
   scenario: Scenario,
   bounds: Bounds,
-  { limitMs = Infinity, isEnough = () => false, isThorough = false }: ExploreOptions = {},
+  { limitMs = Infinity, isEnough = () => false, isThorough = false, onSchedule }: ExploreOptions =
+    {},
 ): Report {
   const report: Report = {
     ...{ schedules: 0, kills: 0, stops: 0, known: 0, states: 0, calls: 0 },
@@ -108,6 +111,8 @@ export function explore(
     report.schedules++;
     if (hasKill) report.kills++;
     if (hasStop) report.stops++;
+    report.states = known.size;
+    onSchedule?.(report);
   }
 
   function leave(world: World): void {
@@ -202,7 +207,7 @@ export function explore(
   }
 
   inVirtualTime(() => goOn(start(scenario, bounds.reorderings ?? 0), -1, bounds));
-  return { ...report, states: known.size };
+  return report;
 }
 
 /** Runs the one schedule that has these deviations. Returns what is wrong, `null` if nothing is. */
