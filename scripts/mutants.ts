@@ -13,16 +13,19 @@ import { fileURLToPath } from "node:url";
 import { parseArgs, promisify } from "node:util";
 import { explore, kindOf } from "../tests/simulation/explorer.ts";
 import type { Bounds } from "../tests/simulation/scenario.ts";
-import { type Mutant, MUTANTS } from "../tests/simulation/mutants.ts";
+import { type Mutant, MUTANTS, type Replacement } from "../tests/simulation/mutants.ts";
 import { scenarioOf } from "../tests/simulation/scenarios.ts";
+import { SYNC_MUTANTS } from "../tests/simulation/sync_mutants.ts";
+import { SYNC_SCENARIOS } from "../tests/simulation/sync_scenarios.ts";
 
 const usage = `Usage: npm run test:mutants -- [options]
 
-  --only <text>            only mutants whose name contains the text
+  --only <text>            only mutants whose file or name contains the text
   --trace                  shows the schedule by which each mutant is caught
   --programs <a,b,...>     looks in this scenario instead of the mutant's own
   --preemptions <number>   with so many preemptions
-  --crashes <number>       and so many kills and stops`;
+  --crashes <number>       and so many kills and stops
+  --reorderings <number>   and so many loads and stores that take effect late or early`;
 
 /** What the simulation and this script import. */
 const SOURCES = ["backends", "core", "ffi", "sync", "tests/simulation", "scripts/random.ts"];
@@ -52,6 +55,7 @@ const { values } = parseArgs({
     programs: { type: "string" },
     preemptions: { type: "string" },
     crashes: { type: "string" },
+    reorderings: { type: "string" },
     task: { type: "string" },
     help: { type: "boolean" },
   },
@@ -63,7 +67,8 @@ else await main();
 /** Explores a scenario until a failure occurs that is not known. This runs in a copy of the sources. */
 function find({ programs, bounds, known }: Task): Found {
   const isNew = ({ what }: { what: string }) => known?.includes(kindOf(what)) === false;
-  const { failures, schedules } = explore(scenarioOf(...programs), bounds, {
+  const scenario = SYNC_SCENARIOS[programs[0]!] ?? scenarioOf(...programs);
+  const { failures, schedules } = explore(scenario, bounds, {
     limitMs: LIMIT_MS,
     isEnough: isNew,
   });
@@ -79,7 +84,9 @@ async function main(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "mutants-"));
   try {
     copySources(folder);
-    const chosen = MUTANTS.filter(({ name }) => name.includes(values.only));
+    const chosen = [...MUTANTS, ...SYNC_MUTANTS].filter(({ name, file }) =>
+      `${file}: ${name}`.includes(values.only)
+    );
     let missed = 0;
     for (const mutant of chosen) if (!await isCaught(folder, mutant)) missed++;
     console.log(
@@ -111,16 +118,19 @@ async function isCaught(folder: string, mutant: Mutant): Promise<boolean> {
   const bounds = {
     preemptions: Number(values.preemptions ?? mutant.bounds.preemptions),
     crashes: Number(values.crashes ?? mutant.bounds.crashes),
+    reorderings: Number(values.reorderings ?? mutant.bounds.reorderings ?? 0),
   };
   const known = await failuresWithout(folder, programs, bounds);
   const path = join(folder, file);
   const text = readFileSync(path, "utf8");
-  writeFileSync(path, mutated(text, mutant));
+  const once = mutated(text, mutant, mutant);
+  writeFileSync(path, mutant.also === undefined ? once : mutated(once, mutant, mutant.also));
   const found = await run(folder, { programs, bounds, known });
   writeFileSync(path, text);
   const kind = found.kinds.find((kind) => !known.includes(kind));
   const seconds = `${((performance.now() - began) / 1000).toFixed(1)} s`;
-  const where = `${programs.join(" + ")}, ${bounds.preemptions}+${bounds.crashes}, ${seconds}`;
+  const { preemptions, crashes, reorderings } = bounds;
+  const where = `${programs.join(" + ")}, ${preemptions}+${crashes}+${reorderings}, ${seconds}`;
   const result = kind !== undefined
     ? `caught: ${kind.split("\n")[0]}`
     : equivalent !== undefined
@@ -131,7 +141,7 @@ async function isCaught(folder: string, mutant: Mutant): Promise<boolean> {
   return kind !== undefined || equivalent !== undefined;
 }
 
-function mutated(text: string, { name, file, find, replace }: Mutant): string {
+function mutated(text: string, { name, file }: Mutant, { find, replace }: Replacement): string {
   const parts = text.split(find);
   if (parts.length === 2) return parts.join(replace);
   throw new Error(

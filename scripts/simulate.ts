@@ -1,13 +1,15 @@
 /**
- * Explores schedules of this module's backends on the simulated kernel (tests/simulation): first all pairs and triples
- * of programs with more and more preemptions, kills and stops, then random schedules of two to four programs, until the
- * time is over. `npm run simulate -- --minutes 10`.
+/**
+ * Explores schedules of this module's backends on the simulated kernel (tests/simulation), and of ./sync in simulated
+ * memory: first all pairs and triples of programs and all scenarios of ./sync with more and more preemptions, kills and
+ * stops, then random schedules of two to four programs, until the time is over. `npm run simulate -- --minutes 10`.
  */
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { explore, shrunk, wander } from "../tests/simulation/explorer.ts";
 import type { Bounds, Failure } from "../tests/simulation/scenario.ts";
 import { pairs, scenarioOf, triples, wanderings } from "../tests/simulation/scenarios.ts";
+import { SYNC_SCENARIOS } from "../tests/simulation/sync_scenarios.ts";
 import { Random } from "./random.ts";
 
 const usage = `Usage: npm run simulate -- [options]
@@ -37,28 +39,42 @@ if (!(minutes > 0) || !Number.isInteger(seed)) {
   process.exit(2);
 }
 
+const SCENARIOS = {
+  pairs: () => pairs().map((names) => scenarioOf(...names)),
+  triples: () => triples().map((names) => scenarioOf(...names)),
+  "scenarios of ./sync": () => Object.values(SYNC_SCENARIOS),
+} as const;
+
 interface Round {
-  readonly name: string;
-  readonly scenarios: () => readonly (readonly string[])[];
+  readonly name: keyof typeof SCENARIOS;
   readonly bounds: Bounds;
 }
 
-function roundOf(name: "pairs" | "triples", preemptions: number, crashes: number): Round {
-  const scenarios = name === "pairs" ? pairs : triples;
-  return { name, scenarios, bounds: { preemptions, crashes } };
+function roundOf(
+  name: keyof typeof SCENARIOS,
+  preemptions: number,
+  crashes: number,
+  reorderings = 0,
+): Round {
+  return { name, bounds: { preemptions, crashes, reorderings } };
 }
 
 /** The rounds, each of which takes longer than the one before. */
 const ROUNDS: readonly Round[] = [
   roundOf("pairs", 1, 0),
+  roundOf("scenarios of ./sync", 2, 0, 1),
+  roundOf("scenarios of ./sync", 2, 1, 0),
   roundOf("pairs", 1, 1),
   roundOf("triples", 1, 0),
+  roundOf("scenarios of ./sync", 2, 1, 1),
   roundOf("pairs", 2, 1),
   roundOf("triples", 2, 0),
+  roundOf("scenarios of ./sync", 3, 1, 1),
   roundOf("pairs", 3, 0),
   roundOf("triples", 0, 1),
   roundOf("pairs", 1, 2),
   roundOf("triples", 1, 1),
+  roundOf("scenarios of ./sync", 3, 0, 2),
 ];
 
 const began = performance.now();
@@ -94,14 +110,17 @@ function fail(failure: Failure): void {
   );
 }
 
+function textOf({ preemptions, crashes, reorderings }: Bounds): string {
+  const rest = reorderings === 0 ? "" : `, ${reorderings} reorderings`;
+  return `${preemptions} preemptions, ${crashes} kills or stops${rest}`;
+}
+
 /** Explores all schedules of a round; returns whether the time has sufficed. */
-function exploreAll({ scenarios, bounds }: Round): boolean {
-  for (const names of scenarios()) {
-    const scenario = scenarioOf(...names);
+function exploreAll({ name, bounds }: Round): boolean {
+  for (const scenario of SCENARIOS[name]()) {
     if (!scenario.name.includes(values.only)) continue;
     if (leftMs() <= 0) return false;
-    const what =
-      `${scenario.name}: ${bounds.preemptions} preemptions, ${bounds.crashes} kills or stops`;
+    const what = `${scenario.name}: ${textOf(bounds)}`;
     const report = explore(scenario, bounds, {
       limitMs: leftMs(),
       onSchedule: (soFar) => show(what, false, soFar),
@@ -116,7 +135,9 @@ function exploreAll({ scenarios, bounds }: Round): boolean {
 function wanderAll(): void {
   const random = new Random(seed);
   for (let number = 0; leftMs() > 0; number++) {
-    const scenario = scenarioOf(...wanderings(random));
+    const scenario = random.chance(0.2)
+      ? random.oneOf(SCENARIOS["scenarios of ./sync"]())
+      : scenarioOf(...wanderings(random));
     if (!scenario.name.includes(values.only)) continue;
     const { failure, hasKill, hasStop } = wander(scenario, () => random.number());
     total.schedules++;
@@ -131,8 +152,7 @@ console.log(`seed ${seed}`);
 if (!values.random) {
   for (const round of ROUNDS) {
     if (!exploreAll(round)) break;
-    const { preemptions, crashes } = round.bounds;
-    show(`all ${round.name} with ${preemptions} preemptions and ${crashes} kills or stops`, true);
+    show(`all ${round.name}: ${textOf(round.bounds)}`, true);
   }
 }
 wanderAll();

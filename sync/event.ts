@@ -18,6 +18,12 @@ function deadlineIn(ms: number): number {
   return ms === Infinity ? Infinity : performance.now() + ms;
 }
 
+/** Returns the futex for the sequence of an event; `null` where the system has none. */
+function futexOf(slot: Slot): Futex | null {
+  const sequence = () => Atomics.load(slot.words, SEQUENCE_WORD) >>> 0;
+  return futexFor(slot.words[ID_WORD]! >>> 0, () => slot.isUsable ? sequence() : undefined);
+}
+
 /** These options say how to wait for an {@linkcode Event} without blocking the event loop. */
 export interface EventWaitOptions extends WaitOptions {
   /**
@@ -71,10 +77,9 @@ export class Event {
   readonly #waiters = new Map<Waiter, number>();
   #isServed = false;
 
-  private constructor(slot: Slot) {
+  private constructor(slot: Slot, futex = futexOf(slot)) {
     this.slot = slot;
-    const id = slot.words[ID_WORD]! >>> 0;
-    this.futex = futexFor(id, () => slot.isUsable ? this.now : undefined);
+    this.futex = futex;
     this.word = this.futex?.address(slot.address(4 * SEQUENCE_WORD));
   }
 

@@ -63,8 +63,8 @@ export class Snapshot {
    * W2 and R2 are not atomic. The other operations are sequentially consistent and order them:
    * - R1 has read what W3 wrote, so R2 sees all of W2 (W3 releases, R1 acquires). This remains true: if an R1 of the
    *   same reader has loaded this n before, a plain load is enough, which takes engines 6 ns less. The plain load comes
-   *   after R3 of the previous read and after all earlier reads of the caller; but, on arm64, not after the caller's
-   *   earlier writes. (After 2^32 records n repeats.)
+   *   after R3 of the previous read and after all that the caller has loaded by Atomics; but, on arm64, not after the
+   *   caller's plain loads and its writes. (After 2^32 records n repeats.)
    * - The next writer of this half, of record n + 2, stores its bytes in W2' only after W1'. R3 writes too, so R3 and
    *   W1' have an order in which the later one reads what the earlier one wrote. If W1' comes first, R3 gets n + 2,
    *   and the copy is discarded. If R3 comes first, W1' acquires what R3 released, R2 included: W2' comes after R2. If

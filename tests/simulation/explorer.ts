@@ -1,6 +1,6 @@
 /** Explores the schedules of a scenario: all within bounds, one with given deviations, or random ones. */
-import { addProcess, clone, type State } from "./kernel.ts";
-import type { Bounds, Deviation, Failure, Program, Scenario } from "./scenario.ts";
+import { addProcess, alternativesTo, clone, type State } from "./kernel.ts";
+import type { Bounds, Crash, Deviation, Failure, Program, Scenario } from "./scenario.ts";
 import { inVirtualTime, realNow } from "./virtual_time.ts";
 import { forgetMoments } from "./moments.ts";
 import {
@@ -57,7 +57,7 @@ export interface ExploreOptions {
 /** Where nothing deviates any more, only every so many calls it is looked whether a state is known. */
 const STRIDE = 4;
 
-const CRASHES = ["stopped", "killed 3", "killed 1", "killed 2"] as const;
+const CRASHES: readonly Crash[] = ["stopped", "killed 3", "killed 1", "killed 2"];
 
 /** Returns a failure's text without numbers, such as ids, which differ from schedule to schedule. */
 export function kindOf(what: string): string {
@@ -82,6 +82,11 @@ class Known {
     this.#bounds.set(hash, covered);
     return false;
   }
+}
+
+/** Whether the next access of the process that runs is reordered. */
+function isReordered({ kernel }: World): boolean {
+  return kernel.ordering !== null && kernel.ordering.chosen !== -1;
 }
 
 /** Explores all schedules of a scenario within `bounds`. Each kind of failure is reported once. */
@@ -165,9 +170,11 @@ export function explore(
     const branches: World[] = [];
     run(scenario, world, choice, (call) => {
       if (isPrivate(call)) return true;
+      if (isReordered(world)) return true;
       const calls = callsOf(actor);
       const mayDeviate = calls < DEVIATING_CALLS &&
-        (crashes > 0 || preemptions > 0 && runnable(world).length > 1);
+        (crashes > 0 || preemptions > 0 && runnable(world).length > 1 ||
+          alternativesTo(world.kernel, process, call).length > 0);
       if (!mayDeviate && calls % STRIDE !== 0) return true;
       isOld = calls > made && isKnown(world, { process, mode: NEW }, bounds);
       if (isOld) return false;
@@ -184,16 +191,22 @@ export function explore(
         deviate(future, { process, at, what: "preempted", next: choice.process });
         step(future, choice, { ...bounds, preemptions: preemptions - 1 });
       }
-      for (const what of crashes > 0 ? CRASHES : []) {
+      for (const what of crashes > 0 ? scenario.crashes ?? CRASHES : []) {
         if (what === "stopped" && bounds.isWithoutStops) continue;
         const future = copy(branch);
         deviate(future, { process, at, what });
         goOn(future, process, { ...bounds, crashes: crashes - 1 });
       }
+      const next = branch.actors[process]!.moment!.call!;
+      for (const alternative of alternativesTo(branch.kernel, process, next).keys()) {
+        const future = copy(branch);
+        deviate(future, { process, at, what: "reordered", alternative });
+        step(future, { process, mode: NEW }, bounds);
+      }
     }
   }
 
-  inVirtualTime(() => goOn(start(scenario), -1, bounds));
+  inVirtualTime(() => goOn(start(scenario, bounds.reorderings ?? 0), -1, bounds));
   return report;
 }
 
@@ -221,17 +234,22 @@ export interface Driven {
 
 /** Runs a schedule with random deviations, which `random` decides; it returns numbers from 0 to below 1. */
 export function wander(scenario: Scenario, random: () => number): Driven {
-  const rates = [random() ** 3, random() < 0.5 ? 0 : 0.02 * random()] as const;
+  const rates = [random() ** 3, random() < 0.5 ? 0 : 0.02 * random(), random() ** 2] as const;
   const any = <T>(list: readonly T[]) => list[Math.floor(random() * list.length)];
   let crashes = 2;
-  return drive(scenario, (process, at, choices, isRunning) => {
+  const crashesOf = scenario.crashes ?? CRASHES;
+  return drive(scenario, (process, at, choices, isRunning, alternatives) => {
     if (!isRunning) {
       const index = Math.floor(random() * choices.length);
       return index === 0 ? null : { process, at, what: "yields", next: choices[index]!.process };
     }
     if (crashes > 0 && random() < rates[1]) {
       crashes--;
-      return { process, at, what: any(CRASHES)! };
+      return { process, at, what: any(crashesOf)! };
+    }
+    if (alternatives > 0 && random() < rates[2]) {
+      const alternative = Math.floor(random() * alternatives);
+      return { process, at, what: "reordered", alternative };
     }
     if (random() >= rates[0] || choices.length === 0) return null;
     if (random() < 0.2) return { process, at, what: "delayed" };
@@ -271,12 +289,14 @@ type Decide = (
   at: number,
   choices: readonly Choice[],
   isRunning: boolean,
+  /** The number of alternatives to what usually happens at the call. */
+  alternatives: number,
 ) => Deviation | null;
 
 function drive(scenario: Scenario, decide: Decide): Driven {
   forgetMoments();
   return inVirtualTime(() => {
-    const world = start(scenario);
+    const world = start(scenario, Infinity);
     runAll(scenario, world, decide);
     const what = verdict(scenario, world);
     const failure = what === null ? null : failureOf(scenario, world, what);
@@ -293,23 +313,25 @@ function runAll(scenario: Scenario, world: World, decide: Decide): void {
       const choices = choicesOf(world);
       if (choices.length === 0) return;
       const at = current === -1 ? 0 : callsOf(world.actors[current]!);
-      const deviation = choices.length > 1 ? decide(current, at, choices, false) : null;
+      const deviation = choices.length > 1 ? decide(current, at, choices, false, 0) : null;
       if (deviation !== null) deviate(world, deviation);
       next = choices.find(({ process }) => process === deviation?.next) ?? choices[0]!;
     }
-    const { process }: Choice = next;
+    const process: number = next.process;
     const actor = world.actors[process]!;
     let decision: Deviation | null = null;
     run(scenario, world, next, (made) => {
-      if (callsOf(actor) >= DEVIATING_CALLS || isPrivate(made)) return true;
+      if (callsOf(actor) >= DEVIATING_CALLS || isPrivate(made) || isReordered(world)) return true;
       const others = runnable(world).filter((choice) => choice.process !== process);
-      decision = decide(process, callsOf(actor), others, true);
+      const alternatives = alternativesTo(world.kernel, process, made).length;
+      decision = decide(process, callsOf(actor), others, true, alternatives);
       return decision === null;
     });
     current = process;
     next = null;
     if (decision !== null) {
-      const { next: to } = decision as Deviation;
+      const { what, next: other } = decision as Deviation;
+      const to: number | undefined = what === "reordered" ? process : other;
       next = runnable(world).find((choice) => choice.process === to) ?? null;
       deviate(world, decision);
     }

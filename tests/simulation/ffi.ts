@@ -18,7 +18,7 @@ import {
   SYS_STATX,
 } from "../../backends/unix/linux_constants.ts";
 import type { Background, CFunctions, CSignatures, Ffi, Usize } from "../../ffi/types.ts";
-import type { ElementArray, Operation } from "./atomics.ts";
+import type { ElementArray } from "./atomics.ts";
 import { O_DIRECTORY } from "./files.ts";
 import type { Call, Result } from "./kernel.ts";
 import { TICKS } from "./proc_files.ts";
@@ -34,11 +34,6 @@ export interface FfiOptions {
   readonly pid: number;
   readonly uid: number;
   readonly environ?: Readonly<Record<string, string>>;
-  /**
-   * Whether plain loads and stores reach the shared memory, and not only those of `Atomics`. The bytes are then stored
-   * before each call and loaded after it, as calls of their own: between two calls, a process works on a copy.
-   */
-  readonly sharesBytes?: boolean;
 }
 
 type Fields = Readonly<Record<string, number>>;
@@ -102,13 +97,6 @@ function putFileStatus(view: DataView, from: Fields): void {
   view.setUint32(STATX.devMinor, from["dev"]!, true);
 }
 
-/** A part of a segment or a file of which the process has a view, with the bytes that it had last. */
-interface SharedBytes {
-  readonly address: number;
-  readonly buffer: ArrayBuffer;
-  readonly known: Uint8Array;
-}
-
 export class SimulatedFfi implements Ffi {
   readonly maxBufferBytes = Number.MAX_SAFE_INTEGER;
   readonly #makeCall: MakeCall;
@@ -118,7 +106,6 @@ export class SimulatedFfi implements Ffi {
   #nextPrivate = FIRST_PRIVATE;
   /** The addresses of the views of shared memory. */
   readonly #views = new WeakMap<ArrayBufferLike, number>();
-  #shared: SharedBytes[] = [];
   readonly #environ = new Map<string, bigint>();
   readonly #folders = new Map<bigint, { fd: number; names: string[]; entry: bigint }>();
 
@@ -157,10 +144,12 @@ export class SimulatedFfi implements Ffi {
     if (found !== null) return found.slice().buffer.slice(0, byteLength);
     const buffer = new ArrayBuffer(byteLength);
     this.#views.set(buffer, at);
-    if (!this.#options.sharesBytes) return buffer;
-    this.#shared.push({ address: at, buffer, known: new Uint8Array(byteLength) });
-    this.#loadShared();
     return buffer;
+  }
+
+  /** Whether a buffer is shared memory, as far as the process has it. */
+  isShared(buffer: ArrayBufferLike): boolean {
+    return this.#views.has(buffer);
   }
 
   /** Returns the address of a view's bytes; `undefined` if they are in no shared memory. */
@@ -169,18 +158,22 @@ export class SimulatedFfi implements Ffi {
     return address && address + byteOffset;
   }
 
-  /** Makes an operation of `Atomics` on shared memory. Returns `null` if the element is in no shared memory. */
-  atomics(
-    name: Operation,
+  /** Makes one of `ELEMENT_CALLS` on shared memory. Returns `null` if there is no such element. */
+  element(
+    name: string,
     view: ElementArray,
     index: number,
     values: readonly unknown[],
   ): number | bigint | null {
     const start = this.addressOf(view);
-    if (start === undefined || !(index < view.length)) return null;
+    if (start === undefined) return null;
+    if (!(index < view.length)) {
+      if (name.startsWith("plain")) return null;
+      throw new RangeError(`${name}: there is no element ${index}`);
+    }
     const address = start + index * view.BYTES_PER_ELEMENT;
     const array = view.constructor.name;
-    const { out } = this.#call(`Atomics.${name}`, address, array, ...values.map(String));
+    const { out } = this.#call(name, address, array, ...values.map(String));
     return array.startsWith("Big") ? BigInt(out as string) : Number(out);
   }
 
@@ -207,41 +200,11 @@ export class SimulatedFfi implements Ffi {
     return found;
   }
 
-  #storeShared(): void {
-    this.#shared = this.#shared.filter(({ buffer }) => buffer.byteLength > 0); // a detached one is over
-    for (const { address, buffer, known } of this.#shared) {
-      const bytes = new Uint8Array(buffer);
-      for (let start = 0; start < bytes.length; start++) {
-        if (bytes[start] === known[start]) continue;
-        let end = start + 1;
-        while (end < bytes.length && bytes[end] !== known[end]) end++;
-        this.#makeCall(["store", address + start, [...bytes.subarray(start, end)]]);
-        start = end;
-      }
-    }
-  }
-
-  #loadShared(): void {
-    for (const { address, buffer, known } of this.#shared) {
-      known.set(this.#makeCall(["load", address, known.length]).out as Uint8Array);
-      new Uint8Array(buffer).set(known);
-    }
-  }
-
   /** Makes a call, and sets `errno` if it fails. */
   #call(...call: Call): Result {
-    this.#storeShared();
     const result = this.#makeCall(call);
-    this.#loadShared();
     if (result.ret === -1) this.#errno[0] = result.errno;
     return result;
-  }
-
-  /** Makes a call that ends the mapping at an address, if there is one. */
-  #end(address: bigint, ...call: Call): number {
-    this.#storeShared();
-    this.#shared = this.#shared.filter((shared) => shared.address !== Number(address));
-    return this.#call(...call).ret;
   }
 
   #return(...call: Call): number {
@@ -365,15 +328,15 @@ export class SimulatedFfi implements Ffi {
 
     mmap: (
       ...[address, bytes, access, flags, fd]: [bigint, bigint, number, number, number, bigint]
-    ) => wide(this.#end(address, "mmap", Number(address), Number(bytes), access, flags, fd)),
+    ) => wide(this.#return("mmap", Number(address), Number(bytes), access, flags, fd)),
     munmap: (address: bigint, bytes: bigint) =>
-      this.#end(address, "munmap", Number(address), Number(bytes)),
+      this.#return("munmap", Number(address), Number(bytes)),
     madvise: () => this.#return("madvise"),
 
     shmget: (key: number, size: bigint, flags: number) =>
       this.#return("shmget", key, Number(size), flags),
     shmat: (id: number, _address: bigint, flags: number) => wide(this.#return("shmat", id, flags)),
-    shmdt: (address: bigint) => this.#end(address, "shmdt", Number(address)),
+    shmdt: (address: bigint) => this.#return("shmdt", Number(address)),
     shmctl: (id: number, command: number, status: Uint8Array) => {
       if (command === IPC_STAT) return this.#fill(status, putSegmentStatus, "shmctl", id, command);
       const rest = command === IPC_SET ? permissionsOf(viewOf(status), SHMID_DS) : [];

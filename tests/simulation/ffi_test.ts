@@ -23,7 +23,6 @@ function backendOf(
   kind: "System V" | "POSIX",
   state: State,
   index: number,
-  sharesBytes = true,
 ) {
   const { pid, uid } = state.processes[index]!;
   const ffi = new SimulatedFfi((made) => {
@@ -31,12 +30,17 @@ function backendOf(
     // No other process runs meanwhile, so the wait lasts until its timeout.
     for (; isBlocked(result); result = call(state, index, made, 2)) state.now += result.wait;
     return result;
-  }, { pid, uid, sharesBytes });
+  }, { pid, uid });
   const libc = new Libc(ffi, ARCH);
   const backend = kind === "POSIX"
     ? posix(ffi, libc)
     : systemV(ffi, { os: "linux", arch: ARCH }, undefined, libc);
-  return { ffi, libc, backend };
+  /** Calls a function as the process. */
+  const as = <Result>(body: () => Result): Result => {
+    running.ffi = ffi;
+    return body();
+  };
+  return { as, libc, backend };
 }
 
 function folders({ inodes }: State): string[] {
@@ -53,37 +57,43 @@ describe("the backends run on the simulated kernel", () => {
   } as const;
 
   for (const kind of ["System V", "POSIX"] as const) {
-    test(`${kind}: two processes share bytes, and the last one removes everything`, () => {
-      const state = boot({ processes: [{ uid: 1000 }, { uid: 1000 }] });
-      const before = folders(state);
-      const [segmentKey, lockKey] = keys[kind];
-      const users = [0, 1].map((index) => {
-        const { backend, libc } = backendOf(kind, state, index);
-        const lock = backend.semaphores.lock(lockKey);
-        const segment = backend.segments.open(segmentKey, REQUEST, lock);
-        return { libc, lock, segment, bytes: () => backend.arrayBuffer(segment.address, 100) };
-      });
-      const [first, second] = users as [typeof users[0], typeof users[0]];
-      new Uint8Array(first.bytes())[3] = 7;
-      first.libc.c.kill(first.libc.c.getpid(), 0); // a call stores the byte
-      assert.equal(new Uint8Array(second.bytes())[3], 7);
+    test(`${kind}: two processes share bytes, and the last one removes everything`, () =>
+      inVirtualTime(() => {
+        const state = boot({ processes: [{ uid: 1000 }, { uid: 1000 }] });
+        const before = folders(state);
+        const [segmentKey, lockKey] = keys[kind];
+        const users = [0, 1].map((index) => {
+          const { as, backend } = backendOf(kind, state, index);
+          return as(() => {
+            const lock = backend.semaphores.lock(lockKey);
+            const segment = backend.segments.open(segmentKey, REQUEST, lock);
+            return {
+              lock,
+              segment,
+              bytes: new Uint8Array(backend.arrayBuffer(segment.address, 100)),
+            };
+          });
+        });
+        const [first, second] = users as [typeof users[0], typeof users[0]];
+        first.bytes[3] = 7;
+        assert.equal(second.bytes[3], 7);
 
-      const crashed = clone(state);
-      for (const { segment, lock } of users) {
-        segment.unmap();
-        segment.release({ lockHeld: false, wait: true });
-        segment.free();
-        lock.close();
-      }
-      assert.deepEqual(folders(state), before);
-      assert.equal(state.ipc[0]!.shm.objects.size + state.ipc[0]!.sem.objects.size, 0);
+        const crashed = clone(state);
+        for (const { segment, lock } of users) {
+          segment.unmap();
+          segment.release({ lockHeld: false, wait: true });
+          segment.free();
+          lock.close();
+        }
+        assert.deepEqual(folders(state), before);
+        assert.equal(state.ipc[0]!.shm.objects.size + state.ipc[0]!.sem.objects.size, 0);
 
-      // In the other branch both are killed, and the next process finds what they have left.
-      end(crashed, 0);
-      end(crashed, 1);
-      assert.notDeepEqual(folders(crashed), before);
-      assert.deepEqual([...crashed.opens.keys()], []);
-    });
+        // In the other branch both are killed, and the next process finds what they have left.
+        end(crashed, 0);
+        end(crashed, 1);
+        assert.notDeepEqual(folders(crashed), before);
+        assert.deepEqual([...crashed.opens.keys()], []);
+      }));
   }
 
   test("a held lock is waited for in virtual time", () => {
@@ -101,38 +111,41 @@ describe("the backends run on the simulated kernel", () => {
     assert.equal(other!.acquire(0), true); // the kernel has undone what the holder did
   });
 
-  for (const sharesBytes of [false, true]) {
-    test(`Atomics work on shared memory (plain accesses ${sharesBytes ? "too" : "do not"})`, () => {
-      const state = boot({ processes: [{ uid: 1000 }, { uid: 1000 }] });
-      inVirtualTime(() => {
-        const users = [0, 1].map((index) => {
-          const { ffi, backend } = backendOf("POSIX", state, index, sharesBytes);
-          const as = <Result>(body: () => Result): Result => {
-            running.ffi = ffi;
-            return body();
-          };
-          const lock = as(() => backend.semaphores.lock("/qipc_segment"));
-          const bytes = as(() => {
-            const { address } = backend.segments.open("/qipc_segment", REQUEST, lock);
-            return backend.arrayBuffer(address, 100);
-          });
+  test("Atomics and views work on shared memory", () => {
+    const state = boot({ processes: [{ uid: 1000 }, { uid: 1000 }] });
+    inVirtualTime(() => {
+      const users = [0, 1].map((index) => {
+        const { as, backend } = backendOf("POSIX", state, index);
+        return as(() => {
+          const lock = backend.semaphores.lock("/qipc_segment");
+          const { address } = backend.segments.open("/qipc_segment", REQUEST, lock);
+          const bytes = backend.arrayBuffer(address, 100);
           return { as, lock, bytes, words: new BigInt64Array(bytes, 8, 2) };
         });
-        const [first, second] = users as [typeof users[0], typeof users[0]];
-        first.as(() => Atomics.store(first.words, 1, -5n));
-        assert.equal(second.as(() => Atomics.add(second.words, 1, 3n)), -5n);
-        assert.equal(first.as(() => Atomics.compareExchange(first.words, 1, -2n, 7n)), -2n);
-        assert.equal(second.as(() => Atomics.load(second.words, 1)), 7n);
-        assert.equal(second.words[1], sharesBytes ? 7n : 0n);
-        assert.throws(() => first.as(() => Atomics.load(first.words, 2)), RangeError);
-
-        assert.equal(first.as(() => first.lock.acquire(0)), true);
-        assert.equal(second.as(() => second.lock.acquire(0)), false);
-        end(state, 0);
-        assert.equal(second.as(() => second.lock.acquire(0)), true); // taken over from the one that has ended
-        second.bytes.transfer(0);
-        assert.throws(() => second.as(() => Atomics.load(second.words, 0)), TypeError);
       });
+      const [first, second] = users as [typeof users[0], typeof users[0]];
+      first.as(() => Atomics.store(first.words, 1, -5n));
+      assert.equal(second.as(() => Atomics.add(second.words, 1, 3n)), -5n);
+      assert.equal(first.as(() => Atomics.compareExchange(first.words, 1, -2n, 7n)), -2n);
+      assert.equal(second.as(() => Atomics.load(second.words, 1)), 7n);
+      assert.throws(() => first.as(() => Atomics.load(first.words, 2)), RangeError);
+
+      assert.equal(second.words[1], 7n);
+      const bytes = first.as(() => new Uint8Array(first.bytes, 16, 3));
+      bytes.set([1, 2, 3]);
+      assert.deepEqual([...second.words.subarray(1)], [0x030201n]);
+      assert.deepEqual(bytes.slice(1), Uint8Array.of(2, 3));
+      bytes.subarray(1).fill(9);
+      assert.deepEqual([...bytes], [1, 9, 9]);
+      assert.equal(bytes.indexOf(9), 1);
+      assert.throws(() => first.as(() => new DataView(first.bytes)), /no DataView/);
+
+      assert.equal(first.as(() => first.lock.acquire(0)), true);
+      assert.equal(second.as(() => second.lock.acquire(0)), false);
+      end(state, 0);
+      assert.equal(second.as(() => second.lock.acquire(0)), true); // taken over from the one that has ended
+      second.bytes.transfer(0);
+      assert.throws(() => second.as(() => Atomics.load(second.words, 0)), TypeError);
     });
-  }
+  });
 });

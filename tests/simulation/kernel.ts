@@ -10,7 +10,7 @@ import { EPERM, ESRCH } from "../../backends/unix/errno.ts";
 import { CLOCK_REALTIME } from "../../backends/unix/linux_constants.ts";
 import { close, fileCalls, release } from "./files.ts";
 import { ipcCalls, leaveQueue, undoAll, unmap } from "./ipc.ts";
-import { memoryCalls } from "./memory.ts";
+import { endAccesses, memoryCalls } from "./memory.ts";
 import {
   type Answer,
   block,
@@ -23,6 +23,7 @@ import {
 } from "./state.ts";
 
 export { addProcess, addState, boot, clone, EPOCH_MS, UPTIME_MS } from "./state.ts";
+export { alternativesTo, fence } from "./memory.ts";
 export type { BootOptions, Out, ProcessOptions, State } from "./state.ts";
 
 /** A call by name, with plain values: numbers, texts, and arrays of them. */
@@ -99,6 +100,7 @@ export function isBlocked(result: Result | Blocked): result is Blocked {
 /** The first step of the end of a process, however it ends: its memory, and so the segments that it has attached. */
 export function endMemory(state: State, index: number): void {
   const process = state.processes[index]!;
+  endAccesses(state, index);
   leaveQueue(state, index);
   for (const [address, { kind, id }] of process.maps) {
     unmap(state, index, address);

@@ -9,9 +9,11 @@ import {
   MAP_SHARED,
   PROT_WRITE,
 } from "../../backends/unix/linux_constants.ts";
-import { ARRAYS, operate, type Operation, OPERATIONS } from "./atomics.ts";
+import { accessOf, ARRAYS, ELEMENT_CALLS } from "./atomics.ts";
 import { fileOf, mayWrite, release } from "./files.ts";
 import { unmap } from "./ipc.ts";
+import type { Call } from "./kernel.ts";
+import { type Alternative, inOrder, type Memory, OrderedAccesses } from "./ordering.ts";
 import {
   type Answer,
   block,
@@ -20,6 +22,7 @@ import {
   ENODEV,
   PAGE,
   type Process,
+  type State,
   UPTIME_MS,
   wake,
 } from "./state.ts";
@@ -99,27 +102,70 @@ function countWaiter(caller: Caller, address: number, step: number): void {
   storeWord(caller, address + 4, loadWord(caller, address + 4) + step);
 }
 
-/** Does an operation of `Atomics` on an element of shared memory. The numbers are texts, as they may be bigints. */
-function atomics(name: Operation) {
+/** Loads or stores an element of shared memory. The numbers are texts, as they may be bigints. */
+function element(name: string) {
   return (
     caller: Caller,
     address: number,
     array: keyof typeof ARRAYS,
     ...values: readonly string[]
   ): Answer => {
-    const Type = ARRAYS[array];
-    const bytes = load(caller, address, Type.BYTES_PER_ELEMENT);
-    const before = bytes.slice();
-    const view = new Type(bytes.buffer as ArrayBuffer);
+    const { what, isAtomic, length } = accessOf([name, address, array])!;
     const isBig = array.startsWith("Big");
-    const result = operate(name, view, values.map((text) => isBig ? BigInt(text) : Number(text)));
-    if (bytes.some((byte, i) => byte !== before[i])) store(caller, address, bytes);
+    const operate = (bytes: Uint8Array) => {
+      const view = new ARRAYS[array](bytes.buffer as ArrayBuffer);
+      const numbers = values.map((text) => isBig ? BigInt(text) : Number(text));
+      return ELEMENT_CALLS[name]!(view, 0, ...numbers);
+    };
+    const accesses = orderedAccesses(caller) ?? inOrder(memoryOf(caller));
+    if (what === "update") {
+      return { ret: 0, out: String(accesses.update(address, length, operate)) };
+    }
+    if (what === "load") {
+      return { ret: 0, out: String(operate(accesses.load(address, length, isAtomic))) };
+    }
+    const bytes = new Uint8Array(length);
+    const result = operate(bytes);
+    accesses.store(address, bytes, isAtomic);
     return { ret: 0, out: String(result) };
   };
 }
 
+function memoryOf(caller: Caller): Memory {
+  return {
+    load: (address, length) => load(caller, address, length),
+    store: (address, bytes) => store(caller, address, bytes),
+  };
+}
+
+/** The loads and stores of a process if they do not take effect at once; otherwise `null`. */
+function orderedAccesses(caller: Caller): OrderedAccesses | null {
+  const { state: { ordering }, index } = caller;
+  return ordering && new OrderedAccesses(memoryOf(caller), ordering, index);
+}
+
+/** Returns the alternatives to what usually happens if a process makes this call. */
+export function alternativesTo(state: State, index: number, call: Call): readonly Alternative[] {
+  const access = state.ordering === null ? null : accessOf(call);
+  return access === null ? [] : orderedAccesses(callerOf(state, index))!.alternatives(access);
+}
+
+/** Orders all loads and stores of a process. */
+export function fence(state: State, index: number): void {
+  orderedAccesses(callerOf(state, index))?.fence();
+}
+
+/** Ends the loads and stores of a process that is killed or has ended. */
+export function endAccesses(state: State, index: number): void {
+  orderedAccesses(callerOf(state, index))?.end();
+}
+
+function callerOf(state: State, index: number): Caller {
+  return { state, index, process: state.processes[index]!, mode: 0 };
+}
+
 export const memoryCalls = {
-  ...Object.fromEntries(OPERATIONS.map((name) => [`Atomics.${name}`, atomics(name)])),
+  ...Object.fromEntries(Object.keys(ELEMENT_CALLS).map((name) => [name, element(name)])),
 
   mmap(
     caller: Caller,
@@ -216,7 +262,8 @@ export const memoryCalls = {
   },
 
   futex_wait(caller: Caller, address: number, value: number, ms: number): Answer {
-    const { state, process, mode } = caller;
+    const { state, process, index, mode } = caller;
+    fence(state, index);
     if (process.wait !== null) {
       const { result } = process.wait;
       if (result === null && mode !== 2) return block(process, state, 0);
@@ -227,8 +274,10 @@ export const memoryCalls = {
     return sleep(caller, address, state.now + ms);
   },
 
-  futex_wake: (caller: Caller, address: number, count: number): Answer =>
-    wakeSleepers(caller, address, count),
+  futex_wake(caller: Caller, address: number, count: number): Answer {
+    fence(caller.state, caller.index);
+    return wakeSleepers(caller, address, count);
+  },
 };
 
 /** Puts a process at the end of the queue of those that wait for a word. */

@@ -1,12 +1,17 @@
 /** The deliberate faults of which scripts/mutants.ts shows that the simulation finds them. */
 import type { Bounds } from "./scenario.ts";
 
-export interface Mutant {
-  readonly name: string;
-  readonly file: string;
-  /** The text to replace, which occurs exactly once in the file. */
+/** A text that occurs exactly once in a file, and what replaces it. */
+export interface Replacement {
   readonly find: string;
   readonly replace: string;
+}
+
+export interface Mutant extends Replacement {
+  readonly name: string;
+  readonly file: string;
+  /** Another text to replace in the same file. */
+  readonly also?: Replacement;
   readonly programs: readonly string[];
   readonly bounds: Bounds;
   /** Why the scenario must catch it. */

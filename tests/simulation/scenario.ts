@@ -30,6 +30,10 @@ export interface Scenario {
   readonly programs: readonly Program[];
   /** The processes, of user 1000 by default, and other options of the system. */
   readonly system?: Partial<BootOptions>;
+  /** The crashes of the scenario; all by default. */
+  readonly crashes?: readonly Crash[];
+  /** Whether loads and stores may be reordered. */
+  readonly isReordered?: boolean;
   /** Creates what exists before. */
   setUp?(kernel: State): void;
   /**
@@ -64,21 +68,27 @@ export interface Deviation {
   readonly at: number;
   /**
    * `preempted`: another process runs, although this one could. `yields`: this one waits or has ended, and not the first
-   * process that could go on does. `delayed`: it does not run for a moment, as on a busy machine. `stopped`: as by
-   * SIGSTOP, until the timeouts of others have run out. `killed` after
+   * process that could go on does. `delayed`: it does not run for a moment, as on a busy machine. `reordered`: its next
+   * load or store of shared memory takes effect in one of the ways that ordering.ts describes. `stopped`: as by SIGSTOP,
+   * until the timeouts of others have run out. `killed` after
    * so many of the three steps of its end, the others of which happen when no other process can go on.
    */
   readonly what:
     | "preempted"
     | "yields"
     | "delayed"
+    | "reordered"
     | "stopped"
     | "killed 1"
     | "killed 2"
     | "killed 3";
   /** Which process runs next. */
   readonly next?: number;
+  /** What happens to an access that is `reordered`. */
+  readonly alternative?: number;
 }
+
+export type Crash = Exclude<Deviation["what"], "preempted" | "yields" | "reordered">;
 
 export interface Failure {
   readonly scenario: string;
@@ -92,6 +102,8 @@ export interface Bounds {
   readonly preemptions: number;
   /** The number of kills and stops. */
   readonly crashes: number;
+  /** The number of loads and stores that do not take effect at once; 0 if it is left out. */
+  readonly reorderings?: number;
   /** Whether processes are only killed, and not stopped: stops take most of the time. */
   readonly isWithoutStops?: boolean;
 }

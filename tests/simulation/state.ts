@@ -3,6 +3,7 @@
  * states can be compared. Objects refer to each other by numbers.
  */
 import type { Fingerprint } from "./fingerprint.ts";
+import { addOrdering, cloneOrdering, type Ordering } from "./ordering.ts";
 
 /** The numbers of errors that only the kernel knows; the others are in backends/unix/errno.ts. */
 export const EBADF = 9;
@@ -186,6 +187,8 @@ export interface State {
   opens: Map<number, OpenFile>;
   /** The processes that wait for a futex, in their order. */
   sleepers: number[];
+  /** When loads and stores take effect; `null` if each does at once. */
+  ordering: Ordering | null;
 }
 
 export interface ProcessOptions {
@@ -232,6 +235,7 @@ export function boot(options: BootOptions): State {
     inodes: new Map(),
     opens: new Map(),
     sleepers: [],
+    ordering: null,
   };
   for (const process of processes) addProcess(state, process);
   const folder = (device: number, mode: number, entries: [string, number][] = []) => {
@@ -338,6 +342,7 @@ export function clone(state: State): State {
     })),
     opens: copied(state.opens, (open) => ({ ...open })),
     sleepers: state.sleepers.slice(),
+    ordering: state.ordering && cloneOrdering(state.ordering),
   };
 }
 
@@ -351,6 +356,7 @@ export function addState(hash: Fingerprint, state: State): void {
     hash.add(inode).addText(path).add(isDeleted ? 1 : 0).add(flags).add(position);
   };
   hash.add(now).addAll(sleepers);
+  if (state.ordering !== null) addOrdering(hash, state.ordering);
   for (const { stage, fds, maps, undo, wait } of processes) {
     hash.addText(stage).add(fds.size).add(maps.size).add(undo.size);
     for (const [fd, id] of fds) {

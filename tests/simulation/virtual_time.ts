@@ -1,10 +1,11 @@
 /**
  * What the simulated process that runs has instead of the globals of JavaScript: its functions to read the time and to
- * wait use virtual time, and `Atomics` works on its simulated memory.
+ * wait use virtual time, and `Atomics` and views of its simulated memory work on that.
  */
 import { replaceAtomics } from "./atomics.ts";
 import type { SimulatedFfi } from "./ffi.ts";
 import { EPOCH_MS } from "./state.ts";
+import { replaceViews } from "./views.ts";
 
 const { now } = performance;
 const date = Date.now;
@@ -31,9 +32,11 @@ export function inVirtualTime<Result>(body: () => Result): Result {
     return "timed-out";
   }) as typeof Atomics.wait;
   const restoreAtomics = replaceAtomics(() => running.ffi);
+  const restoreViews = replaceViews(() => running.ffi);
   try {
     return body();
   } finally {
+    restoreViews();
     restoreAtomics();
     running.ffi = null;
     performance.now = now;

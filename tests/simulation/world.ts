@@ -8,6 +8,7 @@ import { type FfiOptions, SimulatedFfi } from "./ffi.ts";
 import { Fingerprint } from "./fingerprint.ts";
 import {
   addState,
+  alternativesTo,
   type Blocked,
   boot,
   type Call,
@@ -16,12 +17,14 @@ import {
   endFiles,
   endMemory,
   endSemaphores,
+  fence,
   isBlocked,
   reap,
   type Result,
   type State,
 } from "./kernel.ts";
 import { beginningOf, type Moment } from "./moments.ts";
+import { alternativeText, orderingOf } from "./ordering.ts";
 import type { Deviation, Fact, Failure, Program, Scenario } from "./scenario.ts";
 import { running } from "./virtual_time.ts";
 
@@ -129,10 +132,14 @@ export const NEW = 0;
 const AGAIN = 1, TIMED_OUT = 2;
 type Mode = typeof NEW | typeof AGAIN | typeof TIMED_OUT;
 
-export function start(scenario: Scenario): World {
+/** Starts a scenario, in which so many loads and stores are reordered if any may be. */
+export function start(scenario: Scenario, reorderings: number): World {
   const processes = scenario.programs.map(() => ({ uid: 1000 }));
   const kernel = boot({ processes, ...scenario.system });
   scenario.setUp?.(kernel);
+  if (scenario.isReordered && reorderings > 0) {
+    kernel.ordering = orderingOf(processes.length, reorderings);
+  }
   const actors = scenario.programs.map(newActor);
   return { ...EMPTY_WORLD, kernel, actors, stored: new Map() };
 }
@@ -277,12 +284,10 @@ function discover(
   };
   running.clock = () => system(["clock"]).ret;
   running.sleep = (ms) => void system(["sleep", ms]);
+  running.ffi = new SimulatedFfi(system, options);
   let outcome = "ok";
   try {
-    program(
-      running.ffi = new SimulatedFfi(system, options),
-      (fact, address) => system(["note", fact, address]).ret,
-    );
+    program(running.ffi, (fact, address) => system(["note", fact, address]).ret);
     system(["exit"]);
   } catch (error) {
     outcome = textOf(error);
@@ -305,7 +310,10 @@ function perform(
 ): Result | Blocked {
   const { kernel } = world;
   const [name, fact, address] = made;
-  if (name === "exit") return { ret: 0, errno: 0, out: null };
+  if (name === "exit") {
+    fence(kernel, i);
+    return { ret: 0, errno: 0, out: null };
+  }
   if (name === "clock") return { ret: kernel.now, errno: 0, out: null };
   if (name === "note") {
     const ret = noted(scenario, world, i, fact as Fact, address as number);
@@ -411,6 +419,10 @@ export function deviate(world: World, deviation: Deviation): void {
   const { process, what } = deviation;
   world.path = { before: world.path, deviation };
   if (what === "yields") return;
+  if (what === "reordered") {
+    reorder(world, process, deviation.alternative!);
+    return;
+  }
   world.trace = { before: world.trace, process, what: `is ${what}`, moment: null };
   if (what === "stopped" || what === "delayed") {
     world.hasStop ||= what === "stopped";
@@ -420,6 +432,15 @@ export function deviate(world: World, deviation: Deviation): void {
     world.hasKill = true;
     kill(world, process, Number(what.slice(-1)));
   }
+}
+
+/** Chooses one of the alternatives to what usually happens at the next call of a process. */
+function reorder(world: World, process: number, number: number): void {
+  const { kernel, actors } = world;
+  const alternative = alternativesTo(kernel, process, actors[process]!.moment!.call!)[number];
+  if (alternative === undefined) return;
+  kernel.ordering!.chosen = number;
+  world.trace = { before: world.trace, process, what: alternativeText(alternative), moment: null };
 }
 
 /** Says what is wrong with a world in which nothing can go on. */
