@@ -93,11 +93,9 @@ export function threadGlobal(): typeof globalThis & { process?: typeof process }
   return vm === undefined ? globalThis : vm.runInThisContext("globalThis");
 }
 
-function find(): Registry {
-  const shared = threadGlobal() as typeof globalThis & { [NAME]?: Registry };
-  const found = shared[NAME];
-  if (found !== undefined) return found;
-  const made: Registry = {
+/** Creates the registry of a process that has opened nothing yet. */
+export function newRegistry(): Registry {
+  return {
     locksHeld: 0,
     isClosed: false,
     hasExitHook: false,
@@ -107,14 +105,26 @@ function find(): Registry {
     waits: new Set(),
     resources: new Set(),
   };
+}
+
+function find(): Registry {
+  const shared = threadGlobal() as typeof globalThis & { [NAME]?: Registry };
+  const found = shared[NAME];
+  if (found !== undefined) return found;
+  const made = newRegistry();
   // If the global object is frozen, this fails and each copy is alone. The property is not enumerable, since test
   // runners compare the names.
   Reflect.defineProperty(shared, NAME, { value: made });
   return made;
 }
 
-/** The registry of this thread. */
-export const registry: Registry = find();
+/** The registry of this thread. In the simulation, it is the registry of the process that runs. */
+export let registry: Registry = find();
+
+/** Replaces the registry. Only a change of the context does so. */
+export function useRegistry(next: Registry): void {
+  registry = next;
+}
 
 /** Returns whether an object of this thread, of any copy, holds the lock or a unit of the semaphore of `identity`. */
 export function isHeldByThread(identity: string): boolean {

@@ -1,4 +1,5 @@
 import { acquireAsync, acquireBlocking, acquireWithin, failWaits } from "./core/acquire_queue.ts";
+import { type Collected, collection } from "./core/collection.ts";
 import { forgetAtExit, isClosed, rememberAtExit } from "./core/exit_hook.ts";
 import { BackendError, replacedText } from "./backends/failure.ts";
 import { backendOf } from "./backends/mod.ts";
@@ -27,7 +28,7 @@ import { checkCount, refuseThenable } from "./core/arguments.ts";
 import { timeoutOf, waitOf, type WaitOptions } from "./core/waiter.ts";
 
 /** An open semaphore. It must be closed when its object is garbage-collected or the program ends. */
-class OpenSemaphore implements Resource, SharedSemaphore {
+class OpenSemaphore implements Collected, Resource, SharedSemaphore {
   readonly semaphore: Semaphore;
   /** The number of permits that were acquired and not released. */
   balance = 0;
@@ -52,6 +53,11 @@ class OpenSemaphore implements Resource, SharedSemaphore {
   closeAtExit(): void {
     this.close();
   }
+
+  /** A semaphore whose permits are not balanced stays open until the program ends. */
+  collected(): void {
+    if (this.balance === 0) this.close();
+  }
 }
 
 /** How {@linkcode SystemSemaphore.open} opens a semaphore. */
@@ -64,11 +70,6 @@ export interface SemaphoreOptions {
 
 const PROMISE_TO_WITH_PERMIT =
   "SystemSemaphore.withPermit: fn returned a promise, for which the permit does not wait; use withPermitAsync()";
-
-// A collected object that holds permits, or has released more than it acquired, stays open until the program ends.
-const objects = new FinalizationRegistry<OpenSemaphore>((open) => {
-  if (open.balance === 0) open.close();
-});
 
 /**
  * A `SystemSemaphore` is a named counting semaphore that processes share. It has the semantics and the wire protocol of
@@ -536,14 +537,14 @@ export class SystemSemaphore implements Disposable {
       backend.semaphores.open(nativeKey, this.#initialValue, mode, isExplicit),
     );
     this.#errors.noteUser(backend);
-    objects.register(this, this.#open, this.#open);
+    collection().register(this, this.#open, this.#open);
     return this.#open;
   }
 
   #close(): void {
     if (this.#open === null) return;
     requireStackToUndo();
-    objects.unregister(this.#open);
+    collection().unregister(this.#open);
     this.#open.close();
     this.#open = null;
     this.#errors.noteUser(null);

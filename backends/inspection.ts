@@ -1,4 +1,4 @@
-import process from "node:process";
+import { perProcess } from "../context.ts";
 import { UnsupportedError } from "../errors.ts";
 import type {
   Inspection,
@@ -7,6 +7,7 @@ import type {
   SegmentInfo,
   SemaphoreInfo,
 } from "./inventory.ts";
+import { thisPlatform } from "./platform.ts";
 import { temporaryFolder } from "./systemv/folders.ts";
 import { sharedLibrary } from "./unix/shared_libc.ts";
 import { PosixInspection } from "./posix/inspection.ts";
@@ -40,23 +41,24 @@ class AllInspection implements Inspection {
   }
 }
 
-let inspection: Inspection | undefined;
+const inspectionOfProcess = perProcess(() => new AllInspection());
 
 /**
  * Returns the inspection of this system, loaded on first use. It is separate from the backends, which do not need it.
  */
 export function defaultInspection(): Inspection {
-  if (process.platform === "win32") {
+  const { os } = thisPlatform();
+  if (os === "win32") {
     throw new UnsupportedError(
       "Windows has no list of its segments and semaphores; it removes each with its last user, so " +
         "nothing stale can be left there",
     );
   }
-  if (process.platform === "darwin") {
+  if (os === "darwin") {
     throw new UnsupportedError(
       "on macOS, what there is cannot be inspected or cleaned up yet; `ipcs -mp` lists the segments, " +
         "`ipcs -s` the semaphores, and `ipcrm` removes one",
     );
   }
-  return inspection ??= new AllInspection();
+  return inspectionOfProcess();
 }

@@ -1,6 +1,7 @@
-import process from "node:process";
+import { perProcess } from "../context.ts";
 import { BackendError } from "./failure.ts";
 import type { NativeIpcKeyType } from "./native_key.ts";
+import { thisPlatform } from "./platform.ts";
 import { POSIX } from "./posix/mod.ts";
 import { DARWIN_POSIX } from "./posix_darwin/mod.ts";
 import { SYSTEM_V } from "./systemv/mod.ts";
@@ -21,12 +22,12 @@ export function typeOf(scheme: string): NativeIpcKeyType {
 }
 
 /** Returns what is known of a type of keys on a system, this one by default; `null` if the system has no such keys. */
-export function keyTypeOf(type: NativeIpcKeyType, os: string = process.platform): KeyType | null {
+export function keyTypeOf(type: NativeIpcKeyType, os: string = thisPlatform().os): KeyType | null {
   const found = KEY_TYPES.find((one) => one.schemeOf(type) !== "" && one.supports(os));
   return found ?? null;
 }
 
-const backends = new Map<NativeIpcKeyType, Backend>();
+const backendsOfProcess = perProcess(() => new Map<NativeIpcKeyType, Backend>());
 
 /**
  * Returns the backend of this system for a key type, loaded on first use.
@@ -34,6 +35,7 @@ const backends = new Map<NativeIpcKeyType, Backend>();
  * @throws {BackendError} `KeyError` if this system has no such keys
  */
 export function backendOf(type: NativeIpcKeyType): Backend {
+  const backends = backendsOfProcess();
   let backend = backends.get(type);
   if (backend === undefined) backends.set(type, backend = load(type));
   return backend;
@@ -44,6 +46,6 @@ function load(type: NativeIpcKeyType): Backend {
   if (keyType !== null) return keyType.load(type);
   const text = type === 0
     ? "the key has no type"
-    : `${process.platform} has no objects of type ${schemeOf(type)}`;
+    : `${thisPlatform().os} has no objects of type ${schemeOf(type)}`;
   throw new BackendError("KeyError", `${text}; see SharedMemory.isKeyTypeSupported()`);
 }

@@ -1,4 +1,5 @@
 import process from "node:process";
+import { perProcess } from "../context.ts";
 import { UnsupportedError } from "../errors.ts";
 
 /** The operating system and processor that a backend is for: those of this process, or those that a test passes. */
@@ -21,6 +22,6 @@ export function requireSystem(expected: readonly string[], { os, arch }: Platfor
 }
 
 /** Returns the platform that this process runs on. */
-export function thisPlatform(): Platform {
+export const thisPlatform: () => Platform = perProcess(() => {
   return { os: process.platform, arch: process.arch };
-}
+});

@@ -33,21 +33,23 @@ class Queue implements SharedWait {
   }
 }
 
-/**
- * The queues of this copy of the module, by the identity of the semaphore. The registry also has those of other copies.
- */
-const queues = new Map<string, Queue>();
-const { waits } = registry;
+/** Returns the queue of this copy of the module. The registry also has those of other copies, which serve themselves. */
+function queueOf(identity: string): Queue | undefined {
+  for (const wait of registry.waits) {
+    if (wait instanceof Queue && wait.identity === identity) return wait;
+  }
+  return undefined;
+}
 
 /** Returns whether this thread waits for any semaphore, or gave up a wait that is not over yet. */
 export function isWaiting(): boolean {
-  return waits.size > 0;
+  return registry.waits.size > 0;
 }
 
 /** Returns whether an asynchronous call in this thread waits for the semaphore of `identity`. */
 export function isAwaited(identity: string): boolean {
   if (!isWaiting()) return false; // the usual case, and each detach asks
-  for (const wait of waits) {
+  for (const wait of registry.waits) {
     if (wait.count > 0 && wait.identity === identity) return true;
   }
   return false;
@@ -55,7 +57,7 @@ export function isAwaited(identity: string): boolean {
 
 /** Returns whether a wait for the semaphore of `identity` is still going on, although it may have been given up. */
 export function isPending(identity: string): boolean {
-  return queues.has(identity);
+  return queueOf(identity) !== undefined;
 }
 
 /** Another thread needs far less than this time, in ms, to release a unit that no call wants any more. */
@@ -86,7 +88,7 @@ export function acquireWithin(semaphore: Semaphore, timeoutMs: number): boolean 
 /** Acquires a unit that a wait of this thread has acquired after it was given up, once that wait releases it. */
 function acquireReturned(semaphore: Semaphore): boolean {
   const start = performance.now();
-  for (const wait of waits) {
+  for (const wait of registry.waits) {
     if (wait.identity !== semaphore.identity || wait.count > 0) continue;
     for (let isUnsettled = true; isUnsettled;) {
       const isHere = semaphore.isHeldHere?.() === true;
@@ -117,11 +119,8 @@ export async function acquireAsync(
   if (options.timeout === 0) return false;
   const waiter: Waiter = new Waiter(options, () => leave(key, entry));
   const entry: Entry = { semaphore, waiter, onTaken };
-  let queue = queues.get(key);
-  if (queue === undefined) {
-    queues.set(key, queue = new Queue(key));
-    waits.add(queue);
-  }
+  let queue = queueOf(key);
+  if (queue === undefined) registry.waits.add(queue = new Queue(key));
   enter(queue, entry);
   return await waiter.promise;
 }
@@ -129,7 +128,7 @@ export async function acquireAsync(
 /** Rejects the waits for `semaphore`, which is about to be closed, with `error`. */
 export function failWaits(semaphore: Semaphore, error: BackendError): void {
   const { identity } = semaphore;
-  for (const entry of [...queues.get(identity)?.entries ?? []]) {
+  for (const entry of [...queueOf(identity)?.entries ?? []]) {
     if (entry.semaphore === semaphore && leave(identity, entry)) entry.waiter.fail(error);
   }
 }
@@ -144,7 +143,7 @@ function enter(queue: Queue, entry: Entry): void {
 
 /** Removes an entry from its queue; returns `false` if it was served already. */
 function leave(key: string, entry: Entry): boolean {
-  const queue = queues.get(key);
+  const queue = queueOf(key);
   const { entries = [] } = queue ?? {};
   const at = entries.indexOf(entry);
   if (queue === undefined || at < 0) return false;
@@ -178,8 +177,7 @@ async function serve(queue: Queue): Promise<void> {
       if (entries[0] === first) entries.shift()!.waiter.fail(reported(error));
     }
   }
-  queues.delete(queue.identity);
-  waits.delete(queue);
+  registry.waits.delete(queue);
 }
 
 /** Waits on another thread, at most until the last timeout in the queue; returns whether it acquired a unit. */

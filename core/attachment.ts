@@ -6,6 +6,7 @@ import {
   isAwaited,
   isWaiting,
 } from "./acquire_queue.ts";
+import { type Collected, collection } from "./collection.ts";
 import { ExposedBuffer, notTransferred } from "./exposed_buffer.ts";
 import { forgetAtExit, isClosed, rememberAtExit } from "./exit_hook.ts";
 import { BackendError, replacedText } from "../backends/failure.ts";
@@ -27,13 +28,11 @@ export function noLock(): BackendError {
 
 /** @throws {BackendError} if `initialize` of the segment runs in this thread, which would wait for itself */
 export function refuseNested(lock: Lock): void {
-  for (const { isInitializing, lockIdentity } of attachments) {
+  for (const { isInitializing, lockIdentity } of registry.attachments) {
     if (!isInitializing || lockIdentity !== lock.identity) continue;
     throw new BackendError("Deadlock", "initialize of the same segment is running in this thread");
   }
 }
-
-const { attachments, byBuffer } = registry;
 
 /**
  * An attachment slot connects a `SharedMemory` object with the segment that it is attached to. An object uses one slot
@@ -48,7 +47,7 @@ export class AttachmentSlot {
   /** The buffer that {@linkcode Attachment.expose} has created. */
   buffer: ArrayBuffer | null = null;
   /** This reference to the last attachment outlives the slot. */
-  #last: { attachment: Attachment } | null = null;
+  #last: LastAttachment | null = null;
 
   begin(attachment: Attachment): void {
     this.attachment = attachment;
@@ -56,9 +55,21 @@ export class AttachmentSlot {
     if (this.#last !== null) {
       this.#last.attachment = attachment;
     } else {
-      this.#last = { attachment };
-      accesses.register(this, this.#last);
+      collection().register(this, this.#last = new LastAttachment(attachment));
     }
+  }
+}
+
+/** The last attachment of a slot, which ends when the slot has been collected. */
+class LastAttachment implements Collected {
+  attachment: Attachment;
+
+  constructor(attachment: Attachment) {
+    this.attachment = attachment;
+  }
+
+  collected(): void {
+    this.attachment.accessCollected();
   }
 }
 
@@ -97,7 +108,7 @@ export class Attachment implements Resource, SharedAttachment {
     this.#exposed = new ExposedBuffer(backend, segment, this);
     this.segmentLock = lock;
     access.begin(this);
-    attachments.add(this);
+    registry.attachments.add(this);
     rememberAtExit(this);
   }
 
@@ -109,13 +120,13 @@ export class Attachment implements Resource, SharedAttachment {
   expose(access: AttachmentSlot): ArrayBuffer {
     if (access.buffer !== null) return notTransferred(access.buffer);
     const buffer = this.#exposed.create();
-    byBuffer.set(buffer, this);
+    registry.byBuffer.set(buffer, this);
     return access.buffer = buffer;
   }
 
   /** Returns the attachment of a buffer, which may have ended; `undefined` if the buffer is not that of a segment. */
   static of(buffer: ArrayBufferLike): SharedAttachment | undefined {
-    return byBuffer.get(buffer);
+    return registry.byBuffer.get(buffer);
   }
 
   /** The address of the segment. Once the attachment has ended, it may be unmapped. */
@@ -249,7 +260,7 @@ export class Attachment implements Resource, SharedAttachment {
 
   #refuseDeadlock(): void {
     const identity = this.lockIdentity;
-    for (const other of attachments) {
+    for (const other of registry.attachments) {
       if (!other.isLocked || other.lockIdentity !== identity) continue;
       throw new BackendError(
         "Deadlock",
@@ -265,7 +276,7 @@ export class Attachment implements Resource, SharedAttachment {
     for (const release of this.#endings ?? []) release();
     this.#endings = null;
     this.hasEnded = true;
-    attachments.delete(this);
+    registry.attachments.delete(this);
     try {
       this.#exposed.unmap();
     } finally {
@@ -295,7 +306,3 @@ export class Attachment implements Resource, SharedAttachment {
     if (!this.#exposed.isCreated && !this.hasEnded) this.closeAtExit();
   }
 }
-
-const accesses = new FinalizationRegistry<{ attachment: Attachment }>(
-  ({ attachment }) => attachment.accessCollected(),
-);

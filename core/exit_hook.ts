@@ -20,7 +20,8 @@ export function forgetAtExit(resource: Resource): void {
   registry.resources.delete(resource);
 }
 
-function closeAll(): void {
+/** Closes everything, as the normal end of a program does. */
+export function closeAll(): void {
   registry.isClosed = true;
   for (const resource of registry.resources) resource.closeAtExit();
   registry.resources.clear();

@@ -1,6 +1,7 @@
 import { BackendError } from "../backends/failure.ts";
 import type { Backend, Segment } from "../backends/types.ts";
 import type { Resource } from "../registry.ts";
+import { type Collected, collection } from "./collection.ts";
 import { bytesOf } from "./view_extent.ts";
 
 /** The original method of the engine, even if a program replaces it later. */
@@ -12,7 +13,7 @@ const { transfer } = ArrayBuffer.prototype;
  *
  * Nothing here keeps the buffer alive, since the collection of the buffer ends the attachment.
  */
-export class ExposedBuffer {
+export class ExposedBuffer implements Collected {
   readonly #backend: Backend;
   readonly #segment: Segment;
   readonly #attachment: Resource;
@@ -43,7 +44,7 @@ export class ExposedBuffer {
       throw new BackendError("InvalidSize", text);
     }
     this.#buffer = new WeakRef(buffer);
-    buffers.register(buffer, this);
+    collection().register(buffer, this);
     return buffer;
   }
 
@@ -61,6 +62,7 @@ export class ExposedBuffer {
     this.#isFreeable = isDetached && isUnmapped;
   }
 
+  /** Is called when the buffer has been collected. */
   collected(): void {
     // Only the detached buffer still referred to the address range. A native call that uses the range would have kept
     // the buffer alive.
@@ -68,8 +70,6 @@ export class ExposedBuffer {
     else this.#attachment.closeAtExit();
   }
 }
-
-const buffers = new FinalizationRegistry<ExposedBuffer>((buffer) => buffer.collected());
 
 /**
  * Returns a buffer that {@linkcode ExposedBuffer.create} created, unless it was transferred away.

@@ -1,4 +1,5 @@
 import process from "node:process";
+import { perProcess } from "../context.ts";
 import { UnsupportedError } from "../errors.ts";
 import { bunFfi } from "./bun.ts";
 import { denoFfi } from "./deno.ts";
@@ -9,7 +10,9 @@ import type { Ffi } from "./types.ts";
  * Returns the FFI of the current runtime. It is selected on first use, because importing the module must load nothing.
  * The order matters: Deno and Bun imitate Node's `process`, so Node comes last.
  */
-export function selectFfi(): Ffi {
+export const selectFfi: () => Ffi = perProcess(select);
+
+function select(): Ffi {
   const { versions } = process;
   if (versions["deno"] !== undefined) return denoFfi;
   if (versions["bun"] !== undefined) return bunFfi();

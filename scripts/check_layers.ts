@@ -11,7 +11,7 @@ const root = path.dirname(import.meta.dirname!);
 
 /** From the lowest storey to the highest: what belongs to it, by the beginning of its path or by its name. */
 const STOREYS: readonly (readonly [name: string, parts: readonly string[]])[] = [
-  ["texts and numbers", ["errors.ts", "custom_inspect.ts", "registry.ts"]],
+  ["texts and numbers", ["errors.ts", "custom_inspect.ts", "registry.ts", "context.ts"]],
   ["the FFI", ["ffi/"]],
   ["what all backends share", [
     ...["backends/failure.ts", "backends/platform.ts", "backends/timing.ts"],

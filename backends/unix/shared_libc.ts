@@ -1,3 +1,4 @@
+import { perProcess } from "../../context.ts";
 import { selectFfi } from "../../ffi/mod.ts";
 import type { Ffi } from "../../ffi/types.ts";
 import { type Platform, requireSystem, thisPlatform } from "../platform.ts";
@@ -14,16 +15,12 @@ export function libraryOf(ffi: Ffi, platform: Platform): Libc {
   return new Libc(ffi, platform.arch, platform.os);
 }
 
-let libc: Libc | undefined;
-
 /**
  * Returns the C library of this system, loaded on first use.
  *
  * @throws {UnsupportedError} on a platform whose C library is not known
  */
-export function sharedLibrary(): Libc {
-  return libc ??= libraryOf(selectFfi(), thisPlatform());
-}
+export const sharedLibrary: () => Libc = perProcess(() => libraryOf(selectFfi(), thisPlatform()));
 
 /**
  * Returns the C library of this system, for objects that belong to users.
