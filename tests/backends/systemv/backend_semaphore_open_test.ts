@@ -4,9 +4,9 @@ import { SystemSemaphoreMode } from "../../../mod.ts";
 import * as fake from "../../fixtures/fake_system.ts";
 import { assertFails, script, setUp } from "../../fixtures/fake_system.ts";
 
-const { Create, Open } = SystemSemaphoreMode;
-const { DOWN, MAKE, NOTE_USE, OPEN, OPEN_LOCK, OPEN_NEW_SEMAPHORE, OPEN_SEMAPHORE } = fake;
-const { SEM_CURRENT, SEM_PATH, SHARE, UNLOCK, UNMARKED_YET, UNSHARE } = fake;
+const { Open } = SystemSemaphoreMode;
+const { DOWN, MAKE, OPEN, OPEN_LOCK, OPEN_NEW_SEMAPHORE, OPEN_SEMAPHORE } = fake;
+const { SEM_CURRENT, SEM_PATH, SHARE, UNLOCK, UNMARKED_YET } = fake;
 
 /** A key file that is of no use after all. */
 const DELETED = script(SEM_PATH, `unlink("/q/sem") = 0`, "close(3) = 0");
@@ -18,17 +18,9 @@ describe("opening a semaphore", () => {
     "statx(3) = { inode 2 }",
   );
   const SHARED = `${SHARE(3)} = 0`;
-  const FOUND = script(FILE, UNMARKED_YET, SHARED, SEM_CURRENT);
-  /** A semaphore that is not there is made with the key file that is. */
-  const MISSING = `${FOUND}
-      semget(0x51000002, 1, 0600) = ENOENT
-      semget(0x51000002, 1, IPC_CREAT|IPC_EXCL|0600)`;
   const MADE = OPEN_NEW_SEMAPHORE(1);
   const OPENED = OPEN_SEMAPHORE();
-  const SET = fake.SET_SEMAPHORE(1);
   const GONE = fake.SEM_GONE;
-  /** One that was found is kept open, and then found to be deleted. */
-  const MADE_ANEW = script(UNSHARE(3), GONE, "close(3) = 0", MADE);
   /** Nobody relies on the key file, which leads to no semaphore. */
   const UNUSED = script(fake.CREATED, `${fake.ALONE(3)} = 0`, "semget(0x51000002, 1, 0) = ENOENT");
   const first = (count: number) => script(...MADE.split("\n").slice(0, count));
