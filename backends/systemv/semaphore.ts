@@ -66,8 +66,8 @@ export class SystemVSemaphore extends SemaphoreSet {
    * processes in other pid namespaces, nor of a chosen key, whose semaphore another program may initialize at any time.
    */
   #isUnset(): boolean {
-    if (this.path.isExplicit || this.lastUser() !== 0 || this.get("GETVAL") !== 0) return false;
-    return seesAllProcesses(this.libc) && this.stateOf(0) === "gone" &&
+    if (this.libc.os !== "linux" || this.path.isExplicit || this.lastUser() !== 0) return false;
+    return this.get("GETVAL") === 0 && seesAllProcesses(this.libc) && this.stateOf(0) === "gone" &&
       !this.file!.isBeingCreated();
   }
 

@@ -238,6 +238,7 @@ export function wander(scenario: Scenario, random: () => number): Driven {
   const any = <T>(list: readonly T[]) => list[Math.floor(random() * list.length)];
   let crashes = 2;
   const crashesOf = scenario.crashes ?? CRASHES;
+  const mayStop = crashesOf.includes("stopped");
   return drive(scenario, (process, at, choices, isRunning, alternatives) => {
     if (!isRunning) {
       const index = Math.floor(random() * choices.length);
@@ -252,7 +253,7 @@ export function wander(scenario: Scenario, random: () => number): Driven {
       return { process, at, what: "reordered", alternative };
     }
     if (random() >= rates[0] || choices.length === 0) return null;
-    if (random() < 0.2) return { process, at, what: "delayed" };
+    if (mayStop && random() < 0.2) return { process, at, what: "delayed" };
     return { process, at, what: "preempted", next: any(choices)!.process };
   });
 }

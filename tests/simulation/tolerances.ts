@@ -154,6 +154,12 @@ const TOLERANCES: readonly Tolerance[] = [
       "Qt has no timeout, and uses a semaphore whose creator has not set its value or has removed it",
   },
   {
+    program: /^rm key file$/,
+    what: /LockError: timed out/,
+    why:
+      "a process that holds the lock for long is attached to a segment which others do not find any more",
+  },
+  {
     program: /^Qt create$/,
     what: /the bytes were stored 0 times/,
     why: "Qt has created the segment, and knows nothing of `initialize`",
@@ -214,6 +220,12 @@ const POSIX_TOLERANCES: readonly Tolerance[] = [
     program: /^POSIX (C lock|Qt|rm segment)/,
     what: /^two segments of one key/,
     why: "the segment loses its name while others use it, and newcomers create another one",
+  },
+  {
+    program: /^POSIX (open|create) semaphore$/,
+    what: /LockError: timed out/,
+    needsCrash: true,
+    why: "the kernel does not return what a killed process has acquired of a POSIX semaphore",
   },
   {
     program: /^POSIX create semaphore$/,
