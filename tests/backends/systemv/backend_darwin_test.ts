@@ -445,6 +445,8 @@ describe("the limits of macOS", () => {
       ${fake.OPEN_NEW_LOCK.replace(/= 7\n(.*)= 0\n.*$/, "= 7\n$1= EINVAL")}
       semctl(7, 0, GETPID) = 0
       semctl(7, 0, IPC_RMID) = 0
+      flock(3, LOCK_EX|LOCK_NB) = 0
+      semget(0x51000002, 1, 0) = ENOENT
       ${darwin(linux.SEM_PATH)}
       unlink("/q/sem") = 0
       close(3) = 0`;
