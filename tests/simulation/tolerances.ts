@@ -110,6 +110,13 @@ const TOLERANCES: readonly Tolerance[] = [
       "a process that attaches creates another lock while the last user is about to remove the segment",
   },
   {
+    program: /^rm lock file$/,
+    what: /^two segments of one key/,
+    needsThird: true,
+    why:
+      "a process with another lock takes the segment for stale at the moment in which its creator attaches to it",
+  },
+  {
     program: /^(rm key file|ipcrm -m)$/,
     what: /^two segments of one key/,
     why:
