@@ -1,5 +1,4 @@
 /**
-/**
  * Explores schedules of this module's backends on the simulated kernel (tests/simulation), and of ./sync in simulated
  * memory: first all pairs and triples of programs and all scenarios of ./sync with more and more preemptions, kills and
  * stops, then random schedules of two to four programs, until the time is over. `npm run simulate -- --minutes 10`.

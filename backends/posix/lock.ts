@@ -31,7 +31,7 @@ const SLEEPERS = 1 << 30;
 const TRYING = 1 << PID_BITS;
 /**
  * The process waits for another program, which holds the semaphore. The process says so from the start if the semaphore
- * is taken: if it dies, nobody takes over what the other program holds.
+ * is taken: if it dies, no process takes over what the other program holds.
  */
 const WAITING = 2 << PID_BITS;
 /** The process holds the semaphore. */

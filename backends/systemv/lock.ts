@@ -55,8 +55,7 @@ export class SystemVLock extends SemaphoreSet implements Lock {
     const lost = lostLockFile(this.libc, this.path);
     if (lost === null) return undefined;
     // The new file is deleted, unless another process has found it and may have created a semaphore for it.
-    const isUnused = file.created && file.isSole() && this.libc.c.semget(file.key, 1, 0) === -1;
-    if (isUnused) file.unlink();
+    if (file.created) this.unlinkUnused(file);
     try {
       return this.openAt(lost, mode, true);
     } finally {
@@ -187,12 +186,14 @@ export class SystemVLock extends SemaphoreSet implements Lock {
       this.release();
       return this.drop();
     }
+    // A process that learns of the removal below may be the last one, and must not find the file relied on.
     if (isLast) this.operations.undoTwice.apply(this.id);
-    else file.unshare(); // whoever learns of the removal below may be the last one, and must not find the file relied on
+    else file.unshare();
     if (mayUnlink) file.unlink();
     if (this.libc.c.semctl(this.id, 0, IPC_RMID, 0n) !== 0) this.release();
     else if (isExplicit) this.mark(file).clear(); // the lock of a chosen key may be a semaphore too
-    else if (isSole && !isLast) this.unlinkUnused(file); // who relied on it may have left, unable to acquire the lock
+    // The processes that relied on the file may have left meanwhile, without being able to acquire the lock.
+    else if (isSole && !isLast) this.unlinkUnused(file);
     this.drop();
   }
 

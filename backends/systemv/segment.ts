@@ -82,10 +82,15 @@ export class SegmentResources {
     const lock = this.#lock;
     if (!lockHeld && lock !== null) {
       if (!this.#isUnused()) return true;
+      let isReplaced = false;
       const locked = wait
-        ? enterLock(lock, () => !this.#isUnused() || this.#isReplaced())
+        ? enterLock(lock, () => !this.#isUnused() || (isReplaced = this.#isReplaced()))
         : lock.acquire(SECTION_MS) || exiting && lock.isHeldHere();
-      if (!locked) return true; // the holder of the lock looks for users that have left meanwhile
+      if (!locked) {
+        // The holder of the lock looks for users that have left meanwhile, but only for those of its own segment.
+        if (isReplaced) this.#shm.remove(this.id);
+        return true;
+      }
     }
     // A holder of the lock may be about to attach, so only what is found under the lock counts.
     if (this.#isUnused()) return this.#remove();

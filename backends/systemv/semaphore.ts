@@ -62,8 +62,9 @@ export class SystemVSemaphore extends SemaphoreSet {
   }
 
   /**
-   * Whether the semaphore has no initial value yet, and nobody is seen who is about to set it. That is not known of
-   * processes in other pid namespaces, nor of a chosen key, whose semaphore another program may initialize at any time.
+   * Whether the semaphore has no initial value yet, although no process is about to set it. That is not known of
+   * processes in other pid namespaces, nor of a chosen key, whose semaphore another program may initialize at any time,
+   * nor on macOS, where no process can say that it is creating the semaphore.
    */
   #isUnset(): boolean {
     if (this.libc.os !== "linux" || this.path.isExplicit || this.lastUser() !== 0) return false;

@@ -140,7 +140,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "the last user removes the segment without the lock",
     file: `${SYSTEMV}/segment.ts`,
-    find: "? enterLock(lock, () => !this.#isUnused() || this.#isReplaced())",
+    find: "? enterLock(lock, () => !this.#isUnused() || (isReplaced = this.#isReplaced()))",
     replace: "? true",
     programs: ["open", "open"],
     bounds: within(2, 0),
@@ -158,7 +158,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "the last user does not wait for the lock",
     file: `${SYSTEMV}/segment.ts`,
-    find: "? enterLock(lock, () => !this.#isUnused() || this.#isReplaced())",
+    find: "? enterLock(lock, () => !this.#isUnused() || (isReplaced = this.#isReplaced()))",
     replace: "? lock.acquire(0)",
     programs: ["open", "open"],
     bounds: within(2, 0),

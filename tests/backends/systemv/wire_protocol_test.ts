@@ -268,4 +268,16 @@ describe("the wire protocol of segments", systemVOnly, () => {
     assert.equal(peer.detach(), true);
     assert.equal(existsSync(segmentFile(key)), true);
   });
+
+  test("detach() removes its segment although a user of the next one holds the lock", () => {
+    const key = uniqueKey();
+    const older = created(key);
+    const left = watchObjects(key);
+    unlinkSync(segmentFile(key));
+    using newer = created(key, 32);
+    assert.equal(newer.lock(), true, newer.errorString());
+    assert.equal(older.detach(), true, older.errorString());
+    assert.deepEqual(left().filter((object) => object.startsWith("shm")), []);
+    assert.equal(newer.unlock(), true);
+  });
 });
