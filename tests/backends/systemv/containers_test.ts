@@ -109,7 +109,7 @@ describe("a container", options, () => {
       // Also an open() that fills a segment, a killed user, and a cleanup.
       const filling = startIn(["--ipc"]);
       await filling.run(`
-        library.SharedMemory.open(${
+        objects.kept = library.SharedMemory.open(${
         JSON.stringify(key)
       }, { size: 9, initialize: (b) => b.fill(7) });
         objects.m = new library.SharedMemory(${JSON.stringify(key)});`);
