@@ -124,7 +124,8 @@ const TOLERANCES: readonly Tolerance[] = [
   {
     program: /^Qt create$|^Qt attach$|^rm lock file$|^ipcrm -s$/,
     what: /^a process holds a lock whose key file is gone$/,
-    why: "these delete the key file of a lock, or remove it, without looking who waits for it",
+    why:
+      "these delete the key file of a lock, or remove it, without looking whether a process waits for it",
   },
   {
     program: /^Qt create$|^Qt reset twice$/,
@@ -145,7 +146,7 @@ const TOLERANCES: readonly Tolerance[] = [
   {
     program: /^create semaphore$/,
     what: /^two processes hold the semaphore$/,
-    why: "the mode Create sets the value again, whoever has acquired the semaphore",
+    why: "the mode Create sets the value again, although a process has acquired the semaphore",
   },
   {
     program: /^Qt attach$/,
@@ -213,7 +214,7 @@ const POSIX_TOLERANCES: readonly Tolerance[] = [
     what: /LockError: timed out|waits for ever in /,
     needsCrash: true,
     why:
-      "nobody knows that another program which was killed has held the lock; and a process of this module that is " +
+      "no process knows that another program which was killed has held the lock; and a process of this module that is " +
       "killed when it has just got the lock from another program has not noted that yet",
   },
   {
@@ -230,7 +231,7 @@ const POSIX_TOLERANCES: readonly Tolerance[] = [
   {
     program: /^POSIX create semaphore$/,
     what: /^two processes hold the semaphore$/,
-    why: "the mode Create sets the value again, whoever has acquired the semaphore",
+    why: "the mode Create sets the value again, although a process has acquired the semaphore",
   },
 ];
 
