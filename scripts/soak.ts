@@ -36,7 +36,7 @@ function created(key: string, size: number): SharedMemory {
   return memory;
 }
 
-/** Waits until the time is over, or somebody wants it to be, or it has failed. */
+/** Waits until the time is over, a signal ends it, or something has failed. */
 async function wait(crew: Crew, isOver: () => boolean): Promise<void> {
   while (!isOver() && crew.problems.length === 0) {
     await delay(WATCH_MS);

@@ -27,6 +27,7 @@ import {
 const LATER_MS = 10_000;
 /** Later calls of a process are repetitions of its earlier ones, at which nothing deviates. */
 const DEVIATING_CALLS = 250;
+
 export interface Report {
   /** The number of schedules, and of those with a kill or a stop. */
   schedules: number;
@@ -54,7 +55,7 @@ export interface ExploreOptions {
   readonly onSchedule?: (report: Report) => void;
 }
 
-/** Where nothing deviates any more, only every so many calls it is looked whether a state is known. */
+/** Where nothing deviates any more, a state is looked up only before every so many calls. */
 const STRIDE = 4;
 
 const CRASHES: readonly Crash[] = ["stopped", "killed 3", "killed 1", "killed 2"];

@@ -88,7 +88,7 @@ export interface Deviation {
   readonly alternative?: number;
 }
 
-export type Crash = Exclude<Deviation["what"], "preempted" | "yields" | "reordered">;
+export type Crash = "stopped" | `killed ${1 | 2 | 3}`;
 
 export interface Failure {
   readonly scenario: string;

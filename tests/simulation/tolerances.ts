@@ -131,7 +131,8 @@ const TOLERANCES: readonly Tolerance[] = [
   {
     program: /^Qt create$|^Qt attach$|^rm lock file$|^ipcrm -s$/,
     what: /^a process holds a lock whose key file is gone$/,
-    why: "these delete the key file of a lock, or remove it, without looking who waits for it",
+    why:
+      "these delete the key file of a lock, or remove it, without looking whether a process waits for it",
   },
   {
     program: /^Qt create$|^Qt reset twice$/,
@@ -152,7 +153,7 @@ const TOLERANCES: readonly Tolerance[] = [
   {
     program: /^create semaphore$/,
     what: /^two processes hold the semaphore$/,
-    why: "the mode Create sets the value again, whoever has acquired the semaphore",
+    why: "the mode Create sets the value again, although a process has acquired the semaphore",
   },
   {
     program: /^Qt attach$/,
@@ -220,7 +221,7 @@ const POSIX_TOLERANCES: readonly Tolerance[] = [
     what: /LockError: timed out|waits for ever in /,
     needsCrash: true,
     why:
-      "nobody knows that another program which was killed has held the lock; and a process of this module that is " +
+      "no process knows that another program which was killed has held the lock; and a process of this module that is " +
       "killed when it has just got the lock from another program has not noted that yet",
   },
   {
@@ -237,7 +238,7 @@ const POSIX_TOLERANCES: readonly Tolerance[] = [
   {
     program: /^POSIX create semaphore$/,
     what: /^two processes hold the semaphore$/,
-    why: "the mode Create sets the value again, whoever has acquired the semaphore",
+    why: "the mode Create sets the value again, although a process has acquired the semaphore",
   },
 ];
 

@@ -361,11 +361,11 @@ export function semaphoreValue(key: string): number {
 
 /** Waits until `count` processes or threads are blocked on the semaphore of a key. */
 export async function untilBlocked(key: string, count = 1): Promise<void> {
-  if (isWindows || isDarwin) return await delay(100); // of tries with pauses nobody can tell
+  if (isWindows || isDarwin) return await delay(100); // these systems poll, or do not tell
   await until(() => waitingFor(key) === count, `${count} waiting for ${key}`);
 }
 
-/** How many processes or threads are blocked on the semaphore of a key; 0 where nobody can tell. */
+/** How many processes or threads are blocked on the semaphore of a key; 0 where the system does not tell. */
 export function waitingFor(key: string): number {
   return isWindows || isDarwin ? 0 : semctl(key, GETNCNT);
 }
@@ -441,7 +441,7 @@ function posixObjects(): string[] {
   return namesIn(posixFolder, /^(sem\.)?qipc_/).map((name) => `${posixFolder}/${name}`);
 }
 
-/** What is there that was not `before`: what was may be on its way out, left by who ended just then. */
+/** Returns the objects that were not there `before`. Those that were may belong to a process that is just ending. */
 export function ipcObjectsSince(before: readonly string[]): string[] {
   return ipcObjects().filter((object) => !before.includes(object));
 }

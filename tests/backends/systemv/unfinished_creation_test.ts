@@ -73,7 +73,9 @@ describe("a process that creates a lock or a semaphore", () => {
 
   for (const signal of ["SIGKILL", "SIGSTOP"] as const) {
     test(
-      `leaves its semaphore to the next one if it gets ${signal} before it sets the value`,
+      signal === "SIGKILL"
+        ? "leaves its semaphore to the next one if it is killed before it sets the value"
+        : "keeps its semaphore if it is stopped before it sets the value",
       options,
       async () => {
         const path = JSON.stringify(semaphoreFile(uniqueKey()));
