@@ -50,9 +50,9 @@ export class SystemVLock extends SemaphoreSet implements Lock {
   #openLost(file: KeyFile, mode: SystemSemaphoreMode): Opened | null | undefined {
     // The search runs only once per `open()`. It takes so long that a program which creates and removes the key file
     // all the time would always be faster.
-    if (this.#hasLookedForLost) return undefined;
+    if (this.#hasLookedForLost || !this.isSegmentUsed?.()) return undefined;
     this.#hasLookedForLost = true;
-    const lost = this.isSegmentUsed?.() ? lostLockFile(this.libc, this.path) : null;
+    const lost = lostLockFile(this.libc, this.path);
     if (lost === null) return undefined;
     // The new file is deleted, unless another process has found it and may have created a semaphore for it.
     const isUnused = file.created && file.isSole() && this.libc.c.semget(file.key, 1, 0) === -1;
