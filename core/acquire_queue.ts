@@ -203,14 +203,14 @@ async function tryMeanwhile(queue: Queue, current: NonNullable<Queue["current"]>
   for (let ms = nextPause(0);; ms = nextPause(ms)) {
     await delay(ms);
     const isWanted = queue.current === current && entries[0]?.semaphore === semaphore;
+    if (!isWanted || wait.hasBegun) return;
     try {
-      if (!isWanted || wait.hasBegun) return;
       if (!semaphore.acquire(0)) continue;
-      hand(entries.shift()!);
-      giveUpUnwanted(queue);
     } catch {
       return; // the next attempt in serve() meets the same error
     }
+    hand(entries.shift()!);
+    giveUpUnwanted(queue);
   }
 }
 

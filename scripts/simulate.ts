@@ -7,7 +7,13 @@ import process from "node:process";
 import { parseArgs } from "node:util";
 import { explore, shrunk, wander } from "../tests/simulation/explorer.ts";
 import type { Bounds, Failure } from "../tests/simulation/scenario.ts";
-import { pairs, scenarioOf, triples, wanderings } from "../tests/simulation/scenarios.ts";
+import {
+  classPairs,
+  pairs,
+  scenarioOf,
+  triples,
+  wanderings,
+} from "../tests/simulation/scenarios.ts";
 import { SYNC_SCENARIOS } from "../tests/simulation/sync_scenarios.ts";
 import { Random } from "./random.ts";
 
@@ -39,7 +45,7 @@ if (!(minutes > 0) || !Number.isInteger(seed)) {
 }
 
 const SCENARIOS = {
-  pairs: () => pairs().map((names) => scenarioOf(...names)),
+  pairs: () => [...pairs(), ...classPairs()].map((names) => scenarioOf(...names)),
   triples: () => triples().map((names) => scenarioOf(...names)),
   "scenarios of ./sync": () => Object.values(SYNC_SCENARIOS),
 } as const;

@@ -1,6 +1,7 @@
 /** What must be true when the programs of a schedule have ended. */
 import type { Random } from "../../scripts/random.ts";
 import { runOn } from "./explorer.ts";
+import { classPrograms } from "./class_programs.ts";
 import { foreignPrograms, rareForeignPrograms } from "./foreign_programs.ts";
 import { type KeyType, keyTypeOf, POSIX, SYSTEM_V } from "./keys.ts";
 import { type Objects, POSIX_OBJECTS, SYSTEM_V_OBJECTS } from "./objects.ts";
@@ -10,7 +11,7 @@ import type { Ending, Scenario } from "./scenario.ts";
 import { isTolerated } from "./tolerances.ts";
 
 /** A call may fail like this if another process was stopped while it held a lock, or LOCK_EX of a POSIX object. */
-const STOPPED = /^LockError: timed out|is removed again and again$/;
+const STOPPED = /^(LockError|Timeout): .*timed out|is removed again and again$/;
 /** Within this time in ms, the next user of a key gets it, whatever a killed process has left behind. */
 const NEXT_MS = 2200;
 /** A note about an object, which only `cleanup()` removes if the process that set it was killed. */
@@ -62,6 +63,16 @@ export function pairs(): [string, string][] {
     return own.flatMap((first, i) =>
       all.slice(i).map((second): [string, string] => [first, second])
     ).filter((pair) => areRelated(type, pair));
+  });
+}
+
+/** The pairs of programs of which the first one uses the classes. */
+export function classPairs(): [string, string][] {
+  const others = ["open", "exit", "Qt create", "Qt attach"];
+  return Object.keys(classPrograms).flatMap((name): [string, string][] => {
+    if (name.endsWith("semaphore")) return [[name, name], [name, "open semaphore"]];
+    if (name === "class initialize") return [[name, name], [name, "Qt create"]];
+    return [name, ...others].map((other) => [name, other]);
   });
 }
 
@@ -124,7 +135,7 @@ export function wanderings(random: Random): string[] {
   return chosen;
 }
 
-const ALL = { ...programs, ...slowPrograms, ...FOREIGN };
+const ALL = { ...programs, ...classPrograms, ...slowPrograms, ...FOREIGN };
 
 /** The scenario in which these programs meet. They use one type of keys. */
 export function scenarioOf(...names: readonly string[]): Scenario {

@@ -8,7 +8,7 @@ import { crewOnly, slow } from "../support/support.ts";
 import { explore, type ExploreOptions, kindOf, replay } from "./explorer.ts";
 import { FOUND } from "./found.ts";
 import type { Bounds, Failure } from "./scenario.ts";
-import { pairs, rareScenarios, scenarioOf, triples } from "./scenarios.ts";
+import { classPairs, pairs, rareScenarios, scenarioOf, triples } from "./scenarios.ts";
 
 function shown({ what, deviations, trace }: Failure): string {
   return [what, JSON.stringify(deviations), ...trace].join("\n");
@@ -31,6 +31,16 @@ describe("two processes at once", () => {
         assertExplored(pair, { preemptions: 2, crashes: 1, isWithoutStops: true });
         assertExplored(pair, { preemptions: 1, crashes: 1 });
       } else assertExplored(pair, { preemptions: 1, crashes: 0 });
+    });
+  }
+});
+
+describe("two processes at once, of which one uses the classes", () => {
+  for (const [index, pair] of classPairs().entries()) {
+    const isRun = index === 0 ? {} : crewOnly;
+    test(`${pair.join(" and ")}`, { ...slow, ...isRun }, () => {
+      assertExplored(pair, { preemptions: isCrew ? 2 : 1, crashes: 0 });
+      if (isCrew) assertExplored(pair, { preemptions: 0, crashes: 1 });
     });
   }
 });

@@ -151,7 +151,7 @@ const TOLERANCES: readonly Tolerance[] = [
       "Qt resets or removes the lock that another process has just taken while it created it, and `ipcrm -s` removes it",
   },
   {
-    program: /^create semaphore$/,
+    program: /^(class )?create semaphore$/,
     what: /^two processes hold the semaphore$/,
     why: "the mode Create sets the value again, although a process has acquired the semaphore",
   },

@@ -4,7 +4,13 @@
  * start and gets the results of its earlier calls, until it reaches the call at which the process was suspended. A world
  * is a kernel as plain data together with these moments, so that a copy of it is one more future.
  */
-import { type FfiOptions, SimulatedFfi } from "./ffi.ts";
+import { thisPlatform } from "../../backends/platform.ts";
+import { type Context, enterContext } from "../../context.ts";
+import { collection } from "../../core/collection.ts";
+import { closeAll } from "../../core/exit_hook.ts";
+import { selectFfi } from "../../ffi/mod.ts";
+import { newRegistry } from "../../registry.ts";
+import { ARCH, type FfiOptions, SimulatedFfi } from "./ffi.ts";
 import { Fingerprint } from "./fingerprint.ts";
 import {
   addState,
@@ -285,15 +291,34 @@ function discover(
   running.clock = () => system(["clock"]).ret;
   running.sleep = (ms) => void system(["sleep", ms]);
   running.ffi = new SimulatedFfi(system, options);
+  const outer = enterContext(contextOf(running.ffi));
   let outcome = "ok";
   try {
     program(running.ffi, (fact, address) => system(["note", fact, address]).ret);
+    closeAll(); // the exit hook
     system(["exit"]);
   } catch (error) {
     outcome = textOf(error);
+  } finally {
+    enterContext(outer);
   }
   if (!isSuspended) actor.moment!.outcome = outcome;
   return !isSuspended;
+}
+
+/** A new context for a process that is run from its start. */
+function contextOf(ffi: SimulatedFfi): Context {
+  const platform = { os: "linux", arch: ARCH };
+  // The objects of an earlier run of the process are garbage, whose collection must do nothing.
+  const nothing = { register() {}, unregister: () => false };
+  return {
+    registry: { ...newRegistry(), hasExitHook: true },
+    values: new Map<() => unknown, unknown>([
+      [selectFfi, ffi],
+      [thisPlatform, platform],
+      [collection, nothing],
+    ]),
+  };
 }
 
 function textOf(error: unknown): string {
