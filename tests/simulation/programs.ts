@@ -37,6 +37,10 @@ function use(
     lock.release();
   } else if (timeoutMs === Infinity) throw new Error("a wait without a timeout has ended");
   note("detaching", address);
+  detach(segment);
+}
+
+function detach(segment: Segment): void {
   segment.free();
   segment.release({ lockHeld: false, wait: true });
 }
@@ -129,8 +133,7 @@ const chosen = (type: KeyType): Program => (ffi) => {
   const request = { ...REQUEST, stale: "keep" } as const;
   orElse(() => {
     const segment = segments.open(type.chosen, request, lock);
-    segment.free();
-    segment.release({ lockHeld: false, wait: true });
+    detach(segment);
   }, () => lock.close());
 };
 
@@ -142,8 +145,7 @@ const creatingAgain = (type: KeyType, times: number): Program => (ffi, note) => 
       const segment = BEGINNINGS["create"]!(backend, note);
       note("attached", Number(segment.address));
       note("detaching", Number(segment.address));
-      segment.free();
-      segment.release({ lockHeld: false, wait: true });
+      detach(segment);
     }, ({ code }) => {
       if (code !== "AlreadyExists") throw new Error(code);
     });

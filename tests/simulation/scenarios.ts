@@ -9,11 +9,10 @@ import { posixForeignPrograms } from "./posix_foreign_programs.ts";
 import { programs, slowPrograms } from "./programs.ts";
 import type { Ending, Scenario } from "./scenario.ts";
 import { isTolerated } from "./tolerances.ts";
+import { NEXT_MS } from "./world.ts";
 
 /** A call may fail like this if another process was stopped while it held a lock, or LOCK_EX of a POSIX object. */
 const STOPPED = /^(LockError|Timeout): .*timed out|is removed again and again$/;
-/** Within this time in ms, the next user of a key gets it, whatever a killed process has left behind. */
-const NEXT_MS = 2200;
 /** A note about an object, which only `cleanup()` removes if the process that set it was killed. */
 const NOTE = /^qipc_(unfinished|inherited)_/;
 

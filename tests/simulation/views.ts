@@ -14,12 +14,10 @@ const INDEX = /^\d+$/;
 /** These methods of arrays do what those of typed arrays do, and reach the elements one by one. */
 const METHODS: Readonly<Record<string | symbol, unknown>> = {
   ...Object.fromEntries(
-    (["at", "copyWithin", "every", "fill", "find", "findIndex", "forEach", "includes"] as const)
-      .map((name) => [name, Array.prototype[name]]),
-  ),
-  ...Object.fromEntries(
-    (["indexOf", "join", "keys", "entries", "values", "some", "reduce", "reverse"] as const)
-      .map((name) => [name, Array.prototype[name]]),
+    [
+      ...["at", "copyWithin", "every", "fill", "find", "findIndex", "forEach", "includes"] as const,
+      ...["indexOf", "join", "keys", "entries", "values", "some", "reduce", "reverse"] as const,
+    ].map((name) => [name, Array.prototype[name]]),
   ),
   [Symbol.iterator]: Array.prototype.values,
 };

@@ -42,8 +42,11 @@ const DELAY_MS = 1;
 const FOREVER_MS = 4 * STOP_MS;
 /** Stands for the semaphore of a scenario, where others stand for a segment. */
 const ANY_SEMAPHORE = -1;
-/** Within this time in ms, a process that waits for the lock of its segment gets it when it has become free. */
-const NEXT_MS = 2200;
+/**
+ * Within this time in ms, a process that waits for the lock of its segment gets it when it has become free, and the next
+ * user of a key gets that, whatever a killed process has left behind.
+ */
+export const NEXT_MS = 2200;
 /** A process that makes so many calls without a pause tries something again and again. */
 const BUSY_CALLS = 2000;
 /** Calls that no other process can notice, so a preemption before them is the same as one before the next call. */
