@@ -34,11 +34,14 @@ Usage: shared-memory list                  all objects, in tables
        shared-memory cleanup [KEY...] [--dry-run] [--orphans]
                                            removes the stale objects of this user; with KEYs
                                            only those that belong to them
+       shared-memory remove KEY... [--dry-run]
+                                           removes the unused segments of the KEYs even if they are kept
+                                           on purpose (lifetime "until-removed"), and what is stale
 
 Options:
   --json      print JSON for programs: sizes in bytes, everything that is known
   --all-users let list and show include the objects of other users
-  --dry-run   only say what cleanup would remove
+  --dry-run   only say what cleanup or remove would remove
   --orphans   let cleanup also remove stale segments that no key file leads to (programs with another
               TMPDIR may have theirs elsewhere), and POSIX objects that other programs created
   -h, --help  this text
@@ -49,10 +52,12 @@ has ended, and a key file that leads to no object. NO_COLOR turns the colors off
 
 Exit code: 0 fine; 1 something failed, or show found nothing; 2 wrong arguments.`;
 
+const COMMANDS = ["list", "show", "cleanup", "remove"] as const;
+
 class UsageError extends Error {}
 
 interface Command {
-  readonly name: "list" | "show" | "cleanup";
+  readonly name: typeof COMMANDS[number];
   readonly keys: readonly string[];
   readonly allUsers: boolean;
   readonly dryRun: boolean;
@@ -64,21 +69,24 @@ interface Command {
 function parse(args: string[]): Command | null {
   const { values, positionals } = parsed(args);
   if (values.help) return null;
-  const [name, ...keys] = positionals;
-  if (name === undefined) throw new UsageError("Give a command: list, show KEY or cleanup");
-  if (name !== "list" && name !== "show" && name !== "cleanup") {
-    throw new UsageError(`There is no command "${name}"`);
+  const [word, ...keys] = positionals;
+  if (word === undefined) {
+    throw new UsageError("Give a command: list, show KEY, cleanup or remove KEY");
   }
+  const name = COMMANDS.find((one) => one === word);
+  if (name === undefined) throw new UsageError(`There is no command "${word}"`);
+  const removes = name === "cleanup" || name === "remove";
   if (name === "show" && !keys[0]) throw new UsageError("show takes a KEY");
-  const extra = name === "cleanup" ? undefined : keys[name === "show" ? 1 : 0];
+  if (name === "remove" && keys.length === 0) throw new UsageError("remove takes a KEY");
+  const extra = removes ? undefined : keys[name === "show" ? 1 : 0];
   if (extra !== undefined) throw new UsageError(`Unexpected "${extra}"; quote a key with spaces`);
-  if (name === "cleanup" && keys.includes("")) throw new UsageError("A KEY is empty");
+  if (removes && keys.includes("")) throw new UsageError("A KEY is empty");
   const dryRun = values["dry-run"] ?? false;
-  if (dryRun && name !== "cleanup") throw new UsageError("--dry-run is for cleanup");
+  if (dryRun && !removes) throw new UsageError("--dry-run is for cleanup and remove");
   const orphans = values.orphans ?? false;
   if (orphans && name !== "cleanup") throw new UsageError("--orphans is for cleanup");
   const allUsers = values["all-users"] ?? false;
-  if (allUsers && name === "cleanup") throw new UsageError("--all-users is for list and show");
+  if (allUsers && removes) throw new UsageError("--all-users is for list and show");
   return { name, keys, allUsers, dryRun, orphans, json: values.json ?? false };
 }
 
@@ -102,12 +110,17 @@ function parsed(args: string[]) {
 
 /** Runs a command; returns the exit code. */
 function run({ name, keys, allUsers, dryRun, orphans, json }: Command): number {
-  if (name === "cleanup") {
+  if (name === "cleanup" || name === "remove") {
     const isAll = keys.length === 0;
     const before = isAll || json ? null : inspect();
-    const result = cleanup({ dryRun, orphans, keys: isAll ? undefined : keys });
+    const result = cleanup({
+      dryRun,
+      orphans,
+      persistent: name === "remove",
+      keys: isAll ? undefined : keys,
+    });
     if (json) printJson(result);
-    else report(result, dryRun);
+    else report(result, dryRun, name);
     if (before !== null) reportKept(before, keys, result);
     return result.failed.length > 0 ? 1 : 0;
   }
@@ -142,13 +155,14 @@ function only({ folder, segments, semaphores, keyFiles }: Inventory, key: string
   };
 }
 
-function report({ removed, failed }: CleanupResult, dryRun: boolean): void {
+function report({ removed, failed }: CleanupResult, dryRun: boolean, name: string): void {
   const done = paint(dryRun ? "would remove" : "removed", "yellow", style());
   for (const one of removed) console.log(`${done} ${printable(`${nameOf(one)}: ${one.reason}`)}`);
   for (const one of failed) {
     console.error(printable(`could not remove ${nameOf(one)}: ${one.reason}`));
   }
-  if (removed.length + failed.length === 0) console.log("Nothing is stale.");
+  if (removed.length + failed.length > 0) return;
+  console.log(name === "remove" ? "Nothing is unused." : "Nothing is stale.");
 }
 
 /** Reports the objects of the keys that cleanup has kept, and why it has kept them. */

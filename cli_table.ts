@@ -42,7 +42,11 @@ export function listing(
   const left = [...segments, ...semaphores, ...keyFiles].filter((one) => one.stale && one.isOwn);
   const orphans = left.filter((one) => one.orphan).length;
   const named = left.length - orphans;
+  const kept = segments.filter((one) => one.persistent && one.isOwn && one.attached === 0).length;
   const advice = [
+    ...kept > 0
+      ? [`${kept} without a user kept on purpose: remove KEY removes ${pronoun(kept)}.`]
+      : [],
     ...named > 0 ? [`${named} stale: cleanup removes ${pronoun(named)}.`] : [],
     ...orphans > 0
       ? [
@@ -73,6 +77,7 @@ export function details({ segments, semaphores, keyFiles }: Inventory, style: St
         ["size", { text: `${one.size} bytes (${bytes(one.size)})` }],
         ["attached", { text: String(one.attached) }],
         ["mode", { text: octal(one.mode) }],
+        ["lifetime", { text: one.persistent ? "until removed" : "until unused" }],
         ["creator", processCell(one.creator)],
         ["last", processCell(one.last)],
         ["lock", lockCell(one)],

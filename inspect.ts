@@ -78,6 +78,11 @@ export interface CleanupOptions {
    * another folder, where programs with another `TMPDIR` may yet look for the segment.
    */
   readonly orphans?: boolean | undefined;
+  /**
+   * If `true`, segments of the lifetime `"until-removed"` are removed too, if no process is attached to them. It is best
+   * used with `keys`.
+   */
+  readonly persistent?: boolean | undefined;
 }
 
 /**
@@ -123,7 +128,8 @@ export function inspect({ allUsers = false }: InspectOptions = {}): Inventory {
  * It may wait some seconds for the lock of a segment.
  *
  * @param options with `dryRun`, nothing is changed; with `orphans`, segments without a key file and POSIX objects of
- * other programs are removed too; with `keys`, only their objects are removed
+ * other programs are removed too; with `persistent`, unused segments of the lifetime `"until-removed"`; with `keys`, only
+ * their objects are removed
  * @returns what was removed, and what could not be removed, for instance because a process has begun to use it
  * @throws {TypeError} if `keys` is not an array of strings, or one of them is empty
  * @throws {SharedMemoryException} as {@linkcode inspect} does
@@ -138,7 +144,7 @@ export function inspect({ allUsers = false }: InspectOptions = {}): Inventory {
  * ```
  */
 export function cleanup(
-  { dryRun = false, orphans = false, keys }: CleanupOptions = {},
+  { dryRun = false, orphans = false, persistent = false, keys }: CleanupOptions = {},
 ): CleanupResult {
   if (keys !== undefined) checkKeys(keys);
   const { segments, semaphores, keyFiles } = inspect();
@@ -146,10 +152,12 @@ export function cleanup(
   const failed: Removal[] = [];
   // Key files come last: one may belong to a segment whose lock is listed as a stale semaphore here.
   for (const thing of [...segments, ...semaphores, ...keyFiles]) {
-    if (!thing.stale || !thing.isOwn || thing.orphan && !orphans) continue;
+    const isUnused = thing.stale || persistent && isUnusedPersistent(thing);
+    if (!isUnused || !thing.isOwn || thing.orphan && !orphans) continue;
     if (keys !== undefined && !keys.some((key) => belongsTo(thing, key))) continue;
     const problem = dryRun ? null : remove(thing);
-    if (problem === null) removed.push(removal(thing, thing.reason));
+    const reason = thing.stale ? thing.reason : "no process uses it";
+    if (problem === null) removed.push(removal(thing, reason));
     else failed.push(removal(thing, problem));
   }
   return { removed, failed };
@@ -188,6 +196,10 @@ export function belongsTo(
     ...key.startsWith(`${thing.type}:`) ? [native] : [],
   ];
   return names.includes(thing.nativeKey ?? undefined);
+}
+
+function isUnusedPersistent(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): boolean {
+  return thing.kind === "segment" && thing.persistent && thing.attached === 0;
 }
 
 function checkKeys(keys: unknown): void {

@@ -39,7 +39,7 @@ const NOT_LOCKED = "this object does not hold the lock; lock() first";
 const NOT_ATTACHED = "this object is not attached; create() or attach() first";
 
 const PROMISE_TO_OPEN =
-  "SharedMemory.open: initialize returned a promise, for which the lock does not wait";
+  "SharedMemory.open: initialize or adopt returned a promise, for which the lock does not wait";
 const PROMISE_TO_WITH_LOCK =
   "SharedMemory.withLock: fn returned a promise, for which the lock does not wait; use withLockAsync()";
 
@@ -150,8 +150,9 @@ export class SharedMemory implements Disposable {
         permissions,
       )
       : memory.#openOrCreate("open", { ...read, size, mode });
-    if (opened) return memory;
-    throw memory.#errors.lastException();
+    if (!opened) throw memory.#errors.lastException();
+    if (read.lifetime === "until-removed") memory.#keep();
+    return memory;
   }
 
   /** Whether this object is attached to a segment. */
@@ -348,6 +349,26 @@ export class SharedMemory implements Disposable {
   ): Promise<Result> {
     requireStack(); // before there is a promise
     return this.#withLockAsync(fn, options);
+  }
+
+  /**
+   * Ends the lifetime `"until-removed"` of the segment, whichever object or process has opened it so: from now on the last
+   * process to detach removes it. Without a segment of that lifetime it changes nothing.
+   *
+   * @throws {SharedMemoryException} `NotFound` if this object is not attached, `PermissionDenied` if another user created
+   * the segment
+   *
+   * @example
+   * ```ts
+   * import { SharedMemory } from "./mod.ts";
+   *
+   * using memory = SharedMemory.open("sessions of today", { size: 64, lifetime: "until-removed" });
+   * memory.bytes[0]! += 1; // counts the runs of the program if the next line is left out
+   * memory.remove(); // the segment goes when memory is disposed, as no other process is attached
+   * ```
+   */
+  remove(): void {
+    this.#setPersistent("remove", false);
   }
 
   /** Detaches if this object is attached. It may be called any number of times, and never throws. */
@@ -802,11 +823,17 @@ export class SharedMemory implements Disposable {
   }
 
   #openOrCreate(operation: string, options: OpenOptions & { size: number }): boolean {
-    const { size, mode = AccessMode.ReadWrite, permissions = PRIVATE, initialize } = options;
+    const { size, mode = AccessMode.ReadWrite, permissions = PRIVATE } = options;
+    const { initialize, adopt } = options;
     return this.#attach(
       operation,
       mode,
-      ({ segments }, nativeKey, lock, adopt) => {
+      ({ segments }, nativeKey, lock, own) => {
+        /** Calls `act` with the bytes while this object holds the lock. */
+        const withBytes = (segment: Segment, act: (bytes: Bytes) => void) =>
+          own(segment).initialize(this.#access, () => {
+            refuseThenable(act(this.data()!), PROMISE_TO_OPEN);
+          });
         requirePositive(size);
         if (lock === null) throw noLock();
         refuseNested(lock);
@@ -816,17 +843,38 @@ export class SharedMemory implements Disposable {
           existing: options.disposition === "create" ? "refuse" : "attach",
           stale: options.stale ?? "replace",
           timeoutMs: options.timeout ?? OPEN_TIMEOUT_MS,
-          initialize: initialize === undefined ? null : (segment: Segment) => {
-            adopt(segment).initialize(this.#access, () => {
-              refuseThenable(initialize(this.data()!), PROMISE_TO_OPEN);
-            });
-          },
+          initialize: initialize === undefined
+            ? null
+            : (segment: Segment) => withBytes(segment, initialize),
+          adopt: adopt && ((segment: Segment) => {
+            if (options.lifetime === "until-removed") segment.setPersistent?.(true);
+            withBytes(segment, adopt);
+          }),
           discard: () => this.#access.attachment?.end(),
         } as const;
         return segments.open(nativeKey, request, lock, permissions);
       },
       permissions,
     );
+  }
+
+  /** Makes the segment persistent, or detaches if that is impossible. */
+  #keep(): void {
+    try {
+      this.#setPersistent("open", true);
+    } catch (error) {
+      this.detach();
+      throw error;
+    }
+  }
+
+  #setPersistent(operation: string, isPersistent: boolean): void {
+    try {
+      if (this.#current === null) throw new BackendError("NotAttached", NOT_ATTACHED);
+      this.#current.setPersistent(isPersistent);
+    } catch (error) {
+      throw this.#errors.exception(operation, error);
+    }
   }
 
   #attach(
@@ -836,7 +884,7 @@ export class SharedMemory implements Disposable {
       backend: Backend,
       nativeKey: string,
       lock: Lock | null,
-      adopt: (segment: Segment) => Attachment,
+      own: (segment: Segment) => Attachment,
     ) => Segment,
     permissions: number = PRIVATE,
   ): boolean {
@@ -860,16 +908,16 @@ export class SharedMemory implements Disposable {
       const lock = lockName &&
         backend.semaphores.lock(lockName.nativeKey, permissions, lockName.isExplicit);
       const { nativeKey } = name;
-      const adopt = (segment: Segment) => this.#adopt(segment, backend, lock, mode);
+      const own = (segment: Segment) => this.#own(segment, backend, lock, mode);
       let segment: Segment;
       try {
-        segment = open(backend, nativeKey, lock, adopt);
+        segment = open(backend, nativeKey, lock, own);
       } catch (error) {
         this.#access.attachment?.end(); // it may have come as far as that
         lock?.close();
         throw error;
       }
-      if (this.#current === null) adopt(segment);
+      if (this.#current === null) own(segment);
     } catch (error) {
       return this.#errors.fail(operation, error);
     }
@@ -877,7 +925,7 @@ export class SharedMemory implements Disposable {
   }
 
   /** Makes the attached segment this object's. */
-  #adopt(segment: Segment, backend: Backend, lock: Lock | null, mode: AccessMode): Attachment {
+  #own(segment: Segment, backend: Backend, lock: Lock | null, mode: AccessMode): Attachment {
     this.#data = null;
     this.#errors.noteUser(backend);
     const isWritable = mode === AccessMode.ReadWrite;

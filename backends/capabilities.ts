@@ -6,6 +6,8 @@ export interface Capabilities {
   readonly exactSize: boolean;
   /** Whether a segment still exists after all its users were killed. */
   readonly survivesCrash: boolean;
+  /** Whether a segment can have the lifetime `"until-removed"`. */
+  readonly persistent: boolean;
   /** Whether a segment is removed with its last user, or when the object that created it detaches. */
   readonly removedWith: "lastUser" | "creator";
   /**

@@ -80,6 +80,11 @@ export interface SegmentInfo extends IpcObjectInfo {
   readonly creator: ProcessInfo | null;
   /** The process that attached or detached last, `null` if that is not known. */
   readonly last: ProcessInfo | null;
+  /**
+   * Whether the segment stays without a user until it is removed on purpose, since it was opened with the lifetime
+   * `"until-removed"`. It is not stale then.
+   */
+  readonly persistent: boolean;
   /** Whether the creator of the segment has not yet published it to other processes. */
   readonly unfinished: boolean;
   /** The lock of the segment, `null` if it has none at the moment. */
@@ -124,6 +129,9 @@ export interface Inventory {
   /** The key files that lead to no object. */
   readonly keyFiles: readonly KeyFileInfo[];
 }
+
+/** @internal The reason why a persistent segment without a user is kept. */
+export const PERSISTENT = "no process uses it, and it is kept until it is removed";
 
 /**
  * @internal The part of a backend that lists objects and removes stale ones. Every method throws `BackendError` if it

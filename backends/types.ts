@@ -143,6 +143,12 @@ export interface Segment {
   free(): void;
   /** Releases and closes the segment and its lock after `unmap`. Removes both if no process is attached. */
   release(options: ReleaseOptions): void;
+  /**
+   * Makes the segment persistent, or takes that back. As long as it is persistent, the `release` of an object that has
+   * made it so does not remove it, and `cleanup()` does so only on request. The method is absent where the system
+   * removes segments by rules of its own.
+   */
+  setPersistent?(isPersistent: boolean): void;
 }
 
 /** The options of `Segment.release`. */
@@ -174,6 +180,11 @@ export interface OpenRequest {
    * with the lock.
    */
   readonly initialize: ((segment: Segment) => void) | null;
+  /**
+   * Gets a segment that exists and to which no other process is attached, before another process can attach. If it
+   * throws, it has already released the segment together with the lock.
+   */
+  readonly adopt?: ((segment: Segment) => void) | undefined;
   /** Ends the use of a segment that was initialized, when another program has taken its name meanwhile. */
   readonly discard?: () => void;
 }

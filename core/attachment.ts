@@ -243,6 +243,18 @@ export class Attachment implements Resource, SharedAttachment {
     }
   }
 
+  /** Makes the segment persistent, or takes that back: `Segment.setPersistent`. */
+  setPersistent(isPersistent: boolean): void {
+    const segment = this.#segment;
+    if (segment.setPersistent !== undefined) segment.setPersistent(isPersistent);
+    else if (isPersistent) {
+      throw new BackendError(
+        "Unsupported",
+        'keys of this type cannot have the lifetime "until-removed": the system removes their segments by rules of its own',
+      );
+    }
+  }
+
   unlock(): void {
     requireStackToUndo();
     this.forgetLock();

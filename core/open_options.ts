@@ -16,6 +16,22 @@ export interface OpenOptions {
   readonly disposition?: "create" | "attach" | "createOrAttach" | undefined;
   /** What happens to a segment that no process is attached to, as after a crash: `"replace"` if left out. */
   readonly stale?: "replace" | "keep" | undefined;
+  /**
+   * How long the segment exists. With `"until-unused"`, which is used if it is left out, the last process to detach
+   * removes it. With `"until-removed"` it stays when this object detaches or its process ends, with its bytes, until
+   * {@linkcode SharedMemory.remove} or the command `shared-memory remove`; `stale` is then `"keep"`. The option counts
+   * for this object alone: if the last one to detach has not passed it, or is a Qt program, the segment is removed. On
+   * Windows, for POSIX keys of macOS and for a System V key file of your own choice it is `Unsupported`.
+   */
+  readonly lifetime?: "until-unused" | "until-removed" | undefined;
+  /**
+   * Is called with the bytes of a segment that exists and to which no process is attached, before another process that
+   * passes the option can attach. A program that goes on with the bytes checks or repairs them here, as the processes
+   * that used them may have been killed. It needs `size`, and `stale` or `lifetime` so that such a segment is kept. An
+   * open with this option waits for the lock of the segment, for `timeout` at most. If it throws, the object is not
+   * attached; the bytes are as it has left them.
+   */
+  readonly adopt?: ((bytes: Bytes) => void) | undefined;
   /** The time in ms to wait for a process that is creating the segment; 5000 if left out. To attach alone never waits. */
   readonly timeout?: number | undefined;
   /**
@@ -37,7 +53,8 @@ export const OPEN_TIMEOUT_MS = 5000;
 
 /** Reads each option once, and checks it: a getter may return another value the second time. */
 export function checkedOptions(options: OpenOptions): OpenOptions {
-  const { size, mode, disposition, stale, timeout, initialize, permissions } = options;
+  const { size, mode, disposition, timeout, initialize, adopt, permissions, lifetime } = options;
+  const { stale = lifetime === "until-removed" ? "keep" : undefined } = options;
   if (size !== undefined) checkSize("open", size);
   if (timeout !== undefined) checkTimeout("SharedMemory.open", timeout);
   const refuse = (option: string, what: string, value: unknown): never => {
@@ -52,14 +69,26 @@ export function checkedOptions(options: OpenOptions): OpenOptions {
   if (stale !== undefined && stale !== "replace" && stale !== "keep") {
     refuse("stale", '"replace" or "keep"', stale);
   }
+  if (lifetime !== undefined && lifetime !== "until-unused" && lifetime !== "until-removed") {
+    refuse("lifetime", '"until-unused" or "until-removed"', lifetime);
+  }
+  if (lifetime === "until-removed" && stale === "replace") {
+    refuse("stale", '"keep" with the lifetime "until-removed"', stale);
+  }
+  if (adopt !== undefined && typeof adopt !== "function") refuse("adopt", "a function", adopt);
+  if (adopt !== undefined && (size === undefined || stale !== "keep" || disposition === "attach")) {
+    throw new TypeError(
+      'SharedMemory.open: adopt needs a size, stale: "keep" or lifetime: "until-removed", and no disposition "attach"',
+    );
+  }
   if (initialize !== undefined && typeof initialize !== "function") {
     refuse("initialize", "a function", initialize);
   }
-  if (initialize !== undefined && mode === AccessMode.ReadOnly) {
-    refuse("mode", "ReadWrite for initialize to fill the segment", mode);
+  if ((initialize ?? adopt) !== undefined && mode === AccessMode.ReadOnly) {
+    refuse("mode", "ReadWrite for initialize and adopt to write to the segment", mode);
   }
   if (permissions !== undefined && (permissions & 0o666) !== permissions) {
     refuse("permissions", "a number like 0o600, 0o660 or 0o666", permissions);
   }
-  return { size, mode, disposition, stale, timeout, initialize, permissions };
+  return { size, mode, disposition, stale, timeout, initialize, adopt, permissions, lifetime };
 }

@@ -5,6 +5,7 @@ import {
   type Inventory,
   type KeyFileInfo,
   type LockInfo,
+  PERSISTENT,
   type ProcessInfo,
   type SegmentInfo,
   type SemaphoreInfo,
@@ -21,7 +22,7 @@ import {
 import { cString, type Libc } from "../unix/libc.ts";
 import { seesAllProcesses } from "../unix/processes.ts";
 import { loginName, ownUid } from "../unix/users.ts";
-import { FOLDER, isMarked, PosixFile, posixName } from "./object_file.ts";
+import { FOLDER, isMarked, isPersistent, PosixFile, posixName } from "./object_file.ts";
 import { ownerOfRecord } from "./lock.ts";
 import { SEM_BYTES, valueOf } from "./mapped_semaphore.ts";
 import { shellWord } from "../shell_word.ts";
@@ -181,6 +182,7 @@ export class PosixInspection implements Inspection {
       attached: users.length,
       creator: null,
       last: null,
+      persistent: isPersistent(status),
       unfinished: false,
       lock: lock === undefined ? null : this.#lock(lock),
     };
@@ -221,6 +223,8 @@ export class PosixInspection implements Inspection {
             : "a process that cannot be seen"
         }`,
       ]
+      : isPersistent(status)
+      ? [false, PERSISTENT]
       : ours
       ? [true, "no process uses it"]
       : areAllSeen

@@ -26,6 +26,7 @@ export const POSIX: KeyType = {
     name: "POSIX",
     exactSize: true,
     survivesCrash: true,
+    persistent: true,
     removedWith: "lastUser",
     killedHolder: "takenOver",
     zerosTransferred: true,

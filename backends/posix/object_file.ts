@@ -16,6 +16,7 @@ import {
   S_IFMT,
   S_IFREG,
   S_ISVTX,
+  S_IXGRP,
   S_IXOTH,
 } from "../unix/linux_constants.ts";
 import { BackendError, type ErrnoTable, type IpcObjectKind, othersText } from "../failure.ts";
@@ -28,6 +29,7 @@ import {
   ENOENT,
   ENOSPC,
   EOPNOTSUPP,
+  EPERM,
   EROFS,
   failure,
 } from "../unix/errno.ts";
@@ -48,6 +50,8 @@ export const FOLDER = "/dev/shm/";
  * a peer clears them.
  */
 const MARK = S_ISVTX | S_IXOTH;
+/** Added to the mark of an object that stays until it is removed on purpose. */
+const PERSISTENT = S_IXGRP;
 /** The mode bits that matter only for programs. */
 const PROGRAM_BITS = 0o7111;
 /** The size from which free memory is checked. For smaller objects the check costs more than the reservation. */
@@ -64,6 +68,13 @@ const ERRORS: ErrnoTable = {
   ],
   [EROFS]: ["PermissionDenied", "/dev/shm is read-only; mount it for writing"],
   [ELOOP]: ["PermissionDenied", "the name is a symbolic link, which no POSIX object is; remove it"],
+};
+
+const LIFETIME_ERRORS: ErrnoTable = {
+  [EPERM]: [
+    "PermissionDenied",
+    "permission denied: only the user who created the segment may change its lifetime",
+  ],
 };
 
 const RESERVE_ERRORS: ErrnoTable = {
@@ -120,6 +131,8 @@ export class PosixFile {
   readonly #libc: Libc;
   readonly #name: PosixName;
   #status: FileStatus;
+  /** Whether `leave()` leaves the object in place as long as it is persistent. */
+  #isToStay = false;
 
   private constructor(libc: Libc, name: PosixName, fd: number, status: FileStatus) {
     this.#libc = libc;
@@ -230,9 +243,50 @@ export class PosixFile {
     return typeof status === "object" && status.links > 0;
   }
 
-  /** Closes the object, and removes it if this module created it and no other process uses it. */
+  /**
+   * Makes the object persistent, or takes that back: {@linkcode isPersistent}.
+   *
+   * @throws {BackendError} `Unsupported` if another program created the object, `PermissionDenied` if another user did
+   */
+  setPersistent(isIt: boolean): void {
+    this.refresh();
+    if (!isMarked(this.#status)) {
+      throw new BackendError(
+        "Unsupported",
+        `another program created the ${this.#name.what}, so its lifetime is not this module's to change`,
+      );
+    }
+    if (isPersistent(this.#status) !== isIt) {
+      const mode = this.#status.mode & 0o666 | MARK | (isIt ? PERSISTENT : 0);
+      if (this.#libc.c.fchmod(this.fd, mode) !== 0) {
+        throw failure("fchmod", this.#libc.errno(), LIFETIME_ERRORS, this.#name.path);
+      }
+    }
+    this.#isToStay = isIt;
+  }
+
+  /**
+   * Whether no other process or object uses the object; `null` if it has been removed meanwhile. No other object begins to
+   * use it if the caller holds the lock that all must acquire first.
+   */
+  isSole(): boolean | null {
+    const isSole = flock(this.#libc, this.fd, LOCK_EX | LOCK_NB);
+    // Another process may be trying to acquire LOCK_EX at this moment.
+    while (!flock(this.#libc, this.fd, LOCK_SH | LOCK_NB)) {
+      if (!this.isLinked()) return null;
+      sleepSync(1);
+    }
+    return this.isLinked() ? isSole : null;
+  }
+
+  #mustStay(): boolean {
+    const status = this.#isToStay ? fileStatus(this.#libc, this.fd) : null;
+    return status !== null && typeof status === "object" && isPersistent(status);
+  }
+
+  /** Closes the object, and removes it if this module created it, no other process uses it, and it need not stay. */
   leave(): void {
-    if (flock(this.#libc, this.fd, LOCK_EX | LOCK_NB)) {
+    if (!this.#mustStay() && flock(this.#libc, this.fd, LOCK_EX | LOCK_NB)) {
       removeIfOurs(this.#libc, this.#name, this.fd);
     }
     this.#libc.c.close(this.fd);
@@ -291,7 +345,12 @@ function removeIfOurs(libc: Libc, name: PosixName, fd: number, anyones = false):
 
 /** Whether this module created the object. */
 export function isMarked({ mode }: FileStatus): boolean {
-  return (mode & PROGRAM_BITS) === MARK;
+  return (mode & PROGRAM_BITS & ~PERSISTENT) === MARK;
+}
+
+/** Whether this module created the object, which stays until it is removed on purpose. */
+export function isPersistent(status: FileStatus): boolean {
+  return isMarked(status) && (status.mode & PERSISTENT) !== 0;
 }
 
 function statusOf(libc: Libc, fd: number, { path }: PosixName): FileStatus {

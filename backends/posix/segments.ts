@@ -71,6 +71,22 @@ class PosixSegment implements Segment {
     this.#mappings.free(this.address, this.size);
   }
 
+  setPersistent(isPersistent: boolean): void {
+    this.#file.setPersistent(isPersistent);
+  }
+
+  /** Whether no other object uses the segment; `null` if it has been removed meanwhile. */
+  isSole(): boolean | null {
+    return this.#file.isSole();
+  }
+
+  /** Ends the use of a segment that no other process can find, or that has been removed. The lock stays open. */
+  discard(): void {
+    this.unmap();
+    this.free();
+    this.#file.close();
+  }
+
   release({ lockHeld }: ReleaseOptions): void {
     try {
       if (lockHeld) this.#lock?.release();
@@ -117,18 +133,18 @@ export class PosixSegments implements SegmentBackend {
 
   open(nativeKey: string, request: OpenRequest, lock: Lock, permissions = PRIVATE): Segment {
     const name = segmentName(nativeKey, permissions);
-    const { size, mode, existing, stale, timeoutMs, initialize } = request;
+    const { size, mode, existing, stale, timeoutMs, adopt } = request;
     const deadline = performance.now() + timeoutMs;
     for (;;) {
       if (stale === "replace") PosixFile.removeUnused(this.#libc, name);
       const isThere = PosixFile.exists(this.#libc, name);
       if (isThere && existing === "refuse") this.#refuse(name);
-      const found = isThere ? this.#attach(name, mode, lock, size) : null;
+      const found = isThere && adopt === undefined ? this.#attach(name, mode, lock, size) : null;
       if (found !== null) return found;
       const left = deadline - performance.now();
       if (lock.acquire(Math.max(0, Math.min(left, LOOK_MS)))) {
-        const made = this.#makeLocked(name, size, mode, lock, initialize);
-        if (made !== null) return made;
+        const opened = this.#openLocked(name, request, lock);
+        if (opened !== null) return opened;
       } else if (left <= 0) {
         throw lockTimeout(lock);
       }
@@ -136,33 +152,44 @@ export class PosixSegments implements SegmentBackend {
   }
 
   /**
-   * Creates the segment under the lock, which the caller has acquired. Returns `null` if another process has created it
-   * since.
+   * Creates the segment, or adopts the one that exists, under the lock, which the caller has acquired. Returns `null` if
+   * there must be another attempt, because another process has created or removed the segment meanwhile.
    */
-  #makeLocked(
+  #openLocked(
+    name: PosixName,
+    { size, mode, initialize, adopt }: OpenRequest,
+    lock: Lock,
+  ): Segment | null {
+    let isLeft = false;
+    const leaving = (act: (segment: Segment) => void) => (segment: Segment) => {
+      isLeft = true;
+      act(segment);
+      isLeft = false;
+    };
+    try {
+      if (!PosixFile.exists(this.#libc, name)) {
+        return this.#make(name, size, mode, lock, initialize && leaving(initialize));
+      }
+      if (adopt === undefined) return null;
+      return this.#adopt(name, size, mode, lock, leaving(adopt));
+    } finally {
+      if (!isLeft) lock.release();
+    }
+  }
+
+  /** Attaches under the lock, and calls `adopt` if no other object uses the segment. Returns `null` if there is none. */
+  #adopt(
     name: PosixName,
     size: number,
     mode: AccessMode,
     lock: Lock,
-    initialize: OpenRequest["initialize"],
+    adopt: (segment: Segment) => void,
   ): Segment | null {
-    let isLeft = false;
-    try {
-      if (PosixFile.exists(this.#libc, name)) return null;
-      return this.#make(
-        name,
-        size,
-        mode,
-        lock,
-        initialize && ((segment) => {
-          isLeft = true;
-          initialize(segment);
-          isLeft = false;
-        }),
-      );
-    } finally {
-      if (!isLeft) lock.release();
-    }
+    const segment = this.#attach(name, mode, lock, size, true);
+    const isSole = segment?.isSole() ?? null;
+    if (isSole === null) segment?.discard();
+    else if (isSole) adopt(segment!);
+    return isSole === null ? null : segment;
   }
 
   /** Creates a segment; returns `null` if a segment with this name already exists. */
@@ -189,22 +216,27 @@ export class PosixSegments implements SegmentBackend {
       throw failure("linkat", EEXIST, INITIALIZE_ERRORS, name.path);
     } finally {
       if (!isKept) {
-        segment?.unmap();
-        segment?.free();
-        file.close();
+        if (segment === undefined) file.close();
+        else segment.discard();
       }
     }
   }
 
   /** Attaches to a segment; returns `null` if it does not exist. */
-  #attach(name: PosixName, mode: AccessMode, lock: Lock | null, minBytes: number): Segment | null {
+  #attach(
+    name: PosixName,
+    mode: AccessMode,
+    lock: Lock | null,
+    minBytes: number,
+    isLocked = false,
+  ): PosixSegment | null {
     const readOnly = mode === AccessMode.ReadOnly;
     const file = PosixFile.open(this.#libc, name, readOnly ? O_RDONLY : O_RDWR, (bytes) => {
       if (bytes > 0) this.#checkSize(bytes, minBytes); // a size of 0 means that it is still being created
     });
     if (file === null) return null;
     try {
-      if (file.size === 0) this.#awaitSize(file, lock);
+      if (file.size === 0) this.#awaitSize(file, isLocked ? null : lock);
       this.#checkSize(file.size, minBytes);
       if (!readOnly && !file.isReserved) file.reserve();
       return this.#map(file, mode, lock);

@@ -30,6 +30,7 @@ export const DARWIN_POSIX: KeyType = {
     name: "POSIX on macOS",
     exactSize: false,
     survivesCrash: true,
+    persistent: false,
     removedWith: "creator",
     killedHolder: "lost",
     zerosTransferred: true,

@@ -4,6 +4,7 @@ import {
   type Inventory,
   type KeyFileInfo,
   type LockInfo,
+  PERSISTENT,
   type SegmentInfo,
   type SemaphoreInfo,
   userLookup,
@@ -15,7 +16,7 @@ import { loginName, ownUid } from "../unix/users.ts";
 import { shellWord } from "../shell_word.ts";
 import { type AttachedProcess, processesAttachedTo } from "./attached_processes.ts";
 import { SystemVCleanup } from "./cleanup.ts";
-import { KeyFile, keyFilePath, lockPath } from "./key_file.ts";
+import { isMarkedPersistent, KeyFile, keyFilePath, lockPath } from "./key_file.ts";
 import { isMarkedRemoved } from "./orphan_semaphores.ts";
 import { readSharedLocks, type SharedLock } from "../unix/proc_locks.ts";
 import {
@@ -191,6 +192,7 @@ class Scan {
       attached: row["nattch"]!,
       creator: processOf(this.#libc, row["cpid"]!),
       last: processOf(this.#libc, row["lpid"]!),
+      persistent: file !== undefined && isMarkedPersistent(file.status),
       unfinished,
       lock: file === undefined ? null : this.#lock(file),
     } as const;
@@ -198,7 +200,7 @@ class Scan {
   }
 
   #judgeSegment(info: Omit<SegmentInfo, keyof Verdict>, file: KeyFileEntry | undefined): Verdict {
-    const { id, attached, creator, lock, unfinished } = info;
+    const { id, attached, creator, lock, persistent, unfinished } = info;
     if (attached > 0) return keep(file === undefined ? this.#unnamedText(id) : "in use");
     const holder = lock?.holder;
     // The lock is needed to create the segment, attach to it or remove it.
@@ -207,6 +209,7 @@ class Scan {
     if (users.length > 0) {
       return keep(`its lock is also a semaphore of process ${users.join(", ")}`);
     }
+    if (persistent) return keep(PERSISTENT);
     if (file !== undefined && !unfinished) return stale("no process is attached");
     const what = unfinished ? "not finished" : "no key file leads to it";
     if (creator?.alive) return keep(`${what}, and its creator, process ${creator.pid}, is alive`);

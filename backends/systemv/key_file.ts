@@ -9,9 +9,20 @@ import {
   O_RDWR,
   S_IFMT,
   S_IFREG,
+  S_IXUSR,
 } from "../unix/linux_constants.ts";
 import { BackendError, type ErrnoTable, orElse } from "../failure.ts";
-import { EACCES, EAGAIN, EEXIST, EINTR, ELOOP, ENOENT, ENOTDIR, failure } from "../unix/errno.ts";
+import {
+  EACCES,
+  EAGAIN,
+  EEXIST,
+  EINTR,
+  ELOOP,
+  ENOENT,
+  ENOTDIR,
+  EPERM,
+  failure,
+} from "../unix/errno.ts";
 import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "../native_key.ts";
 import { type FileStatus, fileStatus, openFile, pathStatus, statCall } from "../unix/files.ts";
 import { cString, type Libc } from "../unix/libc.ts";
@@ -35,6 +46,13 @@ const ERRORS: ErrnoTable = {
   [EACCES]: [
     "PermissionDenied",
     "permission denied: this user may not create or look up files there; use a TMPDIR of your own",
+  ],
+};
+
+const LIFETIME_ERRORS: ErrnoTable = {
+  [EPERM]: [
+    "PermissionDenied",
+    "permission denied: only the user who created the key file may change the lifetime of its segment",
   ],
 };
 
@@ -347,6 +365,37 @@ export class KeyFile {
     return !this.created && Math.abs(Date.now() / 1000 - this.#changed) < NEW_SECONDS;
   }
 
+  /**
+   * Whether the segment of the file is persistent: the file is marked as executable for its owner, which means nothing
+   * for an empty file. The mark ends with the file, so a segment whose file was deleted is not persistent.
+   */
+  isPersistent(): boolean {
+    const status = this.isExplicit ? null : fileStatus(this.#libc, this.#fd);
+    return status !== null && typeof status === "object" && status.links > 0 &&
+      isMarkedPersistent(status);
+  }
+
+  /**
+   * Marks the file, or removes the mark, as {@linkcode KeyFile.isPersistent} describes.
+   *
+   * @throws {BackendError} `Unsupported` for a file that the user has chosen, `PermissionDenied` if it is another user's
+   */
+  setPersistent(isPersistent: boolean): void {
+    if (this.isPersistent() === isPersistent) return;
+    if (this.isExplicit) {
+      throw new BackendError(
+        "Unsupported",
+        "the lifetime of a segment cannot be noted on a key file of your own choice, as this module does not " +
+          "change such files; use a plain key or a POSIX key",
+      );
+    }
+    const status = fileStatus(this.#libc, this.#fd);
+    if (typeof status === "number") throw failure(statCall(this.#libc), status, ERRORS, this.name);
+    const mode = status.mode & 0o666 | (isPersistent ? S_IXUSR : 0);
+    if (this.#libc.c.fchmod(this.#fd, mode) === 0) return;
+    throw failure("fchmod", this.#libc.errno(), LIFETIME_ERRORS, this.name);
+  }
+
   /** Whether the path still leads to this file, so that new processes find the objects that this process uses. */
   isCurrent(): boolean {
     if (this.#hasPath()) return true;
@@ -525,6 +574,11 @@ export class KeyFile {
     kept.delete(oldest.#path);
     this.#libc.c.close(oldest.#fd);
   }
+}
+
+/** Whether a key file says that its segment is persistent: {@linkcode KeyFile.isPersistent}. */
+export function isMarkedPersistent({ mode, bytes }: FileStatus): boolean {
+  return (mode & S_IFMT) === S_IFREG && bytes === 0 && (mode & S_IXUSR) !== 0;
 }
 
 function isEmptyFile({ mode, bytes }: FileStatus): boolean {

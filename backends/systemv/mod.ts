@@ -32,6 +32,7 @@ export const SYSTEM_V: KeyType = {
     name: "System V",
     exactSize: true,
     survivesCrash: true,
+    persistent: true,
     removedWith: "lastUser",
     killedHolder: "undone",
     zerosTransferred: true,

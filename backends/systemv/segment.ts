@@ -19,6 +19,8 @@ export class SegmentResources {
   /** The mark that says that the segment is not filled yet, for a segment that other processes can already find. */
   #mark: Mark | null;
   #isDiscarded = false;
+  /** Whether this object leaves the segment in place as long as the segment is persistent. */
+  #isToStay = false;
 
   constructor(
     libc: Libc,
@@ -47,6 +49,12 @@ export class SegmentResources {
   #unmark(): void {
     this.#mark?.clear();
     this.#mark = null;
+  }
+
+  /** Implements `Segment.setPersistent`. */
+  setPersistent(isPersistent: boolean): void {
+    this.file.setPersistent(isPersistent);
+    this.#isToStay = isPersistent;
   }
 
   /** Removes a segment that no other process has found, and its key file. The lock stays with the caller. */
@@ -100,7 +108,9 @@ export class SegmentResources {
     return lock === null || !this.#isUnused();
   }
 
+  /** Whether the segment is to be removed: no process is attached, and this object need not leave it in place. */
   #isUnused(): boolean {
+    if (this.#isToStay && this.file.isPersistent()) return false;
     const status = this.#shm.status(this.id);
     return status === null ? this.#shm.idOf(this.file) === -1 : status.attached === 0;
   }
@@ -181,6 +191,10 @@ export class SystemVSegment implements Segment {
 
   release(options: ReleaseOptions): void {
     this.#resources.release(options);
+  }
+
+  setPersistent(isPersistent: boolean): void {
+    this.#resources.setPersistent(isPersistent);
   }
 
   /** Removes a segment that was never published. The next `release()` then only closes the key file. */

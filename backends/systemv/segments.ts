@@ -54,6 +54,14 @@ interface Found {
   readonly status: Status;
 }
 
+interface EnterOptions {
+  readonly deadline?: number;
+  /** Whether the path led to no file a moment ago. */
+  readonly isNew?: boolean;
+  /** Whether a holder of the lock that is attached must release it in time too, as it may be adopting the segment. */
+  readonly mustEnter?: boolean;
+}
+
 /** The access requested to read and write. The kernel checks it against the permissions that apply to this user. */
 const ACCESS = 0o600;
 
@@ -334,7 +342,7 @@ export class SystemVSegments implements SegmentBackend {
     let pause = 0;
     let paused = 0;
     for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
-      if (this.#enterAt(keyPath, lock, { deadline })) {
+      if (this.#enterAt(keyPath, lock, { deadline, mustEnter: request.adopt !== undefined })) {
         const opened = this.#openLocked(keyPath, request, lock);
         if (opened !== "again") return opened;
         // If the lock's file was deleted, another process may still be filling the segment under the old lock.
@@ -362,7 +370,7 @@ export class SystemVSegments implements SegmentBackend {
     let isLeft = false;
     const seen = { users: false };
     try {
-      segment = this.#attachLocked(path, request, lock, seen);
+      segment = this.#attachLocked(path, request, lock, seen, (isIt) => isLeft = isIt);
       if (segment !== null) return segment;
       const made = this.#makeLocked(path, request, lock, (isIt) => isLeft = isIt);
       if (made === "again") return made;
@@ -426,12 +434,15 @@ export class SystemVSegments implements SegmentBackend {
   /**
    * Attaches to the existing segment under the lock. Returns `null` if there is none, or if it is stale and has been
    * removed to be replaced.
+   *
+   * @param adopt is told whether `request.adopt` releases the lock if it fails
    */
   #attachLocked(
     path: KeyPath,
     request: OpenRequest,
     lock: Lock,
     seen: { users: boolean },
+    adopt: (isIt: boolean) => void,
   ): Segment | null {
     const file = KeyFile.open(this.#libc, path);
     if (file === null) return null;
@@ -451,7 +462,12 @@ export class SystemVSegments implements SegmentBackend {
       if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);
       checkSegmentSize(status.size, request.size, this.#maxBytes);
       if (!file.share()) return null; // the last user, in another container, has just deleted the file
-      return segment = this.#mapFound(id, status.size, file, request.mode, lock);
+      segment = this.#mapFound(id, status.size, file, request.mode, lock);
+      if (segment === null || status.attached > 0 || request.adopt === undefined) return segment;
+      adopt(true);
+      request.adopt(segment);
+      adopt(false);
+      return segment;
     } finally {
       if (segment === null) file.close();
     }
@@ -515,20 +531,18 @@ export class SystemVSegments implements SegmentBackend {
   /**
    * Calls {@linkcode enterLock} for the segment at a path. The lock is not taken over while a segment is being
    * created there.
-   *
-   * @param isNew whether the path led to no file a moment ago
    */
   #enterAt(
     path: KeyPath,
     lock: Lock,
-    { deadline, isNew = false }: { deadline?: number; isNew?: boolean } = {},
+    { deadline, isNew = false, mustEnter = false }: EnterOptions = {},
   ): boolean {
     const isUsed = () => this.#isUsed(path);
     const isBeingMade = () =>
       this.#isUsed(path, true) || !path.isExplicit && this.#isUsed(unfinishedPath(path));
     lock.isSegmentUsed = isNew ? null : isUsed;
     try {
-      return enterLock(lock, isUsed, deadline, isBeingMade);
+      return enterLock(lock, mustEnter ? () => false : isUsed, deadline, isBeingMade);
     } finally {
       lock.isSegmentUsed = isUsed;
     }

@@ -81,6 +81,8 @@ export const S_IFDIR = 0o040000;
 export const S_IFREG = 0o100000;
 /** The sticky bit, which means nothing to the kernel unless the file is a folder. */
 export const S_ISVTX = 0o1000;
+export const S_IXUSR = 0o100;
+export const S_IXGRP = 0o010;
 export const S_IXOTH = 0o001;
 
 // <sys/mman.h>

@@ -31,6 +31,7 @@ export const WINDOWS: KeyType = {
     name: "Windows",
     exactSize: false,
     survivesCrash: false,
+    persistent: false,
     removedWith: "lastUser",
     killedHolder: "takenOver",
     zerosTransferred: false,

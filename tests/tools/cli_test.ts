@@ -195,6 +195,7 @@ describe("its tables", () => {
     attached: 2,
     creator: process,
     last: { pid: 12, alive: false },
+    persistent: false,
     unfinished: false,
     lock: { id: 1, keyFile: "/tmp/x", value: 0, holder: process, waiting: 1 },
     stale: false,

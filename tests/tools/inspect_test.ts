@@ -186,6 +186,7 @@ describe("a segment", alone, () => {
         attached: 2,
         creator: { pid: pidOf(creator), alive: true },
         last: { pid: pidOf(user), alive: true },
+        persistent: false,
         unfinished: false,
         lock: {
           id: Number(row("sem", semaphoreFile(key))!["semid"]),
