@@ -42,6 +42,10 @@ const ROWS: readonly [string, (can: Capabilities) => string][] = [
     },
   ],
   [
+    'the lifetime `"until-removed"`',
+    ({ persistent }) => persistent ? "keeps the segment without a user" : "is refused",
+  ],
+  [
     "the lock after its holder was killed",
     ({ killedHolder }) =>
       ({

@@ -14,11 +14,13 @@ import {
   isolatedOnly,
   leaveNothingBehind,
   linuxOnly,
+  needsQt,
   ownRuntime,
   runtimes,
   slow,
   startAgent,
   startAgentThrough,
+  startQt,
   uniqueKey,
 } from "../support/support.ts";
 
@@ -285,6 +287,27 @@ describe('the lifetime "until-removed"', () => {
     remove(key); // a new one is as good as ever
     assert.deepEqual(ipcObjectsSince(before), []);
   });
+
+  for (const version of [5, 6] as const) {
+    const options = { ...slow, ...needsQt(version) };
+    test(
+      `does not bind Qt ${version}, which removes the segment if it is last`,
+      options,
+      async () => {
+        const before = ipcObjects();
+        const key = uniqueKey();
+        const kept = SharedMemory.open(key, KEPT);
+        const qt = startQt(version);
+        await qt.request("memory", "m", key);
+        assert.equal(await qt.call("m", "attach"), true);
+        kept[Symbol.dispose]();
+        assert.equal(await qt.call("m", "detach"), true);
+        assert.equal(await qt.end(), 0);
+        assert.throws(() => SharedMemory.open(key), { code: "NotFound" });
+        assert.deepEqual(ipcObjectsSince(before), []);
+      },
+    );
+  }
 
   test("is refused where it cannot be noted, and changes nothing there", () => {
     const others = keyTypes.filter(({ capabilities }) => !capabilities.persistent);

@@ -86,6 +86,22 @@ describe("cleanup() of keys", { ...linuxOnly, ...slow }, () => {
     });
     assert.equal(await user.end(), 0);
   });
+
+  test("of `remove` ends what is kept on purpose, once no process uses it", async () => {
+    const kept = uniqueKey("kept one");
+    const user = startAgent(ownRuntime, { TMPDIR: folder });
+    const options = '{ size: 8, lifetime: "until-removed" }';
+    await user.run(`objects.m = library.SharedMemory.open(${JSON.stringify(kept)}, ${options})`);
+    assert.match(run("remove", kept).stdout, /^Nothing is unused.\nkept segment \d+ .*: in use\n$/);
+    assert.equal(await user.end(), 0);
+    const reason = "no process uses it, and it is kept until it is removed";
+    assert.ok(run("cleanup", kept).stdout.trimEnd().endsWith(`: ${reason}`));
+    assert.match(run("list").stdout, /1 without a user kept on purpose: remove KEY removes it\./);
+    assert.match(run("show", kept).stdout, / lifetime +until removed\n/);
+    assert.match(run("remove", kept, "--dry-run").stdout, /^would remove segment \d+ /);
+    assert.match(run("remove", kept).stdout, /^removed segment \d+ .*: no process uses it\n$/);
+    assert.deepEqual(readdirSync(folder), []);
+  });
 });
 
 test("cleanup() refuses keys that are none", linuxOnly, () => {

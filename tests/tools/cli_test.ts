@@ -151,14 +151,16 @@ describe("the command", linuxOnly, () => {
     assert.match(await output(ownRuntime, "show", "-h"), /Exit code: 0 fine; 1 .*; 2 /);
     for (
       const [says, ...args] of [
-        ["Give a command: list, show KEY or cleanup"],
-        [`There is no command "remove"`, "remove"],
+        ["Give a command: list, show KEY, cleanup or remove KEY"],
+        [`There is no command "delete"`, "delete"],
+        ["remove takes a KEY", "remove"],
+        ["A KEY is empty", "remove", ""],
         ["show takes a KEY", "show"],
         ["show takes a KEY", "show", ""],
         [`Unexpected "key"; quote a key with spaces`, "show", "my", "key"],
         ["A KEY is empty", "cleanup", ""],
         ["--all-users is for list and show", "cleanup", "--all-users"],
-        ["--dry-run is for cleanup", "list", "--dry-run"],
+        ["--dry-run is for cleanup and remove", "list", "--dry-run"],
         ["'--force'", "cleanup", "--force"],
       ] as const
     ) {
