@@ -27,9 +27,12 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 /** A declaration has the names and members of a layout, in their order in memory. */
 export type LayoutMembers = Readonly<Record<string, LayoutMember<unknown>>>;
 
+/** The object with which a program uses a member. For a layout, `LayoutValue<typeof Shape>`, it has all members. */
+export type LayoutValue<Member> = Member extends LayoutMember<infer Value> ? Value : never;
+
 /** These are the objects of a layout's members, each under the name of the member. */
 export type LayoutOf<Members extends LayoutMembers> = {
-  readonly [Name in keyof Members]: Members[Name] extends LayoutMember<infer Value> ? Value : never;
+  readonly [Name in keyof Members]: LayoutValue<Members[Name]>;
 };
 
 /** What {@linkcode Layout.open} returns: the members, and the segment in which they are. */

@@ -21,6 +21,7 @@ export {
   type LayoutMembers,
   type LayoutOf,
   type LayoutOptions,
+  type LayoutValue,
   type OpenLayout,
 } from "./layout.ts";
 export { bytes, f32, f64, i16, i32, i64, i8, u16, u32, u64, u8 } from "./typed_arrays.ts";

@@ -15,6 +15,7 @@ import {
   type LayoutMember,
   type LayoutMembers,
   type LayoutOf,
+  type LayoutValue,
   u16,
   u32,
   u64,
@@ -174,6 +175,7 @@ describe("a layout", () => {
       { readonly greeting: "text:32"; readonly perSecond: "u32" }
     >;
     shared satisfies LayoutOf<typeof MEMBERS>;
+    shared satisfies LayoutValue<typeof Shape>;
     // @ts-expect-error: a counter cannot be locked
     assert.equal(shared.hits.lock, undefined);
     // @ts-expect-error: there is no such member
