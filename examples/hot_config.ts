@@ -8,26 +8,21 @@
  * it gets all of the last record, never a part of an old one with a part of a new one.
  */
 import process from "node:process";
-import { SharedMemory } from "../mod.ts";
+import { layout } from "../collections/mod.ts";
 import { Event, type RecordOf, RecordSnapshot } from "../sync/mod.ts";
 
-const layout = { greeting: "text:32", perSecond: "u32", isOpen: "bool" } as const;
-type Config = RecordOf<typeof layout>;
+const fields = { greeting: "text:32", perSecond: "u32", isOpen: "bool" } as const;
+type Config = RecordOf<typeof fields>;
+const shape = layout({ hasChanged: Event, snapshot: RecordSnapshot.of(fields) });
 
 // An orderly end detaches. Before the segment is opened, so that no signal comes in between.
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit());
 
-using memory = SharedMemory.open("configuration", {
-  size: Event.BYTES + RecordSnapshot.bytesFor(layout),
-  initialize: (bytes) => {
-    Event.create(bytes, 0);
-    const first = { greeting: "hello", perSecond: 10, isOpen: true };
-    RecordSnapshot.create(bytes, Event.BYTES, layout).publish(first);
-  },
+using shared = shape.open("configuration", {
+  initialize: ({ snapshot }) =>
+    snapshot.publish({ greeting: "hello", perSecond: 10, isOpen: true }),
 });
-const view = memory.view(Uint8Array);
-const hasChanged = Event.at(view, 0);
-const snapshot = RecordSnapshot.at(view, Event.BYTES, layout);
+const { memory, hasChanged, snapshot } = shared;
 
 function config(): Config {
   return snapshot.read()!; // there is one from the beginning
@@ -39,7 +34,7 @@ function parse(setting: string): Partial<Config> {
   if (name === "greeting") return { greeting: value };
   if (name === "perSecond") return { perSecond: Number(value) };
   if (name === "isOpen") return { isOpen: value === "true" };
-  throw new Error(`there is no ${name}; there are ${Object.keys(layout).join(", ")}`);
+  throw new Error(`there is no ${name}; there are ${Object.keys(fields).join(", ")}`);
 }
 
 const settings = process.argv.slice(2);

@@ -30,6 +30,7 @@ const STOREYS: readonly (readonly [name: string, parts: readonly string[]])[] = 
   ["what the classes share", ["core/"]],
   ["classes", ["shared_memory.ts", "system_semaphore.ts", "inspect.ts"]],
   ["primitives", ["sync/"]],
+  ["collections", ["collections/"]],
   ["entry points", ["mod.ts", "cli_starter.ts", "cli_table.ts", "cli.ts"]],
 ];
 

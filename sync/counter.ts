@@ -1,6 +1,6 @@
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import { int64 } from "./int64.ts";
-import { HEADER_BYTES, PrimitiveKind, Slot } from "./slot.ts";
+import { HEADER_BYTES, kindText, PrimitiveKind, Slot } from "./slot.ts";
 
 /** @internal Creates the object for a counter of a block, which has no header of its own. */
 export let counterOf: (slot: Slot, byteOffset: number) => Counter;
@@ -28,6 +28,8 @@ export class Counter {
   static readonly BYTES = 24;
   /** A counter must begin at a multiple of this number of bytes in the segment. */
   static readonly ALIGNMENT = 8;
+  /** This text says in the declaration of a layout what lies there: a counter, and the version of its bytes. */
+  static readonly KIND: string = kindText("Counter");
   readonly #slot: Slot;
   readonly #value: BigInt64Array;
 

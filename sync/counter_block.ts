@@ -3,7 +3,8 @@ import { type Counter, counterOf } from "./counter.ts";
 import { type Gauge, gaugeOf } from "./gauge.ts";
 import { SyncError } from "./errors.ts";
 import { hashOf } from "./fnv1a.ts";
-import { PrimitiveKind, Slot } from "./slot.ts";
+import type { LayoutMember } from "./layout_member.ts";
+import { kindText, PrimitiveKind, Slot } from "./slot.ts";
 
 /** The header takes as many bytes as the entry of each name, which has a hash, a value and the text of the name. */
 const ENTRY_BYTES = 64;
@@ -67,6 +68,29 @@ export class CounterBlock {
   static bytesFor(capacity: number): number {
     checkCapacity("CounterBlock.bytesFor", capacity);
     return (1 + capacity) * ENTRY_BYTES;
+  }
+
+  /**
+   * Returns a block with this capacity as a member of a layout.
+   *
+   * @param capacity how many names the block has room for, from 1 to 1,048,576
+   * @throws {TypeError | RangeError} if `capacity` is not an integer in this range
+   */
+  static of(capacity: number): LayoutMember<CounterBlock> {
+    return {
+      BYTES: CounterBlock.bytesFor(capacity),
+      ALIGNMENT: CounterBlock.ALIGNMENT,
+      KIND: kindText("CounterBlock", `(${capacity})`),
+      create: (view, byteOffset) => CounterBlock.create(view, byteOffset, capacity),
+      at: (view, byteOffset) => {
+        const block = CounterBlock.at(view, byteOffset);
+        if (block.capacity === capacity) return block;
+        throw new SyncError(
+          "Damaged",
+          `CounterBlock.at: it says that it has room for ${block.capacity} names, not ${capacity}`,
+        );
+      },
+    };
   }
 
   /**

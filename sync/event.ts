@@ -7,7 +7,7 @@ import type { Futex } from "../backends/futex/types.ts";
 import { SyncError } from "./errors.ts";
 import { requireStack } from "../core/stack.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
-import { HEADER_BYTES, PrimitiveKind, Slot } from "./slot.ts";
+import { HEADER_BYTES, kindText, PrimitiveKind, Slot } from "./slot.ts";
 
 const [SEQUENCE_WORD, ID_WORD] = [2, 3];
 /** This number exceeds the number of threads that can wait. */
@@ -67,6 +67,8 @@ export class Event {
   static readonly BYTES = 16;
   /** An event must begin at a multiple of this number of bytes in the segment. */
   static readonly ALIGNMENT = 8;
+  /** This text says in the declaration of a layout what lies there: an event, and the version of its bytes. */
+  static readonly KIND: string = kindText("Event");
   // `private` and `declare` rather than `#`, for speed: see Slot.
 
   declare private readonly slot: Slot;

@@ -1,5 +1,5 @@
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
-import { HEADER_BYTES, PrimitiveKind, Slot } from "./slot.ts";
+import { HEADER_BYTES, kindText, PrimitiveKind, Slot } from "./slot.ts";
 
 /** @internal Creates the object for a gauge of a block, which has no header of its own. */
 export let gaugeOf: (slot: Slot, byteOffset: number) => Gauge;
@@ -39,6 +39,8 @@ export class Gauge {
   static readonly BYTES = 24;
   /** A gauge must begin at a multiple of this number of bytes in the segment. */
   static readonly ALIGNMENT = 8;
+  /** This text says in the declaration of a layout what lies there: a gauge, and the version of its bytes. */
+  static readonly KIND: string = kindText("Gauge");
   readonly #slot: Slot;
   readonly #bits: BigInt64Array;
 

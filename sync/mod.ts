@@ -26,6 +26,7 @@ export { Gauge } from "./gauge.ts";
 export { CounterBlock } from "./counter_block.ts";
 export { Snapshot } from "./snapshot.ts";
 export type { FieldType, FieldValue, RecordLayout, RecordOf } from "./record_layout.ts";
+export type { LayoutMember } from "./layout_member.ts";
 export { RecordSnapshot } from "./record_snapshot.ts";
 export { Mutex } from "./mutex.ts";
 export type { AbortSignalLike, WaitOptions } from "../core/waiter.ts";

@@ -9,7 +9,7 @@ import { refuseThenable } from "../core/arguments.ts";
 import { requireStack, requireStackToUndo } from "../core/stack.ts";
 import { AsyncQueue } from "./retry_queue.ts";
 import { SyncError } from "./errors.ts";
-import { HEADER_BYTES, PrimitiveKind, Slot } from "./slot.ts";
+import { HEADER_BYTES, kindText, PrimitiveKind, Slot } from "./slot.ts";
 import { SLICE_MS } from "../backends/timing.ts";
 
 /** These words of the header say where the mutex can be used, and whether its holder ended without releasing it. */
@@ -73,6 +73,8 @@ export class Mutex {
   static readonly BYTES = 64;
   /** A mutex must begin at a multiple of this number of bytes in the segment. */
   static readonly ALIGNMENT = 8;
+  /** This text says in the declaration of a layout what lies there: a mutex, and the version of its bytes. */
+  static readonly KIND: string = kindText("Mutex");
   declare private readonly slot: Slot;
   declare private readonly mutexes: MutexBackend;
   declare private readonly mutex: HeldNode;

@@ -1,6 +1,8 @@
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import { SyncError } from "./errors.ts";
+import type { LayoutMember } from "./layout_member.ts";
 import { RecordCodec, type RecordLayout, type RecordOf } from "./record_layout.ts";
+import { kindText } from "./slot.ts";
 import { Snapshot, withLayout } from "./snapshot.ts";
 
 /**
@@ -49,6 +51,24 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
    */
   static bytesFor(layout: RecordLayout): number {
     return Snapshot.bytesFor(new RecordCodec("RecordSnapshot.bytesFor", layout).bytes);
+  }
+
+  /**
+   * Returns a snapshot with this layout as a member of a `layout()` of several members.
+   *
+   * @param layout the names and types of the fields
+   * @throws {TypeError} if `layout` is not a layout
+   */
+  static of<const Layout extends RecordLayout>(
+    layout: Layout,
+  ): LayoutMember<RecordSnapshot<Layout>> {
+    return {
+      BYTES: RecordSnapshot.bytesFor(layout),
+      ALIGNMENT: RecordSnapshot.ALIGNMENT,
+      KIND: kindText("RecordSnapshot", ` ${JSON.stringify(layout)}`),
+      create: (view, byteOffset) => RecordSnapshot.create(view, byteOffset, layout),
+      at: (view, byteOffset) => RecordSnapshot.at(view, byteOffset, layout),
+    };
   }
 
   /**

@@ -21,8 +21,17 @@ export const PrimitiveKind = {
   Gauge: 4,
   CounterBlock: 5,
   Snapshot: 6,
+  Layout: 8,
 } as const;
 export type PrimitiveKind = typeof PrimitiveKind[keyof typeof PrimitiveKind];
+
+/** @internal Returns the `KIND` of a layout member: the kind of a primitive, its parameters and the version. */
+export function kindText(
+  kind: keyof typeof PrimitiveKind | "RecordSnapshot",
+  parameters = "",
+): string {
+  return `${kind}${parameters} v${VERSION}`;
+}
 
 function nameOf(kind: number): string {
   return Object.entries(PrimitiveKind).find(([, number]) => number === kind)?.[0] ??
@@ -93,10 +102,15 @@ export class Slot {
     this.words = new Int32Array(this.#buffer, this.#begin, HEADER_BYTES / 4);
   }
 
+  /** Whether the view has `bytes` from the beginning of the primitive on. */
+  has(bytes: number): boolean {
+    return bytes <= this.#end - this.#begin;
+  }
+
   /** @throws {RangeError} if the view ends before `bytes` of the primitive do */
   require(call: string, bytes: number): void {
+    if (this.has(bytes)) return;
     const left = this.#end - this.#begin;
-    if (bytes <= left) return;
     throw new RangeError(
       `${call}: it takes ${bytes} bytes, and the view has ${Math.max(0, left)} from there on`,
     );

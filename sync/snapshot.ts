@@ -1,7 +1,8 @@
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import type { Bytes } from "../core/view_types.ts";
 import { SyncError } from "./errors.ts";
-import { PrimitiveKind, Slot } from "./slot.ts";
+import type { LayoutMember } from "./layout_member.ts";
+import { kindText, PrimitiveKind, Slot } from "./slot.ts";
 
 /**
  * The header precedes the number of the record that each half has or receives, the layout's hash, and the two halves.
@@ -101,6 +102,29 @@ export class Snapshot {
   static bytesFor(recordBytes: number): number {
     checkRecordBytes("Snapshot.bytesFor", recordBytes);
     return HALVES + 2 * padded(recordBytes);
+  }
+
+  /**
+   * Returns a snapshot with records of this size as a member of a layout.
+   *
+   * @param recordBytes the size of a record in bytes, from 1 to 1 GiB
+   * @throws {TypeError | RangeError} if `recordBytes` is not an integer in this range
+   */
+  static of(recordBytes: number): LayoutMember<Snapshot> {
+    return {
+      BYTES: Snapshot.bytesFor(recordBytes),
+      ALIGNMENT: Snapshot.ALIGNMENT,
+      KIND: kindText("Snapshot", `(${recordBytes})`),
+      create: (view, byteOffset) => Snapshot.create(view, byteOffset, recordBytes),
+      at: (view, byteOffset) => {
+        const snapshot = Snapshot.at(view, byteOffset);
+        if (snapshot.recordBytes === recordBytes) return snapshot;
+        throw new SyncError(
+          "Damaged",
+          `Snapshot.at: it says that a record has ${snapshot.recordBytes} bytes, not ${recordBytes}`,
+        );
+      },
+    };
   }
 
   /**

@@ -9,20 +9,26 @@
  * is, the order is counted. The mutex tells the next one if its holder was killed, and that one then does what
  * the journal says: values are set, not added to, so that it does not matter how much of it was done already.
  */
+import { f64, i32, layout, type LayoutValue } from "../../collections/mod.ts";
 import { type Counter, type CounterBlock, Mutex } from "../../sync/mod.ts";
 
 /** An id is remembered until so many newer orders were counted. */
 const REMEMBERED = 4096;
 
-// The journal and the remembered orders, in bytes.
-const JOURNAL = Mutex.BYTES;
-const ENTRY_BYTES = 32;
-const ENTRIES = JOURNAL + 2 * ENTRY_BYTES;
+/** An order has its id in four words, and behind it the server. */
+const ORDER_WORDS = 5;
+const SERVER_WORD = 4;
+/** The journal has an order, and behind it whether the journal is whole. */
+const WHOLE_WORD = 5;
 
-// An order: its id in four words, the server, and at byte 24 its number, a float, which is exact to 2^53.
-const [SERVER_WORD, NUMBER_BYTES] = [4, 24];
-// The journal: an order, whether it is whole, and at byte 40 the server's own count.
-const [WHOLE_WORD, OWN_BYTES] = [8, 40];
+/** What the orders have in the segment. */
+export const ordersShape = layout({
+  mutex: Mutex,
+  journal: i32(ORDER_WORDS + 1),
+  /** The number of the order in the journal and the count of its server: floats, which are exact to 2^53. */
+  numbers: f64(2),
+  entries: i32(REMEMBERED * ORDER_WORDS),
+});
 
 export interface Order {
   /** 1 for the first one. */
@@ -34,32 +40,22 @@ export interface Order {
 }
 
 export class Orders {
-  static readonly BYTES: number = ENTRIES + REMEMBERED * ENTRY_BYTES;
   readonly #mutex: Mutex;
   readonly #journal: Int32Array;
   readonly #entries: Int32Array;
-  readonly #floats: Float64Array;
+  readonly #numbers: Float64Array;
   readonly #block: CounterBlock;
   readonly #total: Counter;
   readonly #repaired: Counter;
 
-  private constructor(view: Uint8Array, block: CounterBlock, mutex: Mutex) {
-    const { buffer, byteOffset } = view;
-    this.#mutex = mutex;
-    this.#journal = new Int32Array(buffer, byteOffset + JOURNAL, 2 * ENTRY_BYTES / 4);
-    this.#entries = new Int32Array(buffer, byteOffset + ENTRIES, REMEMBERED * ENTRY_BYTES / 4);
-    this.#floats = new Float64Array(buffer, byteOffset, Orders.BYTES / 8);
+  constructor(shared: LayoutValue<typeof ordersShape>, block: CounterBlock) {
+    this.#mutex = shared.mutex;
+    this.#journal = shared.journal;
+    this.#entries = shared.entries;
+    this.#numbers = shared.numbers;
     this.#block = block;
     this.#total = block.counter("orders");
     this.#repaired = block.counter("repaired");
-  }
-
-  static create(view: Uint8Array, block: CounterBlock): Orders {
-    return new Orders(view, block, Mutex.create(view, 0));
-  }
-
-  static at(view: Uint8Array, block: CounterBlock): Orders {
-    return new Orders(view, block, Mutex.at(view, 0));
   }
 
   /** Counts an order, or finds that it was. `null` if `id` is not a UUID. */
@@ -81,8 +77,7 @@ export class Orders {
   #find(id: Int32Array): Order | null {
     const count = Number(this.#total.get());
     for (let number = count; number > count - REMEMBERED && number > 0; number--) {
-      const entry = entryOf(number);
-      const at = entry * ENTRY_BYTES / 4;
+      const at = entryOf(number);
       if (id.some((word, i) => this.#entries[at + i] !== word)) continue;
       return { number, server: this.#entries[at + SERVER_WORD]!, isRepeated: true };
     }
@@ -93,21 +88,17 @@ export class Orders {
   #write(id: Int32Array, server: number, number: number): void {
     id.forEach((word, i) => Atomics.store(this.#journal, i, word));
     Atomics.store(this.#journal, SERVER_WORD, server);
-    this.#floats[(JOURNAL + NUMBER_BYTES) / 8] = number;
-    this.#floats[(JOURNAL + OWN_BYTES) / 8] = Number(this.#ofServer(server).get()) + 1;
+    this.#numbers[0] = number;
+    this.#numbers[1] = Number(this.#ofServer(server).get()) + 1;
     Atomics.store(this.#journal, WHOLE_WORD, 1);
   }
 
   /** Does what the journal says. To do it again changes nothing. */
   #apply(): void {
-    const number = this.#floats[(JOURNAL + NUMBER_BYTES) / 8]!;
-    const at = entryOf(number) * ENTRY_BYTES;
-    for (let i = 0; i <= SERVER_WORD; i++) {
-      Atomics.store(this.#entries, at / 4 + i, this.#journal[i]!);
-    }
-    this.#floats[(ENTRIES + at + NUMBER_BYTES) / 8] = number;
-    const own = this.#floats[(JOURNAL + OWN_BYTES) / 8]!;
-    this.#ofServer(this.#journal[SERVER_WORD]!).set(own);
+    const number = this.#numbers[0]!;
+    const at = entryOf(number);
+    for (let i = 0; i < ORDER_WORDS; i++) Atomics.store(this.#entries, at + i, this.#journal[i]!);
+    this.#ofServer(this.#journal[SERVER_WORD]!).set(this.#numbers[1]!);
     this.#total.set(number);
     Atomics.store(this.#journal, WHOLE_WORD, 0);
   }
@@ -123,8 +114,9 @@ export class Orders {
   }
 }
 
+/** Where the entry of an order begins, in words. */
 function entryOf(number: number): number {
-  return (number - 1) % REMEMBERED;
+  return (number - 1) % REMEMBERED * ORDER_WORDS;
 }
 
 /** The four words of a UUID. */

@@ -1,20 +1,20 @@
 /** What the supervisor and the servers share: one segment, with a place for everything. */
-import { SharedMemory } from "../../mod.ts";
+import { f64, i64, layout, type LayoutValue } from "../../collections/mod.ts";
 import { type Counter, CounterBlock } from "../../sync/mod.ts";
-import { Orders } from "./orders.ts";
+import { Orders, ordersShape } from "./orders.ts";
 
 const KEY = "bun server";
-const NAMES = 500;
-/** Places of the rate limiter; each is a number of 8 bytes. */
-const PLACES = 16_384;
 /** For so many seconds back the dashboard shows how many requests there were. */
 export const HISTORY_SECONDS = 60;
 
-const COUNTERS = 0;
-const ORDERS = CounterBlock.bytesFor(NAMES);
-const LIMITS = ORDERS + Orders.BYTES;
-const HISTORY = LIMITS + 8 * PLACES;
-const SIZE = HISTORY + 8 * HISTORY_SECONDS;
+const shape = layout({
+  counters: CounterBlock.of(500),
+  orders: ordersShape,
+  /** The places of the rate limiter. */
+  limits: i64(16_384),
+  history: f64(HISTORY_SECONDS),
+});
+type Shared = LayoutValue<typeof shape>;
 
 /** The numbers of one server. They go on when it is replaced. */
 export class ServerNumbers {
@@ -52,32 +52,23 @@ export class State {
   readonly #history: Float64Array;
   readonly #seconds: Counter;
 
-  private constructor(memory: SharedMemory) {
-    const view = memory.view(Uint8Array);
-    this.#block = CounterBlock.at(view, COUNTERS);
-    this.orders = Orders.at(memory.view(Uint8Array, ORDERS, Orders.BYTES), this.#block);
-    this.limits = memory.view(BigInt64Array, LIMITS, PLACES);
-    this.#history = memory.view(Float64Array, HISTORY, HISTORY_SECONDS);
+  private constructor(shared: Shared) {
+    this.#block = shared.counters;
+    this.orders = new Orders(shared.orders, this.#block);
+    this.limits = shared.limits;
+    this.#history = shared.history;
     this.#seconds = this.#block.counter("seconds");
   }
 
   /** For the supervisor: throws `AlreadyExists` if another one runs. */
   static create(servers: number): State {
-    const memory = SharedMemory.open(KEY, {
-      size: SIZE,
-      disposition: "create",
-      initialize: (bytes) => {
-        const block = CounterBlock.create(bytes, COUNTERS, NAMES);
-        block.counter("servers").set(servers);
-        Orders.create(bytes.subarray(ORDERS, LIMITS), block);
-      },
-    });
-    return new State(memory);
+    const initialize = ({ counters }: Shared) => counters.counter("servers").set(servers);
+    return new State(shape.open(KEY, { disposition: "create", initialize }));
   }
 
   /** For a server. */
   static join(): State {
-    return new State(SharedMemory.open(KEY));
+    return new State(shape.open(KEY, { disposition: "attach" }));
   }
 
   /** The numbers of a server; the first one is 1. */
