@@ -11,7 +11,7 @@ import {
 } from "../../backends/unix/linux_constants.ts";
 import { accessOf, ARRAYS, ELEMENT_CALLS } from "./atomics.ts";
 import { fileOf, mayWrite, release } from "./files.ts";
-import { unmap } from "./ipc.ts";
+import { leaveQueue, unmap } from "./ipc.ts";
 import type { Call } from "./kernel.ts";
 import { type Alternative, inOrder, type Memory, OrderedAccesses } from "./ordering.ts";
 import {
@@ -258,7 +258,7 @@ export const memoryCalls = {
    * that come later: if one of them has taken what was posted, it waits again. A wait that times out does not look.
    */
   sem_clockwait(caller: Caller, address: number, end: number): Answer {
-    const { state, process, mode } = caller;
+    const { state, process, index, mode } = caller;
     if (process.wait === null) {
       if (takeOne(caller, address)) return 0;
       const until = end - UPTIME_MS;
@@ -268,7 +268,7 @@ export const memoryCalls = {
     }
     const { until, result } = process.wait;
     if (result === null && mode !== 2) return block(process, state, 0);
-    endSleep(caller);
+    leaveQueue(state, index);
     const isTaken = result !== null && takeOne(caller, address);
     if (!isTaken && result !== null && until > state.now) return sleep(caller, address, until);
     addToSemaphore(caller, address, -WAITER);
@@ -281,7 +281,7 @@ export const memoryCalls = {
     if (process.wait !== null) {
       const { result } = process.wait;
       if (result === null && mode !== 2) return block(process, state, 0);
-      endSleep(caller);
+      leaveQueue(state, index);
       return result === null ? -ETIMEDOUT : 0;
     }
     if (loadWord(caller, address) !== value) return -EAGAIN;
@@ -299,11 +299,6 @@ function sleep(caller: Caller, address: number, until: number): Answer {
   const { state, process, index } = caller;
   state.sleepers.push(index);
   return block(process, state, until, { word: locate(caller, address).word });
-}
-
-function endSleep({ state, process, index }: Caller): void {
-  state.sleepers = state.sleepers.filter((other) => other !== index);
-  process.wait = null;
 }
 
 /** Wakes the first processes that wait for a word, also one if `count` is 0, and returns their number. */
