@@ -361,15 +361,17 @@ class World:
                     break  # it has ended, which the next event says too
 
     def late(self, one, by, calls, how):
-        """Lets a process make calls before another one runs: they share a processor, which the other one gets last."""
+        """Lets a process make calls before another one runs: they share a processor, and the first one goes first on
+        it."""
         other = self.children[by]
         processor = {min(os.sched_getaffinity(0))}
         for each in (one, other):
             os.sched_setaffinity(each.pid, processor)
-        os.sched_setscheduler(one.pid, os.SCHED_IDLE, os.sched_param(0))
+        os.sched_setscheduler(other.pid, os.SCHED_FIFO, os.sched_param(1))
         is_killed = how == "killed"
         other.send(["several", calls, one.pid if is_killed else None], 0)
         answer = other.receive(1)
+        os.sched_setscheduler(other.pid, os.SCHED_OTHER, os.sched_param(0))
         if is_killed:
             one.end("exit")
         return answer
