@@ -79,9 +79,9 @@ export class Event {
   readonly #waiters = new Map<Waiter, number>();
   #isServed = false;
 
-  private constructor(slot: Slot, futex = futexOf(slot)) {
+  private constructor(slot: Slot) {
     this.slot = slot;
-    this.futex = futex;
+    this.futex = futexOf(slot);
     this.word = this.futex?.address(slot.address(4 * SEQUENCE_WORD));
   }
 

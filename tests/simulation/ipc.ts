@@ -196,7 +196,7 @@ export function undoAll(state: State, index: number): void {
   process.undo.clear();
 }
 
-/** Ends the wait of a process that is killed. */
+/** Ends the wait of a process. */
 export function leaveQueue(state: State, index: number): void {
   const process = state.processes[index]!;
   const set = state.ipc[process.ipc]!.sem.objects.get(process.wait?.set ?? -1);

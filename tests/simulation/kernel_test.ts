@@ -28,7 +28,8 @@ import {
 } from "../../backends/unix/linux_constants.ts";
 import { crewOnly, DEADLINE_MS, hasPython, slow } from "../support/support.ts";
 import { randomSequence } from "./random_calls.ts";
-import { boot, type Call, call, type Result } from "./kernel.ts";
+import { randomWaits, sharedWords, WORDS } from "./random_waits.ts";
+import { boot, type Call, call, type Result, UPTIME_MS } from "./kernel.ts";
 import { RealKernel, type Sequence, shrink, type Step } from "./real_kernel.ts";
 
 const SEQUENCES = Number(process.env["SIMULATION_SEQUENCES"] || 100);
@@ -59,6 +60,62 @@ const NEW_FILE = (path: string): Call => ["open", path, O_RDWR | O_CREAT | O_EXC
 const READ_FILE = (path: string): Call => ["open", path, 0, 0];
 const PAUSE: Step = [0, ["pause", 1000]];
 const KILL: Call = ["end", "kill"];
+
+const { FILE: SEMAPHORE, AGAIN, SEGMENT } = WORDS;
+const WORD = SEMAPHORE + 16;
+const POST: Call = ["sem_post", SEMAPHORE];
+const INITIALIZE: Step = [0, ["sem_init", SEMAPHORE, 0]];
+const FOR_SEMAPHORE: Call = ["sem_clockwait", SEMAPHORE, Infinity];
+const LOAD_SEMAPHORE: Call = ["load", SEMAPHORE, 16];
+const WAIT_FOR = (address: number, ms = Infinity): Call => ["futex_wait", address, 0, ms];
+const WAKE = (count: number): Call => ["futex_wake", WORD, count];
+const RAISE: Call = ["store", SEMAPHORE, [1, 0, 0, 0]];
+
+/** Sequences that chance seldom makes, with words that all processes share. */
+const WAITS: Record<string, readonly Step[]> = {
+  "a process that waits for a sem_t is counted there, also after it was killed": [
+    ...[[1, FOR_SEMAPHORE], [2, FOR_SEMAPHORE], [0, LOAD_SEMAPHORE], [1, KILL]] as const,
+    ...[[0, POST], [0, LOAD_SEMAPHORE], [0, POST], [0, LOAD_SEMAPHORE]] as const,
+  ],
+  "what was posted for a process that is killed then is left, and the other one sleeps on": [
+    ...[[1, FOR_SEMAPHORE], [2, FOR_SEMAPHORE], [1, ["late", 0, [POST], "killed"]]] as const,
+    ...[[0, LOAD_SEMAPHORE], [0, ["sem_trywait", SEMAPHORE]], [0, POST]] as const,
+  ],
+  "a process that is woken for a sem_t finds that another one was quicker, and waits again": [
+    ...[[1, FOR_SEMAPHORE], [2, FOR_SEMAPHORE]] as const,
+    ...[[1, ["late", 0, [POST, ["sem_trywait", SEMAPHORE]], ""]], [0, LOAD_SEMAPHORE]] as const,
+    ...[[0, POST], [0, LOAD_SEMAPHORE]] as const, // now it is the last one
+  ],
+  "a sem_t that is raised by a store wakes nobody": [
+    ...[[1, FOR_SEMAPHORE], [0, RAISE], [0, LOAD_SEMAPHORE], [0, POST]] as const,
+    ...[[0, LOAD_SEMAPHORE]] as const,
+  ],
+  "a wait for a sem_t that times out does not look again": [
+    ...[[1, ["sem_clockwait", SEMAPHORE, UPTIME_MS + 500]], [0, RAISE]] as const,
+    ...[[0, ["pause", 700]], [0, LOAD_SEMAPHORE]] as const,
+  ],
+  "a sem_t wakes nobody who waits for its word by a futex": [
+    [1, WAIT_FOR(SEMAPHORE)],
+    [0, POST],
+    [0, ["futex_wake", SEMAPHORE, 1]],
+  ],
+  "a futex is that of the bytes, wherever they are mapped, and wakes in the order of the waits": [
+    ...[[1, WAIT_FOR(WORD)], [2, WAIT_FOR(AGAIN + 16)], [0, WAKE(1)], [1, WAIT_FOR(WORD)]] as const,
+    ...[[0, WAKE(1)], [0, WAKE(100)], [0, WAKE(100)], [1, WAIT_FOR(SEGMENT + 16)]] as const,
+    ...[[0, WAKE(1)]] as const,
+  ],
+  "a futex does not wait for another value, and at most for its time": [
+    ...[[1, ["futex_wait", WORD, 1, Infinity]], [1, WAIT_FOR(WORD, 0)]] as const,
+    ...[[1, WAIT_FOR(WORD, 300)], [2, WAIT_FOR(WORD)], [0, ["pause", 500]], [0, WAKE(9)]] as const,
+  ],
+  "a process that was killed while it waited is not woken in place of another": [
+    ...[[1, WAIT_FOR(WORD)], [2, WAIT_FOR(WORD)], [1, KILL], [0, WAKE(1)]] as const,
+  ],
+  "a process that was woken and is killed then counts as woken": [
+    ...[[1, WAIT_FOR(WORD)], [2, WAIT_FOR(WORD)], [1, ["late", 0, [WAKE(1)], "killed"]]] as const,
+    ...[[0, WAKE(2)]] as const,
+  ],
+};
 
 /** Sequences that chance seldom makes. */
 const DIRECTED: Record<string, Omit<Sequence, "uids"> & { uids?: readonly number[] }> = {
@@ -275,6 +332,13 @@ describe("the simulated kernel", comparable, () => {
     });
   }
 
+  for (const [name, steps] of Object.entries(WAITS)) {
+    test(name, slow, async () => {
+      const sequence = { uids: [0, 0, 0], steps: [...sharedWords(3), INITIALIZE, ...steps] };
+      assert.deepEqual(await real.differences(sequence), []);
+    });
+  }
+
   test(
     "the end of a process is its memory, then its semaphores, then its files",
     slow,
@@ -321,20 +385,22 @@ describe("the simulated kernel", comparable, () => {
     assert.equal(number(4) === before, isReused);
   });
 
-  test("agrees with the real one in random sequences of calls", {
-    timeout: 2 * DEADLINE_MS + SEQUENCES * 1000,
-  }, async () => {
-    const deadline = performance.now() + BUDGET_MS;
-    let compared = 0;
-    for (let seed = SEED; seed < SEED + SEQUENCES && performance.now() < deadline; seed++) {
-      const sequence = randomSequence(seed);
-      if ((await real.differences(sequence)).length > 0) {
-        const shorter = await shrink(real, sequence, SHRINK_MS);
-        const found = await real.differences(shorter);
-        assert.fail(`seed ${seed}: ${shown(shorter)}\n${found.join("\n")}`);
+  for (const [name, make] of Object.entries({ "calls": randomSequence, "waits": randomWaits })) {
+    test(`agrees with the real one in random sequences of ${name}`, {
+      timeout: 2 * DEADLINE_MS + SEQUENCES * 1000,
+    }, async () => {
+      const deadline = performance.now() + BUDGET_MS;
+      let compared = 0;
+      for (let seed = SEED; seed < SEED + SEQUENCES && performance.now() < deadline; seed++) {
+        const sequence = make(seed);
+        if ((await real.differences(sequence)).length > 0) {
+          const shorter = await shrink(real, sequence, SHRINK_MS);
+          const found = await real.differences(shorter);
+          assert.fail(`seed ${seed}: ${shown(shorter)}\n${found.join("\n")}`);
+        }
+        compared++;
       }
-      compared++;
-    }
-    assert.ok(compared > 0, `only ${compared} sequences in ${BUDGET_MS} ms`);
-  });
+      assert.ok(compared > 0, `only ${compared} sequences in ${BUDGET_MS} ms`);
+    });
+  }
 });

@@ -11,7 +11,7 @@ import {
 } from "../../backends/unix/linux_constants.ts";
 import { accessOf, ARRAYS, ELEMENT_CALLS } from "./atomics.ts";
 import { fileOf, mayWrite, release } from "./files.ts";
-import { unmap } from "./ipc.ts";
+import { leaveQueue, unmap } from "./ipc.ts";
 import type { Call } from "./kernel.ts";
 import { type Alternative, inOrder, type Memory, OrderedAccesses } from "./ordering.ts";
 import {
@@ -91,15 +91,25 @@ function storeWord(caller: Caller, address: number, value: number): void {
   store(caller, address, bytes);
 }
 
-/** Takes 1 from a `sem_t`, whose first word is the value and whose second word counts the waiters. */
-function takeOne(caller: Caller, address: number): boolean {
-  const value = loadWord(caller, address);
-  if (value > 0) storeWord(caller, address, value - 1);
-  return value > 0;
+/** What a waiter adds to the first 8 bytes of glibc's `sem_t`, whose lower half is the value. */
+const WAITER = 1n << 32n;
+
+function loadSemaphore(caller: Caller, address: number) {
+  const data = new DataView(load(caller, address, 8).buffer).getBigUint64(0, true);
+  return { data, value: Number(data % WAITER), waiters: data / WAITER };
 }
 
-function countWaiter(caller: Caller, address: number, step: number): void {
-  storeWord(caller, address + 4, loadWord(caller, address + 4) + step);
+function addToSemaphore(caller: Caller, address: number, step: bigint): void {
+  const bytes = new Uint8Array(8);
+  const { data } = loadSemaphore(caller, address);
+  new DataView(bytes.buffer).setBigUint64(0, data + step, true);
+  store(caller, address, bytes);
+}
+
+function takeOne(caller: Caller, address: number): boolean {
+  const { value } = loadSemaphore(caller, address);
+  if (value > 0) addToSemaphore(caller, address, -1n);
+  return value > 0;
 }
 
 /** Loads or stores an element of shared memory. The numbers are texts, as they may be bigints. */
@@ -236,28 +246,32 @@ export const memoryCalls = {
   },
 
   sem_post(caller: Caller, address: number): Answer {
-    const value = loadWord(caller, address);
+    const { value, waiters } = loadSemaphore(caller, address);
     if (value === SEM_VALUE_MAX) return -EOVERFLOW;
-    storeWord(caller, address, value + 1);
-    wakeSleepers(caller, address, 1);
+    addToSemaphore(caller, address, 1n);
+    if (waiters > 0n) wakeSleepers(caller, address, 1);
     return 0;
   },
 
   /**
-   * Waits until `end` on the monotonic clock, in ms. Unlike System V, waiters compete: whoever runs first takes what was
-   * posted, and the one that was woken waits again.
+   * Waits until `end` on the monotonic clock, in ms. Unlike in System V, the process that is woken competes with those
+   * that come later: if one of them has taken what was posted, it waits again. A wait that times out does not look.
    */
   sem_clockwait(caller: Caller, address: number, end: number): Answer {
-    const { state, process, mode } = caller;
-    const { until } = process.wait ?? { until: end - UPTIME_MS };
-    const hasWaited = process.wait !== null;
-    endSleep(caller);
-    const isTaken = takeOne(caller, address);
-    if (!isTaken && mode !== 2 && (hasWaited || until > state.now)) {
-      if (!hasWaited) countWaiter(caller, address, 1); // it stays raised if the process is killed
+    const { state, process, index, mode } = caller;
+    if (process.wait === null) {
+      if (takeOne(caller, address)) return 0;
+      const until = end - UPTIME_MS;
+      if (until <= state.now) return -ETIMEDOUT;
+      addToSemaphore(caller, address, WAITER); // it stays so if the process is killed
       return sleep(caller, address, until);
     }
-    if (hasWaited) countWaiter(caller, address, -1);
+    const { until, result } = process.wait;
+    if (result === null && mode !== 2) return block(process, state, 0);
+    leaveQueue(state, index);
+    const isTaken = result !== null && takeOne(caller, address);
+    if (!isTaken && result !== null && until > state.now) return sleep(caller, address, until);
+    addToSemaphore(caller, address, -WAITER);
     return isTaken ? 0 : -ETIMEDOUT;
   },
 
@@ -267,11 +281,11 @@ export const memoryCalls = {
     if (process.wait !== null) {
       const { result } = process.wait;
       if (result === null && mode !== 2) return block(process, state, 0);
-      endSleep(caller);
+      leaveQueue(state, index);
       return result === null ? -ETIMEDOUT : 0;
     }
     if (loadWord(caller, address) !== value) return -EAGAIN;
-    return sleep(caller, address, state.now + ms);
+    return ms > 0 ? sleep(caller, address, state.now + ms) : -ETIMEDOUT;
   },
 
   futex_wake(caller: Caller, address: number, count: number): Answer {
@@ -287,17 +301,12 @@ function sleep(caller: Caller, address: number, until: number): Answer {
   return block(process, state, until, { word: locate(caller, address).word });
 }
 
-function endSleep({ state, process, index }: Caller): void {
-  state.sleepers = state.sleepers.filter((other) => other !== index);
-  process.wait = null;
-}
-
-/** Wakes the first processes that wait for a word, and returns their number. */
+/** Wakes the first processes that wait for a word, also one if `count` is 0, and returns their number. */
 function wakeSleepers(caller: Caller, address: number, count: number): number {
   const { state } = caller;
   const { word } = locate(caller, address);
   const woken = state.sleepers.filter((index) => state.processes[index]!.wait!.word === word)
-    .slice(0, count);
+    .slice(0, Math.max(1, count));
   for (const index of woken) wake(state.processes[index]!, 0);
   state.sleepers = state.sleepers.filter((index) => !woken.includes(index));
   return woken.length;

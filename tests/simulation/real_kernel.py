@@ -22,7 +22,10 @@ GETPID, GETVAL, GETNCNT, GETZCNT, SETVAL = 11, 12, 14, 15, 16
 AT_SYMLINK_NOFOLLOW = 0x100
 CLONE_NEWNS, CLONE_NEWIPC = 0x20000, 0x8000000
 MS_RDONLY, MS_REMOUNT, MS_REC, MS_PRIVATE = 1, 32, 0x4000, 1 << 18
-SYS_SEMOP, SYS_SEMTIMEDOP = "65 ", "220 "
+SYS_SEMOP, SYS_SEMTIMEDOP, SYS_FUTEX = 65, 220, 202
+WAITS = tuple(f"{number} " for number in (SYS_SEMOP, SYS_SEMTIMEDOP, SYS_FUTEX))
+CLOCK_MONOTONIC = 1
+FUTEX_WAIT, FUTEX_WAKE = 0, 1
 
 addresses = {}  # the real address of each simulated one
 
@@ -83,12 +86,15 @@ def semctl(identifier, index, command, *args):
     return result, out
 
 
+def timespec(seconds):
+    return struct.pack("<qq", int(seconds), int(seconds % 1 * 1e9))
+
+
 def semop(identifier, steps, ms=None):
     packed = b"".join(struct.pack("<Hhh", 0, *step) for step in steps)
     if ms is None:
         return libc.semop(identifier, packed, len(steps)), None
-    timeout = struct.pack("<qq", int(ms // 1000), int(ms % 1000 * 1e6))
-    return libc.semtimedop(identifier, packed, len(steps), timeout), None
+    return libc.semtimedop(identifier, packed, len(steps), timespec(ms / 1000)), None
 
 
 def attempt(call):
@@ -149,6 +155,18 @@ def mapped(expected, address, length, *rest):
     return address_call(found, expected)
 
 
+def sem_clockwait(address, ms):
+    """Waits for at most `ms`, which is `None` for a wait without an end."""
+    if ms is None:
+        return libc.sem_wait(pointer(address)), None
+    return libc.sem_clockwait(pointer(address), CLOCK_MONOTONIC, timespec(time.monotonic() + ms / 1000)), None
+
+
+def futex(address, operation, value, ms=None):
+    timeout = None if ms is None else timespec(ms / 1000)
+    return libc.syscall(SYS_FUTEX, pointer(address), operation, ctypes.c_int(value), timeout), None
+
+
 CALLS = {
     "shmget": lambda key, size, flags: (libc.shmget(key, ctypes.c_size_t(size), flags), None),
     "shmctl": shmctl,
@@ -170,6 +188,9 @@ CALLS = {
     "sem_init": lambda address, value: (libc.sem_init(pointer(address), 1, value), None),
     "sem_trywait": lambda address: (libc.sem_trywait(pointer(address)), None),
     "sem_post": lambda address: (libc.sem_post(pointer(address)), None),
+    "sem_clockwait": sem_clockwait,
+    "futex_wait": lambda address, value, ms: futex(address, FUTEX_WAIT, value, ms),
+    "futex_wake": lambda address, count: futex(address, FUTEX_WAKE, count),
 }
 
 
@@ -186,6 +207,14 @@ def make_call(name, args, expected):
     else:
         result, out = int_call(name, *args)
     return [result, ctypes.get_errno() if result == -1 else 0, out]
+
+
+def make_calls(calls, victim):
+    """Makes several calls, and then kills a process if there is a victim."""
+    made = [make_call(name, args, 0) for name, *args in calls]
+    if victim is not None:
+        os.kill(victim, signal.SIGKILL)
+    return [0, 0, [[ret, errno] for ret, errno, _ in made]]
 
 
 def child(uid, inward, outward):
@@ -207,7 +236,8 @@ def child(uid, inward, outward):
         while b"\n" in pending:
             line, pending = pending.split(b"\n", 1)
             try:
-                answer = make_call(*json.loads(line))
+                name, args, expected = json.loads(line)
+                answer = make_calls(*args) if name == "several" else make_call(name, args, expected)
             except Exception:
                 answer = ["thrown", 0, traceback.format_exc()]
             os.write(1, json.dumps(answer).encode() + b"\n")
@@ -227,6 +257,7 @@ class Child:
         os.close(inward)
         os.close(outward)
         self.is_alive = True
+        self.is_waiting = False
 
     def send(self, call, expected):
         os.write(self.to, json.dumps([call[0], call[1:], expected]).encode() + b"\n")
@@ -245,7 +276,7 @@ class Child:
 
     def is_blocked(self):
         with open(f"/proc/{self.pid}/syscall") as file:
-            return file.read().startswith((SYS_SEMOP, SYS_SEMTIMEDOP))
+            return file.read().startswith(WAITS)
 
     def until_blocked(self):
         """Waits until the call has blocked; returns its answer if it has not."""
@@ -253,6 +284,7 @@ class Child:
             answer = self.receive(0.0002)
             if answer is not None:
                 return answer
+        self.is_waiting = True
         return ["blocked", 0, None]
 
     def end(self, how):
@@ -304,18 +336,45 @@ class World:
             return [0, 0, None]
         if kind == "mount":
             return self.remount(*call)
+        self.settle()
         one = self.children[index]
         if kind == "end":
             one.end(call[0])
             return [0, 0, None]
+        if kind == "late":
+            return self.late(one, *call)
         if kind == "watch":
             return [self.watch(one, *call), 0, None]
         if kind == "finish":
+            one.is_waiting = False
             return one.receive(1) or ["blocked", 0, None]
         if call[0] == "kill" and 0 <= call[1] - 501 < len(self.children):
             call = ["kill", self.children[call[1] - 501].pid, call[2]]
         one.send(call, expected)
         return one.until_blocked() if kind == "begin" else one.receive(1) or ["blocked", 0, None]
+
+    def settle(self):
+        """Waits until the calls that wait do so again: what was woken may have found nothing."""
+        for one in self.children:
+            while one.is_alive and one.is_waiting and not one.is_blocked():
+                if select.select([one.source], [], [], 0.0002)[0]:
+                    break  # it has ended, which the next event says too
+
+    def late(self, one, by, calls, how):
+        """Lets a process make calls before another one runs: they share a processor, and the first one goes first on
+        it."""
+        other = self.children[by]
+        processor = {min(os.sched_getaffinity(0))}
+        for each in (one, other):
+            os.sched_setaffinity(each.pid, processor)
+        os.sched_setscheduler(other.pid, os.SCHED_FIFO, os.sched_param(1))
+        is_killed = how == "killed"
+        other.send(["several", calls, one.pid if is_killed else None], 0)
+        answer = other.receive(1)
+        os.sched_setscheduler(other.pid, os.SCHED_OTHER, os.sched_param(0))
+        if is_killed:
+            one.end("exit")
+        return answer
 
     def watch(self, one, path):
         """Kills a process, and counts when its file lock ends before the undo of its semaphore, or that before its

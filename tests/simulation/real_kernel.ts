@@ -4,26 +4,29 @@
  */
 import { fileURLToPath } from "node:url";
 import { Agent } from "../support/support.ts";
-import { type Call, call, end, EPOCH_MS, isBlocked, type Result } from "./kernel.ts";
+import { type Call, call, end, EPOCH_MS, isBlocked, type Result, UPTIME_MS } from "./kernel.ts";
 import { procFile } from "./proc_files.ts";
 import { boot, type BootOptions, pidFor, type State } from "./state.ts";
 
 /**
  * A call of a process, or what else can happen: `end` by a kill or an exit, `watch` (a kill, and whether its steps come in
- * the order of the simulation), and for all processes `pause` and `mount`.
+ * the order of the simulation), `late` (another process makes some calls before this one, which they may have woken,
+ * runs; then it may be killed), and for all processes `pause` and `mount`.
  */
 export type Step = readonly [process: number, call: Call];
 
 export interface Sequence {
   readonly uids: readonly number[];
   readonly steps: readonly Step[];
+  /** The number of steps at the beginning that the others need. */
+  readonly fixed?: number;
   /** Limits of the IPC namespace: what is written to the files of `/proc/sys/kernel`. */
   readonly limits?: Readonly<Record<string, string>>;
   /** Whether times are compared exactly, to the second; the sequence then begins with a second. */
   readonly isAligned?: boolean;
 }
 
-type Kind = "do" | "begin" | "finish" | "end" | "pause" | "mount" | "watch";
+type Kind = "do" | "begin" | "finish" | "end" | "pause" | "mount" | "watch" | "late";
 type Event = readonly [kind: Kind, process: number, call: readonly unknown[], expected: number];
 type Answer = readonly [ret: number | string, errno: number, out: unknown];
 type Status = Readonly<Record<string, number>>;
@@ -68,6 +71,15 @@ export function simulate(sequence: Sequence, state: State = start(sequence)) {
       const how = waiting.delete(index) ? "kill" : args[0];
       end(state, index);
       add(["end", index, [how], 0], success);
+    } else if (name === "late") {
+      const [by, calls, how] = args as [number, readonly Call[], string];
+      const out = calls.map((made) => call(state, by, made) as Result);
+      if (how === "killed") {
+        waiting.delete(index);
+        end(state, index);
+      }
+      const results = out.map(({ ret, errno }) => [ret, errno]);
+      add(["late", index, args, 0], { ...success, out: results as never });
     } else if (name === "pause") {
       state.now += args[0] as number;
       add(["pause", index, args, 0], success);
@@ -80,8 +92,11 @@ export function simulate(sequence: Sequence, state: State = start(sequence)) {
       const result = call(state, index, step);
       if (isBlocked(result)) {
         waiting.set(index, step);
-        add(["begin", index, step, 0], { ...success, ret: "blocked" as unknown as number });
-      } else add(["do", index, step, result.ret], result);
+        add(["begin", index, forReal(step, state), 0], {
+          ...success,
+          ret: "blocked" as unknown as number,
+        });
+      } else add(["do", index, forReal(step, state), result.ret], result);
     }
     for (const [waiter, blocked] of waiting) {
       const { until } = state.processes[waiter]!.wait!;
@@ -92,6 +107,12 @@ export function simulate(sequence: Sequence, state: State = start(sequence)) {
     }
   }
   return { events, answers, state };
+}
+
+/** Returns a call as the real process makes it: the end of a wait is given from now on. */
+function forReal(step: Call, { now }: State): Call {
+  const [name, address, end] = step;
+  return name === "sem_clockwait" ? [name, address, end as number - UPTIME_MS - now] : step;
 }
 
 export function start({ uids, limits = {} }: Sequence): State {
@@ -297,7 +318,7 @@ export async function shrink(real: RealKernel, sequence: Sequence, ms: number): 
   const deadline = performance.now() + ms;
   let best = sequence;
   for (let length = Math.ceil(best.steps.length / 2); length > 0; length = length >> 1) {
-    for (let at = 0; at < best.steps.length && performance.now() < deadline;) {
+    for (let at = best.fixed ?? 0; at < best.steps.length && performance.now() < deadline;) {
       const steps = [...best.steps.slice(0, at), ...best.steps.slice(at + length)];
       let isDifferent = false;
       try {

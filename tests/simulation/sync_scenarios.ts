@@ -37,18 +37,10 @@ function sumProblem(sum: number, added: readonly number[], { outcomes }: Ending)
   return sum >= least && sum <= most ? null : `the sum is ${sum}, not from ${least} to ${most}`;
 }
 
-/** The constructors are private to TypeScript, so that programs cannot choose another system's functions. */
-function constructed<Made>(Type: { prototype: Made }, ...args: unknown[]): Made {
-  return Reflect.construct(Type as unknown as new (...args: unknown[]) => never, args);
-}
-
-function eventAt({ view, ffi }: Place): Event {
-  const slot = new Slot("Event.at", view, 0, Event.ALIGNMENT);
-  slot.join("Event.at", PrimitiveKind.Event, Event.BYTES);
-  return constructed(Event, slot, new LinuxFutex(new Libc(ffi, ARCH)));
-}
-
-/** A mutex that is the word with its owner, as on macOS. */
+/**
+ * A mutex that is the word with its owner, as on macOS. The constructor is private to TypeScript, so that programs cannot
+ * choose another system's functions.
+ */
 function mutexAt({ view, ffi }: Place): Mutex {
   const libc = new Libc(ffi, ARCH);
   const pid = libc.c.getpid();
@@ -58,7 +50,9 @@ function mutexAt({ view, ffi }: Place): Mutex {
   };
   const slot = new Slot("Mutex.at", view, 0, Mutex.ALIGNMENT);
   slot.join("Mutex.at", PrimitiveKind.Mutex, Mutex.BYTES);
-  return constructed(Mutex, "Mutex.at", slot, new OwnerMutexes(ffi, threads, new LinuxFutex(libc)));
+  const backend = new OwnerMutexes(ffi, threads, new LinuxFutex(libc));
+  const Type = Mutex as unknown as new (...args: unknown[]) => Mutex;
+  return Reflect.construct(Type, ["Mutex.at", slot, backend]);
 }
 
 function makeMutex(view: Uint8Array): void {
@@ -333,7 +327,7 @@ const LATE = 2;
 
 /** Waits until the word has a value, and notes if that takes too long. */
 function awaitWord(place: Place, value: number): void {
-  const event = eventAt(place);
+  const event = Event.at(place.view);
   const data = words(place, DATA);
   const began = performance.now();
   event.waitUntil(() => Atomics.load(data, 0) >= value, SLICE_MS);
@@ -342,7 +336,7 @@ function awaitWord(place: Place, value: number): void {
 
 /** Waits for a job, and takes it. It notes if it takes one that it should have taken before. */
 function takeJob(place: Place): void {
-  const event = eventAt(place);
+  const event = Event.at(place.view);
   const data = words(place, DATA);
   const began = performance.now();
   const isTaken = event.waitUntil(
@@ -364,7 +358,7 @@ const events: SharedBytes = {
   prepare: (view) => void Event.create(view),
   programs: [
     (place) => {
-      const event = eventAt(place);
+      const event = Event.at(place.view);
       const data = words(place, DATA);
       for (let i = 0; i < 2; i++) {
         Atomics.add(data, 0, 1);
@@ -383,13 +377,13 @@ const plainEvents: SharedBytes = {
   prepare: (view) => void Event.create(view),
   programs: [
     (place) => {
-      const event = eventAt(place);
+      const event = Event.at(place.view);
       const data = words(place, DATA);
       data[0] = data[1] = 1;
       event.notifyAll();
     },
     (place) => {
-      const event = eventAt(place);
+      const event = Event.at(place.view);
       const data = words(place, DATA);
       if (!event.wait(SLICE_MS, 0)) data[LATE] = 1;
       else expect(data[0] === 1 && data[1] === 1, "a store before the notification is not visible");
@@ -405,7 +399,7 @@ const jobs: SharedBytes = {
   prepare: (view) => void Event.create(view),
   programs: [
     (place) => {
-      const event = eventAt(place);
+      const event = Event.at(place.view);
       Atomics.store(words(place, DATA), 0, 1);
       event.notify();
     },
