@@ -43,12 +43,17 @@ export type OpenLayout<Members extends LayoutMembers> = LayoutOf<Members> & Disp
 
 /** How {@linkcode Layout.open} opens a segment: as {@linkcode SharedMemory.open} does, whose options these are. */
 export interface LayoutOptions<Members extends LayoutMembers>
-  extends Omit<OpenOptions, "size" | "mode" | "initialize"> {
+  extends Omit<OpenOptions, "size" | "mode" | "initialize" | "adopt"> {
   /**
    * Gives the members of a new segment their first values. Other processes find the segment only after this function
    * has returned. It is not called when attaching. If it throws, no segment is created.
    */
   readonly initialize?: ((shared: LayoutOf<Members>) => void) | undefined;
+  /**
+   * Checks or repairs the members of a segment that stayed without a process, because of its `lifetime` or of `stale`.
+   * Its mutexes have been made anew before. Other processes find the segment only after this function has returned.
+   */
+  readonly adopt?: ((shared: LayoutOf<Members>) => void) | undefined;
   /**
    * Whether a segment with other or damaged contents is replaced by a new one if no other process is attached to it.
    * If one is, the call throws as it does without this option.
@@ -154,10 +159,30 @@ export class Layout<const Members extends LayoutMembers>
 
   #at(call: string, view: ArrayBufferView, byteOffset: number): LayoutOf<Members> {
     const slot = new Slot(call, view, byteOffset, this.ALIGNMENT);
+    this.#check(call, slot);
+    return this.#values(call, slot, (member, bytes) => member.at(bytes, 0));
+  }
+
+  /** @throws {WrongLayout | SyncError | RangeError} if the slot does not have this layout */
+  #check(call: string, slot: Slot): void {
     slot.join(call, PrimitiveKind.Layout, TEXT);
     this.#compare(call, slot);
     slot.require(call, this.BYTES);
-    return this.#values(call, slot, (member, bytes) => member.at(bytes, 0));
+  }
+
+  /**
+   * Makes anew what belonged to processes that have all ended, such as mutexes. {@linkcode Layout.open} does it where it
+   * is needed; a program calls it in `adopt` of {@linkcode SharedMemory.open}.
+   *
+   * @param view a view of an attached segment
+   * @param byteOffset where the layout begins in the view, in bytes
+   * @throws as {@linkcode Layout.at}
+   */
+  renew(view: ArrayBufferView, byteOffset = 0): void {
+    const call = "layout.renew";
+    const slot = new Slot(call, view, byteOffset, this.ALIGNMENT);
+    this.#check(call, slot);
+    this.#values(call, slot, (member, bytes) => member.renew?.(bytes, 0));
   }
 
   /**
@@ -186,16 +211,26 @@ export class Layout<const Members extends LayoutMembers>
     key: string | NativeIpcKey,
     options: LayoutOptions<Members> = {},
   ): OpenLayout<Members> {
-    const { initialize, replace = false, ...rest } = options;
+    const { initialize, adopt, replace = false, ...rest } = options;
     if (typeof replace !== "boolean") {
       throw new TypeError(`layout.open: replace must be a boolean, not ${typeof replace}`);
     }
     if (initialize !== undefined && typeof initialize !== "function") {
       throw new TypeError(`layout.open: initialize must be a function, not ${typeof initialize}`);
     }
+    if (adopt !== undefined && typeof adopt !== "function") {
+      throw new TypeError(`layout.open: adopt must be a function, not ${typeof adopt}`);
+    }
+    const { disposition, lifetime, stale = lifetime === "until-removed" ? "keep" : "replace" } =
+      rest;
+    const isKept = stale === "keep" && disposition !== "attach";
     const read: OpenOptions = {
       ...rest,
       size: this.BYTES,
+      adopt: !isKept ? undefined : (bytes) => {
+        this.renew(bytes);
+        return adopt?.(this.at(bytes));
+      },
       initialize: (bytes) => {
         const shared = this.create(bytes);
         return initialize?.(shared);
@@ -205,7 +240,7 @@ export class Layout<const Members extends LayoutMembers>
     if (!(opened instanceof IpcError)) return opened;
     if (!replace) throw opened;
     // The first attempt has detached. With "replace", open() creates a new segment exactly if no process is attached.
-    const second = this.#tryToOpen(key, { ...read, stale: "replace" });
+    const second = this.#tryToOpen(key, { ...read, stale: "replace", adopt: undefined });
     if (second instanceof IpcError) throw second;
     return second;
   }
@@ -216,6 +251,7 @@ export class Layout<const Members extends LayoutMembers>
     try {
       memory = SharedMemory.open(key, options);
     } catch (error) {
+      if (error instanceof WrongLayout || error instanceof SyncError) return error; // of `adopt`
       if (!(error instanceof SharedMemoryException) || error.code !== "InvalidSize") throw error;
       return this.#foundIn(key, options) ?? error;
     }
@@ -237,10 +273,10 @@ export class Layout<const Members extends LayoutMembers>
    * look it has to attach and detach, which would remove a segment that was to be kept.
    */
   #foundIn(key: string | NativeIpcKey, options: OpenOptions): WrongLayout | null {
-    const { stale, permissions } = options;
+    const { stale, permissions, lifetime } = options;
     if (stale === "keep") return null;
     try {
-      using memory = SharedMemory.open(key, { permissions });
+      using memory = SharedMemory.open(key, { permissions, lifetime });
       this.#at(`layout.open (${shownKey(memory)})`, memory.bytes, 0);
     } catch (error) {
       if (error instanceof WrongLayout) return error;

@@ -19,7 +19,7 @@ export interface OpenOptions {
   /**
    * How long the segment exists. With `"until-unused"`, which is used if it is left out, the last process to detach
    * removes it. With `"until-removed"` it stays when this object detaches or its process ends, with its bytes, until
-   * {@linkcode SharedMemory.remove} or the command `shared-memory remove`; `stale` is then `"keep"`. The option counts
+   * {@linkcode SharedMemory.remove} or the command `shared-memory remove`; `stale` is then `"keep"` if it is left out. The option counts
    * for this object alone: if the last one to detach has not passed it, or is a Qt program, the segment is removed. On
    * Windows, for POSIX keys of macOS and for a System V key file of your own choice it is `Unsupported`.
    */
@@ -71,9 +71,6 @@ export function checkedOptions(options: OpenOptions): OpenOptions {
   }
   if (lifetime !== undefined && lifetime !== "until-unused" && lifetime !== "until-removed") {
     refuse("lifetime", '"until-unused" or "until-removed"', lifetime);
-  }
-  if (lifetime === "until-removed" && stale === "replace") {
-    refuse("stale", '"keep" with the lifetime "until-removed"', stale);
   }
   if (adopt !== undefined && typeof adopt !== "function") refuse("adopt", "a function", adopt);
   if (adopt !== undefined && (size === undefined || stale !== "keep" || disposition === "attach")) {

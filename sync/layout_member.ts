@@ -27,4 +27,13 @@ export interface LayoutMember<Value> {
    * @param byteOffset where the member begins in the view, in bytes
    */
   at(view: ArrayBufferView, byteOffset: number): Value;
+  /**
+   * Makes anew what belonged to processes that have all ended, such as a mutex; the data stays. A layout of the lifetime
+   * `"until-removed"` calls it in `adopt`, before {@linkcode LayoutMember.at}. It must throw if the bytes hold something
+   * else.
+   *
+   * @param view a view of an attached segment
+   * @param byteOffset where the member begins in the view, in bytes
+   */
+  renew?(view: ArrayBufferView, byteOffset: number): void;
 }

@@ -125,6 +125,18 @@ for (const keyType of persistent) {
       assert.deepEqual(ipcObjectsSince(before), []);
     });
 
+    test('begins anew with stale: "replace", and stays then', () => {
+      const key = newKey();
+      for (const value of [1, 2]) {
+        using memory = SharedMemory.open(key, { ...KEPT, stale: "replace" });
+        assert.equal(memory.bytes[0], 0);
+        memory.bytes[0] = value;
+      }
+      using memory = SharedMemory.open(key, KEPT);
+      assert.equal(memory.bytes[0], 2);
+      memory.remove();
+    });
+
     test("is adopted once, with its bytes, by the first of those that open it", () => {
       const key = newKey();
       let adopted = 0;
@@ -336,7 +348,6 @@ describe('the lifetime "until-removed"', () => {
     const adopt = () => {};
     const wrong: unknown[] = [
       { lifetime: "for ever" },
-      { ...KEPT, stale: "replace" },
       { size: 64, adopt },
       { lifetime: "until-removed", adopt },
       { ...KEPT, adopt: 5 },
