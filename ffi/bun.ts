@@ -40,6 +40,7 @@ export function bunFfi(): Ffi {
   const ffi = process.getBuiltinModule("bun:ffi") as unknown as BunFfi;
   return {
     maxBufferBytes: 2 ** 32, // JavaScriptCore's MAX_ARRAY_BUFFER_SIZE
+    hasFastCalls: false,
 
     load<const S extends CSignatures>(libraries: readonly string[], signatures: S): CFunctions<S> {
       const symbols: Record<string, Description> = {};

@@ -31,6 +31,7 @@ const THREADS = { code: BIND, described, joinsAtExit: false, flags: [] };
 /** Deno's FFI. Without `--allow-ffi` it throws Deno's own `NotCapable`, with more complete advice. */
 export const denoFfi: Ffi = {
   maxBufferBytes: Number.MAX_SAFE_INTEGER,
+  hasFastCalls: true,
 
   load<const S extends CSignatures>(libraries: readonly string[], signatures: S): CFunctions<S> {
     const symbols: Record<string, Deno.ForeignFunction> = {};

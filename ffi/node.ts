@@ -71,6 +71,7 @@ export function nodeFfi(): Ffi | undefined {
   const threads = { code: BIND, described, joinsAtExit: true, flags: flags() };
   return {
     maxBufferBytes: Number.MAX_SAFE_INTEGER,
+    hasFastCalls: false,
 
     load<const S extends CSignatures>(libraries: readonly string[], signatures: S): CFunctions<S> {
       let cause: unknown;

@@ -77,6 +77,8 @@ export type Background = (...args: readonly (number | bigint | Usize)[]) => Back
 export interface Ffi {
   /** The largest number of bytes of foreign memory that one `ArrayBuffer` can wrap in this runtime. */
   readonly maxBufferBytes: number;
+  /** Whether a call of C is as fast as an operation of `Atomics`. */
+  readonly hasFastCalls: boolean;
   /** Binds the functions from the first of `libraries` that contains all of them. */
   load<const S extends CSignatures>(libraries: readonly string[], signatures: S): CFunctions<S>;
   /**

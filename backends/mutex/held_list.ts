@@ -31,13 +31,6 @@ export class HeldList<Node extends HeldNode> {
     head.before = node;
   }
 
-  /** Removes `node` from the list, if it is in the list. */
-  remove(node: Node): void {
-    const { head } = this;
-    const after = head.before === node ? head : this.after(node);
-    if (after.before === node) after.before = node.before;
-  }
-
   /** Returns the node that was taken directly after `node`, or the head. */
   after(node: Node): Node {
     const { head } = this;

@@ -18,10 +18,12 @@ import {
   ETIMEDOUT,
 } from "../unix/errno.ts";
 import type { Libc } from "../unix/libc.ts";
-import { isRunning, pidNamespace } from "../unix/processes.ts";
+import { isRunning, pidNamespace, threadId } from "../unix/processes.ts";
 import { isGlibc, PTHREAD_LIBRARIES } from "../unix/c_variant.ts";
 import { TimedWait } from "../unix/timed_wait.ts";
-import { pointerOf, PREV, RobustList, RobustNode } from "./robust_list.ts";
+import { addressOf, PREV, RobustList, RobustNode } from "./robust_list.ts";
+import { LinuxFutex } from "../futex/linux.ts";
+import { type AtomicPthreads, atomicPthreads } from "./atomic_pthread.ts";
 import { type LockOutcome, MutexAbi, type MutexBackend } from "./types.ts";
 
 /** The C functions, each of which returns an errno. */
@@ -39,12 +41,14 @@ const SIGNATURES = {
 /** The size of the memory for the attributes, of which glibc and musl use 4 bytes. */
 const ATTRIBUTES_BYTES = 64;
 
+/** Leaves everything to the C library. */
+const NEVER: AtomicPthreads = { lock: () => false, unlock: () => false };
+
+/** As many threads as there can be. */
+const ALL = 2 ** 31 - 1;
+
 /** A `pthread_mutex_t` in a segment, as one thread uses it. */
 export class PthreadMutex extends RobustNode {
-  /** The word with the kind of the mutex. Unless it is right, no call of the C library is safe. */
-  declare readonly kind: Int32Array;
-  /** The word that the kernel knows: the thread that holds the mutex, and two flag bits. */
-  declare readonly holder: Int32Array;
   declare readonly address: bigint;
   declare readonly pointer: Usize;
 
@@ -52,11 +56,9 @@ export class PthreadMutex extends RobustNode {
     // The mutex has its own buffer, because the buffer of the segment may be transferred away while the mutex is held.
     const buffer = pthreads.arrayBuffer(address, PTHREAD_MUTEX.bytes);
     const { prev, next } = PTHREAD_MUTEX;
-    super(pointerOf(address + BigInt(next)), new Float64Array(buffer, prev, 2));
+    super(address + BigInt(next), new Float64Array(buffer, prev, 2), new Int32Array(buffer));
     this.address = address;
     this.pointer = pthreads.pointer(address);
-    this.kind = new Int32Array(buffer, pthreads.offsets.kind, 1);
-    this.holder = new Int32Array(buffer, pthreads.offsets.holder, 1);
   }
 }
 
@@ -70,19 +72,24 @@ export class PthreadMutex extends RobustNode {
 export class Pthreads implements MutexBackend<PthreadMutex> {
   declare readonly abi: number;
   readonly scopeName = "namespace of pids (another container), whose threads have the same numbers";
-  /** The offsets in a mutex, in bytes. */
-  declare readonly offsets: { readonly kind: number; readonly holder: number };
   readonly #libc: Libc;
   readonly #c: CFunctions<typeof SIGNATURES>;
   readonly #tryLock: CFunctions<typeof SIGNATURES>["pthread_mutex_trylock"];
   readonly #unlock: CFunctions<typeof SIGNATURES>["pthread_mutex_unlock"];
   readonly #wait: TimedWait;
   readonly #attributes: bigint;
-  /** The value that `kind` has in each of these mutexes. */
-  readonly #kind: number;
+  // Fields that each use of a mutex reads are declared with `declare` and without `#`: see sync/slot.ts.
+  /** The word of a mutex with its kind. Unless it is right, no call of the C library is safe. */
+  declare private readonly kindWord: number;
+  /** The word that the kernel knows: the thread that holds the mutex, and two flag bits. */
+  declare private readonly holderWord: number;
+  /** The value that the kind has in each of these mutexes. */
+  declare private readonly kind: number;
   declare readonly held: RobustList;
   /** The number (tid) of this thread. */
   readonly #thread: number;
+  /** Locks and unlocks free mutexes without a call of the C library, where that is known to do the same. */
+  declare private readonly atomic: AtomicPthreads;
 
   constructor(libc: Libc) {
     this.#libc = libc;
@@ -92,18 +99,33 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
     this.#unlock = this.#c.pthread_mutex_unlock;
     const name = isGlibc(libc) ? "glibc" : "musl";
     this.abi = MutexAbi[name];
-    this.offsets = PTHREAD_MUTEX_OF[name];
+    this.kindWord = PTHREAD_MUTEX_OF[name].kind;
+    this.holderWord = PTHREAD_MUTEX_OF[name].holder;
     this.#wait = new TimedWait(libc, "pthread_mutex_clocklock", "pthread_mutex_timedlock");
     this.#attributes = this.#makeAttributes();
-    const { address, view } = libc.allocate(PTHREAD_MUTEX.bytes);
+    const { address } = libc.allocate(PTHREAD_MUTEX.bytes);
     this.init(address);
-    this.#kind = view.getInt32(this.offsets.kind, true);
-    // A locked mutex contains the number of this thread and a pointer to the head of its list.
     const mutex = this.join(address);
+    this.kind = mutex.words[this.kindWord]!;
+    // A locked mutex contains the number of this thread and a pointer to the head of its list.
     requireSupport("pthread_mutex_trylock", this.#tryLock(mutex.pointer));
-    this.#thread = mutex.holder[0]! & FUTEX_TID_MASK;
+    this.#thread = mutex.words[this.holderWord]! & FUTEX_TID_MASK;
     this.held = RobustList.ofThread(ffi, mutex.pointers[PREV]!);
+    this.atomic = this.#makeAtomic(mutex) ?? NEVER;
     requireSupport("pthread_mutex_unlock", this.#unlock(mutex.pointer));
+  }
+
+  /**
+   * Returns functions that need no call of the C library; `null` where a call is as fast, and where they have not been
+   * tested. QEMU, in which arm64 is tested, tells no thread that the holder of a mutex has ended; musl has other words.
+   */
+  #makeAtomic(locked: PthreadMutex): AtomicPthreads | null {
+    const { ffi, arch } = this.#libc;
+    if (ffi.hasFastCalls || this.abi !== MutexAbi.glibc || arch !== "x64") return null;
+    const futex = new LinuxFutex(this.#libc);
+    return atomicPthreads(locked, this.held.head, threadId(this.#libc), ({ link }) => {
+      futex.wake(futex.address(addressOf(link) - BigInt(PTHREAD_MUTEX.next)), ALL);
+    });
   }
 
   #makeAttributes(): bigint {
@@ -140,12 +162,16 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
     return new PthreadMutex(this, address);
   }
 
-  isMutex({ kind }: PthreadMutex): boolean {
-    return kind[0] === this.#kind;
+  isMutex({ words }: PthreadMutex): boolean {
+    return words[this.kindWord] === this.kind;
   }
 
   lock(mutex: PthreadMutex, ms: number): LockOutcome {
-    if (mutex.kind[0] !== this.#kind) return "damaged";
+    return this.atomic.lock(mutex) ? "taken" : this.lockByCall(mutex, ms);
+  }
+
+  private lockByCall(mutex: PthreadMutex, ms: number): LockOutcome {
+    if (!this.isMutex(mutex)) return "damaged";
     const errno = this.#tryLock(mutex.pointer);
     if (errno !== 0) return this.#lockNotFree(mutex, ms, errno);
     this.held.add(mutex);
@@ -155,7 +181,7 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
   /** Continues `lock` after `trylock` has returned `errno`. */
   #lockNotFree(mutex: PthreadMutex, ms: number, errno: number): LockOutcome {
     // The EBUSY of musl does not tell whether this thread holds the mutex.
-    if (errno === EBUSY && (mutex.holder[0]! & FUTEX_TID_MASK) === this.#thread) return "own";
+    if (errno === EBUSY && this.#holderOf(mutex) === this.#thread) return "own";
     if (errno === EBUSY && ms > 0) {
       errno = this.#wait.wait(mutex.address, ms);
     }
@@ -169,33 +195,48 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
     return "abandoned";
   }
 
+  /** Returns the number of the thread that holds the mutex, or 0. */
+  #holderOf({ words }: PthreadMutex): number {
+    return Atomics.load(words, this.holderWord) & FUTEX_TID_MASK;
+  }
+
   /**
    * Returns the thread that holds the mutex but no longer exists, so that nothing will ever release the mutex;
    * otherwise `null`. This happens because the kernel, too, follows pointers in mutexes when a thread ends, and a
    * damaged pointer keeps it from reaching this mutex.
    */
-  vanishedOwner({ holder }: PthreadMutex): number | null {
-    const before = Atomics.load(holder, 0);
+  vanishedOwner({ words }: PthreadMutex): number | null {
+    const before = Atomics.load(words, this.holderWord);
     const thread = before & FUTEX_TID_MASK;
     if (thread === 0 || (before & FUTEX_OWNER_DIED) !== 0) return null;
     if (isRunning(this.#libc, thread)) return null;
     // When a thread ends, the kernel releases all its mutexes before the number of the thread is free.
-    return Atomics.load(holder, 0) === before ? thread : null;
+    return Atomics.load(words, this.holderWord) === before ? thread : null;
   }
 
   /**
    * Unlocks the mutex; returns `false` if its bytes were overwritten. If the stack overflows, the mutex is still held:
-   * see what follows the call.
+   * see what follows the call of the C library.
    */
   unlock(mutex: PthreadMutex): boolean {
+    return this.atomic.unlock(mutex) || this.unlockByCall(mutex);
+  }
+
+  private unlockByCall(mutex: PthreadMutex): boolean {
     const wasIntact = this.isMutex(mutex);
-    if (!wasIntact) mutex.kind[0] = this.#kind;
+    if (!wasIntact) mutex.words[this.kindWord] = this.kind;
     this.held.restore(mutex);
     const { head } = this.held; // may be the list of another copy of this module
     const after = head.before === mutex ? head : this.held.after(mutex);
     const isUnlocked = this.#unlock(mutex.pointer) === 0;
     if (!isUnlocked) this.held.cut(mutex);
-    else if (after.before === mutex) after.before = mutex.before; // remove() without the call
+    else if (after.before === mutex) {
+      after.before = mutex.before;
+      if (after.isLinked) {
+        after.isLinked = mutex.isLinked;
+        after.next = mutex.next;
+      }
+    }
     return isUnlocked && wasIntact;
   }
 }

@@ -1,9 +1,13 @@
 import type { Ffi } from "../../ffi/types.ts";
+import { ROBUST_LIST_HEAD } from "../unix/linux_constants.ts";
 import { HeldList, HeldNode } from "./held_list.ts";
 
 /**
  * A pointer, stored as the float with the same 64 bits. Engines read and write a float in one step and without a
  * BigInt. No address has the bits of a NaN.
+ *
+ * Pointers are compared as two words: if the processor was told to treat denormal numbers as zero, as add-ons built with
+ * -ffast-math do, all pointers compare as equal floats.
  */
 export type Pointer = number;
 
@@ -15,13 +19,35 @@ const POINTER_BYTES = 8;
 export class RobustNode extends HeldNode {
   /** The value of every pointer that points to this node. */
   declare readonly link: Pointer;
-  /** The pointers to the mutex that was locked after this one, and to the one that was locked before it. */
+  /** The lower and the upper half of `link`. */
+  declare readonly low: number;
+  declare readonly high: number;
+  /**
+   * The pointers to the mutex that was locked after this one, and to the one that was locked before it; of the head also
+   * the rest of {@linkcode ROBUST_LIST_HEAD}.
+   */
   declare readonly pointers: Float64Array;
+  /** The words of the mutex, or those of the pointers of the head. */
+  declare readonly words: Int32Array;
+  /** Whether the next pointer leads to `before`: no mutex that other code of this thread holds lies between the two. */
+  isLinked = true;
+  /** The next pointer when this node was locked, unless `isLinked`. */
+  next: Pointer = 0;
 
-  constructor(link: Pointer, pointers: Float64Array) {
+  constructor(address: bigint, pointers: Float64Array, words: Int32Array) {
     super();
-    this.link = link;
+    bits[0] = address;
+    this.link = float[0]!;
+    this.low = halves[0]!;
+    this.high = halves[1]!;
     this.pointers = pointers;
+    this.words = words;
+  }
+
+  /** Whether the next pointer points to `other`. */
+  leadsTo({ low, high }: RobustNode): boolean {
+    float[0] = this.pointers[NEXT]!;
+    return halves[0] === low && halves[1] === high;
   }
 }
 
@@ -31,17 +57,14 @@ export class RobustNode extends HeldNode {
  * process may overwrite the bytes of a mutex, so this copy records what the pointers must be.
  *
  * In glibc and in musl alike, a pointer to a mutex points to its `next`, and both ends of the list point to the head.
+ * Other code of this thread may hold robust mutexes too. They are not in the copy, and a pointer to one is not touched.
  */
 export class RobustList extends HeldList<RobustNode> {
   readonly #ffi: Ffi;
-  /**
-   * The pointer in the mutex that was locked first: it points to the head, unless other code of this thread holds a
-   * mutex too.
-   */
-  #end: Pointer = 0;
 
-  private constructor(ffi: Ffi, head: Pointer) {
-    super(new RobustNode(head, new Float64Array(2))); // the C library keeps the head's own pointers
+  private constructor(ffi: Ffi, address: bigint) {
+    const buffer = ffi.arrayBuffer(address - BigInt(POINTER_BYTES), ROBUST_LIST_HEAD.bytes);
+    super(new RobustNode(address, new Float64Array(buffer), new Int32Array(buffer)));
     this.#ffi = ffi;
   }
 
@@ -51,41 +74,39 @@ export class RobustList extends HeldList<RobustNode> {
    * @param head the pointer to the head, which is in the mutex that was locked last
    */
   static ofThread(ffi: Ffi, head: Pointer): RobustList {
-    const key = Symbol.for("@shared-memory/shared-memory robust list 3");
+    const key = Symbol.for("@shared-memory/shared-memory robust list 4");
     const shared = globalThis as typeof globalThis & { [key]?: RobustList };
-    return shared[key] ??= new RobustList(ffi, head);
+    return shared[key] ??= new RobustList(ffi, addressOf(head));
   }
 
   /** Adds a `node` that has just been locked. */
   add(node: RobustNode): void {
-    if (this.isEmpty) this.#end = node.pointers[NEXT]!;
     this.push(node);
+    node.isLinked = node.leadsTo(node.before);
+    if (!node.isLinked) node.next = node.pointers[NEXT]!;
   }
 
-  /** Writes the correct pointers to `node`. */
+  /** Writes the correct pointers to `node`, as far as they are known. */
   restore(node: RobustNode): void {
-    // The pointers are usually right already, but comparing them is not reliable: if the processor was told to treat
-    // denormal numbers as zero, as add-ons built with -ffast-math do, all pointers compare as equal.
     const { head } = this;
     const after = head.before === node ? head : this.after(node);
-    node.pointers[PREV] = after.link;
-    node.pointers[NEXT] = node.before === head ? this.#end : node.before.link;
+    const isKnown = after === head ? head.leadsTo(node) : after.isLinked;
+    if (isKnown) node.pointers[PREV] = after.link;
+    if (node.isLinked) node.pointers[NEXT] = node.before.link;
   }
 
   /** Removes `node` from the list of the kernel too, after the C library has refused to do so. */
   cut(node: RobustNode): void {
-    const after = this.after(node).link;
-    const before = this.#linkBefore(node);
-    this.#store(addressOf(after), before);
-    // The word before a `next` is the `prev` of the same node. The head has no `prev` that is used.
+    const after = this.after(node);
+    const before = node.isLinked ? node.before.link : node.next;
+    this.#store(addressOf(after.link), before);
+    // The word before a `next` is the `prev` of the same node. In musl the head has none.
     if (addressOf(before) !== addressOf(this.head.link)) {
-      this.#store(addressOf(before) - BigInt(POINTER_BYTES), after);
+      this.#store(addressOf(before) - BigInt(POINTER_BYTES), after.link);
     }
-    this.remove(node);
-  }
-
-  #linkBefore({ before }: RobustNode): Pointer {
-    return before === this.head ? this.#end : before.link;
+    if (after.before === node) after.before = node.before;
+    after.isLinked = node.isLinked;
+    after.next = node.next;
   }
 
   #store(address: bigint, pointer: Pointer): void {
@@ -95,14 +116,10 @@ export class RobustList extends HeldList<RobustNode> {
 
 const float = new Float64Array(1);
 const bits = new BigUint64Array(float.buffer);
+const halves = new Int32Array(float.buffer);
 
-/** Converts an address to a pointer. */
-export function pointerOf(address: bigint): Pointer {
-  bits[0] = address;
-  return float[0]!;
-}
-
-function addressOf(pointer: Pointer): bigint {
+/** Converts a pointer to an address. */
+export function addressOf(pointer: Pointer): bigint {
   float[0] = pointer;
   return bits[0]!;
 }

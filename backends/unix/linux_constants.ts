@@ -164,8 +164,12 @@ export const PTHREAD_MUTEX_ERRORCHECK = 2;
  * robust list. The other members differ between C libraries.
  */
 export const PTHREAD_MUTEX = { bytes: 48, prev: 24, next: 32 } as const;
-/** The offsets of the kind of a `pthread_mutex_t` (musl: `_m_type`) and of its holder. */
+/** The words of a `pthread_mutex_t` with its kind (musl: `_m_type`) and its holder. */
 export const PTHREAD_MUTEX_OF = {
-  glibc: { kind: 16, holder: 0 },
-  musl: { kind: 0, holder: 4 },
+  glibc: { kind: 4, holder: 0, owner: 2, nusers: 3 },
+  musl: { kind: 0, holder: 1 },
 } as const;
+/** What glibc calls the kind of a mutex that is all this, with PTHREAD_MUTEX_PSHARED_BIT (nptl/pthreadP.h). */
+export const PTHREAD_MUTEX_ROBUST_ERRORCHECK_PSHARED = 16 | 2 | 128;
+/** The words of `struct robust_list_head`, and of the `prev` that glibc has before it. */
+export const ROBUST_LIST_HEAD = { bytes: 32, list: 2, futexOffset: 4, pending: 6 } as const;

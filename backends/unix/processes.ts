@@ -41,9 +41,14 @@ const hasOtherProc = once((libc: Libc): boolean => {
 });
 
 /** Whether the calling thread is the first one of the process, not that of a worker. Only for Linux. */
-export function isMainThread({ arch, c, ffi }: Libc): boolean {
+export function isMainThread(libc: Libc): boolean {
+  return threadId(libc) === libc.c.getpid();
+}
+
+/** Returns the number (tid) of the calling thread. Only for Linux. */
+export function threadId({ arch, c, ffi }: Libc): number {
   const number = ffi.usize(BigInt(SYS_GETTID[arch]!));
-  return c.syscall(number, 0, NO_PATH, 0, 0, NO_PATH) === c.getpid();
+  return c.syscall(number, 0, NO_PATH, 0, 0, NO_PATH);
 }
 
 /** Returns the number of the pid namespace of this process; 0 if that is not known. */

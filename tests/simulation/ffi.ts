@@ -99,6 +99,7 @@ function putFileStatus(view: DataView, from: Fields): void {
 
 export class SimulatedFfi implements Ffi {
   readonly maxBufferBytes = Number.MAX_SAFE_INTEGER;
+  readonly hasFastCalls = false;
   readonly #makeCall: MakeCall;
   readonly #options: FfiOptions;
   readonly #errno = new Int32Array(1);

@@ -1,0 +1,143 @@
+import {
+  PTHREAD_MUTEX,
+  PTHREAD_MUTEX_OF,
+  PTHREAD_MUTEX_ROBUST_ERRORCHECK_PSHARED,
+  ROBUST_LIST_HEAD,
+} from "../unix/linux_constants.ts";
+import { NEXT, PREV, type RobustNode } from "./robust_list.ts";
+
+const { holder: LOCK, owner: OWNER, nusers: NUSERS, kind: KIND } = PTHREAD_MUTEX_OF.glibc;
+/** The words of the head of the list. Of the two words of a pointer the lower half is the first. */
+const { list: LIST, futexOffset: OFFSET, pending: PENDING } = ROBUST_LIST_HEAD;
+const PENDING_POINTER = PENDING / 2;
+
+/** Locks and unlocks mutexes of one thread without a call of the C library, in the plain cases. */
+export interface AtomicPthreads {
+  /** Locks a mutex whose kind is right; returns `false`, and has changed nothing, if the C library must do it. */
+  readonly lock: (mutex: RobustNode) => boolean;
+  /** Unlocks a mutex that this thread holds; returns `false`, and it is still held, if the C library must do it. */
+  readonly unlock: (mutex: RobustNode) => boolean;
+}
+
+/**
+ * Locks and unlocks free mutexes of glibc by the stores that glibc itself makes, in its order
+ * (`nptl/pthread_mutex_trylock.c`, `nptl/pthread_mutex_unlock.c`). So threads that call glibc can share such a mutex.
+ *
+ * A thread may end after each of these stores. The kernel then looks at the mutexes in the list of the thread, and at the
+ * one that is *pending*, and marks those whose word contains the thread as abandoned. So a mutex must be pending or in
+ * the list from before its word is set until after its word is cleared:
+ *
+ * - to lock it: `pending` points to it, its word changes from 0 to the thread, it is put into the list, `pending` is
+ *   cleared, and `owner` and `nusers` are set, which are only for glibc;
+ * - to unlock it: `pending` points to it, it is removed from the list, `owner` and `nusers` are cleared, its word changes
+ *   from the thread to 0, and `pending` is cleared. If a thread waits for the mutex, its word says so and does not change.
+ *   It is then put into the list again, and glibc unlocks it and wakes that thread.
+ *
+ * Between the first store to `pending` and the last there is no call and no loop, since a stack overflow, the end of a
+ * worker by `terminate()` and a timeout of `node:vm` can only come there.
+ *
+ * Engines may merge or move plain stores and loads, but not across an operation of `Atomics`. V8 takes 8 ns for one, half
+ * of what glibc takes for both functions, so each function has the one that it cannot do without. `pending` is cleared
+ * only if the words of the list, loaded after the pointer was stored, show the mutex.
+ *
+ * These are functions with constants instead of methods with fields, because engines compile that into less code.
+ *
+ * @param locked a mutex that glibc has locked, while this thread holds no other one
+ * @param head the head of the list of this thread
+ * @param thread the number of this thread
+ * @param wakeAll wakes the threads that wait for a mutex
+ * @returns `null` if glibc has not left in `locked` and in the list what these functions would
+ */
+export function atomicPthreads(
+  locked: RobustNode,
+  head: RobustNode,
+  thread: number,
+  wakeAll: (mutex: RobustNode) => void,
+): AtomicPthreads | null {
+  if (!isAsExpected(locked, head, thread)) return null;
+  const list = head.pointers;
+  const listWords = head.words;
+
+  return {
+    lock(mutex) {
+      const { words, pointers, link } = mutex;
+      const { before } = head;
+      // Other code of this thread may hold a mutex that it has locked later: then the list begins with that one.
+      if (listWords[LIST] !== before.low || listWords[LIST + 1] !== before.high) return false;
+      if (words[KIND] !== MUTEX_KIND) return false;
+      list[PENDING_POINTER] = link;
+      if (Atomics.compareExchange(words, LOCK, 0, thread) !== 0) {
+        list[PENDING_POINTER] = 0;
+        return false;
+      }
+      if (words[OWNER] !== 0) { // no thread can lock it any more, which glibc will say (ENOTRECOVERABLE)
+        if (Atomics.exchange(words, LOCK, 0) !== thread) wakeAll(mutex);
+        list[PENDING_POINTER] = 0;
+        return false;
+      }
+      before.pointers[PREV] = link;
+      pointers[NEXT] = before.link;
+      pointers[PREV] = head.link;
+      list[NEXT] = link;
+      if (listWords[LIST] === mutex.low) list[PENDING_POINTER] = 0;
+      words[OWNER] = thread;
+      words[NUSERS]!++;
+      mutex.before = before;
+      head.before = mutex;
+      return true;
+    },
+
+    unlock(mutex) {
+      const { words, pointers, before, link } = mutex;
+      // Only the mutex that was locked last, of all that this thread holds, lies between two nodes that are known.
+      if (head.before !== mutex || !mutex.isLinked) return false;
+      if (listWords[LIST] !== mutex.low || listWords[LIST + 1] !== mutex.high) return false;
+      if (words[OWNER] !== thread || words[KIND] !== MUTEX_KIND) return false; // glibc will say what is wrong
+      list[PENDING_POINTER] = link;
+      before.pointers[PREV] = head.link;
+      list[NEXT] = before.link;
+      pointers[PREV] = pointers[NEXT] = 0;
+      words[OWNER] = 0;
+      words[NUSERS]!--;
+      if (Atomics.compareExchange(words, LOCK, thread, 0) !== thread) {
+        before.pointers[PREV] = link;
+        pointers[NEXT] = before.link;
+        pointers[PREV] = head.link;
+        list[NEXT] = link;
+        if (listWords[LIST] === mutex.low) list[PENDING_POINTER] = 0;
+        words[OWNER] = thread;
+        words[NUSERS]!++;
+        return false;
+      }
+      list[PENDING_POINTER] = 0;
+      head.before = before;
+      return true;
+    },
+  };
+}
+
+const MUTEX_KIND = PTHREAD_MUTEX_ROBUST_ERRORCHECK_PSHARED;
+
+function isAsExpected(locked: RobustNode, head: RobustNode, thread: number): boolean {
+  const { words } = locked;
+  const expected: readonly (readonly [Int32Array, index: number, value: number])[] = [
+    [words, LOCK, thread],
+    [words, OWNER, thread],
+    [words, NUSERS, 1],
+    [words, KIND, MUTEX_KIND],
+    ...pointerWords(words, PTHREAD_MUTEX.prev / 4, head),
+    ...pointerWords(words, PTHREAD_MUTEX.next / 4, head),
+    ...pointerWords(head.words, 0, locked),
+    ...pointerWords(head.words, LIST, locked),
+    [head.words, OFFSET, -PTHREAD_MUTEX.next],
+    [head.words, OFFSET + 1, -1],
+    [head.words, PENDING, 0],
+    [head.words, PENDING + 1, 0],
+  ];
+  return expected.every(([words, index, value]) => words[index] === value);
+}
+
+/** Returns what two words contain if they are a pointer to a node. */
+function pointerWords(words: Int32Array, index: number, { low, high }: RobustNode) {
+  return [[words, index, low], [words, index + 1, high]] as const;
+}
