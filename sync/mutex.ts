@@ -174,6 +174,44 @@ export class Mutex {
     return mutex;
   }
 
+  /**
+   * Makes a mutex anew whose users have all ended: in `adopt` of `SharedMemory.open()`, before another process attaches. A
+   * mutex that was created in another container can only so be used again. If the mutex was held, the next holder is told
+   * that it was abandoned.
+   *
+   * @param view a view of an attached segment
+   * @param byteOffset where the mutex begins in the view, in bytes
+   * @throws as {@linkcode Mutex.at}, but not for a mutex of another C library or container, or overwritten bytes
+   *
+   * @example
+   * ```ts
+   * import { SharedMemory } from "../mod.ts";
+   * import { Mutex } from "./mod.ts";
+   *
+   * using memory = SharedMemory.open("ledger", {
+   *   size: Mutex.BYTES,
+   *   lifetime: "until-removed",
+   *   initialize: (bytes) => void Mutex.create(bytes),
+   *   adopt: (bytes) => void Mutex.renew(bytes),
+   * });
+   * Mutex.at(memory.bytes).withLock((wasAbandoned) => console.log(wasAbandoned)); // false
+   * memory.remove();
+   * ```
+   */
+  static renew(view: ArrayBufferView, byteOffset = 0): Mutex {
+    const call = "Mutex.renew";
+    const slot = new Slot(call, view, byteOffset, Mutex.ALIGNMENT);
+    const library = slot.join(call, PrimitiveKind.Mutex, Mutex.BYTES);
+    const mutexes = sharedMutexBackend();
+    const address = slot.address(HEADER_BYTES);
+    // First: this process, too, may be killed in the middle, and the next one renews the mutex again.
+    if (library !== mutexes.abi || mutexes.wasHeld(address)) slot.words[ABANDONED_WORD] = 1;
+    mutexes.init(address);
+    slot.words[SCOPE_WORD] = mutexes.scope();
+    slot.setDetail(PrimitiveKind.Mutex, mutexes.abi);
+    return new Mutex(call, slot, mutexes);
+  }
+
   /** This property is `true` while this object holds the mutex. */
   get isHeld(): boolean {
     return this.isTaken;

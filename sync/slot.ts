@@ -160,6 +160,11 @@ export class Slot {
     this.#made = kindWord(kind, detail);
   }
 
+  /** Changes the detail of the primitive that was joined. */
+  setDetail(kind: PrimitiveKind, detail: number): void {
+    this.words[KIND_WORD] = this.#made = kindWord(kind, detail);
+  }
+
   /** Checks that a primitive of this kind lies here, and returns its detail. */
   join(call: string, kind: PrimitiveKind, bytes: number): number {
     this.require(call, bytes);

@@ -63,8 +63,13 @@ export class OwnerMutexes implements MutexBackend<OwnerMutex> {
     return 0;
   }
 
-  /** Does nothing, because a block of zeros is a free mutex. */
-  init(): void {}
+  init(address: bigint): void {
+    new Uint8Array(this.arrayBuffer(address, BLOCK_BYTES)).fill(0);
+  }
+
+  wasHeld(address: bigint): boolean {
+    return this.join(address).holder[0] !== 0n;
+  }
 
   join(address: bigint): OwnerMutex {
     return new OwnerMutex(this.#ffi.usize(address), this.arrayBuffer(address, 16));

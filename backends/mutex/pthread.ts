@@ -158,6 +158,10 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
     requireSupport("pthread_mutex_init", this.#c.pthread_mutex_init(address, this.#attributes));
   }
 
+  wasHeld(address: bigint): boolean {
+    return this.join(address).words[this.holderWord] !== 0;
+  }
+
   join(address: bigint): PthreadMutex {
     return new PthreadMutex(this, address);
   }

@@ -30,8 +30,10 @@ export interface MutexBackend<Joined extends HeldNode = HeldNode> {
   scope(): number;
   /** The name of the kind of scope, for texts. */
   readonly scopeName: string;
-  /** Initializes a mutex in 48 bytes that no thread uses yet. */
+  /** Initializes a mutex in 48 bytes that no thread uses yet, or any more. */
   init(address: bigint): void;
+  /** Whether an initialized mutex, which no living thread uses, was held by the last thread that used it. */
+  wasHeld(address: bigint): boolean;
   /**
    * Joins an initialized mutex.
    *

@@ -65,6 +65,11 @@ export class WindowsMutexes implements MutexBackend<WindowsMutex> {
     crypto.getRandomValues(this.#wordsAt(address).subarray(0, ID_WORDS));
   }
 
+  /** Returns `false`, because the mutex of the kernel has ended with its last user. */
+  wasHeld(): boolean {
+    return false;
+  }
+
   #wordsAt(address: bigint): Int32Array<ArrayBuffer> {
     return new Int32Array(this.arrayBuffer(address, BLOCK_BYTES));
   }
