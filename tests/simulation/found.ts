@@ -131,6 +131,17 @@ export const FOUND: readonly Found[] = [
     ],
   },
   {
+    what:
+      "a program that ends leaves a segment which another one has replaced, as a user of that holds the lock",
+    failure: /^left after cleanup\(\): segment/,
+    programs: ["exit", "hold", "rm key file"],
+    deviations: [
+      { process: 0, at: 10, what: "preempted", next: 1 },
+      { process: 0, at: 24, what: "preempted", next: 2 },
+      { process: 2, at: 2, what: "yields", next: 1 },
+    ],
+  },
+  {
     what: "attach() finds an object of 0 bytes, to which a C program is about to give its size",
     failure: /InvalidSize/,
     programs: ["POSIX attach", "POSIX C lock"],

@@ -140,7 +140,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "the last user removes the segment without the lock",
     file: `${SYSTEMV}/segment.ts`,
-    find: "? enterLock(lock, () => !this.#isUnused() || (isReplaced = this.#isReplaced()))",
+    find: "? enterLock(lock, () => !this.#isUnused() || this.#isReplaced())",
     replace: "? true",
     programs: ["open", "open"],
     bounds: within(2, 0),
@@ -158,13 +158,22 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "the last user does not wait for the lock",
     file: `${SYSTEMV}/segment.ts`,
-    find: "? enterLock(lock, () => !this.#isUnused() || (isReplaced = this.#isReplaced()))",
+    find: "? enterLock(lock, () => !this.#isUnused() || this.#isReplaced())",
     replace: "? lock.acquire(0)",
     programs: ["open", "open"],
     bounds: within(2, 0),
     why: "The holder of the lock has already looked for users, so nobody removes the segment.",
     equivalent:
       "the holder of the lock is attached itself, or looks for users that have left before it releases the lock",
+  },
+  {
+    name: "a segment that another one has replaced stays if its last user cannot get the lock",
+    file: `${SYSTEMV}/segment.ts`,
+    find: "if (this.#isUnused() && this.#isReplaced()) this.#shm.remove(this.id);",
+    replace: "",
+    programs: ["exit", "hold", "rm key file"],
+    bounds: within(2, 0),
+    why: "The holder of the lock is a user of the next segment, and knows nothing of this one.",
   },
   {
     name: "a mark about a semaphore is forgotten at each attempt to open it",
