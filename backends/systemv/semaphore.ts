@@ -1,6 +1,7 @@
 import { SystemSemaphoreMode } from "../../errors.ts";
 import { orElse } from "../failure.ts";
 import { ERANGE, failure } from "../unix/errno.ts";
+import type { Libc } from "../unix/libc.ts";
 import { seesAllProcesses } from "../unix/processes.ts";
 import { IPC_RMID } from "../unix/linux_constants.ts";
 import { KeyFile, type KeyPath, segmentPath } from "./key_file.ts";
@@ -126,28 +127,12 @@ export class SystemVSemaphore extends SemaphoreSet {
    */
   #remove(mark: Mark): void {
     const file = this.file!;
-    const { c } = this.libc;
     const mayUnlink = this.#isSegmentUnused() && (!this.path.isExplicit || file.created);
-    let isTheLast = true;
     if (!mayUnlink || this.markForRemoval(file)) {
       if (mayUnlink) file.unlink();
-      if (c.semctl(this.id, 0, IPC_RMID, 0n) !== 0) isTheLast = this.#removeNext(file, mark);
-    }
-    if (isTheLast) mark.clear(); // last: if this process is killed before, the mark still leads to the semaphore
+      removeWithMark(this.libc, this.id, file, mark);
+    } else mark.clear();
     this.drop();
-  }
-
-  /**
-   * Removes the semaphore that another process has created with the same key file, while this one was stopped during
-   * the removal, and has left to its last user. Returns `false` if there is such a semaphore and it is in use.
-   */
-  #removeNext(file: KeyFile, mark: Mark): boolean {
-    const { c } = this.libc;
-    const id = c.semget(file.key, 1, 0);
-    if (id === -1 || !isSemaphoreText(mark.read(), id)) return true;
-    if (file.isSemaphoreUsed()) return false;
-    c.semctl(id, 0, IPC_RMID, 0n);
-    return true;
   }
 
   /** Whether no process relies on the key file of the segment whose lock this semaphore may be. */
@@ -161,4 +146,21 @@ export class SystemVSemaphore extends SemaphoreSet {
       return isUnused;
     }, ({ code }) => code === "KeyError"); // the name is too long for a segment; or the file belongs to another user
   }
+}
+
+/**
+ * Removes the semaphore that a key file has led to, and then the mark that may exist for it: if this process is killed in
+ * between, the mark still leads to the semaphore. If another process has removed the semaphore and created another one
+ * with the same file, while this process was stopped, and has left that one to its last user, it is removed instead.
+ */
+export function removeWithMark(libc: Libc, id: number, file: KeyFile, mark: Mark): void {
+  const { c } = libc;
+  if (c.semctl(id, 0, IPC_RMID, 0n) !== 0) {
+    const next = c.semget(file.key, 1, 0);
+    if (next !== -1 && isSemaphoreText(mark.read(), next)) {
+      if (file.isSemaphoreUsed()) return;
+      c.semctl(next, 0, IPC_RMID, 0n);
+    }
+  }
+  mark.clear();
 }

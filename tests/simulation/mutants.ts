@@ -431,9 +431,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "the mark of a semaphore stays after its removal",
     file: `${SYSTEMV}/semaphore.ts`,
-    find:
-      "mark.clear(); // last: if this process is killed before, the mark still leads to the semaphore",
-    replace: "",
+    find: "  }\n  mark.clear();\n}",
+    replace: "  }\n}",
     programs: ["open semaphore", "open semaphore"],
     bounds: within(2, 0),
     why: "The last user inherits the removal by the mark, which is left.",
@@ -528,8 +527,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "the next semaphore of a key file that is being deleted stays",
     file: `${SYSTEMV}/semaphore.ts`,
-    find: "isTheLast = this.#removeNext(file, mark);",
-    replace: "isTheLast = true;",
+    find: "if (next !== -1 && isSemaphoreText(mark.read(), next)) {",
+    replace: "if (next < -1) {",
     programs: ["open semaphore", "open semaphore"],
     bounds: within(0, 1),
     why: "The key file that leads to it is deleted, and it stays for ever.",
