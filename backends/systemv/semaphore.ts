@@ -5,7 +5,7 @@ import type { Libc } from "../unix/libc.ts";
 import { seesAllProcesses } from "../unix/processes.ts";
 import { IPC_RMID } from "../unix/linux_constants.ts";
 import { KeyFile, type KeyPath, segmentPath } from "./key_file.ts";
-import { isSemaphoreText, type Mark } from "./marks.ts";
+import { isOfLivingWriter, isSemaphoreText, type Mark } from "./marks.ts";
 import { SemaphoreSet, type SemaphoreTools } from "./semaphore_set.ts";
 
 /** The largest value, and the largest step, of a System V semaphore. */
@@ -34,7 +34,9 @@ export class SystemVSemaphore extends SemaphoreSet {
     // A mark that is set after a first attempt with the same file is for this object too.
     if (mode === SystemSemaphoreMode.Open && this.#markedKey !== file.key) {
       this.#markedKey = file.key;
-      this.#oldMark = file.created ? null : this.mark(file).read();
+      const text = file.created ? null : this.mark(file).read();
+      // A living process that leaves the semaphore may already have counted this object as one of its users.
+      this.#oldMark = isOfLivingWriter(this.libc, text) ? null : text;
     }
     // A process that deletes the file holds LOCK_EX of it: one that uses this module only for a moment, another
     // program perhaps longer.
@@ -91,8 +93,8 @@ export class SystemVSemaphore extends SemaphoreSet {
    * the semaphore or to check whether it is in use; an object that opens the semaphore at that moment waits for
    * LOCK_SH.
    *
-   * Only a mark set since this object first looked at the key file passes the task on, as an older mark may come from another
-   * namespace that no longer exists. So each object that inherits the task but is not the last user sets the mark
+   * Only a mark set since this object first looked at the key file passes the task on, or one whose writer was alive then, as
+   * an older mark may come from another namespace that no longer exists. So each object that inherits the task but is not the last user sets the mark
    * again, for the objects that have opened the semaphore since.
    */
   close(): void {

@@ -152,6 +152,18 @@ export const FOUND: readonly Found[] = [
     ],
   },
   {
+    what:
+      "a semaphore stays, as its last user opened it between the last two looks of the owner that leaves",
+    failure: /^left without a crash: semaphore/,
+    programs: ["open semaphore", "open semaphore", "open semaphore"],
+    deviations: [
+      { process: 0, at: 2, what: "preempted", next: 1 },
+      { process: 1, at: 31, what: "preempted", next: 0 },
+      { process: 1, at: 43, what: "preempted", next: 2 },
+      { process: 2, at: 23, what: "preempted", next: 1 },
+    ],
+  },
+  {
     what: "attach() finds an object of 0 bytes, to which a C program is about to give its size",
     failure: /InvalidSize/,
     programs: ["POSIX attach", "POSIX C lock"],
