@@ -60,7 +60,9 @@ export class SystemVSemaphore extends SemaphoreSet {
   protected repair(): "held" | "repaired" {
     const isUnset = this.#isUnset();
     if (!this.isAbandonedFor(0, isUnset)) return "held";
-    const set = () => this.#isUnset() && this.setInitialValue(this.id) === 0;
+    // By now another process may have added to the value, which SETVAL would not keep.
+    const first = this.operations.firstValue(this.#initialValue);
+    const set = () => this.#isUnset() && first.apply(this.id) === 0;
     return this.file?.claiming(set) === true ? "repaired" : "held";
   }
 
@@ -71,8 +73,9 @@ export class SystemVSemaphore extends SemaphoreSet {
    */
   #isUnset(): boolean {
     if (this.libc.os !== "linux" || this.path.isExplicit || this.lastUser() !== 0) return false;
-    return this.get("GETVAL") === 0 && seesAllProcesses(this.libc) && this.stateOf(0) === "gone" &&
-      !this.file!.isBeingCreated();
+    // The creator is looked for first: if there is none, a value that is not set afterwards never will be.
+    return !this.file!.isBeingCreated() && seesAllProcesses(this.libc) &&
+      this.get("GETVAL") === 0 && this.lastUser() === 0 && this.stateOf(0) === "gone";
   }
 
   release(count = 1): void {

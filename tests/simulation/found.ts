@@ -164,6 +164,13 @@ export const FOUND: readonly Found[] = [
     ],
   },
   {
+    what:
+      "what a process adds to a semaphore is lost, as another one sets its first value at that moment",
+    failure: /waits for ever/,
+    programs: ["signal semaphore", "await semaphore"],
+    deviations: [{ process: 1, at: 38, what: "stopped" }],
+  },
+  {
     what: "attach() finds an object of 0 bytes, to which a C program is about to give its size",
     failure: /InvalidSize/,
     programs: ["POSIX attach", "POSIX C lock"],

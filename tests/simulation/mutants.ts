@@ -515,11 +515,20 @@ export const MUTANTS: readonly Mutant[] = [
     why: "Its creator is killed before it sets the value, and nobody can acquire it any more.",
   },
   {
+    name: "a semaphore gets its first value although another process has changed it meanwhile",
+    file: `${SYSTEMV}/semaphore.ts`,
+    find: "first.apply(this.id) === 0;",
+    replace: "first !== null && this.setInitialValue(this.id) === 0;",
+    programs: ["signal semaphore", "await semaphore"],
+    bounds: within(0, 1),
+    why: "Another process has added 1 between the last look and SETVAL.",
+  },
+  {
     name: "a semaphore without a value is given one at once",
     file: `${SYSTEMV}/semaphore.ts`,
-    find: "!this.file!.isBeingCreated();",
-    replace: "true;",
-    programs: ["open semaphore", "open semaphore"],
+    find: "return !this.file!.isBeingCreated() &&",
+    replace: "return this.id !== -1 &&",
+    programs: ["open semaphore", "hold semaphore"],
     bounds: within(0, 1),
     why:
       "Its creator, which was stopped, sets the value once more when another process has acquired the semaphore.",
