@@ -145,7 +145,7 @@ export class KeyFile {
   #path: Uint8Array;
   #fd: number;
   /** The path of the file as text. */
-  readonly name: string;
+  #name: string;
   /** Whether the user has chosen the path. */
   readonly isExplicit: boolean;
   readonly #projectId: number;
@@ -180,7 +180,7 @@ export class KeyFile {
     this.#changed = status.changed;
     this.#since = since;
     this.created = created;
-    this.name = name;
+    this.#name = name;
     this.isExplicit = isExplicit;
     this.#projectId = projectId;
     this.#isKeepable = !created && !isShared(permissions);
@@ -246,8 +246,8 @@ export class KeyFile {
 
   /** The path of the file, for a new lookup. */
   get keyPath(): KeyPath {
-    const { name: path, isExplicit } = this;
-    return { path, permissions: PRIVATE, isExplicit, projectId: this.#projectId };
+    const { isExplicit } = this;
+    return { path: this.#name, permissions: PRIVATE, isExplicit, projectId: this.#projectId };
   }
 
   /** Opens the key file at `keyPath`, and creates it if there is none. */
@@ -458,6 +458,7 @@ export class KeyFile {
     }
     this.#libc.c.unlink(this.#path);
     this.#path = bytes;
+    this.#name = path;
     return true;
   }
 

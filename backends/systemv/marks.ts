@@ -88,11 +88,17 @@ export function isMakerText(libc: Libc, text: string | null, pid: number): boole
 }
 
 /**
- * Returns the text that says which semaphore is left to its users. Each text is unique, so a text that differs from
- * an older one was written for the current users.
+ * Returns the text that says which semaphore this process leaves to its users. Each text is unique, so a text that differs
+ * from an older one was written for the current users.
  */
-export function semaphoreText(id: number): string {
-  return `id ${id} ${Math.random().toString(36).slice(2)}`;
+export function semaphoreText(libc: Libc, id: number): string {
+  return `id ${id} ${makerText(libc)} ${Math.random().toString(36).slice(2)}`;
+}
+
+/** Whether the process that has written a text about a semaphore is alive, so that its namespaces still exist. */
+export function isOfLivingWriter(libc: Libc, text: string | null): boolean {
+  const [, pid, started] = /^id \d+ pid (\d+) (\d+) /.exec(text ?? "") ?? [];
+  return pid !== undefined && startTime(libc, Number(pid)) === Number(started);
 }
 
 /** Whether a text says that the semaphore of this id is left to its users. */

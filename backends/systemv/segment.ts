@@ -90,13 +90,12 @@ export class SegmentResources {
     const lock = this.#lock;
     if (!lockHeld && lock !== null) {
       if (!this.#isUnused()) return true;
-      let isReplaced = false;
       const locked = wait
-        ? enterLock(lock, () => !this.#isUnused() || (isReplaced = this.#isReplaced()))
+        ? enterLock(lock, () => !this.#isUnused() || this.#isReplaced())
         : lock.acquire(SECTION_MS) || exiting && lock.isHeldHere();
       if (!locked) {
         // The holder of the lock looks for users that have left meanwhile, but only for those of its own segment.
-        if (isReplaced) this.#shm.remove(this.id);
+        if (this.#isUnused() && this.#isReplaced()) this.#shm.remove(this.id);
         return true;
       }
     }
@@ -115,10 +114,13 @@ export class SegmentResources {
     return status === null ? this.#shm.idOf(this.file) === -1 : status.attached === 0;
   }
 
-  /** Whether another segment has replaced this one, whose users may hold the lock for as long as they like. */
+  /**
+   * Whether another segment has replaced this one, which no process can find any more. The lock is then that of the other
+   * segment, whose users may hold it for as long as they like.
+   */
   #isReplaced(): boolean {
     const id = this.#shm.idAt(this.file.keyPath);
-    return id !== -1 && id !== this.id && (this.#shm.status(id)?.attached ?? 0) > 0;
+    return id !== -1 && id !== this.id;
   }
 
   /**

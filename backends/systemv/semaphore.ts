@@ -1,10 +1,11 @@
 import { SystemSemaphoreMode } from "../../errors.ts";
 import { orElse } from "../failure.ts";
 import { ERANGE, failure } from "../unix/errno.ts";
+import type { Libc } from "../unix/libc.ts";
 import { seesAllProcesses } from "../unix/processes.ts";
 import { IPC_RMID } from "../unix/linux_constants.ts";
 import { KeyFile, type KeyPath, segmentPath } from "./key_file.ts";
-import { isSemaphoreText, type Mark } from "./marks.ts";
+import { isOfLivingWriter, isSemaphoreText, type Mark } from "./marks.ts";
 import { SemaphoreSet, type SemaphoreTools } from "./semaphore_set.ts";
 
 /** The largest value, and the largest step, of a System V semaphore. */
@@ -33,7 +34,9 @@ export class SystemVSemaphore extends SemaphoreSet {
     // A mark that is set after a first attempt with the same file is for this object too.
     if (mode === SystemSemaphoreMode.Open && this.#markedKey !== file.key) {
       this.#markedKey = file.key;
-      this.#oldMark = file.created ? null : this.mark(file).read();
+      const text = file.created ? null : this.mark(file).read();
+      // A living process that leaves the semaphore may already have counted this object as one of its users.
+      this.#oldMark = isOfLivingWriter(this.libc, text) ? null : text;
     }
     // A process that deletes the file holds LOCK_EX of it: one that uses this module only for a moment, another
     // program perhaps longer.
@@ -57,7 +60,9 @@ export class SystemVSemaphore extends SemaphoreSet {
   protected repair(): "held" | "repaired" {
     const isUnset = this.#isUnset();
     if (!this.isAbandonedFor(0, isUnset)) return "held";
-    const set = () => this.#isUnset() && this.setInitialValue(this.id) === 0;
+    // By now another process may have added to the value, which SETVAL would not keep.
+    const first = this.operations.firstValue(this.#initialValue);
+    const set = () => this.#isUnset() && first.apply(this.id) === 0;
     return this.file?.claiming(set) === true ? "repaired" : "held";
   }
 
@@ -68,8 +73,9 @@ export class SystemVSemaphore extends SemaphoreSet {
    */
   #isUnset(): boolean {
     if (this.libc.os !== "linux" || this.path.isExplicit || this.lastUser() !== 0) return false;
-    return this.get("GETVAL") === 0 && seesAllProcesses(this.libc) && this.stateOf(0) === "gone" &&
-      !this.file!.isBeingCreated();
+    // The creator is looked for first: if there is none, a value that is not set afterwards never will be.
+    return !this.file!.isBeingCreated() && seesAllProcesses(this.libc) &&
+      this.get("GETVAL") === 0 && this.lastUser() === 0 && this.stateOf(0) === "gone";
   }
 
   release(count = 1): void {
@@ -90,8 +96,8 @@ export class SystemVSemaphore extends SemaphoreSet {
    * the semaphore or to check whether it is in use; an object that opens the semaphore at that moment waits for
    * LOCK_SH.
    *
-   * Only a mark set since this object first looked at the key file passes the task on, as an older mark may come from another
-   * namespace that no longer exists. So each object that inherits the task but is not the last user sets the mark
+   * Only a mark set since this object first looked at the key file passes the task on, or one whose writer was alive then, as
+   * an older mark may come from another namespace that no longer exists. So each object that inherits the task but is not the last user sets the mark
    * again, for the objects that have opened the semaphore since.
    */
   close(): void {
@@ -126,28 +132,12 @@ export class SystemVSemaphore extends SemaphoreSet {
    */
   #remove(mark: Mark): void {
     const file = this.file!;
-    const { c } = this.libc;
     const mayUnlink = this.#isSegmentUnused() && (!this.path.isExplicit || file.created);
-    let isTheLast = true;
     if (!mayUnlink || this.markForRemoval(file)) {
       if (mayUnlink) file.unlink();
-      if (c.semctl(this.id, 0, IPC_RMID, 0n) !== 0) isTheLast = this.#removeNext(file, mark);
-    }
-    if (isTheLast) mark.clear(); // last: if this process is killed before, the mark still leads to the semaphore
+      removeWithMark(this.libc, this.id, file, mark);
+    } else mark.clear();
     this.drop();
-  }
-
-  /**
-   * Removes the semaphore that another process has created with the same key file, while this one was stopped during
-   * the removal, and has left to its last user. Returns `false` if there is such a semaphore and it is in use.
-   */
-  #removeNext(file: KeyFile, mark: Mark): boolean {
-    const { c } = this.libc;
-    const id = c.semget(file.key, 1, 0);
-    if (id === -1 || !isSemaphoreText(mark.read(), id)) return true;
-    if (file.isSemaphoreUsed()) return false;
-    c.semctl(id, 0, IPC_RMID, 0n);
-    return true;
   }
 
   /** Whether no process relies on the key file of the segment whose lock this semaphore may be. */
@@ -161,4 +151,21 @@ export class SystemVSemaphore extends SemaphoreSet {
       return isUnused;
     }, ({ code }) => code === "KeyError"); // the name is too long for a segment; or the file belongs to another user
   }
+}
+
+/**
+ * Removes the semaphore that a key file has led to, and then the mark that may exist for it: if this process is killed in
+ * between, the mark still leads to the semaphore. If another process has removed the semaphore and created another one
+ * with the same file, while this process was stopped, and has left that one to its last user, it is removed instead.
+ */
+export function removeWithMark(libc: Libc, id: number, file: KeyFile, mark: Mark): void {
+  const { c } = libc;
+  if (c.semctl(id, 0, IPC_RMID, 0n) !== 0) {
+    const next = c.semget(file.key, 1, 0);
+    if (next !== -1 && isSemaphoreText(mark.read(), next)) {
+      if (file.isSemaphoreUsed()) return;
+      c.semctl(next, 0, IPC_RMID, 0n);
+    }
+  }
+  mark.clear();
 }

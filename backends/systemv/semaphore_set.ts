@@ -415,7 +415,7 @@ export abstract class SemaphoreSet implements Semaphore {
    * is full, the semaphore stays.
    */
   protected offer(mark: Mark): void {
-    orElse(() => mark.set(semaphoreText(this.id)), () => {});
+    orElse(() => mark.set(semaphoreText(this.libc, this.id)), () => {});
   }
 
   /** Reads the status of the semaphore. Returns `false` if the semaphore no longer exists. */

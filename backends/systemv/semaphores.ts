@@ -4,11 +4,11 @@ import { type Lock, PRIVATE, type Semaphore, type SemaphoreBackend } from "../ty
 import { ERANGE } from "../unix/errno.ts";
 import { ownUid } from "../unix/users.ts";
 import type { Libc } from "../unix/libc.ts";
-import { IPC_RMID } from "../unix/linux_constants.ts";
 import { type KeyFile, PROJECT_ID } from "./key_file.ts";
 import { limitsOf } from "./limits.ts";
 import { SystemVLock } from "./lock.ts";
-import { SEMVMX, SystemVSemaphore } from "./semaphore.ts";
+import { Mark } from "./marks.ts";
+import { removeWithMark, SEMVMX, SystemVSemaphore } from "./semaphore.ts";
 import type { SemaphoreTools } from "./semaphore_set.ts";
 import { Operations } from "./semop_arrays.ts";
 import { waitsOf } from "./semop_wait.ts";
@@ -54,6 +54,6 @@ export class SystemVSemaphores implements SemaphoreBackend {
     const { libc, operations } = this.#tools;
     operations.markRemoved(id, ownUid(libc), PRIVATE);
     file.unlink();
-    libc.c.semctl(id, 0, IPC_RMID, 0n);
+    removeWithMark(libc, id, file, new Mark(libc, "inherited", file.key));
   }
 }

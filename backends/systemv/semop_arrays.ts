@@ -15,7 +15,8 @@ const REPAIR_VALUE = 9;
 const UNDO_TWICE = 11;
 const STEP = 13;
 const UP = 14;
-const STATUS = 16 * SEMBUF_BYTES; // aligned to 8
+const FIRST_VALUE = 15;
+const STATUS = 20 * SEMBUF_BYTES; // aligned to 8
 
 /**
  * The group that a semaphore gets while it is removed. No system has a group with such a number: programs that assign
@@ -68,6 +69,7 @@ export class Operations {
   readonly #semctl: Libc["c"]["semctl"];
   readonly #step: Operation;
   readonly #repairValue: Operation;
+  readonly #firstValue: Operation;
   readonly #view: DataView;
   /** The offsets of the fields in the structure at `status`. */
   readonly #fields: SystemConstants["SEMID_DS"];
@@ -94,6 +96,7 @@ export class Operations {
     this.#step = operation(STEP, [0, 0]);
     this.up = operation(UP, [1, SEM_UNDO]);
     this.#repairValue = operation(REPAIR_VALUE, isZero, isZero);
+    this.#firstValue = operation(FIRST_VALUE, isZero, isZero);
     this.timeout = timespec(libc);
     this.status = address + BigInt(STATUS);
   }
@@ -108,6 +111,12 @@ export class Operations {
   repairValue(value: number): Operation {
     this.#sembuf(REPAIR_VALUE, -value, SEM_UNDO | IPC_NOWAIT);
     return this.#repairValue;
+  }
+
+  /** Returns the operation that sets the value to `value` if it is 0; the next call changes it. */
+  firstValue(value: number): Operation {
+    this.#sembuf(FIRST_VALUE + 1, value, IPC_NOWAIT); // a value that is too large would mean to wait
+    return this.#firstValue;
   }
 
   /**

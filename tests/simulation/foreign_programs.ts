@@ -20,7 +20,7 @@ import {
 import { EEXIST, EIDRM, EINVAL } from "../../backends/unix/errno.ts";
 import type { Note, Program } from "./scenario.ts";
 import { ARCH, type SimulatedFfi } from "./ffi.ts";
-import { CHOSEN_FILE, LOCK_KEY, SEGMENT_KEY } from "./keys.ts";
+import { CHOSEN_FILE, LOCK_KEY, SEGMENT_KEY, SEMAPHORE_KEY } from "./keys.ts";
 
 const AT_FDCWD = -100;
 const SYS_STATX = 332n;
@@ -212,6 +212,13 @@ const cProgram: Program = (ffi, note) => {
   note("attached", Number(address));
   note("detaching", Number(address));
   program.c.shmdt(address);
+};
+
+/** Creates a semaphore as Qt does, and is killed before it sets the value. */
+export const deadCreator: Program = (ffi) => {
+  const program = new CProgram(ffi);
+  program.createFile(SEMAPHORE_KEY);
+  program.c.semget(program.ftok(SEMAPHORE_KEY), 1, IPC_CREAT | IPC_EXCL | 0o600);
 };
 
 export const foreignPrograms: Readonly<Record<string, Program>> = {

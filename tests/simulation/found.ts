@@ -131,6 +131,46 @@ export const FOUND: readonly Found[] = [
     ],
   },
   {
+    what:
+      "a program that ends leaves a segment which another one has replaced, as a user of that holds the lock",
+    failure: /^left after cleanup\(\): segment/,
+    programs: ["exit", "hold", "rm key file"],
+    deviations: [
+      { process: 0, at: 10, what: "preempted", next: 1 },
+      { process: 0, at: 24, what: "preempted", next: 2 },
+      { process: 2, at: 2, what: "yields", next: 1 },
+    ],
+  },
+  {
+    what: "cleanup() leaves the note about a semaphore that it has removed",
+    failure: /^left without a crash: qipc_inherited/,
+    programs: ["open semaphore", "open semaphore", "cleanup"],
+    deviations: [
+      { process: 0, at: 0, what: "preempted", next: 1 },
+      { process: 1, at: 2, what: "preempted", next: 0 },
+      { process: 1, at: 15, what: "preempted", next: 2 },
+    ],
+  },
+  {
+    what:
+      "a semaphore stays, as its last user opened it between the last two looks of the owner that leaves",
+    failure: /^left without a crash: semaphore/,
+    programs: ["open semaphore", "open semaphore", "open semaphore"],
+    deviations: [
+      { process: 0, at: 2, what: "preempted", next: 1 },
+      { process: 1, at: 31, what: "preempted", next: 0 },
+      { process: 1, at: 43, what: "preempted", next: 2 },
+      { process: 2, at: 23, what: "preempted", next: 1 },
+    ],
+  },
+  {
+    what:
+      "what a process adds to a semaphore is lost, as another one sets its first value at that moment",
+    failure: /waits for ever/,
+    programs: ["signal semaphore", "await semaphore"],
+    deviations: [{ process: 1, at: 38, what: "stopped" }],
+  },
+  {
     what: "attach() finds an object of 0 bytes, to which a C program is about to give its size",
     failure: /InvalidSize/,
     programs: ["POSIX attach", "POSIX C lock"],

@@ -11,7 +11,7 @@ import { ARCH, type SimulatedFfi } from "./ffi.ts";
 /** The key files of the keys "k" and "s", as Qt names them. */
 export const SEGMENT_KEY = "/tmp/qipc_sharedmemory_k13fbd79c3d390e5d6585a21e11ff5ec1970cff0c";
 export const LOCK_KEY = "/tmp/qipc_systemsem_k13fbd79c3d390e5d6585a21e11ff5ec1970cff0c";
-const SEMAPHORE_KEY = "/tmp/qipc_systemsem_sa0f1490a20d0211c997b44bc357e1972deab8ae3";
+export const SEMAPHORE_KEY = "/tmp/qipc_systemsem_sa0f1490a20d0211c997b44bc357e1972deab8ae3";
 /** The file of a C program, which has a segment of that file. */
 export const CHOSEN_FILE = "/tmp/data of a program";
 

@@ -140,7 +140,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "the last user removes the segment without the lock",
     file: `${SYSTEMV}/segment.ts`,
-    find: "? enterLock(lock, () => !this.#isUnused() || (isReplaced = this.#isReplaced()))",
+    find: "? enterLock(lock, () => !this.#isUnused() || this.#isReplaced())",
     replace: "? true",
     programs: ["open", "open"],
     bounds: within(2, 0),
@@ -158,13 +158,22 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "the last user does not wait for the lock",
     file: `${SYSTEMV}/segment.ts`,
-    find: "? enterLock(lock, () => !this.#isUnused() || (isReplaced = this.#isReplaced()))",
+    find: "? enterLock(lock, () => !this.#isUnused() || this.#isReplaced())",
     replace: "? lock.acquire(0)",
     programs: ["open", "open"],
     bounds: within(2, 0),
     why: "The holder of the lock has already looked for users, so nobody removes the segment.",
     equivalent:
       "the holder of the lock is attached itself, or looks for users that have left before it releases the lock",
+  },
+  {
+    name: "a segment that another one has replaced stays if its last user cannot get the lock",
+    file: `${SYSTEMV}/segment.ts`,
+    find: "if (this.#isUnused() && this.#isReplaced()) this.#shm.remove(this.id);",
+    replace: "",
+    programs: ["exit", "hold", "rm key file"],
+    bounds: within(2, 0),
+    why: "The holder of the lock is a user of the next segment, and knows nothing of this one.",
   },
   {
     name: "a mark about a semaphore is forgotten at each attempt to open it",
@@ -422,9 +431,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "the mark of a semaphore stays after its removal",
     file: `${SYSTEMV}/semaphore.ts`,
-    find:
-      "mark.clear(); // last: if this process is killed before, the mark still leads to the semaphore",
-    replace: "",
+    find: "  }\n  mark.clear();\n}",
+    replace: "  }\n}",
     programs: ["open semaphore", "open semaphore"],
     bounds: within(2, 0),
     why: "The last user inherits the removal by the mark, which is left.",
@@ -507,11 +515,20 @@ export const MUTANTS: readonly Mutant[] = [
     why: "Its creator is killed before it sets the value, and nobody can acquire it any more.",
   },
   {
+    name: "a semaphore gets its first value although another process has changed it meanwhile",
+    file: `${SYSTEMV}/semaphore.ts`,
+    find: "first.apply(this.id) === 0;",
+    replace: "first !== null && this.setInitialValue(this.id) === 0;",
+    programs: ["signal semaphore", "await semaphore"],
+    bounds: within(0, 1),
+    why: "Another process has added 1 between the last look and SETVAL.",
+  },
+  {
     name: "a semaphore without a value is given one at once",
     file: `${SYSTEMV}/semaphore.ts`,
-    find: "!this.file!.isBeingCreated();",
-    replace: "true;",
-    programs: ["open semaphore", "open semaphore"],
+    find: "return !this.file!.isBeingCreated() &&",
+    replace: "return this.id !== -1 &&",
+    programs: ["open semaphore", "hold semaphore"],
     bounds: within(0, 1),
     why:
       "Its creator, which was stopped, sets the value once more when another process has acquired the semaphore.",
@@ -519,8 +536,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "the next semaphore of a key file that is being deleted stays",
     file: `${SYSTEMV}/semaphore.ts`,
-    find: "isTheLast = this.#removeNext(file, mark);",
-    replace: "isTheLast = true;",
+    find: "if (next !== -1 && isSemaphoreText(mark.read(), next)) {",
+    replace: "if (next < -1) {",
     programs: ["open semaphore", "open semaphore"],
     bounds: within(0, 1),
     why: "The key file that leads to it is deleted, and it stays for ever.",

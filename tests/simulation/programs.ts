@@ -1,6 +1,6 @@
 /** The programs of the simulation that use this module's backends, for each type of keys. */
 import { BackendError, lockTimeout, orElse } from "../../backends/failure.ts";
-import type { Lock, OpenRequest, Segment } from "../../backends/types.ts";
+import type { Lock, OpenRequest, Segment, Semaphore } from "../../backends/types.ts";
 import { sleepSync } from "../../backends/timing.ts";
 import { AccessMode, SystemSemaphoreMode } from "../../errors.ts";
 import type { Note, Program } from "./scenario.ts";
@@ -12,6 +12,8 @@ const BYTES = 100;
 const TIMEOUT_MS = 5000;
 /** Longer than other processes wait for the lock before they look whether the segment is in use. */
 const SLOW_MS = 30;
+/** Longer than a process waits for the first value of a semaphore before it sets that. */
+const SIGNAL_MS = 3000;
 /** Longer than a process is stopped. */
 const HOLD_MS = 25_000;
 
@@ -113,15 +115,37 @@ const exiting = (type: KeyType): Program => (ffi, note) => {
 };
 
 /** Opens a semaphore of value 1, acquires and releases it, and closes it. */
-const semaphore = (type: KeyType, mode: SystemSemaphoreMode): Program => (ffi, note) => {
-  const one = type.backend(ffi).semaphores.open(type.semaphore, 1, mode);
-  if (one.acquire(TIMEOUT_MS)) {
-    note("acquired", 0);
-    note("released", 0);
-    one.release();
-  } else throw lockTimeout(one);
+const semaphore =
+  (type: KeyType, mode: SystemSemaphoreMode, holdMs = 0): Program => (ffi, note) => {
+    const one = type.backend(ffi).semaphores.open(type.semaphore, 1, mode);
+    if (one.acquire(TIMEOUT_MS)) {
+      note("acquired", 0);
+      sleepSync(holdMs);
+      note("released", 0);
+      one.release();
+    } else throw lockTimeout(one);
+    one.close();
+  };
+
+/** Opens a semaphore of value 0, adds 1 a while later, and holds on, as the kernel takes the 1 back at its end. */
+const signaling = (type: KeyType): Program => (ffi) => {
+  const one = openAtZero(type, ffi);
+  sleepSync(SIGNAL_MS);
+  one.release();
+  sleepSync(HOLD_MS);
   one.close();
 };
+
+/** Opens a semaphore of value 0, and takes what another process adds. */
+const awaiting = (type: KeyType): Program => (ffi) => {
+  const one = openAtZero(type, ffi);
+  one.acquire();
+  one.close();
+};
+
+function openAtZero(type: KeyType, ffi: SimulatedFfi): Semaphore {
+  return type.backend(ffi).semaphores.open(type.semaphore, 0, SystemSemaphoreMode.Open);
+}
 
 /**
  * Opens the segment of a C program. With a System V key it is too small, so the call is refused. If it were large enough,
@@ -198,6 +222,9 @@ function slowProgramsOf(type: KeyType): Record<string, Program> {
     "initialize slowly": beginning(type, "initialize slowly"),
     "create again": creatingAgain(type, 2),
     "refused again": refused(type, 2),
+    "hold semaphore": semaphore(type, SystemSemaphoreMode.Open, HOLD_MS),
+    "signal semaphore": signaling(type),
+    "await semaphore": awaiting(type),
   };
 }
 

@@ -2,12 +2,14 @@
 import type { Random } from "../../scripts/random.ts";
 import { runOn } from "./explorer.ts";
 import { classPrograms } from "./class_programs.ts";
-import { foreignPrograms, rareForeignPrograms } from "./foreign_programs.ts";
+import { SimulatedFfi } from "./ffi.ts";
+import { deadCreator, foreignPrograms, rareForeignPrograms } from "./foreign_programs.ts";
+import { type Call, call, type Result, type State } from "./kernel.ts";
 import { type KeyType, keyTypeOf, POSIX, SYSTEM_V } from "./keys.ts";
 import { type Objects, POSIX_OBJECTS, SYSTEM_V_OBJECTS } from "./objects.ts";
 import { posixForeignPrograms } from "./posix_foreign_programs.ts";
 import { programs, slowPrograms } from "./programs.ts";
-import type { Ending, Scenario } from "./scenario.ts";
+import type { Ending, Program, Scenario } from "./scenario.ts";
 import { isTolerated } from "./tolerances.ts";
 import { NEXT_MS } from "./world.ts";
 
@@ -15,6 +17,9 @@ import { NEXT_MS } from "./world.ts";
 const STOPPED = /^(LockError|Timeout): .*timed out|is removed again and again$/;
 /** A note about an object, which only `cleanup()` removes if the process that set it was killed. */
 const NOTE = /^qipc_(unfinished|inherited)_/;
+
+/** The program before which a process has created the semaphore and was killed before it set the value. */
+const UNSET = "await semaphore";
 
 function listed(things: readonly string[], what: string): string | null {
   return things.length === 0 ? null : `left ${what}: ${things.join(", ")}`;
@@ -118,6 +123,7 @@ export function rareScenarios(): string[][] {
     ...rare.flatMap((name) => users.map((user) => [user, name])),
     ["initialize slowly", "initialize slowly"],
     ["open semaphore", "open semaphore", "open semaphore"],
+    ["signal semaphore", "await semaphore"],
   ];
 }
 
@@ -134,18 +140,27 @@ export function wanderings(random: Random): string[] {
   return chosen;
 }
 
+/** Runs a program as the first process before the programs of a scenario begin. */
+function runBefore(kernel: State, program: Program): void {
+  const system = (made: Call) => call(kernel, 0, made) as Result; // it never waits
+  program(new SimulatedFfi(system, kernel.processes[0]!), () => 0);
+}
+
 const ALL = { ...programs, ...classPrograms, ...slowPrograms, ...FOREIGN };
 
 /** The scenario in which these programs meet. They use one type of keys. */
 export function scenarioOf(...names: readonly string[]): Scenario {
   const type = keyTypeOf(names[0]!);
   const objects = type === POSIX ? POSIX_OBJECTS : SYSTEM_V_OBJECTS;
+  const isUnset = names.includes(UNSET);
   const hasChosen = names.includes(`${type.prefix}C program`);
   return {
     name: names.join(", "),
+    ...isUnset ? { crashes: ["stopped"] } : {}, // nobody else signals
     programs: names.map((name) => ALL[name]!),
     setUp(kernel) {
       if (hasChosen) objects.addChosen(kernel);
+      if (isUnset) runBefore(kernel, deadCreator);
     },
     lockProblem: objects.lockProblem,
     lockOf: objects.lockOf,
@@ -155,6 +170,7 @@ export function scenarioOf(...names: readonly string[]): Scenario {
         text !== "ok" && text !== "killed" && !(hasStop && STOPPED.test(text))
       );
       if (bad !== undefined) return `a program failed: ${bad}`;
+      if (isUnset) return null; // the next user would wait for another signal
       return leftBehind(type, objects, names, ending) ??
         (hasChosen ? objects.harmed(ending.kernel) : null);
     },
