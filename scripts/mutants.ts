@@ -35,6 +35,7 @@ const LIMIT_MS = 180_000;
 interface Task {
   readonly programs: readonly string[];
   readonly bounds: Bounds;
+  readonly isTolerated: boolean;
   /** The kinds of failures that occur without a fault, if they are known: then the first other one suffices. */
   readonly known: readonly string[] | null;
 }
@@ -65,10 +66,11 @@ else if (values.task !== undefined) console.log(JSON.stringify(find(JSON.parse(v
 else await main();
 
 /** Explores a scenario until a failure occurs that is not known. This runs in a copy of the sources. */
-function find({ programs, bounds, known }: Task): Found {
+function find({ programs, bounds, isTolerated, known }: Task): Found {
   const isNew = ({ what }: { what: string }) => known?.includes(kindOf(what)) === false;
   const scenario = SYNC_SCENARIOS[programs[0]!] ?? scenarioOf(...programs);
-  const { failures, schedules } = explore(scenario, bounds, {
+  const explored = isTolerated ? { ...scenario, tolerates: () => false } : scenario;
+  const { failures, schedules } = explore(explored, bounds, {
     limitMs: LIMIT_MS,
     isEnough: isNew,
   });
@@ -112,20 +114,22 @@ function copySources(folder: string): void {
 
 /** Runs a mutant and says what has become of it. Returns `false` if it was missed. */
 async function isCaught(folder: string, mutant: Mutant): Promise<boolean> {
-  const { name, file, equivalent } = mutant;
+  const { name, file, equivalent, isTolerated = false } = mutant;
   const began = performance.now();
   const programs = values.programs?.split(",") ?? mutant.programs;
   const bounds = {
+    ...mutant.bounds,
     preemptions: Number(values.preemptions ?? mutant.bounds.preemptions),
     crashes: Number(values.crashes ?? mutant.bounds.crashes),
     reorderings: Number(values.reorderings ?? mutant.bounds.reorderings ?? 0),
   };
-  const known = await failuresWithout(folder, programs, bounds);
+  const task = { programs, bounds, isTolerated };
+  const known = await failuresWithout(folder, task);
   const path = join(folder, file);
   const text = readFileSync(path, "utf8");
   const once = mutated(text, mutant, mutant);
   writeFileSync(path, mutant.also === undefined ? once : mutated(once, mutant, mutant.also));
-  const found = await run(folder, { programs, bounds, known });
+  const found = await run(folder, { ...task, known });
   writeFileSync(path, text);
   const kind = found.kinds.find((kind) => !known.includes(kind));
   const seconds = `${((performance.now() - began) / 1000).toFixed(1)} s`;
@@ -150,11 +154,11 @@ function mutated(text: string, { name, file }: Mutant, { find, replace }: Replac
 }
 
 /** Returns the kinds of failures of the unchanged sources. */
-function failuresWithout(folder: string, programs: readonly string[], bounds: Bounds) {
-  const key = JSON.stringify([programs, bounds]);
+function failuresWithout(folder: string, task: Omit<Task, "known">) {
+  const key = JSON.stringify(task);
   let kinds = withoutFault.get(key);
   if (kinds === undefined) {
-    kinds = run(folder, { programs, bounds, known: null }).then((found) => found.kinds);
+    kinds = run(folder, { ...task, known: null }).then((found) => found.kinds);
     withoutFault.set(key, kinds);
   }
   return kinds;

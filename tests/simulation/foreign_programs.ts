@@ -71,11 +71,11 @@ export class CProgram {
     this.c.unlink(bytesOf(path));
   }
 
-  /** Adds `count` to a semaphore with undo. */
-  semop(id: number, count: number): number {
+  /** Adds `count` to a semaphore, with undo by default. */
+  semop(id: number, count: number, flags = SEM_UNDO): number {
     const { address, view } = this.#step;
     view.setInt16(2, count, true);
-    view.setInt16(4, SEM_UNDO, true);
+    view.setInt16(4, flags, true);
     const { ffi } = this.#libc;
     return this.c.semop(id, ffi.usize(address), ffi.usize(1n));
   }
@@ -185,6 +185,14 @@ const qtReset = (value: bigint): Program => (ffi) => {
   if (id !== -1) program.c.semctl(id, 0, SETVAL, value);
 };
 
+/** Takes the lock without undo, as C programs may, and ends with it. */
+const endsWithLock: Program = (ffi) => {
+  const program = new CProgram(ffi);
+  const key = program.ftok(LOCK_KEY);
+  const id = key === -1 ? -1 : program.c.semget(key, 1, 0o600);
+  if (id !== -1) program.semop(id, -1, 0);
+};
+
 /** A user who removes the segment or the lock of the key with `ipcrm`. */
 const ipcrm = (what: "shm" | "sem"): Program => (ffi) => {
   const program = new CProgram(ffi);
@@ -235,4 +243,5 @@ export const foreignPrograms: Readonly<Record<string, Program>> = {
 export const rareForeignPrograms: Readonly<Record<string, Program>> = {
   "Qt reset": qtReset(1n),
   "Qt reset twice": qtReset(2n),
+  "ends with lock": endsWithLock,
 };

@@ -14,6 +14,8 @@ export interface Mutant extends Replacement {
   readonly also?: Replacement;
   readonly programs: readonly string[];
   readonly bounds: Bounds;
+  /** Whether tolerances.ts tolerates what is found, so that nothing is tolerated here. */
+  readonly isTolerated?: boolean;
   /** Why the scenario must catch it. */
   readonly why: string;
   /** Why no schedule can show the fault, if that is so. */
@@ -318,6 +320,42 @@ export const MUTANTS: readonly Mutant[] = [
     why: "A process is killed between the creation of the key file and `shmget`.",
   },
   {
+    name: "the key file of a segment that does not exist keeps its name",
+    file: `${SYSTEMV}/segments.ts`,
+    find: "if (isUnused) file.unlink();",
+    replace: "",
+    programs: ["initialize", "initialize"],
+    bounds: within(0, 1),
+    why: "A process that is killed leaves the file, whose name the new segment is to get.",
+  },
+  {
+    name: "a filled segment whose name is taken is not discarded",
+    file: `${SYSTEMV}/segments.ts`,
+    find: "made.discard();",
+    replace: "",
+    programs: ["initialize", "Qt create"],
+    bounds: within(2, 0),
+    why: "Qt creates the segment while the other process fills its own.",
+  },
+  {
+    name: "a segment that was removed counts as unused",
+    file: `${SYSTEMV}/segment.ts`,
+    find: "status === null ? this.#shm.idOf(this.file) === -1 :",
+    replace: "status === null ? true :",
+    programs: ["open", "open"],
+    bounds: within(2, 1),
+    why: "The process that leaves removes what belongs to the next segment of the key file.",
+  },
+  {
+    name: "the key file of a semaphore is used while it is being deleted",
+    file: `${SYSTEMV}/semaphore.ts`,
+    find: "return file.share();",
+    replace: "file.share();\n    return true;",
+    programs: ["open semaphore", "open semaphore"],
+    bounds: within(2, 1),
+    why: "The semaphore that is created has a key file without a name.",
+  },
+  {
     name: "the creator of the lock leaves without acquiring it",
     file: `${SYSTEMV}/segment.ts`,
     find: "this.#lock?.isOwner === true && this.#lock.acquire(0);",
@@ -359,7 +397,8 @@ export const MUTANTS: readonly Mutant[] = [
     find: "if (this.file?.isCurrent()) this",
     replace: "if (this.id !== -1) this",
     programs: ["open", "open"],
-    bounds: within(1, 1),
+    bounds: { ...within(1, 1), isWithoutStops: true },
+    isTolerated: true,
     why:
       "A process that waits gets the lock of one that is killed before IPC_RMID, although its file is deleted.",
   },
@@ -478,11 +517,9 @@ export const MUTANTS: readonly Mutant[] = [
     file: `${SYSTEMV}/semaphore_set.ts`,
     find: 'if (!isRunning(this.libc, pid)) return "gone";',
     replace: "",
-    programs: ["open", "Qt reset"],
-    bounds: within(1, 1),
-    why: "The lock has the value 0, and the process that changed it last was killed.",
-    equivalent:
-      "only the program that `exec` replaced leaves such a lock, and there is no `exec` in the simulation",
+    programs: ["open", "ends with lock"],
+    bounds: within(1, 0),
+    why: "The lock has the value 0, and the process that took it, without undo, has ended.",
   },
   {
     name: "a lock without a holder is not taken over by create, attach and detach",
@@ -531,7 +568,7 @@ export const MUTANTS: readonly Mutant[] = [
     programs: ["open semaphore", "hold semaphore"],
     bounds: within(0, 1),
     why:
-      "Its creator, which was stopped, sets the value once more when another process has acquired the semaphore.",
+      "Its creator, which was stopped, sets the value once more while another process, which is stopped too, holds it.",
   },
   {
     name: "the next semaphore of a key file that is being deleted stays",
