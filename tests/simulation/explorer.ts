@@ -268,8 +268,8 @@ export function runOn(kernel: State, program: Program): {
   const later = clone(kernel);
   later.now += LATER_MS;
   const process = addProcess(later, { uid: 1000 });
-  const ended: Actor = { ...newActor(), status: "ended" };
-  const actors = later.processes.map((_, i) => i === process ? newActor() : ended);
+  const ended: Actor = { ...newActor(program), status: "ended" };
+  const actors = later.processes.map((_, i) => i === process ? newActor(program) : ended);
   const world: World = {
     ...EMPTY_WORLD,
     began: later.now,

@@ -2,8 +2,11 @@
 import type { SimulatedFfi } from "./ffi.ts";
 import type { BootOptions, State } from "./kernel.ts";
 
-/** What one process does. It may only use the given FFI, the clock, `Atomics.wait` and `note`. */
-export type Program = (ffi: SimulatedFfi, note: Note) => void;
+/**
+ * What one process does. It may only use the given FFI, the clock, `Atomics.wait`, timers and `note`. It is asynchronous if
+ * it returns a promise, which is resolved with `EXIT` if the program then calls `process.exit()`.
+ */
+export type Program = (ffi: SimulatedFfi, note: Note) => void | Promise<unknown>;
 /** Tells the explorer something about the process; the address is that of a segment. */
 export type Note = (fact: Fact, address: number) => number;
 /**
@@ -32,6 +35,8 @@ export interface Scenario {
   readonly system?: Partial<BootOptions>;
   /** The crashes of the scenario; all by default. */
   readonly crashes?: readonly Crash[];
+  /** How long a stopped process stays stopped, in ms. */
+  readonly stopMs?: number;
   /** Whether loads and stores may be reordered. */
   readonly isReordered?: boolean;
   /** Creates what exists before. */

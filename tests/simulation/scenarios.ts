@@ -1,6 +1,7 @@
 /** What must be true when the programs of a schedule have ended. */
 import type { Random } from "../../scripts/random.ts";
 import { runOn } from "./explorer.ts";
+import { asyncPrograms } from "./async_programs.ts";
 import { classPrograms } from "./class_programs.ts";
 import { foreignPrograms, rareForeignPrograms } from "./foreign_programs.ts";
 import { type KeyType, keyTypeOf, POSIX, SYSTEM_V } from "./keys.ts";
@@ -134,7 +135,10 @@ export function wanderings(random: Random): string[] {
   return chosen;
 }
 
-const ALL = { ...programs, ...classPrograms, ...slowPrograms, ...FOREIGN };
+/** A process is stopped for longer than the others wait, but not for as long as usual: a thread makes many calls meanwhile. */
+const ASYNC_STOP_MS = 7000;
+
+const ALL = { ...programs, ...classPrograms, ...asyncPrograms, ...slowPrograms, ...FOREIGN };
 
 /** The scenario in which these programs meet. They use one type of keys. */
 export function scenarioOf(...names: readonly string[]): Scenario {
@@ -144,6 +148,7 @@ export function scenarioOf(...names: readonly string[]): Scenario {
   return {
     name: names.join(", "),
     programs: names.map((name) => ALL[name]!),
+    ...names.some((name) => name in asyncPrograms) ? { stopMs: ASYNC_STOP_MS } : {},
     setUp(kernel) {
       if (hasChosen) objects.addChosen(kernel);
     },

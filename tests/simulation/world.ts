@@ -11,6 +11,7 @@ import { closeAll } from "../../core/exit_hook.ts";
 import { selectFfi } from "../../ffi/mod.ts";
 import { newRegistry } from "../../registry.ts";
 import { ARCH, type FfiOptions, SimulatedFfi } from "./ffi.ts";
+import { drainJobs, EventLoop } from "./event_loop.ts";
 import { Fingerprint } from "./fingerprint.ts";
 import {
   addState,
@@ -24,18 +25,23 @@ import {
   endMemory,
   endSemaphores,
   fence,
+  interrupt,
   isBlocked,
   reap,
   type Result,
   type State,
+  threadsOf,
 } from "./kernel.ts";
 import { beginningOf, type Moment } from "./moments.ts";
 import { alternativeText, orderingOf } from "./ordering.ts";
 import type { Deviation, Fact, Failure, Program, Scenario } from "./scenario.ts";
 import { running } from "./virtual_time.ts";
+import { threadProgram } from "./workers.ts";
 
-/** A stopped process goes on when so much time has passed. */
+/** A stopped process goes on when so much time has passed, unless the scenario says another one. */
 const STOP_MS = 20_000;
+/** A new thread begins to run when so much time has passed. */
+const THREAD_START_MS = 5;
 /** A delayed process goes on when so much time has passed: as long as others wait where microseconds usually do. */
 const DELAY_MS = 1;
 /** After so much time, a process that still waits is said to wait for ever. */
@@ -80,7 +86,9 @@ interface Path {
   readonly deviation: Deviation;
 }
 
+/** A process, or a thread of one. */
 export interface Actor {
+  readonly program: Program;
   /** How far the program is; `null` if it has not begun. */
   moment: Moment | null;
   status: "ready" | "waiting" | "stopped" | "ending" | "ended";
@@ -113,6 +121,7 @@ export interface World {
   readonly stored: Map<number, number>;
   hasKill: boolean;
   hasStop: boolean;
+  readonly stopMs: number;
 }
 
 /** Thrown through a program that is suspended; every later call throws it again, as `finally` and `catch` go on. */
@@ -149,8 +158,9 @@ export function start(scenario: Scenario, reorderings: number): World {
   if (scenario.isReordered && reorderings > 0) {
     kernel.ordering = orderingOf(processes.length, reorderings);
   }
-  const actors = scenario.programs.map(newActor);
-  return { ...EMPTY_WORLD, kernel, actors, stored: new Map() };
+  const actors = scenario.programs.map((program) => newActor(program));
+  const { stopMs = STOP_MS } = scenario;
+  return { ...EMPTY_WORLD, stopMs, kernel, actors, stored: new Map() };
 }
 
 export const EMPTY_WORLD = {
@@ -161,10 +171,12 @@ export const EMPTY_WORLD = {
   freed: 0,
   hasKill: false,
   hasStop: false,
+  stopMs: STOP_MS,
 };
 
-export function newActor(): Actor {
+export function newActor(program: Program): Actor {
   return {
+    program,
     ...{ moment: null, status: "ready", until: 0, endSteps: 3, outcome: "" },
     ...{ uses: null, since: 0, holds: null, busy: 0, now: 0 },
   };
@@ -227,9 +239,9 @@ export function run(
 ): void {
   const { kernel } = world;
   const actor = world.actors[i]!;
-  const program = scenario.programs[i]!;
+  const options = { ...kernel.processes[i]!, index: i };
   actor.status = "ready";
-  actor.moment ??= beginningOf(program, kernel.processes[i]!);
+  actor.moment ??= beginningOf(actor.program, options);
   let how = mode;
   /** Makes the next call. Returns whether the process goes on. */
   const goOn = (): boolean => {
@@ -255,12 +267,16 @@ export function run(
   for (;;) {
     const { call, outcome } = actor.moment;
     if (outcome !== null) return leave(world, i, outcome);
-    if (!(call === null ? discover(program, actor, kernel.processes[i]!, goOn) : goOn())) return;
+    if (!(call === null ? discover(actor, options, goOn) : goOn())) return;
   }
 }
 
 /** Ends a process whose program has ended. */
 function leave(world: World, i: number, outcome: string): void {
+  if (world.kernel.processes[i]!.leader !== i) {
+    world.bad ??= `a thread has ended: ${outcome}`;
+    return;
+  }
   world.actors[i]!.outcome = outcome;
   kill(world, i, 3);
   world.trace = { before: world.trace, process: i, what: `ends: ${outcome}`, moment: null };
@@ -271,7 +287,6 @@ function leave(world: World, i: number, outcome: string): void {
  * goes on: the program has then ended.
  */
 function discover(
-  program: Program,
   actor: Actor,
   options: FfiOptions,
   goOn: () => boolean,
@@ -293,20 +308,28 @@ function discover(
   };
   running.clock = () => system(["clock"]).ret;
   running.sleep = (ms) => void system(["sleep", ms]);
-  running.ffi = new SimulatedFfi(system, options);
-  const outer = enterContext(contextOf(running.ffi));
+  const ffi = running.ffi = new SimulatedFfi(system, options);
+  const loop = running.loop = new EventLoop(ffi);
+  const outer = enterContext(contextOf(ffi));
   let outcome = "ok";
+  let main: void | Promise<unknown> = undefined;
   try {
-    program(running.ffi, (fact, address) => system(["note", fact, address]).ret);
+    main = actor.program(ffi, (fact, address) => system(["note", fact, address]).ret);
+    if (main !== undefined) loop.run(main);
     closeAll(); // the exit hook
+    loop.exit();
     system(["exit"]);
   } catch (error) {
     outcome = textOf(error);
-  } finally {
-    enterContext(outer);
   }
-  if (!isSuspended) actor.moment!.outcome = outcome;
-  return !isSuspended;
+  const hasEnded = !isSuspended;
+  if (main !== undefined) {
+    isSuspended = true; // the jobs that are left are no part of the program
+    drainJobs();
+  }
+  enterContext(outer);
+  if (hasEnded) actor.moment!.outcome = outcome;
+  return hasEnded;
 }
 
 /** A new context for a process that is run from its start. */
@@ -348,12 +371,20 @@ function perform(
     return { ret, errno: 0, out: null };
   }
   const result = call(kernel, i, made, how);
+  if (name === "thread") addThread(world, fact as number);
   if (!isBlocked(result)) return result;
   if (result.wait > 0 && (result.wait === Infinity || !isAlone(world, i, result.wait))) {
     return result;
   }
   kernel.now += result.wait; // no other process can do anything meanwhile
   return call(kernel, i, made, TIMED_OUT);
+}
+
+function addThread({ actors, kernel }: World, program: number): void {
+  const thread = newActor(threadProgram(program));
+  thread.status = "stopped";
+  thread.until = kernel.now + THREAD_START_MS;
+  actors.push(thread);
 }
 
 /** Whether no other process can do anything within `ms`, which pass before the process waits for ever. */
@@ -367,8 +398,12 @@ function isAlone(world: World, i: number, ms: number): boolean {
 
 const END_STEPS = [endMemory, endSemaphores, endFiles];
 
-/** Kills a process, and does the first `steps` steps of its end. */
-function kill(world: World, i: number, steps: number): void {
+/** Kills a process with its threads, and does the first `steps` steps of its end. */
+function kill(world: World, thread: number, steps: number): void {
+  const i = world.kernel.processes[thread]!.leader;
+  for (const other of threadsOf(world.kernel, i)) {
+    if (other !== i) Object.assign(world.actors[other]!, { status: "ended", outcome: "ok" });
+  }
   const actor = world.actors[i]!;
   actor.uses = actor.holds = null;
   actor.status = "ending";
@@ -397,7 +432,9 @@ export function runnable(world: World): Choice[] {
   const { now } = world.kernel;
   for (const [process, actor] of world.actors.entries()) {
     if (actor.status === "stopped" && actor.until <= now) {
-      actor.status = "ready";
+      const { wait } = world.kernel.processes[process]!;
+      actor.status = wait === null ? "ready" : "waiting";
+      actor.until = wait === null ? 0 : wait.until;
       world.freed = now; // whatever the process has held meanwhile
     }
     const { status } = actor;
@@ -452,14 +489,27 @@ export function deviate(world: World, deviation: Deviation): void {
     return;
   }
   world.trace = { before: world.trace, process, what: `is ${what}`, moment: null };
-  if (what === "stopped" || what === "delayed") {
-    world.hasStop ||= what === "stopped";
-    world.actors[process]!.status = "stopped";
-    world.actors[process]!.until = world.kernel.now + (what === "stopped" ? STOP_MS : DELAY_MS);
-  } else if (what !== "preempted") {
+  if (what === "stopped") stop(world, process);
+  else if (what === "delayed") pause(world, process, DELAY_MS);
+  else if (what !== "preempted") {
     world.hasKill = true;
     kill(world, process, Number(what.slice(-1)));
   }
+}
+
+/** Stops a process with its threads. */
+function stop(world: World, thread: number): void {
+  const { kernel } = world;
+  world.hasStop = true;
+  for (const other of threadsOf(kernel, kernel.processes[thread]!.leader)) {
+    interrupt(kernel, other);
+    pause(world, other, world.stopMs);
+  }
+}
+
+function pause({ actors, kernel }: World, i: number, ms: number): void {
+  actors[i]!.status = "stopped";
+  actors[i]!.until = kernel.now + ms;
 }
 
 /** Chooses one of the alternatives to what usually happens at the next call of a process. */
@@ -474,7 +524,8 @@ function reorder(world: World, process: number, number: number): void {
 /** Says what is wrong with a world in which nothing can go on. */
 export function verdict(scenario: Scenario, world: World): string | null {
   const { kernel, actors, hasKill, hasStop } = world;
-  const ending = { kernel, outcomes: actors.map(({ outcome }) => outcome), hasKill, hasStop };
+  const outcomes = actors.slice(0, scenario.programs.length).map(({ outcome }) => outcome);
+  const ending = { kernel, outcomes, hasKill, hasStop };
   const what = world.bad ?? scenario.check(ending);
   return what === null || scenario.tolerates?.(what, ending) ? null : what;
 }

@@ -1,0 +1,65 @@
+/**
+ * The threads of the simulated processes, and the messages that they send each other. A thread has an entry of its own
+ * among the processes of a state, with the memory, the descriptors and the undo of its leader, which is the process.
+ */
+import { EINTR } from "../../backends/unix/errno.ts";
+import { type Answer, block, type Caller, type State, wake } from "./state.ts";
+
+/** What the `wait.word` of a thread is that waits for a message. */
+const INBOX = "inbox";
+
+export const threadCalls = {
+  /** Starts a thread of the process, which runs the program with this number. Returns its index. */
+  thread({ state, index }: Caller, _program: number): Answer {
+    const leader = state.processes[index]!;
+    return state.processes.push({ ...leader, leader: index, wait: null, inbox: [] }) - 1;
+  },
+
+  /** Sends a message to a thread of the same process. */
+  post({ state }: Caller, to: number, text: string): Answer {
+    const receiver = state.processes[to]!;
+    receiver.inbox = [...receiver.inbox, text];
+    if (receiver.wait?.word === INBOX) wake(receiver, 0);
+    return 0;
+  },
+
+  /** Waits for a message, which it returns as text, or until a time: then it returns 1. */
+  receive({ state, process, mode }: Caller, until: number): Answer {
+    const [text, ...rest] = process.inbox;
+    if (text === undefined && mode !== 2 && until > state.now) {
+      return block(process, state, until, { word: INBOX });
+    }
+    process.wait = null;
+    if (text === undefined) return 1;
+    process.inbox = rest;
+    return { ret: 0, out: text };
+  },
+};
+
+/** Returns the indexes of a process and its threads. */
+export function threadsOf({ processes }: State, leader: number): number[] {
+  return [...processes.keys()].filter((i) => i === leader || processes[i]!.leader === leader);
+}
+
+/** Ends the threads of a process that has ended. */
+export function endThreads(
+  state: State,
+  leader: number,
+  leaveQueue: (state: State, index: number) => void,
+): void {
+  for (const index of threadsOf(state, leader)) {
+    if (index === leader) continue;
+    leaveQueue(state, index);
+    state.processes[index]!.stage = "reaped";
+  }
+}
+
+/** Does to the wait of a thread what a stop of its process does: a wait for a semaphore fails (signal(7)). */
+export function interrupt(state: State, index: number): void {
+  const process = state.processes[index]!;
+  const { wait } = process;
+  const set = state.ipc[process.ipc]!.sem.objects.get(wait?.set ?? -1);
+  if (wait === null || wait.result !== null || set === undefined) return;
+  set.waiters = set.waiters.filter((other) => other !== index);
+  wake(process, EINTR);
+}
