@@ -1,22 +1,257 @@
-/** Programs that use the classes without blocking their event loops. */
+/** Programs that wait for a lock or a semaphore without blocking their event loops, as users of this module write them. */
+import { delay, sleepSync } from "../../backends/timing.ts";
+import { SystemSemaphoreMode } from "../../errors.ts";
 import { SharedMemory } from "../../shared_memory.ts";
+import { SystemSemaphore } from "../../system_semaphore.ts";
 import { must, noteAttached } from "./class_programs.ts";
-import type { Program } from "./scenario.ts";
+import { EXIT } from "./event_loop.ts";
+import type { Note, Program } from "./scenario.ts";
 
 const SEGMENT = "k";
+const SEMAPHORE = "s";
 const BYTES = 100;
+/** Longer than a new thread needs to begin, and shorter than it waits at once. */
+const SOON_MS = 50;
+/** Longer than a thread waits at once. */
+const HOLD_MS = 250;
+/** Longer than others wait for a lock that nobody holds: a process that keeps one for so long is noticed. */
+const LINGER_MS = 3000;
 
-/** Waits for the lock, holds it for a moment, and detaches. */
-const lock: Program = async (_, note) => {
-  using memory = SharedMemory.open(SEGMENT, { size: BYTES });
+/** An `AbortSignal` that does not need the runtime. */
+class Signal {
+  aborted = false;
+  readonly reason = new Error("aborted");
+  readonly #listeners = new Set<() => void>();
+
+  throwIfAborted(): void {
+    if (this.aborted) throw this.reason;
+  }
+
+  addEventListener(_type: "abort", listener: () => void): void {
+    this.#listeners.add(listener);
+  }
+
+  removeEventListener(_type: "abort", listener: () => void): void {
+    this.#listeners.delete(listener);
+  }
+
+  abort(): void {
+    this.aborted = true;
+    for (const listener of [...this.#listeners]) listener();
+  }
+}
+
+/** Waits for `call`; returns `null` instead of throwing the reason of the signal. */
+async function unlessAborted<Result>(
+  signal: Signal,
+  call: Promise<Result>,
+): Promise<Result | null> {
+  try {
+    return await call;
+  } catch (error) {
+    if (error !== signal.reason) throw error;
+    return null;
+  }
+}
+
+type Use = (memory: SharedMemory, note: Note, address: number) => Promise<unknown>;
+
+/** Opens, uses the segment and detaches, unless `use` ends the program. */
+const using = (use: Use): Program => async (_, note) => {
+  const memory = SharedMemory.open(SEGMENT, { size: BYTES });
   const address = noteAttached(note);
-  must(memory, await memory.lockAsync());
+  if (await use(memory, note, address) === EXIT) return EXIT;
+  if (memory.isAttached()) {
+    note("detaching", address);
+    must(memory, memory.detach());
+  }
+};
+
+function unlockNoted(memory: SharedMemory, note: Note, address: number): void {
   note("locked", address);
   note("unlocked", address);
   must(memory, memory.unlock());
+}
+
+const lock: Use = async (memory, note, address) => {
+  must(memory, await memory.lockAsync());
+  unlockNoted(memory, note, address);
+};
+
+/** Holds the lock while its event loop turns. */
+const withLock: Use = async (memory, note, address) => {
+  await memory.withLockAsync(async () => {
+    note("locked", address);
+    await delay(SOON_MS);
+    note("unlocked", address);
+  });
+};
+
+/** Gives up after a while, and tries again later. */
+const timeout: Use = async (memory, note, address) => {
+  if (await memory.lockAsync({ timeout: SOON_MS })) unlockNoted(memory, note, address);
+  else if (memory.errorReason() !== "Timeout") must(memory, false);
+  await delay(LINGER_MS);
+  note("waiting", address);
+  if (memory.tryLock()) unlockNoted(memory, note, address);
+};
+
+/** Aborts the wait, and tries at once without waiting. */
+const abort: Use = async (memory, note, address) => {
+  const signal = new Signal();
+  setTimeout(() => signal.abort(), SOON_MS);
+  const isLocked = await unlessAborted(signal, memory.lockAsync({ signal }));
+  if (isLocked === false) must(memory, false);
+  if (isLocked === true || memory.tryLock()) unlockNoted(memory, note, address);
+  await delay(LINGER_MS);
+};
+
+/** Aborts the wait, and waits again without a pause. */
+const abortAndWait: Use = async (memory, note, address) => {
+  const signal = new Signal();
+  setTimeout(() => signal.abort(), SOON_MS);
+  const isLocked = await unlessAborted(signal, memory.lockAsync({ signal }));
+  note("waiting", address);
+  if (isLocked !== true) must(memory, await memory.lockAsync());
+  unlockNoted(memory, note, address);
+};
+
+/** Two objects of one process wait; the first call is served first. */
+const twice: Use = async (memory, note, address) => {
+  using other = SharedMemory.open(SEGMENT, { size: BYTES });
+  let turn = 0;
+  const locked = async (one: SharedMemory, place: number) => {
+    must(one, await one.lockAsync());
+    if (turn++ !== place) throw new Error(`call ${place} was served as number ${turn - 1}`);
+    note("locked", address);
+    await null;
+    note("unlocked", address);
+    must(one, one.unlock());
+  };
+  await Promise.all([locked(memory, 0), locked(other, 1)]);
+};
+
+/** Ends while it waits. */
+const exit: Use = async (memory, note, address) => {
+  const isLocked = memory.lockAsync().then((isLocked) => {
+    if (!isLocked) return;
+    note("locked", address);
+    note("unlocked", address);
+  });
+  await Promise.race([isLocked, delay(SOON_MS)]);
   note("detaching", address);
+  return EXIT;
+};
+
+/** Detaches while it waits. */
+const detach: Use = async (memory, note, address) => {
+  const isLocked = memory.lockAsync();
+  await delay(SOON_MS);
+  note("detaching", address);
+  must(memory, memory.detach());
+  if (!await isLocked && !["NotAttached", "NotOwner"].includes(memory.errorReason()!)) {
+    must(memory, false);
+  }
+  await delay(LINGER_MS);
+};
+
+/** Holds the lock, as a program without asynchronous calls, for longer than a thread waits at once. */
+const hold: Program = (_, note) => {
+  using memory = SharedMemory.open(SEGMENT, { size: BYTES });
+  const address = noteAttached(note);
+  must(memory, memory.lock());
+  note("locked", address);
+  sleepSync(HOLD_MS);
+  unlockNotedAgain(memory, note, address);
+};
+
+function unlockNotedAgain(memory: SharedMemory, note: Note, address: number): void {
+  note("unlocked", address);
+  must(memory, memory.unlock());
+  note("detaching", address);
+}
+
+type UsePermit = (semaphore: SystemSemaphore, note: Note) => Promise<unknown>;
+
+const usingPermit = (use: UsePermit): Program => async (_, note) => {
+  const semaphore = SystemSemaphore.open(SEMAPHORE, { initialValue: 1 });
+  note("waiting", 0);
+  if (await use(semaphore, note) === EXIT) return EXIT;
+  semaphore[Symbol.dispose]();
+};
+
+function releaseNoted(semaphore: SystemSemaphore, note: Note): void {
+  note("acquired", 0);
+  note("released", 0);
+  must(semaphore, semaphore.release());
+}
+
+const acquire: UsePermit = async (semaphore, note) => {
+  must(semaphore, await semaphore.acquireAsync({ timeout: 5000 }));
+  releaseNoted(semaphore, note);
+};
+
+const withPermit: UsePermit = async (semaphore, note) => {
+  await semaphore.withPermitAsync(async () => {
+    note("acquired", 0);
+    await delay(SOON_MS);
+    note("released", 0);
+  }, { timeout: 5000 });
+};
+
+const acquireTimeout: UsePermit = async (semaphore, note) => {
+  if (await semaphore.acquireAsync({ timeout: SOON_MS })) releaseNoted(semaphore, note);
+  else if (semaphore.errorReason() !== "Timeout") must(semaphore, false);
+  await delay(LINGER_MS);
+};
+
+const acquireAbort: UsePermit = async (semaphore, note) => {
+  const signal = new Signal();
+  setTimeout(() => signal.abort(), SOON_MS);
+  const isAcquired = await unlessAborted(signal, semaphore.acquireAsync({ signal }));
+  if (isAcquired === false) must(semaphore, false);
+  if (isAcquired === true || semaphore.tryAcquire()) releaseNoted(semaphore, note);
+  await delay(LINGER_MS);
+};
+
+const acquireExit: UsePermit = async (semaphore, note) => {
+  const isAcquired = semaphore.acquireAsync().then((isAcquired) => {
+    if (isAcquired) releaseNoted(semaphore, note);
+  });
+  await Promise.race([isAcquired, delay(SOON_MS)]);
+  return EXIT;
+};
+
+const holdPermit: Program = (_, note) => {
+  using semaphore = SystemSemaphore.open(SEMAPHORE, {
+    initialValue: 1,
+    mode: SystemSemaphoreMode.Open,
+  });
+  if (!semaphore.tryAcquire(1000)) return;
+  note("acquired", 0);
+  sleepSync(HOLD_MS);
+  note("released", 0);
+  must(semaphore, semaphore.release());
 };
 
 export const asyncPrograms: Readonly<Record<string, Program>> = {
-  "async lock": lock,
+  "async lock": using(lock),
+  "async withLock": using(withLock),
+  "async lock with timeout": using(timeout),
+  "async abort": using(abort),
+  "async abort and wait": using(abortAndWait),
+  "async lock twice": using(twice),
+  "async exit": using(exit),
+  "async detach": using(detach),
+  "async semaphore": usingPermit(acquire),
+  "async withPermit semaphore": usingPermit(withPermit),
+  "async timeout semaphore": usingPermit(acquireTimeout),
+  "async abort semaphore": usingPermit(acquireAbort),
+  "async exit semaphore": usingPermit(acquireExit),
+};
+
+/** What holds a lock or a semaphore for so long that a thread waits for it more than once. */
+export const holders: Readonly<Record<string, Program>> = {
+  "hold briefly": hold,
+  "hold semaphore": holdPermit,
 };

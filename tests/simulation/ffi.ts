@@ -179,7 +179,9 @@ export class SimulatedFfi implements Ffi {
 
   /** Returns a buffer of memory that the threads of the process share. */
   newWords(bytes: number): ArrayBuffer {
-    if (bytes > WORDS_BYTES) throw new Error(`threads share at most ${WORDS_BYTES} bytes at a place`);
+    if (bytes > WORDS_BYTES) {
+      throw new Error(`threads share at most ${WORDS_BYTES} bytes at a place`);
+    }
     this.#wordsCount++;
     const { pid } = this.#options;
     return this.wordsAt(FIRST_WORD + pid * 0x1000 + this.#wordsCount * WORDS_BYTES, bytes);

@@ -108,7 +108,9 @@ export function endMemory(state: State, index: number): void {
   endAccesses(state, index);
   leaveQueue(state, index);
   endThreads(state, index, leaveQueue);
-  for (const [address, { leader }] of state.words) if (leader === index) state.words.delete(address);
+  for (const [address, { leader }] of state.words) {
+    if (leader === index) state.words.delete(address);
+  }
   for (const [address, { kind, id }] of process.maps) {
     unmap(state, index, address);
     if (kind === "file") release(state, id);

@@ -12,7 +12,7 @@ export type Note = (fact: Fact, address: number) => number;
 /**
  * `attached`: the process uses a segment from now on; `locked`: it holds the lock; `unlocked`, `detaching`: no longer.
  * `store` and `load` stand for the bytes of the segment. `acquired`: the process holds a semaphore of value 1, until it
- * is `released`.
+ * is `released`. `waiting`: the process begins to wait for a lock or a semaphore.
  */
 export type Fact =
   | "attached"
@@ -22,7 +22,8 @@ export type Fact =
   | "store"
   | "load"
   | "acquired"
-  | "released";
+  | "released"
+  | "waiting";
 
 /** The facts at which a process holds the lock, or has just released it. */
 export type LockFact = "locked" | "unlocked" | "detaching";

@@ -1,7 +1,7 @@
 /** What must be true when the programs of a schedule have ended. */
 import type { Random } from "../../scripts/random.ts";
 import { runOn } from "./explorer.ts";
-import { asyncPrograms } from "./async_programs.ts";
+import { asyncPrograms, holders } from "./async_programs.ts";
 import { classPrograms } from "./class_programs.ts";
 import { foreignPrograms, rareForeignPrograms } from "./foreign_programs.ts";
 import { type KeyType, keyTypeOf, POSIX, SYSTEM_V } from "./keys.ts";
@@ -138,7 +138,14 @@ export function wanderings(random: Random): string[] {
 /** A process is stopped for longer than the others wait, but not for as long as usual: a thread makes many calls meanwhile. */
 const ASYNC_STOP_MS = 7000;
 
-const ALL = { ...programs, ...classPrograms, ...asyncPrograms, ...slowPrograms, ...FOREIGN };
+const ALL = {
+  ...programs,
+  ...classPrograms,
+  ...asyncPrograms,
+  ...holders,
+  ...slowPrograms,
+  ...FOREIGN,
+};
 
 /** The scenario in which these programs meet. They use one type of keys. */
 export function scenarioOf(...names: readonly string[]): Scenario {

@@ -23,7 +23,9 @@ interface Written {
 const WORDS_BYTES = 8;
 
 function written(ffi: SimulatedFfi, { state, args }: Request): Written {
-  const plain = args.map((arg) => typeof arg === "bigint" ? { bigint: String(arg) } : arg as number);
+  const plain = args.map((arg) =>
+    typeof arg === "bigint" ? { bigint: String(arg) } : arg as number
+  );
   const memory = args.flatMap((arg) => ffi.privateMemory(Number(arg)) ?? []);
   return { state: ffi.addressOf(state)!, args: plain, memory };
 }
@@ -48,7 +50,9 @@ export function threadProgram(number: number): Program {
 function numberOf(code: string, workerData: { readonly libraries: readonly string[] }): number {
   const text = JSON.stringify([code, workerData.libraries]);
   let number = numbers.get(text);
-  if (number === undefined) numbers.set(text, number = programs.push(running(code, workerData)) - 1);
+  if (number === undefined) {
+    numbers.set(text, number = programs.push(running(code, workerData)) - 1);
+  }
   return number;
 }
 

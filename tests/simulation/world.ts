@@ -97,7 +97,7 @@ export interface Actor {
   /** How many steps of its end are left. */
   endSteps: number;
   outcome: string;
-  /** The segment that it uses, since when, and the lock that it holds. */
+  /** The segment that it uses, since when it does or has waited for a lock or semaphore, and the lock that it holds. */
   uses: number | null;
   since: number;
   holds: number | null;
@@ -178,7 +178,7 @@ export function newActor(program: Program): Actor {
   return {
     program,
     ...{ moment: null, status: "ready", until: 0, endSteps: 3, outcome: "" },
-    ...{ uses: null, since: 0, holds: null, busy: 0, now: 0 },
+    ...{ uses: null, since: Infinity, holds: null, busy: 0, now: 0 },
   };
 }
 
@@ -197,10 +197,22 @@ function noted(scenario: Scenario, world: World, i: number, fact: Fact, address:
   const { kernel, actors, stored } = world;
   const actor = actors[i]!;
   const others = actors.filter((other) => other !== actor && other.status !== "ended");
+  const noteWait = (what: string) => {
+    const waited = kernel.now - Math.max(actor.since, world.freed);
+    if (waited > NEXT_MS) world.bad ??= `P${i} has waited for a free ${what} for ${waited} ms`;
+  };
+  if (fact === "waiting") {
+    actor.since = kernel.now;
+    return 0;
+  }
   if (fact === "acquired" || fact === "released") {
     actor.holds = fact === "acquired" ? ANY_SEMAPHORE : null;
-    if (fact === "acquired" && others.some(({ holds }) => holds === ANY_SEMAPHORE)) {
-      world.bad ??= "two processes hold the semaphore";
+    if (fact === "released") world.freed = kernel.now;
+    else {
+      if (others.some(({ holds }) => holds === ANY_SEMAPHORE)) {
+        world.bad ??= "two processes hold the semaphore";
+      }
+      noteWait("semaphore");
     }
     return 0;
   }
@@ -216,8 +228,7 @@ function noted(scenario: Scenario, world: World, i: number, fact: Fact, address:
   } else if (fact === "locked") {
     const lock = actor.holds = scenario.lockOf?.(kernel, i) ?? segment;
     if (others.some(({ holds }) => holds === lock)) world.bad ??= "two processes hold the lock";
-    const waited = kernel.now - Math.max(actor.since, world.freed);
-    if (waited > NEXT_MS) world.bad ??= `P${i} has waited for a free lock for ${waited} ms`;
+    noteWait("lock");
   } else if (fact === "unlocked") {
     actor.holds = null;
     world.freed = kernel.now;
