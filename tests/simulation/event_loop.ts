@@ -91,8 +91,8 @@ export class EventLoop {
         if (ends.length > 0) return;
         throw new Error("the program ends although it waits for a promise");
       }
-      const text = this.#ffi.receive(next === undefined ? Infinity : next[1].due);
-      if (text !== null) this.#deliver(text);
+      const received = this.#ffi.receive(next === undefined ? Infinity : next[1].due);
+      if (received !== null) this.#workers.get(received.from)!.receive(received.message);
       else if (next !== undefined) {
         this.#timers.delete(next[0]);
         next[1].fire();
@@ -107,11 +107,6 @@ export class EventLoop {
 
   #nextTimer(): [number, Timer] | undefined {
     return [...this.#timers].sort(([, a], [, b]) => a.due - b.due)[0];
-  }
-
-  #deliver(text: string): void {
-    const { from, message } = JSON.parse(text);
-    this.#workers.get(from)!.receive(message);
   }
 }
 

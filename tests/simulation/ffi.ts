@@ -44,9 +44,6 @@ export interface FfiOptions {
   readonly pid: number;
   readonly uid: number;
   readonly environ?: Readonly<Record<string, string>>;
-  /** The process, or thread, and the process whose thread it is, by their indexes. */
-  readonly index?: number;
-  readonly leader?: number;
 }
 
 type Fields = Readonly<Record<string, number>>;
@@ -162,19 +159,17 @@ export class SimulatedFfi implements Ffi {
     return this.#return("thread", program);
   }
 
-  /** Sends a message to a thread of the process. */
-  post(to: number, message: unknown): void {
-    this.#return("post", to, JSON.stringify({ message }));
+  /** Sends a message to a thread of the process, or from a thread to the process. */
+  post(to: number | "leader", message: unknown): void {
+    this.#return("post", to, JSON.stringify(message));
   }
 
-  postToLeader(message: unknown): void {
-    const { leader, index } = this.#options;
-    this.#return("post", leader!, JSON.stringify({ from: index, message }));
-  }
-
-  /** Waits for a message as text; returns `null` when the time is `until`. */
-  receive(until: number): string | null {
-    return this.#call("receive", until).out as string | null;
+  /** Waits for a message; returns `null` when the time is `until`. */
+  receive(until: number): { readonly from: number; readonly message: unknown } | null {
+    const { out } = this.#call("receive", until);
+    if (out === null) return null;
+    const [, from, message] = /^(\d+) (.*)$/.exec(out as string)!;
+    return { from: Number(from), message: JSON.parse(message!) };
   }
 
   /** Returns a buffer of memory that the threads of the process share. */

@@ -15,10 +15,10 @@ export const threadCalls = {
     return state.processes.push({ ...leader, leader: index, wait: null, inbox: [] }) - 1;
   },
 
-  /** Sends a message to a thread of the same process. */
-  post({ state }: Caller, to: number, text: string): Answer {
-    const receiver = state.processes[to]!;
-    receiver.inbox = [...receiver.inbox, text];
+  /** Sends a message to a thread of the same process, or to its leader. The index of the sender stands before the text. */
+  post({ state, index, process }: Caller, to: number | "leader", text: string): Answer {
+    const receiver = state.processes[to === "leader" ? process.leader : to]!;
+    receiver.inbox = [...receiver.inbox, `${index} ${text}`];
     if (receiver.wait?.word === INBOX) wake(receiver, 0);
     return 0;
   },

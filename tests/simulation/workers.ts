@@ -61,15 +61,15 @@ const running = (code: string, workerData: unknown): Program => (ffi) => {
   const listeners: Listener[] = [];
   const parentPort = {
     on: (_: "message", listener: Listener) => void listeners.push(listener),
-    postMessage: (message: unknown) => ffi.postToLeader(message),
+    postMessage: (message: unknown) => ffi.post("leader", message),
   };
   const process = { getBuiltinModule: () => ({ parentPort, workerData }) };
   const bind = (library: string, symbols: Record<string, never>) => ffi.load([library], symbols);
   const memory = (address: bigint, bytes: number) => ffi.arrayBuffer(address, bytes);
   new Function("process", "bind", "memory", code)(process, bind, memory);
   for (;;) {
-    const { message } = JSON.parse(ffi.receive(Infinity)!);
-    for (const listener of listeners) listener(read(ffi, message));
+    const { message } = ffi.receive(Infinity)!;
+    for (const listener of listeners) listener(read(ffi, message as Written));
   }
 };
 

@@ -250,7 +250,7 @@ export function run(
 ): void {
   const { kernel } = world;
   const actor = world.actors[i]!;
-  const options = { ...kernel.processes[i]!, index: i };
+  const options = kernel.processes[i]!;
   actor.status = "ready";
   actor.moment ??= beginningOf(actor.program, options);
   let how = mode;
