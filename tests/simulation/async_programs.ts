@@ -4,7 +4,7 @@ import { SystemSemaphoreMode } from "../../errors.ts";
 import { SharedMemory } from "../../shared_memory.ts";
 import { SystemSemaphore } from "../../system_semaphore.ts";
 import { must, noteAttached } from "./class_programs.ts";
-import { EXIT } from "./event_loop.ts";
+import { EXIT, EXIT_WORKER } from "./event_loop.ts";
 import type { Note, Program } from "./scenario.ts";
 
 const SEGMENT = "k";
@@ -60,7 +60,8 @@ type Use = (memory: SharedMemory, note: Note, address: number) => Promise<unknow
 const using = (use: Use): Program => async (_, note) => {
   const memory = SharedMemory.open(SEGMENT, { size: BYTES });
   const address = noteAttached(note);
-  if (await use(memory, note, address) === EXIT) return EXIT;
+  const exit = await use(memory, note, address);
+  if (exit !== undefined) return exit;
   if (memory.isAttached()) {
     note("detaching", address);
     must(memory, memory.detach());
@@ -87,23 +88,23 @@ const withLock: Use = async (memory, note, address) => {
   });
 };
 
-/** Gives up after a while, and tries again later. */
+/** Gives up after a while, blocks its event loop, and tries again. */
 const timeout: Use = async (memory, note, address) => {
   if (await memory.lockAsync({ timeout: SOON_MS })) unlockNoted(memory, note, address);
   else if (memory.errorReason() !== "Timeout") must(memory, false);
-  await delay(LINGER_MS);
+  sleepSync(LINGER_MS);
   note("waiting", address);
   if (memory.tryLock()) unlockNoted(memory, note, address);
 };
 
-/** Aborts the wait, and tries at once without waiting. */
+/** Aborts the wait, tries at once without waiting, and blocks its event loop. */
 const abort: Use = async (memory, note, address) => {
   const signal = new Signal();
   setTimeout(() => signal.abort(), SOON_MS);
   const isLocked = await unlessAborted(signal, memory.lockAsync({ signal }));
   if (isLocked === false) must(memory, false);
   if (isLocked === true || memory.tryLock()) unlockNoted(memory, note, address);
-  await delay(LINGER_MS);
+  sleepSync(LINGER_MS);
 };
 
 /** Aborts the wait, and waits again without a pause. */
@@ -131,8 +132,8 @@ const twice: Use = async (memory, note, address) => {
   await Promise.all([locked(memory, 0), locked(other, 1)]);
 };
 
-/** Ends while it waits. */
-const exit: Use = async (memory, note, address) => {
+/** Ends while it waits, as a program or as a worker. */
+const exiting = (exit: string): Use => async (memory, note, address) => {
   const isLocked = memory.lockAsync().then((isLocked) => {
     if (!isLocked) return;
     note("locked", address);
@@ -140,7 +141,7 @@ const exit: Use = async (memory, note, address) => {
   });
   await Promise.race([isLocked, delay(SOON_MS)]);
   note("detaching", address);
-  return EXIT;
+  return exit;
 };
 
 /** Detaches while it waits. */
@@ -176,7 +177,8 @@ type UsePermit = (semaphore: SystemSemaphore, note: Note) => Promise<unknown>;
 const usingPermit = (use: UsePermit): Program => async (_, note) => {
   const semaphore = SystemSemaphore.open(SEMAPHORE, { initialValue: 1 });
   note("waiting", 0);
-  if (await use(semaphore, note) === EXIT) return EXIT;
+  const exit = await use(semaphore, note);
+  if (exit !== undefined) return exit;
   semaphore[Symbol.dispose]();
 };
 
@@ -214,12 +216,12 @@ const acquireAbort: UsePermit = async (semaphore, note) => {
   await delay(LINGER_MS);
 };
 
-const acquireExit: UsePermit = async (semaphore, note) => {
+const acquiringAtExit = (exit: string): UsePermit => async (semaphore, note) => {
   const isAcquired = semaphore.acquireAsync().then((isAcquired) => {
     if (isAcquired) releaseNoted(semaphore, note);
   });
   await Promise.race([isAcquired, delay(SOON_MS)]);
-  return EXIT;
+  return exit;
 };
 
 const holdPermit: Program = (_, note) => {
@@ -241,13 +243,15 @@ export const asyncPrograms: Readonly<Record<string, Program>> = {
   "async abort": using(abort),
   "async abort and wait": using(abortAndWait),
   "async lock twice": using(twice),
-  "async exit": using(exit),
+  "async exit": using(exiting(EXIT)),
+  "async exit of a worker": using(exiting(EXIT_WORKER)),
   "async detach": using(detach),
   "async semaphore": usingPermit(acquire),
   "async withPermit semaphore": usingPermit(withPermit),
   "async timeout semaphore": usingPermit(acquireTimeout),
   "async abort semaphore": usingPermit(acquireAbort),
-  "async exit semaphore": usingPermit(acquireExit),
+  "async exit semaphore": usingPermit(acquiringAtExit(EXIT)),
+  "async exit of a worker semaphore": usingPermit(acquiringAtExit(EXIT_WORKER)),
 };
 
 /** What holds a lock or a semaphore for so long that a thread waits for it more than once. */

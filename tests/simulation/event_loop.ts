@@ -1,10 +1,15 @@
 /** The event loop of a simulated process: its timers, its workers, and the promise jobs of its program. */
 import process from "node:process";
+import { sleepSync } from "../../backends/timing.ts";
 import type { SimulatedFfi } from "./ffi.ts";
 import type { SimulatedWorker } from "./workers.ts";
 
 /** What the promise of a program is resolved with if the program calls `process.exit()`. */
 export const EXIT = "exit";
+/** The same in a worker, whose process goes on for a while. */
+export const EXIT_WORKER = "exit of a worker";
+/** Longer than other processes wait for a lock that nobody holds. */
+const WORKER_MS = 3000;
 
 interface Timer {
   readonly due: number;
@@ -54,6 +59,7 @@ export class EventLoop {
   readonly #workers = new Map<number, SimulatedWorker>();
   readonly #exitListeners: (() => void)[] = [];
   #timerCount = 0;
+  #isOfWorker = false;
 
   constructor(ffi: SimulatedFfi) {
     this.#ffi = ffi;
@@ -81,7 +87,10 @@ export class EventLoop {
   run(main: Promise<unknown>): void {
     const ends: (() => boolean)[] = [];
     main.then(
-      (value) => ends.push(() => value === EXIT),
+      (value) => {
+        this.#isOfWorker = value === EXIT_WORKER;
+        ends.push(() => value === EXIT || value === EXIT_WORKER);
+      },
       (error) => ends.push(() => fail(error)),
     );
     for (drainJobs(); !(ends[0]?.() ?? false); drainJobs()) {
@@ -100,9 +109,11 @@ export class EventLoop {
     }
   }
 
-  /** Calls the listeners of the end of the process. */
+  /** Ends the loop and its threads, as Node does. */
   exit(): void {
     for (const listener of this.#exitListeners) listener();
+    if (this.#workers.size > 0) this.#ffi.endThreads();
+    if (this.#isOfWorker) sleepSync(WORKER_MS);
   }
 
   #nextTimer(): [number, Timer] | undefined {

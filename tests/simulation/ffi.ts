@@ -172,6 +172,10 @@ export class SimulatedFfi implements Ffi {
     return { from: Number(from), message: JSON.parse(message!) };
   }
 
+  endThreads(): void {
+    this.#return("terminate");
+  }
+
   /** Returns a buffer of memory that the threads of the process share. */
   newWords(bytes: number): ArrayBuffer {
     if (bytes > WORDS_BYTES) {

@@ -21,9 +21,9 @@ import {
   type State,
   UPTIME_MS,
 } from "./state.ts";
-import { endThreads, threadCalls } from "./threads.ts";
+import { endThread, threadCalls, threadsOf } from "./threads.ts";
 
-export { interrupt, threadsOf } from "./threads.ts";
+export { endThread, interrupt, threadsOf } from "./threads.ts";
 export { addProcess, addState, boot, clone, EPOCH_MS, UPTIME_MS } from "./state.ts";
 export { alternativesTo, fence } from "./memory.ts";
 export type { BootOptions, Out, ProcessOptions, State } from "./state.ts";
@@ -106,8 +106,10 @@ export function isBlocked(result: Result | Blocked): result is Blocked {
 export function endMemory(state: State, index: number): void {
   const process = state.processes[index]!;
   endAccesses(state, index);
-  leaveQueue(state, index);
-  endThreads(state, index, leaveQueue);
+  for (const thread of threadsOf(state, index)) {
+    leaveQueue(state, thread);
+    if (thread !== index) endThread(state, thread);
+  }
   for (const [address, { leader }] of state.words) {
     if (leader === index) state.words.delete(address);
   }

@@ -177,6 +177,8 @@ export interface Process {
   wait: Wait | null;
   /** The messages that the other threads of the process have sent. */
   inbox: readonly string[];
+  /** Whether the thread ends when its call returns. */
+  isEnding: boolean;
 }
 
 /** Memory that the threads of a process share. */
@@ -288,6 +290,7 @@ export function addProcess(state: State, options: ProcessOptions): number {
     undo: new Map(),
     wait: null,
     inbox: [],
+    isEnding: false,
   }) - 1;
 }
 
@@ -381,9 +384,10 @@ export function addState(hash: Fingerprint, state: State): void {
   };
   hash.add(now).addAll(sleepers);
   if (state.ordering !== null) addOrdering(hash, state.ordering);
-  for (const [index, { leader, stage, fds, maps, undo, wait, inbox }] of processes.entries()) {
+  for (const [index, process] of processes.entries()) {
+    const { leader, stage, fds, maps, undo, wait, inbox, isEnding } = process;
     hash.addText(stage).add(fds.size).add(maps.size).add(undo.size);
-    if (leader !== index) hash.add(leader);
+    if (leader !== index) hash.add(leader).add(isEnding ? 1 : 0);
     for (const text of inbox) hash.addText(text);
     for (const [fd, id] of fds) {
       hash.add(fd).add(id);

@@ -5,8 +5,9 @@
 import { EINTR } from "../../backends/unix/errno.ts";
 import { type Answer, block, type Caller, type State, wake } from "./state.ts";
 
-/** What the `wait.word` of a thread is that waits for a message. */
+/** What the `wait.word` of a thread is that waits for a message, or for the end of the other threads. */
 const INBOX = "inbox";
+const THREADS = "threads";
 
 export const threadCalls = {
   /** Starts a thread of the process, which runs the program with this number. Returns its index. */
@@ -34,24 +35,42 @@ export const threadCalls = {
     process.inbox = rest;
     return { ret: 0, out: text };
   },
+
+  /**
+   * Ends the threads of the process, as Node does when a worker or the program ends: a thread whose call waits ends when
+   * that call returns, and runs no code after it. The caller waits for that.
+   */
+  terminate({ state, index, process }: Caller): Answer {
+    for (const other of threadsOf(state, index)) {
+      const thread = state.processes[other]!;
+      if (other === index) continue;
+      if (thread.wait !== null && thread.wait.word !== INBOX) thread.isEnding = true;
+      else endThread(state, other);
+    }
+    if (hasThreads(state, index)) return block(process, state, Infinity, { word: THREADS });
+    process.wait = null;
+    return 0;
+  },
 };
 
-/** Returns the indexes of a process and its threads. */
+/** Returns the indexes of a process and the threads of it that have not ended. */
 export function threadsOf({ processes }: State, leader: number): number[] {
-  return [...processes.keys()].filter((i) => i === leader || processes[i]!.leader === leader);
+  return [...processes.keys()].filter((i) =>
+    i === leader || processes[i]!.leader === leader && processes[i]!.stage === "running"
+  );
 }
 
-/** Ends the threads of a process that has ended. */
-export function endThreads(
-  state: State,
-  leader: number,
-  leaveQueue: (state: State, index: number) => void,
-): void {
-  for (const index of threadsOf(state, leader)) {
-    if (index === leader) continue;
-    leaveQueue(state, index);
-    state.processes[index]!.stage = "reaped";
-  }
+/** Ends a thread. */
+export function endThread(state: State, index: number): void {
+  const { leader } = state.processes[index]!;
+  const nothing = { fds: new Map(), maps: new Map(), undo: new Map() };
+  Object.assign(state.processes[index]!, { ...nothing, stage: "reaped", wait: null });
+  const process = state.processes[leader]!;
+  if (process.wait?.word === THREADS && !hasThreads(state, leader)) wake(process, 0);
+}
+
+function hasThreads(state: State, leader: number): boolean {
+  return threadsOf(state, leader).length > 1;
 }
 
 /** Does to the wait of a thread what a stop of its process does: a wait for a semaphore fails (signal(7)). */

@@ -24,6 +24,7 @@ import {
   endFiles,
   endMemory,
   endSemaphores,
+  endThread,
   fence,
   interrupt,
   isBlocked,
@@ -268,6 +269,11 @@ export function run(
     how = NEW;
     actor.moment = moment.after(result);
     world.trace = { before: world.trace, process: i, what: null, moment: actor.moment };
+    if (kernel.processes[i]!.isEnding) {
+      endThread(kernel, i);
+      actor.status = "ended";
+      return false;
+    }
     actor.busy = kernel.now > actor.now ? 0 : actor.busy + 1;
     actor.now = kernel.now;
     if (actor.busy > BUSY_CALLS) {
@@ -383,6 +389,7 @@ function perform(
   }
   const result = call(kernel, i, made, how);
   if (name === "thread") addThread(world, fact as number);
+  else if (name === "terminate") noteEnded(world);
   if (!isBlocked(result)) return result;
   if (result.wait > 0 && (result.wait === Infinity || !isAlone(world, i, result.wait))) {
     return result;
@@ -396,6 +403,12 @@ function addThread({ actors, kernel }: World, program: number): void {
   thread.status = "stopped";
   thread.until = kernel.now + THREAD_START_MS;
   actors.push(thread);
+}
+
+function noteEnded({ actors, kernel }: World): void {
+  for (const [i, { stage, leader }] of kernel.processes.entries()) {
+    if (leader !== i && stage === "reaped") actors[i]!.status = "ended";
+  }
 }
 
 /** Whether no other process can do anything within `ms`, which pass before the process waits for ever. */
@@ -413,7 +426,7 @@ const END_STEPS = [endMemory, endSemaphores, endFiles];
 function kill(world: World, thread: number, steps: number): void {
   const i = world.kernel.processes[thread]!.leader;
   for (const other of threadsOf(world.kernel, i)) {
-    if (other !== i) Object.assign(world.actors[other]!, { status: "ended", outcome: "ok" });
+    if (other !== i) world.actors[other]!.status = "ended";
   }
   const actor = world.actors[i]!;
   actor.uses = actor.holds = null;
