@@ -1,6 +1,5 @@
 /** Programs that wait for a lock or a semaphore without blocking their event loops, as users of this module write them. */
 import { delay, sleepSync } from "../../backends/timing.ts";
-import { SystemSemaphoreMode } from "../../errors.ts";
 import { SharedMemory } from "../../shared_memory.ts";
 import { SystemSemaphore } from "../../system_semaphore.ts";
 import { must, noteAttached } from "./class_programs.ts";
@@ -12,8 +11,10 @@ const SEMAPHORE = "s";
 const BYTES = 100;
 /** Longer than a new thread needs to begin, and shorter than it waits at once. */
 const SOON_MS = 50;
+/** A little longer than a call waits that gives up soon, which begins later than the one that holds what it waits for. */
+const HOLD_MS = 60;
 /** Longer than a thread waits at once. */
-const HOLD_MS = 250;
+const LONG_MS = 250;
 /** Longer than others wait for a lock that nobody holds: a process that keeps one for so long is noticed. */
 const LINGER_MS = 3000;
 
@@ -156,21 +157,21 @@ const detach: Use = async (memory, note, address) => {
   await delay(LINGER_MS);
 };
 
-/** Holds the lock, as a program without asynchronous calls, for longer than a thread waits at once. */
-const hold: Program = (_, note) => {
+/** Holds the lock, as a program without asynchronous calls, and needs it again later. */
+const hold = (ms: number): Program => (_, note) => {
   using memory = SharedMemory.open(SEGMENT, { size: BYTES });
   const address = noteAttached(note);
-  must(memory, memory.lock());
-  note("locked", address);
-  sleepSync(HOLD_MS);
-  unlockNotedAgain(memory, note, address);
-};
-
-function unlockNotedAgain(memory: SharedMemory, note: Note, address: number): void {
-  note("unlocked", address);
-  must(memory, memory.unlock());
+  for (const holdMs of [ms, 0]) {
+    note("waiting", address);
+    must(memory, memory.lock());
+    note("locked", address);
+    sleepSync(holdMs);
+    note("unlocked", address);
+    must(memory, memory.unlock());
+    sleepSync(SOON_MS);
+  }
   note("detaching", address);
-}
+};
 
 type UsePermit = (semaphore: SystemSemaphore, note: Note) => Promise<unknown>;
 
@@ -204,7 +205,7 @@ const withPermit: UsePermit = async (semaphore, note) => {
 const acquireTimeout: UsePermit = async (semaphore, note) => {
   if (await semaphore.acquireAsync({ timeout: SOON_MS })) releaseNoted(semaphore, note);
   else if (semaphore.errorReason() !== "Timeout") must(semaphore, false);
-  await delay(LINGER_MS);
+  sleepSync(LINGER_MS);
 };
 
 const acquireAbort: UsePermit = async (semaphore, note) => {
@@ -213,7 +214,7 @@ const acquireAbort: UsePermit = async (semaphore, note) => {
   const isAcquired = await unlessAborted(signal, semaphore.acquireAsync({ signal }));
   if (isAcquired === false) must(semaphore, false);
   if (isAcquired === true || semaphore.tryAcquire()) releaseNoted(semaphore, note);
-  await delay(LINGER_MS);
+  sleepSync(LINGER_MS);
 };
 
 const acquiringAtExit = (exit: string): UsePermit => async (semaphore, note) => {
@@ -224,16 +225,17 @@ const acquiringAtExit = (exit: string): UsePermit => async (semaphore, note) => 
   return exit;
 };
 
-const holdPermit: Program = (_, note) => {
-  using semaphore = SystemSemaphore.open(SEMAPHORE, {
-    initialValue: 1,
-    mode: SystemSemaphoreMode.Open,
-  });
-  if (!semaphore.tryAcquire(1000)) return;
-  note("acquired", 0);
-  sleepSync(HOLD_MS);
-  note("released", 0);
-  must(semaphore, semaphore.release());
+const holdPermit = (ms: number): Program => (_, note) => {
+  using semaphore = SystemSemaphore.open(SEMAPHORE, { initialValue: 1 });
+  for (const holdMs of [ms, 0]) {
+    note("waiting", 0);
+    must(semaphore, semaphore.acquire());
+    note("acquired", 0);
+    sleepSync(holdMs);
+    note("released", 0);
+    must(semaphore, semaphore.release());
+    sleepSync(SOON_MS);
+  }
 };
 
 export const asyncPrograms: Readonly<Record<string, Program>> = {
@@ -254,8 +256,10 @@ export const asyncPrograms: Readonly<Record<string, Program>> = {
   "async exit of a worker semaphore": usingPermit(acquiringAtExit(EXIT_WORKER)),
 };
 
-/** What holds a lock or a semaphore for so long that a thread waits for it more than once. */
+/** What holds a lock or a semaphore for so long that a thread waits for it, once or more often. */
 export const holders: Readonly<Record<string, Program>> = {
-  "hold briefly": hold,
-  "hold semaphore": holdPermit,
+  "hold briefly": hold(HOLD_MS),
+  "hold for a while": hold(LONG_MS),
+  "hold semaphore": holdPermit(HOLD_MS),
+  "hold for a while semaphore": holdPermit(LONG_MS),
 };

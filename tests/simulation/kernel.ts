@@ -23,7 +23,7 @@ import {
 } from "./state.ts";
 import { endThread, threadCalls, threadsOf } from "./threads.ts";
 
-export { endThread, interrupt, threadsOf } from "./threads.ts";
+export { endThread, interrupt, threadsOf, waitsForTime } from "./threads.ts";
 export { addProcess, addState, boot, clone, EPOCH_MS, UPTIME_MS } from "./state.ts";
 export { alternativesTo, fence } from "./memory.ts";
 export type { BootOptions, Out, ProcessOptions, State } from "./state.ts";

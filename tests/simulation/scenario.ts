@@ -36,8 +36,8 @@ export interface Scenario {
   readonly system?: Partial<BootOptions>;
   /** The crashes of the scenario; all by default. */
   readonly crashes?: readonly Crash[];
-  /** How long a stopped process stays stopped, in ms. */
-  readonly stopMs?: number;
+  /** Whether one of the programs is asynchronous. */
+  readonly isAsync?: boolean;
   /** Whether loads and stores may be reordered. */
   readonly isReordered?: boolean;
   /** Creates what exists before. */

@@ -135,9 +135,6 @@ export function wanderings(random: Random): string[] {
   return chosen;
 }
 
-/** A process is stopped for longer than the others wait, but not for as long as usual: a thread makes many calls meanwhile. */
-const ASYNC_STOP_MS = 7000;
-
 const ALL = {
   ...programs,
   ...classPrograms,
@@ -155,7 +152,7 @@ export function scenarioOf(...names: readonly string[]): Scenario {
   return {
     name: names.join(", "),
     programs: names.map((name) => ALL[name]!),
-    ...names.some((name) => name in asyncPrograms) ? { stopMs: ASYNC_STOP_MS } : {},
+    isAsync: names.some((name) => name in asyncPrograms),
     setUp(kernel) {
       if (hasChosen) objects.addChosen(kernel);
     },

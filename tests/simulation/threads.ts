@@ -60,6 +60,12 @@ export function threadsOf({ processes }: State, leader: number): number[] {
   );
 }
 
+/** Whether a process or thread sleeps, or has nothing to do until a time or a message. */
+export function waitsForTime({ processes }: State, index: number): boolean {
+  const { wait } = processes[index]!;
+  return wait !== null && (wait.word === INBOX || wait.word === "" && wait.set === -1);
+}
+
 /** Ends a thread. */
 export function endThread(state: State, index: number): void {
   const { leader } = state.processes[index]!;

@@ -32,6 +32,7 @@ import {
   type Result,
   type State,
   threadsOf,
+  waitsForTime,
 } from "./kernel.ts";
 import { beginningOf, type Moment } from "./moments.ts";
 import { alternativeText, orderingOf } from "./ordering.ts";
@@ -39,12 +40,16 @@ import type { Deviation, Fact, Failure, Program, Scenario } from "./scenario.ts"
 import { running } from "./virtual_time.ts";
 import { threadProgram } from "./workers.ts";
 
-/** A stopped process goes on when so much time has passed, unless the scenario says another one. */
+/** A stopped process goes on when so much time has passed. */
 const STOP_MS = 20_000;
+/** The same beside an asynchronous program, which makes many calls meanwhile. It is longer than the timeouts of others. */
+const ASYNC_STOP_MS = 7000;
 /** A new thread begins to run when so much time has passed. */
 const THREAD_START_MS = 5;
 /** A delayed process goes on when so much time has passed: as long as others wait where microseconds usually do. */
 const DELAY_MS = 1;
+/** A call may take so long that the timers of others are due meanwhile. */
+const SLOW_MS = 200;
 /** After so much time, a process that still waits is said to wait for ever. */
 const FOREVER_MS = 4 * STOP_MS;
 /** Stands for the semaphore of a scenario, where others stand for a segment. */
@@ -116,13 +121,13 @@ export interface World {
   readonly began: number;
   /** What is wrong already. */
   bad: string | null;
-  /** When a process last released a lock, ended, or went on after a stop. */
+  /** When a process last released a lock, was killed, or went on after a stop. */
   freed: number;
   /** What `store` has stored in each segment. */
   readonly stored: Map<number, number>;
   hasKill: boolean;
   hasStop: boolean;
-  readonly stopMs: number;
+  readonly isAsync: boolean;
 }
 
 /** Thrown through a program that is suspended; every later call throws it again, as `finally` and `catch` go on. */
@@ -160,8 +165,8 @@ export function start(scenario: Scenario, reorderings: number): World {
     kernel.ordering = orderingOf(processes.length, reorderings);
   }
   const actors = scenario.programs.map((program) => newActor(program));
-  const { stopMs = STOP_MS } = scenario;
-  return { ...EMPTY_WORLD, stopMs, kernel, actors, stored: new Map() };
+  const { isAsync = false } = scenario;
+  return { ...EMPTY_WORLD, isAsync, kernel, actors, stored: new Map() };
 }
 
 export const EMPTY_WORLD = {
@@ -172,7 +177,7 @@ export const EMPTY_WORLD = {
   freed: 0,
   hasKill: false,
   hasStop: false,
-  stopMs: STOP_MS,
+  isAsync: false,
 };
 
 export function newActor(program: Program): Actor {
@@ -252,6 +257,7 @@ export function run(
   const { kernel } = world;
   const actor = world.actors[i]!;
   const options = kernel.processes[i]!;
+  if (mode === TIMED_OUT) kernel.now = Math.max(kernel.now, actor.until);
   actor.status = "ready";
   actor.moment ??= beginningOf(actor.program, options);
   let how = mode;
@@ -438,7 +444,7 @@ function kill(world: World, thread: number, steps: number): void {
 function goOnEnding(world: World, i: number): void {
   const actor = world.actors[i]!;
   END_STEPS[3 - actor.endSteps]!(world.kernel, i);
-  world.freed = world.kernel.now;
+  if (actor.outcome === "killed") world.freed = world.kernel.now; // others have released what they held before
   if (--actor.endSteps > 0) return;
   reap(world.kernel, i);
   actor.status = "ended";
@@ -466,9 +472,34 @@ export function runnable(world: World): Choice[] {
       choices.push({ process, mode: NEW });
     } else if (status === "waiting" && world.kernel.processes[process]!.wait?.result != null) {
       choices.push({ process, mode: AGAIN });
-    }
+    } else if (isDue(world, process, now)) choices.push({ process, mode: TIMED_OUT });
   }
   return choices;
+}
+
+/** Whether a process waits for nothing but a time that is `now` or earlier, beside an asynchronous program. */
+function isDue({ isAsync, kernel, actors }: World, process: number, now: number): boolean {
+  if (!isAsync) return false;
+  const { status, until } = actors[process]!;
+  return status === "waiting" && until <= now && waitsForTime(kernel, process);
+}
+
+/**
+ * The processes that may run instead of one that could go on: those that can go on too, and those that wait for a time
+ * which may have come before the one makes its next call.
+ */
+export function rivalsOf(world: World, process: number): Choice[] {
+  const others = runnable(world).filter((choice) => choice.process !== process);
+  const soon = world.kernel.now + SLOW_MS;
+  for (const other of world.actors.keys()) {
+    if (
+      other !== process && isDue(world, other, soon) &&
+      !others.some((one) => one.process === other)
+    ) {
+      others.push({ process: other, mode: TIMED_OUT });
+    }
+  }
+  return others;
 }
 
 /**
@@ -527,7 +558,7 @@ function stop(world: World, thread: number): void {
   world.hasStop = true;
   for (const other of threadsOf(kernel, kernel.processes[thread]!.leader)) {
     interrupt(kernel, other);
-    pause(world, other, world.stopMs);
+    pause(world, other, world.isAsync ? ASYNC_STOP_MS : STOP_MS);
   }
 }
 
