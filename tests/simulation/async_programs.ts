@@ -1,13 +1,37 @@
 /** Programs that wait for a lock or a semaphore without blocking their event loops, as users of this module write them. */
 import { delay, sleepSync } from "../../backends/timing.ts";
+import { NativeIpcKey, NativeIpcKeyType } from "../../native_ipc_key.ts";
 import { SharedMemory } from "../../shared_memory.ts";
 import { SystemSemaphore } from "../../system_semaphore.ts";
 import { must, noteAttached } from "./class_programs.ts";
 import { EXIT, EXIT_WORKER } from "./event_loop.ts";
+import { POSIX, SYSTEM_V } from "./keys.ts";
 import type { Note, Program } from "./scenario.ts";
 
-const SEGMENT = "k";
-const SEMAPHORE = "s";
+/** The keys of a segment and a semaphore. Those of System V have the native keys of keys.ts. */
+interface Keys {
+  readonly prefix: string;
+  readonly segment: string | NativeIpcKey;
+  readonly semaphore: string | NativeIpcKey;
+}
+
+const KEYS: readonly Keys[] = [
+  { prefix: SYSTEM_V.prefix, segment: "k", semaphore: "s" },
+  {
+    prefix: POSIX.prefix,
+    segment: new NativeIpcKey(POSIX.segment, NativeIpcKeyType.PosixRealtime),
+    semaphore: new NativeIpcKey(POSIX.semaphore, NativeIpcKeyType.PosixRealtime),
+  },
+];
+
+function openSegment({ segment }: Keys): SharedMemory {
+  return SharedMemory.open(segment, { size: BYTES });
+}
+
+function openSemaphore({ semaphore }: Keys): SystemSemaphore {
+  return SystemSemaphore.open(semaphore, { initialValue: 1 });
+}
+
 const BYTES = 100;
 /** Longer than a new thread needs to begin, and shorter than it waits at once. */
 const SOON_MS = 50;
@@ -55,13 +79,14 @@ async function unlessAborted<Result>(
   }
 }
 
-type Use = (memory: SharedMemory, note: Note, address: number) => Promise<unknown>;
+type Use = (memory: SharedMemory, note: Note, address: number, keys: Keys) => Promise<unknown>;
+type Make = (keys: Keys) => Program;
 
 /** Opens, uses the segment and detaches, unless `use` ends the program. */
-const using = (use: Use): Program => async (_, note) => {
-  const memory = SharedMemory.open(SEGMENT, { size: BYTES });
+const using = (use: Use): Make => (keys) => async (_, note) => {
+  const memory = openSegment(keys);
   const address = noteAttached(note);
-  const exit = await use(memory, note, address);
+  const exit = await use(memory, note, address, keys);
   if (exit !== undefined) return exit;
   if (memory.isAttached()) {
     note("detaching", address);
@@ -119,8 +144,8 @@ const abortAndWait: Use = async (memory, note, address) => {
 };
 
 /** Two objects of one process wait; the first call is served first. */
-const twice: Use = async (memory, note, address) => {
-  using other = SharedMemory.open(SEGMENT, { size: BYTES });
+const twice: Use = async (memory, note, address, keys) => {
+  using other = openSegment(keys);
   let turn = 0;
   const locked = async (one: SharedMemory, place: number) => {
     must(one, await one.lockAsync());
@@ -158,8 +183,8 @@ const detach: Use = async (memory, note, address) => {
 };
 
 /** Holds the lock, as a program without asynchronous calls, and needs it again later. */
-const hold = (ms: number): Program => (_, note) => {
-  using memory = SharedMemory.open(SEGMENT, { size: BYTES });
+const hold = (ms: number): Make => (keys) => (_, note) => {
+  using memory = openSegment(keys);
   const address = noteAttached(note);
   for (const holdMs of [ms, 0]) {
     note("waiting", address);
@@ -175,8 +200,8 @@ const hold = (ms: number): Program => (_, note) => {
 
 type UsePermit = (semaphore: SystemSemaphore, note: Note) => Promise<unknown>;
 
-const usingPermit = (use: UsePermit): Program => async (_, note) => {
-  const semaphore = SystemSemaphore.open(SEMAPHORE, { initialValue: 1 });
+const usingPermit = (use: UsePermit): Make => (keys) => async (_, note) => {
+  const semaphore = openSemaphore(keys);
   note("waiting", 0);
   const exit = await use(semaphore, note);
   if (exit !== undefined) return exit;
@@ -225,8 +250,8 @@ const acquiringAtExit = (exit: string): UsePermit => async (semaphore, note) => 
   return exit;
 };
 
-const holdPermit = (ms: number): Program => (_, note) => {
-  using semaphore = SystemSemaphore.open(SEMAPHORE, { initialValue: 1 });
+const holdPermit = (ms: number): Make => (keys) => (_, note) => {
+  using semaphore = openSemaphore(keys);
   for (const holdMs of [ms, 0]) {
     note("waiting", 0);
     must(semaphore, semaphore.acquire());
@@ -238,7 +263,16 @@ const holdPermit = (ms: number): Program => (_, note) => {
   }
 };
 
-export const asyncPrograms: Readonly<Record<string, Program>> = {
+/** Returns the programs for all types of keys, by names that begin with the prefix of the type. */
+function byName(makes: Readonly<Record<string, Make>>): Readonly<Record<string, Program>> {
+  return Object.fromEntries(
+    KEYS.flatMap((keys) =>
+      Object.entries(makes).map(([name, make]) => [keys.prefix + name, make(keys)])
+    ),
+  );
+}
+
+export const asyncPrograms = byName({
   "async lock": using(lock),
   "async withLock": using(withLock),
   "async lock with timeout": using(timeout),
@@ -254,12 +288,12 @@ export const asyncPrograms: Readonly<Record<string, Program>> = {
   "async abort semaphore": usingPermit(acquireAbort),
   "async exit semaphore": usingPermit(acquiringAtExit(EXIT)),
   "async exit of a worker semaphore": usingPermit(acquiringAtExit(EXIT_WORKER)),
-};
+});
 
 /** What holds a lock or a semaphore for so long that a thread waits for it, once or more often. */
-export const holders: Readonly<Record<string, Program>> = {
+export const holders = byName({
   "hold briefly": hold(HOLD_MS),
   "hold for a while": hold(LONG_MS),
   "hold semaphore": holdPermit(HOLD_MS),
   "hold for a while semaphore": holdPermit(LONG_MS),
-};
+});

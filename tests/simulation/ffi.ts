@@ -399,7 +399,12 @@ export class SimulatedFfi implements Ffi {
         return this.#fill(to, putFileStatus, "statx", fd, text(path), flags);
       }
       if (Number(number) !== SYS_FUTEX[ARCH]) throw new Error(`system call ${Number(number)}`);
-      const [word, operation, value, time] = args as [Address, number, number, Address];
+      const [word, operation, value, time] = args as [
+        Address,
+        number,
+        number,
+        Address | Uint8Array,
+      ];
       if (operation !== FUTEX_WAIT) return this.#return("futex_wake", Number(word), value);
       return this.#return("futex_wait", Number(word), value | 0, this.#time(time));
     },
@@ -450,7 +455,7 @@ export class SimulatedFfi implements Ffi {
     sem_trywait: (address: bigint) => this.#return("sem_trywait", Number(address)),
     sem_post: (address: bigint) => this.#return("sem_post", Number(address)),
     sem_wait: (address: bigint) => this.#return("sem_clockwait", Number(address), Infinity),
-    sem_clockwait: (address: bigint, _clock: number, time: bigint) =>
+    sem_clockwait: (address: bigint, _clock: number, time: bigint | Uint8Array) =>
       this.#return("sem_clockwait", Number(address), this.#time(time)),
   };
 }
