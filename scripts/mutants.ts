@@ -11,10 +11,12 @@ import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs, promisify } from "node:util";
+import { outsideOfJobs } from "../tests/simulation/event_loop.ts";
 import { explore, kindOf } from "../tests/simulation/explorer.ts";
 import type { Bounds } from "../tests/simulation/scenario.ts";
 import { type Mutant, MUTANTS, type Replacement } from "../tests/simulation/mutants.ts";
 import { scenarioOf } from "../tests/simulation/scenarios.ts";
+import { ASYNC_MUTANTS } from "../tests/simulation/async_mutants.ts";
 import { SYNC_MUTANTS } from "../tests/simulation/sync_mutants.ts";
 import { SYNC_SCENARIOS } from "../tests/simulation/sync_scenarios.ts";
 
@@ -62,8 +64,10 @@ const { values } = parseArgs({
   },
 });
 if (values.help) console.log(usage);
-else if (values.task !== undefined) console.log(JSON.stringify(find(JSON.parse(values.task))));
-else await main();
+else if (values.task !== undefined) {
+  const task = JSON.parse(values.task);
+  console.log(JSON.stringify(await outsideOfJobs(() => find(task))));
+} else await main();
 
 /** Explores a scenario until a failure occurs that is not known. This runs in a copy of the sources. */
 function find({ programs, bounds, isTolerated, known }: Task): Found {
@@ -86,7 +90,7 @@ async function main(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "mutants-"));
   try {
     copySources(folder);
-    const chosen = [...MUTANTS, ...SYNC_MUTANTS].filter(({ name, file }) =>
+    const chosen = [...MUTANTS, ...ASYNC_MUTANTS, ...SYNC_MUTANTS].filter(({ name, file }) =>
       `${file}: ${name}`.includes(values.only)
     );
     let missed = 0;

@@ -16,6 +16,7 @@ import {
   isPrivate,
   NEW,
   newActor,
+  rivalsOf,
   run,
   runnable,
   start,
@@ -174,7 +175,7 @@ export function explore(
       if (isReordered(world)) return true;
       const calls = callsOf(actor);
       const mayDeviate = calls < DEVIATING_CALLS &&
-        (crashes > 0 || preemptions > 0 && runnable(world).length > 1 ||
+        (crashes > 0 || preemptions > 0 && rivalsOf(world, process).length > 0 ||
           alternativesTo(world.kernel, process, call).length > 0);
       if (!mayDeviate && calls % STRIDE !== 0) return true;
       isOld = calls > made && isKnown(world, { process, mode: NEW }, bounds);
@@ -186,8 +187,7 @@ export function explore(
     if (!isOld) goOn(world, process, bounds);
     for (const branch of branches) {
       const at = callsOf(branch.actors[process]!);
-      for (const choice of preemptions > 0 ? runnable(branch) : []) {
-        if (choice.process === process) continue;
+      for (const choice of preemptions > 0 ? rivalsOf(branch, process) : []) {
         const future = copy(branch);
         deviate(future, { process, at, what: "preempted", next: choice.process });
         step(future, choice, { ...bounds, preemptions: preemptions - 1 });
@@ -268,8 +268,8 @@ export function runOn(kernel: State, program: Program): {
   const later = clone(kernel);
   later.now += LATER_MS;
   const process = addProcess(later, { uid: 1000 });
-  const ended: Actor = { ...newActor(), status: "ended" };
-  const actors = later.processes.map((_, i) => i === process ? newActor() : ended);
+  const ended: Actor = { ...newActor(program), status: "ended" };
+  const actors = later.processes.map((_, i) => i === process ? newActor(program) : ended);
   const world: World = {
     ...EMPTY_WORLD,
     began: later.now,
@@ -324,7 +324,7 @@ function runAll(scenario: Scenario, world: World, decide: Decide): void {
     let decision: Deviation | null = null;
     run(scenario, world, next, (made) => {
       if (callsOf(actor) >= DEVIATING_CALLS || isPrivate(made) || isReordered(world)) return true;
-      const others = runnable(world).filter((choice) => choice.process !== process);
+      const others = rivalsOf(world, process);
       const alternatives = alternativesTo(world.kernel, process, made).length;
       decision = decide(process, callsOf(actor), others, true, alternatives);
       return decision === null;
@@ -334,7 +334,8 @@ function runAll(scenario: Scenario, world: World, decide: Decide): void {
     if (decision !== null) {
       const { what, next: other } = decision as Deviation;
       const to: number | undefined = what === "reordered" ? process : other;
-      next = runnable(world).find((choice) => choice.process === to) ?? null;
+      const choices = to === process ? runnable(world) : rivalsOf(world, process);
+      next = choices.find((choice) => choice.process === to) ?? null;
       deviate(world, decision);
     }
   }

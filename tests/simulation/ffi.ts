@@ -17,10 +17,20 @@ import {
   SYS_GETTID,
   SYS_STATX,
 } from "../../backends/unix/linux_constants.ts";
-import type { Background, CFunctions, CSignatures, Ffi, Usize } from "../../ffi/types.ts";
+import { EAGAIN } from "../../backends/unix/errno.ts";
+import { background } from "../../ffi/threads.ts";
+import type {
+  Background,
+  CFunctions,
+  CSignatures,
+  Ffi,
+  ThreadCode,
+  Usize,
+} from "../../ffi/types.ts";
 import type { ElementArray } from "./atomics.ts";
 import { O_DIRECTORY } from "./files.ts";
 import type { Call, Result } from "./kernel.ts";
+import { FIRST_WORD, WORDS_BYTES } from "./memory.ts";
 import { TICKS } from "./proc_files.ts";
 import { PAGE } from "./state.ts";
 
@@ -38,6 +48,14 @@ export interface FfiOptions {
 
 type Fields = Readonly<Record<string, number>>;
 type Address = number | bigint | Usize;
+
+/** How a simulated process binds C functions on a thread: workers.ts gives the code `bind` and `memory`. */
+const THREADS = {
+  code: "",
+  described: (signature: unknown) => signature,
+  joinsAtExit: true,
+  flags: [],
+};
 
 const ERRNO_CELL = 0x1000;
 const FIRST_PRIVATE = 0x10_0000;
@@ -105,6 +123,7 @@ export class SimulatedFfi implements Ffi {
   readonly #errno = new Int32Array(1);
   readonly #private = new Map<number, ArrayBuffer>();
   #nextPrivate = FIRST_PRIVATE;
+  #wordsCount = 0;
   /** The addresses of the views of shared memory. */
   readonly #views = new WeakMap<ArrayBufferLike, number>();
   readonly #environ = new Map<string, bigint>();
@@ -128,8 +147,71 @@ export class SimulatedFfi implements Ffi {
     return this.#functions as unknown as CFunctions<S>;
   }
 
-  background(): Background {
-    throw new Error("calls on other threads are not simulated");
+  background<const S extends CSignatures>(
+    libraries: readonly string[],
+    signatures: S,
+    code: ThreadCode,
+  ): Background {
+    return background(THREADS, libraries, signatures, code);
+  }
+
+  /** Starts a thread of the process; returns its index. */
+  startThread(program: number): number {
+    return this.#return("thread", program);
+  }
+
+  /** Sends a message to a thread of the process, or from a thread to the process. */
+  post(to: number | "leader", message: unknown): void {
+    this.#return("post", to, JSON.stringify(message));
+  }
+
+  /** Waits for a message; returns `null` when the time is `until`. */
+  receive(until: number): { readonly from: number; readonly message: unknown } | null {
+    const { out } = this.#call("receive", until);
+    if (out === null) return null;
+    const [, from, message] = /^(\d+) (.*)$/.exec(out as string)!;
+    return { from: Number(from), message: JSON.parse(message!) };
+  }
+
+  endThreads(): void {
+    this.#return("terminate");
+  }
+
+  /** Returns a buffer of memory that the threads of the process share. */
+  newWords(bytes: number): ArrayBuffer {
+    if (bytes > WORDS_BYTES) {
+      throw new Error(`threads share at most ${WORDS_BYTES} bytes at a place`);
+    }
+    this.#wordsCount++;
+    const { pid } = this.#options;
+    return this.wordsAt(FIRST_WORD + pid * 0x1000 + this.#wordsCount * WORDS_BYTES, bytes);
+  }
+
+  wordsAt(address: number, bytes: number): ArrayBuffer {
+    const buffer = new ArrayBuffer(bytes);
+    this.#views.set(buffer, address);
+    return buffer;
+  }
+
+  /** Waits until a word that threads share is not `value` any more, as `Atomics.wait` does. */
+  waitForWord(address: number, value: number, ms: number): "ok" | "not-equal" | "timed-out" {
+    const { errno } = this.#call("futex_wait", address, value, ms);
+    return errno === 0 ? "ok" : errno === EAGAIN ? "not-equal" : "timed-out";
+  }
+
+  wakeWaiters(address: number, count: number): number {
+    return this.#return("futex_wake", address, count);
+  }
+
+  /** Returns the private memory that begins at an address, if there is some, as what another thread can read. */
+  privateMemory(address: number): [[number, number[]]] | null {
+    const buffer = this.#private.get(this.#startOf(address) ?? -1);
+    if (buffer === undefined) return null;
+    return [[this.#startOf(address)!, [...new Uint8Array(buffer)]]];
+  }
+
+  addPrivateMemory(address: number, bytes: readonly number[]): void {
+    this.#private.set(address, new Uint8Array(bytes).buffer);
   }
 
   usize(value: bigint): Usize {
@@ -185,14 +267,18 @@ export class SimulatedFfi implements Ffi {
     return BigInt(address);
   }
 
+  /** The beginning of the process's own memory that contains an address. */
+  #startOf(address: number): number | undefined {
+    for (const [start, { byteLength }] of this.#private) {
+      if (address >= start && address < start + byteLength) return start;
+    }
+    return undefined;
+  }
+
   /** The process's own memory from an address on; `null` if the address is not in it. */
   #ownMemory(address: number): Uint8Array<ArrayBuffer> | null {
-    for (const [start, buffer] of this.#private) {
-      if (address >= start && address < start + buffer.byteLength) {
-        return new Uint8Array(buffer, address - start);
-      }
-    }
-    return null;
+    const start = this.#startOf(address);
+    return start === undefined ? null : new Uint8Array(this.#private.get(start)!, address - start);
   }
 
   #bytes(address: Address): Uint8Array<ArrayBuffer> {
@@ -237,8 +323,8 @@ export class SimulatedFfi implements Ffi {
   }
 
   /** Reads a `struct timespec`, in ms. */
-  #time(address: Address): number {
-    const view = viewOf(this.#bytes(address));
+  #time(from: Address | Uint8Array): number {
+    const view = viewOf(from instanceof Uint8Array ? from : this.#bytes(from));
     return Number(view.getBigInt64(0, true)) * 1000 + Number(view.getBigInt64(8, true)) / 1e6;
   }
 
@@ -314,7 +400,12 @@ export class SimulatedFfi implements Ffi {
         return this.#fill(to, putFileStatus, "statx", fd, text(path), flags);
       }
       if (Number(number) !== SYS_FUTEX[ARCH]) throw new Error(`system call ${Number(number)}`);
-      const [word, operation, value, time] = args as [Address, number, number, Address];
+      const [word, operation, value, time] = args as [
+        Address,
+        number,
+        number,
+        Address | Uint8Array,
+      ];
       if (operation !== FUTEX_WAIT) return this.#return("futex_wake", Number(word), value);
       return this.#return("futex_wait", Number(word), value | 0, this.#time(time));
     },
@@ -357,7 +448,7 @@ export class SimulatedFfi implements Ffi {
     },
     semop: (id: number, steps: Address, count: Address) =>
       this.#return("semop", id, this.#steps(steps, count)),
-    semtimedop: (id: number, steps: Address, count: Address, time: Address) =>
+    semtimedop: (id: number, steps: Address, count: Address, time: Address | Uint8Array) =>
       this.#return("semtimedop", id, this.#steps(steps, count), this.#time(time)),
 
     sem_init: (address: bigint, _shared: number, value: number) =>
@@ -365,7 +456,7 @@ export class SimulatedFfi implements Ffi {
     sem_trywait: (address: bigint) => this.#return("sem_trywait", Number(address)),
     sem_post: (address: bigint) => this.#return("sem_post", Number(address)),
     sem_wait: (address: bigint) => this.#return("sem_clockwait", Number(address), Infinity),
-    sem_clockwait: (address: bigint, _clock: number, time: bigint) =>
+    sem_clockwait: (address: bigint, _clock: number, time: bigint | Uint8Array) =>
       this.#return("sem_clockwait", Number(address), this.#time(time)),
   };
 }

@@ -21,7 +21,9 @@ import {
   type State,
   UPTIME_MS,
 } from "./state.ts";
+import { endThread, threadCalls, threadsOf } from "./threads.ts";
 
+export { endThread, interrupt, threadsOf, waitsForTime } from "./threads.ts";
 export { addProcess, addState, boot, clone, EPOCH_MS, UPTIME_MS } from "./state.ts";
 export { alternativesTo, fence } from "./memory.ts";
 export type { BootOptions, Out, ProcessOptions, State } from "./state.ts";
@@ -71,7 +73,10 @@ const otherCalls = {
 };
 
 const CALLS = new Map<string, (caller: Caller, ...args: unknown[]) => Answer>(
-  Object.entries({ ...ipcCalls, ...fileCalls, ...memoryCalls, ...otherCalls }) as [],
+  Object.entries({
+    ...{ ...ipcCalls, ...fileCalls, ...memoryCalls, ...threadCalls },
+    ...otherCalls,
+  }) as [],
 );
 
 /** Makes a call of a process, which changes the state. */
@@ -101,7 +106,13 @@ export function isBlocked(result: Result | Blocked): result is Blocked {
 export function endMemory(state: State, index: number): void {
   const process = state.processes[index]!;
   endAccesses(state, index);
-  leaveQueue(state, index);
+  for (const thread of threadsOf(state, index)) {
+    leaveQueue(state, thread);
+    if (thread !== index) endThread(state, thread);
+  }
+  for (const [address, { leader }] of state.words) {
+    if (leader === index) state.words.delete(address);
+  }
   for (const [address, { kind, id }] of process.maps) {
     unmap(state, index, address);
     if (kind === "file") release(state, id);

@@ -20,6 +20,7 @@ import {
   type Caller,
   EBADF,
   ENODEV,
+  NO_BYTES,
   PAGE,
   type Process,
   type State,
@@ -49,8 +50,21 @@ export function freeAddress(process: Process, length: number): number {
   return candidates.find((address) => isFree(process, address, length))!;
 }
 
+/** The memory that threads of a process share begins here, in parts of so many bytes. */
+export const FIRST_WORD = 0x5000_0000;
+export const WORDS_BYTES = 16;
+
+function wordsAt({ state, process: { leader } }: Caller, address: number) {
+  const start = address - address % WORDS_BYTES;
+  let object = state.words.get(start);
+  if (object === undefined) state.words.set(start, object = { leader, bytes: NO_BYTES });
+  return { object, offset: address - start, word: `word ${address}` };
+}
+
 /** The object that an address belongs to, with the offset in it. */
-function locate({ state, process }: Caller, address: number) {
+function locate(caller: Caller, address: number) {
+  if (address >= FIRST_WORD) return wordsAt(caller, address);
+  const { state, process } = caller;
   for (const [start, { kind, id, length }] of process.maps) {
     if (address < start || address >= start + length || kind === "zeros") continue;
     const object = kind === "segment"

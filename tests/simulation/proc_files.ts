@@ -42,8 +42,8 @@ export function procFile(caller: Caller, path: string): ProcFile | number {
   const [, first = "", ...rest] = path.split("/").filter((name) => name !== "");
   switch (path.replace(/\/$/, "")) {
     case "/proc": {
-      const pids = state.processes.map(({ stage }, i) => {
-        return stage === "reaped" ? 0 : pidFor(state, i, process);
+      const pids = state.processes.map(({ stage, leader }, i) => {
+        return stage === "reaped" || leader !== i ? 0 : pidFor(state, i, process);
       }).filter((pid) => pid !== 0);
       return { names: ["1", ...pids.map(String), "self", "sysvipc"] };
     }

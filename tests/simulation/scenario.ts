@@ -2,14 +2,17 @@
 import type { SimulatedFfi } from "./ffi.ts";
 import type { BootOptions, State } from "./kernel.ts";
 
-/** What one process does. It may only use the given FFI, the clock, `Atomics.wait` and `note`. */
-export type Program = (ffi: SimulatedFfi, note: Note) => void;
+/**
+ * What one process does. It may only use the given FFI, the clock, `Atomics.wait`, timers and `note`. It is asynchronous if
+ * it returns a promise, which is resolved with `EXIT` if the program then calls `process.exit()`.
+ */
+export type Program = (ffi: SimulatedFfi, note: Note) => void | Promise<unknown>;
 /** Tells the explorer something about the process; the address is that of a segment. */
 export type Note = (fact: Fact, address: number) => number;
 /**
  * `attached`: the process uses a segment from now on; `locked`: it holds the lock; `unlocked`, `detaching`: no longer.
  * `store` and `load` stand for the bytes of the segment. `acquired`: the process holds a semaphore of value 1, until it
- * is `released`.
+ * is `released`. `waiting`: the process begins to wait for a lock or a semaphore.
  */
 export type Fact =
   | "attached"
@@ -19,7 +22,8 @@ export type Fact =
   | "store"
   | "load"
   | "acquired"
-  | "released";
+  | "released"
+  | "waiting";
 
 /** The facts at which a process holds the lock, or has just released it. */
 export type LockFact = "locked" | "unlocked" | "detaching";
@@ -32,6 +36,8 @@ export interface Scenario {
   readonly system?: Partial<BootOptions>;
   /** The crashes of the scenario; all by default. */
   readonly crashes?: readonly Crash[];
+  /** Whether one of the programs is asynchronous. */
+  readonly isAsync?: boolean;
   /** Whether loads and stores may be reordered. */
   readonly isReordered?: boolean;
   /** Creates what exists before. */

@@ -1,6 +1,7 @@
 /** What must be true when the programs of a schedule have ended. */
 import type { Random } from "../../scripts/random.ts";
 import { runOn } from "./explorer.ts";
+import { asyncPrograms, holders } from "./async_programs.ts";
 import { classPrograms } from "./class_programs.ts";
 import { SimulatedFfi } from "./ffi.ts";
 import { deadCreator, foreignPrograms, rareForeignPrograms } from "./foreign_programs.ts";
@@ -146,7 +147,14 @@ function runBefore(kernel: State, program: Program): void {
   program(new SimulatedFfi(system, kernel.processes[0]!), () => 0);
 }
 
-const ALL = { ...programs, ...classPrograms, ...slowPrograms, ...FOREIGN };
+const ALL = {
+  ...programs,
+  ...classPrograms,
+  ...asyncPrograms,
+  ...holders,
+  ...slowPrograms,
+  ...FOREIGN,
+};
 
 /** The scenario in which these programs meet. They use one type of keys. */
 export function scenarioOf(...names: readonly string[]): Scenario {
@@ -158,6 +166,7 @@ export function scenarioOf(...names: readonly string[]): Scenario {
     name: names.join(", "),
     ...isUnset ? { crashes: ["stopped"] } : {}, // nobody else signals
     programs: names.map((name) => ALL[name]!),
+    isAsync: names.some((name) => name in asyncPrograms),
     setUp(kernel) {
       if (hasChosen) objects.addChosen(kernel);
       if (isUnset) runBefore(kernel, deadCreator);

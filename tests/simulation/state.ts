@@ -156,6 +156,8 @@ export interface Wait {
 export type Stage = "running" | "no memory" | "no semaphores" | "zombie" | "reaped";
 
 export interface Process {
+  /** The process whose thread this is: the index of the process itself, or of another one. */
+  readonly leader: number;
   /** The pid in the pid namespace of the process, and in the initial one. */
   readonly pid: number;
   readonly hostPid: number;
@@ -173,6 +175,16 @@ export interface Process {
   /** What is added to the semaphores at the end of the process, by the ids of the sets. */
   undo: Map<number, number>;
   wait: Wait | null;
+  /** The messages that the other threads of the process have sent. */
+  inbox: readonly string[];
+  /** Whether the thread ends when its call returns. */
+  isEnding: boolean;
+}
+
+/** Memory that the threads of a process share. */
+export interface Words {
+  readonly leader: number;
+  bytes: Uint8Array;
 }
 
 export interface State {
@@ -187,6 +199,8 @@ export interface State {
   opens: Map<number, OpenFile>;
   /** The processes that wait for a futex, in their order. */
   sleepers: number[];
+  /** The memory that threads share, by its addresses. */
+  words: Map<number, Words>;
   /** When loads and stores take effect; `null` if each does at once. */
   ordering: Ordering | null;
 }
@@ -235,6 +249,7 @@ export function boot(options: BootOptions): State {
     inodes: new Map(),
     opens: new Map(),
     sleepers: [],
+    words: new Map(),
     ordering: null,
   };
   for (const process of processes) addProcess(state, process);
@@ -265,6 +280,7 @@ export function addProcess(state: State, options: ProcessOptions): number {
   const index = state.processes.length;
   const { pid = 501 + index, uid = 0, gid = uid, ipc = 0, pids = 0, mounts = 0 } = options;
   return state.processes.push({
+    leader: index,
     ...{ pid, uid, gid, ipc, pids, mounts, hostPid: pids === 0 ? pid : 10_000 + index },
     started: options.started ?? state.now,
     environ: options.environ ?? { TMPDIR: "/tmp" },
@@ -273,6 +289,8 @@ export function addProcess(state: State, options: ProcessOptions): number {
     maps: new Map(),
     undo: new Map(),
     wait: null,
+    inbox: [],
+    isEnding: false,
   }) - 1;
 }
 
@@ -317,14 +335,7 @@ function copied<K, V>(map: Map<K, V>, copy: (value: V) => V): Map<K, V> {
 export function clone(state: State): State {
   return {
     now: state.now,
-    processes: state.processes.map((process) =>
-      process.stage === "reaped" ? process : {
-        ...process,
-        fds: new Map(process.fds),
-        maps: new Map(process.maps),
-        undo: new Map(process.undo),
-      }
-    ),
+    processes: clonedProcesses(state),
     ipc: state.ipc.map(({ shm, sem, limits }) => ({
       shm: { ...shm, objects: copied(shm.objects, (segment) => ({ ...segment })) },
       sem: {
@@ -342,8 +353,24 @@ export function clone(state: State): State {
     })),
     opens: copied(state.opens, (open) => ({ ...open })),
     sleepers: state.sleepers.slice(),
+    words: copied(state.words, (words) => ({ ...words })),
     ordering: state.ordering && cloneOrdering(state.ordering),
   };
+}
+
+function clonedProcesses({ processes }: State): Process[] {
+  const clones: Process[] = [];
+  for (const [index, process] of processes.entries()) {
+    if (process.stage === "reaped") clones.push(process);
+    else if (process.leader !== index) {
+      const { fds, maps, undo } = clones[process.leader]!;
+      clones.push({ ...process, fds, maps, undo });
+    } else {
+      const { fds, maps, undo } = process;
+      clones.push({ ...process, fds: new Map(fds), maps: new Map(maps), undo: new Map(undo) });
+    }
+  }
+  return clones;
 }
 
 /** Adds all of a state that its future depends on to a hash. */
@@ -357,8 +384,11 @@ export function addState(hash: Fingerprint, state: State): void {
   };
   hash.add(now).addAll(sleepers);
   if (state.ordering !== null) addOrdering(hash, state.ordering);
-  for (const { stage, fds, maps, undo, wait } of processes) {
+  for (const [index, process] of processes.entries()) {
+    const { leader, stage, fds, maps, undo, wait, inbox, isEnding } = process;
     hash.addText(stage).add(fds.size).add(maps.size).add(undo.size);
+    if (leader !== index) hash.add(leader).add(isEnding ? 1 : 0);
+    for (const text of inbox) hash.addText(text);
     for (const [fd, id] of fds) {
       hash.add(fd).add(id);
       addOpen(id);
@@ -387,6 +417,7 @@ export function addState(hash: Fingerprint, state: State): void {
       hash.add(set.value).add(set.last).add(set.otime).addAll(set.waiters);
     }
   }
+  for (const [address, { bytes }] of state.words) hash.add(address).addAll(bytes);
   for (const { nextInode } of devices) hash.add(nextInode);
   hash.add(inodes.size);
   for (const [id, inode] of inodes) {

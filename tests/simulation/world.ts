@@ -11,6 +11,7 @@ import { closeAll } from "../../core/exit_hook.ts";
 import { selectFfi } from "../../ffi/mod.ts";
 import { newRegistry } from "../../registry.ts";
 import { ARCH, type FfiOptions, SimulatedFfi } from "./ffi.ts";
+import { drainJobs, EventLoop } from "./event_loop.ts";
 import { Fingerprint } from "./fingerprint.ts";
 import {
   addState,
@@ -23,21 +24,32 @@ import {
   endFiles,
   endMemory,
   endSemaphores,
+  endThread,
   fence,
+  interrupt,
   isBlocked,
   reap,
   type Result,
   type State,
+  threadsOf,
+  waitsForTime,
 } from "./kernel.ts";
 import { beginningOf, type Moment } from "./moments.ts";
 import { alternativeText, orderingOf } from "./ordering.ts";
 import type { Deviation, Fact, Failure, Program, Scenario } from "./scenario.ts";
 import { running } from "./virtual_time.ts";
+import { threadProgram } from "./workers.ts";
 
 /** A stopped process goes on when so much time has passed. */
 const STOP_MS = 20_000;
+/** The same beside an asynchronous program, which makes many calls meanwhile. It is longer than the timeouts of others. */
+const ASYNC_STOP_MS = 7000;
+/** A new thread begins to run when so much time has passed. */
+const THREAD_START_MS = 5;
 /** A delayed process goes on when so much time has passed: as long as others wait where microseconds usually do. */
 const DELAY_MS = 1;
+/** A call may take so long that the timers of others are due meanwhile. */
+const SLOW_MS = 200;
 /** After so much time, a process that still waits is said to wait for ever. */
 const FOREVER_MS = 4 * STOP_MS;
 /** Stands for the semaphore of a scenario, where others stand for a segment. */
@@ -80,7 +92,9 @@ interface Path {
   readonly deviation: Deviation;
 }
 
+/** A process, or a thread of one. */
 export interface Actor {
+  readonly program: Program;
   /** How far the program is; `null` if it has not begun. */
   moment: Moment | null;
   status: "ready" | "waiting" | "stopped" | "ending" | "ended";
@@ -89,7 +103,7 @@ export interface Actor {
   /** How many steps of its end are left. */
   endSteps: number;
   outcome: string;
-  /** The segment that it uses, since when, and the lock that it holds. */
+  /** The segment that it uses, since when it does or has waited for a lock or semaphore, and the lock that it holds. */
   uses: number | null;
   since: number;
   holds: number | null;
@@ -107,12 +121,13 @@ export interface World {
   readonly began: number;
   /** What is wrong already. */
   bad: string | null;
-  /** When a process last released a lock, ended, or went on after a stop. */
+  /** When a process last released a lock, was killed, or went on after a stop. */
   freed: number;
   /** What `store` has stored in each segment. */
   readonly stored: Map<number, number>;
   hasKill: boolean;
   hasStop: boolean;
+  readonly isAsync: boolean;
 }
 
 /** Thrown through a program that is suspended; every later call throws it again, as `finally` and `catch` go on. */
@@ -149,8 +164,9 @@ export function start(scenario: Scenario, reorderings: number): World {
   if (scenario.isReordered && reorderings > 0) {
     kernel.ordering = orderingOf(processes.length, reorderings);
   }
-  const actors = scenario.programs.map(newActor);
-  return { ...EMPTY_WORLD, kernel, actors, stored: new Map() };
+  const actors = scenario.programs.map((program) => newActor(program));
+  const { isAsync = false } = scenario;
+  return { ...EMPTY_WORLD, isAsync, kernel, actors, stored: new Map() };
 }
 
 export const EMPTY_WORLD = {
@@ -161,12 +177,14 @@ export const EMPTY_WORLD = {
   freed: 0,
   hasKill: false,
   hasStop: false,
+  isAsync: false,
 };
 
-export function newActor(): Actor {
+export function newActor(program: Program): Actor {
   return {
+    program,
     ...{ moment: null, status: "ready", until: 0, endSteps: 3, outcome: "" },
-    ...{ uses: null, since: 0, holds: null, busy: 0, now: 0 },
+    ...{ uses: null, since: Infinity, holds: null, busy: 0, now: 0 },
   };
 }
 
@@ -185,10 +203,22 @@ function noted(scenario: Scenario, world: World, i: number, fact: Fact, address:
   const { kernel, actors, stored } = world;
   const actor = actors[i]!;
   const others = actors.filter((other) => other !== actor && other.status !== "ended");
+  const noteWait = (what: string) => {
+    const waited = kernel.now - Math.max(actor.since, world.freed);
+    if (waited > NEXT_MS) world.bad ??= `P${i} has waited for a free ${what} for ${waited} ms`;
+  };
+  if (fact === "waiting") {
+    actor.since = kernel.now;
+    return 0;
+  }
   if (fact === "acquired" || fact === "released") {
     actor.holds = fact === "acquired" ? ANY_SEMAPHORE : null;
-    if (fact === "acquired" && others.some(({ holds }) => holds === ANY_SEMAPHORE)) {
-      world.bad ??= "two processes hold the semaphore";
+    if (fact === "released") world.freed = kernel.now;
+    else {
+      if (others.some(({ holds }) => holds === ANY_SEMAPHORE)) {
+        world.bad ??= "two processes hold the semaphore";
+      }
+      noteWait("semaphore");
     }
     return 0;
   }
@@ -204,8 +234,7 @@ function noted(scenario: Scenario, world: World, i: number, fact: Fact, address:
   } else if (fact === "locked") {
     const lock = actor.holds = scenario.lockOf?.(kernel, i) ?? segment;
     if (others.some(({ holds }) => holds === lock)) world.bad ??= "two processes hold the lock";
-    const waited = kernel.now - Math.max(actor.since, world.freed);
-    if (waited > NEXT_MS) world.bad ??= `P${i} has waited for a free lock for ${waited} ms`;
+    noteWait("lock");
   } else if (fact === "unlocked") {
     actor.holds = null;
     world.freed = kernel.now;
@@ -227,9 +256,10 @@ export function run(
 ): void {
   const { kernel } = world;
   const actor = world.actors[i]!;
-  const program = scenario.programs[i]!;
+  const options = kernel.processes[i]!;
+  if (mode === TIMED_OUT) kernel.now = Math.max(kernel.now, actor.until);
   actor.status = "ready";
-  actor.moment ??= beginningOf(program, kernel.processes[i]!);
+  actor.moment ??= beginningOf(actor.program, options);
   let how = mode;
   /** Makes the next call. Returns whether the process goes on. */
   const goOn = (): boolean => {
@@ -245,6 +275,11 @@ export function run(
     how = NEW;
     actor.moment = moment.after(result);
     world.trace = { before: world.trace, process: i, what: null, moment: actor.moment };
+    if (kernel.processes[i]!.isEnding) {
+      endThread(kernel, i);
+      actor.status = "ended";
+      return false;
+    }
     actor.busy = kernel.now > actor.now ? 0 : actor.busy + 1;
     actor.now = kernel.now;
     if (actor.busy > BUSY_CALLS) {
@@ -255,12 +290,16 @@ export function run(
   for (;;) {
     const { call, outcome } = actor.moment;
     if (outcome !== null) return leave(world, i, outcome);
-    if (!(call === null ? discover(program, actor, kernel.processes[i]!, goOn) : goOn())) return;
+    if (!(call === null ? discover(actor, options, goOn) : goOn())) return;
   }
 }
 
 /** Ends a process whose program has ended. */
 function leave(world: World, i: number, outcome: string): void {
+  if (world.kernel.processes[i]!.leader !== i) {
+    world.bad ??= `a thread has ended: ${outcome}`;
+    return;
+  }
   world.actors[i]!.outcome = outcome;
   kill(world, i, 3);
   world.trace = { before: world.trace, process: i, what: `ends: ${outcome}`, moment: null };
@@ -271,7 +310,6 @@ function leave(world: World, i: number, outcome: string): void {
  * goes on: the program has then ended.
  */
 function discover(
-  program: Program,
   actor: Actor,
   options: FfiOptions,
   goOn: () => boolean,
@@ -293,20 +331,28 @@ function discover(
   };
   running.clock = () => system(["clock"]).ret;
   running.sleep = (ms) => void system(["sleep", ms]);
-  running.ffi = new SimulatedFfi(system, options);
-  const outer = enterContext(contextOf(running.ffi));
+  const ffi = running.ffi = new SimulatedFfi(system, options);
+  const loop = running.loop = new EventLoop(ffi);
+  const outer = enterContext(contextOf(ffi));
   let outcome = "ok";
+  let main: void | Promise<unknown> = undefined;
   try {
-    program(running.ffi, (fact, address) => system(["note", fact, address]).ret);
+    main = actor.program(ffi, (fact, address) => system(["note", fact, address]).ret);
+    if (main !== undefined) loop.run(main);
     closeAll(); // the exit hook
+    loop.exit();
     system(["exit"]);
   } catch (error) {
     outcome = textOf(error);
-  } finally {
-    enterContext(outer);
   }
-  if (!isSuspended) actor.moment!.outcome = outcome;
-  return !isSuspended;
+  const hasEnded = !isSuspended;
+  if (main !== undefined) {
+    isSuspended = true; // the jobs that are left are no part of the program
+    drainJobs();
+  }
+  enterContext(outer);
+  if (hasEnded) actor.moment!.outcome = outcome;
+  return hasEnded;
 }
 
 /** A new context for a process that is run from its start. */
@@ -348,12 +394,27 @@ function perform(
     return { ret, errno: 0, out: null };
   }
   const result = call(kernel, i, made, how);
+  if (name === "thread") addThread(world, fact as number);
+  else if (name === "terminate") noteEnded(world);
   if (!isBlocked(result)) return result;
   if (result.wait > 0 && (result.wait === Infinity || !isAlone(world, i, result.wait))) {
     return result;
   }
   kernel.now += result.wait; // no other process can do anything meanwhile
   return call(kernel, i, made, TIMED_OUT);
+}
+
+function addThread({ actors, kernel }: World, program: number): void {
+  const thread = newActor(threadProgram(program));
+  thread.status = "stopped";
+  thread.until = kernel.now + THREAD_START_MS;
+  actors.push(thread);
+}
+
+function noteEnded({ actors, kernel }: World): void {
+  for (const [i, { stage, leader }] of kernel.processes.entries()) {
+    if (leader !== i && stage === "reaped") actors[i]!.status = "ended";
+  }
 }
 
 /** Whether no other process can do anything within `ms`, which pass before the process waits for ever. */
@@ -367,8 +428,12 @@ function isAlone(world: World, i: number, ms: number): boolean {
 
 const END_STEPS = [endMemory, endSemaphores, endFiles];
 
-/** Kills a process, and does the first `steps` steps of its end. */
-function kill(world: World, i: number, steps: number): void {
+/** Kills a process with its threads, and does the first `steps` steps of its end. */
+function kill(world: World, thread: number, steps: number): void {
+  const i = world.kernel.processes[thread]!.leader;
+  for (const other of threadsOf(world.kernel, i)) {
+    if (other !== i) world.actors[other]!.status = "ended";
+  }
   const actor = world.actors[i]!;
   actor.uses = actor.holds = null;
   actor.status = "ending";
@@ -379,7 +444,7 @@ function kill(world: World, i: number, steps: number): void {
 function goOnEnding(world: World, i: number): void {
   const actor = world.actors[i]!;
   END_STEPS[3 - actor.endSteps]!(world.kernel, i);
-  world.freed = world.kernel.now;
+  if (actor.outcome === "killed") world.freed = world.kernel.now; // others have released what they held before
   if (--actor.endSteps > 0) return;
   reap(world.kernel, i);
   actor.status = "ended";
@@ -397,7 +462,9 @@ export function runnable(world: World): Choice[] {
   const { now } = world.kernel;
   for (const [process, actor] of world.actors.entries()) {
     if (actor.status === "stopped" && actor.until <= now) {
-      actor.status = "ready";
+      const { wait } = world.kernel.processes[process]!;
+      actor.status = wait === null ? "ready" : "waiting";
+      actor.until = wait === null ? 0 : wait.until;
       world.freed = now; // whatever the process has held meanwhile
     }
     const { status } = actor;
@@ -405,9 +472,34 @@ export function runnable(world: World): Choice[] {
       choices.push({ process, mode: NEW });
     } else if (status === "waiting" && world.kernel.processes[process]!.wait?.result != null) {
       choices.push({ process, mode: AGAIN });
-    }
+    } else if (isDue(world, process, now)) choices.push({ process, mode: TIMED_OUT });
   }
   return choices;
+}
+
+/** Whether a process waits for nothing but a time that is `now` or earlier, beside an asynchronous program. */
+function isDue({ isAsync, kernel, actors }: World, process: number, now: number): boolean {
+  if (!isAsync) return false;
+  const { status, until } = actors[process]!;
+  return status === "waiting" && until <= now && waitsForTime(kernel, process);
+}
+
+/**
+ * The processes that may run instead of one that could go on: those that can go on too, and those that wait for a time
+ * which may have come before the one makes its next call.
+ */
+export function rivalsOf(world: World, process: number): Choice[] {
+  const others = runnable(world).filter((choice) => choice.process !== process);
+  const soon = world.kernel.now + SLOW_MS;
+  for (const other of world.actors.keys()) {
+    if (
+      other !== process && isDue(world, other, soon) &&
+      !others.some((one) => one.process === other)
+    ) {
+      others.push({ process: other, mode: TIMED_OUT });
+    }
+  }
+  return others;
 }
 
 /**
@@ -452,14 +544,27 @@ export function deviate(world: World, deviation: Deviation): void {
     return;
   }
   world.trace = { before: world.trace, process, what: `is ${what}`, moment: null };
-  if (what === "stopped" || what === "delayed") {
-    world.hasStop ||= what === "stopped";
-    world.actors[process]!.status = "stopped";
-    world.actors[process]!.until = world.kernel.now + (what === "stopped" ? STOP_MS : DELAY_MS);
-  } else if (what !== "preempted") {
+  if (what === "stopped") stop(world, process);
+  else if (what === "delayed") pause(world, process, DELAY_MS);
+  else if (what !== "preempted") {
     world.hasKill = true;
     kill(world, process, Number(what.slice(-1)));
   }
+}
+
+/** Stops a process with its threads. */
+function stop(world: World, thread: number): void {
+  const { kernel } = world;
+  world.hasStop = true;
+  for (const other of threadsOf(kernel, kernel.processes[thread]!.leader)) {
+    interrupt(kernel, other);
+    pause(world, other, world.isAsync ? ASYNC_STOP_MS : STOP_MS);
+  }
+}
+
+function pause({ actors, kernel }: World, i: number, ms: number): void {
+  actors[i]!.status = "stopped";
+  actors[i]!.until = kernel.now + ms;
 }
 
 /** Chooses one of the alternatives to what usually happens at the next call of a process. */
@@ -474,7 +579,8 @@ function reorder(world: World, process: number, number: number): void {
 /** Says what is wrong with a world in which nothing can go on. */
 export function verdict(scenario: Scenario, world: World): string | null {
   const { kernel, actors, hasKill, hasStop } = world;
-  const ending = { kernel, outcomes: actors.map(({ outcome }) => outcome), hasKill, hasStop };
+  const outcomes = actors.slice(0, scenario.programs.length).map(({ outcome }) => outcome);
+  const ending = { kernel, outcomes, hasKill, hasStop };
   const what = world.bad ?? scenario.check(ending);
   return what === null || scenario.tolerates?.(what, ending) ? null : what;
 }
