@@ -1,0 +1,20 @@
+/**
+ * This module has collections that live inside a shared segment: processes of Deno, Bun and Node use them together, and a
+ * process that is killed at any moment leaves them whole.
+ *
+ * @example
+ * ```ts
+ * import { SharedMap } from "./mod.ts";
+ *
+ * using hits = SharedMap.open<number>("hits by page", { bytes: 2 ** 20 });
+ * console.log(hits.incr("/index.html"));
+ * ```
+ *
+ * @module
+ */
+export { type ErrorReason, IpcError } from "../errors.ts";
+export { SyncError } from "../sync/errors.ts";
+export { bytes, type Codec, json, type JsonCodec, utf8 } from "./codecs.ts";
+export type { SetOptions, SharedMapOpenOptions, SharedMapOptions } from "./map_options.ts";
+export type { ShapeOptions } from "./map_shape.ts";
+export { type SetResult, SharedMap, type SharedMapStats } from "./shared_map.ts";
