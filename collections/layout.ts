@@ -347,7 +347,7 @@ export class Layout<const Members extends LayoutMembers>
  *
  * @example
  * ```ts
- * import { bytes, f64, layout } from "./mod.ts";
+ * import { f64, layout, u8 } from "./mod.ts";
  * import { Counter, CounterBlock, Event, Mutex, RecordSnapshot } from "../sync/mod.ts";
  *
  * const Shape = layout({
@@ -357,7 +357,7 @@ export class Layout<const Members extends LayoutMembers>
  *   names: CounterBlock.of(100),
  *   config: RecordSnapshot.of({ greeting: "text:32", perSecond: "u32" }),
  *   table: f64(1000),
- *   raw: bytes(64),
+ *   raw: u8(64),
  * });
  * using shared = Shape.open("layout example", {
  *   initialize: ({ config }) => config.publish({ greeting: "hello", perSecond: 10 }),

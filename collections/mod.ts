@@ -1,6 +1,15 @@
 /**
- * This module has what several processes keep in one segment: a {@linkcode layout} places primitives and typed arrays
- * in it by one declaration.
+ * This module has what several processes keep in one segment. Collections such as {@linkcode SharedMap} are left whole by a
+ * process that is killed at any moment. A {@linkcode layout} places several of them, the primitives of `./sync` and typed
+ * arrays in one segment by one declaration.
+ *
+ * @example
+ * ```ts
+ * import { SharedMap } from "./mod.ts";
+ *
+ * using hits = SharedMap.open<number>("hits by page", { bytes: 2 ** 20 });
+ * console.log(hits.incr("/index.html"));
+ * ```
  *
  * @example
  * ```ts
@@ -15,6 +24,11 @@
  *
  * @module
  */
+export { AccessMode, type ErrorReason, IpcError } from "../errors.ts";
+export type { OpenOptions } from "../core/open_options.ts";
+export type { Bytes } from "../core/view_types.ts";
+export { SyncError } from "../sync/errors.ts";
+export { bytes, type Codec, json, type JsonCodec, utf8 } from "./codecs.ts";
 export {
   Layout,
   layout,
@@ -24,6 +38,9 @@ export {
   type LayoutValue,
   type OpenLayout,
 } from "./layout.ts";
-export { bytes, f32, f64, i16, i32, i64, i8, u16, u32, u64, u8 } from "./typed_arrays.ts";
-export { WrongLayout } from "./wrong_layout.ts";
 export type { LayoutMember } from "../sync/layout_member.ts";
+export type { SetOptions, SharedMapOpenOptions, SharedMapOptions } from "./map_options.ts";
+export type { ShapeOptions } from "./map_shape.ts";
+export { type SetResult, SharedMap, type SharedMapStats } from "./shared_map.ts";
+export { f32, f64, i16, i32, i64, i8, u16, u32, u64, u8 } from "./typed_arrays.ts";
+export { WrongLayout } from "./wrong_layout.ts";

@@ -79,8 +79,3 @@ export function f32(length: number): LayoutMember<Float32Array> {
 export function f64(length: number): LayoutMember<Float64Array> {
   return arrayOf("f64", Float64Array, length);
 }
-
-/** Returns a member of a layout: `length` bytes. It is {@linkcode u8} by another name. */
-export function bytes(length: number): LayoutMember<Bytes> {
-  return u8(length);
-}

@@ -33,3 +33,8 @@ function whyMissing(version: string | undefined): string {
   return `shared memory needs node:ffi, which Node ${version} does not provide; use Node 26.9 or ` +
     "newer, Deno or Bun";
 }
+
+/** Whether the engine allocates an `ArrayBuffer` in nanoseconds, as JavaScriptCore does and V8 does not. */
+export function hasCheapBuffers(): boolean {
+  return process.versions["bun"] !== undefined;
+}

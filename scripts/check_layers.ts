@@ -25,7 +25,7 @@ const STOREYS: readonly (readonly [name: string, parts: readonly string[]])[] = 
     ...["backends/systemv/", "backends/posix/", "backends/posix_darwin/", "backends/windows/"],
     "backends/mutex/",
   ]],
-  ["the choice of a backend", ["backends/mod.ts", "backends/inspection.ts"]],
+  ["the choice of a backend", ["backends/mod.ts", "backends/inspection.ts", "backends/clock.ts"]],
   ["native keys", ["native_ipc_key.ts"]],
   ["what the classes share", ["core/"]],
   ["classes", ["shared_memory.ts", "system_semaphore.ts", "inspect.ts"]],

@@ -21,6 +21,7 @@ export const PrimitiveKind = {
   Gauge: 4,
   CounterBlock: 5,
   Snapshot: 6,
+  SharedMap: 7,
   Layout: 8,
 } as const;
 export type PrimitiveKind = typeof PrimitiveKind[keyof typeof PrimitiveKind];

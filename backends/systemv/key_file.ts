@@ -390,10 +390,10 @@ export class KeyFile {
       );
     }
     const status = fileStatus(this.#libc, this.#fd);
-    if (typeof status === "number") throw failure(statCall(this.#libc), status, ERRORS, this.name);
+    if (typeof status === "number") throw failure(statCall(this.#libc), status, ERRORS, this.#name);
     const mode = status.mode & 0o666 | (isPersistent ? S_IXUSR : 0);
     if (this.#libc.c.fchmod(this.#fd, mode) === 0) return;
-    throw failure("fchmod", this.#libc.errno(), LIFETIME_ERRORS, this.name);
+    throw failure("fchmod", this.#libc.errno(), LIFETIME_ERRORS, this.#name);
   }
 
   /** Whether the path still leads to this file, so that new processes find the objects that this process uses. */

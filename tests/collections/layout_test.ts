@@ -3,7 +3,6 @@ import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
 import {
-  bytes,
   f32,
   f64,
   i16,
@@ -60,14 +59,14 @@ const MEMBERS = {
   config: RecordSnapshot.of({ greeting: "text:32", perSecond: "u32" }),
   table: f64(100),
   ids: u64(3),
-  raw: bytes(5),
+  raw: u8(5),
 };
 const Shape = layout(MEMBERS);
 
 /** The same declaration, for an agent. */
 const SOURCE = `
   const { Counter, CounterBlock, Event, Gauge, Mutex, RecordSnapshot, Snapshot } = sync;
-  const { bytes, f64, layout, u64 } = collections;
+  const { f64, layout, u64, u8 } = collections;
   const members = {
     hits: Counter,
     load: Gauge,
@@ -78,7 +77,7 @@ const SOURCE = `
     config: RecordSnapshot.of({ greeting: "text:32", perSecond: "u32" }),
     table: f64(100),
     ids: u64(3),
-    raw: bytes(5),
+    raw: u8(5),
   };
 `;
 
@@ -122,7 +121,7 @@ const KINDS: readonly ((random: Random) => LayoutMember<unknown>)[] = [
   (random) => CounterBlock.of(1 + random.below(5)),
   (random) => Snapshot.of(1 + random.below(50)),
   () => RecordSnapshot.of({ a: "i8", b: "f64", c: "text:3" }),
-  ...[i8, u8, i16, u16, i32, u32, i64, u64, f32, f64, bytes].map((arrayOf) => (random: Random) =>
+  ...[i8, u8, i16, u16, i32, u32, i64, u64, f32, f64].map((arrayOf) => (random: Random) =>
     arrayOf(1 + random.below(40))
   ),
   () => layout({ inner: Counter, "größe": i8(3) }),
@@ -258,7 +257,7 @@ describe("a layout", () => {
     assert.throws(() => CounterBlock.of(0), RangeError);
     assert.throws(() => Snapshot.of(0), RangeError);
     assert.throws(() => RecordSnapshot.of({ a: "u9" as "u8" }), TypeError);
-    assert.throws(() => layout({ big: bytes(2 ** 52), more: bytes(2 ** 52) }), RangeError);
+    assert.throws(() => layout({ big: u8(2 ** 52), more: u8(2 ** 52) }), RangeError);
     const many = Array.from({ length: 3000 }, (_, i) => [`m${i}`, Counter] as const);
     assert.throws(() => layout(Object.fromEntries(many)), RangeError);
   });
@@ -275,7 +274,7 @@ describe("a layout", () => {
     shared.first.hits.add(5);
     shared.second.table[0] = 9;
     assert.deepEqual([shared.second.hits.get(), shared.first.table[0]], [0n, 0]);
-    const Other = layout({ first: Shape, second: layout({ ...MEMBERS, raw: bytes(6) }) });
+    const Other = layout({ first: Shape, second: layout({ ...MEMBERS, raw: u8(6) }) });
     const error = wrongLayout(() => Other.open(shared.memory.key()!));
     assert.deepEqual(error.members, ["second"]);
   });
@@ -375,8 +374,8 @@ describe("another layout", () => {
         ["load", "hits"],
         /load \(this program declares it at byte 0, there is it at byte 64\)/,
       ],
-      [{ ...MEMBERS, more: bytes(100_000) }, ["more"], /more \(/],
-      [{ more: bytes(1) }, ["more", ...Object.keys(MEMBERS)], /, 8 more; end/],
+      [{ ...MEMBERS, more: u8(100_000) }, ["more"], /more \(/],
+      [{ more: u8(1) }, ["more", ...Object.keys(MEMBERS)], /, 8 more; end/],
     ];
     const view = shared.memory.view(Uint8Array);
     for (const [members, names, message] of variants) {
@@ -410,7 +409,7 @@ describe("a layout whose bytes were overwritten", () => {
   test("is a typed error, whichever byte of the header it was", () => {
     using memory = created();
     const view = memory.view(Uint8Array);
-    const small = layout({ hits: Counter, state: Mutex, raw: bytes(3) });
+    const small = layout({ hits: Counter, state: Mutex, raw: u8(3) });
     small.create(view);
     const whole = view.slice();
     const codes = new Set<string>();
@@ -505,7 +504,7 @@ describe("a layout whose bytes were overwritten", () => {
     memory.view(Uint8Array).fill(0);
     Counter.create(memory.view(Uint8Array));
     assert.throws(() => Shape.open(key), { name: "SyncError", code: "WrongKind" });
-    assert.throws(() => layout({ big: bytes(100_000) }).open(key), {
+    assert.throws(() => layout({ big: u8(100_000) }).open(key), {
       name: "SharedMemoryException",
       code: "InvalidSize",
     });
@@ -620,7 +619,7 @@ describe("processes with one layout", () => {
           console.log(JSON.stringify({ value: "in it" }));
           for (;;);
         };
-        const half = { ...bytes(5), create: stop };
+        const half = { ...u8(5), create: stop };
         const initialize = ({ hits }) => { hits.add(66); stop(); };
         const last = ${moment === "create"} ? { raw: half } : {};
         layout({ ...members, ...last }).open(${JSON.stringify(key)}, { initialize });`);
@@ -663,7 +662,7 @@ describe("processes with one layout", () => {
     async () => {
       const key = uniqueKey();
       for (
-        const other of ["{ ...members, table: f64(7) }", "{ table: f64(1), more: bytes(10000) }"]
+        const other of ["{ ...members, table: f64(7) }", "{ table: f64(1), more: u8(10000) }"]
       ) {
         const agent = startAgent(ownRuntime);
         await open(agent, key, other);

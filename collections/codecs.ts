@@ -1,0 +1,60 @@
+/**
+ * A codec turns values into bytes, and bytes into values. All processes that use a collection must use the same one.
+ *
+ * @example
+ * ```ts
+ * import { deserialize, serialize } from "node:v8"; // dates, maps, sets; each runtime reads only its own bytes
+ * import type { Codec } from "./codecs.ts";
+ *
+ * const structured: Codec<unknown> = { encode: serialize, decode: deserialize };
+ * console.log(structured.decode(structured.encode(new Date(0))));
+ * ```
+ */
+export interface Codec<Value> {
+  /** Returns the bytes of a value. They are copied into the segment before this function is called again. */
+  encode(value: Value): Uint8Array;
+  /** Returns the value of some bytes, which are a copy that nobody else uses. */
+  decode(bytes: Uint8Array): Value;
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+
+/** This codec leaves bytes as they are. It is used if there is no other one. */
+export const bytes: Codec<Uint8Array> = {
+  encode(value: Uint8Array): Uint8Array {
+    if (value instanceof Uint8Array) return value;
+    throw new TypeError(
+      `codec "bytes": a value must be a Uint8Array, not ${typeof value}; ` +
+        "use utf8, json or a codec of your own for other values",
+    );
+  },
+  decode: (bytes: Uint8Array): Uint8Array => bytes,
+};
+
+/** This codec stores strings as UTF-8. A lone surrogate becomes U+FFFD. */
+export const utf8: Codec<string> = {
+  encode(value: string): Uint8Array {
+    if (typeof value === "string") return encoder.encode(value);
+    throw new TypeError(`codec "utf8": a value must be a string, not ${typeof value}`);
+  },
+  decode: (bytes: Uint8Array): string => decoder.decode(bytes),
+};
+
+/** The type of {@linkcode json}, which fits maps of any type of values. */
+export interface JsonCodec {
+  /** Returns the JSON of a value as UTF-8. */
+  encode(value: unknown): Uint8Array;
+  /** Parses JSON. The type of the value is not checked. */
+  decode<Value>(bytes: Uint8Array): Value;
+}
+
+/** This codec stores what `JSON.stringify` makes of a value, as UTF-8. */
+export const json: JsonCodec = {
+  encode(value: unknown): Uint8Array {
+    const text = JSON.stringify(value) as string | undefined;
+    if (text !== undefined) return encoder.encode(text);
+    throw new TypeError(`codec "json": JSON has no ${typeof value}`);
+  },
+  decode: <Value>(bytes: Uint8Array): Value => JSON.parse(decoder.decode(bytes)),
+};

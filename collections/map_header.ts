@@ -1,0 +1,89 @@
+import { sharedClock } from "../backends/clock.ts";
+import { SyncError } from "../sync/errors.ts";
+import { PrimitiveKind, type Slot } from "../sync/slot.ts";
+import { halfSipHash } from "./half_sip_hash.ts";
+import {
+  BUCKETS_MIN,
+  MAP_HEADER_BYTES,
+  mapBytes,
+  type MapShape,
+  STRIPES_MAX,
+  UNITS_MAX,
+  UNITS_MIN,
+} from "./map_shape.ts";
+
+/** The words of the header of a map after the two that each slot has. The last one is a checksum of the others. */
+const [SHAPE, FLAGS, KEY0, KEY1, SCOPE, CHECK] = [2, 3, 4, 5, 6, 7];
+const UNITS_SHIFT = 16;
+const BUCKETS_SHIFT = 24;
+/** The map never evicts. */
+const KEEPS = 1;
+const CHECK_KEY = 0x6d617031;
+
+/** What the header of a map says. All of it is read once, when the map is joined, and checked. */
+export interface MapHeader extends MapShape {
+  readonly evicts: boolean;
+  /** The random key of the hash. */
+  readonly key0: number;
+  readonly key1: number;
+}
+
+/** Creates a map: writes its header after `fill` has written the rest. */
+export function makeHeader(
+  call: string,
+  slot: Slot,
+  shape: MapShape,
+  evicts: boolean,
+  fill: () => void,
+): MapHeader {
+  const [key0, key1] = crypto.getRandomValues(new Int32Array(2)) as unknown as [number, number];
+  slot.make(call, PrimitiveKind.SharedMap, mapBytes(shape), () => {
+    const words = slot.view(Int32Array, 0, MAP_HEADER_BYTES / 4);
+    words[SHAPE] = shape.stripes | Math.log2(shape.units) << UNITS_SHIFT |
+      Math.log2(shape.buckets) << BUCKETS_SHIFT;
+    words[FLAGS] = evicts ? 0 : KEEPS;
+    words[KEY0] = key0;
+    words[KEY1] = key1;
+    words[SCOPE] = sharedClock().scope;
+    words[CHECK] = checkOf(words);
+    fill();
+  });
+  return { ...shape, evicts, key0, key1 };
+}
+
+/** Reads the header of a map. @throws {SyncError} if it is not that of a map that this process can use */
+export function readHeader(call: string, slot: Slot): MapHeader {
+  slot.join(call, PrimitiveKind.SharedMap, MAP_HEADER_BYTES);
+  const words = slot.view(Int32Array, 0, MAP_HEADER_BYTES / 4).slice();
+  const shape = words[SHAPE]!;
+  const header: MapHeader = {
+    stripes: shape & (1 << UNITS_SHIFT) - 1,
+    units: 2 ** (shape >>> UNITS_SHIFT & 0xff),
+    buckets: 2 ** (shape >>> BUCKETS_SHIFT),
+    evicts: (words[FLAGS]! & KEEPS) === 0,
+    key0: words[KEY0]!,
+    key1: words[KEY1]!,
+  };
+  const { stripes, units, buckets } = header;
+  const isPossible = stripes >= 1 && stripes <= STRIPES_MAX && units >= UNITS_MIN &&
+    units <= UNITS_MAX && buckets >= BUCKETS_MIN && buckets <= UNITS_MAX;
+  if (!isPossible || words[CHECK] !== checkOf(words)) {
+    throw new SyncError(
+      "Damaged",
+      `${call}: the header of the map has been overwritten; create it again when no process uses it`,
+    );
+  }
+  slot.require(call, mapBytes(header));
+  if (words[SCOPE] !== sharedClock().scope) {
+    throw new SyncError(
+      "WrongKind",
+      `${call}: the map was created before this system was started, or in another time namespace ` +
+        "(another container), so its times to live mean nothing here; create it again",
+    );
+  }
+  return header;
+}
+
+function checkOf(words: Int32Array): number {
+  return halfSipHash(CHECK_KEY, 0, words.slice(SHAPE, CHECK), CHECK - SHAPE, 0);
+}

@@ -1,0 +1,112 @@
+import type { OpenOptions } from "../core/open_options.ts";
+import { checkTimeout } from "../core/waiter.ts";
+import { bytes as bytesCodec, type Codec } from "./codecs.ts";
+import type { MapHeader } from "./map_header.ts";
+import { shapeOf, type ShapeOptions } from "./map_shape.ts";
+import { SyncError } from "../sync/errors.ts";
+
+/** These options say how a map is created and used. */
+export interface SharedMapOptions<Value> extends Partial<ShapeOptions> {
+  /**
+   * What happens when the map is full. With `"clock"`, which is used if it is left out, the oldest entries that were not
+   * used are evicted. With `"none"` nothing is evicted, and `set()` throws `Full`.
+   */
+  readonly evict?: "clock" | "none" | undefined;
+  /** Turns values other than numbers into bytes. If it is left out, the values are bytes. */
+  readonly codec?: Codec<Value> | undefined;
+  /** The time to live in ms of an entry that is stored without one. If it is left out, entries do not expire. */
+  readonly ttl?: number | undefined;
+  /** The longest time in ms for which a change waits for another process that changes the same stripe. 1000 if left out. */
+  readonly lockTimeout?: number | undefined;
+}
+
+/** The options of `SharedMap.open()`: those of the map, and those of `SharedMemory.open()`. */
+export interface SharedMapOpenOptions<Value>
+  extends SharedMapOptions<Value>, Omit<OpenOptions, "size" | "mode" | "initialize"> {
+  /** The size of the map in bytes, with all that it needs. It may use a little less. */
+  readonly bytes: number;
+}
+
+/** These options say when a value is stored, and for how long. */
+export interface SetOptions {
+  /** The time to live in ms, `Infinity` for ever. If it is left out, it is that of the map. */
+  readonly ttl?: number | undefined;
+  /** Whether the value is stored only if the key has none. */
+  readonly ifAbsent?: boolean | undefined;
+  /** Whether the value is stored only if the key has one. */
+  readonly ifPresent?: boolean | undefined;
+  /** The value is stored only if the present one has this version. */
+  readonly ifVersion?: number | undefined;
+}
+
+/** The options of a map as they were read, once, and checked. */
+export interface MapSettings<Value> {
+  readonly codec: Codec<Value>;
+  readonly ttl: number;
+  readonly lockTimeout: number;
+}
+
+const LOCK_TIMEOUT_MS = 1000;
+
+/** @throws {TypeError | RangeError} if an option is not what it should be */
+export function settingsOf<Value>(
+  call: string,
+  options: SharedMapOptions<Value>,
+): MapSettings<Value> {
+  const { codec = bytesCodec as Codec<never>, ttl = Infinity, lockTimeout = LOCK_TIMEOUT_MS } =
+    options;
+  if (typeof codec?.encode !== "function" || typeof codec.decode !== "function") {
+    throw new TypeError(`${call}: the codec must have the functions encode and decode`);
+  }
+  checkTtl(call, ttl);
+  checkTimeout(call, lockTimeout);
+  return { codec, ttl, lockTimeout };
+}
+
+/** @throws {TypeError} if the option `evict` is neither `"clock"` nor `"none"` */
+export function evictsOf(call: string, evict: unknown): boolean {
+  if (evict === undefined || evict === "clock") return true;
+  if (evict === "none") return false;
+  throw new TypeError(`${call}: evict must be "clock" or "none", not ${String(evict)}`);
+}
+
+/** @throws {TypeError | RangeError} if `ttl` is not a time to live in ms */
+export function checkTtl(call: string, ttl: unknown): asserts ttl is number {
+  if (typeof ttl !== "number") {
+    throw new TypeError(`${call}: the ttl must be a number of ms, not ${typeof ttl}`);
+  }
+  if (ttl > 0) return;
+  throw new RangeError(`${call}: the ttl must be more than 0 ms, not ${ttl}`);
+}
+
+/**
+ * Checks that a map that exists is the one that the options describe.
+ *
+ * @throws {SyncError} `WrongKind` if it is not
+ */
+export function requireSame<Value>(
+  call: string,
+  header: MapHeader,
+  { bytes, stripes, entryBytes, evict }: SharedMapOptions<Value>,
+): void {
+  const differences: string[] = [];
+  if (bytes !== undefined) {
+    const shape = shapeOf(call, { bytes, stripes, entryBytes });
+    for (const name of ["stripes", "units", "buckets"] as const) {
+      if (shape[name] !== header[name]) {
+        differences.push(`${header[name]} ${name}, not ${shape[name]}`);
+      }
+    }
+  }
+  if (evict !== undefined && evictsOf(call, evict) !== header.evicts) {
+    differences.push(`evict: "${header.evicts ? "clock" : "none"}", not "${evict}"`);
+  }
+  if (differences.length === 0) return;
+  throw new SyncError(
+    "WrongKind",
+    `${call}: the map was created with other options: ${
+      differences.join("; ")
+    }. Use the same ones everywhere, or ` +
+      "another key",
+  );
+}

@@ -1,0 +1,158 @@
+import type { Bytes } from "../core/view_types.ts";
+import { SyncError } from "../sync/errors.ts";
+import type { MapCore } from "./map_core.ts";
+import { EXPIRY, META, NUMBER, PENDING, SIZE, valueBytes, VERSION } from "./map_record.ts";
+import { AGAIN, type MapStripe, MISS } from "./map_stripe.ts";
+import { ValuePool } from "./value_pool.ts";
+
+/** Up to this length a loop copies faster than `set()`, which needs another view. */
+const SHORT = 64;
+
+/** The reads of a map. None of them takes a lock. */
+export class MapReader {
+  // For `declare`, see Slot.
+  declare private readonly core: MapCore;
+  declare private readonly pool: ValuePool;
+  /** The reads of this object that have found a value, and the others. */
+  hits = 0;
+  misses = 0;
+  /** What the last read has found: when the record expires, its version, and its meta word. */
+  expiry = 0;
+  version = 0;
+  meta = 0;
+
+  constructor(core: MapCore) {
+    this.core = core;
+    this.pool = new ValuePool();
+  }
+
+  /**
+   * Returns a copy of the value of a key, or a number; `undefined` if there is none.
+   *
+   * @param isStale whether a value that has expired is returned too
+   */
+  get(method: string, key: string | Uint8Array, isStale = false): Bytes | number | undefined {
+    const { core } = this;
+    const stripe = core.seek(method, key);
+    for (let attempt = 0;; attempt++) {
+      const at = stripe.look(core.key);
+      if (at === MISS) break;
+      if (at !== AGAIN) {
+        const value = this.copy(method, stripe, at);
+        if (value !== null && stripe.isWhole()) {
+          if (!this.isPresent(stripe, isStale)) break;
+          this.found(stripe);
+          return value;
+        }
+      }
+      core.overtaken(method, attempt);
+    }
+    this.misses++;
+    return undefined;
+  }
+
+  /** Copies the value of a key to the beginning of `into`; returns its length, or -1 if there is none. */
+  getInto(method: string, key: string | Uint8Array, into: Uint8Array): number {
+    const { core } = this;
+    const stripe = core.seek(method, key);
+    for (let attempt = 0;; attempt++) {
+      const at = stripe.look(core.key);
+      if (at === MISS) break;
+      if (at !== AGAIN) {
+        const length = this.copyInto(method, stripe, at, into);
+        if (length !== -1 && stripe.isWhole()) {
+          if (!this.isPresent(stripe, false)) break;
+          this.found(stripe);
+          return length;
+        }
+      }
+      core.overtaken(method, attempt);
+    }
+    this.misses++;
+    return -1;
+  }
+
+  /** Returns whether a key has a value, and sets `expiry` and `version`. It counts neither as a hit nor as use. */
+  probe(method: string, key: string | Uint8Array): boolean {
+    const { core } = this;
+    const stripe = core.seek(method, key);
+    for (let attempt = 0;; attempt++) {
+      const at = stripe.look(core.key);
+      if (at === MISS) return false;
+      if (at !== AGAIN) {
+        this.readHeader(stripe, at);
+        if (stripe.isWhole()) return this.isPresent(stripe, false);
+      }
+      core.overtaken(method, attempt);
+    }
+  }
+
+  private readHeader(stripe: MapStripe, at: number): void {
+    const { data, floats } = stripe;
+    this.meta = Atomics.load(data, at + META);
+    this.version = floats[(at >> 1) + VERSION]!;
+    this.expiry = floats[(at >> 1) + EXPIRY]!;
+  }
+
+  private isPresent(stripe: MapStripe, isStale: boolean): boolean {
+    if ((this.meta & PENDING) !== 0) return false;
+    return isStale || this.expiry === 0 || !stripe.hasPassed(this.expiry);
+  }
+
+  private found(stripe: MapStripe): void {
+    this.hits++;
+    stripe.use(this.core.key.hash);
+  }
+
+  /** Copies a value, whole or not; returns `null` if the words are not those of a record. */
+  private copy(method: string, stripe: MapStripe, at: number): Bytes | number | null {
+    this.readHeader(stripe, at);
+    const { meta } = this;
+    const from = stripe.valueByte(at, meta);
+    // The version is loaded before the number, and stored after it: who stores if the version is unchanged has seen it.
+    if ((meta & NUMBER) !== 0) return stripe.number(from);
+    const length = this.lengthOf(method, stripe, at, from);
+    if (length === -1) return null;
+    return this.pool.copy(stripe.bytes, stripe.data, from >> 2, length);
+  }
+
+  /** Copies a value to `into`, whole or not; returns -1 if the words are not those of a record. */
+  private copyInto(method: string, stripe: MapStripe, at: number, into: Uint8Array): number {
+    this.readHeader(stripe, at);
+    const from = stripe.valueByte(at, this.meta);
+    const length = this.lengthOf(method, stripe, at, from);
+    if (length === -1) return -1;
+    if (length > into.length) return this.refuseShort(method, stripe, length, into.length);
+    const { bytes } = stripe;
+    if ((this.meta & NUMBER) !== 0) {
+      number[0] = stripe.number(from);
+      into.set(numberBytes);
+    } else if (length <= SHORT) {
+      for (let i = 0; i < length; i++) into[i] = bytes[from + i]!;
+    } else {
+      into.set(bytes.subarray(from, from + length));
+    }
+    return length;
+  }
+
+  private lengthOf(method: string, stripe: MapStripe, at: number, from: number): number {
+    const length = valueBytes(Atomics.load(stripe.data, at + SIZE), this.meta);
+    if (length >= 0 && from + length <= stripe.bytes.length) return length;
+    if (!stripe.isWhole()) return -1;
+    throw new SyncError(
+      "Damaged",
+      `SharedMap.${method}: the value of this key has been overwritten; set() or delete() it`,
+    );
+  }
+
+  private refuseShort(method: string, stripe: MapStripe, length: number, room: number): number {
+    if (!stripe.isWhole()) return -1;
+    if (!this.isPresent(stripe, false)) return 0;
+    throw new RangeError(
+      `SharedMap.${method}: the value has ${length} bytes, and the array only ${room}`,
+    );
+  }
+}
+
+const number = new Float64Array(1);
+const numberBytes = new Uint8Array(number.buffer);

@@ -1,0 +1,136 @@
+import type { MapKey } from "./map_key.ts";
+import { type Freed, freeOldest, recount } from "./map_oldest.ts";
+import { SIZE } from "./map_record.ts";
+import { LARGEST, LIVE, type MapStripe } from "./map_stripe.ts";
+
+/** A change moves this number of records at most, or this number of times its own size. */
+const MOVES_MAX = 8;
+/** This part of the ring stays free in a map that evicts. In one that does not, no new key is stored if less would be. */
+const RESERVE = 1 / 16;
+/** As long as entries take less than this part of the ring, none is evicted. */
+const EVICTING = 5 / 8;
+/** If entries take less than that, and less than this part of the ring is free, each change moves some records. */
+const MOVING = 3 / 16;
+
+/** What {@linkcode makeRoom} returns if there is no room. */
+export const NO_ROOM = -1;
+
+/**
+ * Makes room for a record of `size` units, which takes the place of the located one, the record of `key`, if there is
+ * one. Locates that again if it may have been moved. Returns how many records were evicted, or `NO_ROOM`.
+ *
+ * Space is freed at the head, in the order of the log. Records there that no chain has any more, or that have expired,
+ * are dropped. Others are moved to the tail, or evicted.
+ */
+export function makeRoom(stripe: MapStripe, key: MapKey, size: number): number {
+  const { units, evicts, words } = stripe;
+  const free = stripe.freeAfter(stripe.placeFor(size), size);
+  const isToMove = free < MOVING * units && words[LIVE]! < EVICTING * units;
+  if (evicts && !isToMove && free >= RESERVE * units) return 0;
+  if (isToMove) moveSome(stripe, size);
+  const evicted = evicts ? evictFor(stripe, size) : moveFor(stripe, key, size) ? 0 : NO_ROOM;
+  stripe.locate(key);
+  return evicted;
+}
+
+/** The records that one change moves. */
+class Moves {
+  readonly #stripe: MapStripe;
+  readonly #size: number;
+  #count = 0;
+  #units = 0;
+
+  constructor(stripe: MapStripe, size: number) {
+    this.#stripe = stripe;
+    this.#size = size;
+  }
+
+  get areLeft(): boolean {
+    return this.#count < MOVES_MAX || this.#units < MOVES_MAX * this.#size;
+  }
+
+  free(mayEvict: boolean, isToMove: (at: number) => boolean): Freed {
+    const stripe = this.#stripe;
+    const { head } = stripe;
+    const freed = freeOldest(stripe, mayEvict, isToMove);
+    if (freed === "moved") {
+      this.#count++;
+      this.#units += stripe.head - head >>> 0;
+    }
+    return freed;
+  }
+}
+
+/**
+ * Moves a few records, whether used or not, and evicts none. The space between them comes together in time like this, and
+ * no single change takes long.
+ */
+function moveSome(stripe: MapStripe, size: number): void {
+  const moves = new Moves(stripe, size);
+  while (stripe.freeAfter(stripe.placeFor(size), size) < MOVING * stripe.units) {
+    if (!moves.areLeft || moves.free(false, () => true) === "stuck") return;
+  }
+}
+
+/** Evicts the oldest records that were not used since they were moved; moves the others, but no record twice. */
+function evictFor(stripe: MapStripe, size: number): number {
+  const { head, span, units } = stripe;
+  const moves = new Moves(stripe, size);
+  const isToMove = (at: number) =>
+    stripe.isUsed(at) && moves.areLeft && stripe.head - head >>> 0 < span;
+  let evicted = 0;
+  while (stripe.freeAfter(stripe.placeFor(size), size) < RESERVE * units) {
+    const freed = moves.free(true, isToMove);
+    if (freed === "stuck") return NO_ROOM;
+    if (freed === "evicted") evicted++;
+  }
+  return evicted;
+}
+
+/**
+ * Moves records until there is room for one more; returns `false` if there is none. The located record counts as free if
+ * it is the oldest one: it is dropped once the new one has taken its place.
+ */
+function moveFor(stripe: MapStripe, key: MapKey, size: number): boolean {
+  if (!hasRoom(stripe, key, size)) {
+    recount(stripe);
+    if (!hasRoom(stripe, key, size)) return false;
+  }
+  const { head, span, units } = stripe;
+  while (!canFollow(stripe, size)) {
+    if (stripe.head - head >>> 0 > span + units) return false;
+    const isLocated = stripe.at === stripe.wordOf(stripe.head);
+    if (freeOldest(stripe, false, () => true) === "stuck") return false;
+    if (isLocated) stripe.locate(key);
+  }
+  return true;
+}
+
+/** Whether the entries leave enough free when the record has come: twice the largest record, and some for a new key. */
+function hasRoom(stripe: MapStripe, key: MapKey, size: number): boolean {
+  const { units, words } = stripe;
+  const isNew = !stripe.locate(key);
+  const live = words[LIVE]! - locatedSize(stripe) + size;
+  const largest = Math.max(words[LARGEST]!, size);
+  return live + Math.max(2 * largest, isNew ? RESERVE * units : 0) <= units;
+}
+
+function locatedSize({ at, data }: MapStripe): number {
+  return at === -1 ? 0 : data[at + SIZE]!;
+}
+
+/**
+ * Whether a record can follow at the tail so that the oldest one can be moved afterwards. A record does not wrap around
+ * the end of the ring, so it may need up to twice its size if the free space does, and otherwise its size. While that
+ * space does not reach the end of the ring, it only grows.
+ */
+function canFollow(stripe: MapStripe, size: number): boolean {
+  const { units, unitMask, words } = stripe;
+  const position = stripe.placeFor(size);
+  let free = stripe.freeAfter(position, size);
+  if (free < 0) return false;
+  if (stripe.at === stripe.wordOf(stripe.head)) free += locatedSize(stripe);
+  const largest = Math.max(words[LARGEST]!, size);
+  if (free >= 2 * largest) return true;
+  return free >= largest && (position + size & unitMask) + free <= units;
+}

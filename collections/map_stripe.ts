@@ -1,0 +1,439 @@
+import type { Clock } from "../backends/clock.ts";
+import type { Slot } from "../sync/slot.ts";
+import type { MapKey } from "./map_key.ts";
+import {
+  EXPIRY,
+  HASH,
+  hasMeta,
+  keyUnits,
+  META,
+  metaOf,
+  NEXT,
+  NUMBER,
+  PENDING,
+  RECORD_UNITS,
+  RECORD_WORDS,
+  SIZE,
+  unitsFor,
+  USED,
+  valueBytes,
+  VERSION,
+} from "./map_record.ts";
+import { DamagedLog, LOG_HEADER_BYTES, RingLog, UNIT_BYTES } from "./ring_log.ts";
+
+/** The words for writers, which follow `tail`: what a recount after a crash counts anew. */
+export const [COUNT, LIVE, LARGEST] = [17, 18, 19];
+/**
+ * Then there are four floats, {@linkcode MapStripe.totals}, and these words: how often a writer was killed, the pid of the
+ * one that is changing the stripe, and whether the largest record may have gone.
+ */
+const TOTALS_BYTE = 80;
+export const [RECOVERED, WRITER, STALE] = [28, 29, 30];
+/**
+ * The floats: the last version that was given to a record, how many records were evicted and have expired, and a time
+ * before which no record expires, 0 if none ever does.
+ */
+export const [LAST_VERSION, EVICTED, EXPIRED, SOONEST] = [0, 1, 2, 3];
+/** Here the buckets begin. */
+const BUCKETS = LOG_HEADER_BYTES / 4;
+
+/** What {@linkcode MapStripe.look} returns instead of a record. */
+export const [MISS, AGAIN] = [-1, -2];
+
+/** Where a stripe lies, and how large it is. */
+export interface StripePlace {
+  readonly slot: Slot;
+  /** In the slot, in bytes. */
+  readonly begin: number;
+  readonly units: number;
+  readonly buckets: number;
+  readonly isOrdered: boolean;
+  readonly evicts: boolean;
+  readonly clock: () => Clock;
+}
+
+/**
+ * Returns the number of bytes of a stripe: the header, the buckets, which say where the newest record of each chain is,
+ * a byte for each bucket that says whether it was used, and the ring.
+ */
+export function stripeBytes(units: number, buckets: number): number {
+  return LOG_HEADER_BYTES + buckets * 5 + units * UNIT_BYTES;
+}
+
+/**
+ * A stripe is a part of a map that has its own lock. It has a log of records, in chains that begin at the buckets and run
+ * from new to old.
+ *
+ * A change becomes visible by one store of a bucket, or of a link of a chain. Readers take no lock. The methods for
+ * writers are called with the lock held, and find each key at most once in its chain, because what a killed process has
+ * left is repaired before.
+ */
+export class MapStripe extends RingLog {
+  // For `declare`, see Slot.
+  /**
+   * For each bucket, eight bits that say which of its records were used. A reader cannot mark the record itself, as its
+   * bytes may be those of another one by then. Two records with the same bit are both regarded as used.
+   */
+  declare readonly used: Uint8Array;
+  declare readonly totals: Float64Array;
+  declare readonly buckets: number;
+  declare private readonly bucketMask: number;
+  /** Whether records may be evicted. */
+  declare readonly evicts: boolean;
+  declare private readonly clock: () => Clock;
+  /** The record that {@linkcode MapStripe.locate} has found, as the index of its first word; -1 if there is none. */
+  at = -1;
+  /** The index in `data` of the link that leads to it; -1 if the bucket does. */
+  before = -1;
+
+  constructor({ slot, begin, units, buckets, isOrdered, evicts, clock }: StripePlace) {
+    const headerBytes = LOG_HEADER_BYTES + buckets * 5;
+    super(slot, begin, headerBytes, units, isOrdered);
+    this.used = slot.view(Uint8Array, begin + LOG_HEADER_BYTES + buckets * 4, buckets);
+    this.totals = slot.view(Float64Array, begin + TOTALS_BYTE, 4);
+    this.buckets = buckets;
+    this.bucketMask = buckets - 1;
+    this.evicts = evicts;
+    this.clock = clock;
+  }
+
+  // For readers.
+
+  /**
+   * Finds the record of a key; returns the index of its first word, `MISS`, or `AGAIN` if writers were faster. What is
+   * then read of the record is only valid if `isWhole()` returns `true` afterwards.
+   *
+   * There is no such key if the bucket is what it was before the walk, and the oldest record of the walk is still intact:
+   * a record that was replaced or moved meanwhile has changed the bucket.
+   */
+  look(key: MapKey): number {
+    const { words, data, unitMask } = this;
+    const head = this.begin();
+    const bucket = BUCKETS + (key.hash & this.bucketMask);
+    const first = Atomics.load(words, bucket);
+    let distance = unitMask + 1;
+    for (let position = first; position !== 0;) {
+      if (position - head >>> 0 >= distance) break; // these are not the words of a chain, or no longer
+      distance = position - head >>> 0;
+      const at = (position & unitMask) << 1;
+      if (
+        Atomics.load(data, at + HASH) === key.hash &&
+        hasMeta(Atomics.load(data, at + META), key.meta) && this.hasKey(at, key)
+      ) {
+        this.distance = distance;
+        return at;
+      }
+      position = Atomics.load(data, at + NEXT);
+    }
+    if (first === 0) return MISS;
+    this.distance = distance;
+    return this.isWhole() && Atomics.load(words, bucket) === first ? MISS : AGAIN;
+  }
+
+  private hasKey(at: number, { count, words }: MapKey): boolean {
+    const { data } = this;
+    for (let i = 0; i < count; i++) {
+      if (data[at + RECORD_WORDS + i] !== words[i]) return false;
+    }
+    return true;
+  }
+
+  /** Marks the record with a hash as used. */
+  use(hash: number): void {
+    const { used } = this;
+    const bucket = hash & this.bucketMask;
+    const marks = used[bucket]!;
+    if ((marks & markOf(hash)) === 0) used[bucket] = marks | markOf(hash);
+  }
+
+  /**
+   * Copies the records of a bucket, the newest one first; returns `null` if writers were faster. A record is a copy of
+   * its units.
+   */
+  copyBucket(bucket: number): Int32Array[] | null {
+    const { words, data, unitMask } = this;
+    const head = this.begin();
+    const first = Atomics.load(words, BUCKETS + bucket);
+    const records: Int32Array[] = [];
+    let distance = unitMask + 1;
+    for (let position = first; position !== 0;) {
+      if (position - head >>> 0 >= distance) break;
+      this.distance = distance = position - head >>> 0;
+      const at = (position & unitMask) << 1;
+      const size = Atomics.load(data, at + SIZE);
+      const isRecord = size >= 0 && at / 2 + size <= this.units &&
+        valueBytes(size, Atomics.load(data, at + META)) >= 0;
+      if (!isRecord) return this.isWhole() ? records : null; // it was overwritten
+      records.push(this.copyRecord(at, size));
+      position = Atomics.load(data, at + NEXT);
+    }
+    if (first === 0) return records;
+    return this.isWhole() && Atomics.load(words, BUCKETS + bucket) === first ? records : null;
+  }
+
+  /** Copies a record. A number is loaded in one step, since it can change meanwhile. */
+  private copyRecord(at: number, size: number): Int32Array {
+    const copy = this.data.slice(at, at + size * 2);
+    const meta = copy[META]!;
+    if ((meta & NUMBER) === 0) return copy;
+    const number = RECORD_UNITS + keyUnits(meta);
+    new Float64Array(copy.buffer)[number] = this.floats[(at >> 1) + number]!;
+    return copy;
+  }
+
+  /** Whether a record of the bucket seems to have expired. */
+  seemsExpired(bucket: number): boolean {
+    const { data, floats, unitMask } = this;
+    const head = this.begin();
+    let distance = unitMask + 1;
+    for (let position = this.firstOf(bucket); position !== 0;) {
+      if (position - head >>> 0 >= distance) return false;
+      distance = position - head >>> 0;
+      const at = (position & unitMask) << 1;
+      if (this.hasPassed(floats[(at >> 1) + EXPIRY]!)) return true;
+      position = Atomics.load(data, at + NEXT);
+    }
+    return false;
+  }
+
+  // For both.
+
+  /** Loads the number whose bytes begin at `from`, in one step. */
+  number(from: number): number {
+    if (!this.isOrdered) this.fence();
+    return this.floats[from >> 3]!;
+  }
+
+  /** Whether a time at which a record expires has come. */
+  hasPassed(expiry: number): boolean {
+    return expiry !== 0 && !(expiry > this.clock().now());
+  }
+
+  /** Returns when a record with this time to live expires. */
+  expiryOf(ttl: number): number {
+    return ttl === Infinity ? 0 : this.clock().now() + ttl;
+  }
+
+  /** Returns the index in `bytes` of the value of a record. */
+  valueByte(at: number, meta: number): number {
+    return (at << 2) + (RECORD_WORDS << 2) + (keyUnits(meta) << 3);
+  }
+
+  // For the writer.
+
+  bucketOf(hash: number): number {
+    return hash & this.bucketMask;
+  }
+
+  /** Returns the position of the newest record of a bucket. */
+  firstOf(bucket: number): number {
+    return Atomics.load(this.words, BUCKETS + bucket);
+  }
+
+  /** Stores a link of a chain: the one at the index `before` in `data`, or that of the bucket if this is -1. */
+  link(before: number, bucket: number, position: number): void {
+    if (before === -1) Atomics.store(this.words, BUCKETS + bucket, position);
+    else Atomics.store(this.data, before, position);
+  }
+
+  /** Whether a record was used since it came to the tail. */
+  isUsed(at: number): boolean {
+    const hash = this.data[at + HASH]!;
+    return (this.data[at + META]! & USED) !== 0 ||
+      (this.used[hash & this.bucketMask]! & markOf(hash)) !== 0;
+  }
+
+  /** Lets a record count as not used, but no other one that has the same mark. */
+  forgetUse(at: number): void {
+    const { data, used } = this;
+    const hash = data[at + HASH]!;
+    const bucket = hash & this.bucketMask;
+    if ((used[bucket]! & markOf(hash)) !== 0) {
+      this.visitChain(bucket, (other) => {
+        if (markOf(data[other + HASH]!) === markOf(hash)) data[other + META]! |= USED;
+      });
+      used[bucket]! &= ~markOf(hash);
+    }
+    data[at + META]! &= ~USED;
+  }
+
+  /** Sets `at` and `before` to the record of a key; returns whether there is one. */
+  locate(key: MapKey): boolean {
+    const { data, head, span } = this;
+    let distance = span;
+    this.before = -1;
+    for (let position = this.firstOf(key.hash & this.bucketMask); position !== 0;) {
+      if (position - head >>> 0 >= distance) throw new DamagedLog();
+      distance = position - head >>> 0;
+      const at = this.wordOf(position);
+      if (
+        data[at + HASH] === key.hash && hasMeta(data[at + META]!, key.meta) && this.hasKey(at, key)
+      ) {
+        this.at = at;
+        return true;
+      }
+      this.before = at + NEXT;
+      position = Atomics.load(data, this.before);
+    }
+    this.at = -1;
+    return false;
+  }
+
+  /** Whether the located record has a value: it was found, has not expired and is not being computed. */
+  get isPresent(): boolean {
+    const { at } = this;
+    return at !== -1 && (this.data[at + META]! & PENDING) === 0 &&
+      !this.hasPassed(this.floats[(at >> 1) + EXPIRY]!);
+  }
+
+  /** The version of the located record. */
+  get version(): number {
+    return this.floats[(this.at >> 1) + VERSION]!;
+  }
+
+  /** Returns a version that no record of this stripe has had. */
+  nextVersion(): number {
+    const { totals } = this;
+    const last = totals[LAST_VERSION]!;
+    return totals[LAST_VERSION] = Number.isSafeInteger(last) ? last + 1 : 1;
+  }
+
+  /**
+   * Writes a record for a key, and puts it in the place of the located one, if there is one. There must be room for it.
+   *
+   * @returns its version
+   */
+  put(key: MapKey, value: Uint8Array | number, flags: number, expiry: number): number {
+    const { data, floats, at: old, before } = this;
+    const isNumber = typeof value === "number";
+    const length = isNumber ? 8 : value.length;
+    const size = unitsFor(key.meta, length);
+    const position = this.placeFor(size);
+    const at = this.wordOf(position);
+    const bucket = key.hash & this.bucketMask;
+    const version = this.nextVersion();
+    data[at + SIZE] = size;
+    data[at + NEXT] = old !== -1 && before === -1 ? data[old + NEXT]! : this.firstOf(bucket);
+    data[at + HASH] = key.hash;
+    const meta = data[at + META] = metaOf(key.meta, length, isNumber ? flags | NUMBER : flags);
+    this.setExpiry(at, expiry);
+    floats[(at >> 1) + VERSION] = version;
+    this.writeKey(at, key);
+    if (isNumber) floats[this.valueByte(at, meta) >> 3] = value;
+    else this.writeValue(this.valueByte(at, meta), value, length);
+    this.append(position, size);
+    this.link(-1, bucket, position);
+    this.add(at, 1);
+    if (old === -1) return version;
+    if (before !== -1) this.link(before, bucket, data[old + NEXT]!);
+    this.add(old, -1);
+    return version;
+  }
+
+  /** Says when a record expires, in one step. */
+  setExpiry(at: number, expiry: number): void {
+    const { floats, totals } = this;
+    const soonest = totals[SOONEST]!;
+    if (expiry !== 0 && !(soonest !== 0 && soonest <= expiry)) totals[SOONEST] = expiry;
+    floats[(at >> 1) + EXPIRY] = expiry;
+  }
+
+  private writeKey(at: number, { count, words }: MapKey): void {
+    const { data } = this;
+    for (let i = 0; i < count; i++) data[at + RECORD_WORDS + i] = words[i]!;
+    if ((count & 1) !== 0) data[at + RECORD_WORDS + count] = 0;
+  }
+
+  /** Copies a value. It stays within `length` bytes, even if a subclass has claimed to be shorter than it is. */
+  private writeValue(from: number, value: Uint8Array, length: number): void {
+    this.bytes.subarray(from, from + length).set(value);
+  }
+
+  /** Takes the located record out of its chain. */
+  remove(): void {
+    const { at, before, data } = this;
+    this.link(before, data[at + HASH]! & this.bucketMask, data[at + NEXT]!);
+    this.add(at, -1);
+    this.at = -1;
+  }
+
+  /** Counts a record that has come (1) or gone (-1). */
+  add(at: number, sign: 1 | -1): void {
+    const { data, words } = this;
+    const size = data[at + SIZE]!;
+    words[LIVE] = words[LIVE]! + sign * size;
+    if ((data[at + META]! & PENDING) === 0) words[COUNT] = words[COUNT]! + sign;
+    if (size < words[LARGEST]!) return;
+    if (sign === 1) words[LARGEST] = size;
+    else words[STALE] = 1;
+  }
+
+  /** Changes the number of the located record in one step, and then its version. */
+  setNumber(from: number, value: number): number {
+    const { at, floats } = this;
+    floats[from >> 3] = value;
+    if (!this.isOrdered) this.fence();
+    return floats[(at >> 1) + VERSION] = this.nextVersion();
+  }
+
+  /** Calls `visit` with each record of a bucket, the newest one first. It may change only that record. */
+  visitChain(bucket: number, visit: (at: number) => void): void {
+    const { data, head, span } = this;
+    let distance = span;
+    for (let position = this.firstOf(bucket); position !== 0;) {
+      if (position - head >>> 0 >= distance) throw new DamagedLog();
+      distance = position - head >>> 0;
+      const at = this.wordOf(position);
+      position = Atomics.load(data, at + NEXT);
+      visit(at);
+    }
+  }
+
+  /** Takes the expired records of a bucket out of its chain, `most` at most; returns how many there were. */
+  dropExpired(bucket: number, most: number): number {
+    const { data, floats, totals, head, span } = this;
+    let distance = span;
+    let dropped = 0;
+    this.before = -1;
+    for (let position = this.firstOf(bucket); position !== 0 && dropped < most;) {
+      if (position - head >>> 0 >= distance) throw new DamagedLog();
+      distance = position - head >>> 0;
+      this.at = this.wordOf(position);
+      position = Atomics.load(data, this.at + NEXT);
+      if (this.hasPassed(floats[(this.at >> 1) + EXPIRY]!)) {
+        dropped++;
+        totals[EXPIRED]!++;
+        this.remove();
+      } else {
+        this.before = this.at + NEXT;
+      }
+    }
+    return dropped;
+  }
+
+  /** Takes everything out. */
+  clear(): void {
+    this.words.fill(0, BUCKETS, BUCKETS + this.buckets);
+    this.moveHead(this.tail);
+    this.words[COUNT] = this.words[LIVE] = this.words[LARGEST] = 0;
+  }
+
+  /** Takes everything out, whatever the words are. */
+  reset(): void {
+    this.words.fill(0, BUCKETS, BUCKETS + this.buckets);
+    this.nextEpoch();
+    this.cutTail(this.head);
+    this.words[COUNT] = this.words[LIVE] = this.words[LARGEST] = 0;
+  }
+
+  /** Takes back the records from `position` on, which no chain has. */
+  cut(position: number): void {
+    this.nextEpoch();
+    this.cutTail(position);
+  }
+}
+
+/** Returns the bit that marks records with this hash as used. Stripes and buckets depend on other bits of the hash. */
+function markOf(hash: number): number {
+  return 1 << (hash >>> 20 & 7);
+}

@@ -1,0 +1,199 @@
+import { SyncError } from "../sync/errors.ts";
+import type { MapCore } from "./map_core.ts";
+import { keyUnits, META, NUMBER, PENDING, RECORD_UNITS, unitsFor } from "./map_record.ts";
+import { freeOldest } from "./map_oldest.ts";
+import { makeRoom, NO_ROOM } from "./map_room.ts";
+import { LIVE, type MapStripe } from "./map_stripe.ts";
+import { UNIT_BYTES } from "./ring_log.ts";
+
+/** When a value is stored: always, if the key has none, if it has one, or if that has the version that is given. */
+export const Condition = { Always: 0, Absent: 1, Present: 2, Version: 3, Pending: 4 } as const;
+export type Condition = typeof Condition[keyof typeof Condition];
+
+const [STORED, REFUSED, FULL, NOT_A_NUMBER] = [0, 1, 2, 3];
+/** A record has at most this part of a stripe. */
+const PART = 4;
+
+/** The changes of a map. Each of them holds the lock of one stripe, and calls no code of the program meanwhile. */
+export class MapWriter {
+  // For `declare`, see Slot.
+  declare private readonly core: MapCore;
+  /** The time in ms for which a change waits for the lock. */
+  declare private readonly lockTimeout: number;
+  /** What the last change was: how many records it has evicted, and the version that the key has now, 0 if none. */
+  evicted = 0;
+  version = 0;
+  /** The number that `incr` has stored. */
+  number = 0;
+
+  constructor(core: MapCore, lockTimeout: number) {
+    this.core = core;
+    this.lockTimeout = lockTimeout;
+  }
+
+  /**
+   * Stores a value; returns whether the condition was true.
+   *
+   * @param expiry when it expires by the clock, 0 if never
+   * @param wanted the version that the condition needs
+   */
+  set(
+    method: string,
+    key: string | Uint8Array,
+    value: Uint8Array | number,
+    expiry: number,
+    condition: Condition = Condition.Always,
+    wanted = 0,
+    flags = 0,
+  ): boolean {
+    const stripe = this.core.seek(method, key);
+    const length = typeof value === "number" ? 8 : value.length;
+    const size = unitsFor(this.core.key.meta, length);
+    if (size > stripe.units / PART) throw this.tooLarge(method, stripe, length);
+    const outcome = this.change(method, () => {
+      const isFound = stripe.locate(this.core.key);
+      if (!this.allows(stripe, isFound, condition, wanted)) return REFUSED;
+      return this.put(stripe, size, value, flags, expiry) ? STORED : FULL;
+    });
+    if (outcome === FULL) throw this.full(method, stripe, size);
+    return outcome === STORED;
+  }
+
+  /** Adds to the number of a key, or stores `initial + by`; the result is in `number`. */
+  incr(
+    method: string,
+    key: string | Uint8Array,
+    by: number,
+    initial: number,
+    ttl: number,
+  ): void {
+    const stripe = this.core.seek(method, key);
+    const size = unitsFor(this.core.key.meta, 8);
+    if (size > stripe.units / PART) throw this.tooLarge(method, stripe, 8);
+    const outcome = this.change(method, () => {
+      const isFound = stripe.locate(this.core.key);
+      if (!isFound || !stripe.isPresent) return this.putNumber(stripe, size, initial + by, ttl);
+      const meta = stripe.data[stripe.at + META]!;
+      if ((meta & NUMBER) === 0) return NOT_A_NUMBER;
+      const from = stripe.valueByte(stripe.at, meta);
+      this.number = stripe.number(from) + by;
+      this.version = stripe.setNumber(from, this.number);
+      stripe.use(this.core.key.hash);
+      return STORED;
+    });
+    if (outcome === FULL) throw this.full(method, stripe, size);
+    if (outcome === NOT_A_NUMBER) throw notANumber(method);
+  }
+
+  private putNumber(stripe: MapStripe, size: number, value: number, ttl: number): number {
+    this.number = value;
+    return this.put(stripe, size, value, 0, stripe.expiryOf(ttl)) ? STORED : FULL;
+  }
+
+  /** Removes a key if the condition is true; returns whether it had a value. */
+  delete(
+    method: string,
+    key: string | Uint8Array,
+    condition: Condition = Condition.Always,
+    wanted = 0,
+  ): boolean {
+    const stripe = this.core.seek(method, key);
+    return this.change(method, () => {
+      const isFound = stripe.locate(this.core.key);
+      if (!isFound || !this.allows(stripe, true, condition, wanted)) return false;
+      const { isPresent } = stripe;
+      stripe.remove();
+      return isPresent;
+    });
+  }
+
+  /** Changes when a value expires; returns whether there is one. */
+  expire(method: string, key: string | Uint8Array, expiry: number): boolean {
+    const stripe = this.core.seek(method, key);
+    return this.change(method, () => {
+      if (!stripe.locate(this.core.key) || !stripe.isPresent) return false;
+      stripe.setExpiry(stripe.at, expiry);
+      return true;
+    });
+  }
+
+  /** Calls `act` for a stripe with its lock held. */
+  inStripe<Result extends number | boolean>(
+    method: string,
+    index: number,
+    act: (stripe: MapStripe) => Result,
+  ): Result {
+    const { locks, stripes } = this.core;
+    return locks[index]!.change(method, this.lockTimeout, () => act(stripes[index]!));
+  }
+
+  private change<Result extends number | boolean>(method: string, act: () => Result): Result {
+    const { core } = this;
+    return core.locks[core.index]!.change(method, this.lockTimeout, act);
+  }
+
+  /** Whether the located record fulfils a condition. Sets `version`. */
+  private allows(
+    stripe: MapStripe,
+    isFound: boolean,
+    condition: Condition,
+    wanted: number,
+  ): boolean {
+    if (condition === Condition.Always) return true;
+    if (condition === Condition.Pending) {
+      return isFound && (stripe.data[stripe.at + META]! & PENDING) !== 0 &&
+        stripe.version === wanted;
+    }
+    const isPresent = isFound && stripe.isPresent;
+    this.version = isPresent ? stripe.version : 0;
+    if (condition === Condition.Absent) return !isPresent;
+    return isPresent && (condition === Condition.Present || this.version === wanted);
+  }
+
+  /** Makes room for a record, and writes it; returns `false` if there is no room. */
+  private put(
+    stripe: MapStripe,
+    size: number,
+    value: Uint8Array | number,
+    flags: number,
+    expiry: number,
+  ): boolean {
+    const { key } = this.core;
+    this.evicted = makeRoom(stripe, key, size);
+    if (this.evicted === NO_ROOM) return false;
+    const { at: old, head } = stripe;
+    this.version = stripe.put(key, value, flags, expiry);
+    if (old === stripe.wordOf(head)) freeOldest(stripe, false, () => false);
+    return true;
+  }
+
+  private tooLarge(method: string, { units }: MapStripe, length: number): SyncError {
+    const key = RECORD_UNITS + keyUnits(this.core.key.meta);
+    const most = Math.max(0, (units / PART - key) * UNIT_BYTES);
+    return new SyncError(
+      "InvalidSize",
+      `SharedMap.${method}: the value has ${length} bytes, and with this key a value of this map must not have ` +
+        `more than ${most}, a quarter of a stripe; create the map with more bytes or fewer stripes`,
+    );
+  }
+
+  private full(method: string, { units, words }: MapStripe, size: number): SyncError {
+    return new SyncError(
+      "Full",
+      `SharedMap.${method}: the entry takes ${
+        size * UNIT_BYTES
+      } bytes, and the part of the map with this key has ` +
+        `${units * UNIT_BYTES} bytes, of which entries use ${
+          words[LIVE]! * UNIT_BYTES
+        } and a reserve stays free; ` +
+        'delete() entries, or create the map with more bytes or evict: "clock"',
+    );
+  }
+}
+
+function notANumber(method: string): SyncError {
+  return new SyncError(
+    "WrongKind",
+    `SharedMap.${method}: the value of this key is not a number; set() a number first`,
+  );
+}

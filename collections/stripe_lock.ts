@@ -1,0 +1,129 @@
+import process from "node:process";
+import { perProcess } from "../context.ts";
+import { requireStack } from "../core/stack.ts";
+import { SyncError } from "../sync/errors.ts";
+import { recover } from "./map_recovery.ts";
+import { type MapStripe, WRITER } from "./map_stripe.ts";
+import { DamagedLog } from "./ring_log.ts";
+
+/** What a stripe needs of its mutex: a {@linkcode Mutex} has it. */
+export interface StripeMutex {
+  readonly isHeld: boolean;
+  readonly wasAbandoned: boolean;
+  tryLock(timeoutMs?: number): boolean;
+  unlock(): void;
+}
+
+/** The stripe that this thread is changing. There is at most one, and only during a call. */
+interface Section {
+  held: StripeLock | null;
+}
+
+const sectionOfThread = perProcess((): Section => ({ held: null }));
+
+/**
+ * The lock of a stripe. While a writer changes the stripe, the word `WRITER` has its pid. A writer that finds another pid
+ * there, although it has the mutex, knows that the last writer was killed or stopped in the middle, and repairs the
+ * stripe first.
+ *
+ * The lock is never held when a call has ended. Code may be stopped in the middle while its thread lives: by a timeout of
+ * `node:vm`, or by the end of the stack. The next call of the thread finds the lock held then, and releases it.
+ */
+export class StripeLock {
+  declare readonly stripe: MapStripe;
+  declare private readonly mutex: StripeMutex;
+  declare private readonly section: Section;
+  declare private readonly pid: number;
+
+  constructor(stripe: MapStripe, mutex: StripeMutex) {
+    this.stripe = stripe;
+    this.mutex = mutex;
+    this.section = sectionOfThread();
+    this.pid = process.pid;
+  }
+
+  /**
+   * Calls `change` with the stripe locked. If it finds that the bytes cannot be those of a stripe, the stripe is
+   * repaired, and `change` is called again.
+   *
+   * @throws {SyncError} `Busy` if another thread holds the lock for all of `timeoutMs`; `Damaged` if the bytes of its
+   * mutex, or again and again those of the stripe, have been overwritten
+   */
+  change<Result extends number | boolean | object>(
+    method: string,
+    timeoutMs: number,
+    change: () => Result,
+  ): Result {
+    this.lock(method, timeoutMs);
+    let isWhole = false;
+    try {
+      const result = this.tryChange(change) ?? this.changeRepaired(method, change);
+      isWhole = true;
+      return result;
+    } finally {
+      this.unlock(isWhole);
+    }
+  }
+
+  private tryChange<Result>(change: () => Result): Result | null {
+    try {
+      return change();
+    } catch (error) {
+      if (error instanceof DamagedLog) return null;
+      throw error;
+    }
+  }
+
+  private changeRepaired<Result>(method: string, change: () => Result): Result {
+    recover(this.stripe);
+    const result = this.tryChange(change);
+    if (result !== null) return result;
+    this.stripe.reset();
+    throw new SyncError(
+      "Damaged",
+      `SharedMap.${method}: the bytes of the map are being overwritten; its part with this key is empty now`,
+    );
+  }
+
+  private lock(method: string, timeoutMs: number): void {
+    requireStack();
+    const { section, stripe: { words } } = this;
+    if (section.held !== null) section.held.abandon();
+    if (!this.take(method, timeoutMs)) throw this.busy(method, timeoutMs);
+    section.held = this;
+    const isLeft = Atomics.load(words, WRITER) !== 0 || this.mutex.wasAbandoned;
+    words[WRITER] = this.pid;
+    if (isLeft) recover(this.stripe);
+  }
+
+  private take(method: string, timeoutMs: number): boolean {
+    try {
+      return this.mutex.tryLock() || this.mutex.tryLock(timeoutMs);
+    } catch (error) {
+      if (!(error instanceof SyncError)) throw error;
+      throw new SyncError(error.code, `SharedMap.${method}: ${error.message}`);
+    }
+  }
+
+  private unlock(isWhole: boolean): void {
+    if (isWhole) this.stripe.words[WRITER] = 0;
+    this.section.held = null;
+    this.mutex.unlock();
+  }
+
+  /** Releases a lock that a call of this thread has not released. */
+  private abandon(): void {
+    this.section.held = null;
+    if (this.mutex.isHeld) this.mutex.unlock();
+  }
+
+  private busy(method: string, timeoutMs: number): SyncError {
+    const pid = Atomics.load(this.stripe.words, WRITER);
+    const holder = pid === 0 ? "other processes have" : `process ${pid} has`;
+    return new SyncError(
+      "Busy",
+      `SharedMap.${method}: ${holder} been changing the part of the map with this key for ${timeoutMs} ms; the process ` +
+        "may be stopped (SIGSTOP, a debugger). Reading goes on",
+    );
+  }
+}
