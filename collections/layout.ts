@@ -1,7 +1,7 @@
 import { IpcError, SharedMemoryException } from "../errors.ts";
 import type { NativeIpcKey } from "../native_ipc_key.ts";
 import { SharedMemory } from "../shared_memory.ts";
-import type { OpenOptions } from "../core/open_options.ts";
+import { mayAdopt, type OpenOptions } from "../core/open_options.ts";
 import { SyncError } from "../sync/errors.ts";
 import { hashOf } from "../sync/fnv1a.ts";
 import type { LayoutMember } from "../sync/layout_member.ts";
@@ -221,13 +221,10 @@ export class Layout<const Members extends LayoutMembers>
     if (adopt !== undefined && typeof adopt !== "function") {
       throw new TypeError(`layout.open: adopt must be a function, not ${typeof adopt}`);
     }
-    const { disposition, lifetime, stale = lifetime === "until-removed" ? "keep" : "replace" } =
-      rest;
-    const isKept = stale === "keep" && disposition !== "attach";
     const read: OpenOptions = {
       ...rest,
       size: this.BYTES,
-      adopt: !isKept ? undefined : (bytes) => {
+      adopt: !mayAdopt(rest) ? undefined : (bytes) => {
         this.renew(bytes);
         return adopt?.(this.at(bytes));
       },

@@ -49,6 +49,11 @@ export function stripeSize(units: number, buckets: number): number {
   return Mutex.BYTES + stripeBytes(units, buckets);
 }
 
+/** Returns where the mutex of a computer is in the map, in bytes. */
+export function computerByte(index: number): number {
+  return MAP_HEADER_BYTES + index * Mutex.BYTES;
+}
+
 /** Returns where a stripe begins in the map, in bytes: its mutex comes first. */
 export function stripeByte({ units, buckets }: MapShape, index: number): number {
   return STRIPES_BYTE + index * stripeSize(units, buckets);

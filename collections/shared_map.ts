@@ -3,10 +3,12 @@ import { refuseThenable } from "../core/arguments.ts";
 import type { Bytes } from "../core/view_types.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import type { NativeIpcKey } from "../native_ipc_key.ts";
+import { mayAdopt } from "../core/open_options.ts";
 import { SharedMemory } from "../shared_memory.ts";
 import { SyncError } from "../sync/errors.ts";
 import { Mutex } from "../sync/mutex.ts";
-import { Slot } from "../sync/slot.ts";
+import type { LayoutMember } from "../sync/layout_member.ts";
+import { kindText, Slot } from "../sync/slot.ts";
 import type { Codec } from "./codecs.ts";
 import { MapCore } from "./map_core.ts";
 import { makeHeader, type MapHeader, readHeader } from "./map_header.ts";
@@ -22,7 +24,7 @@ import {
   type SharedMapOptions,
 } from "./map_options.ts";
 import { MapReader } from "./map_reader.ts";
-import { mapBytes, shapeOf, stripeByte } from "./map_shape.ts";
+import { computerByte, COMPUTERS, mapBytes, shapeOf, stripeByte } from "./map_shape.ts";
 import { COUNT, EVICTED, EXPIRED, LIVE, RECOVERED } from "./map_stripe.ts";
 import { Condition, MapWriter } from "./map_writer.ts";
 import { UNIT_BYTES } from "./ring_log.ts";
@@ -129,6 +131,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
       ...others,
       size: SharedMap.bytesFor(own),
       initialize: (view) => void SharedMap.create(view, 0, own),
+      adopt: mayAdopt(others) ? (view) => SharedMap.renew(view) : undefined,
     });
     try {
       const map = SharedMap.at(memory.bytes, 0, own);
@@ -203,6 +206,59 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
   }
 
   /** Returns an object for a map whose header was read. */
+  /**
+   * Makes the locks of a map anew whose users have all ended: in `adopt` of `SharedMemory.open()`, before another process
+   * attaches. The entries stay. {@linkcode SharedMap.open} and `layout()` do it where it is needed.
+   *
+   * @param view a view of an attached segment
+   * @param byteOffset where the map begins in the view, in bytes
+   * @throws as {@linkcode SharedMap.at}, but not for the locks
+   */
+  static renew(view: ArrayBufferView, byteOffset = 0): void {
+    const call = "SharedMap.renew";
+    const header = readHeader(call, new Slot(call, view, byteOffset, ALIGNMENT));
+    for (let i = 0; i < COMPUTERS; i++) Mutex.renew(view, byteOffset + computerByte(i));
+    for (let i = 0; i < header.stripes; i++) {
+      Mutex.renew(view, byteOffset + stripeByte(header, i));
+    }
+  }
+
+  /**
+   * Returns a member of a `layout()`: a map that is created with these options.
+   *
+   * @param options as for {@linkcode SharedMap.create}. Those that say how the map is laid out are part of the layout:
+   * programs with others get a `WrongLayout`
+   * @throws {TypeError | RangeError} if an option is not what it should be
+   *
+   * @example
+   * ```ts
+   * import { layout, SharedMap, utf8 } from "./mod.ts";
+   * import { Counter } from "../sync/mod.ts";
+   *
+   * const Site = layout({ visits: Counter, names: SharedMap.of({ bytes: 65_536, codec: utf8 }) });
+   * using site = Site.open("site with names");
+   * site.names.set("1", "ann");
+   * console.log(site.names.get("1")); // ann
+   * ```
+   */
+  static of<Value = Uint8Array>(options: SharedMapOptions<Value>): LayoutMember<SharedMap<Value>> {
+    const call = "SharedMap.of";
+    settingsOf(call, options);
+    const { stripes, units, buckets } = shapeOf(call, { ...options, bytes: options.bytes! });
+    const evicts = evictsOf(call, options.evict);
+    return {
+      KIND: kindText(
+        "SharedMap",
+        `(${stripes}, ${units}, ${buckets}, ${evicts ? "clock" : "none"})`,
+      ),
+      BYTES: SharedMap.bytesFor(options),
+      ALIGNMENT,
+      create: (view, byteOffset) => SharedMap.create(view, byteOffset, options),
+      at: (view, byteOffset) => SharedMap.at(view, byteOffset, options),
+      renew: (view, byteOffset) => SharedMap.renew(view, byteOffset),
+    };
+  }
+
   private static joined<Value>(
     slot: Slot,
     header: MapHeader,
@@ -502,6 +558,21 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
   /** Returns the sum of a word of all stripes. */
   private sum(word: number): number {
     return this.core.stripes.reduce((sum, { words }) => sum + Atomics.load(words, word), 0);
+  }
+
+  /**
+   * Ends the lifetime `"until-removed"` of a map that {@linkcode SharedMap.open} has opened: `SharedMemory.remove()`. From
+   * now on the last process to detach removes the map.
+   *
+   * @throws {SharedMemoryException} as `SharedMemory.remove()` does
+   * @throws {SyncError} `NotOwner` if the map was not opened by `open()`: its segment belongs to the program
+   */
+  remove(): void {
+    if (this.memory !== null) return this.memory.remove();
+    throw new SyncError(
+      "NotOwner",
+      "SharedMap.remove: the map was not opened by SharedMap.open(); call remove() of its SharedMemory",
+    );
   }
 
   /** Detaches the map if `open()` has attached it. Otherwise it does nothing: the program detaches its segment. */

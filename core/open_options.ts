@@ -51,6 +51,16 @@ export interface OpenOptions {
 /** The time in ms that `createOrAttach` waits for a process that is creating the segment. */
 export const OPEN_TIMEOUT_MS = 5000;
 
+/** Returns what happens to a segment that no process is attached to. */
+export function staleOf({ stale, lifetime }: OpenOptions): "replace" | "keep" {
+  return stale ?? (lifetime === "until-removed" ? "keep" : "replace");
+}
+
+/** Whether a segment that no process is attached to may be adopted. */
+export function mayAdopt(options: OpenOptions): boolean {
+  return staleOf(options) === "keep" && options.disposition !== "attach";
+}
+
 /** Reads each option once, and checks it: a getter may return another value the second time. */
 export function checkedOptions(options: OpenOptions): OpenOptions {
   const { size, mode, disposition, timeout, initialize, adopt, permissions, lifetime } = options;
