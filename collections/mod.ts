@@ -18,5 +18,7 @@ export type { Bytes } from "../core/view_types.ts";
 export { SyncError } from "../sync/errors.ts";
 export { bytes, type Codec, json, type JsonCodec, utf8 } from "./codecs.ts";
 export type { SetOptions, SharedMapOpenOptions, SharedMapOptions } from "./map_options.ts";
+export type { GetOrSetOptions } from "./map_computer.ts";
+export type { AbortSignalLike } from "../core/waiter.ts";
 export type { ShapeOptions } from "./map_shape.ts";
 export { type SetResult, SharedMap, type SharedMapStats } from "./shared_map.ts";
