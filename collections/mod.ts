@@ -40,6 +40,8 @@ export {
 } from "./layout.ts";
 export type { LayoutMember } from "../sync/layout_member.ts";
 export type { SetOptions, SharedMapOpenOptions, SharedMapOptions } from "./map_options.ts";
+export type { GetOrSetOptions } from "./map_computer.ts";
+export type { AbortSignalLike } from "../core/waiter.ts";
 export type { ShapeOptions } from "./map_shape.ts";
 export { type SetResult, SharedMap, type SharedMapStats } from "./shared_map.ts";
 export { f32, f64, i16, i32, i64, i8, u16, u32, u64, u8 } from "./typed_arrays.ts";
