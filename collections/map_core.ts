@@ -35,7 +35,7 @@ export class MapCore {
   constructor(slot: Slot, header: MapHeader, joinMutex: JoinMutex) {
     this.slot = slot;
     this.header = header;
-    this.key = new MapKey(header.key0, header.key1);
+    this.key = new MapKey(header.key0, header.key1, slot.name);
     this.perHash = header.stripes / 2 ** 32;
     const isOrdered = thisPlatform().arch === "x64";
     const clock = lazyClock();
@@ -43,7 +43,9 @@ export class MapCore {
     this.stripes = places.map((byte) =>
       new MapStripe({ ...header, slot, begin: byte + Mutex.BYTES, isOrdered, clock })
     );
-    this.locks = places.map((byte, i) => new StripeLock(this.stripes[i]!, joinMutex(byte)));
+    this.locks = places.map((byte, i) =>
+      new StripeLock(this.stripes[i]!, joinMutex(byte), slot.name)
+    );
   }
 
   /** @throws {SyncError} if the map was detached, or if its header was overwritten */
@@ -55,7 +57,7 @@ export class MapCore {
     this.slot.requireUsable(method);
     throw new SyncError(
       "Damaged",
-      `SharedMap.${method}: the map has been overwritten; create it again when no process uses it`,
+      `${this.slot.name}.${method}: the map has been overwritten; create it again when no process uses it`,
     );
   }
 
@@ -74,7 +76,7 @@ export class MapCore {
     if (now <= this.deadline) return;
     throw new SyncError(
       "Busy",
-      `SharedMap.${method}: writers have overwritten it again and again for ${OVERTAKEN_MS} ms while it was ` +
+      `${this.slot.name}.${method}: writers have overwritten it again and again for ${OVERTAKEN_MS} ms while it was ` +
         "read; give the map more bytes",
     );
   }

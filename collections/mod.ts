@@ -15,6 +15,13 @@
 export { type ErrorReason, IpcError } from "../errors.ts";
 export { SyncError } from "../sync/errors.ts";
 export { bytes, type Codec, json, type JsonCodec, utf8 } from "./codecs.ts";
+export type {
+  RateLimiterOpenOptions,
+  RateLimiterOptions,
+  RateLimiterSize,
+} from "./limiter_options.ts";
+export type { TakeResult } from "./limiter_rule.ts";
 export type { SetOptions, SharedMapOpenOptions, SharedMapOptions } from "./map_options.ts";
 export type { ShapeOptions } from "./map_shape.ts";
+export { RateLimiter, type RateLimiterStats } from "./rate_limiter.ts";
 export { type SetResult, SharedMap, type SharedMapStats } from "./shared_map.ts";

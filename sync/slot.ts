@@ -22,6 +22,7 @@ export const PrimitiveKind = {
   CounterBlock: 5,
   Snapshot: 6,
   SharedMap: 7,
+  RateLimiter: 8,
 } as const;
 export type PrimitiveKind = typeof PrimitiveKind[keyof typeof PrimitiveKind];
 
