@@ -30,14 +30,21 @@ export interface SystemClock {
   readonly scope: number;
 }
 
+/** A clock that all processes read alike. */
+export interface Clock {
+  /** See {@linkcode SystemClock.scope}. */
+  readonly scope: number;
+  /** Returns the time in ms. */
+  now(): number;
+}
+
 /**
  * A monotonic clock returns the time of a system clock, but reads it only now and then: in between it adds the time that
  * `performance.now()` has measured. All processes get the same time, apart from microseconds.
  *
  * The clock stands still while the machine sleeps.
  */
-export class MonotonicClock {
-  /** See {@linkcode SystemClock.scope}. */
+export class MonotonicClock implements Clock {
   readonly scope: number;
   readonly #system: SystemClock;
   #offset = 0;
@@ -49,7 +56,6 @@ export class MonotonicClock {
     this.scope = system.scope;
   }
 
-  /** Returns the time in ms. */
   now(): number {
     const time = performance.now();
     if (time >= this.#next || time < this.#last) this.#check(time);
@@ -64,7 +70,7 @@ export class MonotonicClock {
 }
 
 /** Returns the clock of this system, loaded on first use. */
-export const sharedClock: () => MonotonicClock = perProcess(() => {
+export const sharedClock: () => Clock = perProcess(() => {
   const { os } = thisPlatform();
   return new MonotonicClock(
     os === "win32" ? windowsClock(sharedKernel()) : unixClock(sharedLibrary()),

@@ -1,5 +1,3 @@
-import type { Bytes } from "../core/view_types.ts";
-
 /**
  * A codec turns values into bytes, and bytes into values. All processes that use a collection must use the same one.
  *
@@ -16,7 +14,7 @@ export interface Codec<Value> {
   /** Returns the bytes of a value. They are copied into the segment before this function is called again. */
   encode(value: Value): Uint8Array;
   /** Returns the value of some bytes, which are a copy that nobody else uses. */
-  decode(bytes: Bytes): Value;
+  decode(bytes: Uint8Array): Value;
 }
 
 const encoder = new TextEncoder();
@@ -31,7 +29,7 @@ export const bytes: Codec<Uint8Array> = {
         "use utf8, json or a codec of your own for other values",
     );
   },
-  decode: (bytes: Bytes): Uint8Array => bytes,
+  decode: (bytes: Uint8Array): Uint8Array => bytes,
 };
 
 /** This codec stores strings as UTF-8. A lone surrogate becomes U+FFFD. */
@@ -40,7 +38,7 @@ export const utf8: Codec<string> = {
     if (typeof value === "string") return encoder.encode(value);
     throw new TypeError(`codec "utf8": a value must be a string, not ${typeof value}`);
   },
-  decode: (bytes: Bytes): string => decoder.decode(bytes),
+  decode: (bytes: Uint8Array): string => decoder.decode(bytes),
 };
 
 /** The type of {@linkcode json}, which fits maps of any type of values. */
@@ -48,7 +46,7 @@ export interface JsonCodec {
   /** Returns the JSON of a value as UTF-8. */
   encode(value: unknown): Uint8Array;
   /** Parses JSON. The type of the value is not checked. */
-  decode<Value>(bytes: Bytes): Value;
+  decode<Value>(bytes: Uint8Array): Value;
 }
 
 /** This codec stores what `JSON.stringify` makes of a value, as UTF-8. */
@@ -58,5 +56,5 @@ export const json: JsonCodec = {
     if (text !== undefined) return encoder.encode(text);
     throw new TypeError(`codec "json": JSON has no ${typeof value}`);
   },
-  decode: <Value>(bytes: Bytes): Value => JSON.parse(decoder.decode(bytes)),
+  decode: <Value>(bytes: Uint8Array): Value => JSON.parse(decoder.decode(bytes)),
 };

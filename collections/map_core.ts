@@ -1,4 +1,4 @@
-import { type MonotonicClock, sharedClock } from "../backends/clock.ts";
+import { type Clock, sharedClock } from "../backends/clock.ts";
 import { thisPlatform } from "../backends/platform.ts";
 import { SyncError } from "../sync/errors.ts";
 import { Mutex } from "../sync/mutex.ts";
@@ -83,7 +83,7 @@ export class MapCore {
 }
 
 /** Returns a function that returns the clock, and loads it on first use: only times to live need it. */
-function lazyClock(): () => MonotonicClock {
-  let clock: MonotonicClock | undefined;
+function lazyClock(): () => Clock {
+  let clock: Clock | undefined;
   return () => clock ??= sharedClock();
 }

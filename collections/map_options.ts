@@ -23,6 +23,7 @@ export interface SharedMapOptions<Value> extends Partial<ShapeOptions> {
 /** The options of `SharedMap.open()`: those of the map, and those of `SharedMemory.open()`. */
 export interface SharedMapOpenOptions<Value>
   extends SharedMapOptions<Value>, Omit<OpenOptions, "size" | "mode" | "initialize"> {
+  /** The size of the map in bytes, with all that it needs. It may use a little less. */
   readonly bytes: number;
 }
 

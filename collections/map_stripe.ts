@@ -1,4 +1,4 @@
-import type { MonotonicClock } from "../backends/clock.ts";
+import type { Clock } from "../backends/clock.ts";
 import type { Slot } from "../sync/slot.ts";
 import type { MapKey } from "./map_key.ts";
 import {
@@ -42,7 +42,7 @@ export interface StripePlace {
   readonly buckets: number;
   readonly isOrdered: boolean;
   readonly evicts: boolean;
-  readonly clock: () => MonotonicClock;
+  readonly clock: () => Clock;
 }
 
 /**
@@ -70,7 +70,7 @@ export class MapStripe extends RingLog {
   declare private readonly bucketMask: number;
   /** Whether records may be evicted. */
   declare readonly evicts: boolean;
-  declare private readonly clock: () => MonotonicClock;
+  declare private readonly clock: () => Clock;
   /** The record that {@linkcode MapStripe.locate} has found, as the index of its first word; -1 if there is none. */
   at = -1;
   /** The index in `data` of the link that leads to it; -1 if the bucket does. */

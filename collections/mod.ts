@@ -12,7 +12,9 @@
  *
  * @module
  */
-export { type ErrorReason, IpcError } from "../errors.ts";
+export { AccessMode, type ErrorReason, IpcError } from "../errors.ts";
+export type { OpenOptions } from "../core/open_options.ts";
+export type { Bytes } from "../core/view_types.ts";
 export { SyncError } from "../sync/errors.ts";
 export { bytes, type Codec, json, type JsonCodec, utf8 } from "./codecs.ts";
 export type {

@@ -88,7 +88,7 @@ const UPDATES = 100;
  */
 export class SharedMap<Value = Uint8Array> implements Disposable {
   /** A map must begin at a multiple of this number of bytes in the segment. */
-  static readonly ALIGNMENT = ALIGNMENT;
+  static readonly ALIGNMENT: number = ALIGNMENT;
   // For `declare` and `private`, see Slot.
   declare private readonly core: MapCore;
   declare private readonly codec: Codec<Value>;
@@ -202,6 +202,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     return SharedMap.joined(slot, header, view, byteOffset, settings);
   }
 
+  /** Returns an object for a map whose header was read. */
   private static joined<Value>(
     slot: Slot,
     header: MapHeader,
@@ -346,6 +347,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     }
   }
 
+  /** Returns the error for an update that others were faster than. */
   private outrun(): SyncError {
     return new SyncError(
       "Busy",
@@ -497,6 +499,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     };
   }
 
+  /** Returns the sum of a word of all stripes. */
   private sum(word: number): number {
     return this.core.stripes.reduce((sum, { words }) => sum + Atomics.load(words, word), 0);
   }
@@ -506,11 +509,13 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     this.memory?.[Symbol.dispose]();
   }
 
+  /** Returns the value of what a read has returned. */
   private decoded(raw: Bytes | number | undefined): Value | undefined {
     if (raw === undefined || typeof raw === "number") return raw as Value | undefined;
     return this.codec.decode(raw);
   }
 
+  /** Returns what is stored for a value. */
   private encoded(method: string, value: Value | number): Uint8Array | number {
     if (typeof value === "number") return value;
     const bytes = this.codec.encode(value);

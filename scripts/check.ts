@@ -13,7 +13,7 @@ import { sourceFiles } from "./sources.ts";
 const root = path.dirname(import.meta.dirname!);
 
 function publicModules(): string[] {
-  return sourceFiles().filter((file) => !file.includes("/") || file.startsWith("sync/"));
+  return sourceFiles().filter((file) => !file.includes("/") || /^(sync|collections)\//.test(file));
 }
 
 type Step = readonly [name: string, args: string[]];
@@ -23,7 +23,9 @@ const steps: Step[] = [
   ["lint", ["lint"]],
   ["types", ["check"]],
   ["layers", ["run", "--allow-read", "scripts/check_layers.ts"]],
-  ["documentation", ["doc", "--lint", "mod.ts", "inspect.ts", "sync/mod.ts", "cli.ts"]],
+  ["documentation", [
+    ...["doc", "--lint", "mod.ts", "inspect.ts", "sync/mod.ts", "collections/mod.ts", "cli.ts"],
+  ]],
   ["package", ["publish", "--dry-run", "--allow-dirty"]],
   ["tables", ["run", "--allow-read", "scripts/platform_docs.ts", "--check"]],
   ["links", ["run", "--allow-read", "scripts/check_links.ts"]],

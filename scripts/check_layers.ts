@@ -25,11 +25,12 @@ const STOREYS: readonly (readonly [name: string, parts: readonly string[]])[] = 
     ...["backends/systemv/", "backends/posix/", "backends/posix_darwin/", "backends/windows/"],
     "backends/mutex/",
   ]],
-  ["the choice of a backend", ["backends/mod.ts", "backends/inspection.ts"]],
+  ["the choice of a backend", ["backends/mod.ts", "backends/inspection.ts", "backends/clock.ts"]],
   ["native keys", ["native_ipc_key.ts"]],
   ["what the classes share", ["core/"]],
   ["classes", ["shared_memory.ts", "system_semaphore.ts", "inspect.ts"]],
   ["primitives", ["sync/"]],
+  ["collections", ["collections/"]],
   ["entry points", ["mod.ts", "cli_starter.ts", "cli_table.ts", "cli.ts"]],
 ];
 

@@ -355,7 +355,7 @@ describe("the npm package", () => {
       !/(\.js|\.d\.ts|^package\.json|^README\.md|^CHANGELOG\.md)$/.test(file)
     );
     assert.deepEqual(odd, []);
-    for (const file of ["README.md", "mod.d.ts", "sync.js", "sync.d.ts"]) {
+    for (const file of ["README.md", "mod.d.ts", "sync.js", "sync.d.ts", "collections.js"]) {
       assert.ok(files.includes(file), file);
     }
     assert.ok(existsSync(path.join(installed, "LICENSE")));
@@ -367,7 +367,10 @@ describe("the npm package", () => {
     for (const [field, value] of Object.entries({ ...expected, description, keywords, engines })) {
       assert.deepEqual(manifest[field], value, field);
     }
-    assert.deepEqual(Object.keys(manifest.exports), [".", "./inspect", "./sync", "./package.json"]);
+    assert.deepEqual(
+      Object.keys(manifest.exports),
+      [".", "./inspect", "./sync", "./collections", "./package.json"],
+    );
     assert.deepEqual(manifest.bin, { "shared-memory": "./cli.js" });
     assert.equal(manifest.dependencies, undefined);
   });
