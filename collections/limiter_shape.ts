@@ -1,4 +1,5 @@
 import { unitsFor } from "./map_record.ts";
+import { reserveOf } from "./map_room.ts";
 import { BUCKETS_MIN, type MapShape, STRIPES_MAX, UNITS_MAX, UNITS_MIN } from "./map_shape.ts";
 
 /** A limiter for many names has at least this number of stripes. */
@@ -7,11 +8,6 @@ const STRIPES = 8;
 const RECORDS_MIN = 32;
 /** The names are spread over the stripes at random: this number of standard deviations more have room in each. */
 const DEVIATIONS = 6;
-
-/** Returns the number of units that stay free in a stripe whose largest record has `largest` units: see `makeRoom`. */
-export function reserveOf(units: number, largest: number): number {
-  return Math.max(units >>> 4, 2 * largest);
-}
 
 /**
  * Returns the shape of a map that has room for `keys` records with keys of `keyBytes` bytes and no values: the largest

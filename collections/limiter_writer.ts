@@ -1,10 +1,9 @@
-import { type MonotonicClock, sharedClock } from "../backends/clock.ts";
+import { type Clock, sharedClock } from "../backends/clock.ts";
 import { SyncError } from "../sync/errors.ts";
 import { aheadOf, type LimiterRule, tickOf } from "./limiter_rule.ts";
-import { reserveOf } from "./limiter_shape.ts";
 import type { MapCore } from "./map_core.ts";
 import { EXPIRY, RECORD_UNITS, unitsFor } from "./map_record.ts";
-import { makeRoom, NO_ROOM } from "./map_room.ts";
+import { makeRoom, NO_ROOM, reserveOf } from "./map_room.ts";
 import { EVICTED, LARGEST, LIVE, type MapStripe } from "./map_stripe.ts";
 import { UNIT_BYTES } from "./ring_log.ts";
 
@@ -30,7 +29,7 @@ export class LimiterWriter {
   declare private readonly rule: LimiterRule;
   /** The time in ms for which a change waits for the lock. */
   declare private readonly lockTimeout: number;
-  declare private readonly clock: MonotonicClock;
+  declare private readonly clock: Clock;
   /** For each stripe, the bucket at which the search for expired records goes on. */
   declare private readonly hands: Uint32Array;
   /** What is done with the lock held: a function that is made once. */

@@ -24,11 +24,16 @@ export function makeRoom(stripe: MapStripe, size: number): number {
   const { units, evicts, words } = stripe;
   let reserve = units >>> RESERVE_SHIFT;
   if (!evicts) {
-    reserve = Math.max(reserve, 2 * Math.max(words[LARGEST]!, size));
+    reserve = reserveOf(units, Math.max(words[LARGEST]!, size));
     if (words[LIVE]! + size + reserve > units) return NO_ROOM;
   }
   if (stripe.freeAfter(stripe.placeFor(size), size) >= reserve) return 0;
   return new Room(stripe, size).make(reserve);
+}
+
+/** Returns how many units stay free in a map that does not evict, if its largest record has `largest` units. */
+export function reserveOf(units: number, largest: number): number {
+  return Math.max(units >>> RESERVE_SHIFT, 2 * largest);
 }
 
 type Freed = "dropped" | "moved" | "evicted" | "stuck";
