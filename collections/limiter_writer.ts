@@ -3,8 +3,9 @@ import { SyncError } from "../sync/errors.ts";
 import { aheadOf, type LimiterRule, tickOf } from "./limiter_rule.ts";
 import type { MapCore } from "./map_core.ts";
 import { EXPIRY, RECORD_UNITS, unitsFor } from "./map_record.ts";
-import { makeRoom, NO_ROOM, reserveOf } from "./map_room.ts";
-import { EVICTED, LARGEST, LIVE, type MapStripe } from "./map_stripe.ts";
+import { recount } from "./map_oldest.ts";
+import { hasRoom, makeRoom, NO_ROOM } from "./map_room.ts";
+import { EVICTED, type MapStripe } from "./map_stripe.ts";
 import { UNIT_BYTES } from "./ring_log.ts";
 
 /** What {@linkcode LimiterWriter.take} has done. */
@@ -69,46 +70,34 @@ export class LimiterWriter {
   private takeHere(): number {
     const { core, cost, stripe } = this;
     const isKnown = stripe.locate(core.key);
-    const index = (stripe.at >> 1) + EXPIRY;
     const now = tickOf(this.clock.now()); // with the lock held: no other process has taken anything later
-    this.ahead = isKnown ? aheadOf(stripe.floats[index]!, now) : 0;
+    this.ahead = isKnown ? aheadOf(stripe.floats[(stripe.at >> 1) + EXPIRY]!, now) : 0;
     if (this.ahead + cost > this.rule.most) return REFUSED;
     if (cost === 0) return ALLOWED;
     if (!isKnown && !this.makeRoom()) return FULL;
     this.ahead += cost;
-    if (isKnown) stripe.floats[index] = now + this.ahead;
+    if (isKnown) stripe.setExpiry(stripe.at, now + this.ahead);
     else stripe.put(core.key, NOTHING, 0, now + this.ahead);
     return ALLOWED;
   }
 
   private makeRoom(): boolean {
-    const { core, size, stripe } = this;
-    if (this.isFull) this.sweep();
-    const { head } = stripe;
-    if (this.isFull || makeRoom(stripe, size) === NO_ROOM) {
-      stripe.totals[NO_ROOM_TOTAL]!++;
-      return false;
-    }
-    if (stripe.head !== head) stripe.locate(core.key);
-    return true;
+    const { core: { key }, size, stripe } = this;
+    const isFull = !hasRoom(stripe, key, size) && !this.sweep();
+    if (!isFull && makeRoom(stripe, key, size) !== NO_ROOM) return true;
+    stripe.totals[NO_ROOM_TOTAL]!++;
+    return false;
   }
 
-  /** Whether there may be no room, with the padding that a record may need: then nobody tries to make some. */
-  private get isFull(): boolean {
-    const { size, stripe: { units, words } } = this;
-    const largest = Math.max(words[LARGEST]!, size);
-    return words[LIVE]! + size + largest + reserveOf(units, largest) > units;
-  }
-
-  /** Takes expired records out of the next buckets. */
-  private sweep(): void {
-    const { core: { index }, hands, stripe } = this;
-    for (let i = 0; i < SWEPT_BUCKETS; i++) {
-      const bucket = hands[index]! % stripe.buckets;
-      hands[index] = bucket + 1;
-      stripe.dropExpired(bucket, Infinity);
+  /** Takes expired records out of the next buckets; returns whether there is room now. */
+  private sweep(): boolean {
+    const { core: { index, key }, hands, size, stripe } = this;
+    for (let i = 0; i < SWEPT_BUCKETS; i++) stripe.dropExpired(hands[index]!++, Infinity);
+    if (hands[index] === stripe.buckets) {
+      hands[index] = 0;
+      recount(stripe); // so rarely, since it looks at all records
     }
-    stripe.locate(this.core.key);
+    return hasRoom(stripe, key, size);
   }
 
   private tooLarge(method: string): SyncError {

@@ -19,6 +19,8 @@ const PADDING_SHIFT = 19;
 export const NUMBER = 1 << 22;
 /** The value is being computed, and the record only says by whom. For all readers there is no such key. */
 export const PENDING = 1 << 23;
+/** The record may have been used since it came to the tail: the mark of its bucket was for it or another one. */
+export const USED = 1 << 24;
 
 /** Returns the meta word of a record. */
 export function metaOf(keyMeta: number, valueBytes: number, flags: number): number {

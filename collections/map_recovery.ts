@@ -9,7 +9,7 @@ import {
   valueBytes,
   VERSION,
 } from "./map_record.ts";
-import { COUNT, LARGEST, LIVE, type MapStripe, RECOVERED } from "./map_stripe.ts";
+import { COUNT, LARGEST, LIVE, type MapStripe, RECOVERED, SOONEST, STALE } from "./map_stripe.ts";
 import { DamagedLog } from "./ring_log.ts";
 
 /** What is known of the units of the ring: a record begins there, and a chain has it. */
@@ -35,6 +35,8 @@ function repair(stripe: MapStripe): void {
   const { words } = stripe;
   const known = begins(stripe);
   words[COUNT] = words[LIVE] = words[LARGEST] = 0;
+  words[STALE] = 1; // the time before which no record expires is found by recount() when it is needed
+  stripe.totals[SOONEST] = Number.MIN_VALUE;
   for (let bucket = 0; bucket < stripe.buckets; bucket++) repairChain(stripe, bucket, known);
   stripe.cut(endOfChained(stripe, known));
 }

@@ -15,6 +15,7 @@ import {
   RECORD_WORDS,
   SIZE,
   unitsFor,
+  USED,
   valueBytes,
   VERSION,
 } from "./map_record.ts";
@@ -22,11 +23,17 @@ import { DamagedLog, LOG_HEADER_BYTES, RingLog, UNIT_BYTES } from "./ring_log.ts
 
 /** The words for writers, which follow `tail`: what a recount after a crash counts anew. */
 export const [COUNT, LIVE, LARGEST] = [17, 18, 19];
-/** Then there are three floats, {@linkcode MapStripe.totals}, and these words. */
+/**
+ * Then there are four floats, {@linkcode MapStripe.totals}, and these words: how often a writer was killed, the pid of the
+ * one that is changing the stripe, and whether the largest record may have gone.
+ */
 const TOTALS_BYTE = 80;
-export const [RECOVERED, WRITER] = [26, 27];
-/** The floats: the last version that was given to a record, and how many records were evicted and have expired. */
-export const [LAST_VERSION, EVICTED, EXPIRED] = [0, 1, 2];
+export const [RECOVERED, WRITER, STALE] = [28, 29, 30];
+/**
+ * The floats: the last version that was given to a record, how many records were evicted and have expired, and a time
+ * before which no record expires, 0 if none ever does.
+ */
+export const [LAST_VERSION, EVICTED, EXPIRED, SOONEST] = [0, 1, 2, 3];
 /** Here the buckets begin. */
 const BUCKETS = LOG_HEADER_BYTES / 4;
 
@@ -63,7 +70,10 @@ export function stripeBytes(units: number, buckets: number): number {
  */
 export class MapStripe extends RingLog {
   // For `declare`, see Slot.
-  /** For each bucket, whether one of its records was used since the last one of them was moved. */
+  /**
+   * For each bucket, eight bits that say which of its records were used. A reader cannot mark the record itself, as its
+   * bytes may be those of another one by then. Two records with the same bit are both regarded as used.
+   */
   declare readonly used: Uint8Array;
   declare readonly totals: Float64Array;
   declare readonly buckets: number;
@@ -80,7 +90,7 @@ export class MapStripe extends RingLog {
     const headerBytes = LOG_HEADER_BYTES + buckets * 5;
     super(slot, begin, headerBytes, units, isOrdered);
     this.used = slot.view(Uint8Array, begin + LOG_HEADER_BYTES + buckets * 4, buckets);
-    this.totals = slot.view(Float64Array, begin + TOTALS_BYTE, 3);
+    this.totals = slot.view(Float64Array, begin + TOTALS_BYTE, 4);
     this.buckets = buckets;
     this.bucketMask = buckets - 1;
     this.evicts = evicts;
@@ -128,11 +138,12 @@ export class MapStripe extends RingLog {
     return true;
   }
 
-  /** Notes that the records of the bucket of a hash are used, so that they are moved rather than evicted. */
+  /** Marks the record with a hash as used. */
   use(hash: number): void {
     const { used } = this;
     const bucket = hash & this.bucketMask;
-    if (used[bucket] === 0) used[bucket] = 1;
+    const marks = used[bucket]!;
+    if ((marks & markOf(hash)) === 0) used[bucket] = marks | markOf(hash);
   }
 
   /**
@@ -225,6 +236,27 @@ export class MapStripe extends RingLog {
     else Atomics.store(this.data, before, position);
   }
 
+  /** Whether a record was used since it came to the tail. */
+  isUsed(at: number): boolean {
+    const hash = this.data[at + HASH]!;
+    return (this.data[at + META]! & USED) !== 0 ||
+      (this.used[hash & this.bucketMask]! & markOf(hash)) !== 0;
+  }
+
+  /** Lets a record count as not used, but no other one that has the same mark. */
+  forgetUse(at: number): void {
+    const { data, used } = this;
+    const hash = data[at + HASH]!;
+    const bucket = hash & this.bucketMask;
+    if ((used[bucket]! & markOf(hash)) !== 0) {
+      this.visitChain(bucket, (other) => {
+        if (markOf(data[other + HASH]!) === markOf(hash)) data[other + META]! |= USED;
+      });
+      used[bucket]! &= ~markOf(hash);
+    }
+    data[at + META]! &= ~USED;
+  }
+
   /** Sets `at` and `before` to the record of a key; returns whether there is one. */
   locate(key: MapKey): boolean {
     const { data, head, span } = this;
@@ -284,7 +316,7 @@ export class MapStripe extends RingLog {
     data[at + NEXT] = old !== -1 && before === -1 ? data[old + NEXT]! : this.firstOf(bucket);
     data[at + HASH] = key.hash;
     const meta = data[at + META] = metaOf(key.meta, length, isNumber ? flags | NUMBER : flags);
-    floats[(at >> 1) + EXPIRY] = expiry;
+    this.setExpiry(at, expiry);
     floats[(at >> 1) + VERSION] = version;
     this.writeKey(at, key);
     if (isNumber) floats[this.valueByte(at, meta) >> 3] = value;
@@ -296,6 +328,14 @@ export class MapStripe extends RingLog {
     if (before !== -1) this.link(before, bucket, data[old + NEXT]!);
     this.add(old, -1);
     return version;
+  }
+
+  /** Says when a record expires, in one step. */
+  setExpiry(at: number, expiry: number): void {
+    const { floats, totals } = this;
+    const soonest = totals[SOONEST]!;
+    if (expiry !== 0 && !(soonest !== 0 && soonest <= expiry)) totals[SOONEST] = expiry;
+    floats[(at >> 1) + EXPIRY] = expiry;
   }
 
   private writeKey(at: number, { count, words }: MapKey): void {
@@ -323,7 +363,9 @@ export class MapStripe extends RingLog {
     const size = data[at + SIZE]!;
     words[LIVE] = words[LIVE]! + sign * size;
     if ((data[at + META]! & PENDING) === 0) words[COUNT] = words[COUNT]! + sign;
-    if (size > words[LARGEST]!) words[LARGEST] = size;
+    if (size < words[LARGEST]!) return;
+    if (sign === 1) words[LARGEST] = size;
+    else words[STALE] = 1;
   }
 
   /** Changes the number of the located record in one step, and then its version. */
@@ -332,6 +374,19 @@ export class MapStripe extends RingLog {
     floats[from >> 3] = value;
     if (!this.isOrdered) this.fence();
     return floats[(at >> 1) + VERSION] = this.nextVersion();
+  }
+
+  /** Calls `visit` with each record of a bucket, the newest one first. It may change only that record. */
+  visitChain(bucket: number, visit: (at: number) => void): void {
+    const { data, head, span } = this;
+    let distance = span;
+    for (let position = this.firstOf(bucket); position !== 0;) {
+      if (position - head >>> 0 >= distance) throw new DamagedLog();
+      distance = position - head >>> 0;
+      const at = this.wordOf(position);
+      position = Atomics.load(data, at + NEXT);
+      visit(at);
+    }
   }
 
   /** Takes the expired records of a bucket out of its chain, `most` at most; returns how many there were. */
@@ -376,4 +431,9 @@ export class MapStripe extends RingLog {
     this.nextEpoch();
     this.cutTail(position);
   }
+}
+
+/** Returns the bit that marks records with this hash as used. Stripes and buckets depend on other bits of the hash. */
+function markOf(hash: number): number {
+  return 1 << (hash >>> 20 & 7);
 }

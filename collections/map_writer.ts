@@ -1,6 +1,7 @@
 import { SyncError } from "../sync/errors.ts";
 import type { MapCore } from "./map_core.ts";
-import { EXPIRY, keyUnits, META, NUMBER, PENDING, RECORD_UNITS, unitsFor } from "./map_record.ts";
+import { keyUnits, META, NUMBER, PENDING, RECORD_UNITS, unitsFor } from "./map_record.ts";
+import { freeOldest } from "./map_oldest.ts";
 import { makeRoom, NO_ROOM } from "./map_room.ts";
 import { LIVE, type MapStripe } from "./map_stripe.ts";
 import { UNIT_BYTES } from "./ring_log.ts";
@@ -52,9 +53,7 @@ export class MapWriter {
     const outcome = this.change(method, () => {
       const isFound = stripe.locate(this.core.key);
       if (!this.allows(stripe, isFound, condition, wanted)) return REFUSED;
-      if (!this.makeRoom(stripe, size)) return FULL;
-      this.version = stripe.put(this.core.key, value, flags, expiry);
-      return STORED;
+      return this.put(stripe, size, value, flags, expiry) ? STORED : FULL;
     });
     if (outcome === FULL) throw this.full(method, stripe, size);
     return outcome === STORED;
@@ -87,10 +86,8 @@ export class MapWriter {
   }
 
   private putNumber(stripe: MapStripe, size: number, value: number, ttl: number): number {
-    if (!this.makeRoom(stripe, size)) return FULL;
     this.number = value;
-    this.version = stripe.put(this.core.key, value, 0, stripe.expiryOf(ttl));
-    return STORED;
+    return this.put(stripe, size, value, 0, stripe.expiryOf(ttl)) ? STORED : FULL;
   }
 
   /** Removes a key if the condition is true; returns whether it had a value. */
@@ -115,7 +112,7 @@ export class MapWriter {
     const stripe = this.core.seek(method, key);
     return this.change(method, () => {
       if (!stripe.locate(this.core.key) || !stripe.isPresent) return false;
-      stripe.floats[(stripe.at >> 1) + EXPIRY] = expiry;
+      stripe.setExpiry(stripe.at, expiry);
       return true;
     });
   }
@@ -153,12 +150,20 @@ export class MapWriter {
     return isPresent && (condition === Condition.Present || this.version === wanted);
   }
 
-  /** Makes room, and locates the record of the key again if it may have been moved. */
-  private makeRoom(stripe: MapStripe, size: number): boolean {
-    const { head } = stripe;
-    this.evicted = makeRoom(stripe, size);
+  /** Makes room for a record, and writes it; returns `false` if there is no room. */
+  private put(
+    stripe: MapStripe,
+    size: number,
+    value: Uint8Array | number,
+    flags: number,
+    expiry: number,
+  ): boolean {
+    const { key } = this.core;
+    this.evicted = makeRoom(stripe, key, size);
     if (this.evicted === NO_ROOM) return false;
-    if (stripe.head !== head) stripe.locate(this.core.key);
+    const { at: old, head } = stripe;
+    this.version = stripe.put(key, value, flags, expiry);
+    if (old === stripe.wordOf(head)) freeOldest(stripe, false, () => false);
     return true;
   }
 
