@@ -1,19 +1,26 @@
 /** What the supervisor and the servers share: one segment, with a place for everything. */
+import process from "node:process";
+import { RateLimiter } from "../../collections/mod.ts";
 import { SharedMemory } from "../../mod.ts";
 import { type Counter, CounterBlock } from "../../sync/mod.ts";
 import { Orders } from "./orders.ts";
 
 const KEY = "bun server";
 const NAMES = 500;
-/** Places of the rate limiter; each is a number of 8 bytes. */
-const PLACES = 16_384;
+/** What each client is allowed by all servers together. */
+const LIMITER = {
+  limit: Number(process.env["PER_SECOND"] ?? 2000),
+  window: 1000,
+  burst: Number(process.env["BURST"] ?? 2000),
+  keys: 10_000,
+};
 /** For so many seconds back the dashboard shows how many requests there were. */
 export const HISTORY_SECONDS = 60;
 
 const COUNTERS = 0;
 const ORDERS = CounterBlock.bytesFor(NAMES);
 const LIMITS = ORDERS + Orders.BYTES;
-const HISTORY = LIMITS + 8 * PLACES;
+const HISTORY = LIMITS + RateLimiter.bytesFor(LIMITER);
 const SIZE = HISTORY + 8 * HISTORY_SECONDS;
 
 /** The numbers of one server. They go on when it is replaced. */
@@ -45,8 +52,7 @@ export class ServerNumbers {
 
 export class State {
   readonly orders: Orders;
-  /** For the rate limiter. */
-  readonly limits: BigInt64Array;
+  readonly limiter: RateLimiter;
   readonly #block: CounterBlock;
   /** Requests per second, in a ring. */
   readonly #history: Float64Array;
@@ -56,7 +62,7 @@ export class State {
     const view = memory.view(Uint8Array);
     this.#block = CounterBlock.at(view, COUNTERS);
     this.orders = Orders.at(memory.view(Uint8Array, ORDERS, Orders.BYTES), this.#block);
-    this.limits = memory.view(BigInt64Array, LIMITS, PLACES);
+    this.limiter = RateLimiter.at(view, LIMITS, LIMITER);
     this.#history = memory.view(Float64Array, HISTORY, HISTORY_SECONDS);
     this.#seconds = this.#block.counter("seconds");
   }
@@ -70,6 +76,7 @@ export class State {
         const block = CounterBlock.create(bytes, COUNTERS, NAMES);
         block.counter("servers").set(servers);
         Orders.create(bytes.subarray(ORDERS, LIMITS), block);
+        RateLimiter.create(bytes, LIMITS, LIMITER);
       },
     });
     return new State(memory);
