@@ -55,8 +55,8 @@ function excess(taken: readonly Taken[], burst: number, perMs: number): number {
 
 /** The names that the victims take from, so often that none becomes whole. */
 const NAMES = 40;
-/** 1 comes back in a day. */
-const SLOW = { limit: 1, window: 86_400_000, burst: 700 };
+/** 1 comes back in six hours. */
+const SLOW = { limit: 1, window: 21_600_000, burst: 3000 };
 /** A rule for other names in the same limiter, which are whole again soon. */
 const FAST = { limit: 1, window: 2 };
 
