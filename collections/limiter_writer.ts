@@ -2,7 +2,7 @@ import { type Clock, sharedClock } from "../backends/clock.ts";
 import { SyncError } from "../sync/errors.ts";
 import { aheadOf, type LimiterRule, tickOf } from "./limiter_rule.ts";
 import type { MapCore } from "./map_core.ts";
-import { EXPIRY, RECORD_UNITS, unitsFor } from "./map_record.ts";
+import { EXPIRY, PART, RECORD_UNITS, unitsFor } from "./map_record.ts";
 import { recount } from "./map_oldest.ts";
 import { hasRoom, makeRoom, NO_ROOM } from "./map_room.ts";
 import { EVICTED, type MapStripe } from "./map_stripe.ts";
@@ -13,8 +13,6 @@ export const [ALLOWED, REFUSED, FULL] = [0, 1, 2];
 
 /** The total that counts how often there was no room for a new name: a limiter evicts nothing. */
 export const NO_ROOM_TOTAL = EVICTED;
-/** A record has at most this part of a stripe. */
-const PART = 4;
 /** If a stripe is full, a call looks for expired records in this number of buckets, and the next call in the next ones. */
 const SWEPT_BUCKETS = 16;
 const NOTHING = new Uint8Array(0);

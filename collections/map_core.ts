@@ -25,16 +25,18 @@ export class MapCore {
   declare readonly stripes: readonly MapStripe[];
   declare readonly locks: readonly StripeLock[];
   declare readonly key: MapKey;
+  declare readonly joinMutex: JoinMutex;
   /** Multiplied with a hash of 32 bits, it gives the stripe. */
   declare private readonly perHash: number;
   /** The number of the stripe of the current key. */
   index = 0;
   private deadline = 0;
 
-  /** @param joinMutex joins the mutex of a stripe */
+  /** @param joinMutex joins a mutex of the map */
   constructor(slot: Slot, header: MapHeader, joinMutex: JoinMutex) {
     this.slot = slot;
     this.header = header;
+    this.joinMutex = joinMutex;
     this.key = new MapKey(header.key0, header.key1, slot.name);
     this.perHash = header.stripes / 2 ** 32;
     const isOrdered = thisPlatform().arch === "x64";

@@ -1,7 +1,7 @@
 import type { Bytes } from "../core/view_types.ts";
 import { SyncError } from "../sync/errors.ts";
 import type { MapCore } from "./map_core.ts";
-import { EXPIRY, META, NUMBER, PENDING, SIZE, valueBytes, VERSION } from "./map_record.ts";
+import { EXPIRY, META, NUMBER, PART, PENDING, SIZE, valueBytes, VERSION } from "./map_record.ts";
 import { AGAIN, type MapStripe, MISS } from "./map_stripe.ts";
 import { ValuePool } from "./value_pool.ts";
 
@@ -20,6 +20,8 @@ export class MapReader {
   expiry = 0;
   version = 0;
   meta = 0;
+  /** Who computes the value of the pending record that was read last: the number of the slot and its generation. */
+  computer: readonly [slot: number, generation: number] = [-1, -1];
 
   constructor(core: MapCore) {
     this.core = core;
@@ -87,6 +89,27 @@ export class MapReader {
     }
   }
 
+  /**
+   * Returns whether the value of a key is being computed, and sets `computer` to who does it, and `version` to the version
+   * that the record has for that time.
+   */
+  isPending(method: string, key: string | Uint8Array): boolean {
+    const { core } = this;
+    const stripe = core.seek(method, key);
+    for (let attempt = 0;; attempt++) {
+      const at = stripe.look(core.key);
+      if (at === MISS) return false;
+      if (at !== AGAIN) {
+        this.readHeader(stripe, at);
+        const word = stripe.valueByte(at, this.meta) >> 2;
+        this.computer = [stripe.data[word] ?? -1, stripe.data[word + 1] ?? -1];
+        if (stripe.isWhole()) break;
+      }
+      core.overtaken(method, attempt);
+    }
+    return (this.meta & PENDING) !== 0 && !stripe.hasPassed(this.expiry);
+  }
+
   private readHeader(stripe: MapStripe, at: number): void {
     const { data, floats } = stripe;
     this.meta = Atomics.load(data, at + META);
@@ -137,7 +160,10 @@ export class MapReader {
 
   private lengthOf(method: string, stripe: MapStripe, at: number, from: number): number {
     const length = valueBytes(Atomics.load(stripe.data, at + SIZE), this.meta);
-    if (length >= 0 && from + length <= stripe.bytes.length) return length;
+    const { bytes } = stripe;
+    if (length >= 0 && from + length <= bytes.length && length <= bytes.length / PART) {
+      return length;
+    }
     if (!stripe.isWhole()) return -1;
     throw new SyncError(
       "Damaged",

@@ -14,6 +14,9 @@ export const [EXPIRY, VERSION] = [2, 3];
 export const RECORD_UNITS = 4;
 export const RECORD_WORDS = 8;
 
+/** A record has at most this part of a stripe. */
+export const PART = 4;
+
 const PADDING_SHIFT = 19;
 /** The value is a float of 8 bytes, which can be changed in place. */
 export const NUMBER = 1 << 22;

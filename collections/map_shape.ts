@@ -28,6 +28,8 @@ export interface ShapeOptions {
 export const COMPUTERS = 16;
 /** The sizes of the parts of a map before the stripes: the header with a word for each computer, and their mutexes. */
 export const MAP_HEADER_BYTES = 128;
+/** Here the words are, in the second half of the header. */
+export const COMPUTERS_BYTE = 64;
 export const STRIPES_BYTE = MAP_HEADER_BYTES + COMPUTERS * Mutex.BYTES;
 
 const STRIPES = 8;
@@ -47,6 +49,11 @@ export function mapBytes({ stripes, units, buckets }: MapShape): number {
 /** Returns the number of bytes of a stripe with its mutex. */
 export function stripeSize(units: number, buckets: number): number {
   return Mutex.BYTES + stripeBytes(units, buckets);
+}
+
+/** Returns where the mutex of a computer begins in the map, in bytes. */
+export function computerByte(index: number): number {
+  return MAP_HEADER_BYTES + index * Mutex.BYTES;
 }
 
 /** Returns where a stripe begins in the map, in bytes: its mutex comes first. */

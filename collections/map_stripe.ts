@@ -19,7 +19,7 @@ import {
   valueBytes,
   VERSION,
 } from "./map_record.ts";
-import { DamagedLog, LOG_HEADER_BYTES, RingLog, UNIT_BYTES } from "./ring_log.ts";
+import { DamagedLog, LOG_HEADER_BYTES, MARGIN_BYTES, RingLog, UNIT_BYTES } from "./ring_log.ts";
 
 /** The words for writers, which follow `tail`: what a recount after a crash counts anew. */
 export const [COUNT, LIVE, LARGEST] = [17, 18, 19];
@@ -54,10 +54,10 @@ export interface StripePlace {
 
 /**
  * Returns the number of bytes of a stripe: the header, the buckets, which say where the newest record of each chain is,
- * a byte for each bucket that says whether it was used, and the ring.
+ * a byte for each bucket that says what was used, the ring and its margin.
  */
 export function stripeBytes(units: number, buckets: number): number {
-  return LOG_HEADER_BYTES + buckets * 5 + units * UNIT_BYTES;
+  return LOG_HEADER_BYTES + buckets * 5 + units * UNIT_BYTES + MARGIN_BYTES;
 }
 
 /**
@@ -283,6 +283,13 @@ export class MapStripe extends RingLog {
   get isPresent(): boolean {
     const { at } = this;
     return at !== -1 && (this.data[at + META]! & PENDING) === 0 &&
+      !this.hasPassed(this.floats[(at >> 1) + EXPIRY]!);
+  }
+
+  /** Whether the value of the located record is being computed. */
+  get isPending(): boolean {
+    const { at } = this;
+    return (this.data[at + META]! & PENDING) !== 0 &&
       !this.hasPassed(this.floats[(at >> 1) + EXPIRY]!);
   }
 

@@ -1,6 +1,6 @@
 import { SyncError } from "../sync/errors.ts";
 import type { MapCore } from "./map_core.ts";
-import { keyUnits, META, NUMBER, PENDING, RECORD_UNITS, unitsFor } from "./map_record.ts";
+import { keyUnits, META, NUMBER, PART, PENDING, RECORD_UNITS, unitsFor } from "./map_record.ts";
 import { freeOldest } from "./map_oldest.ts";
 import { makeRoom, NO_ROOM } from "./map_room.ts";
 import { LIVE, type MapStripe } from "./map_stripe.ts";
@@ -10,9 +10,11 @@ import { UNIT_BYTES } from "./ring_log.ts";
 export const Condition = { Always: 0, Absent: 1, Present: 2, Version: 3, Pending: 4 } as const;
 export type Condition = typeof Condition[keyof typeof Condition];
 
+/** What `claim()` has found: a value, another one that computes it, no room, or that this one computes it now. */
+export const Claim = { Present: 0, Pending: 1, Full: 2, Mine: 3 } as const;
+export type Claim = typeof Claim[keyof typeof Claim];
+
 const [STORED, REFUSED, FULL, NOT_A_NUMBER] = [0, 1, 2, 3];
-/** A record has at most this part of a stripe. */
-const PART = 4;
 
 /** The changes of a map. Each of them holds the lock of one stripe, and calls no code of the program meanwhile. */
 export class MapWriter {
@@ -115,6 +117,31 @@ export class MapWriter {
       stripe.setExpiry(stripe.at, expiry);
       return true;
     });
+  }
+
+  /**
+   * Writes a pending record for a key that has no value, and sets `version`, unless there is a pending record that has not
+   * expired and has another version than `dead`.
+   */
+  claim(
+    method: string,
+    key: string | Uint8Array,
+    computer: Uint8Array,
+    expiry: number,
+    dead: number,
+  ): Claim {
+    const stripe = this.core.seek(method, key);
+    const size = unitsFor(this.core.key.meta, computer.length);
+    if (size > stripe.units / PART) throw this.tooLarge(method, stripe, computer.length);
+    const claim = this.change(method, () => {
+      const isFound = stripe.locate(this.core.key);
+      if (isFound && stripe.isPresent) return Claim.Present;
+      const isOthers = isFound && stripe.isPending && stripe.version !== dead;
+      if (isOthers) return Claim.Pending;
+      return this.put(stripe, size, computer, PENDING, expiry) ? Claim.Mine : Claim.Full;
+    });
+    if (claim === Claim.Full) throw this.full(method, stripe, size);
+    return claim;
   }
 
   /** Calls `act` for a stripe with its lock held. */

@@ -24,6 +24,8 @@ export type {
 } from "./limiter_options.ts";
 export type { TakeResult } from "./limiter_rule.ts";
 export type { SetOptions, SharedMapOpenOptions, SharedMapOptions } from "./map_options.ts";
+export type { GetOrSetOptions } from "./map_computer.ts";
+export type { AbortSignalLike } from "../core/waiter.ts";
 export type { ShapeOptions } from "./map_shape.ts";
 export { RateLimiter, type RateLimiterStats } from "./rate_limiter.ts";
 export { type SetResult, SharedMap, type SharedMapStats } from "./shared_map.ts";

@@ -9,6 +9,8 @@ export const LOG_HEADER_BYTES = 128;
 const [HEAD, EPOCH] = [0, 1];
 /** The word of the second one; what a kind of log keeps for its writers follows. */
 const TAIL = 16;
+/** After the ring there is room for the words of a record that seems to begin in its last unit. */
+export const MARGIN_BYTES = 64;
 /** A record that is only there to skip units has this bit in its first word. */
 const PAD = 1 << 30;
 
@@ -32,7 +34,7 @@ export class RingLog {
   // For `declare`, see Slot.
   /** The header, and what follows it up to the ring. */
   declare readonly words: Int32Array;
-  /** The ring, in words, in floats and in bytes. */
+  /** The ring, in words and in floats, with the margin after it, and in bytes. */
   declare readonly data: Int32Array;
   declare readonly floats: Float64Array;
   declare readonly bytes: Uint8Array;
@@ -53,8 +55,8 @@ export class RingLog {
   constructor(slot: Slot, begin: number, headerBytes: number, units: number, isOrdered: boolean) {
     this.words = slot.view(Int32Array, begin, headerBytes / 4);
     const ring = begin + headerBytes;
-    this.data = slot.view(Int32Array, ring, units * 2);
-    this.floats = slot.view(Float64Array, ring, units);
+    this.data = slot.view(Int32Array, ring, units * 2 + MARGIN_BYTES / 4);
+    this.floats = slot.view(Float64Array, ring, units + MARGIN_BYTES / 8);
     this.bytes = slot.view(Uint8Array, ring, units * UNIT_BYTES);
     this.units = units;
     this.unitMask = units - 1;

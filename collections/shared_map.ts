@@ -1,6 +1,7 @@
 import { sharedClock } from "../backends/clock.ts";
 import { refuseThenable } from "../core/arguments.ts";
 import type { Bytes } from "../core/view_types.ts";
+import { requireStack } from "../core/stack.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import type { NativeIpcKey } from "../native_ipc_key.ts";
 import { SharedMemory } from "../shared_memory.ts";
@@ -8,6 +9,7 @@ import { SyncError } from "../sync/errors.ts";
 import { Mutex } from "../sync/mutex.ts";
 import { Slot } from "../sync/slot.ts";
 import type { Codec } from "./codecs.ts";
+import { type GetOrSetOptions, MapComputer } from "./map_computer.ts";
 import { MapCore } from "./map_core.ts";
 import { makeHeader, type MapHeader, readHeader } from "./map_header.ts";
 import { entriesOf } from "./map_iterator.ts";
@@ -22,7 +24,7 @@ import {
   type SharedMapOptions,
 } from "./map_options.ts";
 import { MapReader } from "./map_reader.ts";
-import { mapBytes, shapeOf, stripeByte } from "./map_shape.ts";
+import { computerByte, COMPUTERS, mapBytes, shapeOf, stripeByte } from "./map_shape.ts";
 import { COUNT, EVICTED, EXPIRED, LIVE, RECOVERED } from "./map_stripe.ts";
 import { Condition, MapWriter } from "./map_writer.ts";
 import { UNIT_BYTES } from "./ring_log.ts";
@@ -96,6 +98,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
   declare private readonly lockTimeout: number;
   declare private readonly reader: MapReader;
   declare private readonly writer: MapWriter;
+  declare private readonly computer: MapComputer<Value>;
   private memory: SharedMemory | null = null;
   /** Where `flushExpired()` goes on: the number of a stripe and of a bucket. */
   private flushed: readonly [stripe: number, bucket: number] = [0, 0];
@@ -107,6 +110,13 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     this.lockTimeout = lockTimeout;
     this.reader = new MapReader(core);
     this.writer = new MapWriter(core, lockTimeout);
+    this.computer = new MapComputer({
+      core,
+      reader: this.reader,
+      writer: this.writer,
+      decoded: (raw) => this.decoded(raw),
+      encoded: (value) => this.encoded("getOrSet", value),
+    });
   }
 
   /**
@@ -170,6 +180,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     const evicts = evictsOf(call, options.evict);
     const slot = new Slot(call, view, byteOffset, ALIGNMENT);
     const header = makeHeader(call, slot, shape, evicts, () => {
+      for (let i = 0; i < COMPUTERS; i++) Mutex.create(view, byteOffset + computerByte(i));
       for (let i = 0; i < shape.stripes; i++) {
         Mutex.create(view, byteOffset + stripeByte(shape, i));
       }
@@ -376,6 +387,41 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     if (options !== undefined) checkTtl("SharedMap.incr", ttl);
     this.writer.incr("incr", key, by, initial, ttl);
     return this.writer.number;
+  }
+
+  /**
+   * Returns the value of a key. If it has none, `compute` is called, and what it returns is stored. Of all processes that
+   * want the value, one calls its `compute`; the others wait for it without blocking their event loops. If that one dies
+   * or its `compute` throws, the next one calls its own.
+   *
+   * If the key is set or removed meanwhile, the result is returned, but not stored. If it is `undefined`, nothing is
+   * stored.
+   *
+   * @throws (rejects) whatever `compute` or the codec throws, and the reason of `signal`
+   * @throws {SyncError} (rejects) as {@linkcode SharedMap.set}
+   * @throws {TypeError | RangeError} (rejects) if an argument or option is not what it should be
+   *
+   * @example
+   * ```ts
+   * import { json, SharedMap } from "./mod.ts";
+   *
+   * using pages = SharedMap.open<string[]>("pages", { bytes: 2 ** 20, codec: json });
+   * const page = await pages.getOrSet("1", async () => {
+   *   await Promise.resolve(); // ask the database
+   *   return ["row"];
+   * }, { ttl: 10_000 });
+   * console.log(page); // [ "row" ]
+   * ```
+   */
+  getOrSet<Result extends Value | number | undefined>(
+    key: string | Uint8Array,
+    compute: () => Result | PromiseLike<Result>,
+    options: GetOrSetOptions = {},
+  ): Promise<Value | Result> {
+    requireStack(); // before there is a promise
+    return this.computer.getOrSet(key, compute, options, this.defaultTtl) as Promise<
+      Value | Result
+    >;
   }
 
   /**

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type Codec, json, SharedMap, utf8 } from "../../collections/mod.ts";
 import { SharedMemory } from "../../mod.ts";
-import { ManualClock, openMap, withClock } from "../support/maps.ts";
+import { logsOf, ManualClock, openMap, withClock } from "../support/maps.ts";
 import { leaveNothingBehind, uniqueKey } from "../support/support.ts";
 import { attached } from "../support/sync_places.ts";
 
@@ -391,9 +391,7 @@ describe("a shared map", () => {
     using place = openMap({ ...SMALL });
     const { map, memory } = place;
     for (let i = 0; i < 3000; i++) map.set(`${i}`, bytes(i % 50));
-    // The words of the only stripe: its log begins after the header, the computers and the mutex.
-    const begin = SharedMap.bytesFor(SMALL) - (2048 * 8 / 2) - 128 - 64 * 5;
-    const words = memory.view(Int32Array, begin, 32 + 64);
+    const [words] = logsOf(memory, SMALL) as [Int32Array];
     const [head, tail] = [words[0]!, words[16]!];
     assert.ok(tail - head > 500 && head > 1000);
     for (const position of words.subarray(32)) {

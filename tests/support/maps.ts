@@ -3,6 +3,8 @@ import { sharedClock } from "../../backends/clock.ts";
 import { enterContext } from "../../context.ts";
 import { registry } from "../../registry.ts";
 import { SharedMap, type SharedMapOpenOptions } from "../../collections/mod.ts";
+import { shapeOf, stripeByte } from "../../collections/map_shape.ts";
+import { Mutex } from "../../sync/mod.ts";
 import { SharedMemory } from "../../mod.ts";
 import { uniqueKey } from "./support.ts";
 
@@ -45,6 +47,22 @@ export function openMap<Value = Uint8Array>(
   });
   const join = () => SharedMap.at(memory.bytes, 0, options);
   return { map: join(), memory, key, join, [Symbol.dispose]: () => memory[Symbol.dispose]() };
+}
+
+/** The words of the logs of a map, one array for each stripe: the head is the first word, and the tail is word 16. */
+export function logsOf(
+  memory: SharedMemory,
+  options: SharedMapOpenOptions<never>,
+): Int32Array[] {
+  const shape = shapeOf("logsOf", options);
+  return Array.from({ length: shape.stripes }, (_, i) => {
+    return memory.view(Int32Array, stripeByte(shape, i) + Mutex.BYTES, 32 + shape.buckets);
+  });
+}
+
+/** Lets the logs of an empty map begin at a position. */
+export function beginAt(logs: readonly Int32Array[], position: number): void {
+  for (const words of logs) words[0] = words[16] = position;
 }
 
 /** JavaScript of an agent: `objects.map` is the map of a key. */

@@ -1,0 +1,240 @@
+import { sharedClock } from "../backends/clock.ts";
+import { delay, nextPause } from "../backends/timing.ts";
+import { type AbortSignalLike, checkTimeout } from "../core/waiter.ts";
+import type { Bytes } from "../core/view_types.ts";
+import type { MapCore } from "./map_core.ts";
+import { checkTtl } from "./map_options.ts";
+import type { MapReader } from "./map_reader.ts";
+import { computerByte, COMPUTERS, COMPUTERS_BYTE } from "./map_shape.ts";
+import { Claim, Condition, type MapWriter } from "./map_writer.ts";
+import type { StripeMutex } from "./stripe_lock.ts";
+
+/** These options say how long a computed value lives, and how long `getOrSet()` waits for another process. */
+export interface GetOrSetOptions {
+  /** The time to live in ms, `Infinity` for ever. If it is left out, it is that of the map. */
+  readonly ttl?: number | undefined;
+  /**
+   * The time in ms after which another process no longer waits for this one, if it goes on computing, and after which this
+   * one no longer waits for another. 30,000 if left out.
+   */
+  readonly timeout?: number | undefined;
+  /** The wait ends when this signal is aborted, and the promise rejects with its `reason`. */
+  readonly signal?: AbortSignalLike | undefined;
+}
+
+/** What the computer of a map needs of it. */
+export interface ComputedMap<Value> {
+  readonly core: MapCore;
+  readonly reader: MapReader;
+  readonly writer: MapWriter;
+  readonly decoded: (raw: Bytes | number) => Value | undefined;
+  readonly encoded: (value: Value | number) => Uint8Array | number;
+}
+
+/** The arguments of a call, checked. */
+interface Job<Value> {
+  readonly key: string | Uint8Array;
+  readonly compute: () => Value | undefined | PromiseLike<Value | undefined>;
+  readonly ttl: number;
+  readonly timeout: number;
+  readonly signal: AbortSignalLike | undefined;
+}
+
+const METHOD = "getOrSet";
+const TIMEOUT_MS = 30_000;
+/** A thread that has no slot. Nobody can know whether it lives, so nobody waits for it. */
+const NO_SLOT = -1;
+
+/**
+ * Computes values for `getOrSet()`, so that of several processes only one does it.
+ *
+ * Who computes the value of a key first writes a pending record. All other operations regard it as no value. It says in
+ * which slot the thread is that computes; the thread holds the mutex of the slot as long as it computes anything. So
+ * whoever waits can tell that the thread has ended, and writes a pending record of its own. The result replaces the
+ * pending record only if that is still there: otherwise the key was set or removed meanwhile.
+ */
+export class MapComputer<Value> {
+  readonly #map: ComputedMap<Value>;
+  readonly #mutexes: (StripeMutex | undefined)[] = [];
+  readonly #generations: Int32Array;
+  /** The calls of this object that wait for a value or compute it, by their key. */
+  readonly #running = new Map<string, Promise<Value | undefined>>();
+  /** The slot of this thread while it computes, and its generation. */
+  #slot = NO_SLOT;
+  #generation = 0;
+  /** The number of values that are being computed. */
+  #computing = 0;
+
+  constructor(map: ComputedMap<Value>) {
+    this.#map = map;
+    this.#generations = map.core.slot.view(Int32Array, COMPUTERS_BYTE, COMPUTERS);
+  }
+
+  /** See {@linkcode SharedMap.getOrSet}. */
+  async getOrSet(
+    key: string | Uint8Array,
+    compute: () => unknown,
+    options: GetOrSetOptions,
+    defaultTtl: number,
+  ): Promise<Value | undefined> {
+    const { ttl = defaultTtl, timeout = TIMEOUT_MS, signal } = options;
+    checkTtl(`SharedMap.${METHOD}`, ttl);
+    checkTimeout(`SharedMap.${METHOD}`, timeout);
+    if (typeof compute !== "function") {
+      throw new TypeError(`SharedMap.${METHOD}: compute must be a function, not ${typeof compute}`);
+    }
+    signal?.throwIfAborted();
+    const found = this.#get(key);
+    if (found !== undefined) return found;
+    const id = idOf(key);
+    const job = { key, ttl, timeout, signal, compute: compute as Job<Value>["compute"] };
+    const running = this.#running.get(id);
+    if (running !== undefined) return await this.#join(running, job);
+    const promise = this.#run(job);
+    this.#running.set(id, promise);
+    try {
+      return await promise;
+    } finally {
+      this.#running.delete(id);
+    }
+  }
+
+  #get(key: string | Uint8Array): Value | undefined {
+    const raw = this.#map.reader.get(METHOD, key);
+    return raw === undefined ? undefined : this.#map.decoded(raw);
+  }
+
+  /** Waits for another call of this object. It may wait for this one in turn, so there is a limit. */
+  async #join(running: Promise<Value | undefined>, job: Job<Value>): Promise<Value | undefined> {
+    const { timeout, signal } = job;
+    const { promise: given, resolve, reject } = Promise.withResolvers<void>();
+    const onAbort = () => reject(signal!.reason);
+    signal?.addEventListener("abort", onAbort);
+    const timer = timeout === Infinity ? undefined : setTimeout(resolve, timeout);
+    try {
+      const isOver = await Promise.race([running.then(() => true), given.then(() => false)]);
+      return isOver ? await running : await job.compute();
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+    }
+  }
+
+  /** Waits for the value while another thread computes it, and computes it if none does. */
+  async #run(job: Job<Value>): Promise<Value | undefined> {
+    const { key, timeout, signal } = job;
+    const { reader } = this.#map;
+    const until = performance.now() + timeout;
+    for (let pause = nextPause(0); performance.now() < until; pause = nextPause(pause)) {
+      const dead = this.#deadVersion(key);
+      if (dead !== null) {
+        const claim = this.#claim(job, dead);
+        if (typeof claim === "number") return await this.#compute(job, claim);
+      }
+      const raw = reader.get(METHOD, key);
+      if (raw !== undefined) return this.#map.decoded(raw);
+      if (dead === null) await delay(Math.min(pause, Math.max(0, until - performance.now())));
+      signal?.throwIfAborted();
+    }
+    return await job.compute(); // nothing is stored, as the key is another one's
+  }
+
+  /**
+   * Returns the version of the pending record of a thread that has ended, 0 if there is no pending record; `null` if its
+   * thread goes on computing.
+   */
+  #deadVersion(key: string | Uint8Array): number | null {
+    const { reader } = this.#map;
+    if (!reader.isPending(METHOD, key)) return 0;
+    const { version, computer: [slot, generation] } = reader;
+    return this.#isComputing(slot, generation) ? null : version;
+  }
+
+  #isComputing(slot: number, generation: number): boolean {
+    if (slot < 0 || slot >= COMPUTERS) return false;
+    if (Atomics.load(this.#generations, slot) !== generation) return false;
+    try {
+      const mutex = this.#mutex(slot);
+      if (!mutex.tryLock()) return true;
+      mutex.unlock();
+      return false;
+    } catch {
+      return true; // the mutex was overwritten, so it cannot be known; the record expires
+    }
+  }
+
+  #mutex(slot: number): StripeMutex {
+    return this.#mutexes[slot] ??= this.#map.core.joinMutex(computerByte(slot));
+  }
+
+  /** Writes a pending record; returns its version, or what else there is. */
+  #claim({ key, timeout }: Job<Value>, dead: number): number | "other" {
+    const { writer } = this.#map;
+    this.#enter();
+    try {
+      const computer = new Uint8Array(Int32Array.of(this.#slot, this.#generation).buffer);
+      const expiry = timeout === Infinity ? 0 : sharedClock().now() + timeout;
+      if (writer.claim(METHOD, key, computer, expiry, dead) === Claim.Mine) return writer.version;
+    } catch (error) {
+      this.#leave();
+      throw error;
+    }
+    this.#leave();
+    return "other";
+  }
+
+  /** Computes the value for the pending record with a version, and stores it in its place. */
+  async #compute({ key, compute, ttl }: Job<Value>, version: number): Promise<Value | undefined> {
+    const { writer, encoded } = this.#map;
+    let isStored = false;
+    try {
+      const value = await compute();
+      if (value !== undefined) {
+        const raw = encoded(value);
+        const expiry = ttl === Infinity ? 0 : sharedClock().now() + ttl;
+        writer.set(METHOD, key, raw, expiry, Condition.Pending, version);
+        isStored = true;
+      }
+      return value;
+    } finally {
+      if (!isStored) this.#giveUp(key, version);
+      this.#leave();
+    }
+  }
+
+  /** Removes a pending record, so that another thread computes the value. */
+  #giveUp(key: string | Uint8Array, version: number): void {
+    try {
+      this.#map.writer.delete(METHOD, key, Condition.Pending, version);
+    } catch {
+      // The caller gets the first error. Others find out that this thread does not compute any more.
+    }
+  }
+
+  /** Notes that one more value is being computed. The first one takes a slot. */
+  #enter(): void {
+    if (this.#computing++ > 0) return;
+    this.#slot = NO_SLOT;
+    for (let i = 0; i < COMPUTERS && this.#slot === NO_SLOT; i++) {
+      try {
+        if (this.#mutex(i).tryLock()) this.#slot = i;
+      } catch {
+        // Its mutex was overwritten.
+      }
+    }
+    if (this.#slot === NO_SLOT) return;
+    this.#generation = Atomics.add(this.#generations, this.#slot, 1) + 1 | 0;
+  }
+
+  #leave(): void {
+    if (--this.#computing > 0 || this.#slot === NO_SLOT) return;
+    const mutex = this.#mutexes[this.#slot]!;
+    if (mutex.isHeld) mutex.unlock();
+    this.#slot = NO_SLOT;
+  }
+}
+
+/** Returns a text that no other key has. */
+function idOf(key: string | Uint8Array): string {
+  return typeof key === "string" ? `text ${key}` : `bytes ${key.join()}`;
+}

@@ -1,0 +1,250 @@
+/** Of several processes that want a value, one computes it; whoever fails is replaced. */
+import assert from "node:assert/strict";
+import process from "node:process";
+import { describe, test } from "node:test";
+import { json, type SharedMap } from "../../collections/mod.ts";
+import { joining, openMap } from "../support/maps.ts";
+import {
+  crewOnly,
+  endAll,
+  leaveNothingBehind,
+  runtimes,
+  slow,
+  startAgent,
+  startMany,
+  until,
+} from "../support/support.ts";
+
+const OPTIONS = { bytes: 2 ** 17, codec: json } as const;
+const SHOWN = "{ bytes: 2 ** 17, codec: collections.json }";
+
+/** A promise that the test settles. */
+function given<Value>() {
+  return Promise.withResolvers<Value>();
+}
+
+describe("getOrSet of a shared map", () => {
+  leaveNothingBehind();
+
+  test("computes a value once, and stores it", async () => {
+    using place = openMap<unknown>(OPTIONS);
+    const { map } = place;
+    let calls = 0;
+    const compute = () => Promise.resolve({ call: ++calls });
+    const results = await Promise.all([1, 2, 3].map(() => map.getOrSet("a", compute)));
+    assert.deepEqual(results, [1, 2, 3].map(() => ({ call: 1 })));
+    assert.deepEqual(await map.getOrSet("a", compute), { call: 1 });
+    assert.deepEqual(map.get("a"), { call: 1 });
+    assert.equal(await map.getOrSet("number", () => 5, { ttl: 60_000 }), 5);
+    assert.ok(map.ttl("number")! > 50_000);
+    assert.equal(await map.getOrSet("none", () => undefined), undefined);
+    assert.equal(map.has("none"), false);
+    assert.deepEqual([calls, map.size], [1, 2]);
+    const bytes = Uint8Array.of(110);
+    assert.equal(await map.getOrSet(bytes, () => "n"), "n");
+    assert.equal(map.get("n"), undefined);
+  });
+
+  test("refuses what is no function and no option", async () => {
+    using place = openMap<unknown>(OPTIONS);
+    const { map } = place;
+    await assert.rejects(map.getOrSet("a", 1 as never), TypeError);
+    await assert.rejects(map.getOrSet(1 as never, () => 1), TypeError);
+    await assert.rejects(map.getOrSet("a", () => 1, { ttl: 0 }), RangeError);
+    await assert.rejects(map.getOrSet("a", () => 1, { timeout: -1 }), RangeError);
+    const aborted = AbortSignal.abort(new Error("mine"));
+    await assert.rejects(map.getOrSet("a", () => 1, { signal: aborted }), /mine/);
+    assert.equal(map.size, 0);
+  });
+
+  test("is for all other operations as if there were no value while it is computed", async () => {
+    using place = openMap<unknown>({ ...OPTIONS, evict: "none" });
+    const { map } = place;
+    const { promise, resolve } = given<string>();
+    const result = map.getOrSet("a", () => promise);
+    assert.deepEqual([map.get("a"), map.has("a"), map.ttl("a"), map.getStale("a"), map.size], [
+      ...[undefined, false, undefined, undefined, 0],
+    ]);
+    assert.equal(map.getInto("a", new Uint8Array(100)), -1);
+    assert.deepEqual([...map.keys()], []);
+    assert.equal(map.expire("a", 5), false);
+    assert.equal(map.set("a", 1, { ifPresent: true }).stored, false);
+    resolve("late");
+    assert.equal(await result, "late");
+    assert.equal(map.get("a"), "late");
+  });
+
+  test("does not overwrite what was set meanwhile, and does not bring back what was removed", async () => {
+    const changes: ((map: SharedMap<unknown>) => unknown)[] = [
+      (map) => map.set("a", "set"),
+      (map) => map.set("a", "set", { ifAbsent: true }),
+      (map) => map.update("a", () => "set"),
+      (map) => map.incr("a"),
+      (map) => map.delete("a"),
+      (map) => map.clear(),
+      (map) => [map.set("a", "set"), map.delete("a")],
+    ];
+    for (const change of changes) {
+      using place = openMap<unknown>(OPTIONS);
+      const { map } = place;
+      const { promise, resolve } = given<string>();
+      const result = map.getOrSet("a", () => promise);
+      change(map);
+      const expected = map.get("a");
+      resolve("computed");
+      assert.equal(await result, "computed");
+      assert.equal(map.get("a"), expected, String(change));
+    }
+  });
+
+  test("lets the next one compute if a computer throws, or its value cannot be stored", async () => {
+    using place = openMap<unknown>(OPTIONS);
+    const { map } = place;
+    const other = place.join();
+    const { promise, reject } = given<never>();
+    const failing = map.getOrSet("a", () => promise);
+    const coalesced = map.getOrSet("a", () => assert.fail("is coalesced"));
+    const next = other.getOrSet("a", () => "next");
+    reject(new Error("mine"));
+    await assert.rejects(failing, /mine/);
+    await assert.rejects(coalesced, /mine/);
+    assert.equal(await next, "next");
+    assert.equal(map.get("a"), "next");
+    const large = "x".repeat(2 ** 17);
+    await assert.rejects(map.getOrSet("b", () => large), { code: "InvalidSize" });
+    await assert.rejects(
+      map.getOrSet("b", () => {
+        throw new Error("at once");
+      }),
+      /at once/,
+    );
+    assert.equal(await other.getOrSet("b", () => "small"), "small");
+  });
+
+  test("does not wait for ever: not for itself, not crosswise, not for one that hangs", async () => {
+    using place = openMap<unknown>(OPTIONS);
+    const { map } = place;
+    const other = place.join();
+    const timeout = 100;
+    const own = await map.getOrSet("a", () => map.getOrSet("a", () => 1, { timeout }), { timeout });
+    assert.equal(own, 1);
+    const cross = await Promise.all([
+      map.getOrSet("x", () => other.getOrSet("y", () => "x", { timeout }), { timeout }),
+      other.getOrSet("y", () => map.getOrSet("x", () => "y", { timeout }), { timeout }),
+    ]);
+    assert.equal(cross.length, 2);
+    const { promise, resolve } = given<string>();
+    const hanging = map.getOrSet("h", () => promise, { timeout });
+    assert.equal(await other.getOrSet("h", () => "other"), "other"); // when the first one's time is over
+    resolve("late");
+    assert.equal(await hanging, "late");
+    assert.equal(map.get("h"), "other");
+    const nested = await map.getOrSet(
+      "1",
+      () => map.getOrSet("2", () => map.getOrSet("3", () => 3)),
+    );
+    assert.equal(nested, 3);
+  });
+
+  test("ends a wait when its signal is aborted", async () => {
+    using place = openMap<unknown>(OPTIONS);
+    const { map } = place;
+    const other = place.join();
+    const { promise, resolve } = given<string>();
+    const first = map.getOrSet("a", () => promise);
+    for (const waiting of [map, other]) {
+      const { signal, abort } = ((controller) => ({
+        signal: controller.signal,
+        abort: () => controller.abort(new Error("mine")),
+      }))(new AbortController());
+      const wait = waiting.getOrSet("a", () => assert.fail("is not called"), { signal });
+      abort();
+      await assert.rejects(wait, /mine/);
+    }
+    resolve("value");
+    assert.equal(await first, "value");
+  });
+
+  test("fails clearly if the map is detached while a value is computed", async () => {
+    using place = openMap<unknown>(OPTIONS);
+    const { map } = place;
+    const { promise, resolve } = given<string>();
+    const first = map.getOrSet("a", () => promise);
+    place.memory.detach();
+    resolve("value");
+    await assert.rejects(first, { code: "NotAttached" });
+    await assert.rejects(map.getOrSet("a", () => 1), { code: "NotAttached" });
+  });
+
+  test("computes in more threads than can be known", async () => {
+    using place = openMap<unknown>(OPTIONS);
+    // Objects of one thread: each takes a slot of its own.
+    const maps = Array.from({ length: 20 }, () => place.join());
+    const { promise, resolve } = given<void>();
+    const results = maps.map((map, i) => map.getOrSet(`${i}`, () => promise.then(() => i)));
+    resolve();
+    assert.deepEqual(await Promise.all(results), maps.map((_, i) => i));
+    assert.equal(place.map.size, 20);
+    assert.equal(await place.map.getOrSet("more", () => 1), 1);
+  });
+
+  test("calls one of several processes, without blocking the loops of the others", {
+    ...slow,
+    ...crewOnly,
+  }, async () => {
+    using place = openMap<unknown>(OPTIONS);
+    const agents = startMany(3);
+    await Promise.all(agents.map((agent) => agent.run(joining(place.key, SHOWN))));
+    for (let round = 0; round < 10; round++) {
+      const results: { value: unknown; calls: number; ticks: number }[] = await Promise.all(
+        agents.map((agent, me) =>
+          agent.run(`
+            let calls = 0, ticks = 0;
+            const ticking = setInterval(() => ticks++, 1);
+            const value = await objects.map.getOrSet("round ${round}", async () => {
+              calls++;
+              await new Promise((resolve) => setTimeout(resolve, 100));
+              return ${me};
+            });
+            clearInterval(ticking);
+            return { value, calls, ticks };`)
+        ),
+      );
+      assert.equal(results.reduce((sum, { calls }) => sum + calls, 0), 1);
+      assert.equal(new Set(results.map(({ value }) => value)).size, 1);
+      for (const { ticks } of results) assert.ok(ticks >= 3, `${ticks} turns of the loop`);
+    }
+    await endAll(agents);
+  });
+
+  test(
+    "replaces a process that is killed while it computes",
+    { ...slow, ...crewOnly },
+    async () => {
+      using place = openMap<unknown>(OPTIONS);
+      const { map } = place;
+      for (const runtime of runtimes) {
+        const agent = startAgent(runtime);
+        await agent.run(joining(place.key, SHOWN));
+        await agent.run(`
+        objects.map.getOrSet("${runtime.name}", () => {
+          objects.map.set("begun ${runtime.name}", 1);
+          return new Promise(() => setTimeout(() => {}, 1e6));
+        });`);
+        await until(() => map.has(`begun ${runtime.name}`), "the computation");
+        let isMine = false;
+        const waiting = map.getOrSet(runtime.name, () => {
+          isMine = true;
+          return process.pid;
+        });
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        assert.equal(isMine, false, "waits for a computer that lives");
+        const begun = performance.now();
+        await agent.kill();
+        assert.equal(await waiting, process.pid);
+        assert.ok(performance.now() - begun < 5000);
+        assert.equal(map.get(runtime.name), process.pid);
+      }
+    },
+  );
+});
