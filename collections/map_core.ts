@@ -37,7 +37,7 @@ export class MapCore {
     this.slot = slot;
     this.header = header;
     this.joinMutex = joinMutex;
-    this.key = new MapKey(header.key0, header.key1);
+    this.key = new MapKey(header.key0, header.key1, slot.name);
     this.perHash = header.stripes / 2 ** 32;
     const isOrdered = thisPlatform().arch === "x64";
     const clock = lazyClock();
@@ -45,7 +45,9 @@ export class MapCore {
     this.stripes = places.map((byte) =>
       new MapStripe({ ...header, slot, begin: byte + Mutex.BYTES, isOrdered, clock })
     );
-    this.locks = places.map((byte, i) => new StripeLock(this.stripes[i]!, joinMutex(byte)));
+    this.locks = places.map((byte, i) =>
+      new StripeLock(this.stripes[i]!, joinMutex(byte), slot.name)
+    );
   }
 
   /** @throws {SyncError} if the map was detached, or if its header was overwritten */
@@ -57,7 +59,7 @@ export class MapCore {
     this.slot.requireUsable(method);
     throw new SyncError(
       "Damaged",
-      `SharedMap.${method}: the map has been overwritten; create it again when no process uses it`,
+      `${this.slot.name}.${method}: the map has been overwritten; create it again when no process uses it`,
     );
   }
 
@@ -76,7 +78,7 @@ export class MapCore {
     if (now <= this.deadline) return;
     throw new SyncError(
       "Busy",
-      `SharedMap.${method}: writers have overwritten it again and again for ${OVERTAKEN_MS} ms while it was ` +
+      `${this.slot.name}.${method}: writers have overwritten it again and again for ${OVERTAKEN_MS} ms while it was ` +
         "read; give the map more bytes",
     );
   }

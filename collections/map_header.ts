@@ -35,9 +35,10 @@ export function makeHeader(
   shape: MapShape,
   evicts: boolean,
   fill: () => void,
+  kind: PrimitiveKind = PrimitiveKind.SharedMap,
 ): MapHeader {
   const [key0, key1] = crypto.getRandomValues(new Int32Array(2)) as unknown as [number, number];
-  slot.make(call, PrimitiveKind.SharedMap, mapBytes(shape), () => {
+  slot.make(call, kind, mapBytes(shape), () => {
     const words = slot.view(Int32Array, 0, MAP_HEADER_BYTES / 4);
     words[SHAPE] = shape.stripes | Math.log2(shape.units) << UNITS_SHIFT |
       Math.log2(shape.buckets) << BUCKETS_SHIFT;
@@ -52,8 +53,12 @@ export function makeHeader(
 }
 
 /** Reads the header of a map. @throws {SyncError} if it is not that of a map that this process can use */
-export function readHeader(call: string, slot: Slot): MapHeader {
-  slot.join(call, PrimitiveKind.SharedMap, MAP_HEADER_BYTES);
+export function readHeader(
+  call: string,
+  slot: Slot,
+  kind: PrimitiveKind = PrimitiveKind.SharedMap,
+): MapHeader {
+  slot.join(call, kind, MAP_HEADER_BYTES);
   const words = slot.view(Int32Array, 0, MAP_HEADER_BYTES / 4).slice();
   const shape = words[SHAPE]!;
   const header: MapHeader = {

@@ -28,6 +28,8 @@ export class MapKey {
   declare bytes: Uint8Array;
   declare private readonly key0: number;
   declare private readonly key1: number;
+  /** The name of the class in error texts. */
+  declare private readonly name: string;
   /** The hash under the random key of the map. */
   hash = 0;
   /** The number of bytes, and above it the kind: what a record says of its key. */
@@ -35,9 +37,10 @@ export class MapKey {
   /** The number of words. */
   count = 0;
 
-  constructor(key0: number, key1: number) {
+  constructor(key0: number, key1: number, name = "SharedMap") {
     this.key0 = key0 | 0;
     this.key1 = key1 | 0;
+    this.name = name;
     this.grow(FIRST_WORDS);
   }
 
@@ -48,9 +51,9 @@ export class MapKey {
 
   /** Takes over a key. @throws {TypeError} if it is neither a string nor bytes; {SyncError} `InvalidSize` if too long */
   set(method: string, key: string | Uint8Array): void {
-    const length = key.length;
-    if (typeof key !== "string" || length > SHORT) return this.setLong(method, key);
+    if (typeof key !== "string" || key.length > SHORT) return this.setLong(method, key);
     const { words } = this;
+    const { length } = key;
     let or = 0, word = 0, i = 0, count = 0;
     for (; i < length; i++) {
       const code = key.charCodeAt(i);
@@ -70,7 +73,7 @@ export class MapKey {
     if (typeof key === "string") return this.setText(method, key);
     if (!(key instanceof Uint8Array)) {
       throw new TypeError(
-        `SharedMap.${method}: a key must be a string or a Uint8Array, not ${typeof key}`,
+        `${this.name}.${method}: a key must be a string or a Uint8Array, not ${typeof key}`,
       );
     }
     const bytes = Uint8Array.from(key); // its length may be a getter of a subclass
@@ -80,12 +83,12 @@ export class MapKey {
   }
 
   private setText(method: string, key: string): void {
-    if (key.length > KEY_BYTES_MAX) throw tooLong(method, encoder.encode(key).length);
+    if (key.length > KEY_BYTES_MAX) throw this.tooLong(method, encoder.encode(key).length);
     if (!key.isWellFormed()) return this.setUnits(method, key);
     this.reserve(method, Math.min(3 * key.length, KEY_BYTES_MAX));
     const { read, written } = encoder.encodeInto(key, this.bytes);
     if (read < key.length || written > KEY_BYTES_MAX) {
-      throw tooLong(method, encoder.encode(key).length);
+      throw this.tooLong(method, encoder.encode(key).length);
     }
     this.finishBytes(written, TEXT);
   }
@@ -99,7 +102,7 @@ export class MapKey {
 
   /** Makes room for `length` bytes. */
   private reserve(method: string, length: number): void {
-    if (length > KEY_BYTES_MAX) throw tooLong(method, length);
+    if (length > KEY_BYTES_MAX) throw this.tooLong(method, length);
     if (length + 4 > this.bytes.length) this.grow(KEY_BYTES_MAX / 4 + 1);
   }
 
@@ -112,6 +115,13 @@ export class MapKey {
     this.count = count;
     this.meta = length | kind << KIND_SHIFT;
     this.hash = halfSipHash(this.key0, this.key1, this.words, count, this.meta);
+  }
+
+  private tooLong(method: string, length: number): SyncError {
+    return new SyncError(
+      "InvalidSize",
+      `${this.name}.${method}: the key has ${length} bytes, and a key must not have more than ${KEY_BYTES_MAX}`,
+    );
   }
 }
 
@@ -130,11 +140,4 @@ export function keyOf(meta: number, bytes: Uint8Array): string | Uint8Array {
     text += String.fromCharCode(bytes[i]! | bytes[i + 1]! << 8);
   }
   return text;
-}
-
-function tooLong(method: string, length: number): SyncError {
-  return new SyncError(
-    "InvalidSize",
-    `SharedMap.${method}: the key has ${length} bytes, and a key must not have more than ${KEY_BYTES_MAX}`,
-  );
 }

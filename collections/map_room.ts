@@ -6,7 +6,7 @@ import { LARGEST, LIVE, type MapStripe } from "./map_stripe.ts";
 /** A change moves this number of records at most, or this number of times its own size. */
 const MOVES_MAX = 8;
 /** This part of the ring stays free in a map that evicts. In one that does not, no new key is stored if less would be. */
-const RESERVE = 1 / 16;
+export const RESERVE = 1 / 16;
 /** As long as entries take less than this part of the ring, none is evicted. */
 const EVICTING = 5 / 8;
 /** If entries take less than that, and less than this part of the ring is free, each change moves some records. */
@@ -107,7 +107,7 @@ function moveFor(stripe: MapStripe, key: MapKey, size: number): boolean {
 }
 
 /** Whether the entries leave enough free when the record has come: twice the largest record, and some for a new key. */
-function hasRoom(stripe: MapStripe, key: MapKey, size: number): boolean {
+export function hasRoom(stripe: MapStripe, key: MapKey, size: number): boolean {
   const { units, words } = stripe;
   const isNew = !stripe.locate(key);
   const live = words[LIVE]! - locatedSize(stripe) + size;

@@ -39,10 +39,17 @@ export {
   type OpenLayout,
 } from "./layout.ts";
 export type { LayoutMember } from "../sync/layout_member.ts";
+export type {
+  RateLimiterOpenOptions,
+  RateLimiterOptions,
+  RateLimiterSize,
+} from "./limiter_options.ts";
+export type { TakeResult } from "./limiter_rule.ts";
 export type { SetOptions, SharedMapOpenOptions, SharedMapOptions } from "./map_options.ts";
 export type { GetOrSetOptions } from "./map_computer.ts";
 export type { AbortSignalLike } from "../core/waiter.ts";
 export type { ShapeOptions } from "./map_shape.ts";
+export { RateLimiter, type RateLimiterStats } from "./rate_limiter.ts";
 export { type SetResult, SharedMap, type SharedMapStats } from "./shared_map.ts";
 export { f32, f64, i16, i32, i64, i8, u16, u32, u64, u8 } from "./typed_arrays.ts";
 export { WrongLayout } from "./wrong_layout.ts";

@@ -9,7 +9,7 @@ import { SharedMemory } from "../shared_memory.ts";
 import { SyncError } from "../sync/errors.ts";
 import { Mutex } from "../sync/mutex.ts";
 import type { LayoutMember } from "../sync/layout_member.ts";
-import { kindText, Slot } from "../sync/slot.ts";
+import { kindText, PrimitiveKind, Slot } from "../sync/slot.ts";
 import type { Codec } from "./codecs.ts";
 import { type GetOrSetOptions, MapComputer } from "./map_computer.ts";
 import { MapCore } from "./map_core.ts";
@@ -29,6 +29,7 @@ import { MapReader } from "./map_reader.ts";
 import { computerByte, COMPUTERS, mapBytes, shapeOf, stripeByte } from "./map_shape.ts";
 import { COUNT, EVICTED, EXPIRED, LIVE, RECOVERED } from "./map_stripe.ts";
 import { Condition, MapWriter } from "./map_writer.ts";
+import { renewStripes } from "./renewal.ts";
 import { UNIT_BYTES } from "./ring_log.ts";
 
 /** What `set()` has done. */
@@ -226,12 +227,8 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
    * @throws as {@linkcode SharedMap.at}, but not for the locks
    */
   static renew(view: ArrayBufferView, byteOffset = 0): void {
-    const call = "SharedMap.renew";
-    const header = readHeader(call, new Slot(call, view, byteOffset, ALIGNMENT));
+    renewStripes("SharedMap.renew", PrimitiveKind.SharedMap, view, byteOffset, ALIGNMENT);
     for (let i = 0; i < COMPUTERS; i++) Mutex.renew(view, byteOffset + computerByte(i));
-    for (let i = 0; i < header.stripes; i++) {
-      Mutex.renew(view, byteOffset + stripeByte(header, i));
-    }
   }
 
   /**

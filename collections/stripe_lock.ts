@@ -34,12 +34,15 @@ export class StripeLock {
   declare private readonly mutex: StripeMutex;
   declare private readonly section: Section;
   declare private readonly pid: number;
+  /** The name of the class in error texts. */
+  declare private readonly name: string;
 
-  constructor(stripe: MapStripe, mutex: StripeMutex) {
+  constructor(stripe: MapStripe, mutex: StripeMutex, name = "SharedMap") {
     this.stripe = stripe;
     this.mutex = mutex;
     this.section = sectionOfThread();
     this.pid = process.pid;
+    this.name = name;
   }
 
   /**
@@ -81,7 +84,7 @@ export class StripeLock {
     this.stripe.reset();
     throw new SyncError(
       "Damaged",
-      `SharedMap.${method}: the bytes of the map are being overwritten; its part with this key is empty now`,
+      `${this.name}.${method}: the bytes of the map are being overwritten; its part with this key is empty now`,
     );
   }
 
@@ -101,7 +104,7 @@ export class StripeLock {
       return this.mutex.tryLock() || this.mutex.tryLock(timeoutMs);
     } catch (error) {
       if (!(error instanceof SyncError)) throw error;
-      throw new SyncError(error.code, `SharedMap.${method}: ${error.message}`);
+      throw new SyncError(error.code, `${this.name}.${method}: ${error.message}`);
     }
   }
 
@@ -122,7 +125,7 @@ export class StripeLock {
     const holder = pid === 0 ? "other processes have" : `process ${pid} has`;
     return new SyncError(
       "Busy",
-      `SharedMap.${method}: ${holder} been changing the part of the map with this key for ${timeoutMs} ms; the process ` +
+      `${this.name}.${method}: ${holder} been changing the part of the map with this key for ${timeoutMs} ms; the process ` +
         "may be stopped (SIGSTOP, a debugger). Reading goes on",
     );
   }

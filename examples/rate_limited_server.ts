@@ -7,18 +7,19 @@
  *     for i in $(seq 20); do curl -s -o /dev/null -w "%{http_code} " localhost:8000; done
  */
 import process from "node:process";
-import { SharedMemory } from "../mod.ts";
+import { RateLimiter } from "../collections/mod.ts";
 import { serve } from "./bun.ts";
-import { RateLimiter } from "./rate_limiter.ts";
-
-const PLACES = 65_536; // 512 KiB
 
 // An orderly end detaches. Before the segment is opened, so that no signal comes in between.
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit());
 
 // Not `using`: that would let go of the memory at the end of this file, where a server only begins.
-const memory = SharedMemory.open("rate limits", { size: 8 * PLACES });
-const limiter = new RateLimiter(memory.view(BigInt64Array), { perSecond: 5, burst: 10 });
+const limiter = RateLimiter.open("rate limits", {
+  limit: 5,
+  window: 1000, // ms
+  burst: 10,
+  keys: 10_000, // clients that have used some of their allowance at the same time: 1 MB
+});
 
 const server = serve({
   port: Number(process.argv[2] ?? 8000),
@@ -26,11 +27,12 @@ const server = serve({
   reusePort: true,
   fetch(request, server) {
     // Who the client is: its address. Behind a proxy it would be what that puts into a header.
-    const waitMs = limiter.take(server.requestIP(request)?.address ?? "unknown");
-    if (waitMs === 0) return new Response(`hello from process ${process.pid}\n`);
+    const client = server.requestIP(request)?.address ?? "unknown";
+    const { allowed, remaining, retryAfter } = limiter.take(client);
+    if (allowed) return new Response(`hello from process ${process.pid}, ${remaining} left\n`);
     return new Response("too many requests\n", {
       status: 429,
-      headers: { "retry-after": String(Math.ceil(waitMs / 1000)) },
+      headers: { "retry-after": `${Math.ceil(retryAfter / 1000)}` },
     });
   },
 });

@@ -23,6 +23,7 @@ export const PrimitiveKind = {
   Snapshot: 6,
   SharedMap: 7,
   Layout: 8,
+  RateLimiter: 9,
 } as const;
 export type PrimitiveKind = typeof PrimitiveKind[keyof typeof PrimitiveKind];
 

@@ -5,7 +5,6 @@
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { file, serve, type Server } from "../bun.ts";
-import { RateLimiter } from "../rate_limiter.ts";
 import { State } from "./state.ts";
 
 const [number, port] = process.argv.slice(2).map(Number) as [number, number];
@@ -15,10 +14,6 @@ const EVENT_MS = 500;
 // Not `using`: that would let go of the memory at the end of this file, where a server only begins.
 const state = State.join();
 const numbers = state.of(number);
-const limiter = new RateLimiter(state.limits, {
-  perSecond: Number(process.env["PER_SECOND"] ?? 2000),
-  burst: Number(process.env["BURST"] ?? 2000),
-});
 const dashboard = await file(new URL("dashboard.html", import.meta.url)).text();
 
 /** Aborted when this server is to end. */
@@ -69,10 +64,11 @@ function order(request: Request): Response {
 /** What the rate limiter allows, and how often it was answered. */
 async function counted(request: Request, client: string, url: URL): Promise<Response> {
   const { pathname } = url;
-  const waitMs = limiter.take(client);
-  if (waitMs > 0) {
+  const { allowed, retryAfter } = state.limiter.take(client);
+  if (!allowed) {
     numbers.refused.add();
-    const headers = { "retry-after": String(Math.ceil(waitMs / 1000)), "x-wait-ms": `${waitMs}` };
+    const seconds = Math.ceil(retryAfter / 1000);
+    const headers = { "retry-after": `${seconds}`, "x-wait-ms": `${retryAfter}` };
     return new Response("too many requests\n", { status: 429, headers });
   }
   let response = new Response("there is no such page\n", { status: 404 });

@@ -1,17 +1,24 @@
 /** What the supervisor and the servers share: one segment, with a place for everything. */
-import { f64, i64, layout, type LayoutValue } from "../../collections/mod.ts";
+import process from "node:process";
+import { f64, layout, type LayoutValue, RateLimiter } from "../../collections/mod.ts";
 import { type Counter, CounterBlock } from "../../sync/mod.ts";
 import { Orders, ordersShape } from "./orders.ts";
 
 const KEY = "bun server";
+/** What each client is allowed by all servers together. */
+const LIMITER = {
+  limit: Number(process.env["PER_SECOND"] ?? 2000),
+  window: 1000,
+  burst: Number(process.env["BURST"] ?? 2000),
+  keys: 10_000,
+};
 /** For so many seconds back the dashboard shows how many requests there were. */
 export const HISTORY_SECONDS = 60;
 
 const shape = layout({
   counters: CounterBlock.of(500),
   orders: ordersShape,
-  /** The places of the rate limiter. */
-  limits: i64(16_384),
+  limiter: RateLimiter.of(LIMITER),
   history: f64(HISTORY_SECONDS),
 });
 type Shared = LayoutValue<typeof shape>;
@@ -45,8 +52,7 @@ export class ServerNumbers {
 
 export class State {
   readonly orders: Orders;
-  /** For the rate limiter. */
-  readonly limits: BigInt64Array;
+  readonly limiter: RateLimiter;
   readonly #block: CounterBlock;
   /** Requests per second, in a ring. */
   readonly #history: Float64Array;
@@ -55,7 +61,7 @@ export class State {
   private constructor(shared: Shared) {
     this.#block = shared.counters;
     this.orders = new Orders(shared.orders, this.#block);
-    this.limits = shared.limits;
+    this.limiter = shared.limiter;
     this.#history = shared.history;
     this.#seconds = this.#block.counter("seconds");
   }

@@ -1,7 +1,7 @@
 /** Maps of the lifetime "until-removed", and maps in a layout. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { json, layout, SharedMap, u32, utf8 } from "../../collections/mod.ts";
+import { json, layout, RateLimiter, SharedMap, u32, utf8 } from "../../collections/mod.ts";
 import { SharedMemory } from "../../mod.ts";
 import { Counter } from "../../sync/mod.ts";
 import {
@@ -121,5 +121,26 @@ describe("a map in a layout", () => {
       table: u32(10),
     });
     assert.throws(() => Other.open(key), { name: "WrongLayout", members: ["sessions"] });
+  });
+});
+
+describe("a rate limiter that stays until it is removed", staleOnly, () => {
+  leaveNothingBehind();
+
+  test("knows what was used after a restart of its only process, and in a layout", () => {
+    const limits = { limit: 10, window: 1e9, keys: 100 };
+    const key = uniqueKey();
+    for (const left of [9, 8]) {
+      using limiter = RateLimiter.open(key, { ...limits, lifetime: "until-removed" });
+      assert.equal(limiter.take("ann").remaining, left);
+      if (left === 8) limiter.remove();
+    }
+    const Shape = layout({ limiter: RateLimiter.of(limits), visits: Counter });
+    for (const left of [9, 8]) {
+      using shared = Shape.open(key, { lifetime: "until-removed" });
+      assert.equal(shared.limiter.take("ann").remaining, left);
+      if (left === 8) shared.memory.remove();
+      assert.throws(() => shared.limiter.remove(), { code: "NotOwner" });
+    }
   });
 });

@@ -1,0 +1,170 @@
+/** Processes of all runtimes take from one limiter, and are killed: none is allowed too much, and nothing is lost. */
+import assert from "node:assert/strict";
+import process from "node:process";
+import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { sharedClock } from "../../backends/clock.ts";
+import { Random } from "../../scripts/random.ts";
+import { openLimiter } from "../support/limiters.ts";
+import {
+  crewOnly,
+  DEADLINE_MS,
+  endAll,
+  leaveNothingBehind,
+  runtimes,
+  slow,
+  startAgent,
+  startMany,
+} from "../support/support.ts";
+
+/** `MAP_KILLS=10000` takes more than an hour. */
+const KILLS = Number(process.env["MAP_KILLS"] ?? 24);
+const KILL_MS = 3000;
+const patient = { timeout: 2 * DEADLINE_MS + KILLS * KILL_MS };
+const NEWS = 500;
+
+/** An allowed `take()`, with the times of the shared clock before and after it. */
+type Taken = [before: number, after: number, cost: number];
+
+/** JavaScript: takes costs of 1 to 3 again and again in a period of the shared clock; returns what was allowed. */
+const takeAgainAndAgain = (from: number, to: number) => `
+  const { clock } = limiter.limiter;
+  const taken = [];
+  while (clock.now() < ${from});
+  for (let i = 0; ; i++) {
+    const cost = 1 + i % 3;
+    const before = clock.now();
+    if (before > ${to}) return taken;
+    if (limiter.take("hot", cost).allowed) taken.push([before, clock.now(), cost]);
+  }`;
+
+/** Returns how much more was allowed in some period than the burst and what comes back in it. */
+function excess(taken: readonly Taken[], burst: number, perMs: number): number {
+  const sorted = taken.toSorted((a, b) => a[1] - b[1]);
+  let most = -Infinity;
+  for (const [from] of taken) {
+    let sum = 0;
+    for (const [before, after, cost] of sorted) {
+      if (before < from) continue;
+      sum += cost; // from `from` to `after` in any case
+      most = Math.max(most, sum - burst - (after - from) * perMs);
+    }
+  }
+  return most;
+}
+
+/** The names that the victims take from, so often that none becomes whole. */
+const NAMES = 40;
+/** 1 comes back in six hours. */
+const SLOW = { limit: 1, window: 21_600_000, burst: 3000 };
+/** A rule for other names in the same limiter, which are whole again soon. */
+const FAST = { limit: 1, window: 2 };
+
+/** JavaScript: takes from the names, and counts in `words` what was allowed, until the process is killed. */
+const takeUntilKilled = (me: number) => `
+  const fast = objects.fast = join(${JSON.stringify(FAST)});
+  let state = ${me} + Date.now() | 0;
+  const below = (limit) => {
+    state = Math.imul(state, 1664525) + 1013904223 | 0;
+    return (state >>> 8) % limit;
+  };
+  const round = () => {
+    for (let step = 0; step < 300; step++) {
+      const i = below(${NAMES});
+      if (limiter.take("name " + i).allowed) Atomics.add(words, i, 1);
+      fast.take("passing " + below(1e9));
+    }
+    setTimeout(round);
+  };
+  setTimeout(round);`;
+
+describe("a rate limiter of several processes", () => {
+  leaveNothingBehind();
+
+  test("allows no more than its rule in any period, and not less", {
+    ...slow,
+    ...crewOnly,
+  }, async () => {
+    const rule = { limit: 400, window: 1000, burst: 800 };
+    using place = openLimiter({ ...rule, keys: 100 });
+    const agents = startMany(4);
+    for (const agent of agents) await agent.run(place.joining);
+    const clock = sharedClock();
+    const from = clock.now() + 300;
+    const joined = "const { limiter } = objects;";
+    const results = await Promise.all(
+      agents.map((agent) => agent.run(joined + takeAgainAndAgain(from, from + 1500))),
+    ) as Taken[][];
+    const before = clock.now();
+    const { remaining } = place.limiter.peek("hot");
+    const taken = results.flat();
+    const total = taken.reduce((sum, [, , cost]) => sum + cost, 0);
+    const perMs = rule.limit / rule.window;
+    // The clocks of the processes may differ by microseconds.
+    const most = excess(taken, rule.burst, perMs);
+    assert.ok(most < 0.1, `${most} too much of ${total}`);
+    // The allowance has not been whole since the first take, so that each take is still known.
+    const start = Math.min(...taken.map(([before]) => before));
+    const left = rule.burst - total + (before - start) * perMs;
+    assert.ok(total > rule.burst, `${total}`);
+    assert.ok(Math.abs(remaining - left) < 10, `${remaining} are left, not ${left} of ${total}`);
+    assert.ok(results.filter((one) => one.length > 0).length > 1, "several have taken some");
+    await endAll(agents);
+  });
+
+  test("loses nothing that was taken, and forgets no name, when they are killed", {
+    ...patient,
+    ...crewOnly,
+  }, async () => {
+    const seed = Date.now() | 0;
+    const random = new Random(seed);
+    using place = openLimiter({ ...SLOW, keys: 200 }, NAMES);
+    const { limiter, words } = place;
+    const used = (i: number) => SLOW.burst - limiter.peek(`name ${i}`).remaining;
+    const seen = new Int32Array(NAMES);
+    let kills = 0;
+
+    /** That what was counted is used, and that what was used stays so. */
+    const check = () => {
+      for (let i = 0; i < NAMES; i++) {
+        const counted = Atomics.load(words, i);
+        const now = used(i);
+        const text = `seed ${seed}: ${now} used of name ${i}`;
+        assert.ok(now >= counted, `${text}, ${counted} counted`);
+        assert.ok(now >= seen[i]!, `${text}, ${seen[i]} before`);
+        seen[i] = now;
+      }
+    };
+
+    const killOneByOne = async (me: number) => {
+      for (;;) {
+        const count = ++kills;
+        if (count > KILLS) return;
+        const agent = startAgent(runtimes[(me + count) % runtimes.length]!);
+        await agent.run(place.joining + takeUntilKilled(me));
+        const until = performance.now() + 10 + random.number() * 60;
+        while (performance.now() < until) {
+          check();
+          await sleep(1);
+        }
+        await agent.kill();
+        assert.equal(await agent.ended, "SIGKILL", `seed ${seed}: ${agent.stderr}`);
+        check();
+        if (count % NEWS === 0) console.log(`${count} kills`);
+      }
+    };
+    await Promise.all([0, 1, 2].map(killOneByOne));
+    for (let i = 0; i < NAMES; i++) limiter.take(`name ${i}`, 0); // repairs what was left
+    check();
+    const counted = words.reduce((sum, one) => sum + one, 0);
+    const total = seen.reduce((sum, one) => sum + one, 0);
+    const { expired, names, noRoom, recovered } = limiter.stats();
+    assert.ok(total <= counted + KILLS, `seed ${seed}: ${total} used, ${counted} counted`);
+    assert.ok(total > NAMES && expired > 0, `${total} used, ${expired} expired`);
+    assert.ok(names >= NAMES && recovered <= KILLS);
+    console.log(
+      `${KILLS} kills, ${total} taken, ${expired} expired, ${noRoom} without room, ` +
+        `${recovered} recovered`,
+    );
+  });
+});
