@@ -244,10 +244,12 @@ export class RecordCodec {
     const fields = this.#readers(bytes);
     // This object has the record that was decoded last, and each call returns a copy of it. V8 takes 17 ns to store a field
     // under a name that is not a constant, and 2 ns to copy it: so only fields that have changed are decoded and stored.
-    const record = Object.fromEntries(fields.map(({ name, read }) => [name, read()]));
+    const record: Record<string, unknown> = Object.fromEntries(
+      fields.map(({ name }) => [name, null]),
+    );
     const words = new Int32Array(bytes.buffer);
     const decoded = words.slice();
-    let isWhole = true; // it stays false if the stack overflows in between
+    let isWhole = false; // before the first call, and after one in which the stack has overflowed
     return () => {
       if (!isWhole || differ(words, decoded, 0, words.length)) {
         const wasWhole = isWhole;
@@ -256,7 +258,7 @@ export class RecordCodec {
           const { name, read, first, last } = fields[i]!;
           const isSame = wasWhole && words[first] === decoded[first] &&
             words[last] === decoded[last] &&
-            !differ(words, decoded, first + 1, last);
+            (last - first < 2 || !differ(words, decoded, first + 1, last));
           if (!isSame) record[name] = read();
         }
         decoded.set(words);
