@@ -38,9 +38,9 @@ export class RecordSnapshot<const Layout extends RecordLayout> {
   private constructor(snapshot: Snapshot, codec: RecordCodec) {
     this.#snapshot = snapshot;
     this.#codec = codec;
-    this.#bytes = new Uint8Array(codec.bytes);
+    this.#bytes = codec.buffer();
     this.#decode = codec.decoder(this.#bytes);
-    this.#shownBytes = new Uint8Array(codec.bytes);
+    this.#shownBytes = codec.buffer();
   }
 
   /**

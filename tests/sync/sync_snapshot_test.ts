@@ -1,5 +1,6 @@
 /** Records that are published, read, and cut off in the middle. */
 import assert from "node:assert/strict";
+import process from "node:process";
 import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { SharedMemory } from "../../mod.ts";
@@ -320,6 +321,46 @@ describe("a snapshot of a record", () => {
     assert.equal(RecordSnapshot.bytesFor({ a: "u8", b: "f64", c: "u8" }), 32 + 2 * 24);
     const bytes = Snapshot.at(other.view(Uint8Array), 64).read()!;
     assert.equal(new DataView(bytes.buffer).getUint16(18, true), 65535);
+  });
+
+  test("is what was published, whichever fields have changed since the last read", () => {
+    const seed = Number(process.env["MODEL_SEED"] ?? Date.now() % 2 ** 31);
+    const random = new Random(seed);
+    const about = `MODEL_SEED=${seed}`;
+    const values: Record<string, readonly unknown[]> = {
+      u8: [0, 1, 255],
+      i16: [0, -1, 300],
+      f32: [0, -0, 0.5, NaN, Infinity],
+      f64: [0, -0, 0.1, NaN, -Infinity, 2 ** 53],
+      u64: [0n, 2n ** 64n - 1n, 2n ** 32n],
+      bool: [false, true],
+      "text:3": ["", "a", "abc", "ö"],
+      "text:21": ["", "only the end differs.", "only the end differs!", "only the END differs."],
+    };
+    const types = Object.keys(values) as FieldType[];
+    const valueOf = (type: FieldType) => random.oneOf(values[type]!);
+    for (let round = 0; round < 30; round++) {
+      using memory = created();
+      const layout: Record<string, FieldType> = {};
+      for (let i = random.below(12); i >= 0; i--) layout[`f${i}`] = random.oneOf(types);
+      const view = memory.view(Uint8Array);
+      const writer = RecordSnapshot.create(view, 0, layout);
+      const reader = RecordSnapshot.at(view, 0, layout);
+      const record = Object.fromEntries(
+        Object.entries(layout).map(([name, type]) => [name, valueOf(type)]),
+      );
+      for (let i = 0; i < 40; i++) {
+        for (const [name, type] of Object.entries(layout)) {
+          if (random.chance(0.3)) record[name] = valueOf(type);
+        }
+        writer.publish(record as never);
+        const read = reader.read()!;
+        assert.deepEqual(read, record, about);
+        assert.deepEqual(Object.keys(read), Object.keys(layout), about);
+        for (const name of Object.keys(read)) (read as Record<string, unknown>)[name] = null;
+        assert.deepEqual(reader.read(), record, `${about}: a record is the caller's own`);
+      }
+    }
   });
 
   test("is shown by the same object after each refresh", () => {
