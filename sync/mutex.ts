@@ -233,7 +233,11 @@ export class Mutex {
    * `NotAttached` if the segment has been detached; `Damaged` if the bytes of the mutex have been overwritten
    */
   lock(): void {
-    if (!this.take("lock", 0)) this.wait("lock", Infinity);
+    // This does not call take(), since JavaScriptCore inlines functions only to a certain depth.
+    requireStack();
+    const outcome = this.isTaken || !this.slot.isIntact ? "own" : this.mutexes.lock(this.mutex, 0);
+    if (outcome === "taken") this.hold();
+    else if (!this.takeNotFree("lock", outcome)) this.wait("lock", Infinity);
   }
 
   /**

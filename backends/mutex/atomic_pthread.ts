@@ -2,14 +2,15 @@ import {
   PTHREAD_MUTEX,
   PTHREAD_MUTEX_OF,
   PTHREAD_MUTEX_ROBUST_ERRORCHECK_PSHARED,
-  ROBUST_LIST_HEAD,
 } from "../unix/linux_constants.ts";
 import { NEXT, PREV, type RobustNode } from "./robust_list.ts";
 
 const { holder: LOCK, owner: OWNER, nusers: NUSERS, kind: KIND } = PTHREAD_MUTEX_OF.glibc;
-/** The words of the head of the list. Of the two words of a pointer the lower half is the first. */
-const { list: LIST, futexOffset: OFFSET, pending: PENDING } = ROBUST_LIST_HEAD;
-const PENDING_POINTER = PENDING / 2;
+/** `owner` and `nusers`, as one float. */
+const USER = OWNER / 2;
+/** Pointers of the head of the list, and their words, of which the lower half is the first. */
+const [LIST, OFFSET, PENDING] = [NEXT, NEXT + 1, NEXT + 2];
+const [LIST_LOW, LIST_HIGH] = [2 * LIST, 2 * LIST + 1];
 
 /** Locks and unlocks mutexes of one thread without a call of the C library, in the plain cases. */
 export interface AtomicPthreads {
@@ -57,31 +58,31 @@ export function atomicPthreads(
   if (!isAsExpected(locked, head, thread)) return null;
   const list = head.pointers;
   const listWords = head.words;
+  const used = locked.pointers[USER]!;
 
   return {
     lock(mutex) {
       const { words, pointers, link } = mutex;
       const { before } = head;
       // Other code of this thread may hold a mutex that it has locked later: then the list begins with that one.
-      if (listWords[LIST] !== before.low || listWords[LIST + 1] !== before.high) return false;
+      if (listWords[LIST_LOW] !== before.low || listWords[LIST_HIGH] !== before.high) return false;
       if (words[KIND] !== MUTEX_KIND) return false;
-      list[PENDING_POINTER] = link;
+      list[PENDING] = link;
       if (Atomics.compareExchange(words, LOCK, 0, thread) !== 0) {
-        list[PENDING_POINTER] = 0;
+        list[PENDING] = 0;
         return false;
       }
       if (words[OWNER] !== 0) { // no thread can lock it any more, which glibc will say (ENOTRECOVERABLE)
         if (Atomics.exchange(words, LOCK, 0) !== thread) wakeAll(mutex);
-        list[PENDING_POINTER] = 0;
+        list[PENDING] = 0;
         return false;
       }
       before.pointers[PREV] = link;
       pointers[NEXT] = before.link;
       pointers[PREV] = head.link;
-      list[NEXT] = link;
-      if (listWords[LIST] === mutex.low) list[PENDING_POINTER] = 0;
-      words[OWNER] = thread;
-      words[NUSERS]!++;
+      list[LIST] = link;
+      if (listWords[LIST_LOW] === mutex.low) list[PENDING] = 0;
+      pointers[USER] = used;
       mutex.before = before;
       head.before = mutex;
       return true;
@@ -91,25 +92,24 @@ export function atomicPthreads(
       const { words, pointers, before, link } = mutex;
       // Only the mutex that was locked last, of all that this thread holds, lies between two nodes that are known.
       if (head.before !== mutex || !mutex.isLinked) return false;
-      if (listWords[LIST] !== mutex.low || listWords[LIST + 1] !== mutex.high) return false;
+      if (listWords[LIST_LOW] !== mutex.low || listWords[LIST_HIGH] !== mutex.high) return false;
       if (words[OWNER] !== thread || words[KIND] !== MUTEX_KIND) return false; // glibc will say what is wrong
-      list[PENDING_POINTER] = link;
+      list[PENDING] = link;
       before.pointers[PREV] = head.link;
-      list[NEXT] = before.link;
-      pointers[PREV] = pointers[NEXT] = 0;
-      words[OWNER] = 0;
-      words[NUSERS]!--;
+      list[LIST] = before.link;
+      pointers[PREV] = 0;
+      pointers[NEXT] = 0;
+      pointers[USER] = 0;
       if (Atomics.compareExchange(words, LOCK, thread, 0) !== thread) {
         before.pointers[PREV] = link;
         pointers[NEXT] = before.link;
         pointers[PREV] = head.link;
-        list[NEXT] = link;
-        if (listWords[LIST] === mutex.low) list[PENDING_POINTER] = 0;
-        words[OWNER] = thread;
-        words[NUSERS]!++;
+        list[LIST] = link;
+        if (listWords[LIST_LOW] === mutex.low) list[PENDING] = 0;
+        pointers[USER] = used;
         return false;
       }
-      list[PENDING_POINTER] = 0;
+      list[PENDING] = 0;
       head.before = before;
       return true;
     },
@@ -125,19 +125,19 @@ function isAsExpected(locked: RobustNode, head: RobustNode, thread: number): boo
     [words, OWNER, thread],
     [words, NUSERS, 1],
     [words, KIND, MUTEX_KIND],
-    ...pointerWords(words, PTHREAD_MUTEX.prev / 4, head),
-    ...pointerWords(words, PTHREAD_MUTEX.next / 4, head),
-    ...pointerWords(head.words, 0, locked),
-    ...pointerWords(head.words, LIST, locked),
-    [head.words, OFFSET, -PTHREAD_MUTEX.next],
-    [head.words, OFFSET + 1, -1],
-    [head.words, PENDING, 0],
-    [head.words, PENDING + 1, 0],
+    ...pointerWords(locked, PREV, head),
+    ...pointerWords(locked, NEXT, head),
+    ...pointerWords(head, PREV, locked),
+    ...pointerWords(head, LIST, locked),
+    [head.words, 2 * OFFSET, -PTHREAD_MUTEX.next],
+    [head.words, 2 * OFFSET + 1, -1],
+    [head.words, 2 * PENDING, 0],
+    [head.words, 2 * PENDING + 1, 0],
   ];
   return expected.every(([words, index, value]) => words[index] === value);
 }
 
 /** Returns what two words contain if they are a pointer to a node. */
-function pointerWords(words: Int32Array, index: number, { low, high }: RobustNode) {
-  return [[words, index, low], [words, index + 1, high]] as const;
+function pointerWords({ words }: RobustNode, index: number, { low, high }: RobustNode) {
+  return [[words, 2 * index, low], [words, 2 * index + 1, high]] as const;
 }

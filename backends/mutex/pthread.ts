@@ -1,5 +1,5 @@
 import { UnsupportedError } from "../../errors.ts";
-import type { CFunctions, CSignatures, Usize } from "../../ffi/types.ts";
+import type { CFunctions, CSignatures, Ffi, Usize } from "../../ffi/types.ts";
 import {
   FUTEX_OWNER_DIED,
   FUTEX_TID_MASK,
@@ -52,13 +52,10 @@ export class PthreadMutex extends RobustNode {
   declare readonly address: bigint;
   declare readonly pointer: Usize;
 
-  constructor(pthreads: Pthreads, address: bigint) {
-    // The mutex has its own buffer, because the buffer of the segment may be transferred away while the mutex is held.
-    const buffer = pthreads.arrayBuffer(address, PTHREAD_MUTEX.bytes);
-    const { prev, next } = PTHREAD_MUTEX;
-    super(address + BigInt(next), new Float64Array(buffer, prev, 2), new Int32Array(buffer));
+  constructor(ffi: Ffi, address: bigint) {
+    super(ffi, address, PTHREAD_MUTEX.bytes);
     this.address = address;
-    this.pointer = pthreads.pointer(address);
+    this.pointer = ffi.usize(address);
   }
 }
 
@@ -145,10 +142,6 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
     return this.#libc.ffi.arrayBuffer(address, byteLength);
   }
 
-  pointer(address: bigint): Usize {
-    return this.#libc.ffi.usize(address);
-  }
-
   /** Returns the pid namespace, because threads in different containers may have the same number. */
   scope(): number {
     return pidNamespace(this.#libc) | 0;
@@ -163,7 +156,7 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
   }
 
   join(address: bigint): PthreadMutex {
-    return new PthreadMutex(this, address);
+    return new PthreadMutex(this.#libc.ffi, address);
   }
 
   isMutex({ words }: PthreadMutex): boolean {

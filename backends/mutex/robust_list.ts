@@ -1,5 +1,5 @@
 import type { Ffi } from "../../ffi/types.ts";
-import { ROBUST_LIST_HEAD } from "../unix/linux_constants.ts";
+import { PTHREAD_MUTEX, ROBUST_LIST_HEAD } from "../unix/linux_constants.ts";
 import { HeldList, HeldNode } from "./held_list.ts";
 
 /**
@@ -12,36 +12,38 @@ import { HeldList, HeldNode } from "./held_list.ts";
 export type Pointer = number;
 
 /** The indices of the pointers of a node. */
-export const [PREV, NEXT] = [0, 1] as const;
+export const [PREV, NEXT] = [PTHREAD_MUTEX.next / 8 - 1, PTHREAD_MUTEX.next / 8] as const;
 const POINTER_BYTES = 8;
 
-/** A mutex in a segment, as this thread may hold it, or the head of the list of the mutexes that it holds. */
+/**
+ * A mutex in a segment, as this thread may hold it, or the head of the list of the mutexes that it holds. The views of the
+ * head are as if it were the `next` of a mutex.
+ */
 export class RobustNode extends HeldNode {
   /** The value of every pointer that points to this node. */
   declare readonly link: Pointer;
   /** The lower and the upper half of `link`. */
   declare readonly low: number;
   declare readonly high: number;
-  /**
-   * The pointers to the mutex that was locked after this one, and to the one that was locked before it; of the head also
-   * the rest of {@linkcode ROBUST_LIST_HEAD}.
-   */
+  /** The pointers to the mutex that was locked after this one, and to the one that was locked before it. */
   declare readonly pointers: Float64Array;
-  /** The words of the mutex, or those of the pointers of the head. */
   declare readonly words: Int32Array;
   /** Whether the next pointer leads to `before`: no mutex that other code of this thread holds lies between the two. */
   isLinked = true;
   /** The next pointer when this node was locked, unless `isLinked`. */
   next: Pointer = 0;
 
-  constructor(address: bigint, pointers: Float64Array, words: Int32Array) {
+  /** @param bytes how many bytes of the node are used, from the beginning of the mutex on */
+  constructor(ffi: Ffi, address: bigint, bytes: number) {
     super();
-    bits[0] = address;
+    bits[0] = address + BigInt(PTHREAD_MUTEX.next);
     this.link = float[0]!;
     this.low = halves[0]!;
     this.high = halves[1]!;
-    this.pointers = pointers;
-    this.words = words;
+    // The node has its own buffer, because the buffer of the segment may be transferred away while the mutex is held.
+    const buffer = ffi.arrayBuffer(address, bytes);
+    this.pointers = new Float64Array(buffer);
+    this.words = new Int32Array(buffer);
   }
 
   /** Whether the next pointer points to `other`. */
@@ -62,9 +64,9 @@ export class RobustNode extends HeldNode {
 export class RobustList extends HeldList<RobustNode> {
   readonly #ffi: Ffi;
 
-  private constructor(ffi: Ffi, address: bigint) {
-    const buffer = ffi.arrayBuffer(address - BigInt(POINTER_BYTES), ROBUST_LIST_HEAD.bytes);
-    super(new RobustNode(address, new Float64Array(buffer), new Int32Array(buffer)));
+  private constructor(ffi: Ffi, head: bigint) {
+    const bytes = PTHREAD_MUTEX.next + ROBUST_LIST_HEAD.bytes;
+    super(new RobustNode(ffi, head - BigInt(PTHREAD_MUTEX.next), bytes));
     this.#ffi = ffi;
   }
 

@@ -160,10 +160,10 @@ export const PTHREAD_PROCESS_SHARED = 1;
 export const PTHREAD_MUTEX_ROBUST = 1;
 export const PTHREAD_MUTEX_ERRORCHECK = 2;
 /**
- * The layout of `pthread_mutex_t` on 64-bit processors: its maximum size, and the offsets of its pointers for the
- * robust list. The other members differ between C libraries.
+ * The layout of `pthread_mutex_t` on 64-bit processors: its maximum size, and the offset of the pointer to which pointers
+ * of the robust list point, `next`. Before it comes `prev`. The other members differ between C libraries.
  */
-export const PTHREAD_MUTEX = { bytes: 48, prev: 24, next: 32 } as const;
+export const PTHREAD_MUTEX = { bytes: 48, next: 32 } as const;
 /** The words of a `pthread_mutex_t` with its kind (musl: `_m_type`) and its holder. */
 export const PTHREAD_MUTEX_OF = {
   glibc: { kind: 4, holder: 0, owner: 2, nusers: 3 },
@@ -171,5 +171,5 @@ export const PTHREAD_MUTEX_OF = {
 } as const;
 /** What glibc calls the kind of a mutex that is all this, with PTHREAD_MUTEX_PSHARED_BIT (nptl/pthreadP.h). */
 export const PTHREAD_MUTEX_ROBUST_ERRORCHECK_PSHARED = 16 | 2 | 128;
-/** The words of `struct robust_list_head`, and of the `prev` that glibc has before it. */
-export const ROBUST_LIST_HEAD = { bytes: 32, list: 2, futexOffset: 4, pending: 6 } as const;
+/** `struct robust_list_head` as the kernel knows it: a pointer as `next` in a mutex, and the offset of the holder from there. */
+export const ROBUST_LIST_HEAD = { bytes: 24, futexOffset: 8, pending: 16 } as const;

@@ -39,9 +39,9 @@ export function writeStepped(folder: string): Stepped {
     return Number(/afterStatement\((\d+)\)/.exec(stepped[last] ?? "")?.[1] ?? NaN);
   };
   const numbers = {
-    begin: numberAfter("list[PENDING_POINTER] = link;"),
+    begin: numberAfter("list[PENDING] = link;"),
     locked: numberAfter("Atomics.compareExchange(words, LOCK, 0, thread)", true),
-    beforeRelease: numberAfter("words[NUSERS]!--;"),
+    beforeRelease: numberAfter("pointers[USER] = 0;"),
     released: numberAfter("Atomics.compareExchange(words, LOCK, thread, 0)", true),
   };
   if (Object.values(numbers).some(Number.isNaN)) throw new Error(`other statements than expected`);

@@ -12,12 +12,12 @@ import type { SharedMemory } from "../../mod.ts";
 import { compilers } from "./posix_names.ts";
 import { ftok, systemLibrary, withDeadline } from "./support.ts";
 
-const source = fileURLToPath(new URL("../fixtures/sync_peer.c", import.meta.url));
+const sourceOf = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
 const required = (process.env["REQUIRE_PEERS"] ?? "").split(",").includes("c");
 
 const isWindows = process.platform === "win32";
 /** Where Windows may have it made elsewhere. */
-const given = source.replace(/c$/, "exe");
+const given = sourceOf("sync_peer.exe");
 const compiler = [...compilers, ...(isWindows ? ["clang"] : [])]
   .find((name) => spawnSync(name, ["--version"]).status === 0);
 const isFit = isWindows || (process.platform === "linux" && compiler !== undefined &&
@@ -29,18 +29,24 @@ export const cOnly: { skip?: string } = isThere || required
   ? {}
   : { skip: "no C compiler (cc; musl-gcc for musl)" };
 
-let folder = "";
 let program = given;
+
+/** Compiles a C program of the fixtures; returns its path in `folder`. */
+export function compileC(name: string, folder: string): string {
+  const compiled = path.join(folder, isWindows ? `${name}.exe` : name);
+  const args = ["-O2", "-Wall", "-Werror", "-pthread", sourceOf(`${name}.c`), "-o", compiled];
+  const { status, stderr } = spawnSync(compiler ?? "cc", args, { encoding: "utf8" });
+  if (status !== 0) throw new Error(stderr);
+  return compiled;
+}
 
 /** Compiles it before the tests of a suite that may run it. */
 export function compilePeer(): void {
+  let folder = "";
   before(() => {
     if (cOnly.skip !== undefined || (isWindows && existsSync(given))) return;
     folder = mkdtempSync(path.join(tmpdir(), "sync-peer-"));
-    program = path.join(folder, isWindows ? "peer.exe" : "peer");
-    const args = ["-O2", "-Wall", "-Werror", "-pthread", source, "-o", program];
-    const { status, stderr } = spawnSync(compiler ?? "cc", args, { encoding: "utf8" });
-    if (status !== 0) throw new Error(stderr);
+    program = compileC("sync_peer", folder);
   });
   after(() => {
     if (folder !== "") rmSync(folder, { recursive: true });

@@ -1,10 +1,12 @@
 /** Mutexes of glibc that are locked and unlocked by Atomics: deaths at each moment, and other code that uses them too. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
+import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { SharedMemory } from "../../mod.ts";
@@ -15,10 +17,11 @@ import { type Stepped, writeStepped } from "../support/stepped.ts";
 import {
   DEADLINE_MS,
   leaveNothingBehind,
-  linuxOnly,
   ownRuntime,
   systemLibrary,
+  withDeadline,
 } from "../support/support.ts";
+import { compileC, cOnly } from "../support/sync_peer.ts";
 import { created } from "../support/sync_places.ts";
 
 const isSuitable = process.platform === "linux" && process.arch === "x64" &&
@@ -31,6 +34,11 @@ const victim = fileURLToPath(new URL("../fixtures/mutex_victim.ts", import.meta.
 /** After so many turns the engines have compiled what a turn calls. */
 const COMPILED = { alone: 20_000, nested: 20_000, awaited: 5000 };
 type Scenario = keyof typeof COMPILED | "unrecoverable";
+
+const looper = fileURLToPath(new URL("../fixtures/mutex_looper.ts", import.meta.url));
+
+/** For how many seconds a process executes single instructions, and what the program says that may not trace it. */
+const [STEPPED_S, NO_PERMISSION] = [5, 3];
 
 let folder = "";
 let stepped: Stepped;
@@ -125,4 +133,52 @@ describe("a mutex that is locked by Atomics", { ...glibcOnly }, () => {
       });
     }
   }
+
+  test("that no thread can lock any more is left to glibc, which says so", long, async () => {
+    const { memory, mutexes: [mutex] } = made();
+    const words = memory.view(Int32Array, MUTEX_WORDS, 4);
+    for (const at of [-1, ...await reachedIn(memory, "unrecoverable")]) {
+      const { how, output } = await end(memory, "unrecoverable", 0, at);
+      if (at === -1) assert.deepEqual([how, JSON.parse(output).woken], [0, 0], output);
+      else assert.equal(how, "SIGKILL", output);
+      // A process that dies in between lets another one lock it. So it does in glibc.
+      try {
+        if (mutex!.tryLock()) mutex!.unlock();
+        else assert.fail(`stuck after ${at}`);
+      } catch (error) {
+        assert.equal((error as { code: string }).code, "Damaged", String(error));
+      }
+      assert.equal(words[0], 0);
+      words[2] = 0;
+    }
+    memory.detach();
+  });
+
+  test("is seen by the kernel after each machine instruction", { ...long, ...cOnly }, async (t) => {
+    const { memory, mutexes } = made();
+    const stepper = compileC("mutex_stepper", folder);
+    const flags = ownRuntime.name === "deno" ? ["--allow-read"] : [];
+    const args = [...ownRuntime.args, ...flags, looper, memory.key()!, String(DEADLINE_MS)];
+    const child = spawn(ownRuntime.command, args, { stdio: ["ignore", "pipe", "inherit"] });
+    const ended = once(child, "close");
+    const [line] = await withDeadline(once(createInterface(child.stdout), "line"), "a line");
+    const { thread, mutex, outer, head } = JSON.parse(line);
+    const stepping = spawn(stepper, [child.pid, thread, mutex, outer, head, STEPPED_S].map(String));
+    let output = "";
+    stepping.stdout.on("data", (data) => output += data);
+    stepping.stderr.on("data", (data) => output += data);
+    const [code] = await withDeadline(once(stepping, "close"), "the end of the steps");
+    child.kill("SIGKILL");
+    await ended;
+    for (const mutex of mutexes) {
+      assert.equal(mutex.tryLock(), true);
+      mutex.unlock();
+    }
+    memory.detach();
+    if (code === NO_PERMISSION) return t.skip(`no process can be traced here: ${output}`);
+    assert.equal(code, 0, output);
+    const { locks, held, bad } = JSON.parse(output);
+    assert.equal(bad, 0, output);
+    assert.ok(locks >= 5 && held > 20 * locks, output);
+  });
 });
