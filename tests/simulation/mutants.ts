@@ -129,15 +129,6 @@ export const MUTANTS: readonly Mutant[] = [
     why: "Another process attaches before the bytes are stored.",
   },
   {
-    name: "an attempt that meets a process which fills the segment counts as one in vain",
-    file: `${SYSTEMV}/segments.ts`,
-    find: "if (this.#waitForCreator(keyPath, deadline)) attempts--;",
-    replace: "if (pause < 0) attempts--;",
-    programs: ["initialize for long", "initialize", "rm lock file"],
-    bounds: within(1, 0),
-    why: "The key file of the lock is deleted, and the next process gets another lock.",
-  },
-  {
     name: "a stale segment is not replaced",
     file: `${SYSTEMV}/segments.ts`,
     find: 'if (isStale && request.stale === "replace" && this.#shm.remove(id)) {',
