@@ -341,14 +341,16 @@ export class SystemVSegments implements SegmentBackend {
     const deadline = performance.now() + request.timeoutMs;
     let pause = 0;
     let paused = 0;
-    for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
+    let attempts = 0;
+    while (attempts++ < ATTACH_ATTEMPTS && paused <= request.timeoutMs) {
       if (this.#enterAt(keyPath, lock, { deadline, mustEnter: request.adopt !== undefined })) {
         const opened = this.#openLocked(keyPath, request, lock);
         if (opened !== "again") return opened;
-        // If the lock's file was deleted, another process may still be filling the segment under the old lock.
-        if (paused > request.timeoutMs) break;
-        sleepSync(pause = nextPause(pause));
-        paused += pause;
+        if (this.#waitForCreator(keyPath, deadline)) attempts--;
+        else {
+          sleepSync(pause = nextPause(pause));
+          paused += pause;
+        }
         continue;
       }
       if (request.existing === "refuse") throw failure("shmget", EEXIST, CREATE_ERRORS);
@@ -362,8 +364,49 @@ export class SystemVSegments implements SegmentBackend {
   }
 
   /**
+   * Waits until no process fills the segment. A process may still do so although this one had the lock, if the key file of
+   * its lock was deleted. Returns whether there was such a process.
+   *
+   * @throws {BackendError} if it does not come to an end before the deadline
+   */
+  #waitForCreator(path: KeyPath, deadline: number): boolean {
+    let pid = this.#creatorAt(path);
+    if (pid === null) return false;
+    for (let pause = 0; pid !== null; pid = this.#creatorAt(path)) {
+      if (performance.now() >= deadline) {
+        const creator = pid === 0 ? "another process" : `process ${pid}`;
+        throw new BackendError(
+          "Timeout",
+          `timed out: ${creator} is still filling the segment (initialize), with a lock whose key file ` +
+            `was deleted meanwhile; wait for longer (the option timeout), or end that process`,
+        );
+      }
+      sleepSync(pause = nextPause(pause));
+    }
+    return true;
+  }
+
+  /**
+   * Returns the living process that is filling the segment of a path; `null` if there is none, and 0 if it belongs to
+   * another pid namespace.
+   */
+  #creatorAt(path: KeyPath): number | null {
+    const places = path.isExplicit ? [path] : [path, unfinishedPath(path)];
+    for (const place of places) {
+      const id = this.#shm.idAt(place);
+      const status = id === -1 ? null : this.#shm.status(id);
+      if (status === null || status.attached === 0) continue;
+      const isUnfinished = place !== path ||
+        status.mayBeUnfinished && this.#shm.isUnfinishedAt(path, id);
+      if (isUnfinished) return status.creator;
+    }
+    return null;
+  }
+
+  /**
    * Opens the segment under the lock, and releases the lock. Returns `"again"` if a program that does not respect the
-   * lock, such as Qt after a reset, has created a segment meanwhile.
+   * lock, such as Qt after a reset, has created a segment meanwhile, or if another process is creating it under another
+   * lock.
    */
   #openLocked(path: KeyPath, request: OpenRequest, lock: Lock): Opened {
     let segment: Segment | null = null;

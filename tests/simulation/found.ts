@@ -171,6 +171,17 @@ export const FOUND: readonly Found[] = [
     deviations: [{ process: 1, at: 38, what: "stopped" }],
   },
   {
+    what:
+      "open() gives up while a living process fills the segment for long under a lock whose key file is gone",
+    failure: /again and again/,
+    programs: ["initialize for long", "initialize patiently", "rm lock file"],
+    deviations: [
+      { process: 0, at: 22, what: "preempted", next: 2 },
+      { process: 2, at: 2, what: "yields", next: 1 },
+      { process: 0, at: 29, what: "killed 3" },
+    ],
+  },
+  {
     what: "attach() finds an object of 0 bytes, to which a C program is about to give its size",
     failure: /InvalidSize/,
     programs: ["POSIX attach", "POSIX C lock"],

@@ -65,16 +65,18 @@ const BEGINNINGS: Readonly<Record<string, Begin>> = {
   open: ({ type, segments, lock }) => segments.open(type.segment, REQUEST, lock),
   initialize: initializing(0),
   "initialize slowly": initializing(SLOW_MS),
+  "initialize for long": initializing(HOLD_MS),
+  "initialize patiently": initializing(0, Infinity),
 };
 
 /** Opens with `initialize`, which takes so long. */
-function initializing(ms: number): Begin {
+function initializing(ms: number, timeoutMs = TIMEOUT_MS): Begin {
   return ({ type, segments, lock }, note) => {
     const initialize = ({ address }: Segment) => {
       sleepSync(ms);
       note("store", Number(address));
     };
-    const segment = segments.open(type.segment, { ...REQUEST, initialize }, lock);
+    const segment = segments.open(type.segment, { ...REQUEST, timeoutMs, initialize }, lock);
     const stored = note("load", Number(segment.address));
     if (stored !== 1) throw new Error(`the bytes were stored ${stored} times`);
     return segment;
@@ -88,6 +90,8 @@ const REFUSALS: Readonly<Record<string, readonly string[]>> = {
   open: [],
   initialize: [],
   "initialize slowly": [],
+  "initialize for long": [],
+  "initialize patiently": [],
 };
 
 function beginning(type: KeyType, name: string, timeoutMs?: number, holdMs?: number): Program {
@@ -220,6 +224,8 @@ function programsOf(type: KeyType): Record<string, Program> {
 function slowProgramsOf(type: KeyType): Record<string, Program> {
   return {
     "initialize slowly": beginning(type, "initialize slowly"),
+    "initialize for long": beginning(type, "initialize for long"),
+    "initialize patiently": beginning(type, "initialize patiently"),
     "create again": creatingAgain(type, 2),
     "refused again": refused(type, 2),
     "hold semaphore": semaphore(type, SystemSemaphoreMode.Open, HOLD_MS),

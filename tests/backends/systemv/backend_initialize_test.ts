@@ -139,6 +139,8 @@ describe("open() with initialize", () => {
         fake.REMOVE_ONLY_LOCK,
         UNSHARE(6),
         used,
+        ...[...another, used], // nobody fills a segment
+        `${fake.STATX(UNFINISHED)} = ENOENT`,
         "pause(1 ms)",
         fake.MAKE_WITH_FILE(look),
       ],
