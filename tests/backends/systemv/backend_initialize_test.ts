@@ -87,15 +87,6 @@ describe("open() with initialize", () => {
     ...[NO_UNFINISHED, "statx(6) = { links 1 }"],
   );
 
-  test("takes the name of a file that leads to no segment", () => {
-    const { publish } = setUpOpen();
-    publish(script(
-      ...[OPEN_NEW_LOCK, EMPTY, `${ALONE(6)} = 0`, "shmget(0x51000007, 0, 0) = ENOENT"],
-      ...[CURRENT("/q/seg", 7), `unlink("/q/seg") = 0`],
-      ...["close(6) = 0", MADE, PUBLISH, UNLOCK],
-    ));
-  });
-
   test("fills, with a mark, what others find already if they rely on a file without a segment", () => {
     const { publish } = setUpOpen();
     const mark = "/q/qipc_unfinished_51000007_f0000001";
@@ -122,31 +113,5 @@ describe("open() with initialize", () => {
     const again = longNamed(OPEN_NEW_LOCK);
     const removing = fake.REMOVE_ALL.replaceAll("/q/seg", UNFINISHED);
     ffi.play(script(again, removing), () => made!.release({ lockHeld: false, wait: true }));
-  });
-
-  test("whose name another program has taken is gone, and the other's is attached to", () => {
-    let made: Segment | undefined;
-    const { open } = setUpOpen({ discard: () => made!.release({ lockHeld: true, wait: false }) });
-    const another = [CURRENT("/q/seg", 7), "shmget(0x51000007, 0, 0) = 12"];
-    const used = "shmctl(12, IPC_STAT) = { size 100, attached 1 }";
-    const look = script(...another, used, `${fake.STATX("/q/sem")} = ENOENT`);
-    const steps = script(
-      ...[OPEN_NEW_LOCK, NOTHING, MADE, `${LINK} = EEXIST`, "shmctl(9, IPC_RMID) = 0"],
-      ...[CURRENT(UNFINISHED, 1), `unlink("${UNFINISHED}") = 0`, "close(4) = 0"],
-      ...[...another, used, `${OPEN("/q/seg")} = 6`, "statx(6) = { inode 7 }"],
-      ...[
-        `${ALONE(6)} = EAGAIN`,
-        fake.REMOVE_ONLY_LOCK,
-        UNSHARE(6),
-        used,
-        ...[...another, used], // nobody fills a segment
-        `${fake.STATX(UNFINISHED)} = ENOENT`,
-        "pause(1 ms)",
-        fake.MAKE_WITH_FILE(look),
-      ],
-      ...["statx(6) = { links 1 }", another[1]!.replace("0)", "0600)"), used, `${SHARE(6)} = 0`],
-      ...["statx(6) = { links 1 }", "shmat(12, 0, 0) = 0x7f0000001000", UNLOCK],
-    );
-    assert.equal(open(steps, (segment) => made = segment).address, 0x7f0000001000n);
   });
 });

@@ -37,33 +37,6 @@ describe("a lock whose value is above 1, which lets two in", () => {
   // The kernel says so at once: the second step, that it be 0 then, does not wait.
   const REFUSED = `${DOWN(1000)} = EAGAIN <0 ms>`;
 
-  for (const value of [2, 3]) {
-    test(`is taken if it is still ${value}, after the kernel has forgotten who is to undo what`, () => {
-      const { ffi, lock } = setUpLocked();
-      const steps = script(
-        `${TRY_DOWN} = EAGAIN`,
-        REFUSED,
-        VALUE(value),
-        SEM_CURRENT,
-        SETTLE(value),
-        `${DOWN(1000)} = 0`,
-      );
-      ffi.play(steps, () => assert.equal(lock.acquire(1500), true));
-    });
-  }
-
-  test("is taken so also by who only tries", () => {
-    const steps = script(
-      `${TRY_DOWN} = EAGAIN`,
-      `${DOWN(0)} = EAGAIN`,
-      VALUE(2),
-      SEM_CURRENT,
-      SETTLE(2),
-      `${DOWN(0)} = 0`,
-    );
-    setUpLocked().tries(steps, true);
-  });
-
   test("is left to a process that was faster", () => {
     const { ffi, lock } = setUpLocked();
     const steps = script(
@@ -107,18 +80,6 @@ describe("a lock that a peer reset while it was held here", () => {
 
 describe("a lock that is taken, though whoever took it last is dead", () => {
   const TAKEN = (who: string) => script(TRY(who), GUARDED(who, OTHERS(who), `${TAKE_OVER} = 0`));
-
-  test("is taken over after a second, by one who waits", () => {
-    const { ffi, lock } = setUpLocked();
-    const look = script(`${DOWN(1000)} = EAGAIN`, VALUE(0), DEAD(77));
-    const steps = script(
-      `${TRY_DOWN} = EAGAIN`,
-      look,
-      look,
-      GUARDED(DEAD(77), LAST(77), `${TAKE_OVER} = 0`),
-    );
-    ffi.play(steps, () => assert.equal(lock.acquire(), true));
-  });
 
   test("is taken over after a second, and not before, by one who tries again and again", () => {
     const { tries, later } = setUpLocked();

@@ -47,19 +47,17 @@ function open(steps: string, request: Partial<OpenRequest> = {}, permissions?: n
 }
 
 describe("open()", () => {
-  test("makes what others may use with these permissions, whatever is private otherwise", () => {
-    const shared = script(OPEN_NEW_LOCK, NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK)
-      .replaceAll(/0640(\) = (\d)\n)/g, "0666$1fchmod($2, 0666) = 0\n")
-      .replaceAll(/\b0600\b/g, "0666");
-    open(shared, {}, 0o666);
-  });
-
-  test("makes what only a group may use with its permissions", () => {
-    const shared = script(OPEN_NEW_LOCK, NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK)
-      .replaceAll(/0640(\) = (\d)\n)/g, "0660$1fchmod($2, 0660) = 0\n")
-      .replaceAll(/\b0600\b/g, "0660");
-    open(shared, {}, 0o660);
-  });
+  for (
+    const [who, mode] of [["others may use", 0o666], ["only a group may use", 0o660]] as const
+  ) {
+    test(`makes what ${who} with its permissions, whatever is private otherwise`, () => {
+      const digits = mode.toString(8).padStart(4, "0");
+      const shared = script(OPEN_NEW_LOCK, NONE, NO_UNFINISHED, NEW_FILE, MAP_NEW, UNLOCK)
+        .replaceAll(/0640(\) = (\d)\n)/g, `${digits}$1fchmod($2, ${digits}) = 0\n`)
+        .replaceAll(/\b0600\b/g, digits);
+      open(shared, {}, mode);
+    });
+  }
 
   test("asks again if the errno of a file's call is that of the runtime's own threads", () => {
     const again = `${OPEN("/q/seg")} = EAGAIN`;
@@ -99,11 +97,9 @@ describe("open()", () => {
     "shmat(10, 0, 0) = 0x7f0000000000",
   );
 
-  for (const existing of ["attach", "refuse"] as const) {
-    test(`replaces one that nobody is attached to (${existing})`, () => {
-      open(script(ENTER, FIND, STALE, REPLACE, UNLOCK), { existing });
-    });
-  }
+  test("replaces one that nobody is attached to, also if it is to be new", () => {
+    open(script(ENTER, FIND, STALE, REPLACE, UNLOCK), { existing: "refuse" });
+  });
 
   const SHARED_LOCK = OPEN_LOCK.replace("0640", "0666").split("\n").slice(0, -1).join("\n");
   const THEIRS = script(
@@ -147,33 +143,37 @@ describe("open()", () => {
   const SMALL = STATUS("size 50, attached 1");
   const tooSmall = /the segment has 50 bytes, fewer than the 100 that were asked for/;
 
-  test("refuses a smaller one, naming both sizes, and does not attach to it", () => {
-    const steps = script(ENTER, FIND, SMALL, GIVE_UP("attached 1", SEG_CURRENT));
-    assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
-  });
-
   const LEFT = "size 50, attached 0";
   const REFUSED = script(
     ...[ENTER, FIND, SMALL, GIVE_UP(LEFT, SEG_CURRENT)],
     ...[SEG_CURRENT, "shmget(0x51000001, 0, 0) = 9"],
   );
 
-  test("removes the one that it refuses if its last user could not have the lock meanwhile", () => {
-    const removed = script(`${TRY_DOWN} = 0`, fake.REMOVE_ALL);
-    const steps = script(REFUSED, removed);
-    assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
-  });
-
-  test("and leaves it to somebody who attaches to it at last", () => {
-    const used = script(`${TRY_DOWN} = 0`, USED, UNLOCK, USED);
-    const steps = script(REFUSED, used);
-    assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
-  });
-
-  test("and leaves it if its key file is another one's by then", () => {
-    const steps = REFUSED.replace(/9$/, "12");
-    assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
-  });
+  for (
+    const [name, steps] of [
+      [
+        "refuses a smaller one, naming both sizes, and does not attach to it",
+        script(ENTER, FIND, SMALL, GIVE_UP("attached 1", SEG_CURRENT)),
+      ],
+      [
+        "refuses a smaller one, and does not attach to it, without the lock too",
+        script(BUSY, LOOK("size 50, attached 1"), FIND, SMALL),
+      ],
+      [
+        "removes the one that it refuses if its last user could not have the lock meanwhile",
+        script(REFUSED, `${TRY_DOWN} = 0`, fake.REMOVE_ALL),
+      ],
+      [
+        "and leaves it to somebody who attaches to it at last",
+        script(REFUSED, `${TRY_DOWN} = 0`, USED, UNLOCK, USED),
+      ],
+      ["and leaves it if its key file is another one's by then", REFUSED.replace(/9$/, "12")],
+    ] as const
+  ) {
+    test(name, () => {
+      assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
+    });
+  }
 
   test("and says why it is refused also if it cannot be removed", () => {
     const denied = script(`${TRY_DOWN} = EACCES`, `${DOWN(10)} = EACCES`);
@@ -184,11 +184,6 @@ describe("open()", () => {
       const steps = script(REFUSED, failing);
       assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
     }
-  });
-
-  test("refuses a smaller one, and does not attach to it, without the lock too", () => {
-    const steps = script(BUSY, LOOK("size 50, attached 1"), FIND, SMALL);
-    assertFails(() => open(steps), "InvalidSize", undefined, undefined, tooSmall);
   });
 
   test("leaves nothing behind without room for a segment", () => {

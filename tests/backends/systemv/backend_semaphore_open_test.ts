@@ -20,30 +20,10 @@ describe("opening a semaphore", () => {
   const SHARED = `${SHARE(3)} = 0`;
   const MADE = OPEN_NEW_SEMAPHORE(1);
   const OPENED = OPEN_SEMAPHORE();
-  const GONE = fake.SEM_GONE;
   /** Nobody relies on the key file, which leads to no semaphore. */
   const UNUSED = script(fake.CREATED, `${fake.ALONE(3)} = 0`, "semget(0x51000002, 1, 0) = ENOENT");
   const first = (count: number) => script(...MADE.split("\n").slice(0, count));
   const cases: [name: string, mode: SystemSemaphoreMode, script: string][] = [
-    [
-      "makes another key file if the one that it made is deleted before it can rely on it",
-      Open,
-      script(first(2), GONE, SHARED, GONE, "close(3) = 0", MADE),
-    ],
-    [
-      "waits for who is deleting the key file, and makes another one",
-      Open,
-      script(
-        FILE,
-        UNMARKED_YET,
-        `${SHARE(3)} = EAGAIN`,
-        "pause(1 ms)",
-        SHARED,
-        GONE,
-        "close(3) = 0",
-        MADE,
-      ),
-    ],
     [
       "waits for nobody who has the key file alone for longer than it takes to delete it",
       Open,
