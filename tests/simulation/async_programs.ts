@@ -4,7 +4,7 @@ import { NativeIpcKey, NativeIpcKeyType } from "../../native_ipc_key.ts";
 import { SharedMemory } from "../../shared_memory.ts";
 import { SystemSemaphore } from "../../system_semaphore.ts";
 import { must, noteAttached } from "./class_programs.ts";
-import { EXIT, EXIT_WORKER } from "./event_loop.ts";
+import { Exit } from "./event_loop.ts";
 import { POSIX, SYSTEM_V } from "./keys.ts";
 import type { Note, Program } from "./scenario.ts";
 
@@ -158,25 +158,31 @@ const twice: Use = async (memory, note, address, keys) => {
   await Promise.all([locked(memory, 0), locked(other, 1)]);
 };
 
-/** Ends while it waits, as a program or as a worker. */
-const exiting = (exit: string): Use => async (memory, note, address) => {
-  const isLocked = memory.lockAsync().then((isLocked) => {
-    if (!isLocked) return;
+/** Ends while it waits for the lock, after so much time. */
+const exiting = (exit: Exit, ms = SOON_MS): Use => async (memory, note, address) => {
+  const locked = async () => {
+    if (!await memory.lockAsync()) return;
     note("locked", address);
     note("unlocked", address);
-  });
-  await Promise.race([isLocked, delay(SOON_MS)]);
+  };
+  await Promise.race([locked(), later(ms)]);
   note("detaching", address);
   return exit;
 };
 
+async function later(ms: number): Promise<void> {
+  if (ms > 0) await delay(ms);
+}
+
 /** Detaches while it waits. */
 const detach: Use = async (memory, note, address) => {
-  const isLocked = memory.lockAsync();
-  await delay(SOON_MS);
-  note("detaching", address);
-  must(memory, memory.detach());
-  if (!await isLocked && !["NotAttached", "NotOwner"].includes(memory.errorReason()!)) {
+  const detachSoon = async () => {
+    await delay(SOON_MS);
+    note("detaching", address);
+    must(memory, memory.detach());
+  };
+  const [isLocked] = await Promise.all([memory.lockAsync(), detachSoon()]);
+  if (!isLocked && !["NotAttached", "NotOwner"].includes(memory.errorReason() ?? "none")) {
     must(memory, false);
   }
   await delay(LINGER_MS);
@@ -242,11 +248,11 @@ const acquireAbort: UsePermit = async (semaphore, note) => {
   sleepSync(LINGER_MS);
 };
 
-const acquiringAtExit = (exit: string): UsePermit => async (semaphore, note) => {
-  const isAcquired = semaphore.acquireAsync().then((isAcquired) => {
-    if (isAcquired) releaseNoted(semaphore, note);
-  });
-  await Promise.race([isAcquired, delay(SOON_MS)]);
+const acquiringAtExit = (exit: Exit): UsePermit => async (semaphore, note) => {
+  const acquired = async () => {
+    if (await semaphore.acquireAsync()) releaseNoted(semaphore, note);
+  };
+  await Promise.race([acquired(), later(SOON_MS)]);
   return exit;
 };
 
@@ -279,15 +285,18 @@ export const asyncPrograms = byName({
   "async abort": using(abort),
   "async abort and wait": using(abortAndWait),
   "async lock twice": using(twice),
-  "async exit": using(exiting(EXIT)),
-  "async exit of a worker": using(exiting(EXIT_WORKER)),
+  "async exit": using(exiting(Exit.Node)),
+  "async exit at once": using(exiting(Exit.Node, 0)),
+  "async exit of Deno or Bun": using(exiting(Exit.Other)),
+  "async exit of a worker": using(exiting(Exit.Worker)),
   "async detach": using(detach),
   "async semaphore": usingPermit(acquire),
   "async withPermit semaphore": usingPermit(withPermit),
   "async timeout semaphore": usingPermit(acquireTimeout),
   "async abort semaphore": usingPermit(acquireAbort),
-  "async exit semaphore": usingPermit(acquiringAtExit(EXIT)),
-  "async exit of a worker semaphore": usingPermit(acquiringAtExit(EXIT_WORKER)),
+  "async exit semaphore": usingPermit(acquiringAtExit(Exit.Node)),
+  "async exit of Deno or Bun semaphore": usingPermit(acquiringAtExit(Exit.Other)),
+  "async exit of a worker semaphore": usingPermit(acquiringAtExit(Exit.Worker)),
 });
 
 /** What holds a lock or a semaphore for so long that a thread waits for it, once or more often. */

@@ -4,10 +4,18 @@ import { sleepSync } from "../../backends/timing.ts";
 import type { SimulatedFfi } from "./ffi.ts";
 import type { SimulatedWorker } from "./workers.ts";
 
-/** What the promise of a program is resolved with if the program calls `process.exit()`. */
-export const EXIT = "exit";
-/** The same in a worker, whose process goes on for a while. */
-export const EXIT_WORKER = "exit of a worker";
+/** How a program calls `process.exit()`: what its promise is resolved with then. */
+export const Exit = {
+  /** As in Node, whose end waits for the calls of its threads. */
+  Node: "exit of Node",
+  /** As in Deno and Bun, whose threads end at once. */
+  Other: "exit of Deno or Bun",
+  /** In a worker, whose process goes on for a while. */
+  Worker: "exit of a worker",
+} as const;
+export type Exit = typeof Exit[keyof typeof Exit];
+const EXITS: ReadonlySet<unknown> = new Set(Object.values(Exit));
+
 /** Longer than other processes wait for a lock that nobody holds. */
 const WORKER_MS = 3000;
 
@@ -59,7 +67,7 @@ export class EventLoop {
   readonly #workers = new Map<number, SimulatedWorker>();
   readonly #exitListeners: (() => void)[] = [];
   #timerCount = 0;
-  #isOfWorker = false;
+  #how: unknown = Exit.Node;
 
   constructor(ffi: SimulatedFfi) {
     this.#ffi = ffi;
@@ -88,8 +96,8 @@ export class EventLoop {
     const ends: (() => boolean)[] = [];
     main.then(
       (value) => {
-        this.#isOfWorker = value === EXIT_WORKER;
-        ends.push(() => value === EXIT || value === EXIT_WORKER);
+        this.#how = value ?? Exit.Node;
+        ends.push(() => EXITS.has(value));
       },
       (error) => ends.push(() => fail(error)),
     );
@@ -109,11 +117,12 @@ export class EventLoop {
     }
   }
 
-  /** Ends the loop and its threads, as Node does. */
+  /** Ends the loop and its threads. */
   exit(): void {
+    if (this.#how === Exit.Other) return;
     for (const listener of this.#exitListeners) listener();
     if (this.#workers.size > 0) this.#ffi.endThreads();
-    if (this.#isOfWorker) sleepSync(WORKER_MS);
+    if (this.#how === Exit.Worker) sleepSync(WORKER_MS);
   }
 
   #nextTimer(): [number, Timer] | undefined {

@@ -81,6 +81,37 @@ export function classPairs(): [string, string][] {
   });
 }
 
+/** The pairs of programs of which the first one is asynchronous, for both types of keys. */
+export function asyncPairs(): [string, string][] {
+  const others = {
+    [SYSTEM_V.prefix]: {
+      locks: [
+        ...["open", "create", "try lock", "hold", "exit", "class exit with lock", "cleanup"],
+        ...["Qt create", "Qt attach", "rm lock file", "ipcrm -s"],
+      ],
+      semaphores: ["open semaphore", "create semaphore", "class exit with semaphore"],
+    },
+    [POSIX.prefix]: {
+      locks: ["POSIX open", "POSIX exit", "POSIX Qt create", "POSIX C lock"],
+      semaphores: ["POSIX open semaphore"],
+    },
+  };
+  return [SYSTEM_V, POSIX].flatMap((type) =>
+    (["locks", "semaphores"] as const).flatMap((what) => {
+      const isOfThese = (name: string) =>
+        keyTypeOf(name) === type && name.endsWith("semaphore") === (what === "semaphores");
+      const own = Object.keys(asyncPrograms).filter(isOfThese);
+      const blocking = [
+        ...Object.keys(holders).filter(isOfThese),
+        ...others[type.prefix]![what],
+      ];
+      return own.flatMap((first, i) =>
+        [...own.slice(i), ...blocking].map((second): [string, string] => [first, second])
+      );
+    })
+  );
+}
+
 function areRelated({ prefix }: KeyType, pair: readonly [string, string]): boolean {
   const both = pair.map((name) => name.slice(prefix.length));
   const [first, second] = both as [string, string];
