@@ -17,6 +17,8 @@ const LET_GO = UNSHARE(4);
 const GONE = script("shmctl(9, IPC_STAT) = EINVAL", "shmget(0x51000001, 0, 0) = ENOENT");
 const REMOVED = "shmctl(9, IPC_RMID) = 0";
 
+const NOT_REPLACED = script(UNUSED, fake.NOT_THERE);
+
 type Case = readonly [name: string, steps: string, options?: Partial<ReleaseOptions>];
 const LEAVE: ReleaseOptions = { lockHeld: false, wait: true };
 const AT_EXIT = { wait: false };
@@ -86,7 +88,7 @@ describe("the maker of the lock", () => {
     ],
     [
       "waits at exit only as long as others take to come and go, and leaves it to them",
-      script(WAIT_IN_VAIN(0), UNSHARE(3), LET_GO, UNUSED, WAIT_IN_VAIN(10), CLOSE),
+      script(WAIT_IN_VAIN(0), UNSHARE(3), LET_GO, UNUSED, WAIT_IN_VAIN(10), NOT_REPLACED, CLOSE),
       AT_EXIT,
     ],
   ]);
@@ -114,7 +116,7 @@ describe("who has only attached", () => {
     ],
     [
       "leaves all at exit to who holds the lock, who removes it if nobody stays",
-      script(LET_GO, UNUSED, WAIT_IN_VAIN(10)),
+      script(LET_GO, UNUSED, WAIT_IN_VAIN(10), NOT_REPLACED),
       AT_EXIT,
     ],
     [
@@ -124,7 +126,7 @@ describe("who has only attached", () => {
     ],
     [
       "leaves all at exit to another thread of this process that holds the lock",
-      script(LET_GO, UNUSED, WAIT_IN_VAIN(10, PID)),
+      script(LET_GO, UNUSED, WAIT_IN_VAIN(10, PID), NOT_REPLACED),
       AT_EXIT,
     ],
     [
