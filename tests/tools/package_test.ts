@@ -367,7 +367,13 @@ describe("the npm package", () => {
     for (const [field, value] of Object.entries({ ...expected, description, keywords, engines })) {
       assert.deepEqual(manifest[field], value, field);
     }
-    assert.deepEqual(Object.keys(manifest.exports), [".", "./inspect", "./sync", "./package.json"]);
+    assert.deepEqual(Object.keys(manifest.exports), [
+      ".",
+      "./inspect",
+      "./sync",
+      "./collections",
+      "./package.json",
+    ]);
     assert.deepEqual(manifest.bin, { "shared-memory": "./cli.js" });
     assert.equal(manifest.dependencies, undefined);
   });
