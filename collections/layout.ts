@@ -202,12 +202,13 @@ export class Layout<const Members extends LayoutMembers>
       },
     };
     const opened = this.#tryToOpen(key, read);
-    if (!(opened instanceof IpcError)) return opened;
-    if (!replace) throw opened;
-    // The first attempt has detached. With "replace", open() creates a new segment exactly if no process is attached.
-    const second = this.#tryToOpen(key, { ...read, stale: "replace" });
-    if (second instanceof IpcError) throw second;
-    return second;
+    if (!replace || !(opened instanceof IpcError)) return orThrow(opened);
+    // With "replace", open() creates a new segment exactly if no process is attached. Other options that the caller has
+    // given may say how long the segment stays, so this object holds it only until the caller's object has attached.
+    const { size, disposition, timeout, permissions } = read;
+    const anew = { size, disposition, timeout, permissions, initialize: read.initialize };
+    using _held = orThrow(this.#tryToOpen(key, { ...anew, stale: "replace" }));
+    return orThrow(this.#tryToOpen(key, read));
   }
 
   /** Returns the error if the segment has other contents, and throws any other error. */
@@ -237,10 +238,14 @@ export class Layout<const Members extends LayoutMembers>
    * look it has to attach and detach, which would remove a segment that was to be kept.
    */
   #foundIn(key: string | NativeIpcKey, options: OpenOptions): WrongLayout | null {
-    const { stale, permissions } = options;
-    if (stale === "keep") return null;
+    if (options.stale === "keep") return null;
     try {
-      using memory = SharedMemory.open(key, { permissions });
+      using memory = SharedMemory.open(key, {
+        ...options,
+        size: undefined,
+        initialize: undefined,
+        disposition: "attach",
+      });
       this.#at(`layout.open (${shownKey(memory)})`, memory.bytes, 0);
     } catch (error) {
       if (error instanceof WrongLayout) return error;
@@ -389,6 +394,11 @@ function checked(
     );
   }
   return { KIND, BYTES: BYTES!, ALIGNMENT: ALIGNMENT! };
+}
+
+function orThrow<Opened extends object>(opened: Opened | IpcError): Opened {
+  if (opened instanceof IpcError) throw opened;
+  return opened;
 }
 
 function shownKey(memory: SharedMemory): string {
