@@ -1,14 +1,17 @@
-/** Shared maps in shared bytes: what processes do with them, and what must be true. */
+/** Shared maps and rate limiters in shared bytes: what processes do with them, and what must be true. */
 import { LinuxFutex } from "../../backends/futex/linux.ts";
 import { OwnerMutexes } from "../../backends/mutex/owner_word.ts";
 import { MutexAbi } from "../../backends/mutex/types.ts";
 import { Libc } from "../../backends/unix/libc.ts";
+import { LimiterRule } from "../../collections/limiter_rule.ts";
+import { ALLOWED, LimiterWriter } from "../../collections/limiter_writer.ts";
 import { MapCore } from "../../collections/map_core.ts";
 import type { MapHeader } from "../../collections/map_header.ts";
 import { entriesOf } from "../../collections/map_iterator.ts";
 import { MapReader } from "../../collections/map_reader.ts";
 import { mapBytes, stripeByte } from "../../collections/map_shape.ts";
-import { COUNT } from "../../collections/map_stripe.ts";
+import { EXPIRY } from "../../collections/map_record.ts";
+import { COUNT, MISS } from "../../collections/map_stripe.ts";
 import { MapWriter } from "../../collections/map_writer.ts";
 import { Mutex } from "../../sync/mod.ts";
 import { PrimitiveKind, Slot } from "../../sync/slot.ts";
@@ -260,8 +263,45 @@ const repaired: MapScenario = {
       among(map, "b", outcomes[1] === "ok" ? [6] : [5, 6]),
 };
 
+/** The clock of the limiters stands still, later than that of the system, so that no entry has expired for the map. */
+const NOW = 2 ** 36;
+
+/** A limiter in the map, of which a name may use 6. */
+function take({ core }: Joined, name: string, cost: number): boolean {
+  const rule = new LimiterRule({ limit: 1, window: 1000, burst: 6 });
+  const limiter = new LimiterWriter(core, rule, LOCK_MS, { scope: 0, now: () => NOW });
+  return limiter.take("take", name, cost) === ALLOWED;
+}
+
+/** Returns what a name has used. */
+function used({ core }: Joined, name: string): number {
+  const stripe = core.seek("used", name);
+  const at = stripe.look(core.key);
+  return at === MISS ? 0 : (stripe.floats[(at >> 1) + EXPIRY]! - NOW) / 1000;
+}
+
+/** Of the two costs that the processes take of the same name, only one is allowed. */
+const limited: MapScenario = {
+  name: "limiter: two take",
+  units: 64,
+  prepare: (map) => expect(take(map, "a", 1), "nothing was used"),
+  programs: [(map) => {
+    take(map, "a", 2);
+    expect(take(map, "b", 5) && !take(map, "b", 2), "b has used 5");
+  }, (map) => {
+    const isAllowed = take(map, "a", 4);
+    expect([isAllowed ? 5 : 3].includes(used(map, "a")), `${used(map, "a")} of a are used`);
+  }],
+  check(map, { outcomes }) {
+    const possible = outcomes.includes("ok") ? [3, 5] : [1, 3, 5];
+    if (!possible.includes(used(map, "a"))) return `${used(map, "a")} of a are used`;
+    const isUsed = (outcomes[0] === "ok" ? [5] : [0, 5]).includes(used(map, "b"));
+    return isUsed ? null : `${used(map, "b")} of b are used`;
+  },
+};
+
 export const MAP_SCENARIOS: Readonly<Record<string, Scenario>> = Object.fromEntries(
-  [replaced, removed, added, moved, evicted, repaired]
+  [replaced, removed, added, moved, evicted, repaired, limited]
     .flatMap((one) => [one, { ...one, isInOrder: false, name: `${one.name}, reordered` }])
     .map((one) => [one.name, scenarioOf(bytesOf(one))]),
 );
