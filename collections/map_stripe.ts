@@ -113,7 +113,12 @@ export class MapStripe extends RingLog {
     const first = Atomics.load(words, bucket);
     let distance = unitMask + 1;
     for (let position = first; position !== 0;) {
-      if (position - head >>> 0 >= distance) break; // these are not the words of a chain, or no longer
+      if (position - head >>> 0 >= distance) {
+        // These are not the words of a chain, or no longer: the bucket may even lead to a record that is further from
+        // this head than the ring is long. There is a chain without the key only if head has not moved at all.
+        distance = 0;
+        break;
+      }
       distance = position - head >>> 0;
       const at = (position & unitMask) << 1;
       if (
@@ -157,7 +162,10 @@ export class MapStripe extends RingLog {
     const records: Int32Array[] = [];
     let distance = unitMask + 1;
     for (let position = first; position !== 0;) {
-      if (position - head >>> 0 >= distance) break;
+      if (position - head >>> 0 >= distance) { // see look()
+        this.distance = 0;
+        break;
+      }
       this.distance = distance = position - head >>> 0;
       const at = (position & unitMask) << 1;
       const size = Atomics.load(data, at + SIZE);
