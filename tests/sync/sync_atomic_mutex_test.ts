@@ -127,7 +127,7 @@ describe("a mutex that is locked by Atomics", { ...glibcOnly }, () => {
         const { memory } = made();
         const reached = await reachedIn(memory, scenario);
         memory.detach();
-        assert.ok(reached.includes(stepped.numbers.begin) && reached.length > 20, String(reached));
+        assert.ok(reached.includes(stepped.numbers.begin) && reached.length >= 20, String(reached));
         const lanes = [0, 1].map((lane) => reached.filter((_, i) => i % 2 === lane));
         await Promise.all(lanes.map((numbers) => dieAfter(numbers, reached, scenario, turns)));
       });
@@ -148,7 +148,7 @@ describe("a mutex that is locked by Atomics", { ...glibcOnly }, () => {
       } catch (error) {
         assert.equal((error as { code: string }).code, "Damaged", String(error));
       }
-      assert.equal(words[0], 0);
+      assert.equal(words[0], 0, `after ${at}`);
       words[2] = 0;
     }
     memory.detach();
