@@ -653,6 +653,24 @@ export const MUTANTS: readonly Mutant[] = [
     why: "A process that is killed while it holds the lock does not release the semaphore.",
   },
   {
+    name: "POSIX: a process that waits for another program counts as the holder",
+    file: `${POSIX}/lock.ts`,
+    find: "const had = !isFree && (value & PHASE) !== WAITING;",
+    replace: "const had = !isFree;",
+    programs: ["POSIX C hold", "POSIX open later", "POSIX open later"],
+    bounds: within(0, 1),
+    why: "It is killed while it waits, and the next one takes over what the other program holds.",
+  },
+  {
+    name: "POSIX: a process does not say from the start that it waits for another program",
+    file: `${POSIX}/lock.ts`,
+    find: "const phase = isTaken ? had ? HOLDING : WAITING : TRYING;",
+    replace: "const phase = isTaken && had ? HOLDING : TRYING;",
+    programs: ["POSIX C hold", "POSIX open later", "POSIX open later"],
+    bounds: within(0, 1),
+    why: "It is killed before it waits, and the next one takes over what the other program holds.",
+  },
+  {
     name: "POSIX: the owner record is cleared before the semaphore is released",
     file: `${POSIX}/lock.ts`,
     find:

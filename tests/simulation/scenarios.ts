@@ -8,7 +8,7 @@ import { deadCreator, foreignPrograms, rareForeignPrograms } from "./foreign_pro
 import { type Call, call, type Result, type State } from "./kernel.ts";
 import { type KeyType, keyTypeOf, POSIX, SYSTEM_V } from "./keys.ts";
 import { type Objects, POSIX_OBJECTS, SYSTEM_V_OBJECTS } from "./objects.ts";
-import { posixForeignPrograms } from "./posix_foreign_programs.ts";
+import { posixForeignPrograms, rarePosixForeignPrograms } from "./posix_foreign_programs.ts";
 import { programs, slowPrograms } from "./programs.ts";
 import type { Ending, Program, Scenario } from "./scenario.ts";
 import { isTolerated } from "./tolerances.ts";
@@ -52,7 +52,12 @@ function leftBehind(
   return listed(leftovers(second.kernel), "after cleanup()");
 }
 
-const FOREIGN = { ...foreignPrograms, ...rareForeignPrograms, ...posixForeignPrograms };
+const FOREIGN = {
+  ...foreignPrograms,
+  ...rareForeignPrograms,
+  ...posixForeignPrograms,
+  ...rarePosixForeignPrograms,
+};
 
 /** The names of the programs for a type of keys: those of this module, and others. */
 function namesOf(type: KeyType): { readonly own: string[]; readonly all: string[] } {
