@@ -181,10 +181,12 @@ const detach: Use = async (memory, note, address) => {
     note("detaching", address);
     must(memory, memory.detach());
   };
-  const [isLocked] = await Promise.all([memory.lockAsync(), detachSoon()]);
-  if (!isLocked && !["NotAttached", "NotOwner"].includes(memory.errorReason() ?? "none")) {
-    must(memory, false);
-  }
+  const locked = async () => {
+    if (await memory.lockAsync()) return;
+    const reason = memory.errorReason();
+    if (reason !== "NotAttached" && reason !== "NotOwner") must(memory, false);
+  };
+  await Promise.all([locked(), detachSoon()]);
   await delay(LINGER_MS);
 };
 
