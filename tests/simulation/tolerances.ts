@@ -230,8 +230,8 @@ const POSIX_TOLERANCES: readonly Tolerance[] = [
     why: "the segment loses its name while others use it, and newcomers create another one",
   },
   {
-    program: /^POSIX (open|create) semaphore$/,
-    what: /LockError: timed out/,
+    program: /^POSIX (open|create|async .*) semaphore$|^POSIX async semaphore$/,
+    what: /LockError: timed out|Timeout: .* timed out|waits for ever in /,
     needsCrash: true,
     why: "the kernel does not return what a killed process has acquired of a POSIX semaphore",
   },
