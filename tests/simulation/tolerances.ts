@@ -231,7 +231,7 @@ const POSIX_TOLERANCES: readonly Tolerance[] = [
   },
   {
     program: /^POSIX (open|create|async .*) semaphore$|^POSIX async semaphore$/,
-    what: /LockError: timed out|Timeout: .* timed out|waits for ever in /,
+    what: /(LockError|Timeout): .*timed out|waits for ever in /,
     needsCrash: true,
     why: "the kernel does not return what a killed process has acquired of a POSIX semaphore",
   },
