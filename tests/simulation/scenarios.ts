@@ -91,13 +91,13 @@ export function asyncPairs(): [string, string][] {
   const others = {
     [SYSTEM_V.prefix]: {
       locks: [
-        ...["open", "create", "try lock", "hold", "exit", "class exit with lock", "cleanup"],
+        ...["open", "create", "try lock", "exit", "class exit with lock", "cleanup"],
         ...["Qt create", "Qt attach", "rm lock file", "ipcrm -s"],
       ],
       semaphores: ["open semaphore", "create semaphore", "class exit with semaphore"],
     },
     [POSIX.prefix]: {
-      locks: ["POSIX open", "POSIX exit", "POSIX Qt create", "POSIX C lock"],
+      locks: ["POSIX open", "POSIX exit"],
       semaphores: ["POSIX open semaphore"],
     },
   };

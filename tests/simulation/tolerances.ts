@@ -253,8 +253,8 @@ const POSIX_TOLERANCES: readonly Tolerance[] = [
       "a process that is killed between taking the semaphore and noting that looks like one before it, and the other way round",
   },
   {
-    program: /^POSIX (open|create) semaphore$/,
-    what: /LockError: timed out/,
+    program: /^POSIX (open|create|async .*) semaphore$|^POSIX async semaphore$/,
+    what: /(LockError|Timeout): .*timed out|waits for ever in /,
     needs: "crash",
     why: "the kernel does not return what a killed process has acquired of a POSIX semaphore",
   },
