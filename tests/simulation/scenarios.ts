@@ -170,7 +170,8 @@ export function wanderings(random: Random): string[] {
   const type = keyTypeOf(chosen[0]!);
   while (chosen.length < 4 && random.chance(0.5)) {
     const others = namesOf(type).all.filter((name) =>
-      chosen.every((one) => areRelated(type, [one, name]) || areRelated(type, [name, one]))
+      chosen.every((one) => areRelated(type, [one, name]) || areRelated(type, [name, one])) &&
+      (name !== `${type.prefix}hold` || !chosen.includes(name)) // more of them would seem to wait for ever
     );
     chosen.push(random.oneOf(others));
   }

@@ -24,6 +24,15 @@ const TOLERANCES: readonly Tolerance[] = [
     why: "that is what the user has asked for",
   },
   {
+    program: /^(ipcrm -s|rm lock file|Qt attach)$/,
+    what: /^left after cleanup\(\): segment /,
+    needs: "kill",
+    needsThird: true,
+    why:
+      "one process removes its segment and the key file while another one, without the lock that was removed, creates the " +
+      "next segment with that file, and is killed",
+  },
+  {
     program: /^rm key file$/,
     what: /^left after cleanup\(\): segment /,
     needs: "kill",
