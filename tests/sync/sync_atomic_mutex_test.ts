@@ -251,6 +251,21 @@ describe("a mutex that is locked by Atomics", { ...glibcOnly }, () => {
     });
   }
 
+  test("says so if this thread has it and no object does, as if code was stopped in between", () => {
+    const { memory, mutexes: [mutex] } = made();
+    const words = memory.view(Int32Array, MUTEX_WORDS, 4);
+    mutex!.lock();
+    const thread = words[0]!;
+    mutex!.unlock();
+    words[0] = thread;
+    assert.throws(() => mutex!.lock(), { code: "Deadlock" });
+    assert.equal(mutex!.tryLock(DEADLINE_MS), false);
+    words[0] = 0;
+    assert.equal(mutex!.tryLock(), true);
+    mutex!.unlock();
+    memory.detach();
+  });
+
   test(
     "is free or abandoned when a thread is terminated while it uses the mutex",
     long,
