@@ -14,8 +14,6 @@ export interface Mutant extends Replacement {
   readonly also?: Replacement;
   readonly programs: readonly string[];
   readonly bounds: Bounds;
-  /** Whether tolerances.ts tolerates what is found, so that nothing is tolerated here. */
-  readonly isTolerated?: boolean;
   /** Why the scenario must catch it. */
   readonly why: string;
   /** Why no schedule can show the fault, if that is so. */
@@ -398,7 +396,6 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "if (this.id !== -1) this",
     programs: ["open", "open"],
     bounds: { ...within(1, 1), isWithoutStops: true },
-    isTolerated: true,
     why:
       "A process that waits gets the lock of one that is killed before IPC_RMID, although its file is deleted.",
   },
