@@ -13,6 +13,8 @@ import { fileURLToPath } from "node:url";
 import { parseArgs, promisify } from "node:util";
 import { explore, kindOf } from "../tests/simulation/explorer.ts";
 import type { Bounds } from "../tests/simulation/scenario.ts";
+import { COLLECTION_MUTANTS } from "../tests/simulation/collection_mutants.ts";
+import { MAP_SCENARIOS } from "../tests/simulation/collection_scenarios.ts";
 import { type Mutant, MUTANTS, type Replacement } from "../tests/simulation/mutants.ts";
 import { scenarioOf } from "../tests/simulation/scenarios.ts";
 import { SYNC_MUTANTS } from "../tests/simulation/sync_mutants.ts";
@@ -28,7 +30,15 @@ const usage = `Usage: npm run test:mutants -- [options]
   --reorderings <number>   and so many loads and stores that take effect late or early`;
 
 /** What the simulation and this script import. */
-const SOURCES = ["backends", "core", "ffi", "sync", "tests/simulation", "scripts/random.ts"];
+const SOURCES = [
+  "backends",
+  "core",
+  "ffi",
+  "sync",
+  "collections",
+  "tests/simulation",
+  "scripts/random.ts",
+];
 /** A mutant that is explored for longer runs for ever. */
 const LIMIT_MS = 180_000;
 
@@ -67,7 +77,8 @@ else await main();
 /** Explores a scenario until a failure occurs that is not known. This runs in a copy of the sources. */
 function find({ programs, bounds, known }: Task): Found {
   const isNew = ({ what }: { what: string }) => known?.includes(kindOf(what)) === false;
-  const scenario = SYNC_SCENARIOS[programs[0]!] ?? scenarioOf(...programs);
+  const [name] = programs;
+  const scenario = SYNC_SCENARIOS[name!] ?? MAP_SCENARIOS[name!] ?? scenarioOf(...programs);
   const { failures, schedules } = explore(scenario, bounds, {
     limitMs: LIMIT_MS,
     isEnough: isNew,
@@ -84,7 +95,7 @@ async function main(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "mutants-"));
   try {
     copySources(folder);
-    const chosen = [...MUTANTS, ...SYNC_MUTANTS].filter(({ name, file }) =>
+    const chosen = [...MUTANTS, ...SYNC_MUTANTS, ...COLLECTION_MUTANTS].filter(({ name, file }) =>
       `${file}: ${name}`.includes(values.only)
     );
     let missed = 0;

@@ -14,6 +14,7 @@ import {
   triples,
   wanderings,
 } from "../tests/simulation/scenarios.ts";
+import { MAP_SCENARIOS } from "../tests/simulation/collection_scenarios.ts";
 import { SYNC_SCENARIOS } from "../tests/simulation/sync_scenarios.ts";
 import { Random } from "./random.ts";
 
@@ -48,6 +49,7 @@ const SCENARIOS = {
   pairs: () => [...pairs(), ...classPairs()].map((names) => scenarioOf(...names)),
   triples: () => triples().map((names) => scenarioOf(...names)),
   "scenarios of ./sync": () => Object.values(SYNC_SCENARIOS),
+  "scenarios of ./collections": () => Object.values(MAP_SCENARIOS),
 } as const;
 
 interface Round {
@@ -69,6 +71,8 @@ const ROUNDS: readonly Round[] = [
   roundOf("pairs", 1, 0),
   roundOf("scenarios of ./sync", 2, 0, 1),
   roundOf("scenarios of ./sync", 2, 1, 0),
+  roundOf("scenarios of ./collections", 1, 1),
+  roundOf("scenarios of ./collections", 1, 0, 1),
   roundOf("pairs", 1, 1),
   roundOf("triples", 1, 0),
   roundOf("scenarios of ./sync", 2, 1, 1),
@@ -80,6 +84,7 @@ const ROUNDS: readonly Round[] = [
   roundOf("pairs", 1, 2),
   roundOf("triples", 1, 1),
   roundOf("scenarios of ./sync", 3, 0, 2),
+  roundOf("scenarios of ./collections", 2, 1),
 ];
 
 const began = performance.now();

@@ -11,7 +11,7 @@ import { entriesOf } from "../../collections/map_iterator.ts";
 import { MapReader } from "../../collections/map_reader.ts";
 import { mapBytes, stripeByte } from "../../collections/map_shape.ts";
 import { EXPIRY } from "../../collections/map_record.ts";
-import { COUNT, MISS } from "../../collections/map_stripe.ts";
+import { COUNT, MISS, RECOVERED } from "../../collections/map_stripe.ts";
 import { MapWriter } from "../../collections/map_writer.ts";
 import { Mutex } from "../../sync/mod.ts";
 import { PrimitiveKind, Slot } from "../../sync/slot.ts";
@@ -116,6 +116,16 @@ function problemOf(map: Joined): string | null {
   return count === entries.length ? null : `the count is ${count}, not ${entries.length}`;
 }
 
+/** Removes all keys; returns the one of which an older value is found then. */
+function comingBack(map: Joined, { hasKill }: Ending): string | null {
+  for (const key of "abcdefn") {
+    map.writer.delete("delete", key);
+    if (map.reader.probe("has", key)) return `${key} comes back after it was removed`;
+  }
+  const isRepaired = map.core.stripes[0]!.words[RECOVERED] !== 0;
+  return isRepaired && !hasKill ? "it was repaired for nothing" : null;
+}
+
 function bytesOf(scenario: MapScenario): SharedBytes {
   const { name, evicts = false, units, isInOrder = true, prepare, programs, check } = scenario;
   const header = headerOf(evicts, units);
@@ -134,7 +144,7 @@ function bytesOf(scenario: MapScenario): SharedBytes {
       const before = check(map, ending);
       if (before !== null) return before;
       map.writer.delete("delete", "z"); // the next change, which repairs what a killed process has left
-      const after = problemOf(map) ?? check(map, ending);
+      const after = problemOf(map) ?? check(map, ending) ?? comingBack(map, ending);
       return after === null ? null : `after the next change: ${after}`;
     },
   };
@@ -173,6 +183,19 @@ const replaced: MapScenario = {
   }, reading({ a: [1, 2], b: [5] }, 2)],
   check: (map, { outcomes }) =>
     among(map, "a", outcomes[0] === "ok" ? [2] : [1, 2]) ?? among(map, "b", [5]),
+};
+
+/** Two keys in one bucket: the record that is replaced is not the first one of the chain. */
+const behind: MapScenario = {
+  name: "map: set behind another and read",
+  units: 64,
+  prepare(map) {
+    set(map, "b", 5);
+    set(map, "c", 6);
+  },
+  programs: [(map) => set(map, "b", 7), reading({ b: [5, 7], c: [6] }, 1)],
+  check: (map, { outcomes }) =>
+    among(map, "b", outcomes[0] === "ok" ? [7] : [5, 7]) ?? among(map, "c", [6]),
 };
 
 const removed: MapScenario = {
@@ -300,8 +323,25 @@ const limited: MapScenario = {
   },
 };
 
+/** A record that a reader has found is removed by a process that is killed, and its space is used by another one. */
+const reused: MapScenario = {
+  name: "map: the space of a removed record",
+  prepare(map) {
+    set(map, "a", 1);
+    set(map, "b", 5);
+  },
+  programs: [
+    (map) => void map.writer.delete("delete", "b"),
+    reading({ b: [5, 0] }, 1),
+    (map) => set(map, "c", 6),
+  ],
+  check: (map, { outcomes }) =>
+    among(map, "a", [1]) ?? among(map, "b", outcomes[0] === "ok" ? [0] : [0, 5]) ??
+      among(map, "c", outcomes[2] === "ok" ? [6] : [0, 6]),
+};
+
 export const MAP_SCENARIOS: Readonly<Record<string, Scenario>> = Object.fromEntries(
-  [replaced, removed, added, moved, evicted, repaired, limited]
+  [replaced, behind, removed, added, moved, evicted, repaired, reused, limited]
     .flatMap((one) => [one, { ...one, isInOrder: false, name: `${one.name}, reordered` }])
     .map((one) => [one.name, scenarioOf(bytesOf(one))]),
 );
