@@ -244,7 +244,7 @@ describe("the documentation", () => {
         const [page, file] of [["~", "mod.ts"], ["inspect/~", "inspect.ts"], [
           "sync/~",
           "sync/mod.ts",
-        ]]
+        ], ["collections/~", "collections/mod.ts"]]
       ) {
         const exports = Object.keys(await import(`../../${file}`));
         assert.ok(exports.length > 0);
