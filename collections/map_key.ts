@@ -48,8 +48,8 @@ export class MapKey {
 
   /** Takes over a key. @throws {TypeError} if it is neither a string nor bytes; {SyncError} `InvalidSize` if too long */
   set(method: string, key: string | Uint8Array): void {
-    const length = key.length;
-    if (typeof key !== "string" || length > SHORT) return this.setLong(method, key);
+    if (typeof key !== "string" || key.length > SHORT) return this.setLong(method, key);
+    const { length } = key;
     const { words } = this;
     let or = 0, i = 0, count = 0;
     for (; i + 3 < length; i += 4) {
