@@ -267,6 +267,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     };
   }
 
+  /** Returns an object for a map whose header was read. */
   private static joined<Value>(
     slot: Slot,
     header: MapHeader,
