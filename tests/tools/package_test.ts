@@ -120,7 +120,10 @@ describe("the npm package", () => {
       }
       for (const [name, own] of Object.entries(names)) assert.deepEqual(own, [name, name]);
       for (const stack of stacks) {
-        assert.match(stack, /SharedMemory|SystemSemaphore|NativeIpcKey|Mutex|Counter|Snapshot|SharedMap/);
+        assert.match(
+          stack,
+          /SharedMemory|SystemSemaphore|NativeIpcKey|Mutex|Counter|Snapshot|SharedMap/,
+        );
         assert.doesNotMatch(stack, /\b_[A-Z]/);
       }
       const text = "SharedMemory { key: *orders*, size: 0, attached: false, locked: false }";
