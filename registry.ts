@@ -83,7 +83,7 @@ export interface Registry {
 const NAME = Symbol.for("@shared-memory/shared-memory registry 1");
 
 /**
- * Returns the global object of the thread, which lasts as long as the thread. Test runners such as Jest give each file
+ * @internal Returns the global object of the thread, which lasts as long as the thread. Test runners such as Jest give each file
  * a context of its own (`node:vm`), with a `process` whose listeners are never called.
  */
 export function threadGlobal(): typeof globalThis & { process?: typeof process } {

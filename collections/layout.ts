@@ -234,12 +234,9 @@ export class Layout<const Members extends LayoutMembers>
       },
     };
     const opened = this.#tryToOpen(key, read);
-    if (!(opened instanceof IpcError)) return opened;
-    if (!replace) throw opened;
+    if (!replace || !(opened instanceof IpcError)) return orThrow(opened);
     // The first attempt has detached. With "replace", open() creates a new segment exactly if no process is attached.
-    const second = this.#tryToOpen(key, { ...read, stale: "replace", adopt: undefined });
-    if (second instanceof IpcError) throw second;
-    return second;
+    return orThrow(this.#tryToOpen(key, { ...read, stale: "replace", adopt: undefined }));
   }
 
   /** Returns the error if the segment has other contents, and throws any other error. */
@@ -270,10 +267,15 @@ export class Layout<const Members extends LayoutMembers>
    * look it has to attach and detach, which would remove a segment that was to be kept.
    */
   #foundIn(key: string | NativeIpcKey, options: OpenOptions): WrongLayout | null {
-    const { stale, permissions, lifetime } = options;
-    if (stale === "keep") return null;
+    if (options.stale === "keep") return null;
     try {
-      using memory = SharedMemory.open(key, { permissions, lifetime });
+      using memory = SharedMemory.open(key, {
+        ...options,
+        size: undefined,
+        initialize: undefined,
+        adopt: undefined,
+        disposition: "attach",
+      });
       this.#at(`layout.open (${shownKey(memory)})`, memory.bytes, 0);
     } catch (error) {
       if (error instanceof WrongLayout) return error;
@@ -422,6 +424,11 @@ function checked(
     );
   }
   return { KIND, BYTES: BYTES!, ALIGNMENT: ALIGNMENT! };
+}
+
+function orThrow<Opened extends object>(opened: Opened | IpcError): Opened {
+  if (opened instanceof IpcError) throw opened;
+  return opened;
 }
 
 function shownKey(memory: SharedMemory): string {

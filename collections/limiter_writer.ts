@@ -40,11 +40,11 @@ export class LimiterWriter {
   /** How much the name has used after the last call, in ms. */
   ahead = 0;
 
-  constructor(core: MapCore, rule: LimiterRule, lockTimeout: number) {
+  constructor(core: MapCore, rule: LimiterRule, lockTimeout: number, clock: Clock = sharedClock()) {
     this.core = core;
     this.rule = rule;
     this.lockTimeout = lockTimeout;
-    this.clock = sharedClock();
+    this.clock = clock;
     this.hands = new Uint32Array(core.stripes.length);
     this.stripe = core.stripes[0]!;
     this.takeLocked = () => this.takeHere();

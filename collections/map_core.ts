@@ -32,14 +32,21 @@ export class MapCore {
   index = 0;
   private deadline = 0;
 
-  /** @param joinMutex joins a mutex of the map */
-  constructor(slot: Slot, header: MapHeader, joinMutex: JoinMutex) {
+  /**
+   * @param joinMutex joins a mutex of the map
+   * @param isOrdered whether the processor performs loads in their order
+   */
+  constructor(
+    slot: Slot,
+    header: MapHeader,
+    joinMutex: JoinMutex,
+    isOrdered: boolean = thisPlatform().arch === "x64",
+  ) {
     this.slot = slot;
     this.header = header;
     this.joinMutex = joinMutex;
     this.key = new MapKey(header.key0, header.key1, slot.name);
     this.perHash = header.stripes / 2 ** 32;
-    const isOrdered = thisPlatform().arch === "x64";
     const clock = lazyClock();
     const places = Array.from({ length: header.stripes }, (_, i) => stripeByte(header, i));
     this.stripes = places.map((byte) =>

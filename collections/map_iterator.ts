@@ -24,7 +24,7 @@ export function* entriesOf(core: MapCore, method: string): Generator<RawEntry, v
   for (const stripe of core.stripes) {
     for (let bucket = 0; bucket < stripe.buckets; bucket++) {
       core.require(method);
-      if (stripe.firstOf(bucket) === 0) continue;
+      if (!stripe.hasRecords(bucket)) continue;
       for (const record of newestOf(copyOf(core, method, stripe, bucket))) {
         if (isPresent(stripe, record)) yield entryOf(record);
       }

@@ -54,17 +54,22 @@ export class MapKey {
     if (typeof key !== "string" || key.length > SHORT) return this.setLong(method, key);
     const { words } = this;
     const { length } = key;
-    let or = 0, word = 0, i = 0, count = 0;
-    for (; i < length; i++) {
-      const code = key.charCodeAt(i);
-      or |= code;
-      word |= code << (i << 3);
-      if ((i & 3) === 3) {
-        words[count++] = word;
-        word = 0;
-      }
+    let or = 0, i = 0, count = 0;
+    for (; i + 3 < length; i += 4) {
+      const a = key.charCodeAt(i), b = key.charCodeAt(i + 1);
+      const c = key.charCodeAt(i + 2), d = key.charCodeAt(i + 3);
+      or |= a | b | c | d;
+      words[count++] = a | b << 8 | c << 16 | d << 24;
     }
-    if ((i & 3) !== 0) words[count++] = word;
+    if (i < length) {
+      let word = 0;
+      for (let shift = 0; i < length; i++, shift += 8) {
+        const code = key.charCodeAt(i);
+        or |= code;
+        word |= code << shift;
+      }
+      words[count++] = word;
+    }
     if (or > 127) return this.setLong(method, key);
     this.finish(length, TEXT, count);
   }

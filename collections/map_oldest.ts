@@ -68,7 +68,7 @@ function linkTo(stripe: MapStripe, bucket: number, head: number): number | null 
     const at = stripe.wordOf(position);
     isReplaced ||= isSameKey(data, at, data, oldest);
     before = at + NEXT;
-    position = Atomics.load(data, before);
+    position = data[before]!;
   }
   return null;
 }

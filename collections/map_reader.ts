@@ -1,7 +1,7 @@
 import type { Bytes } from "../core/view_types.ts";
 import { SyncError } from "../sync/errors.ts";
 import type { MapCore } from "./map_core.ts";
-import { EXPIRY, META, NUMBER, PART, PENDING, SIZE, valueBytes, VERSION } from "./map_record.ts";
+import { EXPIRY, NUMBER, PART, PENDING, SIZE, valueBytes, VERSION } from "./map_record.ts";
 import { AGAIN, type MapStripe, MISS } from "./map_stripe.ts";
 import { ValuePool } from "./value_pool.ts";
 
@@ -111,15 +111,16 @@ export class MapReader {
   }
 
   private readHeader(stripe: MapStripe, at: number): void {
-    const { data, floats } = stripe;
-    this.meta = Atomics.load(data, at + META);
+    const { floats, meta } = stripe;
+    this.meta = meta;
     this.version = floats[(at >> 1) + VERSION]!;
     this.expiry = floats[(at >> 1) + EXPIRY]!;
   }
 
   private isPresent(stripe: MapStripe, isStale: boolean): boolean {
+    if (this.expiry === 0 && (this.meta & PENDING) === 0) return true;
     if ((this.meta & PENDING) !== 0) return false;
-    return isStale || this.expiry === 0 || !stripe.hasPassed(this.expiry);
+    return isStale || !stripe.hasPassed(this.expiry);
   }
 
   private found(stripe: MapStripe): void {
@@ -159,7 +160,7 @@ export class MapReader {
   }
 
   private lengthOf(method: string, stripe: MapStripe, at: number, from: number): number {
-    const length = valueBytes(Atomics.load(stripe.data, at + SIZE), this.meta);
+    const length = valueBytes(stripe.data[at + SIZE]!, this.meta);
     const { bytes } = stripe;
     if (length >= 0 && from + length <= bytes.length && length <= bytes.length / PART) {
       return length;

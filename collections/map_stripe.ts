@@ -83,6 +83,8 @@ export class MapStripe extends RingLog {
   declare private readonly clock: () => Clock;
   /** The record that {@linkcode MapStripe.locate} has found, as the index of its first word; -1 if there is none. */
   at = -1;
+  /** The meta word of the record that {@linkcode MapStripe.look} has found. */
+  meta = 0;
   /** The index in `data` of the link that leads to it; -1 if the bucket does. */
   before = -1;
 
@@ -100,30 +102,37 @@ export class MapStripe extends RingLog {
   // For readers.
 
   /**
-   * Finds the record of a key; returns the index of its first word, `MISS`, or `AGAIN` if writers were faster. What is
-   * then read of the record is only valid if `isWhole()` returns `true` afterwards.
+   * Finds the record of a key; returns the index of its first word, and sets `meta`; or returns `MISS`, or `AGAIN` if
+   * writers were faster. What is then read of the record is only valid if `isWhole()` returns `true` afterwards.
    *
    * There is no such key if the bucket is what it was before the walk, and the oldest record of the walk is still intact:
    * a record that was replaced or moved meanwhile has changed the bucket.
+   *
+   * Each word of a record is loaded only once, so engines cannot load it twice with different results.
    */
   look(key: MapKey): number {
-    const { words, data, unitMask } = this;
-    const head = this.begin();
+    const { words, data, unitMask, seenHead: head } = this;
     const bucket = BUCKETS + (key.hash & this.bucketMask);
     const first = Atomics.load(words, bucket);
     let distance = unitMask + 1;
     for (let position = first; position !== 0;) {
-      if (position - head >>> 0 >= distance) break; // these are not the words of a chain, or no longer
+      if (position - head >>> 0 >= distance) {
+        // These are not the words of a chain, or no longer: the bucket may even lead to a record that is further from
+        // this head than the ring is long. There is a chain without the key only if head has not moved at all.
+        distance = 0;
+        break;
+      }
       distance = position - head >>> 0;
       const at = (position & unitMask) << 1;
-      if (
-        Atomics.load(data, at + HASH) === key.hash &&
-        hasMeta(Atomics.load(data, at + META), key.meta) && this.hasKey(at, key)
-      ) {
-        this.distance = distance;
-        return at;
+      if (data[at + HASH] === key.hash) {
+        const meta = data[at + META]!;
+        if (hasMeta(meta, key.meta) && this.hasKey(at, key)) {
+          this.distance = distance;
+          this.meta = meta;
+          return at;
+        }
       }
-      position = Atomics.load(data, at + NEXT);
+      position = data[at + NEXT]!;
     }
     if (first === 0) return MISS;
     this.distance = distance;
@@ -147,25 +156,29 @@ export class MapStripe extends RingLog {
   }
 
   /**
-   * Copies the records of a bucket, the newest one first; returns `null` if writers were faster. A record is a copy of
-   * its units.
+   * Copies the records of a bucket, the newest one first; returns `null` if writers were faster.
    */
   copyBucket(bucket: number): Int32Array[] | null {
-    const { words, data, unitMask } = this;
-    const head = this.begin();
+    const { words, data, unitMask, seenHead: head } = this;
     const first = Atomics.load(words, BUCKETS + bucket);
     const records: Int32Array[] = [];
     let distance = unitMask + 1;
     for (let position = first; position !== 0;) {
-      if (position - head >>> 0 >= distance) break;
+      if (position - head >>> 0 >= distance) { // see look()
+        this.distance = 0;
+        break;
+      }
       this.distance = distance = position - head >>> 0;
       const at = (position & unitMask) << 1;
-      const size = Atomics.load(data, at + SIZE);
-      const isRecord = size >= 0 && at / 2 + size <= this.units &&
-        valueBytes(size, Atomics.load(data, at + META)) >= 0;
-      if (!isRecord) return this.isWhole() ? records : null; // it was overwritten
-      records.push(this.copyRecord(at, size));
-      position = Atomics.load(data, at + NEXT);
+      const size = data[at + SIZE]!;
+      const isInRing = size >= RECORD_UNITS && (at >> 1) + size <= this.units;
+      const record = isInRing ? this.copyRecord(at, size) : null;
+      if (record === null || valueBytes(size, record[META]!) < 0) {
+        return this.isWhole() ? records : null; // it was overwritten
+      }
+      record[SIZE] = size;
+      records.push(record);
+      position = record[NEXT]!;
     }
     if (first === 0) return records;
     return this.isWhole() && Atomics.load(words, BUCKETS + bucket) === first ? records : null;
@@ -175,23 +188,28 @@ export class MapStripe extends RingLog {
   private copyRecord(at: number, size: number): Int32Array {
     const copy = this.data.slice(at, at + size * 2);
     const meta = copy[META]!;
-    if ((meta & NUMBER) === 0) return copy;
     const number = RECORD_UNITS + keyUnits(meta);
+    if ((meta & NUMBER) === 0 || number >= size) return copy;
     new Float64Array(copy.buffer)[number] = this.floats[(at >> 1) + number]!;
     return copy;
   }
 
+  /** Whether a bucket has records. */
+  hasRecords(bucket: number): boolean {
+    return Atomics.load(this.words, BUCKETS + bucket) !== 0;
+  }
+
   /** Whether a record of the bucket seems to have expired. */
   seemsExpired(bucket: number): boolean {
-    const { data, floats, unitMask } = this;
-    const head = this.begin();
+    const { data, floats, unitMask, words } = this;
+    const head = this.headNow;
     let distance = unitMask + 1;
-    for (let position = this.firstOf(bucket); position !== 0;) {
+    for (let position = Atomics.load(words, BUCKETS + bucket); position !== 0;) {
       if (position - head >>> 0 >= distance) return false;
       distance = position - head >>> 0;
       const at = (position & unitMask) << 1;
       if (this.hasPassed(floats[(at >> 1) + EXPIRY]!)) return true;
-      position = Atomics.load(data, at + NEXT);
+      position = data[at + NEXT]!;
     }
     return false;
   }
@@ -227,7 +245,7 @@ export class MapStripe extends RingLog {
 
   /** Returns the position of the newest record of a bucket. */
   firstOf(bucket: number): number {
-    return Atomics.load(this.words, BUCKETS + bucket);
+    return this.words[BUCKETS + bucket]!;
   }
 
   /** Stores a link of a chain: the one at the index `before` in `data`, or that of the bucket if this is -1. */
@@ -273,7 +291,7 @@ export class MapStripe extends RingLog {
         return true;
       }
       this.before = at + NEXT;
-      position = Atomics.load(data, this.before);
+      position = data[this.before]!;
     }
     this.at = -1;
     return false;
@@ -391,7 +409,7 @@ export class MapStripe extends RingLog {
       if (position - head >>> 0 >= distance) throw new DamagedLog();
       distance = position - head >>> 0;
       const at = this.wordOf(position);
-      position = Atomics.load(data, at + NEXT);
+      position = data[at + NEXT]!;
       visit(at);
     }
   }
@@ -406,7 +424,7 @@ export class MapStripe extends RingLog {
       if (position - head >>> 0 >= distance) throw new DamagedLog();
       distance = position - head >>> 0;
       this.at = this.wordOf(position);
-      position = Atomics.load(data, this.at + NEXT);
+      position = data[this.at + NEXT]!;
       if (this.hasPassed(floats[(this.at >> 1) + EXPIRY]!)) {
         dropped++;
         totals[EXPIRED]!++;

@@ -1,6 +1,5 @@
 import process from "node:process";
 import { perProcess } from "../context.ts";
-import { requireStack } from "../core/stack.ts";
 import { SyncError } from "../sync/errors.ts";
 import { recover } from "./map_recovery.ts";
 import { type MapStripe, WRITER } from "./map_stripe.ts";
@@ -89,7 +88,6 @@ export class StripeLock {
   }
 
   private lock(method: string, timeoutMs: number): void {
-    requireStack();
     const { section, stripe: { words } } = this;
     if (section.held !== null) section.held.abandon();
     if (!this.take(method, timeoutMs)) throw this.busy(method, timeoutMs);

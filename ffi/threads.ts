@@ -6,6 +6,8 @@ import type { Background, BackgroundCall, CSignature, CSignatures, ThreadCode } 
 const THREADS_MAX = 16;
 /** The longest time in ms that the end of the program waits for a call, which is longer than any call lasts. */
 const ENDING_MS = 1000;
+/** It waits in slices of so many ms. If the process is stopped for a while, only one of them is lost. */
+const ENDING_SLICE_MS = 100;
 
 /**
  * The states of a call. It waits for something and is wanted (`WAITING`) or not (`GIVEN_UP`), has taken what it waited
@@ -251,8 +253,7 @@ class Threads {
   #joinAll(): void {
     for (const call of this.#running.values()) call.giveUp();
     for (const call of this.#running.values()) {
-      const end = performance.now() + ENDING_MS;
-      while (call.join(ENDING_MS) && performance.now() < end);
+      for (let ms = ENDING_MS; ms > 0 && call.join(ENDING_SLICE_MS);) ms -= ENDING_SLICE_MS;
     }
   }
 }

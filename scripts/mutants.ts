@@ -14,6 +14,8 @@ import { parseArgs, promisify } from "node:util";
 import { outsideOfJobs } from "../tests/simulation/event_loop.ts";
 import { explore, kindOf } from "../tests/simulation/explorer.ts";
 import type { Bounds } from "../tests/simulation/scenario.ts";
+import { COLLECTION_MUTANTS } from "../tests/simulation/collection_mutants.ts";
+import { MAP_SCENARIOS } from "../tests/simulation/collection_scenarios.ts";
 import { type Mutant, MUTANTS, type Replacement } from "../tests/simulation/mutants.ts";
 import { scenarioOf } from "../tests/simulation/scenarios.ts";
 import { ASYNC_MUTANTS } from "../tests/simulation/async_mutants.ts";
@@ -30,14 +32,21 @@ const usage = `Usage: npm run test:mutants -- [options]
   --reorderings <number>   and so many loads and stores that take effect late or early`;
 
 /** What the simulation and this script import. */
-const SOURCES = ["backends", "core", "ffi", "sync", "tests/simulation", "scripts/random.ts"];
+const SOURCES = [
+  "backends",
+  "core",
+  "ffi",
+  "sync",
+  "collections",
+  "tests/simulation",
+  "scripts/random.ts",
+];
 /** A mutant that is explored for longer runs for ever. */
 const LIMIT_MS = 180_000;
 
 interface Task {
   readonly programs: readonly string[];
   readonly bounds: Bounds;
-  readonly isTolerated: boolean;
   /** The kinds of failures that occur without a fault, if they are known: then the first other one suffices. */
   readonly known: readonly string[] | null;
 }
@@ -50,6 +59,8 @@ interface Found {
 
 /** The kinds of failures of the unchanged sources, by scenario and bounds. */
 const withoutFault = new Map<string, Promise<readonly string[]>>();
+
+const ALL = [...MUTANTS, ...ASYNC_MUTANTS, ...SYNC_MUTANTS, ...COLLECTION_MUTANTS];
 
 const { values } = parseArgs({
   options: {
@@ -70,11 +81,11 @@ else if (values.task !== undefined) {
 } else await main();
 
 /** Explores a scenario until a failure occurs that is not known. This runs in a copy of the sources. */
-function find({ programs, bounds, isTolerated, known }: Task): Found {
+function find({ programs, bounds, known }: Task): Found {
   const isNew = ({ what }: { what: string }) => known?.includes(kindOf(what)) === false;
-  const scenario = SYNC_SCENARIOS[programs[0]!] ?? scenarioOf(...programs);
-  const explored = isTolerated ? { ...scenario, tolerates: () => false } : scenario;
-  const { failures, schedules } = explore(explored, bounds, {
+  const [name] = programs;
+  const scenario = SYNC_SCENARIOS[name!] ?? MAP_SCENARIOS[name!] ?? scenarioOf(...programs);
+  const { failures, schedules } = explore(scenario, bounds, {
     limitMs: LIMIT_MS,
     isEnough: isNew,
   });
@@ -90,9 +101,7 @@ async function main(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "mutants-"));
   try {
     copySources(folder);
-    const chosen = [...MUTANTS, ...ASYNC_MUTANTS, ...SYNC_MUTANTS].filter(({ name, file }) =>
-      `${file}: ${name}`.includes(values.only)
-    );
+    const chosen = ALL.filter(({ name, file }) => `${file}: ${name}`.includes(values.only));
     let missed = 0;
     for (const mutant of chosen) if (!await isCaught(folder, mutant)) missed++;
     console.log(
@@ -118,7 +127,7 @@ function copySources(folder: string): void {
 
 /** Runs a mutant and says what has become of it. Returns `false` if it was missed. */
 async function isCaught(folder: string, mutant: Mutant): Promise<boolean> {
-  const { name, file, equivalent, isTolerated = false } = mutant;
+  const { name, file, equivalent } = mutant;
   const began = performance.now();
   const programs = values.programs?.split(",") ?? mutant.programs;
   const bounds = {
@@ -127,7 +136,7 @@ async function isCaught(folder: string, mutant: Mutant): Promise<boolean> {
     crashes: Number(values.crashes ?? mutant.bounds.crashes),
     reorderings: Number(values.reorderings ?? mutant.bounds.reorderings ?? 0),
   };
-  const task = { programs, bounds, isTolerated };
+  const task = { programs, bounds };
   const known = await failuresWithout(folder, task);
   const path = join(folder, file);
   const text = readFileSync(path, "utf8");

@@ -7,7 +7,9 @@ import process from "node:process";
 import { parseArgs } from "node:util";
 import { explore, shrunk, wander } from "../tests/simulation/explorer.ts";
 import type { Bounds, Failure } from "../tests/simulation/scenario.ts";
+import { outsideOfJobs } from "../tests/simulation/event_loop.ts";
 import {
+  asyncPairs,
   classPairs,
   pairs,
   scenarioOf,
@@ -46,6 +48,7 @@ if (!(minutes > 0) || !Number.isInteger(seed)) {
 
 const SCENARIOS = {
   pairs: () => [...pairs(), ...classPairs()].map((names) => scenarioOf(...names)),
+  "asynchronous pairs": () => asyncPairs().map((names) => scenarioOf(...names)),
   triples: () => triples().map((names) => scenarioOf(...names)),
   "scenarios of ./sync": () => Object.values(SYNC_SCENARIOS),
 } as const;
@@ -67,10 +70,13 @@ function roundOf(
 /** The rounds, each of which takes longer than the one before. */
 const ROUNDS: readonly Round[] = [
   roundOf("pairs", 1, 0),
+  roundOf("asynchronous pairs", 1, 0),
   roundOf("scenarios of ./sync", 2, 0, 1),
   roundOf("scenarios of ./sync", 2, 1, 0),
+  roundOf("asynchronous pairs", 0, 1),
   roundOf("pairs", 1, 1),
   roundOf("triples", 1, 0),
+  roundOf("asynchronous pairs", 2, 0),
   roundOf("scenarios of ./sync", 2, 1, 1),
   roundOf("pairs", 2, 1),
   roundOf("triples", 2, 0),
@@ -142,6 +148,8 @@ function wanderAll(): void {
   for (let number = 0; leftMs() > 0; number++) {
     const scenario = random.chance(0.2)
       ? random.oneOf(SCENARIOS["scenarios of ./sync"]())
+      : random.chance(0.2)
+      ? scenarioOf(...random.oneOf(asyncPairs()))
       : scenarioOf(...wanderings(random));
     if (!scenario.name.includes(values.only)) continue;
     const { failure, hasKill, hasStop } = wander(scenario, () => random.number());
@@ -154,13 +162,15 @@ function wanderAll(): void {
 }
 
 console.log(`seed ${seed}`);
-if (!values.random) {
-  for (const round of ROUNDS) {
-    if (!exploreAll(round)) break;
-    show(`all ${round.name}: ${textOf(round.bounds)}`, true);
+await outsideOfJobs(() => {
+  if (!values.random) {
+    for (const round of ROUNDS) {
+      if (!exploreAll(round)) break;
+      show(`all ${round.name}: ${textOf(round.bounds)}`, true);
+    }
   }
-}
-wanderAll();
+  wanderAll();
+});
 show("in all", true);
 if (failures.length === 0) console.log("No schedule failed.");
 else console.log(`${failures.length} schedules failed; --seed ${seed} repeats the random ones.`);

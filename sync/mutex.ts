@@ -300,14 +300,18 @@ export class Mutex {
    * detached, `Damaged` if its bytes were overwritten while it was held: another thread may have held it too
    */
   unlock(): void {
-    if (!this.isTaken) throw this.notHeld();
+    if (!this.isTaken || this.isToRepair || this.queue !== null) return this.unlockRarely();
     // This does not call release(), since JavaScriptCore inlines functions only to a certain depth.
-    if (this.queue !== null) requireStackToUndo();
-    if (this.isToRepair) this.tellNext(false);
     const isUnlocked = this.mutexes.unlock(this.mutex);
     this.isTaken = false; // only now: if the stack overflows before, the mutex is still held
-    if (this.queue !== null) this.queue.tryAgain();
     if (!isUnlocked) throw this.damaged("unlock");
+  }
+
+  /** Does what `unlock` does, if more is to be done than to release the mutex. */
+  private unlockRarely(): void {
+    if (!this.isTaken) throw this.notHeld();
+    requireStackToUndo();
+    if (!this.release(false)) throw this.damaged("unlock");
   }
 
   /** Returns the error that unlock() throws if this object does not hold the mutex. */

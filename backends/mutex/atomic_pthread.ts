@@ -1,9 +1,11 @@
 import {
   PTHREAD_MUTEX,
+  PTHREAD_MUTEX_NOTRECOVERABLE,
   PTHREAD_MUTEX_OF,
   PTHREAD_MUTEX_ROBUST_ERRORCHECK_PSHARED,
 } from "../unix/linux_constants.ts";
 import { NEXT, PREV, type RobustNode } from "./robust_list.ts";
+import type { LockOutcome } from "./types.ts";
 
 const { holder: LOCK, owner: OWNER, nusers: NUSERS, kind: KIND } = PTHREAD_MUTEX_OF.glibc;
 /** `owner` and `nusers`, as one float. */
@@ -12,12 +14,10 @@ const USER = OWNER / 2;
 const [LIST, OFFSET, PENDING] = [NEXT, NEXT + 1, NEXT + 2];
 const [LIST_LOW, LIST_HIGH] = [2 * LIST, 2 * LIST + 1];
 
-/** Locks and unlocks mutexes of one thread without a call of the C library, in the plain cases. */
-export interface AtomicPthreads {
-  /** Locks a mutex whose kind is right; returns `false`, and has changed nothing, if the C library must do it. */
-  readonly lock: (mutex: RobustNode) => boolean;
-  /** Unlocks a mutex that this thread holds; returns `false`, and it is still held, if the C library must do it. */
-  readonly unlock: (mutex: RobustNode) => boolean;
+/** Locks and unlocks mutexes, as a {@linkcode MutexBackend} does. */
+export interface LocksAndUnlocks {
+  lock(this: void, mutex: RobustNode, ms: number): LockOutcome;
+  unlock(this: void, mutex: RobustNode): boolean;
 }
 
 /**
@@ -46,6 +46,7 @@ export interface AtomicPthreads {
  * @param locked a mutex that glibc has locked, while this thread holds no other one
  * @param head the head of the list of this thread
  * @param thread the number of this thread
+ * @param glibc what calls glibc, for everything but the plain case
  * @param wakeAll wakes the threads that wait for a mutex
  * @returns `null` if glibc has not left in `locked` and in the list what these functions would
  */
@@ -53,29 +54,33 @@ export function atomicPthreads(
   locked: RobustNode,
   head: RobustNode,
   thread: number,
+  glibc: LocksAndUnlocks,
   wakeAll: (mutex: RobustNode) => void,
-): AtomicPthreads | null {
+): LocksAndUnlocks | null {
   if (!isAsExpected(locked, head, thread)) return null;
   const list = head.pointers;
   const listWords = head.words;
   const used = locked.pointers[USER]!;
 
   return {
-    lock(mutex) {
+    lock(mutex, ms) {
       const { words, pointers, link } = mutex;
       const { before } = head;
-      // Other code of this thread may hold a mutex that it has locked later: then the list begins with that one.
-      if (listWords[LIST_LOW] !== before.low || listWords[LIST_HIGH] !== before.high) return false;
-      if (words[KIND] !== MUTEX_KIND) return false;
+      if (
+        // Other code of this thread may hold a mutex that it has locked later: then the list begins with that one.
+        listWords[LIST_LOW] !== before.low || listWords[LIST_HIGH] !== before.high ||
+        words[KIND] !== MUTEX_KIND
+      ) return glibc.lock(mutex, ms);
       list[PENDING] = link;
       if (Atomics.compareExchange(words, LOCK, 0, thread) !== 0) {
         list[PENDING] = 0;
-        return false;
+        return glibc.lock(mutex, ms);
       }
-      if (words[OWNER] !== 0) { // no thread can lock it any more, which glibc will say (ENOTRECOVERABLE)
+      const owner = words[OWNER];
+      if (owner !== 0) {
         if (Atomics.exchange(words, LOCK, 0) !== thread) wakeAll(mutex);
         list[PENDING] = 0;
-        return false;
+        return owner === PTHREAD_MUTEX_NOTRECOVERABLE ? "unrecoverable" : glibc.lock(mutex, ms);
       }
       before.pointers[PREV] = link;
       pointers[NEXT] = before.link;
@@ -85,15 +90,17 @@ export function atomicPthreads(
       pointers[USER] = used;
       mutex.before = before;
       head.before = mutex;
-      return true;
+      return "taken";
     },
 
     unlock(mutex) {
       const { words, pointers, before, link } = mutex;
-      // Only the mutex that was locked last, of all that this thread holds, lies between two nodes that are known.
-      if (head.before !== mutex || !mutex.isLinked) return false;
-      if (listWords[LIST_LOW] !== mutex.low || listWords[LIST_HIGH] !== mutex.high) return false;
-      if (words[OWNER] !== thread || words[KIND] !== MUTEX_KIND) return false; // glibc will say what is wrong
+      if (
+        // Only the mutex that was locked last, of all that this thread holds, lies between two nodes that are known.
+        head.before !== mutex || !mutex.isLinked ||
+        listWords[LIST_LOW] !== mutex.low || listWords[LIST_HIGH] !== mutex.high ||
+        words[OWNER] !== thread || words[KIND] !== MUTEX_KIND
+      ) return glibc.unlock(mutex);
       list[PENDING] = link;
       before.pointers[PREV] = head.link;
       list[LIST] = before.link;
@@ -107,7 +114,7 @@ export function atomicPthreads(
         list[LIST] = link;
         if (listWords[LIST_LOW] === mutex.low) list[PENDING] = 0;
         pointers[USER] = used;
-        return false;
+        return glibc.unlock(mutex);
       }
       list[PENDING] = 0;
       head.before = before;

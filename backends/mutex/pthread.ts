@@ -21,9 +21,9 @@ import type { Libc } from "../unix/libc.ts";
 import { isRunning, pidNamespace, threadId } from "../unix/processes.ts";
 import { isGlibc, PTHREAD_LIBRARIES } from "../unix/c_variant.ts";
 import { TimedWait } from "../unix/timed_wait.ts";
-import { addressOf, PREV, RobustList, RobustNode } from "./robust_list.ts";
+import { NEXT, PREV, RobustList, RobustNode } from "./robust_list.ts";
 import { LinuxFutex } from "../futex/linux.ts";
-import { type AtomicPthreads, atomicPthreads } from "./atomic_pthread.ts";
+import { atomicPthreads, type LocksAndUnlocks } from "./atomic_pthread.ts";
 import { type LockOutcome, MutexAbi, type MutexBackend } from "./types.ts";
 
 /** The C functions, each of which returns an errno. */
@@ -41,20 +41,15 @@ const SIGNATURES = {
 /** The size of the memory for the attributes, of which glibc and musl use 4 bytes. */
 const ATTRIBUTES_BYTES = 64;
 
-/** Leaves everything to the C library. */
-const NEVER: AtomicPthreads = { lock: () => false, unlock: () => false };
-
 /** As many threads as there can be. */
 const ALL = 2 ** 31 - 1;
 
 /** A `pthread_mutex_t` in a segment, as one thread uses it. */
 export class PthreadMutex extends RobustNode {
-  declare readonly address: bigint;
   declare readonly pointer: Usize;
 
   constructor(ffi: Ffi, address: bigint) {
     super(ffi, address, PTHREAD_MUTEX.bytes);
-    this.address = address;
     this.pointer = ffi.usize(address);
   }
 }
@@ -85,8 +80,9 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
   declare readonly held: RobustList;
   /** The number (tid) of this thread. */
   readonly #thread: number;
-  /** Locks and unlocks free mutexes without a call of the C library, where that is known to do the same. */
-  declare private readonly atomic: AtomicPthreads;
+  declare readonly lock: (mutex: PthreadMutex, ms: number) => LockOutcome;
+  /** If the stack overflows, the mutex is still held. */
+  declare readonly unlock: (mutex: PthreadMutex) => boolean;
 
   constructor(libc: Libc) {
     this.#libc = libc;
@@ -108,21 +104,25 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
     requireSupport("pthread_mutex_trylock", this.#tryLock(mutex.pointer));
     this.#thread = mutex.words[this.holderWord]! & FUTEX_TID_MASK;
     this.held = RobustList.ofThread(ffi, mutex.pointers[PREV]!);
-    this.atomic = this.#makeAtomic(mutex) ?? NEVER;
+    const byCall = {
+      lock: (mutex: PthreadMutex, ms: number) => this.lockByCall(mutex, ms),
+      unlock: (mutex: PthreadMutex) => this.unlockByCall(mutex),
+    };
+    ({ lock: this.lock, unlock: this.unlock } = this.#atomic(mutex, byCall) ?? byCall);
     requireSupport("pthread_mutex_unlock", this.#unlock(mutex.pointer));
   }
 
   /**
-   * Returns functions that need no call of the C library; `null` where a call is as fast, and where they have not been
-   * tested. QEMU, in which arm64 is tested, tells no thread that the holder of a mutex has ended; musl has other words.
+   * Returns functions that need no call of the C library in the plain case; `null` where a call is as fast, and where
+   * they have not been tested. QEMU, in which arm64 is tested, tells no thread that the holder of a mutex has ended; musl
+   * has other words.
    */
-  #makeAtomic(locked: PthreadMutex): AtomicPthreads | null {
+  #atomic(locked: PthreadMutex, byCall: LocksAndUnlocks) {
     const { ffi, arch } = this.#libc;
     if (ffi.hasFastCalls || this.abi !== MutexAbi.glibc || arch !== "x64") return null;
     const futex = new LinuxFutex(this.#libc);
-    return atomicPthreads(locked, this.held.head, threadId(this.#libc), ({ link }) => {
-      futex.wake(futex.address(addressOf(link) - BigInt(PTHREAD_MUTEX.next)), ALL);
-    });
+    const wakeAll = ({ address }: RobustNode) => void futex.wake(futex.address(address), ALL);
+    return atomicPthreads(locked, this.held.head, threadId(this.#libc), byCall, wakeAll);
   }
 
   #makeAttributes(): bigint {
@@ -163,10 +163,6 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
     return words[this.kindWord] === this.kind;
   }
 
-  lock(mutex: PthreadMutex, ms: number): LockOutcome {
-    return this.atomic.lock(mutex) ? "taken" : this.lockByCall(mutex, ms);
-  }
-
   private lockByCall(mutex: PthreadMutex, ms: number): LockOutcome {
     if (!this.isMutex(mutex)) return "damaged";
     const errno = this.#tryLock(mutex.pointer);
@@ -185,7 +181,11 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
     if (errno === 0 || errno === EOWNERDEAD) this.held.add(mutex);
     if (errno === 0) return "taken";
     if (errno === EBUSY || errno === ETIMEDOUT) return "held";
-    if (errno === ENOTRECOVERABLE) return "unrecoverable";
+    if (errno === ENOTRECOVERABLE) {
+      // glibc's trylock returns this with the mutex locked.
+      Atomics.compareExchange(mutex.words, this.holderWord, this.#thread, 0);
+      return "unrecoverable";
+    }
     if (errno === EDEADLK) return "own";
     if (errno !== EOWNERDEAD) return { refused: errnoText(errno) };
     this.#c.pthread_mutex_consistent(mutex.address);
@@ -211,23 +211,30 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
     return Atomics.load(words, this.holderWord) === before ? thread : null;
   }
 
-  /**
-   * Unlocks the mutex; returns `false` if its bytes were overwritten. If the stack overflows, the mutex is still held:
-   * see what follows the call of the C library.
-   */
-  unlock(mutex: PthreadMutex): boolean {
-    return this.atomic.unlock(mutex) || this.unlockByCall(mutex);
+  private unlockByCall(mutex: PthreadMutex): boolean {
+    if (!this.isMutex(mutex) || !this.held.isLast(mutex)) return this.#unlockAnyhow(mutex);
+    const { pointers, before } = mutex;
+    const { head } = this.held; // may be the list of another copy of this module
+    pointers[PREV] = head.link;
+    pointers[NEXT] = before.link;
+    if (this.#unlock(mutex.pointer) !== 0) {
+      this.held.cut(mutex);
+      return false;
+    }
+    head.before = before;
+    return true;
   }
 
-  private unlockByCall(mutex: PthreadMutex): boolean {
+  /** Unlocks a mutex that was overwritten, or that is not the last one that this thread has locked. */
+  #unlockAnyhow(mutex: PthreadMutex): boolean {
     const wasIntact = this.isMutex(mutex);
     if (!wasIntact) mutex.words[this.kindWord] = this.kind;
     this.held.restore(mutex);
-    const { head } = this.held; // may be the list of another copy of this module
+    const { head } = this.held;
     const after = head.before === mutex ? head : this.held.after(mutex);
     const isUnlocked = this.#unlock(mutex.pointer) === 0;
     if (!isUnlocked) this.held.cut(mutex);
-    else if (after.before === mutex) {
+    else if (after.before === mutex) { // without a call: if the stack overflows, the mutex is still held
       after.before = mutex.before;
       if (after.isLinked) {
         after.isLinked = mutex.isLinked;

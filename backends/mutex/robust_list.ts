@@ -20,6 +20,8 @@ const POINTER_BYTES = 8;
  * head are as if it were the `next` of a mutex.
  */
 export class RobustNode extends HeldNode {
+  /** Where the mutex begins. */
+  declare readonly address: bigint;
   /** The value of every pointer that points to this node. */
   declare readonly link: Pointer;
   /** The lower and the upper half of `link`. */
@@ -36,6 +38,7 @@ export class RobustNode extends HeldNode {
   /** @param bytes how many bytes of the node are used, from the beginning of the mutex on */
   constructor(ffi: Ffi, address: bigint, bytes: number) {
     super();
+    this.address = address;
     bits[0] = address + BigInt(PTHREAD_MUTEX.next);
     this.link = float[0]!;
     this.low = halves[0]!;
@@ -48,8 +51,8 @@ export class RobustNode extends HeldNode {
 
   /** Whether the next pointer points to `other`. */
   leadsTo({ low, high }: RobustNode): boolean {
-    float[0] = this.pointers[NEXT]!;
-    return halves[0] === low && halves[1] === high;
+    const { words } = this;
+    return words[2 * NEXT] === low && words[2 * NEXT + 1] === high;
   }
 }
 
@@ -88,6 +91,11 @@ export class RobustList extends HeldList<RobustNode> {
     if (!node.isLinked) node.next = node.pointers[NEXT]!;
   }
 
+  /** Whether `node` is the last mutex that this thread has locked, and both mutexes beside it in the list are known. */
+  isLast(node: RobustNode): boolean {
+    return this.head.before === node && node.isLinked && this.head.leadsTo(node);
+  }
+
   /** Writes the correct pointers to `node`, as far as they are known. */
   restore(node: RobustNode): void {
     const { head } = this;
@@ -121,7 +129,7 @@ const bits = new BigUint64Array(float.buffer);
 const halves = new Int32Array(float.buffer);
 
 /** Converts a pointer to an address. */
-export function addressOf(pointer: Pointer): bigint {
+function addressOf(pointer: Pointer): bigint {
   float[0] = pointer;
   return bits[0]!;
 }

@@ -169,6 +169,8 @@ export const PTHREAD_MUTEX_OF = {
   glibc: { kind: 4, holder: 0, owner: 2, nusers: 3 },
   musl: { kind: 0, holder: 1 },
 } as const;
+/** The owner of a mutex that no thread can lock any more (nptl/pthreadP.h). */
+export const PTHREAD_MUTEX_NOTRECOVERABLE = 0x7fff_fffe;
 /** What glibc calls the kind of a mutex that is all this, with PTHREAD_MUTEX_PSHARED_BIT (nptl/pthreadP.h). */
 export const PTHREAD_MUTEX_ROBUST_ERRORCHECK_PSHARED = 16 | 2 | 128;
 /** `struct robust_list_head` as the kernel knows it: a pointer as `next` in a mutex, and the offset of the holder from there. */

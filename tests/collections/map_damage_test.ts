@@ -9,7 +9,7 @@ import { crewOnly, leaveNothingBehind, runtimes, slow, startAgent } from "../sup
 
 /** The same stores again with `MODEL_SEED=…`, which a failure names. */
 const SEED = Number(process.env["MODEL_SEED"] ?? 4711);
-const ROUNDS = 1500;
+const ROUNDS = 400;
 /** What no single call takes longer than, in ms. */
 const CALL_MS = 2000;
 

@@ -3,21 +3,30 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import { describe, test } from "node:test";
-import { RateLimiter, type RateLimiterOptions, SharedMap } from "../../collections/mod.ts";
+import {
+  RateLimiter,
+  type RateLimiterOptions,
+  SharedMap,
+  type SyncError,
+} from "../../collections/mod.ts";
 import type { MapCore } from "../../collections/map_core.ts";
 import { EXPIRY } from "../../collections/map_record.ts";
 import { AccessMode, SharedMemory } from "../../mod.ts";
+import { Random } from "../../scripts/random.ts";
 import { openLimiter, type Options } from "../support/limiters.ts";
 import { ManualClock, withClock } from "../support/maps.ts";
 import {
   leaveNothingBehind,
   linuxOnly,
   ownRuntime,
+  slow,
   startAgent,
   uniqueKey,
   until,
 } from "../support/support.ts";
 
+/** The same stores again with `MODEL_SEED=…`, which a failure names. */
+const SEED = Number(process.env["MODEL_SEED"] ?? 4711);
 const RULE = { limit: 10, window: 1000 };
 const OPTIONS = { ...RULE, keys: 20 };
 
@@ -152,10 +161,10 @@ describe("a rate limiter", () => {
     }
   });
 
-  test("takes 84 to 144 bytes for each name of the usual length", () => {
+  test("takes 80 to 150 bytes for each name of the usual length", () => {
     for (const keys of [1000, 10_000, 33_000, 100_000, 1_000_000, 10_000_000]) {
       const bytes = RateLimiter.bytesFor({ keys }) / keys;
-      assert.ok(bytes >= 84 && bytes <= 144, `${bytes} for each of ${keys}`);
+      assert.ok(bytes >= 80 && bytes <= 150, `${bytes} for each of ${keys}`);
     }
     assert.ok(RateLimiter.bytesFor({ keys: 1 }) < 10_000);
   });
@@ -200,14 +209,14 @@ describe("a rate limiter", () => {
     withLimiter({ ...OPTIONS, keys: 500 }, (limiter, clock) => {
       for (let i = 0; i < 100; i++) limiter.take(`heavy ${i}`, 10);
       let refused = 0;
-      for (let i = 0; i < 20_000; i++) { // a light name is whole after 100 ms, and 500 have room
-        clock.time += 0.18;
+      for (let i = 0; i < 20_000; i++) { // a light name is whole after 100 ms: 250 are not
+        clock.time += 0.4;
         if (!limiter.take(`light ${i}`).allowed) refused++;
-        if (i % 5000 !== 0) continue;
-        for (let i = 0; i < 100; i++) {
-          limiter.take(`heavy ${i}`, limiter.peek(`heavy ${i}`).remaining);
+        if (i % 2000 !== 1999) continue;
+        for (let i = 0; i < 100; i++) { // all that has come back in 0.8 s, and no more
+          assert.equal(limiter.take(`heavy ${i}`, 9).allowed, false);
+          assert.equal(limiter.take(`heavy ${i}`, 8).allowed, true);
         }
-        for (let i = 0; i < 100; i++) assert.equal(limiter.take(`heavy ${i}`).allowed, false);
       }
       const { expired, noRoom } = limiter.stats();
       assert.deepEqual([refused, noRoom], [0, 0]);
@@ -261,6 +270,41 @@ describe("a rate limiter", () => {
         assert.equal(limiter.take("ada").allowed, false, `${bad}`);
       }
     });
+  });
+
+  test("survives that anybody overwrites its bytes", slow, () => {
+    const random = new Random(SEED);
+    const counts: Record<string, number> = {};
+    for (let round = 0; round < 300; round++) {
+      using place = openLimiter({ ...OPTIONS, keys: 100, lockTimeout: 5 });
+      const { limiter, memory } = place;
+      for (let i = 0; i < 150; i++) limiter.take(`${i}`, 1 + random.below(10));
+      const words = new Int32Array(memory.bytes.buffer, 64); // not the header, which refuses all calls
+      for (let i = random.below(1000); i >= 0; i--) {
+        words[random.below(words.length)] = random.oneOf([0, 1, -1, random.below(600), 2 ** 30]);
+      }
+      for (let i = 0; i < 100; i++) {
+        const name = `${random.below(300)}`;
+        const call = random.oneOf(["take", "take", "peek", "reset"] as const);
+        const begun = performance.now();
+        let outcome: string = call;
+        try {
+          const result = limiter[call](name);
+          const { remaining, retryAfter } = typeof result === "boolean" ? limiter.peek("") : result;
+          assert.ok(Number.isInteger(remaining) && remaining >= 0 && remaining <= RULE.limit);
+          assert.ok(Number.isInteger(retryAfter) && retryAfter >= 0, `${retryAfter}`);
+        } catch (error) {
+          if ((error as Error).name !== "SyncError") throw error;
+          outcome = (error as SyncError).code;
+        }
+        assert.ok(performance.now() - begun < 2000, `${call}, MODEL_SEED=${SEED}`);
+        counts[outcome] = (counts[outcome] ?? 0) + 1;
+      }
+    }
+    const { take, peek, reset, ...others } = counts;
+    assert.ok(take! > 1000 && peek! > 1000 && reset! > 1000, JSON.stringify(counts));
+    const known = ["Damaged", "Busy", "System", "Deadlock"];
+    assert.deepEqual(Object.keys(others).filter((code) => !known.includes(code)), []);
   });
 
   test("is opened by its key, and removed with its last user", () => {

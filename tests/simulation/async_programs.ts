@@ -87,11 +87,11 @@ const using = (use: Use): Make => (keys) => async (_, note) => {
   const memory = openSegment(keys);
   const address = noteAttached(note);
   const exit = await use(memory, note, address, keys);
-  if (exit !== undefined) return exit;
-  if (memory.isAttached()) {
+  if (exit === undefined && memory.isAttached()) {
     note("detaching", address);
     must(memory, memory.detach());
   }
+  return exit;
 };
 
 function unlockNoted(memory: SharedMemory, note: Note, address: number): void {
@@ -181,10 +181,12 @@ const detach: Use = async (memory, note, address) => {
     note("detaching", address);
     must(memory, memory.detach());
   };
-  const [isLocked] = await Promise.all([memory.lockAsync(), detachSoon()]);
-  if (!isLocked && !["NotAttached", "NotOwner"].includes(memory.errorReason() ?? "none")) {
-    must(memory, false);
-  }
+  const locked = async () => {
+    if (await memory.lockAsync()) return;
+    const reason = memory.errorReason();
+    if (reason !== "NotAttached" && reason !== "NotOwner") must(memory, false);
+  };
+  await Promise.all([locked(), detachSoon()]);
   await delay(LINGER_MS);
 };
 
@@ -210,8 +212,8 @@ const usingPermit = (use: UsePermit): Make => (keys) => async (_, note) => {
   const semaphore = openSemaphore(keys);
   note("waiting", 0);
   const exit = await use(semaphore, note);
-  if (exit !== undefined) return exit;
-  semaphore[Symbol.dispose]();
+  if (exit === undefined) semaphore[Symbol.dispose]();
+  return exit;
 };
 
 function releaseNoted(semaphore: SystemSemaphore, note: Note): void {

@@ -24,14 +24,19 @@ interface Timer {
   readonly fire: () => void;
 }
 
+/** What Deno has for its own code, under a symbol. */
+interface DenoInternals {
+  readonly core: { runMicrotasks(): void };
+}
+
 /** Returns the function by which the runtime runs all promise jobs at once. */
 async function jobRunner(): Promise<() => void> {
   const { bun, deno } = process.versions;
   if (bun !== undefined) return (await import("bun:jsc" as string)).drainMicrotasks;
   if (deno === undefined) return (process as unknown as { _tickCallback(): void })._tickCallback;
-  // deno-lint-ignore no-explicit-any
-  const { Deno } = globalThis as unknown as { Deno: any };
-  const { core } = Deno[Deno.internal];
+  const { Deno } = globalThis as unknown as { Deno: Record<symbol, DenoInternals> };
+  const { internal } = Deno as unknown as { internal: symbol };
+  const { core } = Deno[internal]!;
   return () => core.runMicrotasks();
 }
 
@@ -74,7 +79,7 @@ export class EventLoop {
   }
 
   setTimeout(fire: () => void, ms = 0): number {
-    const due = performance.now() + Math.max(1, ms);
+    const due = this.#ffi.beginTimer() + Math.max(1, ms);
     this.#timers.set(++this.#timerCount, { due, fire });
     return this.#timerCount;
   }

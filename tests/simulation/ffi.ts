@@ -173,6 +173,11 @@ export class SimulatedFfi implements Ffi {
     return { from: Number(from), message: JSON.parse(message!) };
   }
 
+  /** Begins a timer; returns the time. */
+  beginTimer(): number {
+    return this.#return("timer");
+  }
+
   endThreads(): void {
     this.#return("terminate");
   }

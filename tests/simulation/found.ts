@@ -201,4 +201,16 @@ export const FOUND: readonly Found[] = [
       { process: 1, at: 37, what: "yields", next: 2 },
     ],
   },
+  {
+    what:
+      "a lock stays taken after the end of a worker, as its process was stopped while a thread was about to release it",
+    failure: /has waited for a free lock/,
+    programs: ["async exit of a worker", "hold for a while"],
+    deviations: [
+      { process: -1, at: 0, what: "yields", next: 1 },
+      { process: 0, at: 123, what: "preempted", next: 1 },
+      { process: 1, at: 35, what: "yields", next: 2 },
+      { process: 2, at: 7, what: "stopped" },
+    ],
+  },
 ];

@@ -14,8 +14,6 @@ export interface Mutant extends Replacement {
   readonly also?: Replacement;
   readonly programs: readonly string[];
   readonly bounds: Bounds;
-  /** Whether tolerances.ts tolerates what is found, so that nothing is tolerated here. */
-  readonly isTolerated?: boolean;
   /** Why the scenario must catch it. */
   readonly why: string;
   /** Why no schedule can show the fault, if that is so. */
@@ -398,7 +396,6 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "if (this.id !== -1) this",
     programs: ["open", "open"],
     bounds: { ...within(1, 1), isWithoutStops: true },
-    isTolerated: true,
     why:
       "A process that waits gets the lock of one that is killed before IPC_RMID, although its file is deleted.",
   },
@@ -651,6 +648,24 @@ export const MUTANTS: readonly Mutant[] = [
     programs: ["POSIX open", "POSIX open"],
     bounds: within(0, 1),
     why: "A process that is killed while it holds the lock does not release the semaphore.",
+  },
+  {
+    name: "POSIX: a process that waits for another program counts as the holder",
+    file: `${POSIX}/lock.ts`,
+    find: "const had = !isFree && (value & PHASE) !== WAITING;",
+    replace: "const had = !isFree;",
+    programs: ["POSIX C hold", "POSIX open later", "POSIX open later"],
+    bounds: within(0, 1),
+    why: "It is killed while it waits, and the next one takes over what the other program holds.",
+  },
+  {
+    name: "POSIX: a process does not say from the start that it waits for another program",
+    file: `${POSIX}/lock.ts`,
+    find: "const phase = isTaken ? had ? HOLDING : WAITING : TRYING;",
+    replace: "const phase = isTaken && had ? HOLDING : TRYING;",
+    programs: ["POSIX C hold", "POSIX open later", "POSIX open later"],
+    bounds: within(0, 1),
+    why: "It is killed before it waits, and the next one takes over what the other program holds.",
   },
   {
     name: "POSIX: the owner record is cleared before the semaphore is released",

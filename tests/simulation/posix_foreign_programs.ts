@@ -10,6 +10,7 @@ import {
   PROT_WRITE,
   STATX,
 } from "../../backends/unix/linux_constants.ts";
+import { sleepSync } from "../../backends/timing.ts";
 import { EEXIST, ENOENT } from "../../backends/unix/errno.ts";
 import { SEM_BYTES } from "../../backends/posix/mapped_semaphore.ts";
 import type { CFunctions, CSignatures } from "../../ffi/types.ts";
@@ -20,6 +21,8 @@ import type { Program } from "./scenario.ts";
 
 const FOLDER = "/dev/shm/";
 const BYTES = 100;
+/** So long that others wait for it several times. */
+const HOLD_MS = 3000;
 const SIGNATURES = {
   ftruncate: { args: ["i32", "u64"], returns: "i32" },
   sem_init: { args: ["u64", "i32", "u32"], returns: "i32" },
@@ -121,8 +124,8 @@ const qt = (isCreate: boolean): Program => (ffi, note) => {
   if (isOwner) program.unlink(POSIX_LOCK);
 };
 
-/** A C program that creates or attaches, locks, and leaves both objects to the others. */
-const cProgram: Program = (ffi, note) => {
+/** A C program that creates or attaches, holds the lock so long, and leaves both objects to the others. */
+const cProgram = (holdMs: number): Program => (ffi, note) => {
   const program = new PosixProgram(ffi);
   const { c, sem } = program;
   program.createSegment();
@@ -132,6 +135,7 @@ const cProgram: Program = (ffi, note) => {
   note("attached", Number(address));
   sem.sem_wait(lock);
   note("locked", Number(address));
+  sleepSync(holdMs);
   note("unlocked", Number(address));
   sem.sem_post(lock);
   c.munmap(lock, BigInt(SEM_BYTES));
@@ -154,8 +158,13 @@ const owner: Program = (ffi, note) => {
 export const posixForeignPrograms: Readonly<Record<string, Program>> = {
   "POSIX Qt create": qt(true),
   "POSIX Qt attach": qt(false),
-  "POSIX C lock": cProgram,
+  "POSIX C lock": cProgram(0),
   "POSIX rm segment": rm(POSIX_SEGMENT),
   "POSIX rm lock": rm(POSIX_LOCK),
   "POSIX C program": owner,
+};
+
+/** Programs that only some scenarios need. */
+export const rarePosixForeignPrograms: Readonly<Record<string, Program>> = {
+  "POSIX C hold": cProgram(HOLD_MS),
 };

@@ -108,6 +108,12 @@ function beginning(type: KeyType, name: string, timeoutMs?: number, holdMs?: num
   };
 }
 
+/** Opens when other programs have begun. */
+const openingLater = (type: KeyType): Program => (ffi, note) => {
+  sleepSync(1);
+  beginning(type, "open")(ffi, note);
+};
+
 /** Attaches and ends without detaching, as a program that reaches its end: at most 10 ms are spent on the lock. */
 const exiting = (type: KeyType): Program => (ffi, note) => {
   const { segments, lock } = load(type, ffi);
@@ -226,6 +232,7 @@ function slowProgramsOf(type: KeyType): Record<string, Program> {
     "initialize slowly": beginning(type, "initialize slowly"),
     "initialize for long": beginning(type, "initialize for long"),
     "initialize patiently": beginning(type, "initialize patiently"),
+    "open later": openingLater(type),
     "create again": creatingAgain(type, 2),
     "refused again": refused(type, 2),
     "hold semaphore": semaphore(type, SystemSemaphoreMode.Open, HOLD_MS),

@@ -8,7 +8,7 @@ import type { Ending, Note, Scenario } from "./scenario.ts";
 
 const KEY = 1;
 /** Each process has the segment at this address, which is the first one that the kernel gives. */
-const ADDRESS = 0x1000_0000;
+export const ADDRESS = 0x1000_0000;
 
 /** What a process uses: a view of the segment, and what the explorer has for it. */
 export interface Place {

@@ -5,11 +5,12 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { crewOnly, slow } from "../support/support.ts";
+import { outsideOfJobs } from "./event_loop.ts";
 import { explore, type ExploreOptions, kindOf, replay } from "./explorer.ts";
 import { FOUND } from "./found.ts";
 import { keyTypeOf, POSIX } from "./keys.ts";
 import type { Bounds, Failure } from "./scenario.ts";
-import { classPairs, pairs, rareScenarios, scenarioOf, triples } from "./scenarios.ts";
+import { asyncPairs, classPairs, pairs, rareScenarios, scenarioOf, triples } from "./scenarios.ts";
 
 function shown({ what, deviations, trace }: Failure): string {
   return [what, JSON.stringify(deviations), ...trace].join("\n");
@@ -51,6 +52,25 @@ describe("two processes at once, of which one uses the classes", () => {
   }
 });
 
+describe("two processes at once, of which one is asynchronous", () => {
+  const isHeld = (name: string) => name.endsWith("hold briefly") || name.endsWith("hold semaphore");
+  const others = ["async lock", "open", "Qt create", "rm lock file"];
+  const crashing = ["async lock", "async abort", "async exit", "async semaphore"];
+  const chosen = asyncPairs().filter(([first, second]) =>
+    isHeld(second) || first === "async lock" && others.includes(second)
+  );
+  for (const [index, pair] of chosen.entries()) {
+    const isRun = index === 0 ? {} : crewOnly;
+    test(`${pair.join(" and ")}`, { ...slow, ...isRun }, () =>
+      outsideOfJobs(() => {
+        assertExplored(pair, { preemptions: 1, crashes: 0 });
+        if (isCrew && isHeld(pair[1]) && crashing.includes(pair[0])) {
+          assertExplored(pair, { preemptions: 0, crashes: 1 });
+        }
+      }));
+  }
+});
+
 describe("three processes at once", () => {
   for (const triple of triples().filter((names) => names[2].startsWith("Qt"))) {
     test(`${triple.join(" and ")}: a preemption`, { ...slow, ...crewOnly }, () => {
@@ -72,12 +92,14 @@ describe("no schedule is lost, as states are explored only once:", () => {
     [["attach", "Qt create"], 2, 0],
     [["open semaphore", "cleanup"], 1, 1],
     [["open", "rm lock file", "ipcrm -m"], 1, 0],
+    [["async abort", "hold briefly"], 1, 0],
   ];
   for (const [names, preemptions, crashes] of cases) {
-    test(names.join(" and "), slow, () => {
-      const bounds = { preemptions, crashes };
-      assert.deepEqual(found(names, bounds), found(names, bounds, { isThorough: true }));
-    });
+    test(names.join(" and "), slow, () =>
+      outsideOfJobs(() => {
+        const bounds = { preemptions, crashes };
+        assert.deepEqual(found(names, bounds), found(names, bounds, { isThorough: true }));
+      }));
   }
 });
 
@@ -96,12 +118,13 @@ describe("a rare program", () => {
 
 describe("a schedule that once failed", () => {
   for (const { what, failure, programs, deviations } of FOUND) {
-    test(`does not any more: ${what}`, () => {
-      const scenario = scenarioOf(...programs);
-      const found = replay(scenario, deviations);
-      assert.equal(found && shown(found), null);
-      const any = replay({ ...scenario, tolerates: () => false }, deviations);
-      assert.doesNotMatch(any?.what ?? "", failure);
-    });
+    test(`does not any more: ${what}`, () =>
+      outsideOfJobs(() => {
+        const scenario = scenarioOf(...programs);
+        const found = replay(scenario, deviations);
+        assert.equal(found && shown(found), null);
+        const any = replay({ ...scenario, tolerates: () => false }, deviations);
+        assert.doesNotMatch(any?.what ?? "", failure);
+      }));
   }
 });

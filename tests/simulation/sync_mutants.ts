@@ -259,4 +259,38 @@ export const SYNC_MUTANTS: readonly Mutant[] = [
     bounds: within(0, 1),
     why: "The next holder has to be told too.",
   },
+  {
+    name: "a mutex is pending only once it is locked",
+    file: "backends/mutex/atomic_pthread.ts",
+    find:
+      "list[PENDING] = link;\n      if (Atomics.compareExchange(words, LOCK, 0, thread) !== 0) {",
+    replace: "if (Atomics.compareExchange(words, LOCK, 0, thread) !== 0) {",
+    also: {
+      find: "const owner = words[OWNER];",
+      replace: "list[PENDING] = link;\n      const owner = words[OWNER];",
+    },
+    programs: ["robust mutex"],
+    bounds: within(0, 1),
+    why: "The process is killed in between, and the kernel does not find what it holds.",
+  },
+  {
+    name: "a mutex that is unlocked leaves the list before it is pending",
+    file: "backends/mutex/atomic_pthread.ts",
+    find:
+      "list[PENDING] = link;\n      before.pointers[PREV] = head.link;\n      list[LIST] = before.link;",
+    replace:
+      "before.pointers[PREV] = head.link;\n      list[LIST] = before.link;\n      list[PENDING] = link;",
+    programs: ["robust mutex"],
+    bounds: within(0, 1),
+    why: "The process is killed in between, and the kernel does not find what it holds.",
+  },
+  {
+    name: "a mutex that another thread waits for is unlocked without a wake-up",
+    file: "backends/mutex/atomic_pthread.ts",
+    find: "if (Atomics.compareExchange(words, LOCK, thread, 0) !== thread) {",
+    replace: "if (Atomics.exchange(words, LOCK, 0) === 0) {",
+    programs: ["robust mutex"],
+    bounds: within(2, 0),
+    why: "glibc is not asked to wake it.",
+  },
 ];

@@ -14,6 +14,7 @@ import {
 } from "../../sync/mod.ts";
 import { PrimitiveKind, Slot } from "../../sync/slot.ts";
 import { ARCH } from "./ffi.ts";
+import { robustMutexes } from "./robust_mutex.ts";
 import type { Ending, Scenario } from "./scenario.ts";
 import { type Place, scenarioOf, type SharedBytes } from "./shared_bytes.ts";
 
@@ -549,5 +550,6 @@ export const SYNC_SCENARIOS: Readonly<Record<string, Scenario>> = Object.fromEnt
     threeMutexes,
     brokenMutexes,
     mutexAndSnapshot,
+    robustMutexes,
   ].map((bytes) => [bytes.name, scenarioOf(bytes)]),
 );

@@ -1,13 +1,17 @@
 /** What this module cannot prevent, or does not promise, and so is no failure of a scenario. */
 import type { Ending } from "./scenario.ts";
 
+type Need = "kill" | "stop" | "crash" | "kill and stop";
+
 interface Tolerance {
   /** The program that causes it. */
   readonly program: RegExp;
   /** What is wrong, where `P0` is replaced by the name of the program. */
   readonly what: RegExp;
-  /** Whether it occurs only if a process was killed or stopped. */
-  readonly needsCrash?: boolean;
+  /** Another program without which it does not occur. */
+  readonly beside?: RegExp;
+  /** Whether it occurs only if a process was killed, stopped, either, or both. */
+  readonly needs?: Need;
   /** Whether it occurs only if there are three processes or more. */
   readonly needsThird?: boolean;
   readonly why: string;
@@ -20,9 +24,32 @@ const TOLERANCES: readonly Tolerance[] = [
     why: "that is what the user has asked for",
   },
   {
-    program: /^rm |^ipcrm/,
+    program: /^(ipcrm -s|rm lock file|Qt attach)$/,
+    what: /^left after cleanup\(\): segment /,
+    needs: "kill",
+    needsThird: true,
+    why:
+      "one process removes its segment and the key file while another one, without the lock that was removed, creates the " +
+      "next segment with that file, and is killed",
+  },
+  {
+    program: /^rm key file$/,
+    what: /^left after cleanup\(\): segment /,
+    needs: "kill",
+    why: "no key file leads to the segment any more, so only cleanup({ orphans: true }) removes it",
+  },
+  {
+    program: /^rm lock file$/,
+    what: /^left after cleanup\(\): semaphore \d+$/,
+    needs: "kill",
+    why: "no key file leads to the lock any more, so only cleanup({ orphans: true }) removes it",
+  },
+  {
+    program: /^rm (key|lock) file$/,
+    beside: /^Qt attach$/,
     what: /^left after cleanup\(\): (segment|semaphore) /,
-    why: "no key file leads to the object any more, so only cleanup({ orphans: true }) removes it",
+    needsThird: true,
+    why: "Qt is the last user, and looks for what it removes by the key file",
   },
   {
     program: /^Qt create$/,
@@ -38,30 +65,16 @@ const TOLERANCES: readonly Tolerance[] = [
   {
     program: /^Qt create$/,
     what: /^left after cleanup\(\): segment /,
-    needsCrash: true,
+    needs: "kill",
     why:
       "Qt deletes the key file of a segment that another process has just created, and that one is killed",
   },
   {
-    program: /^(Qt create|Qt attach|Qt reset|Qt reset twice|ipcrm -s)$/,
+    program: /^(Qt create|Qt attach|ipcrm -s)$/,
     what: /^two processes hold the lock$/,
+    needsThird: true,
     why:
       "Qt resets the lock that another process holds, or removes the one that it has created, and so does `ipcrm -s`",
-  },
-  {
-    program: /^Qt attach$/,
-    what: /^two processes hold the lock$/,
-    needsThird: true,
-    why:
-      "Qt deletes the key file of the lock that another process has just created, and a third one creates another",
-  },
-  {
-    program: /^Qt|^rm lock file$|^ipcrm -s$/,
-    what: /^a program failed: .*the segment is created and removed again and again/,
-    needsCrash: true,
-    needsThird: true,
-    why:
-      "a process was stopped while it filled the segment, under a lock that another program has removed meanwhile",
   },
   {
     program: /^rm lock file$/,
@@ -69,12 +82,6 @@ const TOLERANCES: readonly Tolerance[] = [
     needsThird: true,
     why:
       "another process creates a lock while the segment of the one that holds the lock is not attached",
-  },
-  {
-    program: /^Qt create$/,
-    what: /^two segments of one key are in use, created by .*Qt create/,
-    why:
-      "Qt has looked up the key file, which another process then deletes because it leads to no segment",
   },
   {
     program: /^Qt create$/,
@@ -119,17 +126,18 @@ const TOLERANCES: readonly Tolerance[] = [
   {
     program: /^(rm key file|ipcrm -m)$/,
     what: /^two segments of one key/,
+    needsThird: true,
     why:
       "the next process creates another segment after the key file was deleted, or the segment removed",
   },
   {
     program: /^Qt/,
     what: /^left after cleanup\(\): semaphore \d+$/,
-    needsCrash: true,
+    needs: "kill",
     why: "Qt deletes the key file before the semaphore, and leaves no note about that",
   },
   {
-    program: /^Qt create$|^Qt attach$|^rm lock file$|^ipcrm -s$/,
+    program: /^Qt create$|^Qt attach$|^rm lock file$/,
     what: /^a process holds a lock whose key file is gone$/,
     why:
       "these delete the key file of a lock, or remove it, without looking whether a process waits for it",
@@ -145,8 +153,14 @@ const TOLERANCES: readonly Tolerance[] = [
     why: "Qt resets or removes the lock that another process holds, and `ipcrm -s` removes it",
   },
   {
-    program: /^Qt (create|attach)$|^ipcrm -s$/,
+    program: /^Qt create$/,
     what: /^a process has taken a lock whose value is not 0$/,
+    why: "Qt resets the lock that another process has just taken while it created it",
+  },
+  {
+    program: /^Qt attach$|^ipcrm -s$/,
+    what: /^a process has taken a lock whose value is not 0$/,
+    needsThird: true,
     why:
       "Qt resets or removes the lock that another process has just taken while it created it, and `ipcrm -s` removes it",
   },
@@ -156,6 +170,14 @@ const TOLERANCES: readonly Tolerance[] = [
     why: "the mode Create sets the value again, although a process has acquired the semaphore",
   },
   {
+    program: /semaphore$/,
+    what: /^left after cleanup\(\): (semaphore \d+|qipc_inherited_\w+)$/,
+    needs: "kill and stop",
+    why:
+      "a process that was stopped for seconds while it removed a semaphore deletes the key file of the next one, and is " +
+      "killed before it removes that; or a process was killed, and `cleanup()` was stopped while it removed what it left",
+  },
+  {
     program: /^Qt attach$/,
     what: /Qt attach waits for ever in semop/,
     why:
@@ -163,7 +185,9 @@ const TOLERANCES: readonly Tolerance[] = [
   },
   {
     program: /^rm key file$/,
+    beside: /^(hold|initialize slowly)$/,
     what: /LockError: timed out/,
+    needsThird: true,
     why:
       "a process that holds the lock for long is attached to a segment which others do not find any more",
   },
@@ -175,7 +199,7 @@ const TOLERANCES: readonly Tolerance[] = [
   {
     program: /./,
     what: /^a process holds a lock whose key file is gone$/,
-    needsCrash: true,
+    needs: "stop",
     why:
       "a process that was stopped for seconds while it removed a lock deletes the key file that the next one uses; " +
       "processes that attach to the segment find the lock nevertheless",
@@ -213,13 +237,13 @@ const POSIX_TOLERANCES: readonly Tolerance[] = [
   {
     program: /^POSIX (Qt create|C lock)$/,
     what: /InvalidSize: the segment has 0 bytes/,
-    needsCrash: true,
+    needs: "crash",
     why: "another program is killed or stopped before it gives the segment its size",
   },
   {
     program: /^POSIX (Qt|C lock)/,
     what: /LockError: timed out|waits for ever in /,
-    needsCrash: true,
+    needs: "crash",
     why:
       "no process knows that another program which was killed has held the lock; and a process of this module that is " +
       "killed when it has just got the lock from another program has not noted that yet",
@@ -230,9 +254,17 @@ const POSIX_TOLERANCES: readonly Tolerance[] = [
     why: "the segment loses its name while others use it, and newcomers create another one",
   },
   {
-    program: /^POSIX (open|create) semaphore$/,
-    what: /LockError: timed out/,
-    needsCrash: true,
+    program: /^POSIX (C lock|C hold|Qt)/,
+    what: /^two processes hold the lock$/,
+    needs: "kill",
+    needsThird: true,
+    why:
+      "a process that is killed between taking the semaphore and noting that looks like one before it, and the other way round",
+  },
+  {
+    program: /^POSIX (open|create|async .*) semaphore$|^POSIX async semaphore$/,
+    what: /(LockError|Timeout): .*timed out|waits for ever in /,
+    needs: "crash",
     why: "the kernel does not return what a killed process has acquired of a POSIX semaphore",
   },
   {
@@ -246,15 +278,21 @@ const POSIX_TOLERANCES: readonly Tolerance[] = [
 export function isTolerated(
   names: readonly string[],
   what: string,
-  { hasKill, hasStop }: Ending,
+  ending: Ending,
 ): boolean {
   return partsOf(what.replace(/\bP(\d)\b/g, (who, i) => names[i] ?? who)).every((part) =>
     [...TOLERANCES, ...POSIX_TOLERANCES].some((tolerance) => {
-      const { program, what: pattern, needsCrash = false, needsThird = false } = tolerance;
+      const { program, what: pattern, beside = /^/, needs, needsThird = false } = tolerance;
       return names.some((name) => program.test(name)) && pattern.test(part) &&
-        (!needsCrash || hasKill || hasStop) && (!needsThird || names.length > 2);
+        names.some((name) => beside.test(name)) && (needs === undefined || isMet(needs, ending)) &&
+        (!needsThird || names.length > 2);
     })
   );
+}
+
+function isMet(needs: Need, { hasKill, hasStop }: Ending): boolean {
+  if (needs === "kill and stop") return hasKill && hasStop;
+  return needs !== "stop" && hasKill || needs !== "kill" && hasStop;
 }
 
 /** Splits what is wrong into one text for each thing that is left. */

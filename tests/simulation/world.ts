@@ -64,7 +64,7 @@ export const NEXT_MS = 2200;
 const BUSY_CALLS = 2000;
 /** Calls that no other process can notice, so a preemption before them is the same as one before the next call. */
 const PRIVATE_CALLS: ReadonlySet<unknown> = new Set([
-  ...["read", "mmap", "munmap", "getenv", "clock"],
+  ...["read", "mmap", "munmap", "getenv", "clock", "timer"],
   ...["fallocate", "fchmod", "sem_init", "madvise"], // the objects that they change have no name yet
 ]);
 /** What `/proc` says about the process itself, and about the system. */
@@ -134,11 +134,15 @@ export interface World {
 /** Thrown through a program that is suspended; every later call throws it again, as `finally` and `catch` go on. */
 class Suspended extends Error {}
 
-/** A program that is suspended gets this from words that its threads share: nobody catches what a job throws that polls one. */
-const ANY_WORD: Result = { ret: 0, errno: 0, out: "1" };
+/**
+ * The result of calls that do not throw in a program that is suspended: those of a promise job that polls what a thread
+ * does, as nobody would catch that.
+ */
+const ANY_RESULT: Result = { ret: 0, errno: 0, out: "1" };
 
 function suspended([name, address]: Call): Result {
-  if (name.startsWith("Atomics.") && address as number >= FIRST_WORD) return ANY_WORD;
+  const isWord = name.startsWith("Atomics.") && address as number >= FIRST_WORD;
+  if (isWord || name === "timer") return ANY_RESULT;
   throw new Suspended();
 }
 
@@ -397,7 +401,7 @@ function perform(
     fence(kernel, i);
     return { ret: 0, errno: 0, out: null };
   }
-  if (name === "clock") return { ret: kernel.now, errno: 0, out: null };
+  if (name === "clock" || name === "timer") return { ret: kernel.now, errno: 0, out: null };
   if (name === "note") {
     const ret = noted(scenario, world, i, fact as Fact, address as number);
     return { ret, errno: 0, out: null };
@@ -530,7 +534,9 @@ export function choicesOf(world: World): Choice[] {
     const until = Math.min(...waiting.map((actor) => actor.until));
     if (until > FOREVER_MS + world.began) {
       const calls = actors.flatMap((actor, i) =>
-        waiting.includes(actor) ? [`P${i} waits for ever in ${actor.moment?.call?.[0]}`] : []
+        waiting.includes(actor) && kernel.processes[i]!.leader === i
+          ? [`P${i} waits for ever in ${actor.moment?.call?.[0]}`]
+          : []
       );
       world.bad = `nobody can go on: ${calls.join(", ")}`;
       return [];
@@ -598,12 +604,15 @@ export function failureOf(scenario: Scenario, world: World, what: string): Failu
   const deviations: Deviation[] = [];
   for (let path = world.path; path !== null; path = path.before) deviations.unshift(path.deviation);
   const trace: string[] = [];
-  for (let step = world.trace; step !== null; step = step.before) trace.unshift(lineOf(step));
+  for (let step = world.trace; step !== null; step = step.before) {
+    trace.unshift(lineOf(world.kernel, step));
+  }
   return { scenario: scenario.name, what, deviations, trace };
 }
 
-function lineOf({ process, what, moment }: Trace): string {
-  const who = process === -1 ? "--" : `P${process}`;
+function lineOf({ processes }: State, { process, what, moment }: Trace): string {
+  const { leader } = processes[process] ?? { leader: process };
+  const who = process === -1 ? "--" : leader === process ? `P${process}` : `P${leader}.${process}`;
   if (moment === null) return `${who} ${what}`;
   const [name, ...args] = moment.before!.call!;
   const { ret, errno, out } = moment.result!;

@@ -20,7 +20,7 @@ export interface Stepped {
 export function writeStepped(folder: string): Stepped {
   const text = readFileSync(source, "utf8")
     .replace(/ from "(\.[^"]+)"/g, (_, to) => ` from ${JSON.stringify(urlOf(to))}`);
-  const begin = text.indexOf("    lock(mutex) {");
+  const begin = text.indexOf("    lock(mutex, ms) {");
   const end = text.indexOf("\n  };\n}", begin);
   const lines = text.slice(begin, end).split("\n");
   const stepped: string[] = [];

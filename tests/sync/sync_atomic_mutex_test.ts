@@ -10,7 +10,11 @@ import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { SharedMemory } from "../../mod.ts";
-import { isGlibc } from "../../backends/unix/c_variant.ts";
+import { type PthreadMutex, Pthreads } from "../../backends/mutex/pthread.ts";
+import type { RobustNode } from "../../backends/mutex/robust_list.ts";
+import { isGlibc, PTHREAD_LIBRARIES } from "../../backends/unix/c_variant.ts";
+import { PTHREAD_MUTEX } from "../../backends/unix/linux_constants.ts";
+import { selectFfi } from "../../ffi/mod.ts";
 import { Mutex } from "../../sync/mod.ts";
 import { MUTEX_WORDS, OUTER, SCRATCH } from "../support/mutex_victims.ts";
 import { type Stepped, writeStepped } from "../support/stepped.ts";
@@ -18,11 +22,16 @@ import {
   DEADLINE_MS,
   leaveNothingBehind,
   ownRuntime,
+  startAgent,
   systemLibrary,
   withDeadline,
 } from "../support/support.ts";
 import { compileC, cOnly } from "../support/sync_peer.ts";
 import { created } from "../support/sync_places.ts";
+import { makeAll, numbersOf, turn } from "../support/sync_turns.ts";
+import { fixture } from "../support/threads.ts";
+
+Object.assign(selectFfi(), { hasFastCalls: false }); // in Deno too
 
 const isSuitable = process.platform === "linux" && process.arch === "x64" &&
   isGlibc(systemLibrary());
@@ -39,6 +48,35 @@ const looper = fileURLToPath(new URL("../fixtures/mutex_looper.ts", import.meta.
 
 /** For how many seconds a process executes single instructions, and what the program says that may not trace it. */
 const [STEPPED_S, NO_PERMISSION] = [5, 3];
+
+/** How many threads are terminated. */
+const TERMINATIONS = 12;
+
+const ORDERS = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+
+function nodeOf(mutex: Mutex): RobustNode {
+  return (mutex as unknown as { mutex: RobustNode }).mutex;
+}
+
+/** What other code of this thread does with mutexes, and which mutexes the kernel knows that the thread holds. */
+function otherCode(head: RobustNode) {
+  const { ffi } = systemLibrary();
+  const { pthread_mutex_lock: lock, pthread_mutex_unlock: unlock } = ffi.load(PTHREAD_LIBRARIES, {
+    pthread_mutex_lock: { args: ["u64"], returns: "i32" },
+    pthread_mutex_unlock: { args: ["u64"], returns: "i32" },
+  });
+  const next = BigInt(PTHREAD_MUTEX.next);
+  const nextOf = (at: bigint) => new BigUint64Array(ffi.arrayBuffer(at, 8))[0]!;
+  const heldNow = () => {
+    const found: bigint[] = [];
+    const end = head.address + next;
+    for (let at = nextOf(end); at !== end && found.length < 9; at = nextOf(at)) {
+      found.push(at - next);
+    }
+    return found;
+  };
+  return { lock, unlock, heldNow };
+}
 
 let folder = "";
 let stepped: Stepped;
@@ -127,7 +165,7 @@ describe("a mutex that is locked by Atomics", { ...glibcOnly }, () => {
         const { memory } = made();
         const reached = await reachedIn(memory, scenario);
         memory.detach();
-        assert.ok(reached.includes(stepped.numbers.begin) && reached.length > 20, String(reached));
+        assert.ok(reached.includes(stepped.numbers.begin) && reached.length >= 20, String(reached));
         const lanes = [0, 1].map((lane) => reached.filter((_, i) => i % 2 === lane));
         await Promise.all(lanes.map((numbers) => dieAfter(numbers, reached, scenario, turns)));
       });
@@ -148,7 +186,7 @@ describe("a mutex that is locked by Atomics", { ...glibcOnly }, () => {
       } catch (error) {
         assert.equal((error as { code: string }).code, "Damaged", String(error));
       }
-      assert.equal(words[0], 0);
+      assert.equal(words[0], 0, `after ${at}`);
       words[2] = 0;
     }
     memory.detach();
@@ -181,4 +219,89 @@ describe("a mutex that is locked by Atomics", { ...glibcOnly }, () => {
     assert.equal(bad, 0, output);
     assert.ok(locks >= 5 && held > 20 * locks, output);
   });
+
+  for (const [how, hasFastCalls] of [["by Atomics", false], ["by calls of C", true]] as const) {
+    test(`leaves mutexes in the list that other code of the thread holds: ${how}`, () => {
+      const { memory, mutexes } = made();
+      Object.assign(selectFfi(), { hasFastCalls });
+      const pthreads = new Pthreads(systemLibrary());
+      Object.assign(selectFfi(), { hasFastCalls: false });
+      const nodes = mutexes.map((mutex) => pthreads.join(nodeOf(mutex).address));
+      const { lock, unlock, heldNow } = otherCode(pthreads.held.head);
+      const held: bigint[] = [];
+      const change = (node: PthreadMutex, isOther: boolean, isLocked: boolean) => {
+        const { address } = node;
+        if (isOther) assert.equal((isLocked ? lock : unlock)(address), 0);
+        else if (isLocked) assert.equal(pthreads.lock(node, 0), "taken");
+        else assert.equal(pthreads.unlock(node), true);
+        if (isLocked) held.unshift(address);
+        else held.splice(held.indexOf(address), 1);
+        assert.deepEqual(heldNow(), held);
+      };
+      for (let others = 0; others < 8; others++) {
+        for (const order of ORDERS) {
+          for (const i of [0, 1, 2]) change(nodes[i]!, (others & 1 << i) !== 0, true);
+          for (const i of order) change(nodes[i]!, (others & 1 << i) !== 0, false);
+        }
+      }
+      for (const mutex of mutexes) {
+        assert.equal(mutex.withLock((wasAbandoned) => wasAbandoned), false);
+      }
+      memory.detach();
+    });
+  }
+
+  test("says so if this thread has it and no object does, as if code was stopped in between", () => {
+    const { memory, mutexes: [mutex] } = made();
+    const words = memory.view(Int32Array, MUTEX_WORDS, 4);
+    mutex!.lock();
+    const thread = words[0]!;
+    mutex!.unlock();
+    words[0] = thread;
+    assert.throws(() => mutex!.lock(), { code: "Deadlock" });
+    assert.equal(mutex!.tryLock(DEADLINE_MS), false);
+    words[0] = 0;
+    assert.equal(mutex!.tryLock(), true);
+    mutex!.unlock();
+    memory.detach();
+  });
+
+  test(
+    "is free or abandoned when a thread is terminated while it uses the mutex",
+    long,
+    async () => {
+      const memory = created();
+      const mutex = makeAll(memory);
+      const numbers = numbersOf(memory);
+      const agent = startAgent(ownRuntime, {}, ownRuntime.name === "deno" ? ["--allow-read"] : []);
+      const source = `
+      const memory = new library.SharedMemory(${JSON.stringify(memory.key())});
+      memory.attach();
+      ${turn("memory")}
+      turn();
+      tell("begun");
+      for (;;) turn();`;
+      await agent.run(`
+      objects.start = async () => {
+        const { Worker } = process.getBuiltinModule("node:worker_threads");
+        const worker = new Worker(new URL(${JSON.stringify(fixture)}), {
+          workerData: ${JSON.stringify(source)},
+        });
+        await new Promise((resolve) => worker.once("message", resolve));
+        return worker;
+      };`);
+      for (let i = 0; i < TERMINATIONS; i++) {
+        await agent.run(`
+        const worker = await objects.start();
+        await new Promise((resolve) => setTimeout(resolve, ${i % 5}));
+        await worker.terminate();`);
+        assert.equal(mutex.tryLock(DEADLINE_MS), true, `stuck after ${i}`);
+        if (mutex.wasAbandoned) numbers[1] = numbers[0]!;
+        assert.equal(numbers[0], numbers[1]);
+        mutex.unlock();
+      }
+      assert.equal(await agent.end(), 0, agent.stderr);
+      memory.detach();
+    },
+  );
 });

@@ -26,9 +26,10 @@ const patient = { timeout: 2 * DEADLINE_MS + KILLS * KILL_MS };
 /** With more kills than in a usual run, how it goes is said after so many. */
 const NEWS = 500;
 
-/** Somebody who goes on locking and unlocking until he is killed. */
+/** A process that locks and unlocks until it is killed, on Linux by `Atomics` or, every second one, by calls of C. */
 async function startVictim(memory: SharedMemory, n: number): Promise<Agent> {
   const agent = startAgent(runtimes[n % runtimes.length]!);
+  await agent.request("fastCalls", n % 2 === 0);
   await attach(agent, memory);
   await agent.run(`
     ${turn("objects.m")}

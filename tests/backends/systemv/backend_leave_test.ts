@@ -6,7 +6,7 @@ import * as fake from "../../fixtures/fake_system.ts";
 import { assertFails, attached, created, script, setUp } from "../../fixtures/fake_system.ts";
 import { PID } from "../../fixtures/fake_ffi.ts";
 
-const { ALONE, HOLDER, REMOVE_ALL, REMOVE_LOCK, REMOVE_ONLY_LOCK, SEG_PATH, STATUS } = fake;
+const { ALONE, HOLDER, REMOVE_ALL, REMOVE_LOCK, REMOVE_ONLY_LOCK, STATUS } = fake;
 const { TRY_DOWN, UNLOCK, UNSHARE, WAIT_IN_VAIN } = fake;
 
 const USED = STATUS("attached 1");
@@ -49,24 +49,11 @@ describe("the maker of the lock", () => {
     `${ALONE(4)} = EAGAIN`,
   );
   const REMOVE_SHARED = script(`${TRY_DOWN} = 0`, UNUSED, REMOVED, SHARED, REMOVE_ONLY_LOCK);
-  const another = SEG_PATH.replace("1", "3");
 
   testAll(setUpCreated, [
     [
       "removes the lock's key file too if nobody else who stays relies on key files, as Qt",
       script(`${TRY_DOWN} = 0`, USED, `${ALONE(4)} = 0`, REMOVE_LOCK, USED, "close(4) = 0"),
-    ],
-    [
-      "who is the last removes all of it with the lock that it holds already",
-      REMOVE_ALL,
-      { lockHeld: true, wait: false },
-    ],
-    [
-      "removes all, with a lock made again, if the others leave while it gives it up",
-      script(
-        ...[`${TRY_DOWN} = 0`, USED, `${ALONE(4)} = EAGAIN`, LET_GO, REMOVE_ONLY_LOCK],
-        ...[UNUSED, UNUSED, fake.MAKE_WITH_FILE(fake.LOOK("attached 0")), REMOVE_ALL],
-      ),
     ],
     [
       "who is the last leaves the key files to those of other containers",
@@ -77,13 +64,6 @@ describe("the maker of the lock", () => {
       script(
         ...[REMOVE_SHARED, `${ALONE(4)} = 0`, LET_GO, GONE, fake.MAKE_WITH_FILE(fake.NOT_THERE)],
         ...[GONE, "shmctl(9, IPC_RMID) = EINVAL", fake.REMOVE_FILE, REMOVE_LOCK, "close(4) = 0"],
-      ),
-    ],
-    [
-      "who is the last leaves the file, and so the lock, to a later segment of the key",
-      script(
-        ...[`${TRY_DOWN} = 0`, UNUSED, REMOVED, `${ALONE(4)} = 0`, another, another],
-        ...["shmget(0x51000003, 0, 0) = 10", UNLOCK, CLOSE],
       ),
     ],
     [
@@ -110,11 +90,6 @@ describe("who has only attached", () => {
       { lockHeld: true },
     ],
     [
-      "and holds the lock removes all if the others, who could not have it, leave",
-      script(USED, LET_GO, UNLOCK, UNUSED, UNUSED, `${TRY_DOWN} = 0`, REMOVE_ALL),
-      { lockHeld: true, wait: false },
-    ],
-    [
       "leaves all at exit to who holds the lock, who removes it if nobody stays",
       script(LET_GO, UNUSED, WAIT_IN_VAIN(10), NOT_REPLACED),
       AT_EXIT,
@@ -133,13 +108,6 @@ describe("who has only attached", () => {
       "takes at the end of the program a lock that this process holds for its own",
       script(LET_GO, UNUSED, WAIT_IN_VAIN(10, PID), HOLDER(PID), REMOVE_ALL),
       { wait: false, exiting: true },
-    ],
-    [
-      "is told apart from a segment that was removed meanwhile",
-      script(
-        ...[LET_GO, GONE, `${TRY_DOWN} = 0`],
-        REMOVE_ALL.replace(/^.*/, GONE).replace(REMOVED, "shmctl(9, IPC_RMID) = EINVAL"),
-      ),
     ],
     [
       "leaves another user's segment with its files, and only releases the lock",

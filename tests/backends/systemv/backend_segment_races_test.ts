@@ -8,76 +8,15 @@ import { assertFails, script, setUp } from "../../fixtures/fake_system.ts";
 const { ReadWrite } = AccessMode;
 const { ABANDON, ATTACHED, ATTACHED_UNLOCKED, CLAIMING, DOWN, FOUND, HOLDER, LOOK, NEW_FILE } =
   fake;
-const { NOT_THERE, OPEN, OPEN_LOCK, OPEN_NEW_LOCK, SEG_CURRENT, SHARE, SHMGET_NEW, STATUS } = fake;
-const { STATX, TRY_DOWN, UNDO_FILE, UNLOCK, UNSHARE } = fake;
+const { NOT_THERE, OPEN_LOCK, OPEN_NEW_LOCK, SEG_CURRENT, SHMGET_NEW, STATUS } = fake;
+const { STATX, UNDO_FILE, UNLOCK } = fake;
 
-/** The same as FOUND with the key file that is kept open from the last time. */
-const FOUND_AGAIN = script(
-  "shmget(0x51000001, 0, 0600) = 9",
-  STATUS("size 100"),
-);
 /** The first try for the lock. */
 const BUSY = script(OPEN_LOCK, `${DOWN(10)} = EAGAIN`, HOLDER());
 /** What is true with the claim, and after it the attach that others see. */
 const UNGUARDED = CLAIMING(4, STATUS("size 100, attached 1"), ATTACHED_UNLOCKED);
 
 describe("attach() among other processes", () => {
-  const NATIVE = FOUND.replace("|O_NOFOLLOW", "");
-  const SHARED = `${SHARE(4)} = 0`;
-  const NATIVE_CURRENT = fake.SEG_PATH.replace(", AT_SYMLINK_NOFOLLOW", "");
-  const NATIVE_ATTACHED = fake.ATTACHED_NATIVE;
-  const attachments: [name: string, script: string][] = [
-    [
-      "looks again if the segment is removed before shmat",
-      script(
-        ...[NATIVE, SHARED, NATIVE_CURRENT, "shmat(9, 0, 0) = EIDRM", UNSHARE(4)],
-        ...[FOUND_AGAIN, NATIVE_ATTACHED],
-      ),
-    ],
-    [
-      "looks again if the segment is removed during shmat",
-      `${NATIVE}
-      ${ATTACHED.replace(SEG_CURRENT, NATIVE_CURRENT)}
-      ${STATUS("size 100, attached 1, removed")}
-      shmdt(0x7f0000000000) = 0
-      ${UNSHARE(4)}
-      ${FOUND_AGAIN}\n${NATIVE_ATTACHED}`,
-    ],
-    ...["ENOENT", "EACCES"].map((errno): [name: string, script: string] => [
-      `opens the key file that is there if the one that was kept open is not (${errno})`,
-      `${NATIVE}
-      ${SHARED}
-      ${NATIVE_CURRENT}
-      shmat(9, 0, 0) = EINVAL
-      ${UNSHARE(4)}
-      shmget(0x51000001, 0, 0600) = ${errno}
-      ${errno === "ENOENT" ? "" : 'statx("/q/seg") = { inode 3 }\n'}statx("/q/seg") = { inode 3 }
-      close(4) = 0
-      ${NATIVE.replace("inode 1", "inode 3").replace("0x51000001", "0x51000003")}
-      ${NATIVE_ATTACHED.replace("inode 1", "inode 3")}`,
-    ]),
-  ];
-  for (const [name, steps] of attachments) {
-    test(name, () => {
-      const { ffi, backend } = setUp();
-      ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, null));
-    });
-  }
-
-  test("removes the lock that it opened if there is no segment any more", () => {
-    const { ffi, backend, lock } = setUp();
-    const steps = script(
-      ...[FOUND, OPEN_LOCK, `${DOWN(10)} = 0`],
-      ...[SHARED, SEG_CURRENT, "shmat(9, 0, 0) = EIDRM", ABANDON, UNSHARE(4)],
-      ...["shmget(0x51000001, 0, 0600) = ENOENT", fake.SEG_GONE, "close(4) = 0"],
-      `${OPEN("/q/seg")} = ENOENT`,
-      // Somebody may have left the lock's key file to this process, who relied on that of the segment.
-      ...[fake.NEW_LOCK(NOT_THERE), ABANDON],
-    );
-    const attach = () => backend.segments.attach("/q/seg", ReadWrite, lock);
-    assertFails(() => ffi.play(steps, attach), "NotFound", "open", 2);
-  });
-
   test("without the lock is for one at a time: two would take each other for users", () => {
     const { ffi, backend, lock } = setUp();
     const steps = `
@@ -86,25 +25,6 @@ describe("attach() among other processes", () => {
       ${fake.BUSY_CLAIM(4)}
       pause(1 ms)
       ${UNGUARDED}`;
-    ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, lock));
-  });
-
-  test("without the lock looks again if it is alone: the holder may be removing", () => {
-    const { ffi, backend, lock } = setUp();
-    const steps = `
-      ${FOUND}\n${BUSY}
-      ${LOOK("size 100, attached 1")}
-      ${
-      UNGUARDED.replace("attached 2", "attached 1").replace(
-        "close",
-        "shmdt(0x7f0000000000) = 0\nclose",
-      )
-    }
-      ${UNSHARE(4)}
-      ${FOUND_AGAIN}
-      ${TRY_DOWN} = 0
-      ${ATTACHED}
-      ${UNLOCK}`;
     ffi.play(steps, () => backend.segments.attach("/q/seg", ReadWrite, lock));
   });
 
@@ -181,25 +101,8 @@ describe("create() among other processes", () => {
   });
 
   const start = script(NOT_THERE, OPEN_NEW_LOCK, NEW_FILE);
-  const lost = script(
-    ...[`${SHMGET_NEW} = EEXIST`, "shmget(0x51000001, 0, 0) = 9", "close(4) = 0"],
-    ...[LOOK("attached 1"), fake.OPEN_SEG, `${fake.ALONE(4)} = EAGAIN`],
-  );
-  const lostToo = script(UNSHARE(4), STATUS("attached 1"));
   for (
     const [name, code, syscall, errno, steps] of [
-      [
-        "that loses against another one leaves it its file, and removes its own lock",
-        ...["AlreadyExists", "shmget", 17] as const,
-        script(start, lost, fake.REMOVE_ONLY_LOCK, lostToo),
-      ],
-      [
-        "that loses against another one only gives a lock of theirs back",
-        ...["AlreadyExists", "shmget", 17] as const,
-        script(
-          ...[NOT_THERE, OPEN_LOCK, `${DOWN(10)} = 0`, NEW_FILE, lost, UNLOCK, lostToo],
-        ),
-      ],
       [
         "without room for a segment removes the key files and the lock",
         ...["OutOfResources", "shmget", 28] as const,

@@ -1,0 +1,137 @@
+/** The deliberate faults in ./collections of which scripts/mutants.ts shows that the simulation finds them. */
+import type { Mutant } from "./mutants.ts";
+import type { Bounds } from "./scenario.ts";
+
+/** The bounds by the number of preemptions, of kills, and of loads and stores that take effect late or early. */
+const within = (preemptions: number, crashes: number, reorderings = 0): Bounds => (
+  { preemptions, crashes, reorderings }
+);
+
+const [LOG, STRIPE] = ["collections/ring_log.ts", "collections/map_stripe.ts"];
+
+export const COLLECTION_MUTANTS: readonly Mutant[] = [
+  {
+    name: "a miss is believed although the bucket has changed",
+    file: STRIPE,
+    find: "return this.isWhole() && Atomics.load(words, bucket) === first ? MISS : AGAIN;",
+    replace: "return this.isWhole() ? MISS : AGAIN;",
+    programs: ["map: set behind another and read"],
+    bounds: within(1, 0),
+    why:
+      "The old record of a key is taken out of the chain after the new one has come to its beginning.",
+  },
+  {
+    name: "a record that is far from an old head ends the chain",
+    file: STRIPE,
+    find: "        distance = 0;\n        break;",
+    replace: "        break;",
+    programs: ["map: move, set and read"],
+    bounds: within(1, 0),
+    why: "Head has moved since the reader has seen it, and the newest record is a whole ring away.",
+  },
+  {
+    name: "a copy is believed although head has passed the record",
+    file: LOG,
+    find: "head - this.seenHead >>> 0 <= this.distance && epoch === this.seenEpoch",
+    replace: "epoch === this.seenEpoch",
+    programs: ["map: move, set and read"],
+    bounds: within(1, 0),
+    why: "The record is overwritten while it is copied.",
+  },
+  {
+    name: "a copy is believed in another epoch",
+    file: LOG,
+    find: "<= this.distance && epoch === this.seenEpoch",
+    replace: "<= this.distance",
+    programs: ["map: the space of a removed record"],
+    bounds: within(2, 1),
+    why:
+      "The writer that repairs the stripe takes back the space of the record that is being copied.",
+  },
+  {
+    name: "readers on arm64 load head",
+    file: LOG,
+    find: "this.isOrdered ? Atomics.load(words, HEAD) : Atomics.add(words, HEAD, 0)",
+    replace: "Atomics.load(words, HEAD)",
+    programs: ["map: move, set and read, reordered"],
+    bounds: within(1, 0, 1),
+    why: "Head may be loaded before the bytes are copied.",
+  },
+  {
+    name: "head is moved by a plain store",
+    file: LOG,
+    find: "Atomics.exchange(this.words, HEAD, position);",
+    replace: "this.words[HEAD] = position;",
+    programs: ["map: move, set and read, reordered"],
+    bounds: within(1, 0, 1),
+    why: "The bytes may be overwritten before.",
+  },
+  {
+    name: "a record becomes visible by a plain store",
+    file: STRIPE,
+    find: "if (before === -1) Atomics.store(this.words, BUCKETS + bucket, position);",
+    replace: "if (before === -1) this.words[BUCKETS + bucket] = position;",
+    programs: ["map: set and read, reordered"],
+    bounds: within(1, 0, 1),
+    why: "A reader may follow the link before the bytes of the record are there.",
+  },
+  {
+    name: "a record becomes visible before it is in the log",
+    file: STRIPE,
+    find:
+      "    this.append(position, size);\n    this.link(-1, bucket, position);\n    this.add(at, 1);",
+    replace:
+      "    this.link(-1, bucket, position);\n    this.append(position, size);\n    this.add(at, 1);",
+    programs: ["map: set and read"],
+    bounds: within(0, 1),
+    why: "A process that is killed in between leaves a bucket that leads beyond the log.",
+  },
+  {
+    name: "a record is taken out of the chain before the new one is in it",
+    file: STRIPE,
+    find:
+      "    this.link(-1, bucket, position);\n    this.add(at, 1);\n    if (old === -1) return version;",
+    replace:
+      "    if (old !== -1) this.link(before, bucket, data[old + NEXT]!);\n    this.link(-1, bucket, position);\n    this.add(at, 1);\n    if (old === -1) return version;",
+    programs: ["map: set and read"],
+    bounds: within(0, 1),
+    why: "A process that is killed in between has removed the key.",
+  },
+  {
+    name: "nothing is repaired",
+    file: "collections/stripe_lock.ts",
+    find: "if (isLeft) recover(this.stripe);",
+    replace: "if (isLeft) words[28]!++;",
+    programs: ["map: delete, set and read"],
+    bounds: within(0, 1),
+    why: "The count is wrong.",
+  },
+  {
+    name: "two records of a key stay in a chain",
+    file: "collections/map_recovery.ts",
+    find: "      stripe.link(before, bucket, position);\n      continue;",
+    replace: "      before = at + NEXT;\n      continue;",
+    programs: ["map: move, set and read"],
+    bounds: within(0, 1),
+    why: "The older one comes back when the newer one is removed.",
+  },
+  {
+    name: "a link leads to what was evicted",
+    file: "collections/map_oldest.ts",
+    find: "  stripe.link(before, bucket, 0);\n  stripe.add(at, -1);",
+    replace: "  stripe.add(at, -1);",
+    programs: ["map: evict, set and read"],
+    bounds: within(0, 0),
+    why: "The next writer finds that the chain leads out of the log.",
+  },
+  {
+    name: "head moves when the space is already used",
+    file: "collections/map_oldest.ts",
+    find: 'if (freed !== "stuck") stripe.moveHead(head + Math.abs(size) | 0);',
+    replace:
+      'if (freed !== "stuck") stripe.words[0] = head + Math.abs(size) - (freed === "evicted" ? 1 : 0) | 0;',
+    programs: ["map: evict, set and read"],
+    bounds: within(1, 0),
+    why: "A reader believes a record that is being overwritten; the log cannot be read.",
+  },
+];

@@ -1,0 +1,37 @@
+/**
+ * All schedules with few preemptions, kills and reordered loads and stores of processes that use a shared map: a process
+ * can be killed or preempted at each load and store of its bytes.
+ */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { crewOnly, slow } from "../support/support.ts";
+import { MAP_SCENARIOS } from "./collection_scenarios.ts";
+import { explore } from "./explorer.ts";
+import type { Bounds, Failure, Scenario } from "./scenario.ts";
+
+function shown({ what, deviations, trace }: Failure): string {
+  return [what, JSON.stringify(deviations), ...trace].join("\n");
+}
+
+function assertExplored(scenario: Scenario, bounds: Bounds): void {
+  const { schedules, failures, isComplete } = explore(scenario, bounds);
+  assert.deepEqual(failures.map(shown), []);
+  assert.ok(isComplete && schedules > 0);
+}
+
+describe("a shared map in simulated memory", () => {
+  for (const [name, scenario] of Object.entries(MAP_SCENARIOS)) {
+    if (scenario.isReordered) {
+      test(`${name}: a preemption and a reordering`, { ...slow, ...crewOnly }, () => {
+        assertExplored(scenario, { preemptions: 1, crashes: 0, reorderings: 1 });
+      });
+    } else {
+      test(`${name}: a kill at each moment`, slow, () => {
+        assertExplored(scenario, { preemptions: 0, crashes: 1 });
+      });
+      test(`${name}: a preemption and a kill`, { ...slow, ...crewOnly }, () => {
+        assertExplored(scenario, { preemptions: 1, crashes: 1 });
+      });
+    }
+  }
+});

@@ -1,0 +1,115 @@
+/**
+ * Processes on a simulated kernel of which one is interrupted: before a call of a certain name, something else happens.
+ * Such a test needs no list of calls, so the calls may change as long as their effect does not.
+ */
+import type { Backend, Lock, Segment } from "../../backends/types.ts";
+import { AccessMode } from "../../errors.ts";
+import { SimulatedFfi } from "./ffi.ts";
+import { boot, type Call, call, isBlocked, type Result, type State } from "./kernel.ts";
+import { SYSTEM_V } from "./keys.ts";
+import { SYSTEM_V_OBJECTS } from "./objects.ts";
+import { inVirtualTime, running } from "./virtual_time.ts";
+
+const BYTES = 100;
+const { ReadWrite } = AccessMode;
+
+/** A process that uses the System V segment and the lock of the simulation's key. */
+export class Interrupted {
+  readonly backend: Backend;
+  readonly lock: Lock;
+  readonly #state: State;
+  readonly #index: number;
+  readonly #ffi: SimulatedFfi;
+  readonly #interruptions = new Map<unknown, () => void>();
+
+  constructor(state: State, index: number) {
+    const { pid, uid } = state.processes[index]!;
+    this.#state = state;
+    this.#index = index;
+    this.#ffi = new SimulatedFfi((made) => this.#call(made), { pid, uid });
+    this.backend = SYSTEM_V.backend(this.#ffi);
+    this.lock = this.backend.semaphores.lock(SYSTEM_V.lock);
+  }
+
+  /** Has something happen before the next call of that name, once. */
+  before(name: string, happens: () => void): void {
+    this.#interruptions.set(name, happens);
+  }
+
+  #call(made: Call) {
+    const [name] = made;
+    const happens = this.#interruptions.get(name);
+    this.#interruptions.delete(name);
+    happens?.();
+    let result = call(this.#state, this.#index, made);
+    // Nobody else runs meanwhile, so the wait lasts until its timeout.
+    for (; isBlocked(result); result = call(this.#state, this.#index, made, 2)) {
+      this.#state.now += result.wait;
+    }
+    return result;
+  }
+
+  /** Calls a function as this process, also while another one is interrupted. */
+  run<Result>(body: () => Result): Result {
+    const outer = { ...running };
+    running.ffi = this.#ffi;
+    running.clock = () => this.#state.now;
+    running.sleep = (ms) => this.#state.now += ms;
+    try {
+      return body();
+    } finally {
+      Object.assign(running, outer);
+    }
+  }
+
+  create(): Segment {
+    return this.run(() =>
+      this.backend.segments.create(SYSTEM_V.segment, BYTES, ReadWrite, this.lock)
+    );
+  }
+
+  attach(lock: Lock | null = this.lock): Segment {
+    return this.run(() => this.backend.segments.attach(SYSTEM_V.segment, ReadWrite, lock));
+  }
+
+  /** Opens the segment, or creates it, with at least so many bytes. */
+  open(size: number): Segment {
+    const request = { size, mode: ReadWrite, timeoutMs: 5000, initialize: null } as const;
+    return this.run(() =>
+      this.backend.segments.open(
+        SYSTEM_V.segment,
+        { ...request, existing: "attach", stale: "replace" },
+        this.lock,
+      )
+    );
+  }
+
+  /** Makes a call as another program. */
+  answer(...made: Call): Result {
+    const result = call(this.#state, this.#index, made);
+    if (isBlocked(result)) throw new Error(`${made[0]} waits`);
+    return result;
+  }
+
+  /** Makes a call as another program, which must succeed, and returns its result. */
+  call(...made: Call): number {
+    const { ret, errno } = this.answer(...made);
+    if (ret === -1) throw new Error(`${made[0]} has failed with ${errno}`);
+    return ret;
+  }
+
+  /** Returns the id of the segment at an address. */
+  idAt({ address }: Segment): number {
+    return this.#state.processes[this.#index]!.maps.get(Number(address))!.id;
+  }
+}
+
+/** Calls `body` with processes of these users, and a function that lists what they have left. */
+export function interrupted(
+  uids: readonly number[],
+  body: (processes: Interrupted[], leftovers: () => readonly string[]) => void,
+): void {
+  const state = boot({ processes: uids.map((uid) => ({ uid })) });
+  const processes = uids.map((_, index) => new Interrupted(state, index));
+  inVirtualTime(() => body(processes, () => SYSTEM_V_OBJECTS.leftovers(state)));
+}
