@@ -13,6 +13,9 @@ import { sharedKernel } from "./win32/shared_kernel.ts";
 
 /** After this time in ms, the difference between the clock of the engine and that of the system is measured again. */
 const CHECK_MS = 1000;
+/** The two are read again, but not more often than this, if reading them has taken longer than this time in ms. */
+const READS_MAX = 20;
+const CLOSE_MS = 0.02;
 
 /** The number of `CLOCK_MONOTONIC` on macOS (`sys/_types/_clock_id.h`). */
 const DARWIN_CLOCK_MONOTONIC = 6;
@@ -57,15 +60,26 @@ export class MonotonicClock implements Clock {
   }
 
   now(): number {
-    const time = performance.now();
-    if (time >= this.#next || time < this.#last) this.#check(time);
+    let time = performance.now();
+    if (time >= this.#next || time < this.#last) time = this.#check();
     return time + this.#offset;
   }
 
-  #check(time: number): void {
-    this.#offset = this.#system.read() - time;
-    this.#last = time;
-    this.#next = time + CHECK_MS;
+  /** Measures the difference, also if other processes interrupt this one; returns `performance.now()`. */
+  #check(): number {
+    let closest = Infinity;
+    let after = 0;
+    for (let i = 0; i < READS_MAX && closest > CLOSE_MS; i++) {
+      const before = performance.now();
+      const read = this.#system.read();
+      after = performance.now();
+      if (after - before >= closest) continue;
+      closest = after - before;
+      this.#offset = read - (before + after) / 2;
+    }
+    this.#last = after;
+    this.#next = after + CHECK_MS;
+    return after;
   }
 }
 

@@ -16,6 +16,7 @@ import {
   triples,
   wanderings,
 } from "../tests/simulation/scenarios.ts";
+import { MAP_SCENARIOS } from "../tests/simulation/collection_scenarios.ts";
 import { SYNC_SCENARIOS } from "../tests/simulation/sync_scenarios.ts";
 import { Random } from "./random.ts";
 
@@ -51,6 +52,7 @@ const SCENARIOS = {
   "asynchronous pairs": () => asyncPairs().map((names) => scenarioOf(...names)),
   triples: () => triples().map((names) => scenarioOf(...names)),
   "scenarios of ./sync": () => Object.values(SYNC_SCENARIOS),
+  "scenarios of ./collections": () => Object.values(MAP_SCENARIOS),
 } as const;
 
 interface Round {
@@ -74,6 +76,8 @@ const ROUNDS: readonly Round[] = [
   roundOf("scenarios of ./sync", 2, 0, 1),
   roundOf("scenarios of ./sync", 2, 1, 0),
   roundOf("asynchronous pairs", 0, 1),
+  roundOf("scenarios of ./collections", 1, 1),
+  roundOf("scenarios of ./collections", 1, 0, 1),
   roundOf("pairs", 1, 1),
   roundOf("triples", 1, 0),
   roundOf("asynchronous pairs", 2, 0),
@@ -86,6 +90,7 @@ const ROUNDS: readonly Round[] = [
   roundOf("pairs", 1, 2),
   roundOf("triples", 1, 1),
   roundOf("scenarios of ./sync", 3, 0, 2),
+  roundOf("scenarios of ./collections", 2, 1),
 ];
 
 const began = performance.now();

@@ -17,6 +17,7 @@ import {
   startMany,
   until,
 } from "../support/support.ts";
+import { Thread } from "../support/threads.ts";
 
 const OPTIONS = { bytes: 2 ** 17, stripes: 2, evict: "none" } as const;
 const SHOWN = JSON.stringify(OPTIONS);
@@ -211,6 +212,28 @@ describe("a shared map that several processes change", () => {
       assert.ok(recovered > 0);
     });
   }
+
+  test("is shared by threads", slow, async () => {
+    using place = openMap<number>(OPTIONS);
+    const { map } = place;
+    const count = 3000;
+    const threads = [0, 1].map(() =>
+      new Thread(
+        place.key,
+        `const map = collections.SharedMap.at(memory.bytes);
+        for (let i = 0; i < ${count}; i++) {
+          map.incr("n");
+          map.set("key " + i % 50, i);
+        }
+        tell("counted");`,
+      )
+    );
+    for (const thread of threads) assert.equal(await thread.next(), "counted");
+    for (const thread of threads) assert.equal(await thread.end(), 0);
+    for (let i = 0; i < 50; i++) assert.ok(map.get(`key ${i}`)! % 50 === i);
+    assert.equal(map.incr("n"), 2 * count + 1);
+    assert.equal(map.size, [...map.keys()].length);
+  });
 
   test("goes on if code was stopped in the middle of a change in this thread", {
     skip: ownRuntime.name === "node" ? false : "only Node ends code in the middle of a loop",

@@ -99,6 +99,13 @@ describe("a shared map", () => {
     assert.throws(at({}), { code: "Damaged" });
   });
 
+  test("refuses a header that says more than the segment has", () => {
+    using place = openMap({ bytes: 2 ** 17 });
+    using memory = SharedMemory.open(uniqueKey("map"), { size: 16_384 });
+    memory.bytes.set(place.memory.bytes.subarray(0, 16_384));
+    assert.throws(() => SharedMap.at(memory.bytes), /takes \d+ bytes, and the view has 16384/);
+  });
+
   test("can lie anywhere in a segment, beside others", () => {
     const size = SharedMap.bytesFor(SMALL);
     const begin = Math.ceil(size / 64) * 64 + 128;

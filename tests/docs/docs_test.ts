@@ -4,16 +4,19 @@ import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync } from "node:fs";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import path from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { anchorsOf, blocksOf, linksOf, markdownFiles, problemsOf } from "../../scripts/markdown.ts";
+import type { Inventory } from "../../inspect.ts";
 import type { Runtime } from "../../scripts/runtimes.ts";
 import { sourceFiles } from "../../scripts/sources.ts";
 import {
   crewOnly,
+  DEADLINE_MS,
   keyFolder,
   leaveNothingBehind,
   linuxOnly,
@@ -26,6 +29,7 @@ import {
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const module = new URL("../../mod.ts", import.meta.url).href;
+const collections = new URL("../../collections/mod.ts", import.meta.url).href;
 const cli = path.join(root, "cli.ts");
 const options = { ...slow, ...linuxOnly };
 
@@ -39,7 +43,8 @@ describe("what README.md shows", options, () => {
     programs = mkdtempSync(`${keyFolder}readme-`);
     for (const { file, text } of blocks) {
       if (file === "") continue;
-      const program = text.replaceAll(`"./mod.ts"`, JSON.stringify(module));
+      const program = text.replaceAll(`"./mod.ts"`, JSON.stringify(module))
+        .replaceAll(`"./collections/mod.ts"`, JSON.stringify(collections));
       writeFileSync(`${programs}/${file}`, program);
     }
   });
@@ -61,6 +66,44 @@ describe("what README.md shows", options, () => {
     assert.equal(code, 0, text);
     return text;
   }
+
+  const bun = runtimes.find(({ name }) => name === "bun");
+  const needsBun = bun ? crewOnly : { skip: "bun is not installed" };
+  test("a cache: a page is made once for all servers, and outlives its maker", {
+    ...options,
+    ...needsBun,
+  }, async () => {
+    const server = createServer().listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    server.close();
+    const url = `http://127.0.0.1:${port}/`;
+    /** The page, "" as long as no server listens. */
+    const get = async () => {
+      const response = await fetch(url, { headers: { connection: "close" } }).catch(() => null);
+      return await response?.text() ?? "";
+    };
+    const eventually = async (isTrue: () => Promise<boolean>) => {
+      for (const deadline = Date.now() + DEADLINE_MS; !await isTrue();) {
+        assert.ok(Date.now() < deadline, `${isTrue}`);
+      }
+    };
+    const first = start(bun!, "cache.ts", `${port}`);
+    await eventually(async () => await get() !== "");
+    const page = `${url}, made by ${first.pid}\n`;
+    assert.equal(await get(), page);
+    const second = start(bun!, "cache.ts", `${port}`);
+    await eventually(async () => {
+      const list = await output(start(ownRuntime, cli, "list", "--json"));
+      return (JSON.parse(list) as Inventory).segments[0]?.attached === 2;
+    });
+    first.kill("SIGKILL");
+    await once(first, "close");
+    await eventually(async () => await get() === page);
+    second.kill("SIGTERM"); // this ends it without a detach, so the segment stays until the next start
+    await once(second, "close");
+    assert.match(await output(start(ownRuntime, cli, "cleanup")), /^removed segment /);
+  });
 
   test("first: a program that counts, alone and beside others", options, async () => {
     assert.equal(await output(start(ownRuntime, "count.ts")), "100000n\n");
@@ -201,7 +244,7 @@ describe("the documentation", () => {
         const [page, file] of [["~", "mod.ts"], ["inspect/~", "inspect.ts"], [
           "sync/~",
           "sync/mod.ts",
-        ]]
+        ], ["collections/~", "collections/mod.ts"]]
       ) {
         const exports = Object.keys(await import(`../../${file}`));
         assert.ok(exports.length > 0);

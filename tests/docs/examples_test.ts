@@ -186,7 +186,45 @@ describe("examples of servers and services", linuxOnly, () => {
     await programs[1]!.output();
   });
 
+  test("sessions.ts: sessions outlive all processes, and no visit is lost", slow, async () => {
+    const run = async (...args: string[]) => (await startExample("sessions.ts", args).output())[0]!;
+    const id = await run("login", "ann");
+    await Promise.all([1, 2, 3].map(() => run("visit", id)));
+    assert.equal(await run("visit", id), "ann, visit 4");
+    assert.equal(await run("visit", "none"), "there is no such session");
+    const other = await run("login", "bob");
+    assert.equal(await run("logout", other), "logged out");
+    assert.equal(await run("visit", other), "there is no such session");
+    assert.equal(await run("stop"), "1 sessions ended");
+    assert.equal(await run("visit", id), "there is no such session");
+    assert.equal(await run("stop"), "0 sessions ended");
+  });
+
   const needsBun = bun ? crewOnly : { skip: "bun is not installed" };
+  test(
+    "shared_cache.ts: two servers make a page once, and have it if its maker is killed",
+    { ...needsBun, ...slow },
+    async () => {
+      const first = startExample("shared_cache.ts", ["0"], bun);
+      const second = startExample("shared_cache.ts", ["0"], bun);
+      const urls: string[] = [];
+      for (const program of [first, second]) {
+        urls.push((await program.line(/^http:\/\/127\.0\.0\.1:\d+$/))[0]);
+      }
+      const asked = [0, 1, 0, 1].map((i) => get(`${urls[i]}/a/page`));
+      const pages = new Set(await Promise.all(asked));
+      assert.equal(pages.size, 1, [...pages].join());
+      const [page] = pages as Set<string>;
+      const maker = page!.includes(`process ${first.pid}\n`) ? 0 : 1;
+      const programs = [first, second];
+      programs[maker]!.kill("SIGKILL");
+      await programs[maker]!.ended;
+      assert.equal(await get(`${urls[1 - maker]}/a/page`), page);
+      programs[1 - maker]!.kill("SIGTERM");
+      await programs[1 - maker]!.output();
+    },
+  );
+
   test(
     "rate_limited_server.ts: two servers grant no more than one",
     { ...needsBun, ...slow },

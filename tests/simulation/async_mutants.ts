@@ -13,7 +13,7 @@ export const ASYNC_MUTANTS: readonly Mutant[] = [
     find: "if (current.wait.claim()) giveBack(current.semaphore);",
     replace: "",
     programs: ["async abort", "hold briefly"],
-    bounds: within(2, 0),
+    bounds: within(1, 0),
     why: "The event loop is blocked after the abort.",
   },
   {
@@ -49,7 +49,7 @@ export const ASYNC_MUTANTS: readonly Mutant[] = [
     find: "if (!isAwaited(key) && acquireWithin(semaphore, 0)) {",
     replace: "if (acquireWithin(semaphore, 0)) {",
     programs: ["async lock twice", "hold briefly"],
-    bounds: within(2, 0),
+    bounds: within(1, 0),
     why: "The lock becomes free between the two calls.",
   },
   {
@@ -58,7 +58,7 @@ export const ASYNC_MUTANTS: readonly Mutant[] = [
     find: 'process.on("exit", () => this.#joinAll());',
     replace: "",
     programs: ["async exit of a worker", "hold briefly"],
-    bounds: within(2, 0),
+    bounds: within(1, 0),
     why: "A thread acquires the lock, and ends before it releases it.",
   },
   {
@@ -85,7 +85,7 @@ export const ASYNC_MUTANTS: readonly Mutant[] = [
     find: "hand(entries.shift()!);\n    giveUpUnwanted(queue);",
     replace: "hand(entries.shift()!);",
     programs: ["async lock with timeout", "hold briefly"],
-    bounds: within(2, 0),
+    bounds: within(1, 0),
     why: "The thread acquires the lock after the call has released it.",
   },
   {
