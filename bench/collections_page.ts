@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { chartOf } from "./chart.ts";
 import { type CollectionRow, measureCollections } from "./collections_bench.ts";
 import { measureCollectionPeers, type Memory } from "./collection_peers.ts";
+import type { Effort } from "./measuring.ts";
 import { entries } from "./map_data.ts";
 import { fill, format, today } from "./page.ts";
 import { peerTable, versionsOf } from "./peer_table.ts";
@@ -59,6 +60,10 @@ function memoryTable(memory: readonly Memory[]): string {
   );
 }
 
+function turnsText({ rounds, turns, turnMs }: Effort): string {
+  return `${rounds * turns} turns of ${turnMs} ms, by processes started anew ${rounds} times.`;
+}
+
 /** Returns what went wrong. */
 export async function collectionsPerformance(options: PerformanceOptions): Promise<string[]> {
   const { effort, withPeers, write, machine, runtimes, isShort, signal } = options;
@@ -88,11 +93,14 @@ export async function collectionsPerformance(options: PerformanceOptions): Promi
     if (write !== undefined) {
       const when = `${today()}, ${machine}, load average ${load.toFixed(1)} at the start.`;
       const tables: Record<string, string> = {
-        collections: `${when} ${versionsOf(present, absent)}\n\n${collectionTable(rows)}`,
+        collections: `${when} ${versionsOf(present, absent)} ${turnsText(effort)}\n\n${
+          collectionTable(rows)
+        }`,
         "collections-targets": verdictTable(verdicts),
       };
       if (peers !== undefined) {
-        tables["collections-peers"] = `${when} ${versionsOf(peers.present, peers.absent)}\n\n${
+        const who = versionsOf(peers.present, peers.absent);
+        tables["collections-peers"] = `${when} ${who} ${turnsText(peersEffort)}\n\n${
           peerTable(peers.rows)
         }`;
         tables["collections-peers-targets"] = verdictTable(peers.verdicts);
