@@ -1,5 +1,5 @@
 /** The times of the peers' jobs as bars on a logarithmic scale, in SVG that is legible on light and on dark. */
-import { peerJobs, type PeerRow } from "./peers_bench.ts";
+import type { PeerRow } from "./peers_bench.ts";
 import { duration } from "./table.ts";
 
 const [width, left, right] = [820, 210, 90];
@@ -59,9 +59,8 @@ function panel(title: string, rows: readonly PeerRow[], top: number): [svg: stri
 export function chartOf(rows: readonly PeerRow[], caption: string): string {
   const panels: string[] = [];
   let top = 8;
-  for (const { title } of peerJobs) {
+  for (const title of new Set(rows.map((row) => row.title))) {
     const own = rows.filter((row) => row.title === title);
-    if (own.length === 0) continue;
     const [svg, end] = panel(title, own, top);
     panels.push(svg);
     top = end;

@@ -6,6 +6,9 @@
  * - `check MS` and `run MS` do the job for so long, the first with a look at every result. The answer is
  *   a {@linkcode Result}, which is empty in a process that only serves the others.
  * - `total` is answered with the number that all of them have counted up.
+ * - `latencies MS` does the job for so long and measures some of its operations one by one. The answer is a
+ *   {@linkcode Latencies}, with 1,000 quantiles of the times if there are more.
+ * - `bytes` is answered with what the process keeps takes in memory or on disk.
  */
 import process from "node:process";
 import { createInterface } from "node:readline";
@@ -19,10 +22,31 @@ export interface Result {
   perOp: number;
 }
 
+/** Operations that were measured one by one. */
+export interface Latencies {
+  /** How many there were, with those between them. */
+  ops: number;
+  /** The ns of each. */
+  times: number[];
+}
+
 export interface Job {
   run(ms: number, isCheck: boolean): Partial<Result> | Promise<Partial<Result>>;
   total?(): number | Promise<number>;
+  latencies?(ms: number): Latencies;
+  bytes?(): number | Promise<number>;
   end?(): void | Promise<void>;
+}
+
+const mostQuantiles = 1000;
+
+/** As many numbers as are sent at a time, which are distributed like `times`. */
+function quantiles(times: readonly number[]): number[] {
+  const sorted = times.toSorted((a, b) => a - b);
+  const count = Math.min(mostQuantiles, sorted.length);
+  return Array.from({ length: count }, (_, i) => {
+    return sorted[Math.floor((i + 0.5) * sorted.length / count)]!;
+  });
 }
 
 /** Does `operation` for `ms`, in batches, so that reading the clock does not count. */
@@ -73,7 +97,11 @@ export async function obey(job: Job): Promise<void> {
   for await (const line of createInterface({ input: process.stdin })) {
     const [command, ms] = line.split(" ");
     if (command === "total") say({ total: await job.total?.() });
-    else say(await job.run(Number(ms), command === "check"));
+    else if (command === "bytes") say({ bytes: await job.bytes?.() });
+    else if (command === "latencies") {
+      const { ops, times } = job.latencies!(Number(ms));
+      say({ ops, times: quantiles(times) });
+    } else say(await job.run(Number(ms), command === "check"));
   }
   await job.end?.();
 }

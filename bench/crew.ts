@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import process from "node:process";
 import { createInterface } from "node:readline";
-import type { Result } from "./commands.ts";
+import type { Latencies, Result } from "./commands.ts";
 
 const deadlineMs = 30_000;
 
@@ -125,6 +125,21 @@ export class Crew {
     const ns = combined(results, this.#combine);
     if (!(ns > 0)) throw new Error(`an operation took ${ns} ns`);
     return ns;
+  }
+
+  /** The ns of single operations of all of them, in a run of `ms`. */
+  async latencies(ms: number): Promise<number[]> {
+    const answers = await Promise.all(
+      this.#members.map((member) => member.ask(`latencies ${ms}`)),
+    );
+    const results = answers.map((answer) => JSON.parse(answer) as Latencies);
+    this.#ops += results.reduce((sum, { ops }) => sum + ops, 0);
+    return results.flatMap(({ times }) => times);
+  }
+
+  /** What they keep takes in memory or on disk, if they tell. */
+  async bytes(): Promise<number | undefined> {
+    return (JSON.parse(await this.#members[0]!.ask("bytes")) as { bytes?: number }).bytes;
   }
 
   /** Throws if they have not counted as often as they say. */

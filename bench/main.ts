@@ -1,12 +1,13 @@
 /**
  * Measures the module in each runtime: its calls against plain C and Qt itself, in one interleaved run, then
- * `./sync` against plain C, and if wanted what people use today: `npm run bench`.
+ * `./sync` and `./collections` against plain C, and if wanted what people use today: `npm run bench`.
  */
 import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus, loadavg, release, tmpdir, type } from "node:os";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { findCallers, measureCalls } from "./calls_bench.ts";
+import { collectionsPerformance } from "./collections_page.ts";
 import { type Effort, quick, thorough } from "./measuring.ts";
 import { fill, published, today } from "./page.ts";
 import { describeMachine, performance } from "./performance.ts";
@@ -18,16 +19,19 @@ const usage = `usage: npm run bench -- [--peers] [--write] [--rounds N] [--json 
 The exit code reports wrong results. A goal that was missed does not change it.
 
   --peers      also measure the same jobs with SQLite, LMDB, Redis, sockets, process.send, Python and Qt
-  --write      also write the tables to docs/performance.md, and with --peers the chart beside it
-  --part PART  only "calls" (those of SharedMemory) or "sync"
+  --write      also write the tables to docs/performance.md, and with --peers the charts beside it
+  --part PART  only "calls" (those of SharedMemory), "sync" or "collections"
   --rounds N   how often all processes are started (default ${thorough.alone.rounds} for views and hand-offs, ${thorough.rounds} for the rest)
-  --only NAME  measure only this runtime, beside C and Qt, and each measure of the sync part with the
+  --only NAME  measure only this runtime, beside C and Qt, and each measure of the other parts with the
                smallest number of processes; may be given more than once
   --quick      as short as possible, to check that the benchmark works
   --json FILE  also write all samples, medians and goals of the calls to FILE
-  --page FILE, --chart FILE  instead of docs/performance.md and .svg
+  --page FILE, --chart FILE, --collections-chart FILE
+               instead of docs/performance.md and .svg, and docs/collections.svg
   --help       print this
 `;
+
+const parts = ["calls", "sync", "collections"];
 
 function rounds(text: string | undefined, otherwise: number): number {
   if (text === undefined) return otherwise;
@@ -48,6 +52,7 @@ function parseOptions() {
       json: { type: "string" },
       page: { type: "string" },
       chart: { type: "string" },
+      "collections-chart": { type: "string" },
       help: { type: "boolean", default: false },
     },
   });
@@ -56,7 +61,7 @@ function parseOptions() {
     process.exit();
   }
   const { peers, write, part, only, json } = values;
-  if (part !== undefined && part !== "calls" && part !== "sync") {
+  if (part !== undefined && !parts.includes(part)) {
     throw new TypeError(`--part ${part}`);
   }
   for (const name of only ?? []) {
@@ -65,13 +70,14 @@ function parseOptions() {
   const effort = values.quick ? quick : thorough;
   const page = values.page ?? published.page;
   const chart = values.chart ?? published.chart;
+  const collectionsChart = values["collections-chart"] ?? published.collectionsChart;
   return {
     part,
     json,
     runtimes: runtimeNames.filter((name) => only?.includes(name) ?? true),
     isShort: only !== undefined,
     withPeers: peers,
-    write: write ? { page, chart } : undefined,
+    write: write ? { page, chart, collectionsChart } : undefined,
     effort: {
       ...effort,
       rounds: rounds(values.rounds, effort.rounds),
@@ -155,11 +161,11 @@ console.log(description);
 
 const faults: string[] = [];
 try {
-  if (chosen.part !== "sync") faults.push(...await reportCalls(chosen));
-  if (chosen.part !== "calls") {
-    const { signal } = interrupt;
-    faults.push(...await performance({ ...chosen, machine: description, signal }));
-  }
+  const isChosen = (part: string) => (chosen.part ?? part) === part;
+  const options = { ...chosen, machine: description, signal: interrupt.signal };
+  if (isChosen("calls")) faults.push(...await reportCalls(chosen));
+  if (isChosen("sync")) faults.push(...await performance(options));
+  if (isChosen("collections")) faults.push(...await collectionsPerformance(options));
 } catch (error) {
   if (!interrupt.signal.aborted) throw error;
   process.exit(130);

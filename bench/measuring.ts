@@ -53,10 +53,18 @@ export interface Place {
 
 let made = 0;
 
+export interface MeasureOptions {
+  combine: Combine;
+  /** Whether they count to a total. */
+  isCounted: boolean;
+  /** Is called after each turn of an entry, for what else is measured of its processes. */
+  afterTurn?(name: string, crew: Crew): Promise<void>;
+}
+
 /** All turns of an `entry` that goes wrong are left out, and it is named in `faults`. */
 export async function measure(
   entries: readonly Entry[],
-  options: { combine: Combine; isCounted: boolean },
+  options: MeasureOptions,
   effort: Effort,
   { folder, keys, signal, faults }: Place,
 ): Promise<Turns> {
@@ -95,7 +103,9 @@ export async function measure(
         // Nobody always comes after the same one: ext4 is slow to make files where many were deleted.
         for (const { name } of shuffled(entries)) {
           await attempt(name, async () => {
-            turns.get(name)!.push(await crews.get(name)!.run("run", effort.turnMs));
+            const crew = crews.get(name)!;
+            turns.get(name)!.push(await crew.run("run", effort.turnMs));
+            await options.afterTurn?.(name, crew);
           });
         }
       }

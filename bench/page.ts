@@ -9,6 +9,7 @@ import { here } from "./programs.ts";
 export const published = {
   page: join(here, "../docs/performance.md"),
   chart: join(here, "../docs/performance.svg"),
+  collectionsChart: join(here, "../docs/collections.svg"),
 };
 
 export const today = () => new Date().toISOString().slice(0, 10);

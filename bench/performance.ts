@@ -6,25 +6,19 @@ import process from "node:process";
 import { chartOf } from "./chart.ts";
 import type { Effort } from "./measuring.ts";
 import { fill, format, today } from "./page.ts";
-import { measurePeers, peerJobs, type PeerRow } from "./peers_bench.ts";
-import {
-  type Absent,
-  available,
-  c,
-  type Contender,
-  cppQt,
-  ours,
-  type RuntimeName,
-} from "./programs.ts";
-import { measureSync, type SyncRow, type Verdict } from "./sync_bench.ts";
+import { measurePeers } from "./peers_bench.ts";
+import { peerTable, versionsOf } from "./peer_table.ts";
+import { available, c, cppQt, ours, type RuntimeName } from "./programs.ts";
+import { measureSync, type SyncRow } from "./sync_bench.ts";
 import { atomics, bareC, qt } from "./sync_measures.ts";
 import { duration, markdownTable, times } from "./table.ts";
+import { verdictTable } from "./verdicts.ts";
 
 export interface PerformanceOptions {
   effort: Effort;
   withPeers: boolean;
-  /** Where to put the page's tables and the chart, or nowhere. */
-  write: { page: string; chart: string } | undefined;
+  /** Where to put the page's tables and the charts, or nowhere. */
+  write: { page: string; chart: string; collectionsChart: string } | undefined;
   /** The machine, in a line. */
   machine: string;
   runtimes: readonly RuntimeName[];
@@ -53,53 +47,11 @@ function syncTable(rows: readonly SyncRow[]): string {
   );
 }
 
-function verdictTable(verdicts: readonly Verdict[]): string {
-  return markdownTable(
-    ["operation", "runtime", "target", "ratio", "reached"],
-    verdicts.map(({ title, name, against, limit, ratio }) => {
-      const isFaster = limit < 1;
-      const target = isFaster
-        ? `at least ${(1 / limit).toFixed(0)} times as fast as ${against}`
-        : `at most ${limit}× ${against}`;
-      const found = ratio === undefined
-        ? "unmeasured"
-        : isFaster
-        ? `${(1 / ratio).toFixed(1)} times as fast`
-        : times(ratio);
-      const reached = ratio === undefined ? "" : ratio <= limit ? "yes" : "**no**";
-      return [title, name, target, found, reached];
-    }),
-  );
-}
-
-function peerTable(rows: readonly PeerRow[]): string {
-  const names = [...new Set(rows.map(({ name }) => name))];
-  return markdownTable(
-    ["", ...peerJobs.map(({ title }) => title)],
-    names.map((name) => [
-      rows.some((row) => row.name === name && row.isOurs) ? `**this module (${name})**` : name,
-      ...peerJobs.map(({ title }) => {
-        const ns = rows.find((row) => row.name === name && row.title === title)?.ns;
-        return ns === undefined ? "" : duration(ns);
-      }),
-    ]),
-  );
-}
-
-function versionsOf(present: readonly Contender[], absent: readonly Absent[]): string {
-  const versions = present.map(({ name, version }) =>
-    version.startsWith(name) ? version : `${name} ${version}`
-  );
-  const missing = absent.map(({ name, reason }) => `${name} (${reason})`);
-  const left = missing.length === 0 ? "" : ` Left out: ${missing.join("; ")}.`;
-  return `${[...new Set(versions)].join(", ")}.${left}`;
-}
-
 /** Returns what went wrong. */
 export async function performance(options: PerformanceOptions): Promise<string[]> {
   const { effort, withPeers, write, machine, runtimes, isShort, signal } = options;
   const own = runtimes.map((name) => [name, () => ours(name)] as const);
-  const { present, absent } = available([[bareC, c], [qt, cppQt], ...own]);
+  const { present, absent } = available([[bareC, () => c()], [qt, cppQt], ...own]);
   for (const { name, reason } of absent) console.log(`${name} does not take part: ${reason}`);
 
   const faults: string[] = [];

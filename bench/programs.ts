@@ -74,8 +74,9 @@ function compileC(name: string): { command: string; version: string } {
   return { command: compile("cc", ["-pthread", join(here, `${name}.c`)], name), version };
 }
 
-export function c(): Contender {
-  const { command, version } = compileC("sync");
+/** What is made in plain C: sync.c or map.c. */
+export function c(file = "sync"): Contender {
+  const { command, version } = compileC(file);
   return {
     name: "C",
     version: `gcc ${version} -O2`,

@@ -1,9 +1,10 @@
 /** Measures `./sync` in each runtime beside the same in C, and beside what Qt has. */
 import process from "node:process";
-import { type Effort, type Entry, measure, type Place, ratio } from "./measuring.ts";
+import { type Effort, type Entry, measure, type Place, ratio, type Turns } from "./measuring.ts";
 import type { Contender } from "./programs.ts";
-import { atomics, bareC, judged, type Measure, measures, qt } from "./sync_measures.ts";
+import { atomics, bareC, type Measure, measures, qt } from "./sync_measures.ts";
 import { median } from "./timing.ts";
+import { ratioVerdict, timeVerdict, type Verdict } from "./verdicts.ts";
 
 export interface SyncRow {
   title: string;
@@ -12,14 +13,6 @@ export interface SyncRow {
   ns: number;
   /** To those of the same title and count, by their names. */
   ratios: Record<string, number>;
-}
-
-export interface Verdict {
-  title: string;
-  name: string;
-  against: string;
-  limit: number;
-  ratio: number | undefined;
 }
 
 function entriesOf({ job, others = {} }: Measure, count: number, contenders: Contender[]): Entry[] {
@@ -39,6 +32,22 @@ function otherOf(against: string, name: string): string {
   return against === atomics ? `${name} ${atomics}` : against;
 }
 
+/** What was reached by those who took part. */
+function verdictsOf({ title, targets, timeTargets = {} }: Measure, turns: Turns): Verdict[] {
+  const verdicts: Verdict[] = [];
+  for (const [against, limits] of Object.entries(targets)) {
+    for (const [name, limit] of Object.entries(limits)) {
+      const found = ratio(turns, name, otherOf(against, name));
+      verdicts.push(ratioVerdict(title, name, against, limit, found));
+    }
+  }
+  for (const [name, limit] of Object.entries(timeTargets)) {
+    const samples = turns.get(name);
+    verdicts.push(timeVerdict(title, name, limit, samples && median(samples)));
+  }
+  return verdicts;
+}
+
 /** @param isShort whether to measure each with the smallest number of processes only */
 export async function measureSync(
   contenders: Contender[],
@@ -49,7 +58,7 @@ export async function measureSync(
   const rows: SyncRow[] = [];
   const verdicts: Verdict[] = [];
   for (const one of measures) {
-    const { title, combine, isCounted = false, targets } = one;
+    const { title, combine, isCounted = false } = one;
     for (const count of isShort ? one.counts.slice(0, 1) : one.counts) {
       process.stderr.write(`${title}, ${count} ${count === 1 ? "process" : "processes"}\n`);
       const entries = entriesOf(one, count, contenders);
@@ -63,13 +72,7 @@ export async function measureSync(
         }
         rows.push({ title, count, name, ns: median(samples), ratios });
       }
-      if (count !== one.counts[0]) continue;
-      for (const name of judged) {
-        for (const [against, limit] of Object.entries(targets)) {
-          const found = ratio(turns, name, otherOf(against, name));
-          verdicts.push({ title, name, against, limit, ratio: found });
-        }
-      }
+      if (count === one.counts[0]) verdicts.push(...verdictsOf(one, turns));
     }
   }
   return { rows, verdicts };

@@ -30,10 +30,19 @@ export class MapWriter {
   version = 0;
   /** The number that `incr` has stored. */
   number = 0;
+  /** What `incr` does with the lock held: a function that is made once. */
+  declare private readonly incrLocked: () => number;
+  /** The arguments of the current `incr`. */
+  declare private stripe: MapStripe;
+  private by = 0;
+  private initial = 0;
+  private ttl = 0;
 
   constructor(core: MapCore, lockTimeout: number) {
     this.core = core;
     this.lockTimeout = lockTimeout;
+    this.stripe = core.stripes[0]!;
+    this.incrLocked = () => this.incrHere();
   }
 
   /**
@@ -76,19 +85,28 @@ export class MapWriter {
     const stripe = this.core.seek(method, key);
     const size = unitsFor(this.core.key.meta, 8);
     if (size > stripe.units / PART) throw this.tooLarge(method, stripe, 8);
-    const outcome = this.change(method, () => {
-      const isFound = stripe.locate(this.core.key);
-      if (!isFound || !stripe.isPresent) return this.putNumber(stripe, size, initial + by, ttl);
-      const meta = stripe.data[stripe.at + META]!;
-      if ((meta & NUMBER) === 0) return NOT_A_NUMBER;
-      const from = stripe.valueByte(stripe.at, meta);
-      this.number = stripe.number(from) + by;
-      this.version = stripe.setNumber(from, this.number);
-      stripe.use(this.core.key.hash);
-      return STORED;
-    });
+    this.stripe = stripe;
+    this.by = by;
+    this.initial = initial;
+    this.ttl = ttl;
+    const outcome = this.change(method, this.incrLocked);
     if (outcome === FULL) throw this.full(method, stripe, size);
     if (outcome === NOT_A_NUMBER) throw notANumber(method);
+  }
+
+  private incrHere(): number {
+    const { by, core: { key }, stripe } = this;
+    const isFound = stripe.locate(key);
+    if (!isFound || !stripe.isPresent) {
+      return this.putNumber(stripe, unitsFor(key.meta, 8), this.initial + by, this.ttl);
+    }
+    const meta = stripe.data[stripe.at + META]!;
+    if ((meta & NUMBER) === 0) return NOT_A_NUMBER;
+    const from = stripe.valueByte(stripe.at, meta);
+    this.number = stripe.number(from) + by;
+    this.version = stripe.setNumber(from, this.number);
+    stripe.use(key.hash);
+    return STORED;
   }
 
   private putNumber(stripe: MapStripe, size: number, value: number, ttl: number): number {

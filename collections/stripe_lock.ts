@@ -84,7 +84,7 @@ export class StripeLock {
       this.stripe.reset();
       throw new SyncError(
         "Damaged",
-        `SharedMap.${method}: the bytes of the map are being overwritten; its part with this key is empty now`,
+        `${this.name}.${method}: the bytes of the map are being overwritten; its part with this key is empty now`,
       );
     }
   }

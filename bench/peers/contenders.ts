@@ -14,21 +14,34 @@ export interface Setup {
   stop?(): void;
 }
 
-/** In a folder of the benchmark's own: the package is for nobody else. */
-export function installLmdb(folder: string): Setup {
-  const home = join(folder, "lmdb");
+/** Installs an npm package in a folder of the benchmark's own: it is for nobody else. `variable` tells where. */
+function install(folder: string, name: string, major: string, variable: string): Setup {
+  const home = join(folder, variable);
   mkdirSync(home);
   writeFileSync(join(home, "package.json"), '{"private":true}');
-  const args = ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error", "lmdb@3"];
+  const args = ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"];
+  args.push(`${name}@${major}`);
   try {
     execFileSync("npm", args, { cwd: home, stdio: ["ignore", "ignore", "pipe"], timeout: 90_000 });
   } catch (cause) {
     const why = cause instanceof Error ? cause.message.trim().split("\n")[0] : cause;
-    throw new Unavailable(`npm install lmdb did not succeed (${why}); it needs the npm registry`);
+    throw new Unavailable(
+      `npm install ${name} did not succeed (${why}); it needs the npm registry`,
+    );
   }
   const list = JSON.parse(output("npm", ["ls", "--json", "--prefix", home]) ?? "{}");
-  return { version: list.dependencies?.lmdb?.version ?? "3", env: { BENCH_LMDB: home } };
+  return { version: list.dependencies?.[name]?.version ?? major, env: { [variable]: home } };
 }
+
+export function installLmdb(folder: string): Setup {
+  return install(folder, "lmdb", "3", "BENCH_LMDB");
+}
+
+export function installRedisClient(folder: string): Setup {
+  return install(folder, "@redis/client", "6", "BENCH_REDIS_CLIENT");
+}
+
+export const redisDatabases = 64;
 
 export async function startRedis(folder: string): Promise<Setup> {
   const version = output("redis-server", ["--version"])?.match(/v=(\S+)/)?.[1];
@@ -37,6 +50,7 @@ export async function startRedis(folder: string): Promise<Setup> {
   }
   const socket = join(folder, "redis.sock");
   const options = ["--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no"];
+  options.push("--databases", String(redisDatabases));
   const child = spawn("redis-server", [...options, "--dir", folder], { stdio: "ignore" });
   for (let waited = 0; !existsSync(socket); waited += 20) {
     if (waited > 10_000 || child.exitCode !== null) {
@@ -49,7 +63,13 @@ export async function startRedis(folder: string): Promise<Setup> {
 }
 
 /** A peer under a runtime; its processes meet in a folder of their own. */
-export function peer(title: string, module: string, name: Name, setup?: Setup): Contender {
+export function peer(
+  title: string,
+  module: string,
+  name: Name,
+  setup?: Setup,
+  program = "jobs.ts",
+): Contender {
   const [command, args, version] = runtime(name);
   return {
     name: title,
@@ -57,7 +77,7 @@ export function peer(title: string, module: string, name: Name, setup?: Setup): 
     program(job, key, folder) {
       const own = join(folder, key);
       mkdirSync(own);
-      const script = join(here, "peers/jobs.ts");
+      const script = join(here, "peers", program);
       return {
         command,
         args: (index, count) => [...args, script, module, job, String(count), String(index), own],

@@ -70,6 +70,7 @@ async function pageOf(part: string): Promise<string> {
 
 const isTime = /^\d+(\.\d+)? (ns|µs|ms)$/;
 const isRatio = /^\d+(\.\d+)?×$/;
+const isVerdict = /^(yes|\*\*no\*\*)$/;
 
 describe("benchmark", () => {
   leaveNothingBehind();
@@ -80,9 +81,33 @@ describe("benchmark", () => {
     assert.equal(own.length, 7, "each operation once");
     for (const [, , , time] of own) assert.match(time!, isTime);
     const judged = rowsOf(text, "targets").filter(([, name]) => name === ownRuntime.name);
-    assert.equal(judged.length > 0, ownRuntime.name !== "node");
-    for (const [, , , , reached] of judged) assert.match(reached!, /^(yes|\*\*no\*\*)$/);
+    assert.ok(judged.length > 0);
+    for (const [, , , , reached] of judged) assert.match(reached!, isVerdict);
   });
+
+  test(
+    "checks and measures each operation of the collections, and writes the page",
+    needsC,
+    async () => {
+      const text = await pageOf("collections");
+      const rows = rowsOf(text, "collections");
+      const [c, own] = ["C", ownRuntime.name].map((who) => rows.filter(([, name]) => name === who));
+      assert.equal(c!.length, 9, "each operation once");
+      assert.equal(own!.length, 11, "the same, and `get` beside `getInto`, hot and cold");
+      for (const [, , processes, time, , half, most, perSecond] of rows) {
+        assert.equal(processes, "1");
+        for (const one of [time, half, most]) assert.match(one!, isTime);
+        assert.match(perSecond!, /^\d+(\.\d+)? million$/);
+      }
+      for (const [, , , , toC] of own!) assert.match(toC!, isRatio);
+      const judged = rowsOf(text, "collections-targets");
+      assert.ok(judged.length > 0);
+      for (const [, name, , , reached] of judged) {
+        assert.equal(name, ownRuntime.name);
+        assert.match(reached!, isVerdict);
+      }
+    },
+  );
 
   test(
     "checks and measures each call, views and waiting, and writes the page",
