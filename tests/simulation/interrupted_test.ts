@@ -128,6 +128,16 @@ describe("open()", () => {
     });
   });
 
+  test("keeps the segment that it refuses if its last user, which leaves meanwhile, has kept it", () => {
+    interrupted(USERS, ([user, other], leftovers) => {
+      const segment = other!.create();
+      other!.run(() => segment.setPersistent!(true));
+      user!.before("flock", () => leave(other!, segment, AT_EXIT));
+      assert.throws(() => user!.open(200), { code: "InvalidSize" });
+      assert.ok(leftovers().includes("segment 0 created by P1"), leftovers().join());
+    });
+  });
+
   test("leaves the segment that it refuses to one that attaches then", () => {
     interrupted(USERS, ([user, other, third], leftovers) => {
       const segment = other!.create();
