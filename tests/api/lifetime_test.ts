@@ -1,7 +1,7 @@
 /** The lifetime "until-removed" of a segment, and `adopt`. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { statSync, unlinkSync } from "node:fs";
+import { statSync, unlinkSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { cleanup, inspect } from "../../inspect.ts";
@@ -336,6 +336,37 @@ describe('the lifetime "until-removed"', () => {
       assert.equal(statSync(key.nativeKey).mode, mode);
       memory.remove(); // there is nothing to end
       assert.equal(memory.byteLength, 64);
+    }
+  });
+
+  test("that is refused before adopt is called leaves neither the lock nor an attachment", {
+    ...slow,
+    ...linuxOnly,
+  }, async () => {
+    for (const keyType of persistent) {
+      const key = keyType.name === "POSIX" ? keyOf(keyType) : chosenKey(keyType);
+      const path = keyType.name === "POSIX" ? `/dev/shm/${key.nativeKey}` : "";
+      if (path !== "") writeFileSync(path, new Uint8Array(64)); // as a program in C creates it
+      else {
+        const agent = startAgent(ownRuntime);
+        await agent.run(`objects.m = library.SharedMemory.open(${sourceOf(key)}, { size: 64 })`);
+        await agent.kill();
+      }
+      const adopt = () => assert.fail("adopted");
+      assert.throws(() => SharedMemory.open(key, { ...KEPT, adopt }), { reason: "Unsupported" });
+      const agent = startAgent(ownRuntime);
+      const adopted = await agent.run(`
+        let adopted = false;
+        const adopt = () => void (adopted = true);
+        objects.m = library.SharedMemory.open(
+          ${sourceOf(key)}, { size: 64, stale: "keep", timeout: 1000, adopt });
+        if (!objects.m.tryLock(1000) || !objects.m.unlock()) throw new Error(objects.m.errorString());
+        return adopted;
+      `);
+      // A segment that is still attached somewhere would not be adopted, and a new one is not.
+      if (path !== "") assert.equal(adopted, true);
+      assert.equal(await agent.end(), 0);
+      if (path !== "") unlinkSync(path);
     }
   });
 
