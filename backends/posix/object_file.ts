@@ -246,11 +246,13 @@ export class PosixFile {
   /**
    * Makes the object persistent, or takes that back: {@linkcode isPersistent}.
    *
-   * @throws {BackendError} `Unsupported` if another program created the object, `PermissionDenied` if another user did
+   * @throws {BackendError} `Unsupported` if another program created an object that is to become persistent,
+   * `PermissionDenied` if another user created it
    */
   setPersistent(isIt: boolean): void {
     this.refresh();
     if (!isMarked(this.#status)) {
+      if (!isIt) return;
       throw new BackendError(
         "Unsupported",
         `another program created the ${this.#name.what}, so its lifetime is not this module's to change`,

@@ -370,6 +370,25 @@ describe('the lifetime "until-removed"', () => {
     }
   });
 
+  test(
+    "is not ended by remove() for a POSIX object of another program, as it has none",
+    linuxOnly,
+    () => {
+      for (const keyType of persistent.filter(({ name }) => name === "POSIX")) {
+        const key = keyOf(keyType);
+        const path = `/dev/shm/${key.nativeKey}`;
+        writeFileSync(path, new Uint8Array(64));
+        const { mode } = statSync(path);
+        {
+          using memory = SharedMemory.open(key);
+          memory.remove();
+        }
+        assert.equal(statSync(path).mode, mode);
+        unlinkSync(path);
+      }
+    },
+  );
+
   test("is ended by remove() only for an object that is attached", () => {
     using memory = new SharedMemory(uniqueKey());
     assert.throws(() => memory.remove(), { reason: "NotAttached" });
