@@ -4,6 +4,7 @@ import {
   LOCK_EX,
   LOCK_NB,
   LOCK_SH,
+  LOCK_UN,
   NAME_MAX,
   O_CLOEXEC,
   O_NOFOLLOW,
@@ -288,6 +289,8 @@ export class PosixFile {
 
   /** Closes the object, and removes it if this module created it, no other process uses it, and it need not stay. */
   leave(): void {
+    // This object is no user any more before it looks again: another one that ends the lifetime then finds itself the last.
+    if (this.#mustStay()) flock(this.#libc, this.fd, LOCK_UN);
     if (!this.#mustStay() && flock(this.#libc, this.fd, LOCK_EX | LOCK_NB)) {
       removeIfOurs(this.#libc, this.#name, this.fd);
     }
