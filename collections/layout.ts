@@ -267,7 +267,9 @@ export class Layout<const Members extends LayoutMembers>
    * look it has to attach and detach, which would remove a segment that was to be kept.
    */
   #foundIn(key: string | NativeIpcKey, options: OpenOptions): WrongLayout | null {
-    if (options.stale === "keep") return null;
+    const { stale, disposition, lifetime } = options;
+    if (stale === "keep") return null;
+    if (disposition === "attach" && lifetime !== "until-removed") return null;
     try {
       using memory = SharedMemory.open(key, {
         ...options,
