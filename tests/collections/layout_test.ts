@@ -647,6 +647,22 @@ describe("processes with one layout", () => {
     assert.equal(small.table[0], 42);
   });
 
+  test(
+    "name the key in the error if another declaration stayed without a process",
+    linuxOnly,
+    () => {
+      const key = uniqueKey();
+      const kept = layout({ table: f64(1000) }).open(key, { lifetime: "until-removed" });
+      kept[Symbol.dispose]();
+      assert.throws(() => Shape.open(key, { lifetime: "until-removed" }), {
+        name: "WrongLayout",
+        message: new RegExp(`^layout\\.open \\("${key}"\\): another declaration`),
+      });
+      using memory = SharedMemory.open(key, { lifetime: "until-removed" });
+      memory.remove();
+    },
+  );
+
   test("stay if one that is too large for what is there only attaches", linuxOnly, () => {
     const key = uniqueKey();
     const small = layout({ table: f64(1) });
