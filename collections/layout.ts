@@ -51,7 +51,8 @@ export interface LayoutOptions<Members extends LayoutMembers>
   readonly initialize?: ((shared: LayoutOf<Members>) => void) | undefined;
   /**
    * Checks or repairs the members of a segment that stayed without a process, because of its `lifetime` or of `stale`.
-   * Its mutexes have been made anew before. Other processes find the segment only after this function has returned.
+   * Its mutexes have been made anew before. Other processes that may adopt it, too, find the segment only after this
+   * function has returned; one that opens it without such an option, or with the disposition `"attach"`, does not wait.
    */
   readonly adopt?: ((shared: LayoutOf<Members>) => void) | undefined;
   /**
