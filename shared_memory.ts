@@ -846,10 +846,12 @@ export class SharedMemory implements Disposable {
           initialize: initialize === undefined
             ? null
             : (segment: Segment) => withBytes(segment, initialize),
-          adopt: adopt && ((segment: Segment) => {
-            if (options.lifetime === "until-removed") segment.setPersistent?.(true);
-            withBytes(segment, adopt);
-          }),
+          adopt: adopt && ((segment: Segment) =>
+            withBytes(segment, (bytes) => {
+              // Here, so that the segment and the lock are released if the lifetime is refused.
+              if (options.lifetime === "until-removed") segment.setPersistent?.(true);
+              return adopt(bytes);
+            })),
           discard: () => this.#access.attachment?.end(),
         } as const;
         return segments.open(nativeKey, request, lock, permissions);

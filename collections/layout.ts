@@ -51,7 +51,8 @@ export interface LayoutOptions<Members extends LayoutMembers>
   readonly initialize?: ((shared: LayoutOf<Members>) => void) | undefined;
   /**
    * Checks or repairs the members of a segment that stayed without a process, because of its `lifetime` or of `stale`.
-   * Its mutexes have been made anew before. Other processes find the segment only after this function has returned.
+   * Its mutexes have been made anew before. Other processes that may adopt it, too, find the segment only after this
+   * function has returned; one that opens it without such an option, or with the disposition `"attach"`, does not wait.
    */
   readonly adopt?: ((shared: LayoutOf<Members>) => void) | undefined;
   /**
@@ -179,7 +180,10 @@ export class Layout<const Members extends LayoutMembers>
    * @throws as {@linkcode Layout.at}
    */
   renew(view: ArrayBufferView, byteOffset = 0): void {
-    const call = "layout.renew";
+    this.#renew("layout.renew", view, byteOffset);
+  }
+
+  #renew(call: string, view: ArrayBufferView, byteOffset: number): void {
     const slot = new Slot(call, view, byteOffset, this.ALIGNMENT);
     this.#check(call, slot);
     this.#values(call, slot, (member, bytes) => member.renew?.(bytes, 0));
@@ -225,8 +229,9 @@ export class Layout<const Members extends LayoutMembers>
       ...rest,
       size: this.BYTES,
       adopt: !mayAdopt(rest) ? undefined : (bytes) => {
-        this.renew(bytes);
-        return adopt?.(this.at(bytes));
+        const call = openCall(typeof key === "string" ? key : key.legacyKey || key.nativeKey);
+        this.#renew(call, bytes, 0);
+        return adopt?.(this.#at(call, bytes, 0));
       },
       initialize: (bytes) => {
         const shared = this.create(bytes);
@@ -251,7 +256,7 @@ export class Layout<const Members extends LayoutMembers>
     }
     try {
       return Object.freeze({
-        ...this.#at(`layout.open (${shownKey(memory)})`, memory.bytes, 0),
+        ...this.#at(openCall(memory.key() ?? memory.nativeKey()), memory.bytes, 0),
         memory,
         [Symbol.dispose]: () => memory[Symbol.dispose](),
       }) as OpenLayout<Members>;
@@ -267,7 +272,9 @@ export class Layout<const Members extends LayoutMembers>
    * look it has to attach and detach, which would remove a segment that was to be kept.
    */
   #foundIn(key: string | NativeIpcKey, options: OpenOptions): WrongLayout | null {
-    if (options.stale === "keep") return null;
+    const { stale, disposition, lifetime } = options;
+    if (stale === "keep") return null;
+    if (disposition === "attach" && lifetime !== "until-removed") return null;
     try {
       using memory = SharedMemory.open(key, {
         ...options,
@@ -276,7 +283,7 @@ export class Layout<const Members extends LayoutMembers>
         adopt: undefined,
         disposition: "attach",
       });
-      this.#at(`layout.open (${shownKey(memory)})`, memory.bytes, 0);
+      this.#at(openCall(memory.key() ?? memory.nativeKey()), memory.bytes, 0);
     } catch (error) {
       if (error instanceof WrongLayout) return error;
     }
@@ -431,8 +438,9 @@ function orThrow<Opened extends object>(opened: Opened | IpcError): Opened {
   return opened;
 }
 
-function shownKey(memory: SharedMemory): string {
-  return JSON.stringify(memory.key() ?? memory.nativeKey());
+/** What the messages of {@linkcode Layout.open} begin with. */
+function openCall(key: string | null): string {
+  return `layout.open (${JSON.stringify(key)})`;
 }
 
 function aligned(offset: number, alignment: number): number {

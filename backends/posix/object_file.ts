@@ -4,6 +4,7 @@ import {
   LOCK_EX,
   LOCK_NB,
   LOCK_SH,
+  LOCK_UN,
   NAME_MAX,
   O_CLOEXEC,
   O_NOFOLLOW,
@@ -246,11 +247,13 @@ export class PosixFile {
   /**
    * Makes the object persistent, or takes that back: {@linkcode isPersistent}.
    *
-   * @throws {BackendError} `Unsupported` if another program created the object, `PermissionDenied` if another user did
+   * @throws {BackendError} `Unsupported` if another program created an object that is to become persistent,
+   * `PermissionDenied` if another user created it
    */
   setPersistent(isIt: boolean): void {
     this.refresh();
     if (!isMarked(this.#status)) {
+      if (!isIt) return;
       throw new BackendError(
         "Unsupported",
         `another program created the ${this.#name.what}, so its lifetime is not this module's to change`,
@@ -286,6 +289,8 @@ export class PosixFile {
 
   /** Closes the object, and removes it if this module created it, no other process uses it, and it need not stay. */
   leave(): void {
+    // This object is no user any more before it looks again: another one that ends the lifetime then finds itself the last.
+    if (this.#mustStay()) flock(this.#libc, this.fd, LOCK_UN);
     if (!this.#mustStay() && flock(this.#libc, this.fd, LOCK_EX | LOCK_NB)) {
       removeIfOurs(this.#libc, this.#name, this.fd);
     }

@@ -57,6 +57,11 @@ export class SegmentResources {
     this.#isToStay = isPersistent;
   }
 
+  /** Has this object leave the segment in place if it is persistent, whichever object has made it so. */
+  respectPersistence(): void {
+    this.#isToStay = true;
+  }
+
   /** Removes a segment that no other process has found, and its key file. The lock stays with the caller. */
   discard(): void {
     this.#shm.remove(this.id);

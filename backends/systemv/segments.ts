@@ -641,10 +641,9 @@ export class SystemVSegments implements SegmentBackend {
         if (!isLocked) file.close();
       }
       if (isLocked) {
-        new SegmentResources(this.#libc, this.#shm, id, file, lock).release({
-          lockHeld: true,
-          wait: false,
-        });
+        const left = new SegmentResources(this.#libc, this.#shm, id, file, lock);
+        left.respectPersistence(); // its users may have left in order, and have kept it
+        left.release({ lockHeld: true, wait: false });
       }
     } catch (error) {
       if (!(error instanceof BackendError)) throw error; // the caller is to learn why the attempt failed, and not this

@@ -1,7 +1,7 @@
 /** The lifetime "until-removed" of a segment, and `adopt`. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { statSync, unlinkSync } from "node:fs";
+import { statSync, unlinkSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { cleanup, inspect } from "../../inspect.ts";
@@ -338,6 +338,56 @@ describe('the lifetime "until-removed"', () => {
       assert.equal(memory.byteLength, 64);
     }
   });
+
+  test("that is refused before adopt is called leaves neither the lock nor an attachment", {
+    ...slow,
+    ...linuxOnly,
+  }, async () => {
+    for (const keyType of persistent) {
+      const key = keyType.name === "POSIX" ? keyOf(keyType) : chosenKey(keyType);
+      const path = keyType.name === "POSIX" ? `/dev/shm/${key.nativeKey}` : "";
+      if (path !== "") writeFileSync(path, new Uint8Array(64)); // as a program in C creates it
+      else {
+        const agent = startAgent(ownRuntime);
+        await agent.run(`objects.m = library.SharedMemory.open(${sourceOf(key)}, { size: 64 })`);
+        await agent.kill();
+      }
+      const adopt = () => assert.fail("adopted");
+      assert.throws(() => SharedMemory.open(key, { ...KEPT, adopt }), { reason: "Unsupported" });
+      const agent = startAgent(ownRuntime);
+      const adopted = await agent.run(`
+        let adopted = false;
+        const adopt = () => void (adopted = true);
+        objects.m = library.SharedMemory.open(
+          ${sourceOf(key)}, { size: 64, stale: "keep", timeout: 1000, adopt });
+        if (!objects.m.tryLock(1000) || !objects.m.unlock()) throw new Error(objects.m.errorString());
+        return adopted;
+      `);
+      // A segment that is still attached somewhere would not be adopted, and a new one is not.
+      if (path !== "") assert.equal(adopted, true);
+      assert.equal(await agent.end(), 0);
+      if (path !== "") unlinkSync(path);
+    }
+  });
+
+  test(
+    "is not ended by remove() for a POSIX object of another program, as it has none",
+    linuxOnly,
+    () => {
+      for (const keyType of persistent.filter(({ name }) => name === "POSIX")) {
+        const key = keyOf(keyType);
+        const path = `/dev/shm/${key.nativeKey}`;
+        writeFileSync(path, new Uint8Array(64));
+        const { mode } = statSync(path);
+        {
+          using memory = SharedMemory.open(key);
+          memory.remove();
+        }
+        assert.equal(statSync(path).mode, mode);
+        unlinkSync(path);
+      }
+    },
+  );
 
   test("is ended by remove() only for an object that is attached", () => {
     using memory = new SharedMemory(uniqueKey());

@@ -38,6 +38,7 @@ import {
   DEADLINE_MS,
   endAll,
   leaveNothingBehind,
+  linuxOnly,
   ownRuntime,
   runtimes,
   sizeOf,
@@ -644,6 +645,35 @@ describe("processes with one layout", () => {
     assert.throws(() => Shape.open(key, { stale: "keep" }), { code: "InvalidSize" });
     using small = layout({ table: f64(1) }).open(key, { stale: "keep" });
     assert.equal(small.table[0], 42);
+  });
+
+  test(
+    "name the key in the error if another declaration stayed without a process",
+    linuxOnly,
+    () => {
+      const key = uniqueKey();
+      const kept = layout({ table: f64(1000) }).open(key, { lifetime: "until-removed" });
+      kept[Symbol.dispose]();
+      assert.throws(() => Shape.open(key, { lifetime: "until-removed" }), {
+        name: "WrongLayout",
+        message: new RegExp(`^layout\\.open \\("${key}"\\): another declaration`),
+      });
+      using memory = SharedMemory.open(key, { lifetime: "until-removed" });
+      memory.remove();
+    },
+  );
+
+  test("stay if one that is too large for what is there only attaches", linuxOnly, () => {
+    const key = uniqueKey();
+    const small = layout({ table: f64(1) });
+    {
+      using kept = small.open(key, { lifetime: "until-removed" });
+      kept.table[0] = 42;
+    }
+    assert.throws(() => Shape.open(key, { disposition: "attach" }), { code: "InvalidSize" });
+    using kept = small.open(key, { lifetime: "until-removed" });
+    assert.equal(kept.table[0], 42);
+    kept.memory.remove();
   });
 
   test("begin anew with another declaration if no process is left", slow, async () => {

@@ -6,29 +6,31 @@ import type { Backend, Lock, Segment } from "../../backends/types.ts";
 import { AccessMode } from "../../errors.ts";
 import { SimulatedFfi } from "./ffi.ts";
 import { boot, type Call, call, isBlocked, type Result, type State } from "./kernel.ts";
-import { SYSTEM_V } from "./keys.ts";
-import { SYSTEM_V_OBJECTS } from "./objects.ts";
+import { type KeyType, POSIX, SYSTEM_V } from "./keys.ts";
+import { POSIX_OBJECTS, SYSTEM_V_OBJECTS } from "./objects.ts";
 import { inVirtualTime, running } from "./virtual_time.ts";
 
 const BYTES = 100;
 const { ReadWrite } = AccessMode;
 
-/** A process that uses the System V segment and the lock of the simulation's key. */
+/** A process that uses the segment and the lock of the simulation's key of one type. */
 export class Interrupted {
   readonly backend: Backend;
   readonly lock: Lock;
+  readonly #key: KeyType;
   readonly #state: State;
   readonly #index: number;
   readonly #ffi: SimulatedFfi;
   readonly #interruptions = new Map<unknown, () => void>();
 
-  constructor(state: State, index: number) {
+  constructor(state: State, index: number, key: KeyType) {
     const { pid, uid } = state.processes[index]!;
+    this.#key = key;
     this.#state = state;
     this.#index = index;
     this.#ffi = new SimulatedFfi((made) => this.#call(made), { pid, uid });
-    this.backend = SYSTEM_V.backend(this.#ffi);
-    this.lock = this.backend.semaphores.lock(SYSTEM_V.lock);
+    this.backend = key.backend(this.#ffi);
+    this.lock = this.backend.semaphores.lock(key.lock);
   }
 
   /** Has something happen before the next call of that name, once. */
@@ -64,12 +66,12 @@ export class Interrupted {
 
   create(): Segment {
     return this.run(() =>
-      this.backend.segments.create(SYSTEM_V.segment, BYTES, ReadWrite, this.lock)
+      this.backend.segments.create(this.#key.segment, BYTES, ReadWrite, this.lock)
     );
   }
 
   attach(lock: Lock | null = this.lock): Segment {
-    return this.run(() => this.backend.segments.attach(SYSTEM_V.segment, ReadWrite, lock));
+    return this.run(() => this.backend.segments.attach(this.#key.segment, ReadWrite, lock));
   }
 
   /** Opens the segment, or creates it, with at least so many bytes. */
@@ -77,7 +79,7 @@ export class Interrupted {
     const request = { size, mode: ReadWrite, timeoutMs: 5000, initialize: null } as const;
     return this.run(() =>
       this.backend.segments.open(
-        SYSTEM_V.segment,
+        this.#key.segment,
         { ...request, existing: "attach", stale: "replace" },
         this.lock,
       )
@@ -108,8 +110,10 @@ export class Interrupted {
 export function interrupted(
   uids: readonly number[],
   body: (processes: Interrupted[], leftovers: () => readonly string[]) => void,
+  key = SYSTEM_V,
 ): void {
   const state = boot({ processes: uids.map((uid) => ({ uid })) });
-  const processes = uids.map((_, index) => new Interrupted(state, index));
-  inVirtualTime(() => body(processes, () => SYSTEM_V_OBJECTS.leftovers(state)));
+  const objects = key === POSIX ? POSIX_OBJECTS : SYSTEM_V_OBJECTS;
+  const processes = uids.map((_, index) => new Interrupted(state, index, key));
+  inVirtualTime(() => body(processes, () => objects.leftovers(state)));
 }

@@ -12,7 +12,7 @@ import {
 } from "../../backends/unix/linux_constants.ts";
 import type { Segment } from "../../backends/types.ts";
 import { type Interrupted, interrupted } from "./interrupted.ts";
-import { LOCK_KEY, SEGMENT_KEY } from "./keys.ts";
+import { LOCK_KEY, POSIX, SEGMENT_KEY, SYSTEM_V } from "./keys.ts";
 
 const USERS = [1000, 1000, 1000] as const;
 const CREATE = IPC_CREAT | IPC_EXCL | 0o600;
@@ -128,6 +128,16 @@ describe("open()", () => {
     });
   });
 
+  test("keeps the segment that it refuses if its last user, which leaves meanwhile, has kept it", () => {
+    interrupted(USERS, ([user, other], leftovers) => {
+      const segment = other!.create();
+      other!.run(() => segment.setPersistent!(true));
+      user!.before("flock", () => leave(other!, segment, AT_EXIT));
+      assert.throws(() => user!.open(200), { code: "InvalidSize" });
+      assert.ok(leftovers().includes("segment 0 created by P1"), leftovers().join());
+    });
+  });
+
   test("leaves the segment that it refuses to one that attaches then", () => {
     interrupted(USERS, ([user, other, third], leftovers) => {
       const segment = other!.create();
@@ -220,4 +230,31 @@ describe("a user of the segment that holds the lock", () => {
       assert.deepEqual(leftovers(), []);
     });
   });
+});
+
+describe("a segment that was kept, and whose lifetime is ended while the last but one leaves,", () => {
+  const cases = [
+    ["System V", SYSTEM_V, ["statx", "flock"]],
+    ["POSIX", POSIX, ["statx", "flock", "close"]],
+  ] as const;
+  for (const [name, key, calls] of cases) {
+    for (const call of calls) {
+      test(`goes with the last one (${name}, before ${call})`, () => {
+        interrupted(USERS, ([creator, other], leftovers) => {
+          const [segment, used] = [creator!.create(), other!.attach()];
+          for (const [user, one] of [[creator!, segment], [other!, used]] as const) {
+            user.run(() => one.setPersistent!(true));
+          }
+          let isEnded = false;
+          other!.before(call, () => {
+            isEnded = true;
+            creator!.run(() => segment.setPersistent!(false));
+            leave(creator!, segment);
+          });
+          leave(other!, used);
+          assert.deepEqual([isEnded, leftovers()], [true, []]);
+        }, key);
+      });
+    }
+  }
 });
