@@ -1,6 +1,12 @@
 import process from "node:process";
 import { isClosed } from "./core/exit_hook.ts";
-import { Attachment, AttachmentSlot, noLock, refuseNested } from "./core/attachment.ts";
+import {
+  Attachment,
+  AttachmentSlot,
+  noLock,
+  refuseNested,
+  requirePersistable,
+} from "./core/attachment.ts";
 import { BackendError } from "./backends/failure.ts";
 import { backendOf } from "./backends/mod.ts";
 import { type Backend, type Lock, PRIVATE, type Segment } from "./backends/types.ts";
@@ -141,12 +147,15 @@ export class SharedMemory implements Disposable {
     const read = checkedOptions(options);
     const memory = new SharedMemory(key);
     const { size, mode = AccessMode.ReadWrite, disposition, permissions = PRIVATE } = read;
-    const opened = size === undefined || disposition === "attach"
+    const isToAttach = size === undefined || disposition === "attach" && read.adopt === undefined;
+    const opened = isToAttach
       ? memory.#attach(
         "open",
         mode,
-        ({ segments }, nativeKey, lock) =>
-          segments.attach(nativeKey, mode, lock, permissions, size),
+        ({ segments }, nativeKey, lock) => {
+          if (read.lifetime === "until-removed") requirePersistable(segments, nativeKey, lock);
+          return segments.attach(nativeKey, mode, lock, permissions, size);
+        },
         permissions,
       )
       : memory.#openOrCreate("open", { ...read, size, mode });
@@ -824,7 +833,9 @@ export class SharedMemory implements Disposable {
 
   #openOrCreate(operation: string, options: OpenOptions & { size: number }): boolean {
     const { size, mode = AccessMode.ReadWrite, permissions = PRIVATE } = options;
-    const { initialize, adopt } = options;
+    const { disposition, adopt, lifetime } = options;
+    // A segment that is to be adopted is attached to under its lock, which is what this function does.
+    const initialize = disposition === "attach" ? refuseToCreate : options.initialize;
     return this.#attach(
       operation,
       mode,
@@ -837,10 +848,11 @@ export class SharedMemory implements Disposable {
         requirePositive(size);
         if (lock === null) throw noLock();
         refuseNested(lock);
+        if (lifetime === "until-removed") requirePersistable(segments, nativeKey, lock);
         const request = {
           size,
           mode,
-          existing: options.disposition === "create" ? "refuse" : "attach",
+          existing: disposition === "create" ? "refuse" : "attach",
           stale: options.stale ?? "replace",
           timeoutMs: options.timeout ?? OPEN_TIMEOUT_MS,
           initialize: initialize === undefined
@@ -849,7 +861,7 @@ export class SharedMemory implements Disposable {
           adopt: adopt && ((segment: Segment) =>
             withBytes(segment, (bytes) => {
               // Here, so that the segment and the lock are released if the lifetime is refused.
-              if (options.lifetime === "until-removed") segment.setPersistent?.(true);
+              if (lifetime === "until-removed") segment.setPersistent?.(true);
               return adopt(bytes);
             })),
           discard: () => this.#access.attachment?.end(),
@@ -992,6 +1004,10 @@ export class SharedMemory implements Disposable {
 /** An object whose disposal calls `release`. */
 function heldLock(release: () => void): Disposable {
   return { [Symbol.dispose]: release };
+}
+
+function refuseToCreate(): never {
+  throw new BackendError("NotFound", "doesn't exist: some process must create() it first");
 }
 
 function requirePositive(size: number): void {

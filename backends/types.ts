@@ -203,6 +203,11 @@ export interface SegmentBackend {
     permissions?: number,
     minBytes?: number,
   ): Segment;
+  /**
+   * Throws `Unsupported` if the segments of the key cannot be persistent. The method is absent where none can: see
+   * `Segment.setPersistent`.
+   */
+  requirePersistable?(nativeKey: string, lock: Lock | null): void;
   /** Creates the segment or attaches to it. If several processes do so at once, one of them creates it. */
   open(nativeKey: string, request: OpenRequest, lock: Lock, permissions?: number): Segment;
 }

@@ -10,7 +10,7 @@ import { type Collected, collection } from "./collection.ts";
 import { ExposedBuffer, notTransferred } from "./exposed_buffer.ts";
 import { forgetAtExit, isClosed, rememberAtExit } from "./exit_hook.ts";
 import { BackendError, replacedText } from "../backends/failure.ts";
-import type { Backend, Lock, Segment } from "../backends/types.ts";
+import type { Backend, Lock, Segment, SegmentBackend } from "../backends/types.ts";
 import { registry, type Resource, type SharedAttachment } from "../registry.ts";
 import { requireStack, requireStackToUndo } from "./stack.ts";
 import type { Wait } from "./waiter.ts";
@@ -30,8 +30,26 @@ export function noLock(): BackendError {
 export function refuseNested(lock: Lock): void {
   for (const { isInitializing, lockIdentity } of registry.attachments) {
     if (!isInitializing || lockIdentity !== lock.identity) continue;
-    throw new BackendError("Deadlock", "initialize of the same segment is running in this thread");
+    throw new BackendError(
+      "Deadlock",
+      "initialize or adopt of the same segment is running in this thread",
+    );
   }
+}
+
+/** @throws {BackendError} `Unsupported` if the segments of the key cannot stay without a user */
+export function requirePersistable(
+  segments: SegmentBackend,
+  nativeKey: string,
+  lock: Lock | null,
+): void {
+  if (segments.requirePersistable !== undefined) {
+    return segments.requirePersistable(nativeKey, lock);
+  }
+  throw new BackendError(
+    "Unsupported",
+    'keys of this type cannot have the lifetime "until-removed": the system removes their segments by rules of its own',
+  );
 }
 
 /**
@@ -245,14 +263,7 @@ export class Attachment implements Resource, SharedAttachment {
 
   /** Makes the segment persistent, or takes that back: `Segment.setPersistent`. */
   setPersistent(isPersistent: boolean): void {
-    const segment = this.#segment;
-    if (segment.setPersistent !== undefined) segment.setPersistent(isPersistent);
-    else if (isPersistent) {
-      throw new BackendError(
-        "Unsupported",
-        'keys of this type cannot have the lifetime "until-removed": the system removes their segments by rules of its own',
-      );
-    }
+    this.#segment.setPersistent?.(isPersistent);
   }
 
   unlock(): void {

@@ -58,7 +58,7 @@ export function staleOf({ stale, lifetime }: OpenOptions): "replace" | "keep" {
 
 /** Whether a segment that no process is attached to may be adopted. */
 export function mayAdopt(options: OpenOptions): boolean {
-  return staleOf(options) === "keep" && options.disposition !== "attach";
+  return staleOf(options) === "keep";
 }
 
 /** Reads each option once, and checks it: a getter may return another value the second time. */
@@ -83,9 +83,9 @@ export function checkedOptions(options: OpenOptions): OpenOptions {
     refuse("lifetime", '"until-unused" or "until-removed"', lifetime);
   }
   if (adopt !== undefined && typeof adopt !== "function") refuse("adopt", "a function", adopt);
-  if (adopt !== undefined && (size === undefined || stale !== "keep" || disposition === "attach")) {
+  if (adopt !== undefined && (size === undefined || stale !== "keep")) {
     throw new TypeError(
-      'SharedMemory.open: adopt needs a size, stale: "keep" or lifetime: "until-removed", and no disposition "attach"',
+      'SharedMemory.open: adopt needs a size, and stale: "keep" or lifetime: "until-removed"',
     );
   }
   if (initialize !== undefined && typeof initialize !== "function") {

@@ -112,6 +112,9 @@ export class PosixSegments implements SegmentBackend {
     this.#maxBytes = maxBytes;
   }
 
+  /** Does nothing, because any object of this module can be persistent. */
+  requirePersistable(): void {}
+
   create(nativeKey: string, size: number, mode: AccessMode, lock: Lock | null): Segment {
     const name = segmentName(nativeKey);
     if (PosixFile.exists(this.#libc, name)) throw failure("open", EEXIST, ERRORS, name.path);

@@ -9,6 +9,7 @@ import {
   O_RDWR,
   S_IFMT,
   S_IFREG,
+  S_ISVTX,
   S_IXUSR,
 } from "../unix/linux_constants.ts";
 import { BackendError, type ErrnoTable, orElse } from "../failure.ts";
@@ -382,16 +383,10 @@ export class KeyFile {
    */
   setPersistent(isPersistent: boolean): void {
     if (this.isPersistent() === isPersistent) return;
-    if (this.isExplicit) {
-      throw new BackendError(
-        "Unsupported",
-        "the lifetime of a segment cannot be noted on a key file of your own choice, as this module does not " +
-          "change such files; use a plain key or a POSIX key",
-      );
-    }
+    requireOwnFile(this.isExplicit);
     const status = fileStatus(this.#libc, this.#fd);
     if (typeof status === "number") throw failure(statCall(this.#libc), status, ERRORS, this.#name);
-    const mode = status.mode & 0o666 | (isPersistent ? S_IXUSR : 0);
+    const mode = status.mode & 0o666 | (isPersistent ? persistentBits(this.#libc) : 0);
     if (this.#libc.c.fchmod(this.#fd, mode) === 0) return;
     throw failure("fchmod", this.#libc.errno(), LIFETIME_ERRORS, this.#name);
   }
@@ -575,6 +570,21 @@ export class KeyFile {
     kept.delete(oldest.#path);
     this.#libc.c.close(oldest.#fd);
   }
+}
+
+/** @throws {BackendError} `Unsupported` for a key file that the user has chosen, which this module does not change */
+export function requireOwnFile(isExplicit: boolean): void {
+  if (!isExplicit) return;
+  throw new BackendError(
+    "Unsupported",
+    "the lifetime of a segment cannot be noted on a key file of your own choice, as this module does not " +
+      "change such files; use a plain key or a POSIX key",
+  );
+}
+
+/** The mark of a persistent segment. `systemd-tmpfiles` deletes old files of `/tmp`, but none with the sticky bit. */
+function persistentBits({ os }: Libc): number {
+  return os === "linux" ? S_IXUSR | S_ISVTX : S_IXUSR;
 }
 
 /** Whether a key file says that its segment is persistent: {@linkcode KeyFile.isPersistent}. */

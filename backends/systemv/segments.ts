@@ -5,7 +5,7 @@ import { EACCES, EEXIST, EIDRM, EINVAL, ENOENT, failure } from "../unix/errno.ts
 import type { Libc } from "../unix/libc.ts";
 import { ownUid, userName } from "../unix/users.ts";
 import { Mappings } from "../unix/mappings.ts";
-import { KeyFile, type KeyPath, PROJECT_ID } from "./key_file.ts";
+import { KeyFile, type KeyPath, PROJECT_ID, requireOwnFile } from "./key_file.ts";
 import { makerText, Mark, segmentText } from "./marks.ts";
 import { BACKGROUND_SLICE_MS, nextPause, sleepSync } from "../timing.ts";
 import { DOUBT_MS, FtokCollisions } from "./ftok_collisions.ts";
@@ -103,6 +103,10 @@ export class SystemVSegments implements SegmentBackend {
   #keyPath(path: string, lock: Lock | null, permissions = PRIVATE): KeyPath {
     const isExplicit = lock === null || lock.nativeKey === path;
     return { path, permissions, isExplicit, projectId: this.#projectId };
+  }
+
+  requirePersistable(path: string, lock: Lock | null): void {
+    requireOwnFile(this.#keyPath(path, lock).isExplicit);
   }
 
   create(path: string, size: number, mode: AccessMode, lock: Lock | null): Segment {

@@ -131,7 +131,7 @@ describe("copies of the package in one process", slow, () => {
         for (const copy of [a, b, c]) {
           const other = new copy.SharedMemory(key);
           assert.equal(other.create(64), false);
-          assert.match(other.errorString(), /initialize of the same segment is running/);
+          assert.match(other.errorString(), /initialize or adopt of the same segment is running/);
           isDeadlock(copy, () => open(copy));
         }
       } });

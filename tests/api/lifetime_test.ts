@@ -161,6 +161,20 @@ for (const keyType of persistent) {
       first.remove();
     });
 
+    test("is adopted by a process that only attaches too, which creates none", () => {
+      const key = newKey();
+      let adopted = 0;
+      const options = { ...KEPT, disposition: "attach", adopt: () => void adopted++ } as const;
+      assert.throws(() => SharedMemory.open(key, options), { code: "NotFound" });
+      {
+        using _memory = SharedMemory.open(key, KEPT);
+      }
+      using memory = SharedMemory.open(key, options);
+      using _other = SharedMemory.open(key, options);
+      assert.equal(adopted, 1);
+      memory.remove();
+    });
+
     test(
       "is adopted by one of many processes, and the others wait until it has been",
       slow,
@@ -333,6 +347,7 @@ describe('the lifetime "until-removed"', () => {
       const { mode } = statSync(key.nativeKey);
       const open = () => SharedMemory.open(key, KEPT);
       assert.throws(open, { reason: "Unsupported", message: /key file of your own choice/ });
+      assert.equal(memory.byteLength, 64);
       assert.equal(statSync(key.nativeKey).mode, mode);
       memory.remove(); // there is nothing to end
       assert.equal(memory.byteLength, 64);
@@ -401,7 +416,6 @@ describe('the lifetime "until-removed"', () => {
       { size: 64, adopt },
       { lifetime: "until-removed", adopt },
       { ...KEPT, adopt: 5 },
-      { ...KEPT, adopt, disposition: "attach" },
       { ...KEPT, adopt, mode: AccessMode.ReadOnly },
     ];
     for (const options of wrong) {

@@ -198,11 +198,14 @@ describe("SharedMemory.open()", () => {
         const inner = () => SharedMemory.open(key, { size: 16, timeout: Infinity });
         assert.throws(inner, {
           code: "LockError",
-          message: /initialize of the same segment is running in this thread/,
+          message: /initialize or adopt of the same segment is running in this thread/,
         });
         const creator = new SharedMemory(key);
         assert.equal(creator.create(16), false);
-        assert.match(creator.errorString(), /initialize of the same segment is running in this/);
+        assert.match(
+          creator.errorString(),
+          /initialize or adopt of the same segment is running in this/,
+        );
       },
     });
     assert.equal(memory.size(), sizeOf(16));
