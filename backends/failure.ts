@@ -55,7 +55,7 @@ export function lockTimeout(lock: Held): BackendError {
     : `${pid === null ? "a process" : `process ${pid}`} that`;
   return new BackendError(
     "Timeout",
-    `timed out: the lock is held by ${holder} is not attached to the segment or is still creating it${
+    `timed out: the lock is held by ${holder} is not attached to the segment, or is still creating or adopting it${
       replacedText(lock)
     }`,
   );

@@ -274,9 +274,10 @@ export class PosixFile {
    */
   isSole(): boolean | null {
     const isSole = flock(this.#libc, this.fd, LOCK_EX | LOCK_NB);
-    // Another process may be trying to acquire LOCK_EX at this moment.
+    // Another process may be trying to acquire LOCK_EX at this moment. If it keeps that, the next attempt to open fails.
+    const deadline = performance.now() + OPEN_MS;
     while (!flock(this.#libc, this.fd, LOCK_SH | LOCK_NB)) {
-      if (!this.isLinked()) return null;
+      if (!this.isLinked() || performance.now() > deadline) return null;
       sleepSync(1);
     }
     return this.isLinked() ? isSole : null;
