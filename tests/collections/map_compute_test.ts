@@ -165,6 +165,22 @@ describe("getOrSet of a shared map", () => {
     assert.equal(await first, "value");
   });
 
+  test("goes on for the other calls of an object when the signal of the first is aborted", async () => {
+    using place = openMap<unknown>(OPTIONS);
+    const { map } = place;
+    const { promise, resolve } = given<string>();
+    const first = map.getOrSet("a", () => promise);
+    const other = place.join();
+    const controller = new AbortController();
+    const { signal } = controller;
+    const aborted = other.getOrSet("a", () => assert.fail("is not called"), { signal });
+    const waiting = [1, 2].map(() => other.getOrSet("a", () => assert.fail("is not called")));
+    controller.abort(new Error("mine"));
+    await assert.rejects(aborted, /mine/);
+    resolve("value");
+    assert.deepEqual(await Promise.all([first, ...waiting]), ["value", "value", "value"]);
+  });
+
   test("fails clearly if the map is detached while a value is computed", async () => {
     using place = openMap<unknown>(OPTIONS);
     const { map } = place;
