@@ -92,15 +92,16 @@ export class MapComputer<Value> {
     signal?.throwIfAborted();
     const found = this.#get(key);
     if (found !== undefined) return found;
-    const id = idOf(key);
-    const job = { key, ttl, timeout, signal, compute: compute as Job<Value>["compute"] };
+    const kept = typeof key === "string" ? key : new Uint8Array(key); // the program may change the bytes meanwhile
+    const id = idOf(kept);
+    const job = { key: kept, ttl, timeout, signal, compute: compute as Job<Value>["compute"] };
     const running = this.#running.get(id);
     if (running !== undefined) {
       try {
         return await this.#join(running.promise, job);
       } catch (error) {
         if (signal?.aborted || !wasAborted(running.signal, error)) throw error;
-        return await this.getOrSet(key, compute, options, defaultTtl);
+        return await this.getOrSet(kept, compute, options, defaultTtl);
       }
     }
     const promise = this.#run(job);

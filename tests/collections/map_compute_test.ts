@@ -181,6 +181,19 @@ describe("getOrSet of a shared map", () => {
     assert.deepEqual(await Promise.all([first, ...waiting]), ["value", "value", "value"]);
   });
 
+  test("stores the value for the key as it was when the call began", async () => {
+    using place = openMap<unknown>(OPTIONS);
+    const { map } = place;
+    const key = Uint8Array.of(1, 2, 3);
+    const { promise, resolve } = given<string>();
+    const computed = map.getOrSet(key, () => promise);
+    key.fill(0);
+    resolve("value");
+    assert.equal(await computed, "value");
+    assert.equal(map.get(Uint8Array.of(1, 2, 3)), "value");
+    assert.equal(map.get(key), undefined);
+  });
+
   test("fails clearly if the map is detached while a value is computed", async () => {
     using place = openMap<unknown>(OPTIONS);
     const { map } = place;
