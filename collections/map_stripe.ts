@@ -169,12 +169,15 @@ export class MapStripe extends RingLog {
         this.distance = 0;
         break;
       }
-      this.distance = distance = position - head >>> 0;
+      const room = distance - (position - head >>> 0); // up to the record before, since records do not overlap
+      this.distance = distance -= room;
       const at = (position & unitMask) << 1;
       const size = data[at + SIZE]!;
-      const isInRing = size >= RECORD_UNITS && (at >> 1) + size <= this.units;
+      const isInRing = size >= RECORD_UNITS && size <= room && (at >> 1) + size <= this.units;
       const record = isInRing ? this.copyRecord(at, size) : null;
-      if (record === null || valueBytes(size, record[META]!) < 0) {
+      const isOfBucket = record !== null && this.bucketOf(record[HASH]!) === bucket;
+      if (!isOfBucket || valueBytes(size, record[META]!) < 0) {
+        this.distance = 0; // a record that fits may seem not to if head has moved
         return this.isWhole() ? records : null; // it was overwritten
       }
       record[SIZE] = size;
