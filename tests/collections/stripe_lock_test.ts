@@ -1,11 +1,12 @@
 /** The lock of a stripe does not outlive a call, wherever code is stopped. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import vm from "node:vm";
 import type { MapCore } from "../../collections/map_core.ts";
 import type { MapStripe } from "../../collections/map_stripe.ts";
 import { StripeLock, type StripeMutex } from "../../collections/stripe_lock.ts";
 import { openMap } from "../support/maps.ts";
-import { leaveNothingBehind } from "../support/support.ts";
+import { leaveNothingBehind, ownRuntime } from "../support/support.ts";
 
 /** A mutex in which code is stopped, once, as by a timeout of `node:vm`. */
 class StoppedMutex implements StripeMutex {
@@ -52,4 +53,22 @@ describe("the lock of a stripe", () => {
       assert.equal(mutex.isHeld, false);
     });
   }
+
+  test("is free again wherever a timeout of node:vm stops a change", {
+    skip: ownRuntime.name === "node" ? false : "only Node ends code in the middle of a loop",
+  }, () => {
+    using place = openMap({ bytes: 2 ** 15, stripes: 1, lockTimeout: 50 });
+    const { map } = place;
+    Object.assign(globalThis, { mapOfTest: map });
+    try {
+      const endless = new vm.Script('for (;;) mapOfTest.incr("n");');
+      for (let i = 0; i < 300; i++) {
+        assert.throws(() => endless.runInThisContext({ timeout: 1 }), /timed out/);
+        map.incr("n");
+      }
+    } finally {
+      Reflect.deleteProperty(globalThis, "mapOfTest");
+    }
+    assert.ok(map.stats().recovered > 0);
+  });
 });
