@@ -90,11 +90,11 @@ export class LimiterWriter {
   /** Takes expired records out of the next buckets; returns whether there is room now. */
   private sweep(): boolean {
     const { core: { index, key }, hands, size, stripe } = this;
-    for (let i = 0; i < SWEPT_BUCKETS; i++) stripe.dropExpired(hands[index]!++, Infinity);
-    if (hands[index] === stripe.buckets) {
-      hands[index] = 0;
-      recount(stripe); // so rarely, since it looks at all records
+    for (let i = 0; i < SWEPT_BUCKETS; i++) {
+      stripe.dropExpired(hands[index]!, Infinity);
+      hands[index] = (hands[index]! + 1) % stripe.buckets; // a sweep that failed in between has left any number
     }
+    if (hands[index]! < SWEPT_BUCKETS) recount(stripe); // so rarely, since it looks at all records
     return hasRoom(stripe, key, size);
   }
 

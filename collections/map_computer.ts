@@ -40,6 +40,12 @@ interface Job<Value> {
   readonly signal: AbortSignalLike | undefined;
 }
 
+/** A call that waits for a value or computes it. */
+interface Running<Value> {
+  readonly promise: Promise<Value | undefined>;
+  readonly signal: AbortSignalLike | undefined;
+}
+
 const METHOD = "getOrSet";
 const TIMEOUT_MS = 30_000;
 /** A thread that has no slot. Nobody can know whether it lives, so nobody waits for it. */
@@ -58,7 +64,7 @@ export class MapComputer<Value> {
   readonly #mutexes: (StripeMutex | undefined)[] = [];
   readonly #generations: Int32Array;
   /** The calls of this object that wait for a value or compute it, by their key. */
-  readonly #running = new Map<string, Promise<Value | undefined>>();
+  readonly #running = new Map<string, Running<Value>>();
   /** The slot of this thread while it computes, and its generation. */
   #slot = NO_SLOT;
   #generation = 0;
@@ -86,12 +92,20 @@ export class MapComputer<Value> {
     signal?.throwIfAborted();
     const found = this.#get(key);
     if (found !== undefined) return found;
-    const id = idOf(key);
-    const job = { key, ttl, timeout, signal, compute: compute as Job<Value>["compute"] };
+    const kept = typeof key === "string" ? key : new Uint8Array(key); // the program may change the bytes meanwhile
+    const id = idOf(kept);
+    const job = { key: kept, ttl, timeout, signal, compute: compute as Job<Value>["compute"] };
     const running = this.#running.get(id);
-    if (running !== undefined) return await this.#join(running, job);
+    if (running !== undefined) {
+      try {
+        return await this.#join(running.promise, job);
+      } catch (error) {
+        if (signal?.aborted || !wasAborted(running.signal, error)) throw error;
+        return await this.getOrSet(kept, compute, options, defaultTtl);
+      }
+    }
     const promise = this.#run(job);
-    this.#running.set(id, promise);
+    this.#running.set(id, { promise, signal });
     try {
       return await promise;
     } finally {
@@ -232,6 +246,11 @@ export class MapComputer<Value> {
     if (mutex.isHeld) mutex.unlock();
     this.#slot = NO_SLOT;
   }
+}
+
+/** Whether a call has failed since the signal of its caller was aborted: other callers do not want that. */
+function wasAborted(signal: AbortSignalLike | undefined, error: unknown): boolean {
+  return signal !== undefined && signal.aborted && signal.reason === error;
 }
 
 /** Returns a text that no other key has. */

@@ -1,3 +1,4 @@
+import { lengthOf } from "../core/view_extent.ts";
 import { SyncError } from "../sync/errors.ts";
 import { halfSipHash } from "./half_sip_hash.ts";
 
@@ -81,10 +82,10 @@ export class MapKey {
         `${this.name}.${method}: a key must be a string or a Uint8Array, not ${typeof key}`,
       );
     }
-    const bytes = Uint8Array.from(key); // its length may be a getter of a subclass
-    this.reserve(method, bytes.length);
-    this.bytes.set(bytes);
-    this.finishBytes(bytes.length, BYTES);
+    const length = lengthOf(key); // no code of a subclass is called: it might use the map
+    this.reserve(method, length);
+    this.bytes.set(key);
+    this.finishBytes(length, BYTES);
   }
 
   private setText(method: string, key: string): void {

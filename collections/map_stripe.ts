@@ -1,4 +1,5 @@
 import type { Clock } from "../backends/clock.ts";
+import { lengthOf } from "../core/view_extent.ts";
 import type { Slot } from "../sync/slot.ts";
 import type { MapKey } from "./map_key.ts";
 import {
@@ -168,12 +169,15 @@ export class MapStripe extends RingLog {
         this.distance = 0;
         break;
       }
-      this.distance = distance = position - head >>> 0;
+      const room = distance - (position - head >>> 0); // up to the record before, since records do not overlap
+      this.distance = distance -= room;
       const at = (position & unitMask) << 1;
       const size = data[at + SIZE]!;
-      const isInRing = size >= RECORD_UNITS && (at >> 1) + size <= this.units;
+      const isInRing = size >= RECORD_UNITS && size <= room && (at >> 1) + size <= this.units;
       const record = isInRing ? this.copyRecord(at, size) : null;
-      if (record === null || valueBytes(size, record[META]!) < 0) {
+      const isOfBucket = record !== null && this.bucketOf(record[HASH]!) === bucket;
+      if (!isOfBucket || valueBytes(size, record[META]!) < 0) {
+        this.distance = 0; // a record that fits may seem not to if head has moved
         return this.isWhole() ? records : null; // it was overwritten
       }
       record[SIZE] = size;
@@ -336,7 +340,7 @@ export class MapStripe extends RingLog {
   put(key: MapKey, value: Uint8Array | number, flags: number, expiry: number): number {
     const { data, floats, at: old, before } = this;
     const isNumber = typeof value === "number";
-    const length = isNumber ? 8 : value.length;
+    const length = isNumber ? 8 : lengthOf(value);
     const size = unitsFor(key.meta, length);
     const position = this.placeFor(size);
     const at = this.wordOf(position);
@@ -374,7 +378,7 @@ export class MapStripe extends RingLog {
     if ((count & 1) !== 0) data[at + RECORD_WORDS + count] = 0;
   }
 
-  /** Copies a value. It stays within `length` bytes, even if a subclass has claimed to be shorter than it is. */
+  /** Copies a value. It stays within `length` bytes, even if another thread makes the value longer meanwhile. */
   private writeValue(from: number, value: Uint8Array, length: number): void {
     this.bytes.subarray(from, from + length).set(value);
   }

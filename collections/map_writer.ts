@@ -1,3 +1,4 @@
+import { lengthOf } from "../core/view_extent.ts";
 import { SyncError } from "../sync/errors.ts";
 import type { MapCore } from "./map_core.ts";
 import { keyUnits, META, NUMBER, PART, PENDING, RECORD_UNITS, unitsFor } from "./map_record.ts";
@@ -61,7 +62,7 @@ export class MapWriter {
     flags = 0,
   ): boolean {
     const stripe = this.core.seek(method, key);
-    const length = typeof value === "number" ? 8 : value.length;
+    const length = typeof value === "number" ? 8 : lengthOf(value);
     const size = unitsFor(this.core.key.meta, length);
     if (size > stripe.units / PART) throw this.tooLarge(method, stripe, length);
     const outcome = this.change(method, () => {

@@ -217,7 +217,6 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     return SharedMap.joined(slot, header, view, byteOffset, settings);
   }
 
-  /** Returns an object for a map whose header was read. */
   /**
    * Makes the locks of a map anew whose users have all ended: in `adopt` of `SharedMemory.open()`, before another process
    * attaches. The entries stay. {@linkcode SharedMap.open} and `layout()` do it where it is needed.

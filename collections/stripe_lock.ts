@@ -92,8 +92,10 @@ export class StripeLock {
   private lock(method: string, timeoutMs: number): void {
     const { section } = this;
     if (section.held !== null) section.held.abandon();
-    if (!this.take(method, timeoutMs)) throw this.busy(method, timeoutMs);
-    section.held = this;
+    section.held = this; // first, and in unlock() last: code may be stopped on entry to each function in between
+    if (this.take(method, timeoutMs)) return;
+    section.held = null;
+    throw this.busy(method, timeoutMs);
   }
 
   /** Notes that this process changes the stripe; returns whether the last writer has left it in the middle of a change. */
@@ -115,18 +117,20 @@ export class StripeLock {
 
   private unlock(isWhole: boolean): void {
     if (isWhole) this.stripe.words[WRITER] = 0;
-    this.section.held = null;
     this.mutex.unlock();
+    this.section.held = null;
   }
 
   /** Releases a lock that a call of this thread has not released. */
   private abandon(): void {
-    this.section.held = null;
+    const { mutex } = this;
     try {
-      if (this.mutex.isHeld) this.mutex.unlock();
-    } catch {
+      if (mutex.isHeld || mutex.tryLock()) mutex.unlock();
+    } catch (error) {
+      if (error instanceof RangeError) throw error; // the end of the stack: the next call does it
       // Its bytes were overwritten: the next change of this stripe says so.
     }
+    this.section.held = null; // only now: code may be stopped here too
   }
 
   private busy(method: string, timeoutMs: number): SyncError {

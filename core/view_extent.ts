@@ -42,6 +42,11 @@ export function extentOf(view: ArrayBufferView): readonly [begin: number, end: n
   return [begin, begin + byteLength.call(view)];
 }
 
+/** Returns the number of bytes of a typed array, which may be empty or detached. */
+export function lengthOf(array: Uint8Array): number {
+  return ofTypedArrays.byteLength.call(array);
+}
+
 /** Returns the size in bytes of a buffer that is not a `SharedArrayBuffer`. It is 0 for a detached buffer. */
 export function bytesOf(buffer: ArrayBuffer): number {
   return bufferBytes.call(buffer);

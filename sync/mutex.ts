@@ -458,6 +458,11 @@ export class Mutex {
       return true;
     }
     this.requireIntact(method);
+    if (outcome === "own" && this.isLeft) {
+      this.words[ABANDONED_WORD] = 1;
+      this.hold();
+      return true;
+    }
     this.isOfThread = outcome === "own";
     if (outcome === "own") return false;
     if (outcome === "held") {
@@ -487,6 +492,11 @@ export class Mutex {
       `Mutex.${method}: its bytes say that thread ${thread} holds it, which does not exist; create it ` +
         "again when no process uses it",
     );
+  }
+
+  /** Whether code was stopped when this object had locked the mutex, and before it noted that: by a timeout of `node:vm`. */
+  private get isLeft(): boolean {
+    return !this.isTaken && [...this.mutexes.held].some((node) => node === this.mutex);
   }
 
   /** Notes that this object has acquired the mutex. */

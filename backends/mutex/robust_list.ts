@@ -100,6 +100,12 @@ export class RobustList extends HeldList<RobustNode> {
   restore(node: RobustNode): void {
     const { head } = this;
     const after = head.before === node ? head : this.after(node);
+    if (after === head && node.isLinked && head.leadsTo(node.before)) { // code was stopped while it unlocked the node
+      node.before.pointers[PREV] = node.link;
+      node.pointers[NEXT] = node.before.link;
+      node.pointers[PREV] = head.link;
+      head.pointers[NEXT] = node.link;
+    }
     const isKnown = after === head ? head.leadsTo(node) : after.isLinked;
     if (isKnown) node.pointers[PREV] = after.link;
     if (node.isLinked) node.pointers[NEXT] = node.before.link;

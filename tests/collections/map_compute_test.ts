@@ -165,6 +165,35 @@ describe("getOrSet of a shared map", () => {
     assert.equal(await first, "value");
   });
 
+  test("goes on for the other calls of an object when the signal of the first is aborted", async () => {
+    using place = openMap<unknown>(OPTIONS);
+    const { map } = place;
+    const { promise, resolve } = given<string>();
+    const first = map.getOrSet("a", () => promise);
+    const other = place.join();
+    const controller = new AbortController();
+    const { signal } = controller;
+    const aborted = other.getOrSet("a", () => assert.fail("is not called"), { signal });
+    const waiting = [1, 2].map(() => other.getOrSet("a", () => assert.fail("is not called")));
+    controller.abort(new Error("mine"));
+    await assert.rejects(aborted, /mine/);
+    resolve("value");
+    assert.deepEqual(await Promise.all([first, ...waiting]), ["value", "value", "value"]);
+  });
+
+  test("stores the value for the key as it was when the call began", async () => {
+    using place = openMap<unknown>(OPTIONS);
+    const { map } = place;
+    const key = Uint8Array.of(1, 2, 3);
+    const { promise, resolve } = given<string>();
+    const computed = map.getOrSet(key, () => promise);
+    key.fill(0);
+    resolve("value");
+    assert.equal(await computed, "value");
+    assert.equal(map.get(Uint8Array.of(1, 2, 3)), "value");
+    assert.equal(map.get(key), undefined);
+  });
+
   test("fails clearly if the map is detached while a value is computed", async () => {
     using place = openMap<unknown>(OPTIONS);
     const { map } = place;

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
 import type { SharedMap } from "../../collections/mod.ts";
+import { shapeOf } from "../../collections/map_shape.ts";
 import { Random } from "../../scripts/random.ts";
 import { joining, logsOf, openMap } from "../support/maps.ts";
 import { crewOnly, leaveNothingBehind, runtimes, slow, startAgent } from "../support/support.ts";
@@ -110,6 +111,26 @@ describe("a shared map whose bytes are overwritten", () => {
       }
     }
     assert.ok(outcomes.get("ok")! > ROUNDS);
+  });
+
+  test("is iterated in little memory, whatever sizes its records claim", () => {
+    const options = { bytes: 2 ** 20, stripes: 1 };
+    using place = openMap(options);
+    const { map, memory } = place;
+    const [log] = logsOf(memory, options);
+    const { units } = shapeOf("test", options);
+    const data = new Int32Array(log!.buffer, log!.byteOffset + 4 * 32 + 5 * (log!.length - 32));
+    const count = 3000; // each of them seems to have all units up to the end of the ring
+    for (let i = 0; i < count; i++) {
+      const position = 1 + 8 * i;
+      data.set([units - position, i === 0 ? 0 : position - 8, 0, 1], 2 * position);
+    }
+    log![0] = 1;
+    log![16] = units;
+    log!.fill(1 + 8 * (count - 1), 32);
+    let bytes = 0;
+    for (const [, value] of map.entries()) bytes += value.length;
+    assert.ok(bytes <= 2 ** 20, `${bytes}`);
   });
 
   test("is whole again after a clear, unless its mutexes are gone", () => {

@@ -307,6 +307,24 @@ describe("a rate limiter", () => {
     assert.deepEqual(Object.keys(others).filter((code) => !known.includes(code)), []);
   });
 
+  test("looks for room in its buckets only, after it has met overwritten bytes while it did", () => {
+    using place = openLimiter({ ...RULE, window: 1e9, keys: 20 });
+    const { limiter } = place;
+    fill(limiter, "name", 1);
+    const { core, limiter: { hands } } = limiter as unknown as {
+      core: MapCore;
+      limiter: { hands: Uint32Array };
+    };
+    const stripe = core.stripes[0]!;
+    const hand = hands[0]!;
+    stripe.words[32 + hand + 3] = stripe.tail; // the link of the fourth bucket that is looked at next
+    for (let i = 0; i < stripe.buckets; i++) {
+      limiter.take(`new ${i}`);
+      assert.ok(hands[0]! < stripe.buckets, `${hands[0]}`);
+    }
+    assert.equal(limiter.stats().recovered, 1);
+  });
+
   test("is opened by its key, and removed with its last user", () => {
     const key = uniqueKey("limiter");
     const options = { ...OPTIONS, keys: 1000 };
