@@ -10,14 +10,9 @@ export function halfSipHash(
   last: number,
 ): number {
   let v0 = key0, v1 = key1, v2 = 0x6c796765 ^ key0, v3 = 0x74656462 ^ key1;
-  let word = 0;
   for (let i = 0; i <= count + 3; i++) {
-    if (i < count) word = words[i]!;
-    else if (i === count) word = last;
-    else {
-      if (i === count + 1) v2 ^= 0xff;
-      word = 0;
-    }
+    const word = i < count ? words[i]! : i === count ? last : 0;
+    if (i === count + 1) v2 ^= 0xff;
     v3 ^= word;
     v0 = v0 + v1 | 0;
     v1 = v1 << 5 | v1 >>> 27;

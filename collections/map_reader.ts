@@ -5,8 +5,11 @@ import { EXPIRY, NUMBER, PART, PENDING, SIZE, valueBytes, VERSION } from "./map_
 import { AGAIN, type MapStripe, MISS } from "./map_stripe.ts";
 import { ValuePool } from "./value_pool.ts";
 
-/** Up to this length a loop copies faster than `set()`, which needs another view. */
-const SHORT = 40;
+/** Up to this length a loop over words copies faster than `set()`, which needs another view. */
+const SHORT = 200;
+
+const NO_BYTES = new Uint8Array(0);
+const NO_WORDS = new Int32Array(0);
 
 /** The reads of a map. None of them takes a lock. */
 export class MapReader {
@@ -20,6 +23,9 @@ export class MapReader {
   expiry = 0;
   version = 0;
   meta = 0;
+  /** The array into which the last value was copied, and its words as far as it has some. Programs use it again. */
+  private into: Uint8Array = NO_BYTES;
+  private intoWords: Int32Array = NO_WORDS;
   /** Who computes the value of the pending record that was read last: the number of the slot and its generation. */
   computer: readonly [slot: number, generation: number] = [-1, -1];
 
@@ -151,12 +157,27 @@ export class MapReader {
     if ((this.meta & NUMBER) !== 0) {
       number[0] = stripe.number(from);
       into.set(numberBytes);
-    } else if (length <= SHORT) {
-      for (let i = 0; i < length; i++) into[i] = bytes[from + i]!;
+    } else if (length <= SHORT && this.hasWords(into)) {
+      this.copyShort(stripe, from, into, length);
     } else {
       into.set(bytes.subarray(from, from + length));
     }
     return length;
+  }
+
+  /** Whether an array is copied to in words. */
+  private hasWords(into: Uint8Array): boolean {
+    if (into !== this.into) this.intoWords = wordsOf(this.into = into);
+    return this.intoWords !== NO_WORDS;
+  }
+
+  private copyShort(stripe: MapStripe, from: number, into: Uint8Array, length: number): void {
+    const { bytes, data } = stripe;
+    const { intoWords: words } = this;
+    const count = Math.min(length >> 2, words.length);
+    const at = from >> 2;
+    for (let i = 0; i < count; i++) words[i] = data[at + i]!;
+    for (let i = count << 2; i < length; i++) into[i] = bytes[from + i]!;
   }
 
   private lengthOf(method: string, stripe: MapStripe, at: number, from: number): number {
@@ -179,6 +200,16 @@ export class MapReader {
       `SharedMap.${method}: the value has ${length} bytes, and the array only ${room}`,
     );
   }
+}
+
+/** Returns the words of an array; `NO_WORDS` if they are misaligned, or if its length can change. */
+function wordsOf({ buffer, byteOffset, length }: Uint8Array): Int32Array {
+  const { resizable = false, growable = false } = buffer as {
+    readonly resizable?: boolean;
+    readonly growable?: boolean;
+  };
+  if (resizable || growable || (byteOffset & 3) !== 0) return NO_WORDS;
+  return new Int32Array(buffer, byteOffset, length >> 2);
 }
 
 const number = new Float64Array(1);

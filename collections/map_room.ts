@@ -112,9 +112,10 @@ function moveFor(stripe: MapStripe, key: MapKey, size: number): boolean {
   const { head, span, units } = stripe;
   while (!canFollow(stripe, size)) {
     if (stripe.head - head >>> 0 > span + units) return false;
-    const isLocated = stripe.at === stripe.wordOf(stripe.head);
-    if (freeOldest(stripe, false, ALWAYS) === "stuck") return false;
-    if (isLocated) stripe.locate(key);
+    const freed = freeOldest(stripe, false, ALWAYS);
+    if (freed === "stuck") return false;
+    // Another record of the chain may have come to its beginning, so what leads to the located one may have changed too.
+    if (freed !== "dead") stripe.locate(key);
   }
   return true;
 }

@@ -107,6 +107,7 @@ describe("a shared map that several processes change", () => {
       assert.equal(map.get("number"), 3 * count);
       assert.deepEqual(map.get("versioned"), { count: 3 * count });
       assert.equal(sums.reduce((sum, won) => sum + won, 0), count);
+      assert.equal(map.size, [...map.keys()].length);
       await endAll(agents);
     },
   );

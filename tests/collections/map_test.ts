@@ -1,5 +1,6 @@
 /** What each member of a shared map does, refuses and promises, in one process. */
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { describe, test } from "node:test";
 import { type Codec, json, SharedMap, utf8 } from "../../collections/mod.ts";
 import { SharedMemory } from "../../mod.ts";
@@ -295,6 +296,33 @@ describe("a shared map", () => {
       () => map.getInto("3", new Uint8Array(49)),
       /has 50 bytes, and the array only 49/,
     );
+  });
+
+  test("copies values to any part of any array, and no byte more", () => {
+    using place = openMap(SMALL);
+    const { map } = place;
+    const shared = new Uint8Array(new SharedArrayBuffer(400));
+    const resizable = new Uint8Array(new ArrayBuffer(400, { maxByteLength: 800 }));
+    for (const array of [new Uint8Array(400), shared, resizable, Buffer.alloc(400)]) {
+      for (const length of [0, 1, 3, 4, 7, 40, 41, 63, 199, 200, 201, 333]) {
+        const value = bytes(length, length).map((byte, i) => byte + i);
+        map.set("a", value);
+        for (const offset of [0, 1, 4, 6]) {
+          const into = array.subarray(offset, offset + 340);
+          for (let again = 0; again < 2; again++) {
+            array.fill(9);
+            assert.equal(map.getInto("a", into), length);
+            assert.deepEqual([...into.subarray(0, length)], [...value]);
+            assert.ok(array.every((byte, i) => byte === 9 || i >= offset && i < offset + length));
+          }
+        }
+      }
+    }
+    const into = new Uint8Array(50);
+    map.set("a", bytes(50));
+    assert.equal(map.getInto("a", into), 50);
+    into.buffer.transfer();
+    assert.throws(() => map.getInto("a", into), RangeError);
   });
 
   test("stores numbers as they are, whatever the codec is", () => {
