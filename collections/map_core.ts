@@ -79,9 +79,9 @@ export class MapCore {
 
   /** Notes that an attempt to read has failed. @throws {SyncError} `Busy` if there were too many */
   overtaken(method: string, attempt: number): void {
-    if (attempt % ATTEMPTS !== 0) return;
+    if (attempt === 0 || attempt % ATTEMPTS !== 0) return;
     const now = performance.now();
-    if (attempt === 0) this.deadline = now + OVERTAKEN_MS;
+    if (attempt === ATTEMPTS) this.deadline = now + OVERTAKEN_MS;
     if (now <= this.deadline) return;
     throw new SyncError(
       "Busy",

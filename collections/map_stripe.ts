@@ -311,6 +311,11 @@ export class MapStripe extends RingLog {
       !this.hasPassed(this.floats[(at >> 1) + EXPIRY]!);
   }
 
+  /** When the located record expires. */
+  get expiry(): number {
+    return this.floats[(this.at >> 1) + EXPIRY]!;
+  }
+
   /** The version of the located record. */
   get version(): number {
     return this.floats[(this.at >> 1) + VERSION]!;
@@ -441,6 +446,7 @@ export class MapStripe extends RingLog {
     this.words.fill(0, BUCKETS, BUCKETS + this.buckets);
     this.moveHead(this.tail);
     this.words[COUNT] = this.words[LIVE] = this.words[LARGEST] = 0;
+    this.totals[SOONEST] = 0;
   }
 
   /** Takes everything out, whatever the words are. */

@@ -10,6 +10,9 @@ import { UNIT_BYTES } from "./ring_log.ts";
 export const Condition = { Always: 0, Absent: 1, Present: 2, Version: 3, Pending: 4 } as const;
 export type Condition = typeof Condition[keyof typeof Condition];
 
+/** With this instead of a time, a value expires when the one before it would have. */
+export const KEPT = -1;
+
 /** What `claim()` has found: a value, another one that computes it, no room, or that this one computes it now. */
 export const Claim = { Present: 0, Pending: 1, Full: 2, Mine: 3 } as const;
 export type Claim = typeof Claim[keyof typeof Claim];
@@ -45,7 +48,7 @@ export class MapWriter {
   /**
    * Stores a value; returns whether the condition was true.
    *
-   * @param expiry when it expires by the clock, 0 if never
+   * @param expiry when it expires by the clock, 0 if never, or `KEPT`
    * @param wanted the version that the condition needs
    */
   set(
@@ -64,7 +67,8 @@ export class MapWriter {
     const outcome = this.change(method, () => {
       const isFound = stripe.locate(this.core.key);
       if (!this.allows(stripe, isFound, condition, wanted)) return REFUSED;
-      return this.put(stripe, size, value, flags, expiry) ? STORED : FULL;
+      const expiryNow = expiry === KEPT && isFound ? stripe.expiry : Math.max(0, expiry);
+      return this.put(stripe, size, value, flags, expiryNow) ? STORED : FULL;
     });
     if (outcome === FULL) throw this.full(method, stripe, size);
     return outcome === STORED;

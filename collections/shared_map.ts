@@ -28,7 +28,7 @@ import {
 import { MapReader } from "./map_reader.ts";
 import { computerByte, COMPUTERS, mapBytes, shapeOf, stripeByte } from "./map_shape.ts";
 import { COUNT, EVICTED, EXPIRED, LIVE, RECOVERED } from "./map_stripe.ts";
-import { Condition, MapWriter } from "./map_writer.ts";
+import { Condition, KEPT, MapWriter } from "./map_writer.ts";
 import { renewStripes } from "./renewal.ts";
 import { UNIT_BYTES } from "./ring_log.ts";
 
@@ -267,6 +267,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     };
   }
 
+  /** Returns an object for a map whose header was read. */
   private static joined<Value>(
     slot: Slot,
     header: MapHeader,
@@ -394,7 +395,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     let deadline = Infinity;
     for (let attempt = 1;; attempt++) {
       const raw = reader.get("update", key);
-      const { version, expiry } = reader;
+      const { version } = reader;
       const next = fn(this.decoded(raw));
       refuseThenable(next, PROMISE_TO_UPDATE);
       const condition = raw === undefined ? Condition.Absent : Condition.Version;
@@ -402,9 +403,9 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
         if (raw === undefined || writer.delete("update", key, condition, version)) return next;
       } else {
         const isKept = ttl === undefined && raw !== undefined;
-        const expiryOfNext = isKept ? expiry : expiryOf(ttl ?? this.defaultTtl);
         const encoded = this.encoded("update", next as Value | number);
-        if (writer.set("update", key, encoded, expiryOfNext, condition, version)) return next;
+        const expiry = isKept ? KEPT : expiryOf(ttl ?? this.defaultTtl);
+        if (writer.set("update", key, encoded, expiry, condition, version)) return next;
       }
       if (attempt === 1) deadline = performance.now() + this.lockTimeout;
       if (attempt % UPDATES === 0 && performance.now() > deadline) throw this.outrun();

@@ -59,6 +59,7 @@ export class StripeLock {
     this.lock(method, timeoutMs);
     let isWhole = false;
     try {
+      if (this.begin()) recover(this.stripe);
       const result = this.tryChange(change) ?? this.changeRepaired(method, change);
       isWhole = true;
       return result;
@@ -88,13 +89,18 @@ export class StripeLock {
   }
 
   private lock(method: string, timeoutMs: number): void {
-    const { section, stripe: { words } } = this;
+    const { section } = this;
     if (section.held !== null) section.held.abandon();
     if (!this.take(method, timeoutMs)) throw this.busy(method, timeoutMs);
     section.held = this;
+  }
+
+  /** Notes that this process changes the stripe; returns whether the last writer has left it in the middle of a change. */
+  private begin(): boolean {
+    const { words } = this.stripe;
     const isLeft = Atomics.load(words, WRITER) !== 0 || this.mutex.wasAbandoned;
     words[WRITER] = this.pid;
-    if (isLeft) recover(this.stripe);
+    return isLeft;
   }
 
   private take(method: string, timeoutMs: number): boolean {
@@ -115,7 +121,11 @@ export class StripeLock {
   /** Releases a lock that a call of this thread has not released. */
   private abandon(): void {
     this.section.held = null;
-    if (this.mutex.isHeld) this.mutex.unlock();
+    try {
+      if (this.mutex.isHeld) this.mutex.unlock();
+    } catch {
+      // Its bytes were overwritten: the next change of this stripe says so.
+    }
   }
 
   private busy(method: string, timeoutMs: number): SyncError {

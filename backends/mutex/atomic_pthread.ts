@@ -29,13 +29,14 @@ export interface LocksAndUnlocks {
  * the list from before its word is set until after its word is cleared:
  *
  * - to lock it: `pending` points to it, its word changes from 0 to the thread, it is put into the list, `pending` is
- *   cleared, and `owner` and `nusers` are set, which are only for glibc;
+ *   cleared, and `owner` and `nusers` are set, which are only for glibc (`count` means nothing for mutexes of this kind);
  * - to unlock it: `pending` points to it, it is removed from the list, `owner` and `nusers` are cleared, its word changes
  *   from the thread to 0, and `pending` is cleared. If a thread waits for the mutex, its word says so and does not change.
  *   It is then put into the list again, and glibc unlocks it and wakes that thread.
  *
  * Between the first store to `pending` and the last there is no call and no loop, since a stack overflow, the end of a
- * worker by `terminate()` and a timeout of `node:vm` can only come there.
+ * worker by `terminate()` and a timeout of `node:vm` can only come there. The exception is `wakeAll`, when the mutex is
+ * free again: if the thread ends there, the kernel wakes a thread that waits for the pending mutex.
  *
  * Engines may merge or move plain stores and loads, but not across an operation of `Atomics`. V8 takes 8 ns for one, half
  * of what glibc takes for both functions, so each function has the one that it cannot do without. `pending` is cleared
@@ -77,7 +78,7 @@ export function atomicPthreads(
         return glibc.lock(mutex, ms);
       }
       const owner = words[OWNER];
-      if (owner !== 0) {
+      if (owner !== 0) { // no thread can lock it any more, or it was overwritten
         if (Atomics.exchange(words, LOCK, 0) !== thread) wakeAll(mutex);
         list[PENDING] = 0;
         return owner === PTHREAD_MUTEX_NOTRECOVERABLE ? "unrecoverable" : glibc.lock(mutex, ms);

@@ -7,7 +7,8 @@ export const MutexAbi = { glibc: 1, musl: 2, windows: 3, macos: 4 } as const;
  * The outcome of locking a mutex. The mutex is locked if the outcome is `taken`, or `abandoned`: then its last holder
  * ended without unlocking it. Otherwise another thread (`held`) or this one (`own`) holds it, no thread will ever be
  * able to lock it again (`unrecoverable`), its bytes are no longer those of a mutex (`damaged`), or the C library
- * refused, for the reason given.
+ * refused, for the reason given. `own` is also the outcome if the bytes say so and no object of this thread has locked the
+ * mutex, as after a timeout of `node:vm` or a debugger has stopped the code that did.
  */
 export type LockOutcome =
   | "taken"

@@ -1,7 +1,9 @@
-/** The clock that all processes read alike. */
+/** All processes read the same monotonic clock, whatever their engine measures. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { MonotonicClock } from "../../backends/clock.ts";
+import { MonotonicClock, sharedClock } from "../../backends/clock.ts";
+import { joining, openMap } from "../support/maps.ts";
+import { crewOnly, endAll, leaveNothingBehind, slow, startMany } from "../support/support.ts";
 
 const AHEAD_MS = 5000;
 const INTERRUPTED_MS = 30;
@@ -26,6 +28,67 @@ function interrupted(isBefore: boolean, isInterrupted: () => boolean) {
 }
 
 describe("the monotonic clock", () => {
+  leaveNothingBehind();
+
+  test("is read from the system once a second, and is right in between", () => {
+    const { now } = performance;
+    let [engine, system, reads] = [100, 5_000_000, 0];
+    try {
+      performance.now = () => engine;
+      const clock = new MonotonicClock({
+        scope: 7,
+        read() {
+          reads++;
+          return system;
+        },
+      });
+      const pass = (ms: number, systemMs = ms) => {
+        engine += ms;
+        system += systemMs;
+      };
+      assert.deepEqual([clock.now(), clock.scope, reads], [5_000_000, 7, 1]);
+      pass(999);
+      assert.deepEqual([clock.now(), reads], [5_000_999, 1]);
+      pass(1, 501); // the clocks differ, as after a sleep
+      assert.deepEqual([clock.now(), reads], [5_001_500, 2]);
+      pass(-2000, 10); // a test has replaced the clock of the engine
+      assert.deepEqual([clock.now(), reads], [5_001_510, 3]);
+    } finally {
+      performance.now = now;
+    }
+  });
+
+  test("goes as the clock of the engine goes", async () => {
+    const clock = sharedClock();
+    const offset = clock.now() - performance.now();
+    const end = performance.now() + 1200;
+    for (let last = clock.now(); performance.now() < end;) {
+      const time = clock.now();
+      assert.ok(time >= last - 1, "it does not go back");
+      assert.ok(Math.abs(time - performance.now() - offset) < 50);
+      last = time;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  });
+
+  test("is the same in processes of all runtimes", { ...slow, ...crewOnly }, async () => {
+    using place = openMap<number>({ bytes: 16_384 });
+    const { map } = place;
+    const agents = startMany();
+    for (const agent of agents) {
+      await agent.run(joining(place.key, "{ bytes: 16_384 }"));
+      map.set("mine", 1, { ttl: 100_000 });
+      const theirs: number = await agent.run(`
+        objects.map.set("theirs", 1, { ttl: 100_000 });
+        return objects.map.ttl("mine");`);
+      const mine = map.ttl("mine")!;
+      assert.ok(theirs <= 100_001 && theirs >= mine - 1, `${theirs} and later ${mine}`);
+      const left = map.ttl("theirs")!;
+      assert.ok(left <= 100_001 && left >= mine - 1, `${left} and ${mine}`);
+    }
+    await endAll(agents);
+  });
+
   test("is right even if the process is interrupted while it reads the system's", () => {
     for (const isBefore of [true, false]) {
       let reads = 0;

@@ -504,6 +504,11 @@ describe("a shared map", () => {
       assert.equal(map.ttl("counter"), 40);
       map.update("counter", (old) => old! + 1, { ttl: 60 });
       assert.equal(map.ttl("counter"), 60);
+      map.update("counter", (old) => {
+        map.expire("counter", 70);
+        return old! + 1;
+      });
+      assert.equal(map.ttl("counter"), 70);
       assert.equal(map.expire("default", Infinity), true);
       clock.time += 1000;
       assert.deepEqual([...map.keys()].sort(), ["default", "ever"]);

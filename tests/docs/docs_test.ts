@@ -42,10 +42,11 @@ describe("what README.md shows", options, () => {
   before(() => {
     programs = mkdtempSync(`${keyFolder}readme-`);
     for (const { file, text } of blocks) {
-      if (file === "") continue;
+      const name = file || /^\/\/ (\w+\.ts)$/m.exec(text)?.[1];
+      if (name === undefined) continue;
       const program = text.replaceAll(`"./mod.ts"`, JSON.stringify(module))
         .replaceAll(`"./collections/mod.ts"`, JSON.stringify(collections));
-      writeFileSync(`${programs}/${file}`, program);
+      writeFileSync(`${programs}/${name}`, program);
     }
   });
   after(() => rmSync(programs, { recursive: true }));

@@ -100,8 +100,8 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
   {
     name: "nothing is repaired",
     file: "collections/stripe_lock.ts",
-    find: "if (isLeft) recover(this.stripe);",
-    replace: "if (isLeft) words[28]!++;",
+    find: "if (this.begin()) recover(this.stripe);",
+    replace: "if (this.begin()) this.stripe.words[28]!++;",
     programs: ["map: delete, set and read"],
     bounds: within(0, 1),
     why: "The count is wrong.",

@@ -24,10 +24,11 @@ import {
   ownRuntime,
   startAgent,
   systemLibrary,
+  until,
   withDeadline,
 } from "../support/support.ts";
 import { compileC, cOnly } from "../support/sync_peer.ts";
-import { created } from "../support/sync_places.ts";
+import { attach, created } from "../support/sync_places.ts";
 import { makeAll, numbersOf, turn } from "../support/sync_turns.ts";
 import { fixture } from "../support/threads.ts";
 
@@ -42,6 +43,7 @@ const victim = fileURLToPath(new URL("../fixtures/mutex_victim.ts", import.meta.
 
 /** After so many turns the engines have compiled what a turn calls. */
 const COMPILED = { alone: 20_000, nested: 20_000, awaited: 5000 };
+const COMPILED_MS = 500;
 type Scenario = keyof typeof COMPILED | "unrecoverable";
 
 const looper = fileURLToPath(new URL("../fixtures/mutex_looper.ts", import.meta.url));
@@ -77,6 +79,9 @@ function otherCode(head: RobustNode) {
   };
   return { lock, unlock, heldNow };
 }
+
+/** Words of the segment that another process changes, that ends that, and that nobody changes. */
+const [CHANGING, END, OTHER] = [512, 513, 514];
 
 let folder = "";
 let stepped: Stepped;
@@ -131,7 +136,9 @@ describe("a mutex that is locked by Atomics", { ...glibcOnly }, () => {
     folder = mkdtempSync(path.join(tmpdir(), "stepped-"));
     stepped = writeStepped(folder);
   });
-  after(() => rmSync(folder, { recursive: true }));
+  after(() => {
+    if (folder !== "") rmSync(folder, { recursive: true });
+  });
 
   /** Has a process die after each of these statements, and looks at what it leaves. */
   async function dieAfter(
@@ -250,6 +257,31 @@ describe("a mutex that is locked by Atomics", { ...glibcOnly }, () => {
       memory.detach();
     });
   }
+
+  test("is looked at again after an operation of Atomics, in compiled code", long, async () => {
+    const { memory } = made();
+    const agent = startAgent(ownRuntime);
+    await attach(agent, memory);
+    const changing = agent.run(`
+      const words = objects.m.view(Int32Array);
+      for (let n = 1; Atomics.load(words, ${END}) === 0; n = n + 1 | 0) Atomics.store(words, ${CHANGING}, n);`);
+    const words = memory.view(Int32Array);
+    const changes = (times: number) => {
+      let count = 0;
+      for (let i = 0; i < times; i++) {
+        const before = words[CHANGING];
+        Atomics.compareExchange(words, OTHER, 0, 0);
+        if (words[CHANGING] !== before) count++;
+      }
+      return count;
+    };
+    for (const end = performance.now() + COMPILED_MS; performance.now() < end;) changes(20_000);
+    await until(() => changes(200_000) > 0, "a change between two plain loads");
+    Atomics.store(words, END, 1);
+    await changing;
+    await agent.end();
+    memory.detach();
+  });
 
   test("says so if this thread has it and no object does, as if code was stopped in between", () => {
     const { memory, mutexes: [mutex] } = made();
