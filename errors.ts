@@ -79,7 +79,7 @@ export type ErrorCode = Exclude<keyof typeof SharedMemoryError, "NoError">;
 export type ErrorReason =
   /** Other threads or processes held it for the whole timeout. `LockError`; for a `SystemSemaphore` `UnknownError`. */
   | "Timeout"
-  /** Other programs changed or removed the object again and again during the call. `UnknownError`. */
+  /** Other programs changed or removed the object again and again, or one was stopped in a change. `UnknownError`. */
   | "Busy"
   /** This thread holds the lock or waits for it already, so it would wait for itself. `LockError`. */
   | "Deadlock"

@@ -2,8 +2,11 @@ import { EXPIRY, GONE, HASH, isSameKey, META, NEXT, PENDING, SIZE } from "./map_
 import { EVICTED, EXPIRED, LARGEST, type MapStripe, SOONEST, STALE } from "./map_stripe.ts";
 import { DamagedLog } from "./ring_log.ts";
 
-/** What has happened to the oldest record of a stripe. Unless it is `stuck`, `head` has passed it. */
-export type Freed = "dropped" | "moved" | "evicted" | "stuck";
+/**
+ * What has happened to the oldest record of a stripe: no chain had it (`dead`), it was taken out of its chain, because it
+ * had expired (`dropped`) or not (`evicted`), or it was moved. Unless it is `stuck`, `head` has passed it.
+ */
+export type Freed = "dead" | "dropped" | "moved" | "evicted" | "stuck";
 
 /**
  * Moves `head` past the oldest record of the log. If the record was replaced, removed or has expired, it is dropped.
@@ -19,7 +22,7 @@ export function freeOldest(
   const { head, span } = stripe;
   if (span === 0) return "stuck";
   const size = stripe.sizeAt(head, span);
-  const freed = size < 0 ? "dropped" : freeRecord(stripe, head, size, mayEvict, isToMove);
+  const freed = size < 0 ? "dead" : freeRecord(stripe, head, size, mayEvict, isToMove);
   if (freed !== "stuck") stripe.moveHead(head + Math.abs(size) | 0);
   return freed;
 }
@@ -35,10 +38,10 @@ function freeRecord(
   const { data, floats, totals } = stripe;
   const at = stripe.wordOf(head);
   // So neither the bucket nor the chain is loaded, which takes most of the time if they are not in the cache.
-  if ((data[at + META]! & GONE) !== 0) return "dropped";
+  if ((data[at + META]! & GONE) !== 0) return "dead";
   const bucket = stripe.bucketOf(data[at + HASH]!);
   const before = linkTo(stripe, bucket, head);
-  if (before === null) return "dropped";
+  if (before === null) return "dead";
   const hasExpired = stripe.hasPassed(floats[(at >> 1) + EXPIRY]!);
   const isMoved = !hasExpired && isToMove(at) && moveRecord(stripe, at, size, bucket, before);
   if (isMoved) return "moved";
@@ -58,21 +61,27 @@ function freeRecord(
  */
 function linkTo(stripe: MapStripe, bucket: number, head: number): number | null {
   const { data } = stripe;
-  const oldest = stripe.wordOf(head);
   let distance = stripe.span;
   let before = -1;
-  let isReplaced = false;
   for (let position = stripe.firstOf(bucket); position !== 0;) {
     if (position - head >>> 0 >= distance) throw new DamagedLog();
-    if (position === head && isReplaced) throw new DamagedLog();
-    if (position === head) return before;
+    if (position === head) {
+      if (before !== -1) refuseReplaced(stripe, bucket, stripe.wordOf(head));
+      return before;
+    }
     distance = position - head >>> 0;
-    const at = stripe.wordOf(position);
-    isReplaced ||= isSameKey(data, at, data, oldest);
-    before = at + NEXT;
+    before = stripe.wordOf(position) + NEXT;
     position = data[before]!;
   }
   return null;
+}
+
+/** @throws {DamagedLog} if the chain of the oldest record has a newer one of the same key */
+function refuseReplaced(stripe: MapStripe, bucket: number, oldest: number): void {
+  const { data } = stripe;
+  stripe.visitChain(bucket, (at) => {
+    if (at !== oldest && isSameKey(data, at, data, oldest)) throw new DamagedLog();
+  });
 }
 
 /** Copies the record at `head` to the tail, and lets the chain lead to the copy; returns `false` if it does not fit. */

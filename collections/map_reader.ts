@@ -6,7 +6,7 @@ import { AGAIN, type MapStripe, MISS } from "./map_stripe.ts";
 import { ValuePool } from "./value_pool.ts";
 
 /** Up to this length a loop copies faster than `set()`, which needs another view. */
-const SHORT = 64;
+const SHORT = 40;
 
 /** The reads of a map. None of them takes a lock. */
 export class MapReader {

@@ -11,6 +11,8 @@ export const RESERVE = 1 / 16;
 const EVICTING = 5 / 8;
 /** If entries take less than that, and less than this part of the ring is free, each change moves some records. */
 const MOVING = 3 / 16;
+/** Then there is room for so many records of the same size before it is done again. */
+const AHEAD = 8;
 
 /** What {@linkcode makeRoom} returns if there is no room. */
 export const NO_ROOM = -1;
@@ -24,14 +26,20 @@ export const NO_ROOM = -1;
  */
 export function makeRoom(stripe: MapStripe, key: MapKey, size: number): number {
   const { units, evicts, words } = stripe;
-  const free = stripe.freeAfter(stripe.placeFor(size), size);
+  let free = stripe.freeAfter(stripe.placeFor(size), size);
   const isToMove = free < MOVING * units && words[LIVE]! < EVICTING * units;
-  if (evicts && !isToMove && free >= RESERVE * units) return 0;
-  if (isToMove) moveSome(stripe, size);
-  const evicted = evicts ? evictFor(stripe, size) : moveFor(stripe, key, size) ? 0 : NO_ROOM;
+  if (isToMove) {
+    if (moveSome(stripe, size)) stripe.locate(key);
+    free = stripe.freeAfter(stripe.placeFor(size), size);
+  }
+  if (!evicts) return moveFor(stripe, key, size) ? 0 : NO_ROOM;
+  if (free >= RESERVE * units) return 0;
+  const evicted = evictFor(stripe, size);
   stripe.locate(key);
   return evicted;
 }
+
+const ALWAYS = () => true;
 
 /** The records that one change moves. */
 class Moves {
@@ -39,6 +47,8 @@ class Moves {
   readonly #size: number;
   #count = 0;
   #units = 0;
+  /** Whether a chain was changed. */
+  hasChanged = false;
 
   constructor(stripe: MapStripe, size: number) {
     this.#stripe = stripe;
@@ -53,6 +63,7 @@ class Moves {
     const stripe = this.#stripe;
     const { head } = stripe;
     const freed = freeOldest(stripe, mayEvict, isToMove);
+    if (freed !== "dead") this.hasChanged = true;
     if (freed === "moved") {
       this.#count++;
       this.#units += stripe.head - head >>> 0;
@@ -63,13 +74,15 @@ class Moves {
 
 /**
  * Moves a few records, whether used or not, and evicts none. The space between them comes together in time like this, and
- * no single change takes long.
+ * no single change takes long. Returns whether a chain was changed.
  */
-function moveSome(stripe: MapStripe, size: number): void {
+function moveSome(stripe: MapStripe, size: number): boolean {
   const moves = new Moves(stripe, size);
-  while (stripe.freeAfter(stripe.placeFor(size), size) < MOVING * stripe.units) {
-    if (!moves.areLeft || moves.free(false, () => true) === "stuck") return;
+  const enough = MOVING * stripe.units + AHEAD * size;
+  while (stripe.freeAfter(stripe.placeFor(size), size) < enough) {
+    if (!moves.areLeft || moves.free(false, ALWAYS) === "stuck") break;
   }
+  return moves.hasChanged;
 }
 
 /** Evicts the oldest records that were not used since they were moved; moves the others, but no record twice. */
@@ -100,7 +113,7 @@ function moveFor(stripe: MapStripe, key: MapKey, size: number): boolean {
   while (!canFollow(stripe, size)) {
     if (stripe.head - head >>> 0 > span + units) return false;
     const isLocated = stripe.at === stripe.wordOf(stripe.head);
-    if (freeOldest(stripe, false, () => true) === "stuck") return false;
+    if (freeOldest(stripe, false, ALWAYS) === "stuck") return false;
     if (isLocated) stripe.locate(key);
   }
   return true;

@@ -51,7 +51,7 @@ export class StripeLock {
    * @throws {SyncError} `Busy` if another thread holds the lock for all of `timeoutMs`; `Damaged` if the bytes of its
    * mutex, or again and again those of the stripe, have been overwritten
    */
-  change<Result extends number | boolean | object>(
+  change<Result>(
     method: string,
     timeoutMs: number,
     change: () => Result,
@@ -60,7 +60,12 @@ export class StripeLock {
     let isWhole = false;
     try {
       if (this.begin()) recover(this.stripe);
-      const result = this.tryChange(change) ?? this.changeRepaired(method, change);
+      let result: Result;
+      try {
+        result = change();
+      } catch (error) {
+        result = this.changeRepaired(method, change, error);
+      }
       isWhole = true;
       return result;
     } finally {
@@ -68,24 +73,20 @@ export class StripeLock {
     }
   }
 
-  private tryChange<Result>(change: () => Result): Result | null {
+  /** Calls `change` again after it has thrown `error`, if that was because of the bytes of the stripe. */
+  private changeRepaired<Result>(method: string, change: () => Result, error: unknown): Result {
+    if (!(error instanceof DamagedLog)) throw error;
+    recover(this.stripe);
     try {
       return change();
-    } catch (error) {
-      if (error instanceof DamagedLog) return null;
-      throw error;
+    } catch (again) {
+      if (!(again instanceof DamagedLog)) throw again;
+      this.stripe.reset();
+      throw new SyncError(
+        "Damaged",
+        `${this.name}.${method}: the bytes of the map are being overwritten; its part with this key is empty now`,
+      );
     }
-  }
-
-  private changeRepaired<Result>(method: string, change: () => Result): Result {
-    recover(this.stripe);
-    const result = this.tryChange(change);
-    if (result !== null) return result;
-    this.stripe.reset();
-    throw new SyncError(
-      "Damaged",
-      `${this.name}.${method}: the bytes of the map are being overwritten; its part with this key is empty now`,
-    );
   }
 
   private lock(method: string, timeoutMs: number): void {

@@ -4,6 +4,8 @@ import { hasCheapBuffers } from "../ffi/mod.ts";
 const POOL_BYTES = 65536;
 /** Larger values have a buffer of their own. */
 const POOLED_MAX = 1024;
+/** Up to this length a loop copies faster than `set()`, which needs another view. */
+const LOOP_MAX = 128;
 
 /**
  * A value pool copies values into new arrays. V8 takes 150 to 500 ns to allocate the buffer of an array, so there small
@@ -26,9 +28,11 @@ export class ValuePool {
     const count = length + 3 >> 2;
     if (this.free + count > this.words.length) this.renew();
     const { buffer, words, free } = this;
-    for (let i = 0; i < count; i++) words[free + i] = data[at + i]!;
     this.free = free + (count + 1 & ~1);
-    return new Uint8Array(buffer, free << 2, length);
+    const copy = new Uint8Array(buffer, free << 2, length);
+    if (length > LOOP_MAX) copy.set(bytes.subarray(at << 2, (at << 2) + length));
+    else for (let i = 0; i < count; i++) words[free + i] = data[at + i]!;
+    return copy;
   }
 
   private renew(): void {

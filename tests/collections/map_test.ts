@@ -106,6 +106,29 @@ describe("a shared map", () => {
     assert.throws(() => SharedMap.at(memory.bytes), /takes \d+ bytes, and the view has 16384/);
   });
 
+  test("is refused after a new start of the system, or in another time namespace", () => {
+    const clock = new ManualClock();
+    withClock(clock, () => {
+      using place = openMap(SMALL);
+      const elsewhere = { now: () => 1, scope: 2 };
+      withClock(elsewhere, () => {
+        assert.throws(() => SharedMap.at(place.memory.bytes), {
+          code: "WrongKind",
+          message: /before this system was started, or in another time namespace/,
+        });
+      });
+    });
+  });
+
+  test("has a random key for its hashes, so nobody can choose keys that have the same one", () => {
+    const orders = Array.from({ length: 4 }, () => {
+      using place = openMap<number>({ bytes: 2 ** 16 });
+      for (let i = 0; i < 50; i++) place.map.set(`${i}`, i);
+      return [...place.map.keys()].join();
+    });
+    assert.equal(new Set(orders).size, 4);
+  });
+
   test("can lie anywhere in a segment, beside others", () => {
     const size = SharedMap.bytesFor(SMALL);
     const begin = Math.ceil(size / 64) * 64 + 128;

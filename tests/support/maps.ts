@@ -1,5 +1,5 @@
 /** What the tests of collections share. */
-import { sharedClock } from "../../backends/clock.ts";
+import { type Clock, sharedClock } from "../../backends/clock.ts";
 import { enterContext } from "../../context.ts";
 import { registry } from "../../registry.ts";
 import { SharedMap, type SharedMapOpenOptions } from "../../collections/mod.ts";
@@ -19,7 +19,7 @@ export class ManualClock {
 }
 
 /** Calls `body` with a clock for the maps that it opens. */
-export function withClock<Result>(clock: ManualClock, body: () => Result): Result {
+export function withClock<Result>(clock: Clock, body: () => Result): Result {
   const before = enterContext({ registry, values: new Map([[sharedClock, clock]]) });
   try {
     return body();
