@@ -1,4 +1,4 @@
-import { EXPIRY, HASH, isSameKey, META, NEXT, PENDING, SIZE } from "./map_record.ts";
+import { EXPIRY, GONE, HASH, isSameKey, META, NEXT, PENDING, SIZE } from "./map_record.ts";
 import { EVICTED, EXPIRED, LARGEST, type MapStripe, SOONEST, STALE } from "./map_stripe.ts";
 import { DamagedLog } from "./ring_log.ts";
 
@@ -37,6 +37,8 @@ function freeRecord(
 ): Freed {
   const { data, floats, totals } = stripe;
   const at = stripe.wordOf(head);
+  // So neither the bucket nor the chain is loaded, which takes most of the time if they are not in the cache.
+  if ((data[at + META]! & GONE) !== 0) return "dead";
   const bucket = stripe.bucketOf(data[at + HASH]!);
   const before = linkTo(stripe, bucket, head);
   if (before === null) return "dead";

@@ -24,6 +24,8 @@ export const NUMBER = 1 << 22;
 export const PENDING = 1 << 23;
 /** The record may have been used since it came to the tail: the mark of its bucket was for it or another one. */
 export const USED = 1 << 24;
+/** No chain has the record any more. If its writer was killed, a record without this flag may be in no chain either. */
+export const GONE = 1 << 25;
 
 /** Returns the meta word of a record. */
 export function metaOf(keyMeta: number, valueBytes: number, flags: number): number {

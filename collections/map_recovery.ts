@@ -1,4 +1,5 @@
 import {
+  GONE,
   HASH,
   isSameKey,
   META,
@@ -82,6 +83,7 @@ function repairChain(stripe: MapStripe, bucket: number, known: Uint8Array): void
     }
     chain.push(at);
     known[at >> 1] = CHAINED;
+    data[at + META]! &= ~GONE;
     words[LIVE]! += data[at + SIZE]!;
     words[LARGEST] = Math.max(words[LARGEST]!, data[at + SIZE]!);
     if ((data[at + META]! & PENDING) === 0) words[COUNT]!++;

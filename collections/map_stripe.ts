@@ -4,6 +4,7 @@ import type { Slot } from "../sync/slot.ts";
 import type { MapKey } from "./map_key.ts";
 import {
   EXPIRY,
+  GONE,
   HASH,
   hasMeta,
   keyUnits,
@@ -361,6 +362,7 @@ export class MapStripe extends RingLog {
     if (old === -1) return version;
     if (before !== -1) this.link(before, bucket, data[old + NEXT]!);
     this.add(old, -1);
+    data[old + META]! |= GONE;
     return version;
   }
 
@@ -388,6 +390,7 @@ export class MapStripe extends RingLog {
     const { at, before, data } = this;
     this.link(before, data[at + HASH]! & this.bucketMask, data[at + NEXT]!);
     this.add(at, -1);
+    data[at + META]! |= GONE;
     this.at = -1;
   }
 
