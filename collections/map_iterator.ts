@@ -2,7 +2,9 @@ import type { Bytes } from "../core/view_types.ts";
 import { keyBytes, keyOf } from "./map_key.ts";
 import type { MapCore } from "./map_core.ts";
 import {
+  ALIKE_MAX,
   EXPIRY,
+  HASH,
   isSameKey,
   META,
   NUMBER,
@@ -42,9 +44,16 @@ function copyOf(core: MapCore, method: string, stripe: MapStripe, bucket: number
 
 /** Leaves out what a killed process has left behind a newer record of the same key. */
 function newestOf(records: readonly Int32Array[]): Int32Array[] {
-  return records.filter((record, i) =>
-    !records.slice(0, i).some((newer) => isSameKey(newer, 0, record, 0))
-  );
+  const newest = new Map<number, Int32Array[]>();
+  return records.filter((record) => {
+    const alike = newest.get(record[HASH]!) ?? [];
+    if (alike.length >= ALIKE_MAX || alike.some((newer) => isSameKey(newer, 0, record, 0))) {
+      return false;
+    }
+    alike.push(record);
+    newest.set(record[HASH]!, alike);
+    return true;
+  });
 }
 
 function isPresent(stripe: MapStripe, record: Int32Array): boolean {

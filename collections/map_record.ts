@@ -52,6 +52,9 @@ export function valueBytes(size: number, meta: number): number {
   return (size - RECORD_UNITS - keyUnits(meta)) * UNIT_BYTES - (meta >>> PADDING_SHIFT & 7);
 }
 
+/** At most this number of records of a chain have the same hash, unless they were forged: they are compared with each other. */
+export const ALIKE_MAX = 64;
+
 /** Whether two records, each of which begins at an index of some words, have the same key. */
 export function isSameKey(
   one: Int32Array,

@@ -1,4 +1,5 @@
 import {
+  ALIKE_MAX,
   GONE,
   HASH,
   isSameKey,
@@ -66,7 +67,7 @@ function begins(stripe: MapStripe): Uint8Array {
 /** Lets a chain have each key once, and counts its records. */
 function repairChain(stripe: MapStripe, bucket: number, known: Uint8Array): void {
   const { data, head, words } = stripe;
-  const chain: number[] = [];
+  const chain = new Map<number, number[]>();
   let distance = stripe.span;
   let before = -1;
   for (let position = stripe.firstOf(bucket); position !== 0;) {
@@ -77,11 +78,13 @@ function repairChain(stripe: MapStripe, bucket: number, known: Uint8Array): void
     if (!isRecord) return stripe.link(before, bucket, 0);
     distance = position - head >>> 0;
     position = data[at + NEXT]!;
-    if (chain.some((newer) => isSameKey(data, newer, data, at))) {
+    const alike = chain.get(data[at + HASH]!) ?? [];
+    if (alike.some((newer) => isSameKey(data, newer, data, at))) {
       stripe.link(before, bucket, position);
       continue;
     }
-    chain.push(at);
+    if (alike.push(at) > ALIKE_MAX) throw new DamagedLog();
+    chain.set(data[at + HASH]!, alike);
     known[at >> 1] = CHAINED;
     data[at + META]! &= ~GONE;
     words[LIVE]! += data[at + SIZE]!;

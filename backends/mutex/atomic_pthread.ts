@@ -34,9 +34,11 @@ export interface LocksAndUnlocks {
  *   from the thread to 0, and `pending` is cleared. If a thread waits for the mutex, its word says so and does not change.
  *   It is then put into the list again, and glibc unlocks it and wakes that thread.
  *
- * Between the first store to `pending` and the last there is no call and no loop, since a stack overflow, the end of a
- * worker by `terminate()` and a timeout of `node:vm` can only come there. The exception is `wakeAll`, when the mutex is
- * free again: if the thread ends there, the kernel wakes a thread that waits for the pending mutex.
+ * Between the first store to `pending` and the last there is no call and no loop, since a stack overflow and the end of a
+ * worker by `terminate()` can only come there. The exception is `wakeAll`, when the mutex is
+ * free again: if the thread ends there, the kernel wakes a thread that waits for the pending mutex. A timeout of `node:vm`,
+ * after which the thread goes on, can also come at an operation of `Atomics`: `RobustList.restore()` then puts the mutex
+ * into the list again.
  *
  * Engines may merge or move plain stores and loads, but not across an operation of `Atomics`. V8 takes 8 ns for one, half
  * of what glibc takes for both functions, so each function has the one that it cannot do without. `pending` is cleared
