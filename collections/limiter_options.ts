@@ -72,7 +72,7 @@ export function shapeOf(call: string, { keys, keyBytes = KEY_BYTES }: RateLimite
 }
 
 /**
- * Checks that a limiter that exists has the size that the options describe, as far as they do.
+ * @internal Checks that a limiter that exists has the size that the options describe, as far as they do.
  *
  * @throws {SyncError} `WrongKind` if it has not
  */

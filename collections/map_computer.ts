@@ -3,24 +3,11 @@ import { delay, nextPause } from "../backends/timing.ts";
 import { type AbortSignalLike, checkTimeout } from "../core/waiter.ts";
 import type { Bytes } from "../core/view_types.ts";
 import type { MapCore } from "./map_core.ts";
-import { checkTtl } from "./map_options.ts";
+import { checkTtl, type GetOrSetOptions } from "./map_options.ts";
 import type { MapReader } from "./map_reader.ts";
 import { computerByte, COMPUTERS, COMPUTERS_BYTE } from "./map_shape.ts";
 import { Claim, Condition, type MapWriter } from "./map_writer.ts";
 import type { StripeMutex } from "./stripe_lock.ts";
-
-/** These options say how long a computed value lives, and how long `getOrSet()` waits for another process. */
-export interface GetOrSetOptions {
-  /** The time to live in ms, `Infinity` for ever. If it is left out, it is that of the map. */
-  readonly ttl?: number | undefined;
-  /**
-   * The time in ms after which another process no longer waits for this one, if it goes on computing, and after which this
-   * one no longer waits for another. 30,000 if left out.
-   */
-  readonly timeout?: number | undefined;
-  /** The wait ends when this signal is aborted, and the promise rejects with its `reason`. */
-  readonly signal?: AbortSignalLike | undefined;
-}
 
 /** What the computer of a map needs of it. */
 export interface ComputedMap<Value> {

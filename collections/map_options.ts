@@ -1,5 +1,5 @@
 import type { OpenOptions } from "../core/open_options.ts";
-import { checkTimeout } from "../core/waiter.ts";
+import { type AbortSignalLike, checkTimeout } from "../core/waiter.ts";
 import { bytes as bytesCodec, type Codec } from "./codecs.ts";
 import type { MapHeader } from "./map_header.ts";
 import { shapeOf, type ShapeOptions } from "./map_shape.ts";
@@ -37,6 +37,19 @@ export interface SetOptions {
   readonly ifPresent?: boolean | undefined;
   /** The value is stored only if the present one has this version. */
   readonly ifVersion?: number | undefined;
+}
+
+/** These options say how long a computed value lives, and how long `getOrSet()` waits for another process. */
+export interface GetOrSetOptions {
+  /** The time to live in ms, `Infinity` for ever. If it is left out, it is that of the map. */
+  readonly ttl?: number | undefined;
+  /**
+   * The time in ms after which another process no longer waits for this one, if it goes on computing, and after which this
+   * one no longer waits for another. 30,000 if left out.
+   */
+  readonly timeout?: number | undefined;
+  /** The wait ends when this signal is aborted, and the promise rejects with its `reason`. */
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 /** The options of a map as they were read, once, and checked. */
@@ -80,7 +93,7 @@ export function checkTtl(call: string, ttl: unknown): asserts ttl is number {
 }
 
 /**
- * Checks that a map that exists is the one that the options describe.
+ * @internal Checks that a map that exists is the one that the options describe.
  *
  * @throws {SyncError} `WrongKind` if it is not
  */

@@ -45,8 +45,12 @@ export type {
   RateLimiterSize,
 } from "./limiter_options.ts";
 export type { TakeResult } from "./limiter_rule.ts";
-export type { SetOptions, SharedMapOpenOptions, SharedMapOptions } from "./map_options.ts";
-export type { GetOrSetOptions } from "./map_computer.ts";
+export type {
+  GetOrSetOptions,
+  SetOptions,
+  SharedMapOpenOptions,
+  SharedMapOptions,
+} from "./map_options.ts";
 export type { AbortSignalLike } from "../core/waiter.ts";
 export type { ShapeOptions } from "./map_shape.ts";
 export { RateLimiter, type RateLimiterStats } from "./rate_limiter.ts";

@@ -11,13 +11,14 @@ import { Mutex } from "../sync/mutex.ts";
 import type { LayoutMember } from "../sync/layout_member.ts";
 import { kindText, PrimitiveKind, Slot } from "../sync/slot.ts";
 import type { Codec } from "./codecs.ts";
-import { type GetOrSetOptions, MapComputer } from "./map_computer.ts";
+import { MapComputer } from "./map_computer.ts";
 import { MapCore } from "./map_core.ts";
 import { makeHeader, type MapHeader, readHeader } from "./map_header.ts";
 import { entriesOf } from "./map_iterator.ts";
 import {
   checkTtl,
   evictsOf,
+  type GetOrSetOptions,
   type MapSettings,
   requireSame,
   type SetOptions,

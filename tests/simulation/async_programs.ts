@@ -305,6 +305,6 @@ export const asyncPrograms = byName({
 export const holders = byName({
   "hold briefly": hold(HOLD_MS),
   "hold for a while": hold(LONG_MS),
-  "hold semaphore": holdPermit(HOLD_MS),
+  "hold briefly semaphore": holdPermit(HOLD_MS),
   "hold for a while semaphore": holdPermit(LONG_MS),
 });
