@@ -49,10 +49,16 @@ function find({ world, semaphore }: Subject): [target: KernelSemaphore, isNew: b
     undo: new Map(),
     users: new Set(),
     offers: 0,
+    offeredBy: null,
     isRemoved: false,
   };
   world.semaphores.set(semaphore.key!, made);
   return [made, true];
+}
+
+/** How often the removal was left to others, not to whoever opens it now. The last time counts for that one too, as long as its process lives. */
+function offersTo({ offers, offeredBy }: KernelSemaphore, world: World): number {
+  return offeredBy !== null && world.processes.includes(offeredBy) ? offers - 1 : offers;
 }
 
 function open(subject: Subject, isCreate = false): Opened {
@@ -63,7 +69,7 @@ function open(subject: Subject, isCreate = false): Opened {
   }
   const opened: Opened = {
     ...{ target, isOwner: isNew || isCreate },
-    ...{ offersBefore: target.offers, balance: 0 },
+    ...{ offersBefore: offersTo(target, subject.world), balance: 0 },
   };
   target.users.add(opened);
   subject.process.opened.add(opened);
@@ -76,7 +82,11 @@ function current(subject: Subject): Opened {
   if (opened.target.isRemoved) {
     const [target, isNew] = find(subject);
     opened.target.users.delete(opened);
-    Object.assign(opened, { target, isOwner: isNew, offersBefore: target.offers });
+    Object.assign(opened, {
+      target,
+      isOwner: isNew,
+      offersBefore: offersTo(target, subject.world),
+    });
     target.users.add(opened);
   }
   return opened;
@@ -90,6 +100,7 @@ export function close(world: World, process: Process, opened: Opened): void {
   if (target.isRemoved || !isOwner && target.offers === offersBefore) return;
   if (target.users.size > 0) {
     target.offers++;
+    target.offeredBy = process;
     return;
   }
   for (const [key, value] of world.semaphores) if (value === target) world.semaphores.delete(key);

@@ -46,6 +46,8 @@ export interface KernelSemaphore {
   readonly users: Set<Opened>;
   /** How often somebody who let go of it has left its removal to the others, its owner first. */
   offers: number;
+  /** The process that did so last. */
+  offeredBy: Process | null;
   isRemoved: boolean;
 }
 
@@ -53,7 +55,7 @@ export interface KernelSemaphore {
 export interface Opened {
   target: KernelSemaphore;
   isOwner: boolean;
-  /** How often its removal had been left to others by then, who do not include this one. */
+  /** How often its removal had been left to others by then, who do not include this one; see `offersTo()`. */
   offersBefore: number;
   /** Acquired and not released. */
   balance: number;
