@@ -52,8 +52,10 @@ export interface OpenOptions {
 export const OPEN_TIMEOUT_MS = 5000;
 
 /** Returns what happens to a segment that no process is attached to. */
-export function staleOf({ stale, lifetime }: OpenOptions): "replace" | "keep" {
-  return stale ?? (lifetime === "until-removed" ? "keep" : "replace");
+function staleOf(
+  { lifetime, stale = lifetime === "until-removed" ? "keep" : "replace" }: OpenOptions,
+): "replace" | "keep" {
+  return stale;
 }
 
 /** Whether a segment that no process is attached to may be adopted. */
@@ -64,7 +66,7 @@ export function mayAdopt(options: OpenOptions): boolean {
 /** Reads each option once, and checks it: a getter may return another value the second time. */
 export function checkedOptions(options: OpenOptions): OpenOptions {
   const { size, mode, disposition, timeout, initialize, adopt, permissions, lifetime } = options;
-  const { stale = lifetime === "until-removed" ? "keep" : undefined } = options;
+  const stale = staleOf({ lifetime, stale: options.stale });
   if (size !== undefined) checkSize("open", size);
   if (timeout !== undefined) checkTimeout("SharedMemory.open", timeout);
   const refuse = (option: string, what: string, value: unknown): never => {
@@ -76,7 +78,7 @@ export function checkedOptions(options: OpenOptions): OpenOptions {
   if (size === undefined && disposition !== undefined && disposition !== "attach") {
     refuse("size", `given with the disposition "${disposition}"`, size);
   }
-  if (stale !== undefined && stale !== "replace" && stale !== "keep") {
+  if (stale !== "replace" && stale !== "keep") {
     refuse("stale", '"replace" or "keep"', stale);
   }
   if (lifetime !== undefined && lifetime !== "until-unused" && lifetime !== "until-removed") {
