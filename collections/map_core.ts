@@ -7,6 +7,7 @@ import type { MapHeader } from "./map_header.ts";
 import { MapKey } from "./map_key.ts";
 import { stripeByte } from "./map_shape.ts";
 import { MapStripe } from "./map_stripe.ts";
+import { UNIT_BYTES } from "./ring_log.ts";
 import { StripeLock, type StripeMutex } from "./stripe_lock.ts";
 
 /** Joins the mutex at a byte of the slot. */
@@ -75,6 +76,21 @@ export class MapCore {
     if (!this.slot.isIntact) this.refuse(method);
     this.key.set(method, key);
     return this.stripes[this.index = (this.key.hash >>> 0) * this.perHash | 0]!;
+  }
+
+  /** The number of bytes that there are for records. */
+  get capacity(): number {
+    return this.header.stripes * this.header.units * UNIT_BYTES;
+  }
+
+  /** Returns the sum of a word of all stripes. */
+  sum(word: number): number {
+    return this.stripes.reduce((sum, { words }) => sum + Atomics.load(words, word), 0);
+  }
+
+  /** Returns the sum of a float of {@linkcode MapStripe.totals} of all stripes. */
+  total(index: number): number {
+    return this.stripes.reduce((sum, { totals }) => sum + totals[index]!, 0);
   }
 
   /** Notes that an attempt to read has failed. @throws {SyncError} `Busy` if there were too many */

@@ -286,21 +286,14 @@ export class RateLimiter implements Disposable {
   stats(): RateLimiterStats {
     const { core } = this;
     core.require("stats");
-    const total = (index: number) =>
-      core.stripes.reduce((sum, { totals }) => sum + totals[index]!, 0);
     return {
-      names: this.sum(COUNT),
-      bytes: this.sum(LIVE) * UNIT_BYTES,
-      capacity: core.header.stripes * core.header.units * UNIT_BYTES,
-      noRoom: total(NO_ROOM_TOTAL),
-      expired: total(EXPIRED),
-      recovered: this.sum(RECOVERED),
+      names: core.sum(COUNT),
+      bytes: core.sum(LIVE) * UNIT_BYTES,
+      capacity: core.capacity,
+      noRoom: core.total(NO_ROOM_TOTAL),
+      expired: core.total(EXPIRED),
+      recovered: core.sum(RECOVERED),
     };
-  }
-
-  /** Returns the sum of a word of all stripes. */
-  private sum(word: number): number {
-    return this.core.stripes.reduce((sum, { words }) => sum + Atomics.load(words, word), 0);
   }
 
   /**
@@ -327,7 +320,7 @@ export class RateLimiter implements Disposable {
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => {
       const isUsable = this.core.slot.isIntact;
-      return { attached: isUsable, names: isUsable ? this.sum(COUNT) : undefined };
+      return { attached: isUsable, names: isUsable ? this.core.sum(COUNT) : undefined };
     });
   }
 }

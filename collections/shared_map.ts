@@ -574,7 +574,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
    */
   get size(): number {
     this.core.require("size");
-    return this.sum(COUNT);
+    return this.core.sum(COUNT);
   }
 
   /**
@@ -585,23 +585,16 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
   stats(): SharedMapStats {
     const { core, reader: { hits, misses } } = this;
     core.require("stats");
-    const total = (index: number) =>
-      core.stripes.reduce((sum, { totals }) => sum + totals[index]!, 0);
     return {
-      entries: this.sum(COUNT),
-      bytes: this.sum(LIVE) * UNIT_BYTES,
-      capacity: core.header.stripes * core.header.units * UNIT_BYTES,
+      entries: core.sum(COUNT),
+      bytes: core.sum(LIVE) * UNIT_BYTES,
+      capacity: core.capacity,
       hits,
       misses,
-      evicted: total(EVICTED),
-      expired: total(EXPIRED),
-      recovered: this.sum(RECOVERED),
+      evicted: core.total(EVICTED),
+      expired: core.total(EXPIRED),
+      recovered: core.sum(RECOVERED),
     };
-  }
-
-  /** Returns the sum of a word of all stripes. */
-  private sum(word: number): number {
-    return this.core.stripes.reduce((sum, { words }) => sum + Atomics.load(words, word), 0);
   }
 
   /**
