@@ -7,7 +7,7 @@ import { checkTtl, type GetOrSetOptions } from "./map_options.ts";
 import type { MapReader } from "./map_reader.ts";
 import { computerByte, COMPUTERS, COMPUTERS_BYTE } from "./map_shape.ts";
 import { Claim, Condition, type MapWriter } from "./map_writer.ts";
-import type { StripeMutex } from "./stripe_lock.ts";
+import type { SectionMutex } from "./section_lock.ts";
 
 /** What the computer of a map needs of it. */
 export interface ComputedMap<Value> {
@@ -48,7 +48,7 @@ const NO_SLOT = -1;
  */
 export class MapComputer<Value> {
   readonly #map: ComputedMap<Value>;
-  readonly #mutexes: (StripeMutex | undefined)[] = [];
+  readonly #mutexes: (SectionMutex | undefined)[] = [];
   readonly #generations: Int32Array;
   /** The calls of this object that wait for a value or compute it, by their key. */
   readonly #running = new Map<string, Running<Value>>();
@@ -164,7 +164,7 @@ export class MapComputer<Value> {
     }
   }
 
-  #mutex(slot: number): StripeMutex {
+  #mutex(slot: number): SectionMutex {
     return this.#mutexes[slot] ??= this.#map.core.joinMutex(computerByte(slot));
   }
 

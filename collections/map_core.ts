@@ -5,13 +5,14 @@ import { Mutex } from "../sync/mutex.ts";
 import type { Slot } from "../sync/slot.ts";
 import type { MapHeader } from "./map_header.ts";
 import { MapKey } from "./map_key.ts";
+import { recover } from "./map_recovery.ts";
 import { stripeByte } from "./map_shape.ts";
 import { MapStripe } from "./map_stripe.ts";
 import { UNIT_BYTES } from "./ring_log.ts";
-import { StripeLock, type StripeMutex } from "./stripe_lock.ts";
+import { type Section, SectionLock, type SectionMutex } from "./section_lock.ts";
 
 /** Joins the mutex at a byte of the slot. */
-export type JoinMutex = (byteOffset: number) => StripeMutex;
+export type JoinMutex = (byteOffset: number) => SectionMutex;
 
 /** A read fails after this time, in ms, if writers are faster again and again. */
 const OVERTAKEN_MS = 100;
@@ -24,7 +25,7 @@ export class MapCore {
   declare readonly slot: Slot;
   declare readonly header: MapHeader;
   declare readonly stripes: readonly MapStripe[];
-  declare readonly locks: readonly StripeLock[];
+  declare readonly locks: readonly SectionLock[];
   declare readonly key: MapKey;
   declare readonly joinMutex: JoinMutex;
   /** Multiplied with a hash of 32 bits, it gives the stripe. */
@@ -54,7 +55,7 @@ export class MapCore {
       new MapStripe({ ...header, slot, begin: byte + Mutex.BYTES, isOrdered, clock })
     );
     this.locks = places.map((byte, i) =>
-      new StripeLock(this.stripes[i]!, joinMutex(byte), slot.name)
+      new SectionLock(sectionOf(this.stripes[i]!, slot.name), joinMutex(byte))
     );
   }
 
@@ -105,6 +106,19 @@ export class MapCore {
         "read; give the map more bytes",
     );
   }
+}
+
+/** Returns a stripe as the section of a lock. @param name the name of the class that uses it */
+export function sectionOf(stripe: MapStripe, name: string): Section {
+  return {
+    words: stripe.words,
+    recover: () => recover(stripe),
+    reset: () => stripe.reset(),
+    name,
+    part: name === "SharedMap"
+      ? "the part of the map with this key"
+      : "the part of the limiter with this name",
+  };
 }
 
 /** Returns a function that returns the clock, and loads it on first use: only times to live need it. */

@@ -11,7 +11,7 @@ import {
   valueBytes,
   VERSION,
 } from "./map_record.ts";
-import { COUNT, LARGEST, LIVE, type MapStripe, RECOVERED, SOONEST, STALE } from "./map_stripe.ts";
+import { COUNT, LARGEST, LIVE, type MapStripe, SOONEST, STALE } from "./map_stripe.ts";
 import { DamagedLog } from "./ring_log.ts";
 
 /** What is known of the units of the ring: a record begins there, and a chain has it. */
@@ -30,7 +30,6 @@ export function recover(stripe: MapStripe): void {
     if (!(error instanceof DamagedLog)) throw error;
     stripe.reset();
   }
-  stripe.words[RECOVERED]!++;
 }
 
 function repair(stripe: MapStripe): void {

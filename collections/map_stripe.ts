@@ -26,11 +26,11 @@ import { DamagedLog, LOG_HEADER_BYTES, MARGIN_BYTES, RingLog, UNIT_BYTES } from 
 /** The words for writers, which follow `tail`: what a recount after a crash counts anew. */
 export const [COUNT, LIVE, LARGEST] = [17, 18, 19];
 /**
- * Then there are four floats, {@linkcode MapStripe.totals}, and these words: how often a writer was killed, the pid of the
- * one that is changing the stripe, and whether the largest record may have gone.
+ * Then there are four floats, {@linkcode MapStripe.totals}, and behind `RECOVERED` and `WRITER` the word that says
+ * whether the largest record may have gone.
  */
 const TOTALS_BYTE = 80;
-export const [RECOVERED, WRITER, STALE] = [28, 29, 30];
+export const STALE = 30;
 /**
  * The floats: the last version that was given to a record, how many records were evicted and have expired, and a time
  * before which no record expires, 0 if none ever does.

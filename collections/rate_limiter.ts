@@ -1,7 +1,6 @@
 import type { NativeIpcKey } from "../native_ipc_key.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
-import { mayAdopt } from "../core/open_options.ts";
-import { SharedMemory } from "../shared_memory.ts";
+import type { SharedMemory } from "../shared_memory.ts";
 import { Mutex } from "../sync/mutex.ts";
 import { SyncError } from "../sync/errors.ts";
 import type { LayoutMember } from "../sync/layout_member.ts";
@@ -22,10 +21,11 @@ import { MapCore } from "./map_core.ts";
 import { makeHeader, type MapHeader, readHeader } from "./map_header.ts";
 import { MapReader } from "./map_reader.ts";
 import { mapBytes, stripeByte } from "./map_shape.ts";
-import { COUNT, EXPIRED, LIVE, RECOVERED } from "./map_stripe.ts";
+import { COUNT, EXPIRED, LIVE } from "./map_stripe.ts";
 import { MapWriter } from "./map_writer.ts";
+import { openIn } from "./opening.ts";
 import { renewStripes } from "./renewal.ts";
-import { UNIT_BYTES } from "./ring_log.ts";
+import { RECOVERED, UNIT_BYTES } from "./ring_log.ts";
 
 /** What `stats()` of a limiter returns. The numbers are those of all processes. */
 export interface RateLimiterStats {
@@ -105,20 +105,14 @@ export class RateLimiter implements Disposable {
     const { limit, window, burst, keys, keyBytes, whenFull, lockTimeout, ...others } = options;
     const own = { limit, window, burst, keys, keyBytes, whenFull, lockTimeout };
     settingsOf("RateLimiter.open", own);
-    const memory = SharedMemory.open(key, {
-      ...others,
-      size: mapBytes(shapeOf("RateLimiter.open", own)),
-      initialize: (view) => void RateLimiter.create(view, 0, own),
-      adopt: mayAdopt(others) ? (view) => RateLimiter.renew(view) : undefined,
+    const [limiter, memory] = openIn(key, others, {
+      bytes: mapBytes(shapeOf("RateLimiter.open", own)),
+      create: (view) => void RateLimiter.create(view, 0, own),
+      at: (view) => RateLimiter.at(view, 0, own),
+      renew: (view) => RateLimiter.renew(view),
     });
-    try {
-      const limiter = RateLimiter.at(memory.bytes, 0, own);
-      limiter.memory = memory;
-      return limiter;
-    } catch (error) {
-      memory.detach();
-      throw error;
-    }
+    limiter.memory = memory;
+    return limiter;
   }
 
   /**

@@ -9,6 +9,8 @@ export const LOG_HEADER_BYTES = 128;
 const [HEAD, EPOCH] = [0, 1];
 /** The word of the second one; what a kind of log keeps for its writers follows. */
 const TAIL = 16;
+/** These words of the second line are for any section: how often a writer was killed, and the pid of the one that writes. */
+export const [RECOVERED, WRITER] = [28, 29];
 /** After the ring there is room for the words of a record that seems to begin in its last unit. */
 export const MARGIN_BYTES = 64;
 /** A record that is only there to skip units has this bit in its first word. */

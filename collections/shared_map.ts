@@ -4,8 +4,7 @@ import type { Bytes } from "../core/view_types.ts";
 import { requireStack } from "../core/stack.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import type { NativeIpcKey } from "../native_ipc_key.ts";
-import { mayAdopt } from "../core/open_options.ts";
-import { SharedMemory } from "../shared_memory.ts";
+import type { SharedMemory } from "../shared_memory.ts";
 import { SyncError } from "../sync/errors.ts";
 import { Mutex } from "../sync/mutex.ts";
 import type { LayoutMember } from "../sync/layout_member.ts";
@@ -27,11 +26,12 @@ import {
   type SharedMapOptions,
 } from "./map_options.ts";
 import { MapReader } from "./map_reader.ts";
+import { openIn } from "./opening.ts";
 import { computerByte, COMPUTERS, mapBytes, shapeOf, stripeByte } from "./map_shape.ts";
-import { COUNT, EVICTED, EXPIRED, LIVE, RECOVERED } from "./map_stripe.ts";
+import { COUNT, EVICTED, EXPIRED, LIVE } from "./map_stripe.ts";
 import { Condition, KEPT, MapWriter } from "./map_writer.ts";
 import { renewStripes } from "./renewal.ts";
-import { UNIT_BYTES } from "./ring_log.ts";
+import { RECOVERED, UNIT_BYTES } from "./ring_log.ts";
 
 /** What `set()` has done. */
 export interface SetResult {
@@ -139,20 +139,14 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     const { bytes, stripes, entryBytes, evict, codec, ttl, lockTimeout, ...others } = options;
     const own = { bytes, stripes, entryBytes, evict, codec, ttl, lockTimeout };
     settingsOf("SharedMap.open", own);
-    const memory = SharedMemory.open(key, {
-      ...others,
-      size: SharedMap.bytesFor(own),
-      initialize: (view) => void SharedMap.create(view, 0, own),
-      adopt: mayAdopt(others) ? (view) => SharedMap.renew(view) : undefined,
+    const [map, memory] = openIn(key, others, {
+      bytes: SharedMap.bytesFor(own),
+      create: (view) => void SharedMap.create(view, 0, own),
+      at: (view) => SharedMap.at(view, 0, own),
+      renew: (view) => SharedMap.renew(view),
     });
-    try {
-      const map = SharedMap.at(memory.bytes, 0, own);
-      map.memory = memory;
-      return map;
-    } catch (error) {
-      memory.detach();
-      throw error;
-    }
+    map.memory = memory;
+    return map;
   }
 
   /**

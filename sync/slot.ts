@@ -24,6 +24,9 @@ export const PrimitiveKind = {
   SharedMap: 7,
   Layout: 8,
   RateLimiter: 9,
+  SharedTopic: 10,
+  SharedQueue: 11,
+  SharedValue: 12,
 } as const;
 export type PrimitiveKind = typeof PrimitiveKind[keyof typeof PrimitiveKind];
 

@@ -99,9 +99,9 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "nothing is repaired",
-    file: "collections/stripe_lock.ts",
-    find: "if (this.begin()) recover(this.stripe);",
-    replace: "if (this.begin()) this.stripe.words[28]!++;",
+    file: "collections/section_lock.ts",
+    find: "if (this.begin()) this.repair();",
+    replace: "if (this.begin()) this.words[28]!++;",
     programs: ["map: delete, set and read"],
     bounds: within(0, 1),
     why: "The count is wrong.",

@@ -1,15 +1,15 @@
-/** The lock of a stripe does not outlive a call, wherever code is stopped. */
+/** The lock of a section does not outlive a call, wherever code is stopped. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import vm from "node:vm";
-import type { MapCore } from "../../collections/map_core.ts";
+import { type MapCore, sectionOf } from "../../collections/map_core.ts";
 import type { MapStripe } from "../../collections/map_stripe.ts";
-import { StripeLock, type StripeMutex } from "../../collections/stripe_lock.ts";
+import { SectionLock, type SectionMutex } from "../../collections/section_lock.ts";
 import { openMap } from "../support/maps.ts";
 import { leaveNothingBehind, ownRuntime } from "../support/support.ts";
 
 /** A mutex in which code is stopped, once, as by a timeout of `node:vm`. */
-class StoppedMutex implements StripeMutex {
+class StoppedMutex implements SectionMutex {
   isHeld = false;
   readonly wasAbandoned = false;
   stopAt: "after locking" | "before unlocking" | "after unlocking" | null = null;
@@ -39,14 +39,14 @@ function stripeOf(map: unknown): MapStripe {
   return (map as { core: MapCore }).core.stripes[0]!;
 }
 
-describe("the lock of a stripe", () => {
+describe("the lock of a section", () => {
   leaveNothingBehind();
 
   for (const at of ["after locking", "before unlocking", "after unlocking"] as const) {
     test(`is free again for the next call if code is stopped ${at}`, () => {
       using place = openMap({ bytes: 2 ** 15, stripes: 1 });
       const mutex = new StoppedMutex();
-      const lock = new StripeLock(stripeOf(place.map), mutex);
+      const lock = new SectionLock(sectionOf(stripeOf(place.map), "SharedMap"), mutex);
       mutex.stopAt = at;
       assert.throws(() => lock.change("test", 10, () => 1), /stopped/);
       assert.equal(lock.change("test", 10, () => 2), 2);

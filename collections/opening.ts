@@ -1,0 +1,37 @@
+import { mayAdopt, type OpenOptions } from "../core/open_options.ts";
+import type { NativeIpcKey } from "../native_ipc_key.ts";
+import { SharedMemory } from "../shared_memory.ts";
+
+/** How a collection lies in a segment of its own: what a class of collections has as static methods. */
+export interface Placing<Collection> {
+  /** The number of bytes that it takes. */
+  readonly bytes: number;
+  create(this: void, view: ArrayBufferView): void;
+  at(this: void, view: ArrayBufferView): Collection;
+  renew(this: void, view: ArrayBufferView): void;
+}
+
+/**
+ * Opens a collection in the segment of a key, and creates it if it does not exist.
+ *
+ * @param options those of `SharedMemory.open()` that the collection leaves to the program
+ * @returns the collection, and its segment, which is detached by now if this function throws
+ */
+export function openIn<Collection>(
+  key: string | NativeIpcKey,
+  options: Omit<OpenOptions, "size" | "mode" | "initialize" | "adopt">,
+  { bytes, create, at, renew }: Placing<Collection>,
+): readonly [Collection, SharedMemory] {
+  const memory = SharedMemory.open(key, {
+    ...options,
+    size: bytes,
+    initialize: create,
+    adopt: mayAdopt(options) ? renew : undefined,
+  });
+  try {
+    return [at(memory.bytes), memory];
+  } catch (error) {
+    memory.detach();
+    throw error;
+  }
+}

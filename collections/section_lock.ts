@@ -1,0 +1,163 @@
+import process from "node:process";
+import { perProcess } from "../context.ts";
+import { SyncError } from "../sync/errors.ts";
+import { DamagedLog, RECOVERED, WRITER } from "./ring_log.ts";
+
+/** What a section needs of its mutex: a {@linkcode Mutex} has it. */
+export interface SectionMutex {
+  readonly isHeld: boolean;
+  readonly wasAbandoned: boolean;
+  tryLock(timeoutMs?: number): boolean;
+  unlock(): void;
+}
+
+/** A section is a part of a collection that one writer at a time changes, such as a stripe of a map. */
+export interface Section {
+  /** The words among which `WRITER` is. */
+  readonly words: Int32Array;
+  /** Repairs the section after a writer was killed or stopped in the middle of a change. */
+  recover(this: void): void;
+  /** Empties the section, whatever its bytes are. */
+  reset(this: void): void;
+  /** The name of the class in error texts. */
+  readonly name: string;
+  /** What the section is in error texts, such as "the part of the map with this key". */
+  readonly part: string;
+}
+
+/** The lock of the section that this thread is changing. There is at most one, and only during a call. */
+interface Current {
+  held: SectionLock | null;
+}
+
+const currentOfThread = perProcess((): Current => ({ held: null }));
+
+/**
+ * The lock of a section. While a writer changes the section, the word `WRITER` has its pid. A writer that finds another
+ * pid there, although it has the mutex, knows that the last writer was killed or stopped in the middle, and repairs the
+ * section first.
+ *
+ * The lock is never held when a call has ended. Code may be stopped in the middle while its thread lives: by a timeout of
+ * `node:vm`, or by the end of the stack. The next call of the thread finds the lock held then, and releases it.
+ */
+export class SectionLock {
+  declare private readonly section: Section;
+  declare private readonly words: Int32Array;
+  declare private readonly mutex: SectionMutex;
+  declare private readonly current: Current;
+  declare private readonly pid: number;
+
+  constructor(section: Section, mutex: SectionMutex) {
+    this.section = section;
+    this.words = section.words;
+    this.mutex = mutex;
+    this.current = currentOfThread();
+    this.pid = process.pid;
+  }
+
+  /**
+   * Calls `change` with the section locked. If it finds that the bytes cannot be those of a section, the section is
+   * repaired, and `change` is called again.
+   *
+   * @throws {SyncError} `Busy` if another thread holds the lock for all of `timeoutMs`; `Damaged` if the bytes of its
+   * mutex, or again and again those of the section, have been overwritten
+   */
+  change<Result>(
+    method: string,
+    timeoutMs: number,
+    change: () => Result,
+  ): Result {
+    this.lock(method, timeoutMs);
+    let isWhole = false;
+    try {
+      if (this.begin()) this.repair();
+      let result: Result;
+      try {
+        result = change();
+      } catch (error) {
+        result = this.changeRepaired(method, change, error);
+      }
+      isWhole = true;
+      return result;
+    } finally {
+      this.unlock(isWhole);
+    }
+  }
+
+  /** Calls `change` again after it has thrown `error`, if that was because of the bytes of the section. */
+  private changeRepaired<Result>(method: string, change: () => Result, error: unknown): Result {
+    if (!(error instanceof DamagedLog)) throw error;
+    this.repair();
+    try {
+      return change();
+    } catch (again) {
+      if (!(again instanceof DamagedLog)) throw again;
+      const { section } = this;
+      section.reset();
+      throw new SyncError(
+        "Damaged",
+        `${section.name}.${method}: the bytes of ${section.part} are being overwritten; it is empty now`,
+      );
+    }
+  }
+
+  private repair(): void {
+    this.section.recover();
+    this.words[RECOVERED]!++;
+  }
+
+  private lock(method: string, timeoutMs: number): void {
+    const { current } = this;
+    if (current.held !== null) current.held.abandon();
+    current.held = this; // first, and in unlock() last: code may be stopped on entry to each function in between
+    if (this.take(method, timeoutMs)) return;
+    current.held = null;
+    throw this.busy(method, timeoutMs);
+  }
+
+  /** Notes that this process changes the section; returns whether the last writer has left it in the middle of a change. */
+  private begin(): boolean {
+    const { words } = this;
+    const isLeft = Atomics.load(words, WRITER) !== 0 || this.mutex.wasAbandoned;
+    words[WRITER] = this.pid;
+    return isLeft;
+  }
+
+  private take(method: string, timeoutMs: number): boolean {
+    try {
+      return this.mutex.tryLock() || this.mutex.tryLock(timeoutMs);
+    } catch (error) {
+      if (!(error instanceof SyncError)) throw error;
+      throw new SyncError(error.code, `${this.section.name}.${method}: ${error.message}`);
+    }
+  }
+
+  private unlock(isWhole: boolean): void {
+    if (isWhole) this.words[WRITER] = 0;
+    this.mutex.unlock();
+    this.current.held = null;
+  }
+
+  /** Releases a lock that a call of this thread has not released. */
+  private abandon(): void {
+    const { mutex } = this;
+    try {
+      if (mutex.isHeld || mutex.tryLock()) mutex.unlock();
+    } catch (error) {
+      if (error instanceof RangeError) throw error; // the end of the stack: the next call does it
+      // Its bytes were overwritten: the next change of this section says so.
+    }
+    this.current.held = null; // only now: code may be stopped here too
+  }
+
+  private busy(method: string, timeoutMs: number): SyncError {
+    const { section } = this;
+    const pid = Atomics.load(this.words, WRITER);
+    const holder = pid === 0 ? "other processes have" : `process ${pid} has`;
+    return new SyncError(
+      "Busy",
+      `${section.name}.${method}: ${holder} been changing ${section.part} for ${timeoutMs} ms; the process ` +
+        "may be stopped (SIGSTOP, a debugger). Reading goes on",
+    );
+  }
+}
