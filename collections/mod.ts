@@ -55,5 +55,11 @@ export type { AbortSignalLike } from "../core/waiter.ts";
 export type { ShapeOptions } from "./map_shape.ts";
 export { RateLimiter, type RateLimiterStats } from "./rate_limiter.ts";
 export { type SetResult, SharedMap, type SharedMapStats } from "./shared_map.ts";
+export { SharedValue, type SharedValueStats } from "./shared_value.ts";
 export { f32, f64, i16, i32, i64, i8, u16, u32, u64, u8 } from "./typed_arrays.ts";
+export type {
+  ChangesOptions,
+  SharedValueOpenOptions,
+  SharedValueOptions,
+} from "./value_options.ts";
 export { WrongLayout } from "./wrong_layout.ts";
