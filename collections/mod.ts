@@ -56,6 +56,18 @@ export type { ShapeOptions } from "./map_shape.ts";
 export { RateLimiter, type RateLimiterStats } from "./rate_limiter.ts";
 export { type SetResult, SharedMap, type SharedMapStats } from "./shared_map.ts";
 export { SharedValue, type SharedValueStats } from "./shared_value.ts";
+export { SharedTopic, type SharedTopicStats } from "./shared_topic.ts";
+export type {
+  CallbackOptions,
+  PublishOptions,
+  SharedTopicOpenOptions,
+  SharedTopicOptions,
+  SubscribeOptions,
+  TopicMessage,
+  TopicStart,
+} from "./topic_options.ts";
+export type { TopicReader } from "./topic_reader.ts";
+export type { TopicSubscription } from "./topic_subscription.ts";
 export { f32, f64, i16, i32, i64, i8, u16, u32, u64, u8 } from "./typed_arrays.ts";
 export type {
   ChangesOptions,
