@@ -53,6 +53,19 @@ export type {
 } from "./map_options.ts";
 export type { AbortSignalLike } from "../core/waiter.ts";
 export type { ShapeOptions } from "./map_shape.ts";
+export { type FailedJob, SharedQueue, type SharedQueueStats } from "./shared_queue.ts";
+export { QueueJob } from "./queue_job.ts";
+export type {
+  ReceiveOptions,
+  SendAsyncOptions,
+  SendOptions,
+  SharedQueueOpenOptions,
+  SharedQueueOptions,
+  TakeOptions,
+  TrySendOptions,
+  WorkOptions,
+} from "./queue_options.ts";
+export type { QueueSize } from "./queue_shape.ts";
 export { RateLimiter, type RateLimiterStats } from "./rate_limiter.ts";
 export { type SetResult, SharedMap, type SharedMapStats } from "./shared_map.ts";
 export { SharedValue, type SharedValueStats } from "./shared_value.ts";
