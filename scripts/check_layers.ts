@@ -40,6 +40,7 @@ const STOREYS: readonly (readonly [name: string, parts: readonly string[]])[] = 
   ["classes", ["shared_memory.ts", "system_semaphore.ts", "inspect.ts"]],
   ["primitives", ["sync/"]],
   ["collections", ["collections/"]],
+  ["adapters", ["adapters/"]],
   ["entry points", ["mod.ts", "cli_starter.ts", "cli_table.ts", "cli.ts"]],
 ];
 
