@@ -393,6 +393,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     return () => void changes.return();
   }
 
+  /** Returns the changes for a method. */
   private changesFor(method: string, options: ChangesOptions): ValueChanges<Value> {
     requireStack(); // before there is a promise
     checkChanges(`SharedValue.${method}`, options);
@@ -450,10 +451,12 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     return this.decoded = { version, value };
   }
 
+  /** Returns the bytes of a value. */
   private encoded(method: string, value: Value): Uint8Array {
     return encoded(`SharedValue.${method}`, this.codec, value, this.halves.maxBytes);
   }
 
+  /** Sets the value, if the version is `ifVersion` or that is not given; returns the new version, or -1. */
   private write(method: string, bytes: Uint8Array, ifVersion: number | undefined): number {
     this.require(method); // the codec may have detached it
     const length = lengthOf(bytes);
@@ -466,11 +469,12 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     return version;
   }
 
-  /** @throws {SyncError} if the value was detached, or if its header was overwritten */
+  /** Makes sure that the value can be used. @throws {SyncError} if it was detached, or if its header was overwritten */
   private require(method: string): void {
     if (!this.slot.isIntact) this.refuse(method);
   }
 
+  /** Throws the error for a value that cannot be used. */
   private refuse(method: string): void {
     this.slot.requireUsable(method);
     throw new SyncError(

@@ -130,10 +130,10 @@ describe("a shared value whose bytes are overwritten", () => {
         if (random.chance(0.7)) words[word] = random.below(10_000);
       }
       for (const half of [0, 1]) if (random.chance(0.7)) versions[half] = random.below(10_000);
-      const isReset = words[16] === (versions[words[16]! & 1]! | 0);
+      const isForged = words[16] === (versions[words[16]! & 1]! | 0);
       for (let i = 0; i < 3; i++) {
         const version = value.set(`${i}`);
-        if (!isReset) assert.ok(!known.includes(version), `round ${round}: ${version}`);
+        if (!isForged) assert.ok(!known.includes(version), `round ${round}: ${version}`);
         known.push(version);
         assert.deepEqual([value.value, other.value, other.version], [`${i}`, `${i}`, version]);
       }
