@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { sharedLibrary } from "./backends/unix/shared_libc.ts";
 import { runInStarter } from "./cli_starter.ts";
-import { details, listing, paint, printable, type Style } from "./cli_table.ts";
+import { details, listing, paint, type Style } from "./cli_table.ts";
 import { UnsupportedError } from "./errors.ts";
 import { selectFfi } from "./ffi/mod.ts";
 import {
@@ -23,6 +23,7 @@ import {
   type SegmentInfo,
   type SemaphoreInfo,
 } from "./inspect.ts";
+import { printable } from "./printable.ts";
 
 const STARTS = "bunx --bun shared-memory, or deno run --allow-ffi npm:@shared-memory/shared-memory";
 

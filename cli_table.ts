@@ -8,6 +8,7 @@ import type {
   SemaphoreInfo,
 } from "./inspect.ts";
 import { platformSafeName } from "./backends/native_key.ts";
+import { printable } from "./printable.ts";
 
 export interface Style {
   readonly color: boolean;
@@ -217,14 +218,6 @@ function wrapped(text: string, width: number): string[] {
     line = line === "" ? word : `${line} ${word}`;
   }
   return [...found, line];
-}
-
-/** Escapes characters that a terminal would obey or reorder, since any user may put them into the name of a file. */
-export function printable(text: string): string {
-  return text.replace(
-    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu,
-    (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`,
-  );
 }
 
 function block(thing: Thing, more: readonly [string, Cell][], style: Style): string {

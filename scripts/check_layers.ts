@@ -11,7 +11,13 @@ const root = path.dirname(import.meta.dirname!);
 
 /** From the lowest storey to the highest: what belongs to it, by the beginning of its path or by its name. */
 const STOREYS: readonly (readonly [name: string, parts: readonly string[]])[] = [
-  ["texts and numbers", ["errors.ts", "custom_inspect.ts", "registry.ts", "context.ts"]],
+  ["texts and numbers", [
+    "errors.ts",
+    "custom_inspect.ts",
+    "printable.ts",
+    "registry.ts",
+    "context.ts",
+  ]],
   ["the FFI", ["ffi/"]],
   ["what all backends share", [
     ...["backends/failure.ts", "backends/platform.ts", "backends/timing.ts"],
@@ -25,7 +31,10 @@ const STOREYS: readonly (readonly [name: string, parts: readonly string[]])[] = 
     ...["backends/systemv/", "backends/posix/", "backends/posix_darwin/", "backends/windows/"],
     "backends/mutex/",
   ]],
-  ["the choice of a backend", ["backends/mod.ts", "backends/inspection.ts", "backends/clock.ts"]],
+  ["the choice of a backend", [
+    ...["backends/mod.ts", "backends/inspection.ts", "backends/clock.ts"],
+    "backends/process_text.ts",
+  ]],
   ["native keys", ["native_ipc_key.ts"]],
   ["what the classes share", ["core/"]],
   ["classes", ["shared_memory.ts", "system_semaphore.ts", "inspect.ts"]],

@@ -486,7 +486,9 @@ describe("a rate limiter", () => {
       assert.throws(() => limiter[call]("ada"), {
         name: "SyncError",
         code: "Busy",
-        message: new RegExp(`^RateLimiter\\.${call}: process ${pid} has been changing .* 300 ms`),
+        message: new RegExp(
+          `^RateLimiter\\.${call}: process ${pid} \\(.*agent\\.ts\\), stopped, has been changing .* 300 ms`,
+        ),
       });
     }
     assert.ok(performance.now() - started < 10_000);
