@@ -68,7 +68,7 @@ export type {
 export type { QueueSize } from "./queue_shape.ts";
 export { RateLimiter, type RateLimiterStats } from "./rate_limiter.ts";
 export { type SetResult, SharedMap, type SharedMapStats } from "./shared_map.ts";
-export { SharedValue, type SharedValueStats } from "./shared_value.ts";
+export { SharedValue, type SharedValueStats, type ValueSubscription } from "./shared_value.ts";
 export { SharedTopic, type SharedTopicStats } from "./shared_topic.ts";
 export type {
   CallbackOptions,
