@@ -85,7 +85,9 @@ export class PosixInspection implements Inspection {
     // Other programs do not lock an object to say that they use it.
     const reason = orphan ? this.#reasonToKeep(keyFile!) : null;
     if (reason !== null) return reason;
-    const isRemoved = this.#remove(keyFile!, orphan);
+    // It may have been kept since it was listed.
+    const respectsPersistence = thing.kind === "segment" && !thing.persistent;
+    const isRemoved = this.#remove(keyFile!, orphan, respectsPersistence);
     const lock = thing.kind === "segment" ? thing.lock : null;
     if (isRemoved && lock !== null) this.#remove(lock.keyFile, orphan);
     return isRemoved ? null : "has come into use meanwhile";
@@ -97,9 +99,9 @@ export class PosixInspection implements Inspection {
     return found === undefined || found.stale ? null : found.reason;
   }
 
-  #remove(path: string, orphan: boolean): boolean {
+  #remove(path: string, anyones: boolean, respectsPersistence = false): boolean {
     const name = posixName("object", path.slice(FOLDER.length), "", 0o600);
-    return PosixFile.removeUnused(this.#libc, name, orphan);
+    return PosixFile.removeUnused(this.#libc, name, { anyones, respectsPersistence });
   }
 
   #entries(allUsers: boolean): Entry[] {

@@ -384,10 +384,20 @@ export class KeyFile {
   setPersistent(isPersistent: boolean): void {
     if (this.isPersistent() === isPersistent) return;
     requireOwnFile(this.isExplicit);
+    this.#setBits(isPersistent ? persistentBits(this.#libc) : 0);
+  }
+
+  /** Changes nothing. @throws {BackendError} if `setPersistent(true)` would */
+  requirePersistable(): void {
+    if (this.isPersistent()) return;
+    requireOwnFile(this.isExplicit);
+    this.#setBits(0); // as they are: only the owner may do that
+  }
+
+  #setBits(bits: number): void {
     const status = fileStatus(this.#libc, this.#fd);
     if (typeof status === "number") throw failure(statCall(this.#libc), status, ERRORS, this.#name);
-    const mode = status.mode & 0o666 | (isPersistent ? persistentBits(this.#libc) : 0);
-    if (this.#libc.c.fchmod(this.#fd, mode) === 0) return;
+    if (this.#libc.c.fchmod(this.#fd, status.mode & 0o666 | bits) === 0) return;
     throw failure("fchmod", this.#libc.errno(), LIFETIME_ERRORS, this.#name);
   }
 

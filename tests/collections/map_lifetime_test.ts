@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { json, layout, RateLimiter, SharedMap, u32, utf8 } from "../../collections/mod.ts";
+import { belongsTo, inspect } from "../../inspect.ts";
 import { SharedMemory } from "../../mod.ts";
 import { Counter } from "../../sync/mod.ts";
 import {
@@ -75,6 +76,32 @@ describe("a map that stays until it is removed", staleOnly, () => {
       },
     );
   }
+
+  test("does not change the lifetime of a map or layout of others that it refuses", () => {
+    const Kept = layout({ hits: Counter, load: u32(7) });
+    for (
+      const [create, refused] of [
+        [
+          (key: string) => SharedMap.open(key, { bytes: 2 ** 20, codec: utf8 }),
+          (key: string) => SharedMap.open(key, { ...OPTIONS, evict: "none" }),
+        ],
+        [
+          (key: string) => layout({ hits: Counter, load: u32(8) }).open(key),
+          (key: string) => Kept.open(key, { lifetime: "until-removed" }),
+        ],
+        [
+          (key: string) => layout({ hits: Counter }).open(key), // too small
+          (key: string) => Kept.open(key, { lifetime: "until-removed" }),
+        ],
+      ] as const
+    ) {
+      const key = uniqueKey();
+      using _others = create(key);
+      assert.throws(() => refused(key), { reason: /WrongKind|WrongLayout|InvalidSize/ });
+      const found = inspect().segments.filter((segment) => belongsTo(segment, key));
+      assert.deepEqual(found.map(({ persistent }) => persistent), [false]);
+    }
+  });
 
   test("that was not opened by open() is removed through its segment", () => {
     using memory = SharedMemory.open(uniqueKey(), {
