@@ -110,8 +110,8 @@ export class TopicWaker {
 
   async #sleep(signal: number, ms: number): Promise<void> {
     // The segment may be unmapped meanwhile. That does no harm: the kernel only reads the word, if it is mapped.
-    if (this.futex === null) await delay(ms, true);
-    else await this.futex.waitInBackground(this.word!, signal, BACKGROUND_SLICE_MS, true);
+    if (this.futex === null) await delay(ms, false);
+    else await this.futex.waitInBackground(this.word!, signal, BACKGROUND_SLICE_MS, false);
   }
 
   /** Lets all look; returns whether one of them has not taken everything. */
