@@ -73,9 +73,12 @@ function factLines(part: Part, style: Style, indent: number): string[] {
       name !== "capacity" && !(name === "state" && held.length > 0)
     ).map(([name, value]) => factText(name, value, facts)),
     ...held,
+    ...stoppedMembers(part).map((member) => `stopped: ${holderText(member)}`),
     ...waiting === "" ? [] : [waiting],
   ];
-  const color = (part.holders ?? []).some(isInTrouble) ? "yellow" : undefined;
+  const color = [...part.holders ?? [], ...part.members ?? []].some(isInTrouble)
+    ? "yellow"
+    : undefined;
   return [
     ...texts.length === 0 ? [] : painted(texts.join(", "), color, style, width),
     ...Object.entries(values).flatMap(([name, value]) =>
@@ -87,6 +90,12 @@ function factLines(part: Part, style: Style, indent: number): string[] {
 
 function painted(text: string, color: Cell["color"], style: Style, width: number): string[] {
   return wrapped(printable(text), width).map((line) => paint(line, color, style));
+}
+
+/** Returns the members of a queue whose processes are stopped, each process once. */
+export function stoppedMembers({ members = [] }: Part): Holder[] {
+  const stopped = members.filter(isInTrouble);
+  return [...new Map(stopped.map((member) => [member.pid, member])).values()];
 }
 
 /** Whether a holder will not release what it holds by itself. */

@@ -13,7 +13,7 @@ import {
   type Style,
   wrapped,
 } from "./cli_table.ts";
-import { holderText, isInTrouble } from "./cli_contents.ts";
+import { holderText, isInTrouble, stoppedMembers } from "./cli_contents.ts";
 import { printable } from "./printable.ts";
 
 /** These facts count what processes do: their growth is the rate of a segment. */
@@ -123,6 +123,7 @@ function troublesOf({ lockHolder, parts, problem }: Observed, style: Style): str
       const name = part.name ?? part.kind;
       const held = (part.holders ?? []).filter(isInTrouble);
       return [
+        ...stoppedMembers(part).map((one) => `${name} gives jobs to ${holderText(one)}`),
         ...held.map((holder) => `${name} is held by ${holderText(holder)}`),
         ...part.facts["abandoned"] === undefined
           ? []

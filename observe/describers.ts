@@ -1,4 +1,5 @@
 import { PrimitiveKind } from "../sync/slot.ts";
+import { SHARED_QUEUE, SHARED_TOPIC, SHARED_VALUE } from "./logs.ts";
 import { RATE_LIMITER, SHARED_MAP } from "./maps.ts";
 import { COUNTER, COUNTER_BLOCK, EVENT, GAUGE_DESCRIBER, MUTEX, SNAPSHOT } from "./primitives.ts";
 import type { Describer } from "./types.ts";
@@ -13,4 +14,7 @@ export const DESCRIBERS: ReadonlyMap<number, Describer> = new Map([
   [PrimitiveKind.Snapshot, SNAPSHOT],
   [PrimitiveKind.SharedMap, SHARED_MAP],
   [PrimitiveKind.RateLimiter, RATE_LIMITER],
+  [PrimitiveKind.SharedTopic, SHARED_TOPIC],
+  [PrimitiveKind.SharedQueue, SHARED_QUEUE],
+  [PrimitiveKind.SharedValue, SHARED_VALUE],
 ]);

@@ -17,7 +17,9 @@ export function holderOf(number: number, scope: number): Holder {
 }
 
 /** Describes a mutex from its words, with those of its header. */
-export function describeMutex(words: Int32Array): Required<Omit<Description, "values">> {
+export function describeMutex(
+  words: Int32Array,
+): Required<Omit<Description, "values" | "members">> {
   const state = mutexState(words[KIND_WORD]! >>> 16, words.subarray(MUTEX_WORD));
   const nothing = { facts: {}, holders: [], waiting: 0, problem: "" };
   if (state === null) return { ...nothing, problem: "its bytes have been overwritten" };

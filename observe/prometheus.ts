@@ -49,6 +49,42 @@ const FACTS: Readonly<
     expired: ["limiter_expired_total", "counter", "Entries that have made room for others."],
     recovered: ["limiter_recovered_total", "counter", "Changes in which a process was killed."],
   },
+  SharedTopic: {
+    published: [
+      "topic_published_total",
+      "counter",
+      "Messages that were published in a SharedTopic.",
+    ],
+    messages: ["topic_messages", "gauge", "Messages that are there: a reader may lag by so many."],
+    bytes: ["topic_used_bytes", "gauge", "Bytes that the messages of a SharedTopic take."],
+    capacity: ["topic_capacity_bytes", "gauge", "Bytes that there are for messages."],
+    waiters: ["topic_waiters", "gauge", "Threads that sleep until there is a message."],
+    recovered: ["topic_recovered_total", "counter", "Messages during which a process was killed."],
+  },
+  SharedQueue: {
+    ready: ["queue_ready", "gauge", "Jobs that can be taken."],
+    delayed: ["queue_delayed", "gauge", "Jobs that wait for their time."],
+    running: ["queue_running", "gauge", "Jobs that were taken, and not acked yet."],
+    failed: ["queue_failed", "gauge", "Jobs that have failed, and are still there."],
+    bytes: ["queue_used_bytes", "gauge", "Bytes that the values of all jobs take."],
+    capacity: ["queue_capacity_bytes", "gauge", "Bytes that there are for values."],
+    sent: ["queue_sent_total", "counter", "Jobs that were sent."],
+    acked: ["queue_acked_total", "counter", "Jobs that were acked."],
+    received: ["queue_received_total", "counter", "Jobs that receive() has returned."],
+    cleared: ["queue_cleared_total", "counter", "Failed jobs that were removed by a program."],
+    dropped: ["queue_dropped_total", "counter", "Failed jobs that had to make room."],
+    retried: ["queue_retried_total", "counter", "Jobs that were put back by their handlers."],
+    returned: ["queue_returned_total", "counter", "Jobs that came back from ended processes."],
+    late: ["queue_late_total", "counter", "Jobs that were put back as maxRun was over."],
+    recovered: ["queue_recovered_total", "counter", "Changes in which a process was killed."],
+    members: ["queue_members", "gauge", "Threads that take jobs."],
+  },
+  SharedValue: {
+    version: ["value_version", "counter", "The version of a SharedValue."],
+    bytes: ["value_used_bytes", "gauge", "Bytes of the value."],
+    capacity: ["value_capacity_bytes", "gauge", "Bytes that a value may have."],
+    recovered: ["value_recovered_total", "counter", "Changes in which a process was killed."],
+  },
 };
 
 const STATES = ["running", "stopped", "dead", "elsewhere", "unknown"] as const;
@@ -119,7 +155,7 @@ export function* expositionOf(
 }
 
 function addPart(metrics: Exposition, part: Part, ofSegment: Labels): void {
-  const { kind, name, offset, facts, values = {}, holders, waiting, problem } = part;
+  const { kind, name, offset, facts, values = {}, holders, members, waiting, problem } = part;
   if (kind === "other bytes") return;
   const labels = { ...ofSegment, member: name ?? "", offset: String(offset) };
   for (const [fact, [metric, type, help]] of Object.entries(FACTS[kind] ?? {})) {
@@ -131,6 +167,11 @@ function addPart(metrics: Exposition, part: Part, ofSegment: Labels): void {
     metrics.add("counter_block_value", "gauge", help, { ...labels, name: counter }, value);
   }
   if (holders !== undefined) addHolders(metrics, holders, { ...labels, kind });
+  if (members !== undefined) {
+    const stopped = members.filter(({ state }) => state === "stopped").length;
+    const help = "Threads that take jobs, of processes that are stopped.";
+    metrics.add("queue_members_stopped", "gauge", help, labels, stopped);
+  }
   if (waiting !== undefined) {
     const help = "Whether threads wait for a Mutex or for a lock of a collection.";
     metrics.add("lock_waited_for", "gauge", help, { ...labels, kind }, waiting === 0 ? 0 : 1);

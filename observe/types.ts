@@ -16,7 +16,10 @@ export interface Description {
   readonly facts: Readonly<Record<string, FactValue>>;
   /** The values that have names of their own, as in a `CounterBlock`. */
   readonly values?: Readonly<Record<string, number | bigint>>;
+  /** The processes that hold its lock at this moment. */
   readonly holders?: readonly Holder[];
+  /** The threads that take jobs from a queue, by their processes. They may hold jobs for as long as they like. */
+  readonly members?: readonly Holder[];
   /** How many threads wait; `null` if some do, and their number is not known. */
   readonly waiting?: number | null;
   /** What is wrong with its bytes, in words. */
