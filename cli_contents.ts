@@ -23,7 +23,7 @@ const LEAST_FACTS = 24;
 
 /** Returns the parts of a segment, one a line, with what is known of each. */
 export function contentsText({ parts, searched, problem }: Contents, size: number, style: Style) {
-  if (problem !== null) return [paint("  contents", "bold", style), `    ${problem}`].join("\n");
+  if (problem !== null) return [paint("contents", "bold", style), `  ${problem}`].join("\n");
   const heads = parts.map(headOf);
   const names: Cell[] = ["OFFSET", "BYTES", "NAME", "KIND"].map((text, column) => {
     return { text, color: "dim", right: column < 2 };

@@ -55,7 +55,7 @@ export function* search(peek: Peek): Steps<Search> {
   const searched = Math.min(peek.size, SEARCHED_MAX);
   let end = 0; // of the last part
   for (let begin = 0; begin < searched && found.length < PARTS_MAX;) {
-    const length = Math.min(CHUNK_BYTES, searched - begin);
+    const length = chunkAt(begin, searched);
     const isTouched = peek.isTouched(begin, length);
     const at = isTouched ? nextHeader(peek, begin, begin + length) : -1;
     const part = at < 0 ? null : headerAt({ peek, begin: at, end: peek.size });
@@ -71,6 +71,14 @@ export function* search(peek: Peek): Steps<Search> {
   }
   addOthers(peek, end, searched, found);
   return { found, searched };
+}
+
+/**
+ * Returns the size of the chunk that begins at a byte. It does not go beyond the end of a page in which the next one
+ * begins, since to read a page is to touch it.
+ */
+function chunkAt(begin: number, end: number): number {
+  return Math.min(CHUNK_BYTES - begin % CHUNK_BYTES, end - begin);
 }
 
 /** Returns where the next word is that a header could begin with, or -1. */
@@ -97,8 +105,8 @@ function addOthers(peek: Peek, begin: number, end: number, found: Found[]): void
 }
 
 function hasData(peek: Peek, begin: number, end: number): boolean {
-  for (let at = begin; at < end; at += CHUNK_BYTES) {
-    const length = Math.min(CHUNK_BYTES, end - at);
+  for (let at = begin, length = 0; at < end; at += length) {
+    length = chunkAt(at, end);
     if (peek.isTouched(at, length) && peek.read(at, length).some((byte) => byte !== 0)) return true;
   }
   return false;
@@ -108,7 +116,7 @@ function hasData(peek: Peek, begin: number, end: number): boolean {
 function headerAt(place: Place): Found | null {
   const [magic, word] = wordsOf(place, 0, 4) as unknown as [number, number];
   const number = word & 0xff;
-  if ((word >>> 8 & 0xff) !== VERSION || !isKind(number)) return null;
+  if (!isHeader(magic) || (word >>> 8 & 0xff) !== VERSION || !isKind(number)) return null;
   const head = { name: null, kind: kindName(number), offset: place.begin, number } as const;
   if (magic === MAKING) {
     const problem = "a process is creating it, or was killed while it did";
@@ -141,26 +149,23 @@ function layoutAt(place: Place): FoundLayout | null {
   const members = placesOf(decoder.decode(bytes));
   if (members === null) return null;
   const last = Math.max(...members.map(({ offset, bytes }) => offset + bytes));
+  // The text does not say the largest alignment of its members, which is that of a cache line as a rule.
+  let best: FoundLayout | null = null;
+  let most = -1;
   for (let alignment = CACHE_LINE; alignment <= ALIGNMENT_MAX; alignment *= 2) {
     const begin = Math.ceil((TEXT + length) / alignment) * alignment;
-    if (begin + last > roomOf(place)) return null;
+    if (begin + last > roomOf(place)) break;
     const placed = members.map(({ offset, ...rest }) => {
       return { ...rest, offset: place.begin + begin + offset };
     });
-    // The text does not say the largest alignment of its members, which is that of a cache line as a rule.
-    const isThere = placed.every((member) => {
-      return !isPrimitive(member.kind) || isHeader(wordsOf(placeOf(place.peek, member), 0, 1)[0]!);
+    const headers = placed.filter((member) => {
+      return isPrimitive(member.kind) && isHeader(wordsOf(placeOf(place.peek, member), 0, 1)[0]!);
     });
-    if (isThere) return { end: place.begin + begin + last, members: placed };
+    if (headers.length <= most) continue;
+    most = headers.length;
+    best = { end: place.begin + begin + last, members: placed };
   }
-  const begin = Math.ceil((TEXT + length) / CACHE_LINE) * CACHE_LINE;
-  return {
-    end: place.begin + begin + last,
-    members: members.map(({ offset, ...rest }) => ({
-      ...rest,
-      offset: place.begin + begin + offset,
-    })),
-  };
+  return best;
 }
 
 function isHeader(word: number): boolean {

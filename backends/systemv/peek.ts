@@ -98,16 +98,17 @@ export class SystemVPeek implements Peek {
   }
 
   /**
-   * Acquires the lock of the segment and the claim, as far as there are any and this user may; `leave` gets what undoes
-   * that. Returns `false` if another process has one of them.
+   * Acquires the lock of the segment and the claim, if this user may; `leave` gets what undoes that. A segment that is
+   * kept without a user has no lock: it gets one as from a process that opens it, and loses it again. Returns `false` if
+   * another process has the lock or the claim.
    */
   #enter(leave: (() => void)[]): boolean {
     const { keyFile, lock: known, mode, isOwn } = this.#thing;
-    if (keyFile === null || known === null || !isOwn) return true;
-    const lock = new SystemVSemaphores(this.#libc).lock(known.keyFile, mode);
+    if (keyFile === null || !isOwn) return true;
+    const lock = new SystemVSemaphores(this.#libc).lock(known?.keyFile ?? lockPath(keyFile), mode);
     leave.push(() => lock.close());
     if (!lock.acquire(0)) return false;
-    leave.push(() => lock.release());
+    leave.push(() => this.#segments.abandon(keyFilePath(keyFile), lock));
     const file = KeyFile.open(this.#libc, keyFilePath(keyFile));
     if (file === null) return true;
     leave.push(() => file.close());
@@ -127,14 +128,16 @@ export class SystemVPeek implements Peek {
   #removeIfLeft(): void {
     const { id, keyFile, mode, isOwn } = this.#thing;
     if (keyFile === null || !isOwn || this.#shm.status(id)?.attached !== 0) return;
-    const { pageBytes } = this.#libc;
     const lock = new SystemVSemaphores(this.#libc).lock(lockPath(keyFile), mode);
     try {
-      new SystemVSegments(this.#libc, Number.MAX_SAFE_INTEGER, pageBytes)
-        .removeLeft(id, keyFile, lock, mode);
+      this.#segments.removeLeft(id, keyFile, lock, mode);
     } finally {
       lock.close();
     }
+  }
+
+  get #segments(): SystemVSegments {
+    return new SystemVSegments(this.#libc, Number.MAX_SAFE_INTEGER, this.#libc.pageBytes);
   }
 
   #failure(call: string, errno: number): BackendError {
