@@ -29,7 +29,7 @@ export const [COUNT, LIVE, LARGEST] = [17, 18, 19];
  * Then there are four floats, {@linkcode MapStripe.totals}, and behind `RECOVERED` and `WRITER` the word that says
  * whether the largest record may have gone.
  */
-const TOTALS_BYTE = 80;
+export const TOTALS_BYTE = 80;
 export const STALE = 30;
 /**
  * The floats: the last version that was given to a record, how many records were evicted and have expired, and a time
