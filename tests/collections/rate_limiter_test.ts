@@ -350,6 +350,15 @@ describe("a rate limiter", () => {
     assert.equal(anew.peek("ada").remaining, 10);
   });
 
+  test("is called a limiter by the errors about its header", () => {
+    using place = openLimiter(OPTIONS);
+    const { limiter, memory: { bytes } } = place;
+    bytes[16]! ^= 1; // the key of the hash
+    assert.throws(() => RateLimiter.at(bytes, 0, RULE), /the header of the limiter has been over/);
+    bytes[4]! ^= 1; // the kind
+    assert.throws(() => limiter.take("a"), /the limiter has been overwritten/);
+  });
+
   test("is not taken for a map, nor a map for it", () => {
     using place = openLimiter(OPTIONS);
     const { bytes } = place.memory;
