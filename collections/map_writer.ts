@@ -2,7 +2,7 @@ import { lengthOf } from "../core/view_extent.ts";
 import { SyncError } from "../sync/errors.ts";
 import type { MapCore } from "./map_core.ts";
 import { keyUnits, META, NUMBER, PART, PENDING, RECORD_UNITS, unitsFor } from "./map_record.ts";
-import { freeOldest } from "./map_oldest.ts";
+import { Freeing } from "./map_oldest.ts";
 import { makeRoom, NO_ROOM } from "./map_room.ts";
 import { LIVE, type MapStripe } from "./map_stripe.ts";
 import { UNIT_BYTES } from "./ring_log.ts";
@@ -31,10 +31,17 @@ export class MapWriter {
   version = 0;
   /** The number that `incr` has stored. */
   number = 0;
-  /** What `incr` does with the lock held: a function that is made once. */
+  /** What `set` and `incr` do with the lock held: functions that are made once. */
+  declare private readonly setLocked: () => number;
   declare private readonly incrLocked: () => number;
-  /** The arguments of the current `incr`. */
+  /** The arguments of the current `set` or `incr`, and the size of its record in units. */
   declare private stripe: MapStripe;
+  declare private value: Uint8Array | number;
+  private size = 0;
+  private expiry = 0;
+  private condition: Condition = Condition.Always;
+  private wanted = 0;
+  private flags = 0;
   private by = 0;
   private initial = 0;
   private ttl = 0;
@@ -43,6 +50,8 @@ export class MapWriter {
     this.core = core;
     this.lockTimeout = lockTimeout;
     this.stripe = core.stripes[0]!;
+    this.value = 0;
+    this.setLocked = () => this.setHere();
     this.incrLocked = () => this.incrHere();
   }
 
@@ -65,14 +74,25 @@ export class MapWriter {
     const length = typeof value === "number" ? 8 : lengthOf(value);
     const size = unitsFor(this.core.key.meta, length);
     if (size > stripe.units / PART) throw this.tooLarge(method, stripe, length);
-    const outcome = this.change(method, () => {
-      const isFound = stripe.locate(this.core.key);
-      if (!this.allows(stripe, isFound, condition, wanted)) return REFUSED;
-      const expiryNow = expiry === KEPT && isFound ? stripe.expiry : Math.max(0, expiry);
-      return this.put(stripe, size, value, flags, expiryNow) ? STORED : FULL;
-    });
+    this.stripe = stripe;
+    this.value = value;
+    this.size = size;
+    this.expiry = expiry;
+    this.condition = condition;
+    this.wanted = wanted;
+    this.flags = flags;
+    const outcome = this.change(method, this.setLocked);
+    this.value = 0; // so that it can be garbage-collected
     if (outcome === FULL) throw this.full(method, stripe, size);
     return outcome === STORED;
+  }
+
+  private setHere(): number {
+    const { condition, expiry, stripe } = this;
+    const isFound = stripe.locate(this.core.key);
+    if (!this.allows(stripe, isFound, condition, this.wanted)) return REFUSED;
+    const expiryNow = expiry === KEPT && isFound ? stripe.expiry : Math.max(0, expiry);
+    return this.put(stripe, this.size, this.value, this.flags, expiryNow) ? STORED : FULL;
   }
 
   /** Adds to the number of a key, or stores `initial + by`; the result is in `number`. */
@@ -213,7 +233,7 @@ export class MapWriter {
     if (this.evicted === NO_ROOM) return false;
     const { at: old, head } = stripe;
     this.version = stripe.put(key, value, flags, expiry);
-    if (old === stripe.wordOf(head)) freeOldest(stripe, false, () => false);
+    if (old === stripe.wordOf(head)) dropOldest(stripe);
     return true;
   }
 
@@ -239,6 +259,13 @@ export class MapWriter {
         'delete() entries, or create the map with more bytes or evict: "clock"',
     );
   }
+}
+
+/** Frees the oldest record, which was replaced. */
+function dropOldest(stripe: MapStripe): void {
+  const freeing = new Freeing(stripe);
+  freeing.next(false, () => false);
+  freeing.end();
 }
 
 function notANumber(method: string): SyncError {
