@@ -1,7 +1,7 @@
 /** Of several processes that want a value, one computes it; whoever fails is replaced. */
 import assert from "node:assert/strict";
 import process from "node:process";
-import { describe, test } from "node:test";
+import { afterEach, beforeEach, describe, test } from "node:test";
 import { json, type SharedMap } from "../../collections/mod.ts";
 import { SyncError } from "../../sync/mod.ts";
 import { joining, openMap } from "../support/maps.ts";
@@ -26,6 +26,11 @@ function given<Value>() {
 
 describe("getOrSet of a shared map", () => {
   leaveNothingBehind();
+
+  // A wait does not keep this program alive either.
+  let alive: ReturnType<typeof setInterval>;
+  beforeEach(() => void (alive = setInterval(() => {}, 60_000)));
+  afterEach(() => clearInterval(alive));
 
   test("computes a value once, and stores it", async () => {
     using place = openMap<unknown>(OPTIONS);
