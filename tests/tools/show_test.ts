@@ -9,7 +9,6 @@ import { peekAt } from "../../backends/peek.ts";
 import { contentsText } from "../../cli_contents.ts";
 import {
   f64,
-  json,
   layout,
   RateLimiter,
   SharedMap,
