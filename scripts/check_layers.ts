@@ -32,7 +32,7 @@ const STOREYS: readonly (readonly [name: string, parts: readonly string[]])[] = 
   ["primitives", ["sync/"]],
   ["collections", ["collections/"]],
   ["adapters", ["adapters/"]],
-  ["entry points", ["mod.ts", "cli_starter.ts", "cli_table.ts", "cli.ts"]],
+  ["entry points", ["mod.ts", "testing.ts", "cli_starter.ts", "cli_table.ts", "cli.ts"]],
 ];
 
 const RUNTIME = /\b(?:Deno\.\w|Bun\.\w|process\.versions|bun:ffi|node:ffi)/;
