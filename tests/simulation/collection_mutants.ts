@@ -70,8 +70,9 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
   {
     name: "a record becomes visible by a plain store",
     file: STRIPE,
-    find: "if (before === -1) Atomics.store(this.words, BUCKETS + bucket, position);",
-    replace: "if (before === -1) this.words[BUCKETS + bucket] = position;",
+    find:
+      "if (before === -1) Atomics.store(this.words, bucketWord(bucket, this.bucketMask), position);",
+    replace: "if (before === -1) this.words[bucketWord(bucket, this.bucketMask)] = position;",
     programs: ["map: set and read, reordered"],
     bounds: within(1, 0, 1),
     why: "A reader may follow the link before the bytes of the record are there.",
@@ -128,9 +129,8 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
   {
     name: "head moves when the space is already used",
     file: "collections/map_oldest.ts",
-    find: 'if (freed !== "stuck") stripe.moveHead(head + Math.abs(size) | 0);',
-    replace:
-      'if (freed !== "stuck") stripe.words[0] = head + Math.abs(size) - (freed === "evicted" ? 1 : 0) | 0;',
+    find: "if (oldest !== stripe.head) stripe.moveHead(oldest);",
+    replace: "if (oldest !== stripe.head) stripe.words[0] = oldest - 1 | 0;",
     programs: ["map: evict, set and read"],
     bounds: within(1, 0),
     why: "A reader believes a record that is being overwritten; the log cannot be read.",

@@ -26,7 +26,7 @@ export function expect(isTrue: boolean, text: string): void {
 
 /** A map of one stripe, in which all keys are in one of few buckets. */
 function headerOf(evicts: boolean, units = 32): MapHeader {
-  return { stripes: 1, units, buckets: 8, evicts, key0: 1, key1: 2 };
+  return { stripes: 1, units, buckets: 8, evicts, key0: 1, key1: 2, codec: "" };
 }
 
 /** What a process has of a map. */
