@@ -184,8 +184,8 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
   {
     name: "who cannot compute removes the key, whatever its value is",
     file: COMPUTER,
-    find: "this.#map.writer.delete(METHOD, key, Condition.Pending, version);",
-    replace: "this.#map.writer.delete(METHOD, key);",
+    find: "writer.delete(METHOD, key, Condition.Pending, version);",
+    replace: "writer.delete(METHOD, key);",
     programs: ["map: compute, throw and set"],
     bounds: within(1, 0),
     why: "Another process has set it meanwhile.",
@@ -202,10 +202,19 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
   {
     name: "nobody notices that a computer was killed",
     file: COMPUTER,
-    find: "return this.#isComputing(slot, generation) ? null : version;",
+    find: "return this.#members.isLiving(slot, generation) ? null : version;",
     replace: "return slot + generation > -2 ? null : version;",
     programs: ["map: two compute a value"],
     bounds: within(0, 1),
     why: "The other process waits for ever.",
+  },
+  {
+    name: "a slot has the same generation for each of its members",
+    file: "collections/members.ts",
+    find: "this.#generation = Atomics.add(this.#generations, slot, 1) + 1 | 0;",
+    replace: "this.#generation = Atomics.load(this.#generations, slot);",
+    programs: ["map: compute a value inside of another"],
+    bounds: within(0, 1),
+    why: "The member that has the slot of a killed one waits for that, and so for itself.",
   },
 ];
