@@ -120,8 +120,8 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
   {
     name: "a link leads to what was evicted",
     file: "collections/map_oldest.ts",
-    find: "  stripe.link(before, bucket, 0);\n  stripe.add(at, -1);",
-    replace: "  stripe.add(at, -1);",
+    find: "    stripe.link(before, bucket, 0);\n    stripe.add(at, -1);",
+    replace: "    stripe.add(at, -1);",
     programs: ["map: evict, set and read"],
     bounds: within(0, 0),
     why: "The next writer finds that the chain leads out of the log.",
