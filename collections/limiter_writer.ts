@@ -75,7 +75,7 @@ export class LimiterWriter {
     if (!isKnown && !this.makeRoom()) return FULL;
     this.ahead += cost;
     if (isKnown) stripe.setExpiry(stripe.at, now + this.ahead);
-    else stripe.put(core.key, NOTHING, 0, now + this.ahead);
+    else stripe.put(core.key, NOTHING, 0, 0, now + this.ahead);
     return ALLOWED;
   }
 

@@ -1,7 +1,7 @@
 import type { MapKey } from "./map_key.ts";
 import { type Freed, Freeing, recount } from "./map_oldest.ts";
 import { SIZE } from "./map_record.ts";
-import { LARGEST, LIVE, type MapStripe } from "./map_stripe.ts";
+import { LARGEST, LIVE, type MapStripe, SOONEST } from "./map_stripe.ts";
 
 /** A change moves this number of records at most, or this number of times its own size. */
 const MOVES_MAX = 8;
@@ -114,6 +114,7 @@ function evictFor(stripe: MapStripe, size: number): number {
  */
 function moveFor(stripe: MapStripe, key: MapKey, size: number): boolean {
   if (!hasRoom(stripe, size)) {
+    if (!mayHaveRoom(stripe, size)) return false;
     recount(stripe);
     stripe.locate(key);
     if (!hasRoom(stripe, size)) return false;
@@ -141,6 +142,17 @@ export function hasRoom(stripe: MapStripe, size: number): boolean {
   const live = words[LIVE]! - locatedSize(stripe) + size;
   const largest = Math.max(words[LARGEST]!, size);
   return live + Math.max(2 * largest, isNew ? RESERVE * units : 0) <= units;
+}
+
+/**
+ * Whether there can be room for the record whose place was located last when all is counted anew, which takes as long as
+ * there are records: something has expired, or there would be room if no record were larger than this one.
+ */
+function mayHaveRoom(stripe: MapStripe, size: number): boolean {
+  const { totals, units, words } = stripe;
+  const live = words[LIVE]! - locatedSize(stripe) + size;
+  const least = Math.max(2 * size, stripe.at === -1 ? RESERVE * units : 0);
+  return live + least <= units || stripe.hasPassed(totals[SOONEST]!);
 }
 
 function locatedSize({ at, data }: MapStripe): number {

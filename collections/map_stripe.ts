@@ -1,5 +1,4 @@
 import type { Clock } from "../backends/clock.ts";
-import { lengthOf } from "../core/view_extent.ts";
 import type { Slot } from "../sync/slot.ts";
 import type { MapKey } from "./map_key.ts";
 import {
@@ -7,6 +6,7 @@ import {
   GONE,
   HASH,
   hasMeta,
+  isPossible,
   keyUnits,
   META,
   metaOf,
@@ -18,7 +18,6 @@ import {
   SIZE,
   unitsFor,
   USED,
-  valueBytes,
   VERSION,
 } from "./map_record.ts";
 import { DamagedLog, LOG_HEADER_BYTES, MARGIN_BYTES, RingLog, UNIT_BYTES } from "./ring_log.ts";
@@ -29,7 +28,7 @@ export const [COUNT, LIVE, LARGEST] = [17, 18, 19];
  * Then there are four floats, {@linkcode MapStripe.totals}, and behind `RECOVERED` and `WRITER` the word that says
  * whether the largest record may have gone.
  */
-const TOTALS_BYTE = 80;
+export const TOTALS_BYTE = 80;
 export const STALE = 30;
 /**
  * The floats: the last version that was given to a record, how many records were evicted and have expired, and a time
@@ -179,7 +178,7 @@ export class MapStripe extends RingLog {
       const isInRing = size >= RECORD_UNITS && size <= room && (at >> 1) + size <= this.units;
       const record = isInRing ? this.copyRecord(at, size) : null;
       const isOfBucket = record !== null && this.bucketOf(record[HASH]!) === bucket;
-      if (!isOfBucket || valueBytes(size, record[META]!) < 0) {
+      if (!isOfBucket || !isPossible(size, record[META]!)) {
         this.distance = 0; // a record that fits may seem not to if head has moved
         return this.isWhole() ? records : null; // it was overwritten
       }
@@ -188,7 +187,9 @@ export class MapStripe extends RingLog {
       position = record[NEXT]!;
     }
     if (first === 0) return records;
-    return this.isWhole() && Atomics.load(words, bucketWord(bucket, this.bucketMask)) === first ? records : null;
+    return this.isWhole() && Atomics.load(words, bucketWord(bucket, this.bucketMask)) === first
+      ? records
+      : null;
   }
 
   /** Copies a record. A number is loaded in one step, since it can change meanwhile. */
@@ -338,12 +339,18 @@ export class MapStripe extends RingLog {
   /**
    * Writes a record for a key, and puts it in the place of the located one, if there is one. There must be room for it.
    *
+   * @param length the number of bytes of the value when room was made: another thread may make it longer meanwhile
    * @returns its version
    */
-  put(key: MapKey, value: Uint8Array | number, flags: number, expiry: number): number {
+  put(
+    key: MapKey,
+    value: Uint8Array | number,
+    length: number,
+    flags: number,
+    expiry: number,
+  ): number {
     const { data, floats, at: old, before } = this;
     const isNumber = typeof value === "number";
-    const length = isNumber ? 8 : lengthOf(value);
     const size = unitsFor(key.meta, length);
     const position = this.placeFor(size);
     const at = this.wordOf(position);
@@ -382,9 +389,14 @@ export class MapStripe extends RingLog {
     if ((count & 1) !== 0) data[at + RECORD_WORDS + count] = 0;
   }
 
-  /** Copies a value. It stays within `length` bytes, even if another thread makes the value longer meanwhile. */
+  /** Copies the first `length` bytes of a value. */
   private writeValue(from: number, value: Uint8Array, length: number): void {
-    this.bytes.subarray(from, from + length).set(value);
+    const { bytes } = this;
+    try {
+      bytes.subarray(from, from + length).set(value);
+    } catch { // another thread has made the value longer, so that nothing was copied
+      for (let i = 0; i < length; i++) bytes[from + i] = value[i]!;
+    }
   }
 
   /** Takes the located record out of its chain. */

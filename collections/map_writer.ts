@@ -1,11 +1,22 @@
-import { lengthOf } from "../core/view_extent.ts";
+import { isDetached, lengthOf } from "../core/view_extent.ts";
 import { SyncError } from "../sync/errors.ts";
 import type { MapCore } from "./map_core.ts";
-import { keyUnits, META, NUMBER, PART, PENDING, RECORD_UNITS, unitsFor } from "./map_record.ts";
+import { keyBytes } from "./map_key.ts";
+import {
+  isPossible,
+  keyUnits,
+  META,
+  NUMBER,
+  PART,
+  PENDING,
+  RECORD_UNITS,
+  SIZE,
+  unitsFor,
+} from "./map_record.ts";
 import { Freeing } from "./map_oldest.ts";
 import { makeRoom, NO_ROOM } from "./map_room.ts";
 import { LIVE, type MapStripe } from "./map_stripe.ts";
-import { UNIT_BYTES } from "./ring_log.ts";
+import { DamagedLog, UNIT_BYTES } from "./ring_log.ts";
 
 /** When a value is stored: always, if the key has none, if it has one, or if that has the version that is given. */
 export const Condition = { Always: 0, Absent: 1, Present: 2, Version: 3, Pending: 4 } as const;
@@ -34,9 +45,10 @@ export class MapWriter {
   /** What `set` and `incr` do with the lock held: functions that are made once. */
   declare private readonly setLocked: () => number;
   declare private readonly incrLocked: () => number;
-  /** The arguments of the current `set` or `incr`, and the size of its record in units. */
+  /** The arguments of the current `set` or `incr`, the number of bytes of its value, and the size of its record in units. */
   declare private stripe: MapStripe;
   declare private value: Uint8Array | number;
+  private length = 0;
   private size = 0;
   private expiry = 0;
   private condition: Condition = Condition.Always;
@@ -71,11 +83,13 @@ export class MapWriter {
     flags = 0,
   ): boolean {
     const stripe = this.core.seek(method, key);
-    const length = typeof value === "number" ? 8 : lengthOf(value);
+    const length = typeof value === "number" ? UNIT_BYTES : lengthOf(value);
+    if (length === 0 && isDetached(value as Uint8Array)) throw detached(method);
     const size = unitsFor(this.core.key.meta, length);
     if (size > stripe.units / PART) throw this.tooLarge(method, stripe, length);
     this.stripe = stripe;
     this.value = value;
+    this.length = length;
     this.size = size;
     this.expiry = expiry;
     this.condition = condition;
@@ -92,7 +106,9 @@ export class MapWriter {
     const isFound = stripe.locate(this.core.key);
     if (!this.allows(stripe, isFound, condition, this.wanted)) return REFUSED;
     const expiryNow = expiry === KEPT && isFound ? stripe.expiry : Math.max(0, expiry);
-    return this.put(stripe, this.size, this.value, this.flags, expiryNow) ? STORED : FULL;
+    return this.put(stripe, this.size, this.value, this.length, this.flags, expiryNow)
+      ? STORED
+      : FULL;
   }
 
   /** Adds to the number of a key, or stores `initial + by`; the result is in `number`. */
@@ -104,8 +120,8 @@ export class MapWriter {
     ttl: number,
   ): void {
     const stripe = this.core.seek(method, key);
-    const size = unitsFor(this.core.key.meta, 8);
-    if (size > stripe.units / PART) throw this.tooLarge(method, stripe, 8);
+    const size = unitsFor(this.core.key.meta, UNIT_BYTES);
+    if (size > stripe.units / PART) throw this.tooLarge(method, stripe, UNIT_BYTES);
     this.stripe = stripe;
     this.by = by;
     this.initial = initial;
@@ -119,10 +135,11 @@ export class MapWriter {
     const { by, core: { key }, stripe } = this;
     const isFound = stripe.locate(key);
     if (!isFound || !stripe.isPresent) {
-      return this.putNumber(stripe, unitsFor(key.meta, 8), this.initial + by, this.ttl);
+      return this.putNumber(stripe, unitsFor(key.meta, UNIT_BYTES), this.initial + by, this.ttl);
     }
     const meta = stripe.data[stripe.at + META]!;
     if ((meta & NUMBER) === 0) return NOT_A_NUMBER;
+    if (!isPossible(stripe.data[stripe.at + SIZE]!, meta)) throw new DamagedLog();
     const from = stripe.valueByte(stripe.at, meta);
     this.number = stripe.number(from) + by;
     this.version = stripe.setNumber(from, this.number);
@@ -132,7 +149,7 @@ export class MapWriter {
 
   private putNumber(stripe: MapStripe, size: number, value: number, ttl: number): number {
     this.number = value;
-    return this.put(stripe, size, value, 0, stripe.expiryOf(ttl)) ? STORED : FULL;
+    return this.put(stripe, size, value, UNIT_BYTES, 0, stripe.expiryOf(ttl)) ? STORED : FULL;
   }
 
   /** Removes a key if the condition is true; returns whether it had a value. */
@@ -181,7 +198,8 @@ export class MapWriter {
       if (isFound && stripe.isPresent) return Claim.Present;
       const isOthers = isFound && stripe.isPending && stripe.version !== dead;
       if (isOthers) return Claim.Pending;
-      return this.put(stripe, size, computer, PENDING, expiry) ? Claim.Mine : Claim.Full;
+      const { length } = computer;
+      return this.put(stripe, size, computer, length, PENDING, expiry) ? Claim.Mine : Claim.Full;
     });
     if (claim === Claim.Full) throw this.full(method, stripe, size);
     return claim;
@@ -225,6 +243,7 @@ export class MapWriter {
     stripe: MapStripe,
     size: number,
     value: Uint8Array | number,
+    length: number,
     flags: number,
     expiry: number,
   ): boolean {
@@ -232,18 +251,25 @@ export class MapWriter {
     this.evicted = makeRoom(stripe, key, size);
     if (this.evicted === NO_ROOM) return false;
     const { at: old, head } = stripe;
-    this.version = stripe.put(key, value, flags, expiry);
+    this.version = stripe.put(key, value, length, flags, expiry);
     if (old === stripe.wordOf(head)) dropOldest(stripe);
     return true;
   }
 
   private tooLarge(method: string, { units }: MapStripe, length: number): SyncError {
-    const key = RECORD_UNITS + keyUnits(this.core.key.meta);
-    const most = Math.max(0, (units / PART - key) * UNIT_BYTES);
+    const { meta } = this.core.key;
+    const most = (units / PART - RECORD_UNITS) * UNIT_BYTES;
+    const left = most - keyUnits(meta) * UNIT_BYTES;
+    const text = left < 0
+      ? `the key has ${
+        keyBytes(meta)
+      } bytes, and a key of this map must not have more than ${most} even without a ` +
+        "value, since an entry has at most a quarter of a stripe"
+      : `the value has ${length} bytes, and with this key a value of this map must not have more than ${left}, a ` +
+        "quarter of a stripe";
     return new SyncError(
       "InvalidSize",
-      `SharedMap.${method}: the value has ${length} bytes, and with this key a value of this map must not have ` +
-        `more than ${most}, a quarter of a stripe; create the map with more bytes or fewer stripes`,
+      `SharedMap.${method}: ${text}; create the map with more bytes or fewer stripes`,
     );
   }
 
@@ -259,6 +285,12 @@ export class MapWriter {
         'delete() entries, or create the map with more bytes or evict: "clock"',
     );
   }
+}
+
+function detached(method: string): TypeError {
+  return new TypeError(
+    `SharedMap.${method}: the array of the value has no bytes any more: its buffer was transferred away or made smaller`,
+  );
 }
 
 /** Frees the oldest record, which was replaced. */

@@ -1,4 +1,5 @@
 import process from "node:process";
+import { processText } from "../backends/process_text.ts";
 import { perProcess } from "../context.ts";
 import { SyncError } from "../sync/errors.ts";
 import { DamagedLog, RECOVERED, WRITER } from "./ring_log.ts";
@@ -142,7 +143,7 @@ export class SectionLock {
   private busy(method: string, timeoutMs: number): SyncError {
     const { section } = this;
     const pid = Atomics.load(this.words, WRITER);
-    const holder = pid === 0 ? "other processes have" : `process ${pid} has`;
+    const holder = pid === 0 ? "other processes have" : `${processText(pid)} has`;
     return new SyncError(
       "Busy",
       `${section.name}.${method}: ${holder} been changing ${section.part} for ${timeoutMs} ms; the process ` +

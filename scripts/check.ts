@@ -24,7 +24,16 @@ const steps: Step[] = [
   ["types", ["check"]],
   ["layers", ["run", "--allow-read", "scripts/check_layers.ts"]],
   ["documentation", [
-    ...["doc", "--lint", "mod.ts", "inspect.ts", "sync/mod.ts", "collections/mod.ts", "cli.ts"],
+    ...[
+      "doc",
+      "--lint",
+      "mod.ts",
+      "inspect.ts",
+      "metrics.ts",
+      "sync/mod.ts",
+      "collections/mod.ts",
+      "cli.ts",
+    ],
   ]],
   ["package", ["publish", "--dry-run", "--allow-dirty"]],
   ["tables", ["run", "--allow-read", "scripts/platform_docs.ts", "--check"]],

@@ -1,7 +1,9 @@
+import process from "node:process";
 import { timeoutOf, type Wait, waitOf, type WaitOptions } from "../core/waiter.ts";
 import { BackendError } from "../backends/failure.ts";
 import type { HeldNode } from "../backends/mutex/held_list.ts";
 import { sharedMutexBackend } from "../backends/mutex/mod.ts";
+import { describeProcess, processText } from "../backends/process_text.ts";
 import { type LockOutcome, MutexAbi, type MutexBackend } from "../backends/mutex/types.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import type { SharedAttachment } from "../registry.ts";
@@ -344,7 +346,7 @@ export class Mutex {
     const timeout = options === undefined
       ? Infinity
       : timeoutOf("Mutex.withLock", options, Infinity);
-    if (!this.acquire("withLock", timeout)) throw timedOut("withLock", timeout);
+    if (!this.acquire("withLock", timeout)) throw this.timedOut("withLock", timeout);
     const hold = this.holds;
     let isRepaired = false;
     try {
@@ -384,7 +386,7 @@ export class Mutex {
     const wait = waitOf("Mutex.withLockAsync", options);
     const hold = await this.acquireAsync("withLockAsync", wait);
     if (hold === null) {
-      throw timedOut("withLockAsync", wait.timeout);
+      throw this.timedOut("withLockAsync", wait.timeout);
     }
     let isRepaired = false;
     try {
@@ -566,6 +568,22 @@ export class Mutex {
     );
   }
 
+  /** Returns the error for a mutex that was not free in time. It names who holds the mutex at this moment. */
+  private timedOut(method: string, timeoutMs: number): SyncError {
+    return new SyncError(
+      "Timeout",
+      `Mutex.${method}: it was not free for ${timeoutMs} ms; ${this.holderText()}`,
+    );
+  }
+
+  private holderText(): string {
+    if (this.isTaken) return "another call of this object holds it";
+    const number = this.slot.isUsable ? this.mutexes.holder(this.mutex) : null;
+    if (number === null) return "another thread or process held it";
+    const isOwn = describeProcess(number).pid === process.pid;
+    return `${isOwn ? "another call or thread of this process" : processText(number)} holds it`;
+  }
+
   /** @internal Returns what `console.log` shows of this object. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => ({
@@ -584,11 +602,4 @@ function orSyncError<Result>(call: string, act: () => Result): Result {
     if (!(error instanceof BackendError)) throw error;
     throw new SyncError(error.reason, `${call}: ${error.message}`);
   }
-}
-
-function timedOut(method: string, timeoutMs: number): SyncError {
-  return new SyncError(
-    "Timeout",
-    `Mutex.${method}: another call, thread or process held it for ${timeoutMs} ms`,
-  );
 }

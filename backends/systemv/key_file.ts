@@ -384,10 +384,20 @@ export class KeyFile {
   setPersistent(isPersistent: boolean): void {
     if (this.isPersistent() === isPersistent) return;
     requireOwnFile(this.isExplicit);
+    this.#setBits(isPersistent ? persistentBits(this.#libc) : 0);
+  }
+
+  /** Changes nothing. @throws {BackendError} if `setPersistent(true)` would */
+  requirePersistable(): void {
+    if (this.isPersistent()) return;
+    requireOwnFile(this.isExplicit);
+    this.#setBits(0); // as they are: only the owner may do that
+  }
+
+  #setBits(bits: number): void {
     const status = fileStatus(this.#libc, this.#fd);
     if (typeof status === "number") throw failure(statCall(this.#libc), status, ERRORS, this.#name);
-    const mode = status.mode & 0o666 | (isPersistent ? persistentBits(this.#libc) : 0);
-    if (this.#libc.c.fchmod(this.#fd, mode) === 0) return;
+    if (this.#libc.c.fchmod(this.#fd, status.mode & 0o666 | bits) === 0) return;
     throw failure("fchmod", this.#libc.errno(), LIFETIME_ERRORS, this.#name);
   }
 
@@ -535,14 +545,23 @@ export class KeyFile {
    * cannot be opened for writing.
    */
   claiming<Result>(act: () => Result): Result | "busy" | "unavailable" {
+    const claim = this.claim();
+    if (typeof claim === "string") return claim;
+    try {
+      return act();
+    } finally {
+      claim();
+    }
+  }
+
+  /** Acquires the claim of {@linkcode KeyFile.claiming}; returns a function that releases it, or why it has not. */
+  claim(): (() => void) | "busy" | "unavailable" {
     const libc = this.#libc;
     const fd = libc.os === "linux" ? this.#openForWriting() : -1;
     if (fd < 0) return "unavailable";
-    try {
-      return claimByte(libc, fd, CLAIM + this.#projectId) ? act() : "busy";
-    } finally {
-      libc.c.close(fd);
-    }
+    if (claimByte(libc, fd, CLAIM + this.#projectId)) return () => void libc.c.close(fd);
+    libc.c.close(fd);
+    return "busy";
   }
 
   /** Opens another descriptor of the file, for writing. A deleted file can be opened again only through `/proc`. */

@@ -57,7 +57,7 @@ export class SegmentResources {
     this.#isToStay = isPersistent;
   }
 
-  /** Has this object leave the segment in place if it is persistent, whichever object has made it so. */
+  /** Implements `Segment.respectPersistence`. */
   respectPersistence(): void {
     this.#isToStay = true;
   }
@@ -202,6 +202,19 @@ export class SystemVSegment implements Segment {
 
   setPersistent(isPersistent: boolean): void {
     this.#resources.setPersistent(isPersistent);
+  }
+
+  respectPersistence(): void {
+    this.#resources.respectPersistence();
+  }
+
+  requirePersistable(): void {
+    this.#resources.file.requirePersistable();
+  }
+
+  /** Makes the segment persistent before other processes can find it. If it is not published, it is removed anyway. */
+  beginPersistent(): void {
+    this.#resources.file.setPersistent(true);
   }
 
   /** Removes a segment that was never published. The next `release()` then only closes the key file. */
