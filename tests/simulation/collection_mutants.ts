@@ -102,8 +102,8 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
   {
     name: "nothing is repaired",
     file: "collections/section_lock.ts",
-    find: "if (this.begin()) this.repair();",
-    replace: "if (this.begin()) this.words[28]!++;",
+    find: "if (isLeft) this.repair();",
+    replace: "if (isLeft) words[28]!++;",
     programs: ["map: delete, set and read"],
     bounds: within(0, 1),
     why: "The count is wrong.",
