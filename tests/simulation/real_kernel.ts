@@ -206,7 +206,7 @@ class Normalizer {
     const isFolder = "links" in out && (out["mode"]! & S_IFDIR) === S_IFDIR &&
       out["mode"]! < 0o100000;
     const sizes = { links: "", size: "", blocks: "" }; // file systems count these of folders differently
-    const times = Object.keys(rest).filter((name) => /^[aodc]time$/.test(name)).map((name) => {
+    const times = Object.keys(rest).filter((name) => /^[aodcm]time$/.test(name)).map((name) => {
       return [name, this.#time(rest[name]!)];
     });
     const creator = "creator" in out ? { creator: this.#pid(out["creator"]!) } : {};
