@@ -32,8 +32,7 @@ export function unitsFor(length: number): number {
 
 /**
  * The log of a topic has the newest messages that fit. Each record has the sequence number of its message, which is one
- * more than that of the record before. The words `HEAD` to `HIGH` of docs/collections.md say what a program in another
- * language needs to know.
+ * more than that of the record before. docs/collections.md has the bytes, for programs in other languages.
  *
  * A publisher that has the lock frees space at the head, writes a record beyond the tail, and lets it in by one store of
  * `tail`. Once there was a message, the log is never empty: a record takes at most a quarter of the ring, and the padding
