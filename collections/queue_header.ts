@@ -38,8 +38,8 @@ export function makeQueueHeader(
 export function readQueueHeader(call: string, slot: Slot): QueueShape {
   slot.join(call, PrimitiveKind.SharedQueue, MUTEX_BYTE);
   const words = slot.view(Int32Array, 0, MUTEX_BYTE / 4).slice();
-  const shape = { units: words[UNITS]!, jobs: words[JOBS]!, members: words[MEMBERS]! };
-  if (!isPossible(shape) || words[CHECK] !== checkOf(words)) {
+  const shape = queueShapeIn(words);
+  if (shape === null) {
     throw new SyncError(
       "Damaged",
       `${call}: the header of the queue has been overwritten; create it again when no process uses it`,
@@ -54,6 +54,12 @@ export function readQueueHeader(call: string, slot: Slot): QueueShape {
     );
   }
   return shape;
+}
+
+/** Returns what the words of a header say, or `null` if they are not those of a header. */
+export function queueShapeIn(words: Int32Array): QueueShape | null {
+  const shape = { units: words[UNITS]!, jobs: words[JOBS]!, members: words[MEMBERS]! };
+  return isPossible(shape) && words[CHECK] === checkOf(words) ? shape : null;
 }
 
 function isPossible({ units, jobs, members }: QueueShape): boolean {

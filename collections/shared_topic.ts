@@ -286,6 +286,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     return this.publishWaiting(value, options);
   }
 
+  /** Does what `publishAsync()` does, once there is stack for it. */
   private async publishWaiting(value: Value, options: PublishOptions): Promise<number> {
     const call = "SharedTopic.publishAsync";
     const { timeout = this.lockTimeout, signal } = options;
@@ -308,6 +309,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     throw new SyncError("Busy", busy!.message.replace(" 0 ms", ` ${timeout} ms`));
   }
 
+  /** Publishes the bytes of a message, and wakes who sleeps. */
   private publishBytes(method: string, bytes: Uint8Array, timeout: number): number {
     const { slot, log } = this;
     if (!slot.isIntact) requireTopic(slot, method);
@@ -322,6 +324,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     }
   }
 
+  /** Returns the error for a message that is too large. */
   private tooLarge(method: string, length: number): SyncError {
     const { log: { most, units } } = this;
     return new SyncError(
@@ -355,6 +358,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     return this.readerFrom("reader", options.from);
   }
 
+  /** Returns a reader for a method. */
   private readerFrom(method: string, from: TopicStart = "latest"): TopicReader<Value> {
     const call = `SharedTopic.${method}`;
     checkStart(call, from);
@@ -397,7 +401,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
    */
   subscribe(
     options?: SubscribeOptions,
-  ): TopicSubscription & AsyncIterableIterator<TopicMessage<Value>, undefined>;
+  ): TopicSubscription & AsyncIterableIterator<TopicMessage<Value>>;
   subscribe(
     first: ((message: TopicMessage<Value>) => void) | SubscribeOptions = {},
     more: CallbackOptions = {},

@@ -141,7 +141,7 @@ interface Pending<Value> {
 
 /** @internal A subscription over which a program iterates. A message is read when the program asks for it. */
 export class IteratedSubscription<Value>
-  implements TopicSubscription, AsyncIterableIterator<TopicMessage<Value>, undefined> {
+  implements TopicSubscription, AsyncIterableIterator<TopicMessage<Value>> {
   readonly #reader: TopicReader<Value>;
   readonly #slot: Slot;
   readonly #waker: TopicWaker;

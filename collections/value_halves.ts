@@ -8,10 +8,11 @@ import { halfByte } from "./value_header.ts";
  * half has or receives, and the number of bytes in each half. There are also two floats, the versions of the halves, and
  * the words that any section has.
  */
-const LATEST = 16;
-const [FILLING, LENGTHS] = [17, 24];
-const VERSIONS_BYTE = 80;
-const WORDS = 32;
+export const LATEST = 16;
+export const LENGTHS = 24;
+const FILLING = 17;
+export const VERSIONS_BYTE = 80;
+export const WORDS = 32;
 
 /** Versions below this number can be counted to. After damage they begin at the time, which is beyond each that was. */
 const VERSION_MAX = 2 ** 52;

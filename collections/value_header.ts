@@ -39,8 +39,8 @@ export function makeHeader(call: string, slot: Slot, maxBytes: number, fill: () 
 /** Returns the largest size of a value. @throws {SyncError} if the header is not that of a shared value */
 export function readHeader(call: string, slot: Slot): number {
   slot.join(call, PrimitiveKind.SharedValue, HEADER_BYTES);
-  const maxBytes = slot.words[MAX_BYTES]!;
-  if (!(maxBytes >= 1 && maxBytes <= MAX_BYTES_MAX) || slot.words[CHECK] !== ~maxBytes) {
+  const maxBytes = maxBytesIn(slot.words);
+  if (maxBytes === null) {
     throw new SyncError(
       "Damaged",
       `${call}: the header of the value has been overwritten; create it again when no process uses it`,
@@ -48,6 +48,13 @@ export function readHeader(call: string, slot: Slot): number {
   }
   slot.require(call, valueBytes(maxBytes));
   return maxBytes;
+}
+
+/** Returns the largest size that the words of a header say, or `null` if they are not those of a header. */
+export function maxBytesIn(words: Int32Array): number | null {
+  const maxBytes = words[MAX_BYTES]!;
+  const isWhole = maxBytes >= 1 && maxBytes <= MAX_BYTES_MAX && words[CHECK] === ~maxBytes;
+  return isWhole ? maxBytes : null;
 }
 
 /** @throws {TypeError | RangeError} if `maxBytes` is not a size that a value can have */

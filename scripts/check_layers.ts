@@ -25,7 +25,9 @@ const STOREYS: readonly (readonly [name: string, parts: readonly string[]])[] = 
     ...["backends/shell_word.ts", "backends/capabilities.ts", "backends/inventory.ts"],
   ]],
   ["the calls of a system", ["backends/unix/", "backends/win32/"]],
-  ["interfaces of backends", ["backends/types.ts", "backends/native_key.ts"]],
+  ["interfaces of backends", [
+    ...["backends/types.ts", "backends/peek_types.ts", "backends/native_key.ts"],
+  ]],
   ["futexes", ["backends/futex/"]],
   ["mechanisms", [
     ...["backends/systemv/", "backends/posix/", "backends/posix_darwin/", "backends/windows/"],
@@ -33,14 +35,25 @@ const STOREYS: readonly (readonly [name: string, parts: readonly string[]])[] = 
   ]],
   ["the choice of a backend", [
     ...["backends/mod.ts", "backends/inspection.ts", "backends/clock.ts"],
-    "backends/process_text.ts",
+    ...["backends/process_text.ts", "backends/peek.ts"],
   ]],
   ["native keys", ["native_ipc_key.ts"]],
   ["what the classes share", ["core/"]],
   ["classes", ["shared_memory.ts", "system_semaphore.ts", "inspect.ts"]],
   ["primitives", ["sync/"]],
   ["collections", ["collections/"]],
-  ["entry points", ["mod.ts", "cli_starter.ts", "cli_table.ts", "cli.ts"]],
+  ["adapters", ["adapters/"]],
+  ["what is seen from outside", ["observe/"]],
+  ["entry points", [
+    "mod.ts",
+    "metrics.ts",
+    "testing.ts",
+    "cli_starter.ts",
+    "cli_table.ts",
+    "cli_contents.ts",
+    "cli_top.ts",
+    "cli.ts",
+  ]],
 ];
 
 const RUNTIME = /\b(?:Deno\.\w|Bun\.\w|process\.versions|bun:ffi|node:ffi)/;
