@@ -567,6 +567,7 @@ export class Mutex {
     );
   }
 
+  /** Returns who holds the mutex, as the second part of a sentence. */
   private holderText(): string {
     if (this.isTaken) return "another call of this object holds it";
     const number = this.slot.isUsable ? this.mutexes.holder(this.mutex) : null;

@@ -361,7 +361,16 @@ describe("the npm package", () => {
       !/(\.js|\.d\.ts|^package\.json|^README\.md|^CHANGELOG\.md)$/.test(file)
     );
     assert.deepEqual(odd, []);
-    for (const file of ["README.md", "mod.d.ts", "sync.js", "sync.d.ts", "collections.js"]) {
+    for (
+      const file of [
+        "README.md",
+        "mod.d.ts",
+        "sync.js",
+        "sync.d.ts",
+        "collections.js",
+        "metrics.d.ts",
+      ]
+    ) {
       assert.ok(files.includes(file), file);
     }
     assert.ok(existsSync(path.join(installed, "LICENSE")));
@@ -375,7 +384,7 @@ describe("the npm package", () => {
     }
     assert.deepEqual(
       Object.keys(manifest.exports),
-      [".", "./inspect", "./sync", "./collections", "./package.json"],
+      [".", "./inspect", "./metrics", "./sync", "./collections", "./package.json"],
     );
     assert.deepEqual(manifest.bin, { "shared-memory": "./cli.js" });
     assert.equal(manifest.dependencies, undefined);
