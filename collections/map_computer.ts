@@ -1,12 +1,14 @@
+import { clearInterval, setInterval } from "node:timers";
 import { sharedClock } from "../backends/clock.ts";
 import { delay, nextPause } from "../backends/timing.ts";
-import { type AbortSignalLike, checkTimeout } from "../core/waiter.ts";
+import { type AbortSignalLike, checkTimeout, TIMER_MAX } from "../core/waiter.ts";
 import type { Bytes } from "../core/view_types.ts";
+import { SyncError } from "../sync/errors.ts";
 import type { MapCore } from "./map_core.ts";
 import { checkTtl, type GetOrSetOptions } from "./map_options.ts";
 import type { MapReader } from "./map_reader.ts";
 import { computerByte, COMPUTERS, COMPUTERS_BYTE } from "./map_shape.ts";
-import { Claim, Condition, type MapWriter } from "./map_writer.ts";
+import { Claim, Condition, MapWriter } from "./map_writer.ts";
 import { Members } from "./members.ts";
 
 /** What the computer of a map needs of it. */
@@ -25,6 +27,8 @@ interface Job<Value> {
   readonly ttl: number;
   readonly timeout: number;
   readonly signal: AbortSignalLike | undefined;
+  /** Whether the wait keeps the program alive. */
+  readonly ref: boolean;
 }
 
 /** A call that waits for a value or computes it. */
@@ -64,18 +68,21 @@ export class MapComputer<Value> {
     options: GetOrSetOptions,
     defaultTtl: number,
   ): Promise<Value | undefined> {
-    const { ttl = defaultTtl, timeout = TIMEOUT_MS, signal } = options;
+    const { ttl = defaultTtl, timeout = TIMEOUT_MS, signal, ref = false } = options;
     checkTtl(`SharedMap.${METHOD}`, ttl);
     checkTimeout(`SharedMap.${METHOD}`, timeout);
     if (typeof compute !== "function") {
       throw new TypeError(`SharedMap.${METHOD}: compute must be a function, not ${typeof compute}`);
+    }
+    if (typeof ref !== "boolean") {
+      throw new TypeError(`SharedMap.${METHOD}: ref must be a boolean, not ${typeof ref}`);
     }
     signal?.throwIfAborted();
     const found = this.#get(key);
     if (found !== undefined) return found;
     const kept = typeof key === "string" ? key : new Uint8Array(key); // the program may change the bytes meanwhile
     const id = idOf(kept);
-    const job = { key: kept, ttl, timeout, signal, compute: compute as Job<Value>["compute"] };
+    const job = { key: kept, ttl, timeout, signal, ref, compute: compute as Job<Value>["compute"] };
     const running = this.#running.get(id);
     if (running !== undefined) {
       try {
@@ -101,23 +108,25 @@ export class MapComputer<Value> {
 
   /** Waits for another call of this object. It may wait for this one in turn, so there is a limit. */
   async #join(running: Promise<Value | undefined>, job: Job<Value>): Promise<Value | undefined> {
-    const { timeout, signal } = job;
+    const { timeout, signal, ref } = job;
     const { promise: given, resolve, reject } = Promise.withResolvers<void>();
     const onAbort = () => reject(signal!.reason);
     signal?.addEventListener("abort", onAbort);
-    const timer = timeout === Infinity ? undefined : setTimeout(resolve, timeout);
+    const onTime = timeout > TIMER_MAX ? () => {} : resolve;
+    const timer = setInterval(onTime, Math.min(timeout, TIMER_MAX));
+    if (!ref) timer.unref();
     try {
       const isOver = await Promise.race([running.then(() => true), given.then(() => false)]);
       return isOver ? await running : await job.compute();
     } finally {
-      clearTimeout(timer);
+      clearInterval(timer);
       signal?.removeEventListener("abort", onAbort);
     }
   }
 
   /** Waits for the value while another thread computes it, and computes it if none does. */
   async #run(job: Job<Value>): Promise<Value | undefined> {
-    const { key, timeout, signal } = job;
+    const { key, timeout, signal, ref } = job;
     const { reader } = this.#map;
     const until = performance.now() + timeout;
     for (let pause = nextPause(0); performance.now() < until; pause = nextPause(pause)) {
@@ -128,7 +137,7 @@ export class MapComputer<Value> {
       }
       const raw = reader.get(METHOD, key);
       if (raw !== undefined) return this.#map.decoded(raw);
-      if (dead === null) await delay(Math.min(pause, Math.max(0, until - performance.now())));
+      if (dead === null) await delay(Math.min(pause, Math.max(0, until - performance.now())), ref);
       signal?.throwIfAborted();
     }
     return await job.compute(); // nothing is stored, as the key is another one's
@@ -176,17 +185,31 @@ export class MapComputer<Value> {
       }
       return value;
     } finally {
-      if (!isStored) this.#giveUp(key, version);
+      if (!isStored && !this.#giveUp(this.#map.writer, key, version)) {
+        void this.#giveUpLater(key, version);
+      }
       this.#members.leave();
     }
   }
 
-  /** Removes a pending record, so that another thread computes the value. */
-  #giveUp(key: string | Uint8Array, version: number): void {
+  /** Removes a pending record, so that another thread computes the value; returns `false` if another one holds the stripe. */
+  #giveUp(writer: MapWriter, key: string | Uint8Array, version: number): boolean {
     try {
-      this.#map.writer.delete(METHOD, key, Condition.Pending, version);
-    } catch {
-      // The caller gets the first error. Others find out that this thread does not compute any more.
+      writer.delete(METHOD, key, Condition.Pending, version);
+    } catch (error) { // the caller gets the first error
+      return !(error instanceof SyncError && error.code === "Busy");
+    }
+    return true;
+  }
+
+  /**
+   * Removes a pending record when the stripe is free again. Otherwise the others would wait for it as long as this thread
+   * computes anything else. If the program ends before, they find out that its thread has ended.
+   */
+  async #giveUpLater(key: string | Uint8Array, version: number): Promise<void> {
+    const writer = new MapWriter(this.#map.core, 0); // it does not block the thread
+    for (let pause = 0; !this.#giveUp(writer, key, version);) {
+      await delay(pause = nextPause(pause), false);
     }
   }
 }

@@ -68,7 +68,18 @@ export type {
 export type { QueueSize } from "./queue_shape.ts";
 export { RateLimiter, type RateLimiterStats } from "./rate_limiter.ts";
 export { type SetResult, SharedMap, type SharedMapStats } from "./shared_map.ts";
-export { SharedValue, type SharedValueStats } from "./shared_value.ts";
+export { SharedValue, type SharedValueStats, type ValueSubscription } from "./shared_value.ts";
+export {
+  SharedBroadcastChannel,
+  type SharedBroadcastChannelOptions,
+} from "./shared_broadcast_channel.ts";
+export {
+  type BroadcastListener,
+  type BroadcastListenerOptions,
+  type BroadcastMessage,
+  BroadcastTarget,
+} from "./broadcast_event.ts";
+export { structured, type StructuredCodec } from "./structured.ts";
 export { SharedTopic, type SharedTopicStats } from "./shared_topic.ts";
 export type {
   CallbackOptions,

@@ -51,7 +51,7 @@ import { ValuePool } from "./value_pool.ts";
 /** Somebody looks at least so often, in ms, whether the members that hold jobs live. */
 export const LOOK_MS = 1000;
 /** A receiver that takes no time looks after this number of jobs. */
-const LOOK_JOBS = 256;
+export const LOOK_JOBS = 256;
 
 /** What became of a value that was to be sent. */
 export const Sent = { Yes: 0, Full: 1, Closed: 2 } as const;
@@ -450,7 +450,7 @@ export class QueueCore {
     this.unlooked = 0;
     totals[LOOKED] = now;
     const living = new Map<number, boolean>();
-    const lost: number[] = [];
+    const lost: { entry: number; reason: number }[] = [];
     let soonest = Infinity;
     let left = log.jobs;
     for (
@@ -467,15 +467,16 @@ export class QueueCore {
         living.set(member, isLiving);
       }
       const until = log.number(entry, UNTIL);
-      const isLate = until > 0 && until <= now;
-      if (!isLiving || isLate) lost.push(isLiving ? entry : -1 - entry);
+      if (!isLiving) lost.push({ entry, reason: Reason.Died });
+      else if (until > 0 && until <= now) lost.push({ entry, reason: Reason.Late });
       else if (until > 0) soonest = Math.min(soonest, until);
     }
     totals[SOONEST] = soonest;
-    for (const one of lost.reverse()) {
-      totals[one < 0 ? RETURNED : LATE]!++;
-      if (one < 0) this.putBack(-1 - one, Reason.Died, now, 0);
-      else this.putBack(one, Reason.Late, now, 0);
+    // The one that was sent first comes first again.
+    lost.sort((a, b) => log.number(b.entry, ID) - log.number(a.entry, ID));
+    for (const { entry, reason } of lost) {
+      totals[reason === Reason.Died ? RETURNED : LATE]!++;
+      this.putBack(entry, reason, now, 0);
     }
   }
 

@@ -63,7 +63,9 @@ import { WaitLine } from "./wait_line.ts";
 
 /** A job that has failed: it was taken `maxAttempts` times, and never done. */
 export interface FailedJob<Value> {
+  /** The number of the job, as in {@linkcode QueueJob}. */
   readonly id: number;
+  /** The value that was sent. */
   readonly value: Value;
   /** How often it was taken. */
   readonly attempts: number;
@@ -666,6 +668,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     return this.core.clearFailed("clearFailed", id, Infinity).length;
   }
 
+  /** Returns what programs see of a failed job. */
   private failedJob({ id, attempts, reason, raw }: FailedEntry): FailedJob<Value> {
     return {
       id,
@@ -765,6 +768,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     );
   }
 
+  /** Returns the error for a value that no queue of this size can have. */
   private tooLarge(method: string, length: number): SyncError {
     const { valueMax, units } = this.core.log;
     return new SyncError(
@@ -774,6 +778,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     );
   }
 
+  /** Returns the error for a value for which there was no room. */
   private full(method: string, value: Value, timeout: number): SyncError {
     const { core } = this;
     const { log } = core;
@@ -790,10 +795,12 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     );
   }
 
+  /** Returns the error for sending to a queue that was closed. */
   private closed(method: string): SyncError {
     return new SyncError("Closed", `SharedQueue.${method}: the queue was closed by close()`);
   }
 
+  /** Returns the error for a thread for which there is no slot. */
   private tooMany(method: string): SyncError {
     return new SyncError(
       "OutOfResources",

@@ -45,6 +45,12 @@ export interface SharedValueStats {
   readonly recovered: number;
 }
 
+/** A subscription lasts until `close()`, `dispose`, the end of its signal, or until its value is detached. */
+export interface ValueSubscription extends Disposable {
+  /** Ends the subscription. */
+  close(): void;
+}
+
 /** A value that was decoded, and its version. */
 interface Decoded<Value> {
   readonly version: number;
@@ -278,7 +284,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
    * which must not be changed.
    *
    * @throws {SyncError} `NotAttached` if the segment has been detached; `Damaged` if the bytes of the value were
-   * overwritten; `Busy` if writers set the value again and again for 100 ms while it was read
+   * overwritten; `Busy` if writers set the value again and again for a second while it was read
    * @throws whatever the codec throws
    */
   get value(): Value | undefined {
@@ -365,8 +371,9 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
    * Calls a function with each value that is set from now on, and with its version, as {@linkcode SharedValue.changes}
    * returns them.
    *
-   * @param callback is called in a turn of its own. What it throws, and an error of reading, becomes an unhandled rejection
-   * @returns a function that ends the calls; so does the signal of the options
+   * @param callback is never called before this function has returned. What it throws is thrown where nobody catches it; so
+   * is an error of reading, which ends the subscription
+   * @returns the subscription, which lasts until `close()`, the end of its signal, or until the value is detached
    * @throws as {@linkcode SharedValue.changes}
    *
    * @example
@@ -374,15 +381,15 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
    * import { json, SharedValue } from "./mod.ts";
    *
    * using flags = SharedValue.open<{ dark: boolean }>("flags to follow", { maxBytes: 1000, codec: json });
-   * const end = flags.subscribe(({ dark }, version) => console.log(version, dark), { from: 0 });
+   * const subscription = flags.subscribe(({ dark }, version) => console.log(version, dark));
    * flags.set({ dark: true });
-   * end();
+   * subscription.close();
    * ```
    */
   subscribe(
     callback: (value: Value, version: number) => void,
     options: ChangesOptions = {},
-  ): () => void {
+  ): ValueSubscription {
     if (typeof callback !== "function") {
       throw new TypeError(
         `SharedValue.subscribe: callback must be a function, not ${typeof callback}`,
@@ -390,9 +397,11 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     }
     const changes = this.changesFor("subscribe", options);
     void follow(changes, callback, options.signal);
-    return () => void changes.return();
+    const close = () => void changes.return();
+    return { close, [Symbol.dispose]: close };
   }
 
+  /** Returns the changes for a method. */
   private changesFor(method: string, options: ChangesOptions): ValueChanges<Value> {
     requireStack(); // before there is a promise
     checkChanges(`SharedValue.${method}`, options);
@@ -450,10 +459,12 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     return this.decoded = { version, value };
   }
 
+  /** Returns the bytes of a value. */
   private encoded(method: string, value: Value): Uint8Array {
     return encoded(`SharedValue.${method}`, this.codec, value, this.halves.maxBytes);
   }
 
+  /** Sets the value, if the version is `ifVersion` or that is not given; returns the new version, or -1. */
   private write(method: string, bytes: Uint8Array, ifVersion: number | undefined): number {
     this.require(method); // the codec may have detached it
     const length = lengthOf(bytes);
@@ -466,11 +477,12 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     return version;
   }
 
-  /** @throws {SyncError} if the value was detached, or if its header was overwritten */
+  /** Makes sure that the value can be used. @throws {SyncError} if it was detached, or if its header was overwritten */
   private require(method: string): void {
     if (!this.slot.isIntact) this.refuse(method);
   }
 
+  /** Throws the error for a value that cannot be used. */
   private refuse(method: string): void {
     this.slot.requireUsable(method);
     throw new SyncError(
@@ -504,11 +516,23 @@ async function follow<Value>(
   signal: ChangesOptions["signal"],
 ): Promise<void> {
   try {
-    for await (const value of changes) callback(value, changes.version);
+    for await (const value of changes) {
+      try {
+        callback(value, changes.version);
+      } catch (error) {
+        throwLater(error);
+      }
+    }
   } catch (error) {
-    if (signal?.aborted && signal.reason === error) return;
-    throw error;
+    if (!(signal?.aborted && signal.reason === error)) throwLater(error);
   }
+}
+
+/** Throws an error where nobody catches it, so that the program learns of it. */
+function throwLater(error: unknown): void {
+  queueMicrotask(() => {
+    throw error;
+  });
 }
 
 /** Returns the bytes of a value, which a value may have. */

@@ -1,7 +1,9 @@
+import process from "node:process";
 import { setImmediate } from "node:timers";
 import { futexFor } from "../backends/futex/mod.ts";
 import type { Futex } from "../backends/futex/types.ts";
 import { BACKGROUND_SLICE_MS, delay, nextPause } from "../backends/timing.ts";
+import { perProcess } from "../context.ts";
 import type { Usize } from "../ffi/types.ts";
 import type { Slot } from "../sync/slot.ts";
 import { SIGNAL, type TopicLog, WAITING } from "./topic_log.ts";
@@ -9,6 +11,15 @@ import { idOf, LOG_BYTE } from "./topic_shape.ts";
 
 /** This number exceeds the number of threads that can sleep. */
 const ALL = 2 ** 31 - 1;
+
+/** The wakers for which a thread sleeps. The end of a program of Node, and of a worker, waits for such a thread. */
+const asleep = perProcess((): Set<TopicWaker> => {
+  const wakers = new Set<TopicWaker>();
+  process.prependListener("exit", () => {
+    for (const waker of wakers) waker.rouse();
+  });
+  return wakers;
+});
 
 /** Somebody in this process who waits for messages. */
 export interface Sleeper {
@@ -110,8 +121,19 @@ export class TopicWaker {
 
   async #sleep(signal: number, ms: number): Promise<void> {
     // The segment may be unmapped meanwhile. That does no harm: the kernel only reads the word, if it is mapped.
-    if (this.futex === null) await delay(ms, false);
-    else await this.futex.waitInBackground(this.word!, signal, BACKGROUND_SLICE_MS, false);
+    if (this.futex === null) return await delay(ms, false);
+    const wakers = asleep();
+    wakers.add(this);
+    try {
+      await this.futex.waitInBackground(this.word!, signal, BACKGROUND_SLICE_MS, false);
+    } finally {
+      wakers.delete(this);
+    }
+  }
+
+  /** Ends the sleep of the thread. Other processes look too, and find nothing. */
+  rouse(): void {
+    if (this.slot.isUsable) this.futex?.wake(this.word!, ALL);
   }
 
   /** Lets all look; returns whether one of them has not taken everything. */

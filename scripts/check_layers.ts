@@ -42,10 +42,12 @@ const STOREYS: readonly (readonly [name: string, parts: readonly string[]])[] = 
   ["classes", ["shared_memory.ts", "system_semaphore.ts", "inspect.ts"]],
   ["primitives", ["sync/"]],
   ["collections", ["collections/"]],
+  ["adapters", ["adapters/"]],
   ["what is seen from outside", ["observe/"]],
   ["entry points", [
     "mod.ts",
     "metrics.ts",
+    "testing.ts",
     "cli_starter.ts",
     "cli_table.ts",
     "cli_contents.ts",

@@ -138,6 +138,19 @@ describe("a map in a layout", () => {
     site.memory.remove();
   });
 
+  test("with another codec is a WrongLayout that says which one there is", () => {
+    const key = uniqueKey();
+    using _site = layout({ names: SharedMap.of({ bytes: 65_536, codec: utf8 }) }).open(key);
+    const Other = layout({ names: SharedMap.of<unknown>({ bytes: 65_536, codec: json }) });
+    assert.throws(() => Other.open(key), {
+      name: "WrongLayout",
+      message: /declares SharedMap\(.*"json"\) v1, .*there is SharedMap\(.*"utf8"\) v1/,
+    });
+    const named = (name?: string) => SharedMap.of({ bytes: 65_536, codec: { ...utf8, name } }).KIND;
+    assert.equal(named(), named());
+    assert.equal(new Set([named(), named("a"), named("b"), named("bytes")]).size, 4);
+  });
+
   test("of another shape is a WrongLayout that names the map", () => {
     const key = uniqueKey();
     using _site = Shape.open(key);

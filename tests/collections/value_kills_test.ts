@@ -103,7 +103,7 @@ describe("a shared value whose writers are killed at random moments", () => {
       seen = number;
       reads++;
     };
-    const end = value.subscribe((bytes, version) => {
+    const subscription = value.subscribe((bytes, version) => {
       assert.equal(numberOf(bytes), version, `seed ${seed}`);
       assert.ok(version > told, `seed ${seed}: ${version} was told after ${told}`);
       told = version;
@@ -128,7 +128,7 @@ describe("a shared value whose writers are killed at random moments", () => {
       }
     };
     await Promise.all(Array.from({ length: WRITERS }, (_, me) => killOneByOne(me)));
-    end();
+    subscription.close();
     const { recovered } = value.stats();
     const set = words.slice(SET, SET + WRITERS).reduce((sum, one) => sum + one, 0);
     const { version } = value;

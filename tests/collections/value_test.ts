@@ -380,7 +380,7 @@ describe("the changes of a shared value", () => {
     value.set("a");
     const told: [string, number][] = [];
     const { promise, resolve } = Promise.withResolvers<void>();
-    const end = value.subscribe((text, version) => {
+    const subscription = value.subscribe((text, version) => {
       told.push([text, version]);
       if (text === "b") resolve();
     }, { from: 0 });
@@ -390,7 +390,7 @@ describe("the changes of a shared value", () => {
     while (told.length === 0) await new Promise((done) => setTimeout(done));
     value.set("b");
     await withDeadline(promise, "the second value");
-    end();
+    subscription.close();
     while (signalled.length === 0) await new Promise((done) => setTimeout(done));
     controller.abort();
     value.set("c");

@@ -64,7 +64,7 @@ export const MESSAGES = `
   const valueOf = (me, number, length) => {
     const value = new Uint8Array(12 + length);
     for (let at = 12; at < value.length; at++) value[at] = number + at + me;
-    new Int32Array(value.buffer).set([me, number, Math.imul(sumOf(value), 31) + number + me | 0]);
+    new Int32Array(value.buffer, 0, 3).set([me, number, Math.imul(sumOf(value), 31) + number + me | 0]);
     return value;
   };
   const numberOf = (value) => {
