@@ -1,3 +1,5 @@
+import { setTimeout as nodeTimeout } from "node:timers";
+
 /**
  * This module defines how long single waits last, and how long polling pauses where the kernel has no wait with a
  * timeout. All times are in ms.
@@ -35,7 +37,14 @@ export function sleepSync(ms: number): void {
   if (ms > 0) Atomics.wait(sleeper, 0, 0, ms);
 }
 
-/** Waits for `ms` without blocking this thread. */
-export function delay(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
+/**
+ * Waits for `ms` without blocking this thread.
+ *
+ * @param keepsAlive whether the program goes on until the wait is over
+ */
+export function delay(ms: number, keepsAlive = true): Promise<void> {
+  return new Promise((resolve) => {
+    if (keepsAlive) setTimeout(resolve, ms);
+    else nodeTimeout(resolve, ms).unref(); // the global function of Deno returns a number
+  });
 }

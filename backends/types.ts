@@ -74,7 +74,7 @@ export function pauseOf(over: Promise<void>): BackgroundWait {
 
 /** Creates a wait from a call on another thread, with its own `over` and `claim`. */
 export function waitOf(
-  call: BackgroundCall,
+  call: Omit<BackgroundCall, "unref">,
   over: Promise<void>,
   claim: () => boolean,
 ): BackgroundWait {

@@ -55,5 +55,28 @@ export type { AbortSignalLike } from "../core/waiter.ts";
 export type { ShapeOptions } from "./map_shape.ts";
 export { RateLimiter, type RateLimiterStats } from "./rate_limiter.ts";
 export { type SetResult, SharedMap, type SharedMapStats } from "./shared_map.ts";
+export {
+  SharedBroadcastChannel,
+  type SharedBroadcastChannelOptions,
+} from "./shared_broadcast_channel.ts";
+export {
+  type BroadcastListener,
+  type BroadcastListenerOptions,
+  type BroadcastMessage,
+  BroadcastTarget,
+} from "./broadcast_event.ts";
+export { structured, type StructuredCodec } from "./structured.ts";
+export { SharedTopic, type SharedTopicStats } from "./shared_topic.ts";
+export type {
+  CallbackOptions,
+  PublishOptions,
+  SharedTopicOpenOptions,
+  SharedTopicOptions,
+  SubscribeOptions,
+  TopicMessage,
+  TopicStart,
+} from "./topic_options.ts";
+export type { TopicReader } from "./topic_reader.ts";
+export type { TopicSubscription } from "./topic_subscription.ts";
 export { f32, f64, i16, i32, i64, i8, u16, u32, u64, u8 } from "./typed_arrays.ts";
 export { WrongLayout } from "./wrong_layout.ts";

@@ -112,6 +112,9 @@ class Call implements BackgroundCall {
   readonly state = new Int32Array(new SharedArrayBuffer(8));
   readonly resolve: () => void;
   readonly reject: (error: ThreadError) => void;
+  /** The thread that makes the call, if it has one yet. */
+  worker: Worker | null = null;
+  isReferenced = true;
 
   constructor(args: readonly unknown[]) {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -120,6 +123,11 @@ class Call implements BackgroundCall {
     this.args = args;
     this.resolve = resolve;
     this.reject = reject;
+  }
+
+  unref(): void {
+    this.isReferenced = false;
+    this.worker?.unref();
   }
 
   get hasBegun(): boolean {
@@ -212,13 +220,16 @@ class Threads {
 
   #run(worker: Worker, call: Call): void {
     this.#running.set(worker, call);
-    worker.ref();
+    call.worker = worker;
+    if (call.isReferenced) worker.ref();
+    else worker.unref();
     worker.postMessage({ state: call.state, args: call.args });
   }
 
   #finish(worker: Worker, problem: string | null): void {
     const call = this.#running.get(worker);
     this.#running.delete(worker);
+    if (call !== undefined) call.worker = null; // its next call is another one's
     if (problem === null) call?.resolve();
     else call?.reject(new ThreadError(problem));
     const next = this.#waiting.shift();

@@ -50,9 +50,11 @@ export interface ThreadCode {
 export interface BackgroundCall {
   /**
    * Resolves when the call is over, and rejects with a `ThreadError` if no thread can run it. The event loop keeps
-   * running until then, and keeps the program alive.
+   * running until then, and keeps the program alive, unless `unref` was called.
    */
   readonly over: Promise<void>;
+  /** Lets the program end before the call is over. */
+  unref(): void;
   /** Whether the thread has begun the call: a thread takes 20 to 200 ms to start. */
   readonly hasBegun: boolean;
   /** Whether the call has taken what it waited for. The caller then owns that; only the first call returns `true`. */

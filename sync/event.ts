@@ -12,6 +12,8 @@ import { HEADER_BYTES, kindText, PrimitiveKind, Slot } from "./slot.ts";
 const [SEQUENCE_WORD, ID_WORD] = [2, 3];
 /** This number exceeds the number of threads that can wait. */
 const ALL = 2 ** 31 - 1;
+/** The pause in ms between two looks of {@linkcode Event.doze} where the system has no futex. */
+const DOZE_MS = 16;
 
 /** Returns when a timeout ends. It does not read the clock, which is slow, for an infinite timeout. */
 function deadlineIn(ms: number): number {
@@ -271,6 +273,25 @@ export class Event {
     this.futex?.wake(this.word!, count, before);
   }
 
+  /**
+   * @internal Sleeps until the sequence is no longer `since`, for at most 200 ms. It does not keep the program alive.
+   *
+   * @throws {SyncError} (rejects) `System` if the thread that waits cannot be started
+   */
+  async doze(since: number): Promise<void> {
+    try {
+      if (this.futex === null) return await delay(DOZE_MS, false);
+      await this.futex.waitInBackground(this.word!, since, BACKGROUND_SLICE_MS, false);
+    } catch (error) {
+      throw this.#systemError(error);
+    }
+  }
+
+  #systemError(error: unknown): unknown {
+    if (!(error instanceof ThreadError)) return error;
+    return new SyncError("System", `Event.waitAsync: ${error.message}`);
+  }
+
   /** Returns the sequence at which a wait begins. */
   private checkSince(method: string, since: number | undefined): number {
     if (since === undefined) return this.now;
@@ -322,11 +343,10 @@ export class Event {
         if (this.#waiters.size === 0) break;
         // The segment may be unmapped meanwhile. That does no harm: the kernel only reads the word, if it is mapped.
         if (this.futex === null) await delay(ms = nextPause(ms));
-        else await this.futex.waitInBackground(this.word!, now, BACKGROUND_SLICE_MS);
+        else await this.futex.waitInBackground(this.word!, now, BACKGROUND_SLICE_MS, true);
       }
     } catch (error) {
-      const isOurs = error instanceof ThreadError;
-      this.#failAll(isOurs ? new SyncError("System", `Event.waitAsync: ${error.message}`) : error);
+      this.#failAll(this.#systemError(error));
     } finally {
       attachment.notBeforeEnd(fail);
       this.#isServed = false;

@@ -56,13 +56,19 @@ export class DarwinFutex implements Futex {
     if (errno !== ETIMEDOUT && errno !== EINTR) sleepSync(Math.min(ms, PAUSE_MS));
   }
 
-  async waitInBackground(word: Usize, value: number, ms: number): Promise<void> {
+  async waitInBackground(
+    word: Usize,
+    value: number,
+    ms: number,
+    keepsAlive: boolean,
+  ): Promise<void> {
     const { ffi } = this.#libc;
     this.#background ??= ffi.background(DARWIN_LIBRARIES, WAIT, { take: SLEEP });
     const call = this.#background(...argumentsOf(word, value, ms));
+    if (!keepsAlive) call.unref();
     await call.over;
     // The reason of a failure is known only on the other thread.
-    if (!call.claim()) await delay(1);
+    if (!call.claim()) await delay(1, keepsAlive);
   }
 
   wake(word: Usize, count = 1): void {

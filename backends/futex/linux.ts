@@ -62,9 +62,16 @@ export class LinuxFutex implements Futex {
     this.syscall(this.number, word, FUTEX_WAIT, value, this.#time.usize);
   }
 
-  async waitInBackground(word: Usize, value: number, ms: number): Promise<void> {
+  async waitInBackground(
+    word: Usize,
+    value: number,
+    ms: number,
+    keepsAlive: boolean,
+  ): Promise<void> {
     this.#background ??= this.#libc.ffi.background(LINUX_LIBRARIES, BACKGROUND, { take: SLEEP });
-    await this.#background(this.number, word, value, deadline(this.#libc, ms)).over;
+    const call = this.#background(this.number, word, value, deadline(this.#libc, ms));
+    if (!keepsAlive) call.unref();
+    await call.over;
   }
 
   /** Wakes up to `count` threads; returns how many were woken. */

@@ -9,8 +9,12 @@ export interface Futex {
    * longer `value`.
    */
   wait(word: Usize, value: number, ms: number): void;
-  /** Does what `wait` does, without blocking this thread. */
-  waitInBackground(word: Usize, value: number, ms: number): Promise<void>;
+  /**
+   * Does what `wait` does, without blocking this thread.
+   *
+   * @param keepsAlive whether the program goes on until the wait is over
+   */
+  waitInBackground(word: Usize, value: number, ms: number, keepsAlive: boolean): Promise<void>;
   /**
    * Wakes at least `count` sleeping threads.
    *

@@ -71,16 +71,25 @@ export class WindowsFutex implements Futex {
     }
   }
 
-  async waitInBackground(_word: Usize, value: number, ms: number): Promise<void> {
+  async waitInBackground(
+    _word: Usize,
+    value: number,
+    ms: number,
+    keepsAlive: boolean,
+  ): Promise<void> {
     const { c } = this.#kernel;
     const event = this.#open(value);
     try {
       const started = performance.now();
       if (event !== 0n) {
-        await this.#kernel.background(BACKGROUND)(event, slice(ms, SLICE_MS)).over;
+        const call = this.#kernel.background(BACKGROUND)(event, slice(ms, SLICE_MS));
+        if (!keepsAlive) call.unref();
+        await call.over;
       }
       const left = ms - (performance.now() - started);
-      if (this.#read() === value) await delay(Math.max(0, Math.min(left, PAUSE_MS)));
+      if (this.#read() === value) {
+        await delay(Math.max(0, Math.min(left, PAUSE_MS)), keepsAlive);
+      }
     } finally {
       if (event !== 0n) c.CloseHandle(event);
     }

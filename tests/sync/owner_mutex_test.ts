@@ -234,7 +234,7 @@ describe("what macOS is asked", () => {
     const word = futex.address(4096n);
     futex.wait(word, 2 ** 32 - 1, 1.5);
     futex.wait(word, 1, 0);
-    await futex.waitInBackground(word, 3, 200);
+    await futex.waitInBackground(word, 3, 200, true);
     futex.wake(word);
     futex.wake(word, 2);
     futex.wake(word, 2 ** 31 - 1);
