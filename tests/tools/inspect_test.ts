@@ -343,10 +343,12 @@ describe("a segment", alone, () => {
       });`);
       await assertNothingIsStale();
       await creator.kill();
-      const { id } = await onlySegment();
-      await assertCleans({ kind: "segment", id, keyFile: segmentFile(key) });
-      assert.deepEqual(readdirSync(folder).map((name) => `${folder}/${name}`), [segmentFile(key)]);
-      assert.equal(file.unlink(), "unlinked");
+      const { segments: [found] } = await look(); // the note about it is listed too
+      await assertCleans({ kind: "segment", id: found!.id, keyFile: segmentFile(key) });
+      assert.deepEqual((await look()).segments, []);
+      const left = readdirSync(folder).map((name) => `${folder}/${name}`).sort();
+      assert.deepEqual(left, [segmentFile(key), semaphoreFile(key)]); // not the note
+      for (const path of left) unlinkSync(path);
       file.close();
     },
   );
