@@ -10,15 +10,15 @@ import { differencesOf, type Place, textOf } from "./layout_text.ts";
 import { WrongLayout } from "./wrong_layout.ts";
 
 /** The header of a primitive precedes the hash of the declaration and the declaration's text. */
-const LENGTH_WORD = 2;
-const [HASH, TEXT] = [16, 24];
+export const LENGTH_WORD = 2;
+export const [HASH, TEXT] = [16, 24];
 
 /** A message shows at most this number of members that differ. */
 const SHOWN_DIFFERENCES = 3;
-const TEXT_BYTES_MAX = 2 ** 16;
-const ALIGNMENT_MAX = 4096;
+export const TEXT_BYTES_MAX = 2 ** 16;
+export const ALIGNMENT_MAX = 4096;
 /** Each member begins on a cache line of its own, so that processors which use different members do not disturb each other. */
-const CACHE_LINE = 64;
+export const CACHE_LINE = 64;
 
 const IDENTIFIER = /^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u;
 const encoder = new TextEncoder();

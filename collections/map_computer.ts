@@ -9,7 +9,7 @@ import { checkTtl, type GetOrSetOptions } from "./map_options.ts";
 import type { MapReader } from "./map_reader.ts";
 import { computerByte, COMPUTERS, COMPUTERS_BYTE } from "./map_shape.ts";
 import { Claim, Condition, MapWriter } from "./map_writer.ts";
-import type { SectionMutex } from "./section_lock.ts";
+import { Members } from "./members.ts";
 
 /** What the computer of a map needs of it. */
 export interface ComputedMap<Value> {
@@ -39,8 +39,6 @@ interface Running<Value> {
 
 const METHOD = "getOrSet";
 const TIMEOUT_MS = 30_000;
-/** A thread that has no slot. Nobody can know whether it lives, so nobody waits for it. */
-const NO_SLOT = -1;
 
 /**
  * Computes values for `getOrSet()`, so that of several processes only one does it.
@@ -52,19 +50,15 @@ const NO_SLOT = -1;
  */
 export class MapComputer<Value> {
   readonly #map: ComputedMap<Value>;
-  readonly #mutexes: (SectionMutex | undefined)[] = [];
-  readonly #generations: Int32Array;
+  /** The threads that compute values. Nobody waits for a thread without a slot. */
+  readonly #members: Members;
   /** The calls of this object that wait for a value or compute it, by their key. */
   readonly #running = new Map<string, Running<Value>>();
-  /** The slot of this thread while it computes, and its generation. */
-  #slot = NO_SLOT;
-  #generation = 0;
-  /** The number of values that are being computed. */
-  #computing = 0;
 
   constructor(map: ComputedMap<Value>) {
     this.#map = map;
-    this.#generations = map.core.slot.view(Int32Array, COMPUTERS_BYTE, COMPUTERS);
+    const generations = map.core.slot.view(Int32Array, COMPUTERS_BYTE, COMPUTERS);
+    this.#members = new Members(generations, (slot) => map.core.joinMutex(computerByte(slot)));
   }
 
   /** See {@linkcode SharedMap.getOrSet}. */
@@ -157,39 +151,23 @@ export class MapComputer<Value> {
     const { reader } = this.#map;
     if (!reader.isPending(METHOD, key)) return 0;
     const { version, computer: [slot, generation] } = reader;
-    return this.#isComputing(slot, generation) ? null : version;
-  }
-
-  #isComputing(slot: number, generation: number): boolean {
-    if (slot < 0 || slot >= COMPUTERS) return false;
-    if (Atomics.load(this.#generations, slot) !== generation) return false;
-    try {
-      const mutex = this.#mutex(slot);
-      if (!mutex.tryLock()) return true;
-      mutex.unlock();
-      return false;
-    } catch {
-      return true; // the mutex was overwritten, so it cannot be known; the record expires
-    }
-  }
-
-  #mutex(slot: number): SectionMutex {
-    return this.#mutexes[slot] ??= this.#map.core.joinMutex(computerByte(slot));
+    return this.#members.isLiving(slot, generation) ? null : version;
   }
 
   /** Writes a pending record; returns its version, or what else there is. */
   #claim({ key, timeout }: Job<Value>, dead: number): number | "other" {
     const { writer } = this.#map;
-    this.#enter();
+    const members = this.#members;
+    members.enter();
     try {
-      const computer = new Uint8Array(Int32Array.of(this.#slot, this.#generation).buffer);
+      const computer = new Uint8Array(Int32Array.of(members.slot, members.generation).buffer);
       const expiry = timeout === Infinity ? 0 : sharedClock().now() + timeout;
       if (writer.claim(METHOD, key, computer, expiry, dead) === Claim.Mine) return writer.version;
     } catch (error) {
-      this.#leave();
+      members.leave();
       throw error;
     }
-    this.#leave();
+    members.leave();
     return "other";
   }
 
@@ -210,7 +188,7 @@ export class MapComputer<Value> {
       if (!isStored && !this.#giveUp(this.#map.writer, key, version)) {
         void this.#giveUpLater(key, version);
       }
-      this.#leave();
+      this.#members.leave();
     }
   }
 
@@ -233,28 +211,6 @@ export class MapComputer<Value> {
     for (let pause = 0; !this.#giveUp(writer, key, version);) {
       await delay(pause = nextPause(pause), false);
     }
-  }
-
-  /** Notes that one more value is being computed. The first one takes a slot. */
-  #enter(): void {
-    if (this.#computing++ > 0) return;
-    this.#slot = NO_SLOT;
-    for (let i = 0; i < COMPUTERS && this.#slot === NO_SLOT; i++) {
-      try {
-        if (this.#mutex(i).tryLock()) this.#slot = i;
-      } catch {
-        // Its mutex was overwritten.
-      }
-    }
-    if (this.#slot === NO_SLOT) return;
-    this.#generation = Atomics.add(this.#generations, this.#slot, 1) + 1 | 0;
-  }
-
-  #leave(): void {
-    if (--this.#computing > 0 || this.#slot === NO_SLOT) return;
-    const mutex = this.#mutexes[this.#slot]!;
-    if (mutex.isHeld) mutex.unlock();
-    this.#slot = NO_SLOT;
   }
 }
 

@@ -74,20 +74,8 @@ export function readHeader(
 ): MapHeader {
   slot.join(call, kind, MAP_HEADER_BYTES);
   const words = slot.view(Int32Array, 0, MAP_HEADER_BYTES / 4).slice();
-  const shape = words[SHAPE]!;
-  const header: MapHeader = {
-    stripes: shape & (1 << UNITS_SHIFT) - 1,
-    units: 2 ** (shape >>> UNITS_SHIFT & 0xff),
-    buckets: 2 ** (shape >>> BUCKETS_SHIFT),
-    evicts: (words[FLAGS]! & KEEPS) === 0,
-    key0: words[KEY0]!,
-    key1: words[KEY1]!,
-    codec: nameIn(words),
-  };
-  const { stripes, units, buckets } = header;
-  const isPossible = stripes >= 1 && stripes <= STRIPES_MAX && units >= UNITS_MIN &&
-    units <= UNITS_MAX && buckets >= BUCKETS_MIN && buckets <= UNITS_MAX;
-  if (!isPossible || words[CHECK] !== checkOf(words)) {
+  const header = headerOf(words);
+  if (header === null) {
     throw new SyncError(
       "Damaged",
       `${call}: the header of the ${
@@ -106,6 +94,24 @@ export function readHeader(
     );
   }
   return header;
+}
+
+/** Returns what the words of a header say, or `null` if they are not those of a header. */
+export function headerOf(words: Int32Array): MapHeader | null {
+  const shape = words[SHAPE]!;
+  const header: MapHeader = {
+    stripes: shape & (1 << UNITS_SHIFT) - 1,
+    units: 2 ** (shape >>> UNITS_SHIFT & 0xff),
+    buckets: 2 ** (shape >>> BUCKETS_SHIFT),
+    evicts: (words[FLAGS]! & KEEPS) === 0,
+    key0: words[KEY0]!,
+    key1: words[KEY1]!,
+    codec: nameIn(words),
+  };
+  const { stripes, units, buckets } = header;
+  const isPossible = stripes >= 1 && stripes <= STRIPES_MAX && units >= UNITS_MIN &&
+    units <= UNITS_MAX && buckets >= BUCKETS_MIN && buckets <= UNITS_MAX;
+  return isPossible && words[CHECK] === checkOf(words) ? header : null;
 }
 
 /** Returns what a slot is called in the texts of errors. */

@@ -13,7 +13,7 @@ import {
   SIZE,
   unitsFor,
 } from "./map_record.ts";
-import { freeOldest } from "./map_oldest.ts";
+import { Freeing } from "./map_oldest.ts";
 import { makeRoom, NO_ROOM } from "./map_room.ts";
 import { LIVE, type MapStripe } from "./map_stripe.ts";
 import { DamagedLog, UNIT_BYTES } from "./ring_log.ts";
@@ -42,10 +42,18 @@ export class MapWriter {
   version = 0;
   /** The number that `incr` has stored. */
   number = 0;
-  /** What `incr` does with the lock held: a function that is made once. */
+  /** What `set` and `incr` do with the lock held: functions that are made once. */
+  declare private readonly setLocked: () => number;
   declare private readonly incrLocked: () => number;
-  /** The arguments of the current `incr`. */
+  /** The arguments of the current `set` or `incr`, the number of bytes of its value, and the size of its record in units. */
   declare private stripe: MapStripe;
+  declare private value: Uint8Array | number;
+  private length = 0;
+  private size = 0;
+  private expiry = 0;
+  private condition: Condition = Condition.Always;
+  private wanted = 0;
+  private flags = 0;
   private by = 0;
   private initial = 0;
   private ttl = 0;
@@ -54,6 +62,8 @@ export class MapWriter {
     this.core = core;
     this.lockTimeout = lockTimeout;
     this.stripe = core.stripes[0]!;
+    this.value = 0;
+    this.setLocked = () => this.setHere();
     this.incrLocked = () => this.incrHere();
   }
 
@@ -77,14 +87,28 @@ export class MapWriter {
     if (length === 0 && isDetached(value as Uint8Array)) throw detached(method);
     const size = unitsFor(this.core.key.meta, length);
     if (size > stripe.units / PART) throw this.tooLarge(method, stripe, length);
-    const outcome = this.change(method, () => {
-      const isFound = stripe.locate(this.core.key);
-      if (!this.allows(stripe, isFound, condition, wanted)) return REFUSED;
-      const expiryNow = expiry === KEPT && isFound ? stripe.expiry : Math.max(0, expiry);
-      return this.put(stripe, size, value, length, flags, expiryNow) ? STORED : FULL;
-    });
+    this.stripe = stripe;
+    this.value = value;
+    this.length = length;
+    this.size = size;
+    this.expiry = expiry;
+    this.condition = condition;
+    this.wanted = wanted;
+    this.flags = flags;
+    const outcome = this.change(method, this.setLocked);
+    this.value = 0; // so that it can be garbage-collected
     if (outcome === FULL) throw this.full(method, stripe, size);
     return outcome === STORED;
+  }
+
+  private setHere(): number {
+    const { condition, expiry, stripe } = this;
+    const isFound = stripe.locate(this.core.key);
+    if (!this.allows(stripe, isFound, condition, this.wanted)) return REFUSED;
+    const expiryNow = expiry === KEPT && isFound ? stripe.expiry : Math.max(0, expiry);
+    return this.put(stripe, this.size, this.value, this.length, this.flags, expiryNow)
+      ? STORED
+      : FULL;
   }
 
   /** Adds to the number of a key, or stores `initial + by`; the result is in `number`. */
@@ -228,7 +252,7 @@ export class MapWriter {
     if (this.evicted === NO_ROOM) return false;
     const { at: old, head } = stripe;
     this.version = stripe.put(key, value, length, flags, expiry);
-    if (old === stripe.wordOf(head)) freeOldest(stripe, false, () => false);
+    if (old === stripe.wordOf(head)) dropOldest(stripe);
     return true;
   }
 
@@ -267,6 +291,13 @@ function detached(method: string): TypeError {
   return new TypeError(
     `SharedMap.${method}: the array of the value has no bytes any more: its buffer was transferred away or made smaller`,
   );
+}
+
+/** Frees the oldest record, which was replaced. */
+function dropOldest(stripe: MapStripe): void {
+  const freeing = new Freeing(stripe);
+  freeing.next(false, () => false);
+  freeing.end();
 }
 
 function notANumber(method: string): SyncError {

@@ -6,15 +6,15 @@ export const UNIT_BYTES = 8;
 export const LOG_HEADER_BYTES = 128;
 
 /** The words of the first cache line. */
-const [HEAD, EPOCH] = [0, 1];
+export const [HEAD, EPOCH] = [0, 1];
 /** The word of the second one; what a kind of log keeps for its writers follows. */
-const TAIL = 16;
+export const TAIL = 16;
 /** These words of the second line are for any section: how often a writer was killed, and the pid of the one that writes. */
 export const [RECOVERED, WRITER] = [28, 29];
 /** After the ring there is room for the words of a record that seems to begin in its last unit. */
 export const MARGIN_BYTES = 64;
 /** A record that is only there to skip units has this bit in its first word. */
-const PAD = 1 << 30;
+export const PAD = 1 << 30;
 
 /** This is thrown, and caught by the writer that repairs the log, if the bytes of a log cannot be those of a log. */
 export class DamagedLog extends Error {}
@@ -148,7 +148,7 @@ export class RingLog {
     words[TAIL] = position + size | 0;
   }
 
-  private pad(tail: number, position: number): void {
+  protected pad(tail: number, position: number): void {
     let from = tail;
     if (position === 1 && from !== 0) { // up to the end of the ring, and then position 0
       this.data[this.wordOf(from)] = -from | PAD;

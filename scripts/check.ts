@@ -13,7 +13,9 @@ import { sourceFiles } from "./sources.ts";
 const root = path.dirname(import.meta.dirname!);
 
 function publicModules(): string[] {
-  return sourceFiles().filter((file) => !file.includes("/") || /^(sync|collections)\//.test(file));
+  return sourceFiles().filter((file) =>
+    !file.includes("/") || /^(sync|collections|adapters)\//.test(file)
+  );
 }
 
 type Step = readonly [name: string, args: string[]];
@@ -24,7 +26,20 @@ const steps: Step[] = [
   ["types", ["check"]],
   ["layers", ["run", "--allow-read", "scripts/check_layers.ts"]],
   ["documentation", [
-    ...["doc", "--lint", "mod.ts", "inspect.ts", "sync/mod.ts", "collections/mod.ts", "cli.ts"],
+    ...[
+      "doc",
+      "--lint",
+      "mod.ts",
+      "inspect.ts",
+      "metrics.ts",
+      "sync/mod.ts",
+      "collections/mod.ts",
+      "cli.ts",
+    ],
+    ...["keyv", "unstorage", "rate_limiter_flexible", "express_session"].map((name) =>
+      `adapters/${name}.ts`
+    ),
+    "testing.ts",
   ]],
   ["package", ["publish", "--dry-run", "--allow-dirty"]],
   ["tables", ["run", "--allow-read", "scripts/platform_docs.ts", "--check"]],

@@ -21,6 +21,7 @@ import { follow } from "./follow.ts";
 import { findIsolation, type Isolation, spawnIsolated } from "./isolation.ts";
 import { findRuntime } from "./runtimes.ts";
 import { testFiles } from "./sources.ts";
+import { partsOf } from "./test/parts.ts";
 import {
   type Counts,
   type Name,
@@ -36,8 +37,8 @@ Runs tests/**/*_test.ts, or the files whose name contains one of the given texts
 
   --runtime <name>      deno, bun or node; may be given more than once (default: all installed)
   --filter <text>       only suites and top-level tests whose name contains the text
-  --deadline <seconds>  for all the tests of one runtime (default: 1200)
-  --together            two runtimes at once, if each can be isolated from the other
+  --deadline <seconds>  for all the tests of one runtime, or of a part of them (default: 1200)
+  --at-once <number>    of parts of the tests, if they can be isolated from each other (default: 1)
   --help
 
 REQUIRE_RUNTIMES=deno,bun,node  a missing runtime is a failure instead of a skip
@@ -51,7 +52,7 @@ const { values: options, positionals } = parseArgs({
     runtime: { type: "string", multiple: true },
     filter: { type: "string" },
     deadline: { type: "string", default: "1200" },
-    together: { type: "boolean", default: false },
+    "at-once": { type: "string", default: "1" },
     help: { type: "boolean" },
   },
 });
@@ -75,7 +76,7 @@ for (const [signal, code] of SIGNALS) process.on(signal, () => stopped ??= code)
 
 function failure(name: Name, version: string, problems: string[]): Outcome {
   const counts = { passed: 0, failed: problems.length, skipped: 0 };
-  return { runtime: name, version, ...counts, seconds: "-", problems };
+  return { runtime: name, version, ...counts, seconds: 0, problems };
 }
 
 /** Runs the tests of a task in a process of their own, which writes to `output`. */
@@ -84,10 +85,10 @@ async function testIsolated(
   task: Task,
   output: number | "inherit",
 ): Promise<Outcome> {
-  const own = path.join(folder, task.name);
+  const own = path.join(folder, task.part);
   mkdirSync(own);
   chmodSync(own, 0o1777);
-  const result = path.join(folder, `${task.name}.json`);
+  const result = path.join(folder, `${task.part}.json`);
   const script = path.join(import.meta.dirname!, "test/isolated.ts");
   const stdio: StdioOptions = ["ignore", output, output];
   const child = spawnIsolated(isolation, own, script, [JSON.stringify(task), result], stdio);
@@ -112,21 +113,25 @@ const names: Name[] = ["deno", "bun", "node"];
 const required = options.runtime ?? process.env.REQUIRE_RUNTIMES?.split(",") ?? [];
 const chosen = names.filter((name) => options.runtime?.includes(name) ?? true)
   .map((name) => ({ name, found: findRuntime(name) }));
-const tasks = chosen.flatMap(({ name, found }): Task[] => {
-  if ("missing" in found) return [];
-  const { command, version } = found;
-  const { filter, deadline } = options;
-  return [{ name, command, version, filter, deadline: Number(deadline), files }];
-});
+const installed = chosen.flatMap(({ name, found }) => "missing" in found ? [] : [{ name, found }]);
 // Who runs the tests whose work processes of all runtimes do.
-if (tasks.length > 0) process.env["SHARED_MEMORY_TEST_CREW"] ||= tasks[0]!.name;
+if (installed.length > 0) process.env["SHARED_MEMORY_TEST_CREW"] ||= installed[0]!.name;
 
-/** How many runtimes are tested at once. Two need a machine with cores to spare, as some tests are about time. */
-const canBeTogether = options.together && isolation?.wrapper.length;
-const atOnce = canBeTogether ? Math.min(2, os.availableParallelism(), tasks.length) : 1;
+/** How many parts are tested at once: more than one only where they do not see each other. */
+const wanted = Number(options["at-once"]);
+if (!(wanted >= 1)) throw new Error(`--at-once is a number from 1, not ${options["at-once"]}`);
+const atOnce = isolation?.wrapper.length ? wanted : 1;
+const tasks = installed.flatMap(({ name, found: { command, version } }): Task[] => {
+  const { filter } = options;
+  const task = { name, command, version, filter, deadline: Number(options.deadline) };
+  // A part may have no test of that name.
+  const isWhole = atOnce === 1 || filter !== undefined;
+  const parts = isWhole ? [{ part: name, files }] : partsOf(name, files);
+  return parts.map((part) => ({ ...task, ...part }));
+});
 const runs = tasks.map((task) => ({
   task,
-  output: atOnce > 1 ? openSync(path.join(folder, `${task.name}.log`), "a+") : undefined,
+  output: atOnce > 1 ? openSync(path.join(folder, `${task.part}.log`), "a+") : undefined,
   ...Promise.withResolvers<Outcome>(),
 }));
 const waiting = runs.values();
@@ -141,13 +146,13 @@ for (let i = 0; i < atOnce; i++) void work();
 
 const outcomes: Outcome[] = [];
 for (const { name, found } of chosen) {
-  const run = runs.find(({ task }) => task.name === name);
-  if (run !== undefined) {
+  for (const { output, promise } of runs.filter(({ task }) => task.name === name)) {
     // What is printed at once is shown one after the other.
-    const end = run.output === undefined ? undefined : follow(run.output);
-    outcomes.push(await run.promise);
+    const end = output === undefined ? undefined : follow(output);
+    outcomes.push(await promise);
     end?.();
-  } else if ("missing" in found) {
+  }
+  if ("missing" in found) {
     const isFailure = required.includes(name);
     console.log(`\n=== ${name} ${isFailure ? "FAILED" : "left out"}: ${found.missing}`);
     outcomes.push(failure(name, "missing", isFailure ? [found.missing] : []));
@@ -161,7 +166,13 @@ for (const { runtime, problems } of outcomes) {
 }
 console.log();
 row(["runtime", "version", "passed", "failed", "skipped", "seconds"]);
-for (const o of outcomes) row([o.runtime, o.version, o.passed, o.failed, o.skipped, o.seconds]);
-const sum = (key: keyof Counts) => outcomes.reduce((total, outcome) => total + outcome[key], 0);
-console.log(`\n${sum("passed")} passed, ${sum("failed")} failed, ${sum("skipped")} skipped`);
-process.exitCode = sum("failed") === 0 && sum("passed") > 0 ? 0 : 1;
+const sum = (key: keyof Counts | "seconds", of: Outcome[]) =>
+  of.reduce((total, outcome) => total + outcome[key], 0);
+for (const { name } of chosen) {
+  const of = outcomes.filter(({ runtime }) => runtime === name);
+  const counts = (["passed", "failed", "skipped"] as const).map((key) => sum(key, of));
+  row([name, of[0]!.version, ...counts, sum("seconds", of).toFixed(1)]);
+}
+const [passed, failed] = [sum("passed", outcomes), sum("failed", outcomes)];
+console.log(`\n${passed} passed, ${failed} failed, ${sum("skipped", outcomes)} skipped`);
+process.exitCode = failed === 0 && passed > 0 ? 0 : 1;

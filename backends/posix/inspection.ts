@@ -29,8 +29,8 @@ import { shellWord } from "../shell_word.ts";
 import { readSharedLocks } from "../unix/proc_locks.ts";
 
 /** The parts of the names that Qt creates from keys. */
-const QT_SEGMENT = "qipc_sharedmemory_";
-const QT_SEMAPHORE = "qipc_systemsem_";
+export const QT_SEGMENT = "qipc_sharedmemory_";
+export const QT_SEMAPHORE = "qipc_systemsem_";
 
 interface Entry {
   readonly name: string;
@@ -67,7 +67,7 @@ export class PosixInspection implements Inspection {
     );
     const segments = entries.filter((entry) => !isSemaphore(entry));
     const locks = new Map(
-      segments.map((entry) => [entry, semaphores.get(this.#lockName(entry.name))]),
+      segments.map((entry) => [entry, semaphores.get(lockNameOf(entry.name, this.#prefix))]),
     );
     const isLock = new Set(locks.values());
     return {
@@ -191,13 +191,13 @@ export class PosixInspection implements Inspection {
   }
 
   #semaphore(entry: Entry): SemaphoreInfo {
-    const { value, waiting } = this.#state(entry);
+    const { value, waiting } = semaphoreState(this.#libc, entry.path);
     const { users } = entry;
     return { kind: "semaphore", ...this.#thing(entry), value, waiting, last: null, users };
   }
 
   #lock(entry: Entry): LockInfo {
-    const { value, holder, waiting } = this.#state(entry);
+    const { value, holder, waiting } = semaphoreState(this.#libc, entry.path);
     return { id: entry.status.inode, keyFile: entry.path, value, holder, waiting };
   }
 
@@ -249,27 +249,28 @@ export class PosixInspection implements Inspection {
       reason,
     } as const;
   }
+}
 
-  /** Reads the state of a semaphore from its `sem_t`, which has the same layout in glibc and musl. */
-  #state({ path }: Entry): {
-    value: number | null;
-    waiting: number | null;
-    holder: ProcessInfo | null;
-  } {
-    const bytes = readStart(this.#libc, path, SEM_BYTES);
-    if (typeof bytes === "number" || bytes.length < SEM_BYTES) {
-      return { value: null, waiting: null, holder: null };
-    }
-    const view = new DataView(bytes.buffer, bytes.byteOffset);
-    const { holder, areAsleep } = ownerOfRecord(this.#libc, view);
-    const waiting = areAsleep ? null : view.getUint32(4, true);
-    return { value: valueOf(view.getInt32(0, true)), waiting, holder };
-  }
+/** Returns the name of the file of a segment's lock. @param prefix the prefix of the file names of semaphores */
+export function lockNameOf(name: string, prefix: string): string {
+  if (name.startsWith(QT_SEGMENT)) return QT_SEMAPHORE + name.slice(QT_SEGMENT.length);
+  return prefix === "" ? `${name}_sem` : name;
+}
 
-  #lockName(name: string): string {
-    if (name.startsWith(QT_SEGMENT)) return QT_SEMAPHORE + name.slice(QT_SEGMENT.length);
-    return this.#prefix === "" ? `${name}_sem` : name;
+/** Reads the state of a semaphore from its `sem_t`, which has the same layout in glibc and musl. */
+export function semaphoreState(libc: Libc, path: string): {
+  value: number | null;
+  waiting: number | null;
+  holder: ProcessInfo | null;
+} {
+  const bytes = readStart(libc, path, SEM_BYTES);
+  if (typeof bytes === "number" || bytes.length < SEM_BYTES) {
+    return { value: null, waiting: null, holder: null };
   }
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  const { holder, areAsleep } = ownerOfRecord(libc, view);
+  const waiting = areAsleep ? null : view.getUint32(4, true);
+  return { value: valueOf(view.getInt32(0, true)), waiting, holder };
 }
 
 /** Whether an error number says that the process no longer exists. */

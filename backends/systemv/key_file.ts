@@ -557,14 +557,23 @@ export class KeyFile {
    * cannot be opened for writing.
    */
   claiming<Result>(act: () => Result): Result | "busy" | "unavailable" {
+    const claim = this.claim();
+    if (typeof claim === "string") return claim;
+    try {
+      return act();
+    } finally {
+      claim();
+    }
+  }
+
+  /** Acquires the claim of {@linkcode KeyFile.claiming}; returns a function that releases it, or why it has not. */
+  claim(): (() => void) | "busy" | "unavailable" {
     const libc = this.#libc;
     const fd = libc.os === "linux" ? this.#openForWriting() : -1;
     if (fd < 0) return "unavailable";
-    try {
-      return claimByte(libc, fd, CLAIM + this.#projectId) ? act() : "busy";
-    } finally {
-      libc.c.close(fd);
-    }
+    if (claimByte(libc, fd, CLAIM + this.#projectId)) return () => void libc.c.close(fd);
+    libc.c.close(fd);
+    return "busy";
   }
 
   /** Opens another descriptor of the file, for writing. A deleted file can be opened again only through `/proc`. */

@@ -635,6 +635,11 @@ export class SystemVSegments implements SegmentBackend {
     return orElse(() => KeyFile.open(this.#libc, path), () => undefined);
   }
 
+  /** Does what its last user has left to this process, which was attached to the segment for a moment. */
+  removeLeft(id: number, path: string, lock: Lock, permissions: number): void {
+    this.#removeLeft(id, this.#keyPath(path, lock, permissions), lock);
+  }
+
   /** Removes a segment whose last user could not acquire the lock while it left. */
   #removeLeft(id: number, path: KeyPath, lock: Lock): void {
     const status = this.#shm.status(id);

@@ -113,6 +113,7 @@ export const FUTEX_WAKE = 1;
  */
 export const FUTEX_TID_MASK = 0x3fff_ffff;
 export const FUTEX_OWNER_DIED = 0x4000_0000;
+export const FUTEX_WAITERS = 0x8000_0000;
 
 // <time.h>
 export const CLOCK_REALTIME = 0;

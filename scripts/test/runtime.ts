@@ -12,6 +12,8 @@ export type Name = "deno" | "bun" | "node";
 /** The tests of one runtime, as JSON that another process can get. */
 export interface Task {
   readonly name: Name;
+  /** Which of the runtime's tests, as a name for files. */
+  readonly part: string;
   readonly command: string;
   readonly version: string;
   /** Only suites and top-level tests whose name contains this. */
@@ -26,7 +28,7 @@ export type Counts = Record<"passed" | "failed" | "skipped", number>;
 export interface Outcome extends Counts {
   runtime: string;
   version: string;
-  seconds: string;
+  seconds: number;
   /** What failed, and why. */
   problems: string[];
 }
@@ -163,14 +165,14 @@ async function leftBehind(before: string[]): Promise<string[]> {
 
 /** Runs the tests of a task; what they print goes to this process's output. */
 export async function testRuntime(task: Task): Promise<Outcome> {
-  const { name, command, version, filter, deadline, files } = task;
-  console.log(`\n=== ${name} ${version}`);
+  const { name, part, command, version, filter, deadline, files } = task;
+  console.log(`\n=== ${part} ${version}`);
   const report = path.join(temporary, `${name}.xml`);
   const before = traces();
   const started = performance.now();
   const args = [...runners[name](report), ...filterArguments(name, filter), ...files];
   const problem = await run(command, args, deadline);
-  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  const seconds = (performance.now() - started) / 1000;
   const results = existsSync(report) ? readFileSync(report, "utf8") : "";
   const tests = casesOf(results);
   const counts = count(tests);

@@ -464,5 +464,13 @@ export class SimulatedFfi implements Ffi {
     sem_wait: (address: bigint) => this.#return("sem_clockwait", Number(address), Infinity),
     sem_clockwait: (address: bigint, _clock: number, time: bigint | Uint8Array) =>
       this.#return("sem_clockwait", Number(address), this.#time(time)),
+
+    // Only who looks into the segments of others calls these, which no simulated process does.
+    pread: notCalled,
+    mincore: notCalled,
   };
+}
+
+function notCalled(): never {
+  throw new Error("this function is not simulated");
 }
