@@ -41,11 +41,11 @@ export interface ItemOptions {
   readonly ttl?: number | undefined;
 }
 
-/** What the driver knows of an item beside its value. */
-export interface ItemMeta {
+/** What the driver knows of an item beside its value. It is a type alias, as an interface would not be unstorage's own. */
+export type ItemMeta = {
   /** The time that is left in seconds, if the item expires. */
   ttl?: number;
-}
+};
 
 /** What a watcher is told of an item. */
 export type ItemEvent = "update" | "remove";
@@ -88,7 +88,9 @@ export interface SharedMemoryDriver {
    * Calls back for each change that any process makes, also this one, until the returned function is called. Items that
    * expire or are evicted are not changed by anybody. It is there only if the options name the topic of the changes.
    */
-  readonly watch?: (callback: (event: ItemEvent, key: string) => void) => () => void;
+  readonly watch?: (
+    callback: (event: ItemEvent, key: string) => void,
+  ) => () => void;
 }
 
 function rawOf(value: unknown): TextOrBytes {
@@ -97,7 +99,9 @@ function rawOf(value: unknown): TextOrBytes {
   if (ArrayBuffer.isView(value)) {
     return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
   }
-  throw new TypeError(`setItemRaw: a value must be a string or bytes, not ${typeof value}`);
+  throw new TypeError(
+    `setItemRaw: a value must be a string or bytes, not ${typeof value}`,
+  );
 }
 
 /** The bytes of a topic of changes. A key that takes more than a quarter of them cannot be told. */
@@ -132,9 +136,13 @@ class Changes {
  *
  * @throws as `SharedMap.open()` and `SharedTopic.open()` do
  */
-export function sharedMemoryDriver(options: SharedMemoryDriverOptions): SharedMemoryDriver {
+export function sharedMemoryDriver(
+  options: SharedMemoryDriverOptions,
+): SharedMemoryDriver {
   const { key, changes: changesKey, ...others } = options;
-  const changes = changesKey === undefined ? undefined : new Changes(changesKey);
+  const changes = changesKey === undefined
+    ? undefined
+    : new Changes(changesKey);
   let map: SharedMap<TextOrBytes>;
   try {
     map = SharedMap.open(key, { ...others, codec: textOrBytes });
@@ -175,7 +183,9 @@ export function sharedMemoryDriver(options: SharedMemoryDriverOptions): SharedMe
       map[Symbol.dispose]();
     },
     // unstorage tells of the changes of a driver that cannot watch.
-    ...(changes === undefined ? {} : { watch: (callback) => changes.watch(callback) }),
+    ...(changes === undefined
+      ? {}
+      : { watch: (callback) => changes.watch(callback) }),
   };
 }
 
