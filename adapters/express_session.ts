@@ -72,9 +72,7 @@ const TTL_MS = 86_400_000;
 function ttlOf({ cookie }: StoredSession, ttl: number): number {
   const expires = cookie?.expires;
   if (expires === undefined || expires === null) return ttl;
-  const time = expires instanceof Date
-    ? expires.getTime()
-    : Date.parse(String(expires));
+  const time = expires instanceof Date ? expires.getTime() : Date.parse(String(expires));
   return Number.isNaN(time) ? ttl : time - Date.now();
 }
 
@@ -82,10 +80,7 @@ function ttlOf({ cookie }: StoredSession, ttl: number): number {
  * Calls `done` with what `action` returns or throws: later, as of a store that has to ask somebody. What `done` itself
  * throws is nobody else's.
  */
-function answer<Result>(
-  done: Done<Result> | undefined,
-  action: () => Result,
-): void {
+function answer<Result>(done: Done<Result> | undefined, action: () => Result): void {
   let args: [error: unknown, result?: Result];
   try {
     args = [null, action()];
@@ -111,10 +106,7 @@ export function sharedSessionStore<Store extends object>(
     constructor(key: string | NativeIpcKey, options: StoreOptions) {
       super();
       this.#ttl = options.ttl ?? TTL_MS;
-      this.#map = SharedMap.open<StoredSession>(key, {
-        ...options,
-        codec: json,
-      });
+      this.#map = SharedMap.open<StoredSession>(key, { ...options, codec: json });
     }
 
     get(id: string, done: Done<StoredSession | undefined>): void {
@@ -142,10 +134,7 @@ export function sharedSessionStore<Store extends object>(
     }
 
     all(done: Done<StoredSession[]>): void {
-      answer(
-        done,
-        () => [...this.#map.entries()].map(([, session]) => session),
-      );
+      answer(done, () => [...this.#map.entries()].map(([, session]) => session));
     }
 
     length(done: Done<number>): void {

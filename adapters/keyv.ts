@@ -122,21 +122,14 @@ export class KeyvStore implements Disposable {
   // deno-lint-ignore require-await -- see get()
   async clear(): Promise<void> {
     if (this.namespace === undefined) return this.#map.clear();
-    for (const key of keysWith(this.#map, `${this.namespace}:`)) {
-      this.#map.delete(key);
-    }
+    for (const key of keysWith(this.#map, `${this.namespace}:`)) this.#map.delete(key);
   }
 
   /** Returns the entries of a namespace, or all. Keys that are set or deleted meanwhile may be among them or not. */
   async *iterator(
     namespace?: string,
   ): AsyncGenerator<[key: string, value: TextOrBytes], void, undefined> {
-    for (
-      const key of keysWith(
-        this.#map,
-        namespace === undefined ? "" : `${namespace}:`,
-      )
-    ) {
+    for (const key of keysWith(this.#map, namespace === undefined ? "" : `${namespace}:`)) {
       const value = this.#map.get(key);
       if (value !== undefined) yield [key, value];
     }

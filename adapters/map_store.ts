@@ -12,10 +12,7 @@ interface Keys {
 }
 
 /** @internal Returns those keys of a map that are strings and begin with this text. */
-export function* keysWith(
-  map: Keys,
-  prefix: string,
-): Generator<string, void, undefined> {
+export function* keysWith(map: Keys, prefix: string): Generator<string, void, undefined> {
   for (const key of map.keys()) {
     if (typeof key === "string" && key.startsWith(prefix)) yield key;
   }

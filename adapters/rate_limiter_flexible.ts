@@ -39,20 +39,14 @@ interface Stored {
 }
 
 /** The map, of which only numbers are used. */
-type Points = Pick<
-  SharedMap<unknown>,
-  "get" | "set" | "incr" | "delete" | "ttl"
->;
+type Points = Pick<SharedMap<unknown>, "get" | "set" | "incr" | "delete" | "ttl">;
 
 /** The base class, as far as this module knows it. */
 type Limiter = new (options: object) => { client: Points };
 
 function storedOf(map: Points, key: string, consumedPoints: number): Stored {
   const ttl = map.ttl(key) ?? 0; // it has expired just now
-  return {
-    consumedPoints,
-    msBeforeNext: ttl === Infinity ? -1 : Math.ceil(ttl),
-  };
+  return { consumedPoints, msBeforeNext: ttl === Infinity ? -1 : Math.ceil(ttl) };
 }
 
 /**
@@ -69,20 +63,9 @@ export function sharedRateLimiter<Base extends new (options: never) => object>(
   class RateLimiterShared extends Store {
     /** Adds points, or sets them; `-points` gives them back. */
     // deno-lint-ignore require-await -- what it throws is to reject the promise
-    async _upsert(
-      key: string,
-      points: number,
-      ms: number,
-      isSet = false,
-    ): Promise<Stored> {
+    async _upsert(key: string, points: number, ms: number, isSet = false): Promise<Stored> {
       const ttl = ms > 0 ? ms : Infinity;
-      if (!isSet) {
-        return storedOf(
-          this.client,
-          key,
-          this.client.incr(key, points, { ttl }),
-        );
-      }
+      if (!isSet) return storedOf(this.client, key, this.client.incr(key, points, { ttl }));
       this.client.set(key, points, { ttl });
       return { consumedPoints: points, msBeforeNext: ms > 0 ? ms : -1 };
     }
@@ -90,9 +73,7 @@ export function sharedRateLimiter<Base extends new (options: never) => object>(
     // deno-lint-ignore require-await -- see _upsert()
     async _get(key: string): Promise<Stored | null> {
       const points = this.client.get(key);
-      return typeof points === "number"
-        ? storedOf(this.client, key, points)
-        : null;
+      return typeof points === "number" ? storedOf(this.client, key, points) : null;
     }
 
     // deno-lint-ignore require-await -- see _upsert()

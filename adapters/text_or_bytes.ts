@@ -22,14 +22,10 @@ export const textOrBytes: Codec<TextOrBytes> = {
   encode(value: TextOrBytes): Uint8Array {
     if (typeof value === "string") return marked(TEXT, encoder.encode(value));
     if (value instanceof Uint8Array) return marked(BYTES, value);
-    throw new TypeError(
-      `a value must be a string or a Uint8Array, not ${typeof value}`,
-    );
+    throw new TypeError(`a value must be a string or a Uint8Array, not ${typeof value}`);
   },
   decode(bytes: Uint8Array): TextOrBytes {
     // A copy, as what comes after the first byte is aligned for no other array.
-    return bytes[0] === TEXT
-      ? decoder.decode(bytes.subarray(1))
-      : bytes.slice(1);
+    return bytes[0] === TEXT ? decoder.decode(bytes.subarray(1)) : bytes.slice(1);
   },
 };

@@ -88,9 +88,7 @@ export interface SharedMemoryDriver {
    * Calls back for each change that any process makes, also this one, until the returned function is called. Items that
    * expire or are evicted are not changed by anybody. It is there only if the options name the topic of the changes.
    */
-  readonly watch?: (
-    callback: (event: ItemEvent, key: string) => void,
-  ) => () => void;
+  readonly watch?: (callback: (event: ItemEvent, key: string) => void) => () => void;
 }
 
 function rawOf(value: unknown): TextOrBytes {
@@ -99,9 +97,7 @@ function rawOf(value: unknown): TextOrBytes {
   if (ArrayBuffer.isView(value)) {
     return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
   }
-  throw new TypeError(
-    `setItemRaw: a value must be a string or bytes, not ${typeof value}`,
-  );
+  throw new TypeError(`setItemRaw: a value must be a string or bytes, not ${typeof value}`);
 }
 
 /** The bytes of a topic of changes. A key that takes more than a quarter of them cannot be told. */
@@ -136,13 +132,9 @@ class Changes {
  *
  * @throws as `SharedMap.open()` and `SharedTopic.open()` do
  */
-export function sharedMemoryDriver(
-  options: SharedMemoryDriverOptions,
-): SharedMemoryDriver {
+export function sharedMemoryDriver(options: SharedMemoryDriverOptions): SharedMemoryDriver {
   const { key, changes: changesKey, ...others } = options;
-  const changes = changesKey === undefined
-    ? undefined
-    : new Changes(changesKey);
+  const changes = changesKey === undefined ? undefined : new Changes(changesKey);
   let map: SharedMap<TextOrBytes>;
   try {
     map = SharedMap.open(key, { ...others, codec: textOrBytes });
@@ -183,9 +175,7 @@ export function sharedMemoryDriver(
       map[Symbol.dispose]();
     },
     // unstorage tells of the changes of a driver that cannot watch.
-    ...(changes === undefined
-      ? {}
-      : { watch: (callback) => changes.watch(callback) }),
+    ...(changes === undefined ? {} : { watch: (callback) => changes.watch(callback) }),
   };
 }
 
