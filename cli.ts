@@ -9,7 +9,9 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { sharedLibrary } from "./backends/unix/shared_libc.ts";
 import { runInStarter } from "./cli_starter.ts";
-import { details, listing, paint, printable, type Style } from "./cli_table.ts";
+import { contentsText } from "./cli_contents.ts";
+import { top } from "./cli_top.ts";
+import { details, listing, paint, type Style } from "./cli_table.ts";
 import { UnsupportedError } from "./errors.ts";
 import { selectFfi } from "./ffi/mod.ts";
 import {
@@ -23,14 +25,20 @@ import {
   type SegmentInfo,
   type SemaphoreInfo,
 } from "./inspect.ts";
+import { atOnce, contentsOf, Observer } from "./observe/observer.ts";
+import { sliced } from "./observe/sliced.ts";
+import { printable } from "./printable.ts";
 
 const STARTS = "bunx --bun shared-memory, or deno run --allow-ffi npm:@shared-memory/shared-memory";
 
 const HELP = `Lists and removes the shared memory of this module and of Qt.
 
 Usage: shared-memory list                  all objects, in tables
-       shared-memory show KEY              everything about one object: KEY is the key that a program
-                                           gives to SharedMemory or SystemSemaphore, or a key file
+       shared-memory show KEY              everything about one object, and what lies in a segment: KEY is
+                                           the key that a program gives to SharedMemory or
+                                           SystemSemaphore, or a key file
+       shared-memory top [--interval S] [--once]
+                                           a live view of the segments that are in use; q quits
        shared-memory cleanup [KEY...] [--dry-run] [--orphans]
                                            removes the stale objects of this user; with KEYs
                                            only those that belong to them
@@ -41,6 +49,8 @@ Usage: shared-memory list                  all objects, in tables
 Options:
   --json      print JSON for programs: sizes in bytes, everything that is known
   --all-users let list and show include the objects of other users
+  --interval  the seconds between two looks of top, 1 if left out
+  --once      let top look twice, print what it has seen, and end
   --dry-run   only say what cleanup or remove would remove
   --orphans   let cleanup also remove stale segments that no key file leads to (programs with another
               TMPDIR may have theirs elsewhere), and POSIX objects that other programs created
@@ -52,7 +62,7 @@ has ended, and a key file that leads to no object. NO_COLOR turns the colors off
 
 Exit code: 0 fine; 1 something failed, or show found nothing; 2 wrong arguments.`;
 
-const COMMANDS = ["list", "show", "cleanup", "remove"] as const;
+const COMMANDS = ["list", "show", "top", "cleanup", "remove"] as const;
 
 class UsageError extends Error {}
 
@@ -63,7 +73,12 @@ interface Command {
   readonly dryRun: boolean;
   readonly orphans: boolean;
   readonly json: boolean;
+  readonly intervalMs: number;
+  readonly once: boolean;
 }
+
+/** The least and the greatest number of seconds between two looks of top. */
+const [INTERVAL_MIN, INTERVAL_MAX] = [0.1, 3600];
 
 /** Parses the arguments; returns `null` if they ask for help. */
 function parse(args: string[]): Command | null {
@@ -71,7 +86,7 @@ function parse(args: string[]): Command | null {
   if (values.help) return null;
   const [word, ...keys] = positionals;
   if (word === undefined) {
-    throw new UsageError("Give a command: list, show KEY, cleanup or remove KEY");
+    throw new UsageError("Give a command: list, show KEY, top, cleanup or remove KEY");
   }
   const name = COMMANDS.find((one) => one === word);
   if (name === undefined) throw new UsageError(`There is no command "${word}"`);
@@ -87,7 +102,20 @@ function parse(args: string[]): Command | null {
   if (orphans && name !== "cleanup") throw new UsageError("--orphans is for cleanup");
   const allUsers = values["all-users"] ?? false;
   if (allUsers && removes) throw new UsageError("--all-users is for list and show");
-  return { name, keys, allUsers, dryRun, orphans, json: values.json ?? false };
+  if (allUsers && name === "top") throw new UsageError("--all-users is for list and show");
+  const json = values.json ?? false;
+  if (json && name === "top") throw new UsageError("--json is not for top");
+  const once = values.once ?? false;
+  if ((once || values.interval !== undefined) && name !== "top") {
+    throw new UsageError("--interval and --once are for top");
+  }
+  const seconds = Number(values.interval ?? 1);
+  if (!(seconds >= INTERVAL_MIN && seconds <= INTERVAL_MAX)) {
+    throw new UsageError(
+      `--interval must be a number of seconds from ${INTERVAL_MIN} to ${INTERVAL_MAX}`,
+    );
+  }
+  return { name, keys, allUsers, dryRun, orphans, json, intervalMs: seconds * 1000, once };
 }
 
 function parsed(args: string[]) {
@@ -100,6 +128,8 @@ function parsed(args: string[]) {
         "all-users": { type: "boolean" },
         "dry-run": { type: "boolean" },
         orphans: { type: "boolean" },
+        interval: { type: "string" },
+        once: { type: "boolean" },
         help: { type: "boolean", short: "h" },
       },
     });
@@ -109,7 +139,15 @@ function parsed(args: string[]) {
 }
 
 /** Runs a command; returns the exit code. */
-function run({ name, keys, allUsers, dryRun, orphans, json }: Command): number {
+function run(command: Command): number | Promise<number> {
+  const { name, keys, allUsers, dryRun, orphans, json, intervalMs, once } = command;
+  if (name === "top") {
+    const observer = new Observer();
+    const look = async () => {
+      return { observed: await sliced(observer.look()), time: performance.now() };
+    };
+    return top({ intervalMs, once, look, style });
+  }
   if (name === "cleanup" || name === "remove") {
     const isAll = keys.length === 0;
     const before = isAll || json ? null : inspect();
@@ -128,14 +166,33 @@ function run({ name, keys, allUsers, dryRun, orphans, json }: Command): number {
   const [key = ""] = keys;
   const inventory = name === "show" ? only(all, key) : all;
   const isEmpty = thingsOf(inventory).length === 0;
-  if (json) printJson(inventory);
+  if (name === "list" && json) printJson(inventory);
   else if (name === "list") console.log(listing(inventory, style()));
-  else if (!isEmpty) console.log(details(inventory, style()));
+  else if (json) printJson({ ...inventory, contents: inventory.segments.map(contentsJson) });
+  else if (!isEmpty) showAll(inventory);
   if (name === "list" || !isEmpty) return 0;
   const others = allUsers ? [] : thingsOf(only(inspect({ allUsers: true }), key));
   const hint = others.length > 0 ? "; another user has one, which --all-users shows" : "";
   console.error(printable(`There is no object of the key "${key}" in ${all.folder}${hint}`));
   return 1;
+}
+
+/** Prints everything that is known of a few objects, each segment with what lies in it. */
+function showAll({ segments, semaphores, keyFiles, folder }: Inventory): void {
+  const blocks = segments.map((segment) => {
+    const text = details({ folder, segments: [segment], semaphores: [], keyFiles: [] }, style());
+    const contents = contentsText(atOnce(contentsOf(segment)), segment.size, style());
+    return `${text}\n\n${contents}`;
+  });
+  const rest = details({ folder, segments: [], semaphores, keyFiles }, style());
+  console.log([...blocks, ...rest === "" ? [] : [rest]].join("\n\n"));
+}
+
+/** Returns what lies in a segment, for JSON. */
+function contentsJson(segment: SegmentInfo) {
+  const { parts, searched, problem } = atOnce(contentsOf(segment));
+  const { id, keyFile } = segment;
+  return { kind: "contents", segment: id, keyFile, searched, problem, parts };
 }
 
 type Thing = SegmentInfo | SemaphoreInfo | KeyFileInfo;
@@ -187,7 +244,11 @@ function nameOf(thing: Thing | Removal): string {
 
 /** Prints JSON, and escapes every character that a terminal would obey. */
 function printJson(value: unknown): void {
-  const text = JSON.stringify(value, null, 2);
+  // JSON has no BigInt. A number that is not exact as a float is a string.
+  const isExact = (one: bigint) => Number.isSafeInteger(Number(one));
+  const jsonOf = (_: string, one: unknown) =>
+    typeof one !== "bigint" ? one : isExact(one) ? Number(one) : String(one);
+  const text = JSON.stringify(value, jsonOf, 2);
   const escaped = (character: string) =>
     character.split("").map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
       .join("");
@@ -201,14 +262,14 @@ function style(): Style {
   return { color: isTTY && !isColorless, width: columns || (isTTY ? 80 : Infinity) };
 }
 
-function main(args: string[]): number {
+async function main(args: string[]): Promise<number> {
   try {
     const command = parse(args);
     if (command === null) {
       console.log(HELP);
       return 0;
     }
-    return startElsewhere(args) ?? run(command);
+    return startElsewhere(args) ?? await run(command);
   } catch (error) {
     const isUsage = error instanceof UsageError;
     const text = error instanceof Error ? error.message : String(error);
@@ -235,4 +296,4 @@ function startElsewhere(args: string[]): number | null {
 
 // Node warns that its FFI is experimental. The reader of a table does not need this warning.
 process.removeAllListeners("warning");
-process.exitCode = main(process.argv.slice(2));
+process.exitCode = await main(process.argv.slice(2));

@@ -7,7 +7,8 @@ import type {
   SegmentInfo,
   SemaphoreInfo,
 } from "./inspect.ts";
-import { platformSafeName } from "./backends/native_key.ts";
+import { keyOf, shortened } from "./observe/names.ts";
+import { printable } from "./printable.ts";
 
 export interface Style {
   readonly color: boolean;
@@ -15,13 +16,13 @@ export interface Style {
   readonly width: number;
 }
 
-interface Cell {
+export interface Cell {
   readonly text: string;
   readonly color?: keyof typeof COLORS;
   readonly right?: boolean;
 }
 
-const COLORS = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33 } as const;
+export const COLORS = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33 } as const;
 
 /** A value is unknown if it belongs to another user or to another pid namespace. */
 const UNKNOWN: Cell = { text: "?", color: "dim" };
@@ -200,13 +201,13 @@ const LEAST_NAME = 20;
 /** This number of them is the end of the name: ` 40f8c56c…` distinguishes keys with the same letters. */
 const NAME_END = 10;
 
-function cut(text: string, length: number): string {
+export function cut(text: string, length: number): string {
   if (text.length <= length) return text;
   return `${text.slice(0, length - NAME_END - 1)}…${text.slice(-NAME_END)}`;
 }
 
 /** Splits text into lines of at most `width` characters. A longer word stays whole, so that it can be copied. */
-function wrapped(text: string, width: number): string[] {
+export function wrapped(text: string, width: number): string[] {
   const found: string[] = [];
   let line = "";
   for (const word of text.split(" ")) {
@@ -217,14 +218,6 @@ function wrapped(text: string, width: number): string[] {
     line = line === "" ? word : `${line} ${word}`;
   }
   return [...found, line];
-}
-
-/** Escapes characters that a terminal would obey or reorder, since any user may put them into the name of a file. */
-export function printable(text: string): string {
-  return text.replace(
-    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu,
-    (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`,
-  );
 }
 
 function block(thing: Thing, more: readonly [string, Cell][], style: Style): string {
@@ -265,7 +258,7 @@ function block(thing: Thing, more: readonly [string, Cell][], style: Style): str
 }
 
 /** Returns the rows as lines with aligned cells. */
-function lines(cells: readonly (readonly Cell[])[], style: Style): string[] {
+export function lines(cells: readonly (readonly Cell[])[], style: Style): string[] {
   const rows = cells.map((row) => row.map((cell) => ({ ...cell, text: printable(cell.text) })));
   const widths = columnWidths(rows);
   return rows.map((row) => {
@@ -279,33 +272,12 @@ function lines(cells: readonly (readonly Cell[])[], style: Style): string[] {
   });
 }
 
-function columnWidths(rows: readonly (readonly Cell[])[]): number[] {
+export function columnWidths(rows: readonly (readonly Cell[])[]): number[] {
   return rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.text.length)));
 }
 
-function lineWidth(rows: readonly (readonly Cell[])[]): number {
+export function lineWidth(rows: readonly (readonly Cell[])[]): number {
   return columnWidths(rows).reduce((sum, width) => sum + width + 2, 0);
-}
-
-const QT_NAME = /qipc_(\w+?)_([A-Za-z]*?)([0-9a-f]{40})$/;
-
-/**
- * Returns `visits 40f8c56c…` for `/tmp/qipc_sharedmemory_visits40f8c56c…`: the letters of a key and the start of its
- * hash, or only the key if it consists of letters.
- */
-function shortened(thing: IpcObjectInfo): string {
-  const type = thing.type === "posix" ? "posix:" : "";
-  const [, kind, letters, hash] = QT_NAME.exec(thing.keyFile!) ?? [];
-  if (hash === undefined) return type === "" ? thing.keyFile! : type + (thing.nativeKey ?? "");
-  const name = kind === "creating" ? "(unfinished)" : letters;
-  return type + (keyOf(thing) ?? `${name} ${hash.slice(0, 8)}…`.trimStart());
-}
-
-/** Returns a key as programs give it, or `null` if only its letters and its hash are known. */
-function keyOf({ keyFile }: IpcObjectInfo): string | null {
-  const [, kind, letters, hash] = QT_NAME.exec(keyFile ?? "") ?? [];
-  if (!letters || kind === "creating") return null;
-  return platformSafeName(letters, "") === letters + hash ? letters : null;
 }
 
 function stateCell({ stale, isOwn, reason }: IpcObjectInfo): Cell {

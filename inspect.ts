@@ -18,7 +18,13 @@
  */
 import { BackendError, orElse } from "./backends/failure.ts";
 import { defaultInspection } from "./backends/inspection.ts";
-import type { Inventory, KeyFileInfo, SegmentInfo, SemaphoreInfo } from "./backends/inventory.ts";
+import type {
+  Inventory,
+  IpcObjectInfo,
+  KeyFileInfo,
+  SegmentInfo,
+  SemaphoreInfo,
+} from "./backends/inventory.ts";
 import { SharedMemoryException } from "./errors.ts";
 import { platformSafeName } from "./backends/native_key.ts";
 import { NativeIpcKey } from "./native_ipc_key.ts";
@@ -181,21 +187,28 @@ export function belongsTo(
   thing: SegmentInfo | SemaphoreInfo | KeyFileInfo,
   key: string,
 ): boolean {
+  const lockFile = thing.kind === "segment" ? thing.lock?.keyFile ?? null : null;
+  return isOfKey(thing, lockFile, key);
+}
+
+/** @internal Does what {@linkcode belongsTo} does. @param lockFile the key file of the lock of a segment */
+export function isOfKey(
+  { type, keyFile, nativeKey }: Pick<IpcObjectInfo, "type" | "keyFile" | "nativeKey">,
+  lockFile: string | null,
+  key: string,
+): boolean {
   if (key === "") return false;
   const hash = platformSafeName(key, "").slice(-40);
   const isIts = (file: string | null) =>
     file !== null && (file.endsWith(hash) || file === key || file.endsWith(`/${key}`));
-  if (isIts(thing.keyFile) || thing.kind === "segment" && isIts(thing.lock?.keyFile ?? null)) {
-    return true;
-  }
+  if (isIts(keyFile) || isIts(lockFile)) return true;
   const native = NativeIpcKey.fromString(key)?.nativeKey;
-  const isPosix = thing.type === "posix";
   const names = [
     key,
-    ...isPosix ? [`/${key}`] : [],
-    ...key.startsWith(`${thing.type}:`) ? [native] : [],
+    ...type === "posix" ? [`/${key}`] : [],
+    ...key.startsWith(`${type}:`) ? [native] : [],
   ];
-  return names.includes(thing.nativeKey ?? undefined);
+  return names.includes(nativeKey ?? undefined);
 }
 
 function isUnusedPersistent(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): boolean {

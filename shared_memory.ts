@@ -144,6 +144,19 @@ export class SharedMemory implements Disposable {
    * ```
    */
   static open(key: string | NativeIpcKey, options: OpenOptions = {}): SharedMemory {
+    return SharedMemory.openAccepted(key, options, (memory) => memory);
+  }
+
+  /**
+   * @internal Opens as {@linkcode SharedMemory.open} does, and returns what `accept` makes of the segment. If `accept`
+   * throws, the segment is detached. Its lifetime is noted only afterwards, so that a segment which is refused stays what
+   * it was for its users.
+   */
+  static openAccepted<Result>(
+    key: string | NativeIpcKey,
+    options: OpenOptions,
+    accept: (memory: SharedMemory) => Result,
+  ): Result {
     const read = checkedOptions(options);
     const memory = new SharedMemory(key);
     const { size, mode = AccessMode.ReadWrite, disposition, permissions = PRIVATE } = read;
@@ -160,8 +173,16 @@ export class SharedMemory implements Disposable {
       )
       : memory.#openOrCreate("open", { ...read, size, mode });
     if (!opened) throw memory.#errors.lastException();
-    if (read.lifetime === "until-removed") memory.#keep();
-    return memory;
+    try {
+      if (read.lifetime !== "until-removed") return accept(memory);
+      memory.#current?.respectPersistence();
+      const accepted = accept(memory);
+      memory.#setPersistent("open", true);
+      return accepted;
+    } catch (error) {
+      memory.detach();
+      throw error;
+    }
   }
 
   /** Whether this object is attached to a segment. */
@@ -860,26 +881,19 @@ export class SharedMemory implements Disposable {
             : (segment: Segment) => withBytes(segment, initialize),
           adopt: adopt && ((segment: Segment) =>
             withBytes(segment, (bytes) => {
-              // Here, so that the segment and the lock are released if the lifetime is refused.
-              if (lifetime === "until-removed") segment.setPersistent?.(true);
+              if (lifetime === "until-removed") {
+                segment.requirePersistable?.(); // here, so that the segment and the lock are released if it throws
+                segment.respectPersistence?.();
+              }
               return adopt(bytes);
             })),
           discard: () => this.#access.attachment?.end(),
+          isPersistent: lifetime === "until-removed",
         } as const;
         return segments.open(nativeKey, request, lock, permissions);
       },
       permissions,
     );
-  }
-
-  /** Makes the segment persistent, or detaches if that is impossible. */
-  #keep(): void {
-    try {
-      this.#setPersistent("open", true);
-    } catch (error) {
-      this.detach();
-      throw error;
-    }
   }
 
   #setPersistent(operation: string, isPersistent: boolean): void {

@@ -4,15 +4,30 @@ import type {
   Inspection,
   Inventory,
   KeyFileInfo,
+  SegmentGlance,
   SegmentInfo,
   SemaphoreInfo,
 } from "./inventory.ts";
 import { thisPlatform } from "./platform.ts";
 import { temporaryFolder } from "./systemv/folders.ts";
 import { sharedLibrary } from "./unix/shared_libc.ts";
+import { glanceAtPosix } from "./posix/glance.ts";
 import { PosixInspection } from "./posix/inspection.ts";
 import { PosixLibrary } from "./posix/library.ts";
+import { glanceAtSystemV } from "./systemv/glance.ts";
 import { SystemVInspection } from "./systemv/inspection.ts";
+
+/**
+ * Lists the segments of this user, for programs that look often. Unlike {@linkcode Inspection.inventory} it asks no other
+ * process, says nothing of what is stale, and yields after each piece of work.
+ */
+export function* glance(): Generator<undefined, SegmentGlance[]> {
+  requireList();
+  const libc = sharedLibrary();
+  const systemV = yield* glanceAtSystemV(libc, temporaryFolder(libc));
+  const posix = yield* glanceAtPosix(libc, new PosixLibrary(libc).semaphorePrefix);
+  return [...systemV, ...posix];
+}
 
 /** The inspection of all types of keys together. */
 class AllInspection implements Inspection {
@@ -47,6 +62,12 @@ const inspectionOfProcess = perProcess(() => new AllInspection());
  * Returns the inspection of this system, loaded on first use. It is separate from the backends, which do not need it.
  */
 export function defaultInspection(): Inspection {
+  requireList();
+  return inspectionOfProcess();
+}
+
+/** @throws {UnsupportedError} on systems whose segments are not listed */
+function requireList(): void {
   const { os } = thisPlatform();
   if (os === "win32") {
     throw new UnsupportedError(
@@ -60,5 +81,4 @@ export function defaultInspection(): Inspection {
         "`ipcs -s` the semaphores, and `ipcrm` removes one",
     );
   }
-  return inspectionOfProcess();
 }

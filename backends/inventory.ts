@@ -91,6 +91,33 @@ export interface SegmentInfo extends IpcObjectInfo {
   readonly lock: LockInfo | null;
 }
 
+/** @internal What is needed of a segment to read its bytes. */
+export type PeekedSegment = Pick<
+  SegmentInfo,
+  "type" | "keyFile" | "id" | "size" | "isOwn" | "mode" | "lock"
+>;
+
+/** @internal What is known of a segment without asking each process of the system. */
+export interface SegmentGlance extends
+  Pick<
+    SegmentInfo,
+    | "type"
+    | "nativeKey"
+    | "keyFile"
+    | "id"
+    | "size"
+    | "isOwn"
+    | "mode"
+    | "persistent"
+    | "unfinished"
+    | "lock"
+  > {
+  /** As in {@linkcode SegmentInfo}; for POSIX without the processes of other programs than this module's. */
+  readonly attached: number;
+  /** Whether a program that looks often may look at the bytes of the segment: see glance.ts of the backend. */
+  readonly isLookedInto: boolean;
+}
+
 /** A semaphore that is not the lock of a segment. */
 export interface SemaphoreInfo extends IpcObjectInfo {
   /** Distinguishes semaphores from other listed objects. */

@@ -149,6 +149,10 @@ export interface Segment {
    * removes segments by rules of its own.
    */
   setPersistent?(isPersistent: boolean): void;
+  /** Has `release` leave the segment in place as long as it is persistent, whichever object has made it so. */
+  respectPersistence?(): void;
+  /** Throws what `setPersistent(true)` would throw, and changes nothing. */
+  requirePersistable?(): void;
 }
 
 /** The options of `Segment.release`. */
@@ -175,6 +179,8 @@ export interface OpenRequest {
   readonly stale: "replace" | "keep";
   /** How long to wait for a process that is creating the segment, in ms. */
   readonly timeoutMs: number;
+  /** Whether a new segment is persistent, from before other processes can find it. */
+  readonly isPersistent?: boolean;
   /**
    * Fills a new segment before other processes can find it. If it throws, it has already released the segment together
    * with the lock.

@@ -10,15 +10,15 @@ import { differencesOf, type Place, textOf } from "./layout_text.ts";
 import { WrongLayout } from "./wrong_layout.ts";
 
 /** The header of a primitive precedes the hash of the declaration and the declaration's text. */
-const LENGTH_WORD = 2;
-const [HASH, TEXT] = [16, 24];
+export const LENGTH_WORD = 2;
+export const [HASH, TEXT] = [16, 24];
 
 /** A message shows at most this number of members that differ. */
 const SHOWN_DIFFERENCES = 3;
-const TEXT_BYTES_MAX = 2 ** 16;
-const ALIGNMENT_MAX = 4096;
+export const TEXT_BYTES_MAX = 2 ** 16;
+export const ALIGNMENT_MAX = 4096;
 /** Each member begins on a cache line of its own, so that processors which use different members do not disturb each other. */
-const CACHE_LINE = 64;
+export const CACHE_LINE = 64;
 
 const IDENTIFIER = /^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u;
 const encoder = new TextEncoder();
@@ -246,24 +246,21 @@ export class Layout<const Members extends LayoutMembers>
 
   /** Returns the error if the segment has other contents, and throws any other error. */
   #tryToOpen(key: string | NativeIpcKey, options: OpenOptions): OpenLayout<Members> | IpcError {
-    let memory: SharedMemory;
+    let isAttached = false;
     try {
-      memory = SharedMemory.open(key, options);
+      return SharedMemory.openAccepted(key, options, (memory) => {
+        isAttached = true;
+        return Object.freeze({
+          ...this.#at(openCall(memory.key() ?? memory.nativeKey()), memory.bytes, 0),
+          memory,
+          [Symbol.dispose]: () => memory[Symbol.dispose](),
+        }) as OpenLayout<Members>;
+      });
     } catch (error) {
-      if (error instanceof WrongLayout || error instanceof SyncError) return error; // of `adopt`
-      if (!(error instanceof SharedMemoryException) || error.code !== "InvalidSize") throw error;
-      return this.#foundIn(key, options) ?? error;
-    }
-    try {
-      return Object.freeze({
-        ...this.#at(openCall(memory.key() ?? memory.nativeKey()), memory.bytes, 0),
-        memory,
-        [Symbol.dispose]: () => memory[Symbol.dispose](),
-      }) as OpenLayout<Members>;
-    } catch (error) {
-      memory.detach();
       if (error instanceof WrongLayout || error instanceof SyncError) return error;
-      throw error;
+      const isSmall = error instanceof SharedMemoryException && error.code === "InvalidSize";
+      if (isAttached || !isSmall) throw error;
+      return this.#foundIn(key, options) ?? error;
     }
   }
 
@@ -275,15 +272,18 @@ export class Layout<const Members extends LayoutMembers>
     const { stale, disposition, lifetime } = options;
     if (stale === "keep") return null;
     if (disposition === "attach" && lifetime !== "until-removed") return null;
+    const nothing = {};
     try {
-      using memory = SharedMemory.open(key, {
+      SharedMemory.openAccepted(key, {
         ...options,
         size: undefined,
         initialize: undefined,
         adopt: undefined,
         disposition: "attach",
+      }, (memory) => {
+        this.#at(openCall(memory.key() ?? memory.nativeKey()), memory.bytes, 0);
+        throw nothing; // it has been replaced meanwhile; it is detached, and its lifetime is not changed
       });
-      this.#at(openCall(memory.key() ?? memory.nativeKey()), memory.bytes, 0);
     } catch (error) {
       if (error instanceof WrongLayout) return error;
     }

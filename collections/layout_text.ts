@@ -31,6 +31,18 @@ export function textOf(places: readonly Place[]): string {
     .join("\n");
 }
 
+/** Returns the members that a text declares; `null` if it is not the text of a declaration. */
+export function placesOf(text: string): Place[] | null {
+  const places = text.split("\n").map((line) => {
+    const [, name, kind, bytes, offset] = /^([^:]*): (.*), (\d+) bytes at (\d+)$/.exec(line) ?? [];
+    return { name: name ?? "", kind: kind ?? "", bytes: Number(bytes), offset: Number(offset) };
+  });
+  const isWhole = places.every(({ bytes, offset }) =>
+    Number.isSafeInteger(bytes) && Number.isSafeInteger(offset)
+  );
+  return isWhole ? places : null;
+}
+
 /** Returns the members in which another declaration differs. It accepts any text. */
 export function differencesOf(declaration: string, other: string): Difference[] {
   const [here, there] = [parsed(declaration), parsed(other)];

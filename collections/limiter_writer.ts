@@ -75,13 +75,13 @@ export class LimiterWriter {
     if (!isKnown && !this.makeRoom()) return FULL;
     this.ahead += cost;
     if (isKnown) stripe.setExpiry(stripe.at, now + this.ahead);
-    else stripe.put(core.key, NOTHING, 0, now + this.ahead);
+    else stripe.put(core.key, NOTHING, 0, 0, now + this.ahead);
     return ALLOWED;
   }
 
   private makeRoom(): boolean {
     const { core: { key }, size, stripe } = this;
-    const isFull = !hasRoom(stripe, key, size) && !this.sweep();
+    const isFull = !hasRoom(stripe, size) && !this.sweep();
     if (!isFull && makeRoom(stripe, key, size) !== NO_ROOM) return true;
     stripe.totals[NO_ROOM_TOTAL]!++;
     return false;
@@ -95,7 +95,8 @@ export class LimiterWriter {
       hands[index] = (hands[index]! + 1) % stripe.buckets; // a sweep that failed in between has left any number
     }
     if (hands[index]! < SWEPT_BUCKETS) recount(stripe); // so rarely, since it looks at all records
-    return hasRoom(stripe, key, size);
+    stripe.locate(key);
+    return hasRoom(stripe, size);
   }
 
   private tooLarge(method: string): SyncError {

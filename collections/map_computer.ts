@@ -1,13 +1,15 @@
+import { clearInterval, setInterval } from "node:timers";
 import { sharedClock } from "../backends/clock.ts";
 import { delay, nextPause } from "../backends/timing.ts";
-import { type AbortSignalLike, checkTimeout } from "../core/waiter.ts";
+import { type AbortSignalLike, checkTimeout, TIMER_MAX } from "../core/waiter.ts";
 import type { Bytes } from "../core/view_types.ts";
+import { SyncError } from "../sync/errors.ts";
 import type { MapCore } from "./map_core.ts";
 import { checkTtl, type GetOrSetOptions } from "./map_options.ts";
 import type { MapReader } from "./map_reader.ts";
 import { computerByte, COMPUTERS, COMPUTERS_BYTE } from "./map_shape.ts";
-import { Claim, Condition, type MapWriter } from "./map_writer.ts";
-import type { SectionMutex } from "./section_lock.ts";
+import { Claim, Condition, MapWriter } from "./map_writer.ts";
+import { Members } from "./members.ts";
 
 /** What the computer of a map needs of it. */
 export interface ComputedMap<Value> {
@@ -25,6 +27,8 @@ interface Job<Value> {
   readonly ttl: number;
   readonly timeout: number;
   readonly signal: AbortSignalLike | undefined;
+  /** Whether the wait keeps the program alive. */
+  readonly ref: boolean;
 }
 
 /** A call that waits for a value or computes it. */
@@ -35,8 +39,6 @@ interface Running<Value> {
 
 const METHOD = "getOrSet";
 const TIMEOUT_MS = 30_000;
-/** A thread that has no slot. Nobody can know whether it lives, so nobody waits for it. */
-const NO_SLOT = -1;
 
 /**
  * Computes values for `getOrSet()`, so that of several processes only one does it.
@@ -48,19 +50,15 @@ const NO_SLOT = -1;
  */
 export class MapComputer<Value> {
   readonly #map: ComputedMap<Value>;
-  readonly #mutexes: (SectionMutex | undefined)[] = [];
-  readonly #generations: Int32Array;
+  /** The threads that compute values. Nobody waits for a thread without a slot. */
+  readonly #members: Members;
   /** The calls of this object that wait for a value or compute it, by their key. */
   readonly #running = new Map<string, Running<Value>>();
-  /** The slot of this thread while it computes, and its generation. */
-  #slot = NO_SLOT;
-  #generation = 0;
-  /** The number of values that are being computed. */
-  #computing = 0;
 
   constructor(map: ComputedMap<Value>) {
     this.#map = map;
-    this.#generations = map.core.slot.view(Int32Array, COMPUTERS_BYTE, COMPUTERS);
+    const generations = map.core.slot.view(Int32Array, COMPUTERS_BYTE, COMPUTERS);
+    this.#members = new Members(generations, (slot) => map.core.joinMutex(computerByte(slot)));
   }
 
   /** See {@linkcode SharedMap.getOrSet}. */
@@ -70,18 +68,21 @@ export class MapComputer<Value> {
     options: GetOrSetOptions,
     defaultTtl: number,
   ): Promise<Value | undefined> {
-    const { ttl = defaultTtl, timeout = TIMEOUT_MS, signal } = options;
+    const { ttl = defaultTtl, timeout = TIMEOUT_MS, signal, ref = false } = options;
     checkTtl(`SharedMap.${METHOD}`, ttl);
     checkTimeout(`SharedMap.${METHOD}`, timeout);
     if (typeof compute !== "function") {
       throw new TypeError(`SharedMap.${METHOD}: compute must be a function, not ${typeof compute}`);
+    }
+    if (typeof ref !== "boolean") {
+      throw new TypeError(`SharedMap.${METHOD}: ref must be a boolean, not ${typeof ref}`);
     }
     signal?.throwIfAborted();
     const found = this.#get(key);
     if (found !== undefined) return found;
     const kept = typeof key === "string" ? key : new Uint8Array(key); // the program may change the bytes meanwhile
     const id = idOf(kept);
-    const job = { key: kept, ttl, timeout, signal, compute: compute as Job<Value>["compute"] };
+    const job = { key: kept, ttl, timeout, signal, ref, compute: compute as Job<Value>["compute"] };
     const running = this.#running.get(id);
     if (running !== undefined) {
       try {
@@ -107,23 +108,25 @@ export class MapComputer<Value> {
 
   /** Waits for another call of this object. It may wait for this one in turn, so there is a limit. */
   async #join(running: Promise<Value | undefined>, job: Job<Value>): Promise<Value | undefined> {
-    const { timeout, signal } = job;
+    const { timeout, signal, ref } = job;
     const { promise: given, resolve, reject } = Promise.withResolvers<void>();
     const onAbort = () => reject(signal!.reason);
     signal?.addEventListener("abort", onAbort);
-    const timer = timeout === Infinity ? undefined : setTimeout(resolve, timeout);
+    const onTime = timeout > TIMER_MAX ? () => {} : resolve;
+    const timer = setInterval(onTime, Math.min(timeout, TIMER_MAX));
+    if (!ref) timer.unref();
     try {
       const isOver = await Promise.race([running.then(() => true), given.then(() => false)]);
       return isOver ? await running : await job.compute();
     } finally {
-      clearTimeout(timer);
+      clearInterval(timer);
       signal?.removeEventListener("abort", onAbort);
     }
   }
 
   /** Waits for the value while another thread computes it, and computes it if none does. */
   async #run(job: Job<Value>): Promise<Value | undefined> {
-    const { key, timeout, signal } = job;
+    const { key, timeout, signal, ref } = job;
     const { reader } = this.#map;
     const until = performance.now() + timeout;
     for (let pause = nextPause(0); performance.now() < until; pause = nextPause(pause)) {
@@ -134,7 +137,7 @@ export class MapComputer<Value> {
       }
       const raw = reader.get(METHOD, key);
       if (raw !== undefined) return this.#map.decoded(raw);
-      if (dead === null) await delay(Math.min(pause, Math.max(0, until - performance.now())));
+      if (dead === null) await delay(Math.min(pause, Math.max(0, until - performance.now())), ref);
       signal?.throwIfAborted();
     }
     return await job.compute(); // nothing is stored, as the key is another one's
@@ -148,39 +151,23 @@ export class MapComputer<Value> {
     const { reader } = this.#map;
     if (!reader.isPending(METHOD, key)) return 0;
     const { version, computer: [slot, generation] } = reader;
-    return this.#isComputing(slot, generation) ? null : version;
-  }
-
-  #isComputing(slot: number, generation: number): boolean {
-    if (slot < 0 || slot >= COMPUTERS) return false;
-    if (Atomics.load(this.#generations, slot) !== generation) return false;
-    try {
-      const mutex = this.#mutex(slot);
-      if (!mutex.tryLock()) return true;
-      mutex.unlock();
-      return false;
-    } catch {
-      return true; // the mutex was overwritten, so it cannot be known; the record expires
-    }
-  }
-
-  #mutex(slot: number): SectionMutex {
-    return this.#mutexes[slot] ??= this.#map.core.joinMutex(computerByte(slot));
+    return this.#members.isLiving(slot, generation) ? null : version;
   }
 
   /** Writes a pending record; returns its version, or what else there is. */
   #claim({ key, timeout }: Job<Value>, dead: number): number | "other" {
     const { writer } = this.#map;
-    this.#enter();
+    const members = this.#members;
+    members.enter();
     try {
-      const computer = new Uint8Array(Int32Array.of(this.#slot, this.#generation).buffer);
+      const computer = new Uint8Array(Int32Array.of(members.slot, members.generation).buffer);
       const expiry = timeout === Infinity ? 0 : sharedClock().now() + timeout;
       if (writer.claim(METHOD, key, computer, expiry, dead) === Claim.Mine) return writer.version;
     } catch (error) {
-      this.#leave();
+      members.leave();
       throw error;
     }
-    this.#leave();
+    members.leave();
     return "other";
   }
 
@@ -198,40 +185,32 @@ export class MapComputer<Value> {
       }
       return value;
     } finally {
-      if (!isStored) this.#giveUp(key, version);
-      this.#leave();
-    }
-  }
-
-  /** Removes a pending record, so that another thread computes the value. */
-  #giveUp(key: string | Uint8Array, version: number): void {
-    try {
-      this.#map.writer.delete(METHOD, key, Condition.Pending, version);
-    } catch {
-      // The caller gets the first error. Others find out that this thread does not compute any more.
-    }
-  }
-
-  /** Notes that one more value is being computed. The first one takes a slot. */
-  #enter(): void {
-    if (this.#computing++ > 0) return;
-    this.#slot = NO_SLOT;
-    for (let i = 0; i < COMPUTERS && this.#slot === NO_SLOT; i++) {
-      try {
-        if (this.#mutex(i).tryLock()) this.#slot = i;
-      } catch {
-        // Its mutex was overwritten.
+      if (!isStored && !this.#giveUp(this.#map.writer, key, version)) {
+        void this.#giveUpLater(key, version);
       }
+      this.#members.leave();
     }
-    if (this.#slot === NO_SLOT) return;
-    this.#generation = Atomics.add(this.#generations, this.#slot, 1) + 1 | 0;
   }
 
-  #leave(): void {
-    if (--this.#computing > 0 || this.#slot === NO_SLOT) return;
-    const mutex = this.#mutexes[this.#slot]!;
-    if (mutex.isHeld) mutex.unlock();
-    this.#slot = NO_SLOT;
+  /** Removes a pending record, so that another thread computes the value; returns `false` if another one holds the stripe. */
+  #giveUp(writer: MapWriter, key: string | Uint8Array, version: number): boolean {
+    try {
+      writer.delete(METHOD, key, Condition.Pending, version);
+    } catch (error) { // the caller gets the first error
+      return !(error instanceof SyncError && error.code === "Busy");
+    }
+    return true;
+  }
+
+  /**
+   * Removes a pending record when the stripe is free again. Otherwise the others would wait for it as long as this thread
+   * computes anything else. If the program ends before, they find out that its thread has ended.
+   */
+  async #giveUpLater(key: string | Uint8Array, version: number): Promise<void> {
+    const writer = new MapWriter(this.#map.core, 0); // it does not block the thread
+    for (let pause = 0; !this.#giveUp(writer, key, version);) {
+      await delay(pause = nextPause(pause), false);
+    }
   }
 }
 

@@ -3,7 +3,7 @@ import { thisPlatform } from "../backends/platform.ts";
 import { SyncError } from "../sync/errors.ts";
 import { Mutex } from "../sync/mutex.ts";
 import type { Slot } from "../sync/slot.ts";
-import type { MapHeader } from "./map_header.ts";
+import { type MapHeader, nounOf } from "./map_header.ts";
 import { MapKey } from "./map_key.ts";
 import { recover } from "./map_recovery.ts";
 import { stripeByte } from "./map_shape.ts";
@@ -68,7 +68,9 @@ export class MapCore {
     this.slot.requireUsable(method);
     throw new SyncError(
       "Damaged",
-      `${this.slot.name}.${method}: the map has been overwritten; create it again when no process uses it`,
+      `${this.slot.name}.${method}: the ${
+        nounOf(this.slot)
+      } has been overwritten; create it again when no process uses it`,
     );
   }
 
@@ -103,7 +105,9 @@ export class MapCore {
     throw new SyncError(
       "Busy",
       `${this.slot.name}.${method}: writers have overwritten it again and again for ${OVERTAKEN_MS} ms while it was ` +
-        "read; give the map more bytes",
+        `read; give the ${nounOf(this.slot)} more ${
+          nounOf(this.slot) === "map" ? "bytes" : "keys"
+        }`,
     );
   }
 }

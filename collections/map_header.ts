@@ -1,6 +1,7 @@
 import { sharedClock } from "../backends/clock.ts";
 import { SyncError } from "../sync/errors.ts";
 import { PrimitiveKind, type Slot } from "../sync/slot.ts";
+import { CODEC_NAME_BYTES } from "./codecs.ts";
 import { halfSipHash } from "./half_sip_hash.ts";
 import {
   BUCKETS_MIN,
@@ -12,13 +13,17 @@ import {
   UNITS_MIN,
 } from "./map_shape.ts";
 
-/** The words of the header of a map after the two that each slot has. The last one is a checksum of the others. */
+/** The words of the header of a map after the two that each slot has. The last one is a checksum. */
 const [SHAPE, FLAGS, KEY0, KEY1, SCOPE, CHECK] = [2, 3, 4, 5, 6, 7];
+/** Here the name of the codec is, in bytes. The words of it count for the checksum as well. */
+const NAME_BYTE = 32;
 const UNITS_SHIFT = 16;
 const BUCKETS_SHIFT = 24;
 /** The map never evicts. */
 const KEEPS = 1;
 const CHECK_KEY = 0x6d617031;
+const encoder = new TextEncoder();
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** What the header of a map says. All of it is read once, when the map is joined, and checked. */
 export interface MapHeader extends MapShape {
@@ -26,16 +31,24 @@ export interface MapHeader extends MapShape {
   /** The random key of the hash. */
   readonly key0: number;
   readonly key1: number;
+  /** The name of the codec with which it was created, `""` if that has none. */
+  readonly codec: string;
+}
+
+/** How a map is created. */
+export interface NewMap {
+  readonly kind: PrimitiveKind;
+  readonly shape: MapShape;
+  readonly evicts: boolean;
+  readonly codec: string;
 }
 
 /** Creates a map: writes its header after `fill` has written the rest. */
 export function makeHeader(
   call: string,
   slot: Slot,
-  shape: MapShape,
-  evicts: boolean,
+  { kind, shape, evicts, codec }: NewMap,
   fill: () => void,
-  kind: PrimitiveKind = PrimitiveKind.SharedMap,
 ): MapHeader {
   const [key0, key1] = crypto.getRandomValues(new Int32Array(2)) as unknown as [number, number];
   slot.make(call, kind, mapBytes(shape), () => {
@@ -46,10 +59,11 @@ export function makeHeader(
     words[KEY0] = key0;
     words[KEY1] = key1;
     words[SCOPE] = sharedClock().scope;
+    slot.view(Uint8Array, NAME_BYTE, CODEC_NAME_BYTES).set(encoder.encode(codec));
     words[CHECK] = checkOf(words);
     fill();
   });
-  return { ...shape, evicts, key0, key1 };
+  return { ...shape, evicts, key0, key1, codec };
 }
 
 /** Reads the header of a map. @throws {SyncError} if it is not that of a map that this process can use */
@@ -60,6 +74,30 @@ export function readHeader(
 ): MapHeader {
   slot.join(call, kind, MAP_HEADER_BYTES);
   const words = slot.view(Int32Array, 0, MAP_HEADER_BYTES / 4).slice();
+  const header = headerOf(words);
+  if (header === null) {
+    throw new SyncError(
+      "Damaged",
+      `${call}: the header of the ${
+        nounOf(slot)
+      } has been overwritten; create it again when no process uses it`,
+    );
+  }
+  slot.require(call, mapBytes(header));
+  if (words[SCOPE] !== sharedClock().scope) {
+    throw new SyncError(
+      "WrongKind",
+      `${call}: the ${
+        nounOf(slot)
+      } was created before this system was started, or in another time namespace ` +
+        "(another container), so its times to live mean nothing here; create it again",
+    );
+  }
+  return header;
+}
+
+/** Returns what the words of a header say, or `null` if they are not those of a header. */
+export function headerOf(words: Int32Array): MapHeader | null {
   const shape = words[SHAPE]!;
   const header: MapHeader = {
     stripes: shape & (1 << UNITS_SHIFT) - 1,
@@ -68,27 +106,30 @@ export function readHeader(
     evicts: (words[FLAGS]! & KEEPS) === 0,
     key0: words[KEY0]!,
     key1: words[KEY1]!,
+    codec: nameIn(words),
   };
   const { stripes, units, buckets } = header;
   const isPossible = stripes >= 1 && stripes <= STRIPES_MAX && units >= UNITS_MIN &&
     units <= UNITS_MAX && buckets >= BUCKETS_MIN && buckets <= UNITS_MAX;
-  if (!isPossible || words[CHECK] !== checkOf(words)) {
-    throw new SyncError(
-      "Damaged",
-      `${call}: the header of the map has been overwritten; create it again when no process uses it`,
-    );
-  }
-  slot.require(call, mapBytes(header));
-  if (words[SCOPE] !== sharedClock().scope) {
-    throw new SyncError(
-      "WrongKind",
-      `${call}: the map was created before this system was started, or in another time namespace ` +
-        "(another container), so its times to live mean nothing here; create it again",
-    );
-  }
-  return header;
+  return isPossible && words[CHECK] === checkOf(words) ? header : null;
+}
+
+/** Returns what a slot is called in the texts of errors. */
+export function nounOf({ name }: { readonly name: string }): "map" | "limiter" {
+  return name === "RateLimiter" ? "limiter" : "map";
 }
 
 function checkOf(words: Int32Array): number {
-  return halfSipHash(CHECK_KEY, 0, words.slice(SHAPE, CHECK), CHECK - SHAPE, 0);
+  const name = halfSipHash(CHECK_KEY, 0, nameWords(words), CODEC_NAME_BYTES / 4, 0);
+  return halfSipHash(CHECK_KEY, name, words.slice(SHAPE, CHECK), CHECK - SHAPE, 0);
+}
+
+function nameWords(words: Int32Array): Int32Array {
+  return words.slice(NAME_BYTE / 4, (NAME_BYTE + CODEC_NAME_BYTES) / 4);
+}
+
+function nameIn(words: Int32Array): string {
+  const bytes = new Uint8Array(nameWords(words).buffer);
+  const end = bytes.indexOf(0);
+  return decoder.decode(end === -1 ? bytes : bytes.subarray(0, end));
 }

@@ -1,4 +1,4 @@
-import { lengthOf } from "../core/view_extent.ts";
+import { isDetached, lengthOf } from "../core/view_extent.ts";
 import { SyncError } from "../sync/errors.ts";
 import { halfSipHash } from "./half_sip_hash.ts";
 
@@ -83,6 +83,11 @@ export class MapKey {
       );
     }
     const length = lengthOf(key); // no code of a subclass is called: it might use the map
+    if (length === 0 && isDetached(key)) {
+      throw new TypeError(
+        `${this.name}.${method}: the array of the key has no bytes any more: its buffer was transferred away or made smaller`,
+      );
+    }
     this.reserve(method, length);
     this.bytes.set(key);
     this.finishBytes(length, BYTES);

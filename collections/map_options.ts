@@ -1,8 +1,8 @@
 import type { OpenOptions } from "../core/open_options.ts";
 import { type AbortSignalLike, checkTimeout } from "../core/waiter.ts";
-import { bytes as bytesCodec, type Codec } from "./codecs.ts";
+import { bytes as bytesCodec, type Codec, codecName } from "./codecs.ts";
 import type { MapHeader } from "./map_header.ts";
-import { shapeOf, type ShapeOptions } from "./map_shape.ts";
+import { bucketsFor, checkShape, shapeOf, type ShapeOptions } from "./map_shape.ts";
 import { SyncError } from "../sync/errors.ts";
 
 /** These options say how a map is created and used. */
@@ -12,7 +12,10 @@ export interface SharedMapOptions<Value> extends Partial<ShapeOptions> {
    * used are evicted. With `"none"` nothing is evicted, and `set()` throws `Full`.
    */
   readonly evict?: "clock" | "none" | undefined;
-  /** Turns values other than numbers into bytes. If it is left out, the values are bytes. */
+  /**
+   * Turns values other than numbers into bytes. If it is left out, the values are bytes. If it has a name, a map that was
+   * created with a codec of another name is refused.
+   */
   readonly codec?: Codec<Value> | undefined;
   /** The time to live in ms of an entry that is stored without one. If it is left out, entries do not expire. */
   readonly ttl?: number | undefined;
@@ -50,11 +53,17 @@ export interface GetOrSetOptions {
   readonly timeout?: number | undefined;
   /** The wait ends when this signal is aborted, and the promise rejects with its `reason`. */
   readonly signal?: AbortSignalLike | undefined;
+  /**
+   * Whether the wait for another process keeps the program alive. `false` if left out: a program that does nothing else
+   * then ends without the value. While this process computes, it is up to `compute`.
+   */
+  readonly ref?: boolean | undefined;
 }
 
 /** The options of a map as they were read, once, and checked. */
 export interface MapSettings<Value> {
   readonly codec: Codec<Value>;
+  readonly codecName: string;
   readonly ttl: number;
   readonly lockTimeout: number;
 }
@@ -73,7 +82,7 @@ export function settingsOf<Value>(
   }
   checkTtl(call, ttl);
   checkTimeout(call, lockTimeout);
-  return { codec, ttl, lockTimeout };
+  return { codec, codecName: codecName(call, codec), ttl, lockTimeout };
 }
 
 /** @throws {TypeError} if the option `evict` is neither `"clock"` nor `"none"` */
@@ -100,19 +109,16 @@ export function checkTtl(call: string, ttl: unknown): asserts ttl is number {
 export function requireSame<Value>(
   call: string,
   header: MapHeader,
-  { bytes, stripes, entryBytes, evict }: SharedMapOptions<Value>,
+  options: SharedMapOptions<Value>,
+  { codecName }: MapSettings<Value>,
 ): void {
-  const differences: string[] = [];
-  if (bytes !== undefined) {
-    const shape = shapeOf(call, { bytes, stripes, entryBytes });
-    for (const name of ["stripes", "units", "buckets"] as const) {
-      if (shape[name] !== header[name]) {
-        differences.push(`${header[name]} ${name}, not ${shape[name]}`);
-      }
-    }
-  }
+  const { evict } = options;
+  const differences = shapeDifferences(call, header, options);
   if (evict !== undefined && evictsOf(call, evict) !== header.evicts) {
     differences.push(`evict: "${header.evicts ? "clock" : "none"}", not "${evict}"`);
+  }
+  if (codecName !== "" && header.codec !== "" && codecName !== header.codec) {
+    differences.push(`codec: "${header.codec}", not "${codecName}"`);
   }
   if (differences.length === 0) return;
   throw new SyncError(
@@ -122,4 +128,26 @@ export function requireSame<Value>(
     }. Use the same ones everywhere, or ` +
       "another key",
   );
+}
+
+function shapeDifferences<Value>(
+  call: string,
+  header: MapHeader,
+  { bytes, stripes, entryBytes }: SharedMapOptions<Value>,
+): string[] {
+  if (bytes !== undefined) {
+    const shape = shapeOf(call, { bytes, stripes, entryBytes });
+    return (["stripes", "units", "buckets"] as const)
+      .filter((name) => shape[name] !== header[name])
+      .map((name) => `${header[name]} ${name}, not ${shape[name]}`);
+  }
+  checkShape(call, { stripes, entryBytes });
+  const differences: string[] = [];
+  if (stripes !== undefined && stripes > header.stripes) {
+    differences.push(`${header.stripes} stripes, not ${stripes} or more`);
+  }
+  if (entryBytes !== undefined && bucketsFor(header.units, entryBytes) !== header.buckets) {
+    differences.push(`another number of entryBytes, not ${entryBytes}`);
+  }
+  return differences;
 }

@@ -3,6 +3,7 @@ import { SyncError } from "../sync/errors.ts";
 import type { MapCore } from "./map_core.ts";
 import { EXPIRY, NUMBER, PART, PENDING, SIZE, valueBytes, VERSION } from "./map_record.ts";
 import { AGAIN, type MapStripe, MISS } from "./map_stripe.ts";
+import { UNIT_BYTES } from "./ring_log.ts";
 import { ValuePool } from "./value_pool.ts";
 
 /** Up to this length a loop over words copies faster than `set()`, which needs another view. */
@@ -140,9 +141,9 @@ export class MapReader {
     const { meta } = this;
     const from = stripe.valueByte(at, meta);
     // The version is loaded before the number, and stored after it: who stores if the version is unchanged has seen it.
-    if ((meta & NUMBER) !== 0) return stripe.number(from);
     const length = this.lengthOf(method, stripe, at, from);
     if (length === -1) return null;
+    if ((meta & NUMBER) !== 0) return stripe.number(from);
     return this.pool.copy(stripe.bytes, stripe.data, from >> 2, length);
   }
 
@@ -181,10 +182,15 @@ export class MapReader {
   }
 
   private lengthOf(method: string, stripe: MapStripe, at: number, from: number): number {
-    const length = valueBytes(stripe.data[at + SIZE]!, this.meta);
-    const { bytes } = stripe;
-    if (length >= 0 && from + length <= bytes.length && length <= bytes.length / PART) {
-      return length;
+    const { meta } = this;
+    const length = valueBytes(stripe.data[at + SIZE]!, meta);
+    if ((meta & NUMBER) !== 0) {
+      if (length === UNIT_BYTES) return length;
+    } else {
+      const { bytes } = stripe;
+      if (length >= 0 && from + length <= bytes.length && length <= bytes.length / PART) {
+        return length;
+      }
     }
     if (!stripe.isWhole()) return -1;
     throw new SyncError(

@@ -52,6 +52,12 @@ export function valueBytes(size: number, meta: number): number {
   return (size - RECORD_UNITS - keyUnits(meta)) * UNIT_BYTES - (meta >>> PADDING_SHIFT & 7);
 }
 
+/** Whether a record of this size can have this meta word. */
+export function isPossible(size: number, meta: number): boolean {
+  const length = valueBytes(size, meta);
+  return (meta & NUMBER) === 0 ? length >= 0 : length === UNIT_BYTES;
+}
+
 /** At most this number of records of a chain have the same hash, unless they were forged: they are compared with each other. */
 export const ALIKE_MAX = 64;
 

@@ -2,13 +2,13 @@ import {
   ALIKE_MAX,
   GONE,
   HASH,
+  isPossible,
   isSameKey,
   META,
   NEXT,
   NUMBER,
   PENDING,
   SIZE,
-  valueBytes,
   VERSION,
 } from "./map_record.ts";
 import { COUNT, LARGEST, LIVE, type MapStripe, SOONEST, STALE } from "./map_stripe.ts";
@@ -58,7 +58,7 @@ function begins(stripe: MapStripe): Uint8Array {
   const known = new Uint8Array(stripe.units);
   visitRecords(stripe, (position, size) => {
     const meta = stripe.data[stripe.wordOf(position) + META]!;
-    if (valueBytes(size, meta) >= 0) known[position & stripe.unitMask] = BEGINS;
+    if (isPossible(size, meta)) known[position & stripe.unitMask] = BEGINS;
   });
   return known;
 }

@@ -1,7 +1,7 @@
 import type { MapKey } from "./map_key.ts";
-import { type Freed, freeOldest, recount } from "./map_oldest.ts";
+import { type Freed, Freeing, recount } from "./map_oldest.ts";
 import { SIZE } from "./map_record.ts";
-import { LARGEST, LIVE, type MapStripe } from "./map_stripe.ts";
+import { LARGEST, LIVE, type MapStripe, SOONEST } from "./map_stripe.ts";
 
 /** A change moves this number of records at most, or this number of times its own size. */
 const MOVES_MAX = 8;
@@ -43,16 +43,16 @@ const ALWAYS = () => true;
 
 /** The records that one change moves. */
 class Moves {
-  readonly #stripe: MapStripe;
   readonly #size: number;
+  readonly #freeing: Freeing;
   #count = 0;
   #units = 0;
   /** Whether a chain was changed. */
   hasChanged = false;
 
-  constructor(stripe: MapStripe, size: number) {
-    this.#stripe = stripe;
+  constructor(size: number, freeing: Freeing) {
     this.#size = size;
+    this.#freeing = freeing;
   }
 
   get areLeft(): boolean {
@@ -60,13 +60,13 @@ class Moves {
   }
 
   free(mayEvict: boolean, isToMove: (at: number) => boolean): Freed {
-    const stripe = this.#stripe;
-    const { head } = stripe;
-    const freed = freeOldest(stripe, mayEvict, isToMove);
+    const freeing = this.#freeing;
+    const { oldest } = freeing;
+    const freed = freeing.next(mayEvict, isToMove);
     if (freed !== "dead") this.hasChanged = true;
     if (freed === "moved") {
       this.#count++;
-      this.#units += stripe.head - head >>> 0;
+      this.#units += freeing.oldest - oldest >>> 0;
     }
     return freed;
   }
@@ -77,26 +77,34 @@ class Moves {
  * no single change takes long. Returns whether a chain was changed.
  */
 function moveSome(stripe: MapStripe, size: number): boolean {
-  const moves = new Moves(stripe, size);
+  const freeing = new Freeing(stripe);
+  const moves = new Moves(size, freeing);
   const enough = MOVING * stripe.units + AHEAD * size;
-  while (stripe.freeAfter(stripe.placeFor(size), size) < enough) {
+  freeing.loadBuckets(2 * AHEAD);
+  while (freeing.freeAfter(size) < enough) {
     if (!moves.areLeft || moves.free(false, ALWAYS) === "stuck") break;
   }
+  freeing.end();
   return moves.hasChanged;
 }
 
 /** Evicts the oldest records that were not used since they were moved; moves the others, but no record twice. */
 function evictFor(stripe: MapStripe, size: number): number {
   const { head, span, units } = stripe;
-  const moves = new Moves(stripe, size);
+  const freeing = new Freeing(stripe);
+  const moves = new Moves(size, freeing);
   const isToMove = (at: number) =>
-    stripe.isUsed(at) && moves.areLeft && stripe.head - head >>> 0 < span;
+    stripe.isUsed(at) && moves.areLeft && freeing.oldest - head >>> 0 < span;
   let evicted = 0;
-  while (stripe.freeAfter(stripe.placeFor(size), size) < RESERVE * units) {
+  while (freeing.freeAfter(size) < RESERVE * units) {
     const freed = moves.free(true, isToMove);
-    if (freed === "stuck") return NO_ROOM;
+    if (freed === "stuck") {
+      evicted = NO_ROOM;
+      break;
+    }
     if (freed === "evicted") evicted++;
   }
+  freeing.end();
   return evicted;
 }
 
@@ -105,14 +113,18 @@ function evictFor(stripe: MapStripe, size: number): number {
  * it is the oldest one: it is dropped once the new one has taken its place.
  */
 function moveFor(stripe: MapStripe, key: MapKey, size: number): boolean {
-  if (!hasRoom(stripe, key, size)) {
+  if (!hasRoom(stripe, size)) {
+    if (!mayHaveRoom(stripe, size)) return false;
     recount(stripe);
-    if (!hasRoom(stripe, key, size)) return false;
+    stripe.locate(key);
+    if (!hasRoom(stripe, size)) return false;
   }
   const { head, span, units } = stripe;
   while (!canFollow(stripe, size)) {
     if (stripe.head - head >>> 0 > span + units) return false;
-    const freed = freeOldest(stripe, false, ALWAYS);
+    const freeing = new Freeing(stripe);
+    const freed = freeing.next(false, ALWAYS);
+    freeing.end();
     if (freed === "stuck") return false;
     // Another record of the chain may have come to its beginning, so what leads to the located one may have changed too.
     if (freed !== "dead") stripe.locate(key);
@@ -120,13 +132,27 @@ function moveFor(stripe: MapStripe, key: MapKey, size: number): boolean {
   return true;
 }
 
-/** Whether the entries leave enough free when the record has come: twice the largest record, and some for a new key. */
-export function hasRoom(stripe: MapStripe, key: MapKey, size: number): boolean {
+/**
+ * Whether the entries leave enough free when a record has come that takes the place of the located one, if there is one:
+ * twice the largest record, and some for a new key.
+ */
+export function hasRoom(stripe: MapStripe, size: number): boolean {
   const { units, words } = stripe;
-  const isNew = !stripe.locate(key);
+  const isNew = stripe.at === -1;
   const live = words[LIVE]! - locatedSize(stripe) + size;
   const largest = Math.max(words[LARGEST]!, size);
   return live + Math.max(2 * largest, isNew ? RESERVE * units : 0) <= units;
+}
+
+/**
+ * Whether there can be room for the record whose place was located last when all is counted anew, which takes as long as
+ * there are records: something has expired, or there would be room if no record were larger than this one.
+ */
+function mayHaveRoom(stripe: MapStripe, size: number): boolean {
+  const { totals, units, words } = stripe;
+  const live = words[LIVE]! - locatedSize(stripe) + size;
+  const least = Math.max(2 * size, stripe.at === -1 ? RESERVE * units : 0);
+  return live + least <= units || stripe.hasPassed(totals[SOONEST]!);
 }
 
 function locatedSize({ at, data }: MapStripe): number {

@@ -70,26 +70,38 @@ export function stripeByte({ units, buckets }: MapShape, index: number): number 
 export function shapeOf(call: string, options: ShapeOptions): MapShape {
   const { bytes, stripes, entryBytes = ENTRY_BYTES } = options;
   checkNumber(call, "bytes", bytes, 1, Number.MAX_SAFE_INTEGER);
-  if (stripes !== undefined) checkNumber(call, "stripes", stripes, 1, STRIPES_MAX);
-  checkNumber(call, "entryBytes", entryBytes, 1, Number.MAX_SAFE_INTEGER);
+  checkShape(call, options);
   const wanted = stripes ?? Math.min(STRIPES, Math.max(1, Math.floor(bytes / STRIPE_BYTES_MIN)));
-  const bucketsFor = (units: number) => {
-    let buckets = BUCKETS_MIN;
-    while (buckets * entryBytes < units * UNIT_BYTES) buckets *= 2;
-    return buckets;
-  };
   for (let units = UNITS_MAX; units >= UNITS_MIN; units /= 2) {
-    const buckets = bucketsFor(units);
+    const buckets = bucketsFor(units, entryBytes);
     const count = Math.floor((bytes - STRIPES_BYTE) / stripeSize(units, buckets));
     if (count >= wanted) return { stripes: Math.min(count, STRIPES_MAX), units, buckets };
   }
-  const least = STRIPES_BYTE + wanted * stripeSize(UNITS_MIN, bucketsFor(UNITS_MIN));
+  const least = STRIPES_BYTE + wanted * stripeSize(UNITS_MIN, bucketsFor(UNITS_MIN, entryBytes));
   throw new RangeError(
     `${call}: a map with ${wanted} ${
       wanted === 1 ? "stripe" : "stripes"
     } takes at least ${least} ` +
       `bytes, not ${bytes}`,
   );
+}
+
+/** Returns the number of buckets of a stripe. */
+export function bucketsFor(units: number, entryBytes: number): number {
+  let buckets = BUCKETS_MIN;
+  while (buckets * entryBytes < units * UNIT_BYTES) buckets *= 2;
+  return buckets;
+}
+
+/** @throws {TypeError | RangeError} if an option other than the size is not a number in its range */
+export function checkShape(
+  call: string,
+  { stripes, entryBytes }: Omit<ShapeOptions, "bytes">,
+): void {
+  if (stripes !== undefined) checkNumber(call, "stripes", stripes, 1, STRIPES_MAX);
+  if (entryBytes !== undefined) {
+    checkNumber(call, "entryBytes", entryBytes, 1, Number.MAX_SAFE_INTEGER);
+  }
 }
 
 function checkNumber(call: string, name: string, value: unknown, least: number, most: number) {

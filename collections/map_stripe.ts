@@ -1,5 +1,4 @@
 import type { Clock } from "../backends/clock.ts";
-import { lengthOf } from "../core/view_extent.ts";
 import type { Slot } from "../sync/slot.ts";
 import type { MapKey } from "./map_key.ts";
 import {
@@ -7,6 +6,7 @@ import {
   GONE,
   HASH,
   hasMeta,
+  isPossible,
   keyUnits,
   META,
   metaOf,
@@ -18,7 +18,6 @@ import {
   SIZE,
   unitsFor,
   USED,
-  valueBytes,
   VERSION,
 } from "./map_record.ts";
 import { DamagedLog, LOG_HEADER_BYTES, MARGIN_BYTES, RingLog, UNIT_BYTES } from "./ring_log.ts";
@@ -29,15 +28,19 @@ export const [COUNT, LIVE, LARGEST] = [17, 18, 19];
  * Then there are four floats, {@linkcode MapStripe.totals}, and behind `RECOVERED` and `WRITER` the word that says
  * whether the largest record may have gone.
  */
-const TOTALS_BYTE = 80;
+export const TOTALS_BYTE = 80;
 export const STALE = 30;
 /**
  * The floats: the last version that was given to a record, how many records were evicted and have expired, and a time
  * before which no record expires, 0 if none ever does.
  */
 export const [LAST_VERSION, EVICTED, EXPIRED, SOONEST] = [0, 1, 2, 3];
-/** Here the buckets begin. */
+/**
+ * Here the buckets begin. Each has two words, so that they lie in one line of the cache: where the newest record of the
+ * chain is, and which of its records were used.
+ */
 const BUCKETS = LOG_HEADER_BYTES / 4;
+const BUCKET_BYTES = 8;
 
 /** What {@linkcode MapStripe.look} returns instead of a record. */
 export const [MISS, AGAIN] = [-1, -2];
@@ -54,12 +57,14 @@ export interface StripePlace {
   readonly clock: () => Clock;
 }
 
-/**
- * Returns the number of bytes of a stripe: the header, the buckets, which say where the newest record of each chain is,
- * a byte for each bucket that says what was used, the ring and its margin.
- */
+/** Returns the number of bytes of a stripe: the header, the buckets, the ring and its margin. */
 export function stripeBytes(units: number, buckets: number): number {
-  return LOG_HEADER_BYTES + buckets * 5 + units * UNIT_BYTES + MARGIN_BYTES;
+  return LOG_HEADER_BYTES + buckets * BUCKET_BYTES + units * UNIT_BYTES + MARGIN_BYTES;
+}
+
+/** Returns the index in `words` of the bucket of a hash, behind which the marks of its records are. */
+function bucketWord(hash: number, mask: number): number {
+  return BUCKETS + ((hash & mask) << 1);
 }
 
 /**
@@ -72,11 +77,6 @@ export function stripeBytes(units: number, buckets: number): number {
  */
 export class MapStripe extends RingLog {
   // For `declare`, see Slot.
-  /**
-   * For each bucket, eight bits that say which of its records were used. A reader cannot mark the record itself, as its
-   * bytes may be those of another one by then. Two records with the same bit are both regarded as used.
-   */
-  declare readonly used: Uint8Array;
   declare readonly totals: Float64Array;
   declare readonly buckets: number;
   declare private readonly bucketMask: number;
@@ -91,9 +91,7 @@ export class MapStripe extends RingLog {
   before = -1;
 
   constructor({ slot, begin, units, buckets, isOrdered, evicts, clock }: StripePlace) {
-    const headerBytes = LOG_HEADER_BYTES + buckets * 5;
-    super(slot, begin, headerBytes, units, isOrdered);
-    this.used = slot.view(Uint8Array, begin + LOG_HEADER_BYTES + buckets * 4, buckets);
+    super(slot, begin, LOG_HEADER_BYTES + buckets * BUCKET_BYTES, units, isOrdered);
     this.totals = slot.view(Float64Array, begin + TOTALS_BYTE, 4);
     this.buckets = buckets;
     this.bucketMask = buckets - 1;
@@ -114,7 +112,7 @@ export class MapStripe extends RingLog {
    */
   look(key: MapKey): number {
     const { words, data, unitMask, seenHead: head } = this;
-    const bucket = BUCKETS + (key.hash & this.bucketMask);
+    const bucket = bucketWord(key.hash, this.bucketMask);
     const first = Atomics.load(words, bucket);
     let distance = unitMask + 1;
     for (let position = first; position !== 0;) {
@@ -149,12 +147,15 @@ export class MapStripe extends RingLog {
     return true;
   }
 
-  /** Marks the record with a hash as used. */
+  /**
+   * Marks the record with a hash as used. A reader cannot mark the record itself, as its bytes may be those of another one
+   * by then. Two records of a bucket with the same mark are both regarded as used.
+   */
   use(hash: number): void {
-    const { used } = this;
-    const bucket = hash & this.bucketMask;
-    const marks = used[bucket]!;
-    if ((marks & markOf(hash)) === 0) used[bucket] = marks | markOf(hash);
+    const { words } = this;
+    const marksAt = bucketWord(hash, this.bucketMask) + 1;
+    const marks = words[marksAt]!;
+    if ((marks & markOf(hash)) === 0) words[marksAt] = marks | markOf(hash);
   }
 
   /**
@@ -162,7 +163,7 @@ export class MapStripe extends RingLog {
    */
   copyBucket(bucket: number): Int32Array[] | null {
     const { words, data, unitMask, seenHead: head } = this;
-    const first = Atomics.load(words, BUCKETS + bucket);
+    const first = Atomics.load(words, bucketWord(bucket, this.bucketMask));
     const records: Int32Array[] = [];
     let distance = unitMask + 1;
     for (let position = first; position !== 0;) {
@@ -177,7 +178,7 @@ export class MapStripe extends RingLog {
       const isInRing = size >= RECORD_UNITS && size <= room && (at >> 1) + size <= this.units;
       const record = isInRing ? this.copyRecord(at, size) : null;
       const isOfBucket = record !== null && this.bucketOf(record[HASH]!) === bucket;
-      if (!isOfBucket || valueBytes(size, record[META]!) < 0) {
+      if (!isOfBucket || !isPossible(size, record[META]!)) {
         this.distance = 0; // a record that fits may seem not to if head has moved
         return this.isWhole() ? records : null; // it was overwritten
       }
@@ -186,7 +187,9 @@ export class MapStripe extends RingLog {
       position = record[NEXT]!;
     }
     if (first === 0) return records;
-    return this.isWhole() && Atomics.load(words, BUCKETS + bucket) === first ? records : null;
+    return this.isWhole() && Atomics.load(words, bucketWord(bucket, this.bucketMask)) === first
+      ? records
+      : null;
   }
 
   /** Copies a record. A number is loaded in one step, since it can change meanwhile. */
@@ -201,7 +204,7 @@ export class MapStripe extends RingLog {
 
   /** Whether a bucket has records. */
   hasRecords(bucket: number): boolean {
-    return Atomics.load(this.words, BUCKETS + bucket) !== 0;
+    return Atomics.load(this.words, bucketWord(bucket, this.bucketMask)) !== 0;
   }
 
   /** Whether a record of the bucket seems to have expired. */
@@ -209,7 +212,7 @@ export class MapStripe extends RingLog {
     const { data, floats, unitMask, words } = this;
     const head = this.headNow;
     let distance = unitMask + 1;
-    for (let position = Atomics.load(words, BUCKETS + bucket); position !== 0;) {
+    for (let position = Atomics.load(words, bucketWord(bucket, this.bucketMask)); position !== 0;) {
       if (position - head >>> 0 >= distance) return false;
       distance = position - head >>> 0;
       const at = (position & unitMask) << 1;
@@ -250,12 +253,12 @@ export class MapStripe extends RingLog {
 
   /** Returns the position of the newest record of a bucket. */
   firstOf(bucket: number): number {
-    return this.words[BUCKETS + bucket]!;
+    return this.words[bucketWord(bucket, this.bucketMask)]!;
   }
 
   /** Stores a link of a chain: the one at the index `before` in `data`, or that of the bucket if this is -1. */
   link(before: number, bucket: number, position: number): void {
-    if (before === -1) Atomics.store(this.words, BUCKETS + bucket, position);
+    if (before === -1) Atomics.store(this.words, bucketWord(bucket, this.bucketMask), position);
     else Atomics.store(this.data, before, position);
   }
 
@@ -263,19 +266,19 @@ export class MapStripe extends RingLog {
   isUsed(at: number): boolean {
     const hash = this.data[at + HASH]!;
     return (this.data[at + META]! & USED) !== 0 ||
-      (this.used[hash & this.bucketMask]! & markOf(hash)) !== 0;
+      (this.words[bucketWord(hash, this.bucketMask) + 1]! & markOf(hash)) !== 0;
   }
 
   /** Lets a record count as not used, but no other one that has the same mark. */
   forgetUse(at: number): void {
-    const { data, used } = this;
+    const { data, words } = this;
     const hash = data[at + HASH]!;
-    const bucket = hash & this.bucketMask;
-    if ((used[bucket]! & markOf(hash)) !== 0) {
-      this.visitChain(bucket, (other) => {
+    const marksAt = bucketWord(hash, this.bucketMask) + 1;
+    if ((words[marksAt]! & markOf(hash)) !== 0) {
+      this.visitChain(this.bucketOf(hash), (other) => {
         if (markOf(data[other + HASH]!) === markOf(hash)) data[other + META]! |= USED;
       });
-      used[bucket]! &= ~markOf(hash);
+      words[marksAt]! &= ~markOf(hash);
     }
     data[at + META]! &= ~USED;
   }
@@ -336,12 +339,18 @@ export class MapStripe extends RingLog {
   /**
    * Writes a record for a key, and puts it in the place of the located one, if there is one. There must be room for it.
    *
+   * @param length the number of bytes of the value when room was made: another thread may make it longer meanwhile
    * @returns its version
    */
-  put(key: MapKey, value: Uint8Array | number, flags: number, expiry: number): number {
+  put(
+    key: MapKey,
+    value: Uint8Array | number,
+    length: number,
+    flags: number,
+    expiry: number,
+  ): number {
     const { data, floats, at: old, before } = this;
     const isNumber = typeof value === "number";
-    const length = isNumber ? 8 : lengthOf(value);
     const size = unitsFor(key.meta, length);
     const position = this.placeFor(size);
     const at = this.wordOf(position);
@@ -380,9 +389,14 @@ export class MapStripe extends RingLog {
     if ((count & 1) !== 0) data[at + RECORD_WORDS + count] = 0;
   }
 
-  /** Copies a value. It stays within `length` bytes, even if another thread makes the value longer meanwhile. */
+  /** Copies the first `length` bytes of a value. */
   private writeValue(from: number, value: Uint8Array, length: number): void {
-    this.bytes.subarray(from, from + length).set(value);
+    const { bytes } = this;
+    try {
+      bytes.subarray(from, from + length).set(value);
+    } catch { // another thread has made the value longer, so that nothing was copied
+      for (let i = 0; i < length; i++) bytes[from + i] = value[i]!;
+    }
   }
 
   /** Takes the located record out of its chain. */
@@ -450,7 +464,7 @@ export class MapStripe extends RingLog {
 
   /** Takes everything out. */
   clear(): void {
-    this.words.fill(0, BUCKETS, BUCKETS + this.buckets);
+    this.words.fill(0, BUCKETS, BUCKETS + 2 * this.buckets);
     this.moveHead(this.tail);
     this.words[COUNT] = this.words[LIVE] = this.words[LARGEST] = 0;
     this.totals[SOONEST] = 0;
@@ -458,7 +472,7 @@ export class MapStripe extends RingLog {
 
   /** Takes everything out, whatever the words are. */
   reset(): void {
-    this.words.fill(0, BUCKETS, BUCKETS + this.buckets);
+    this.words.fill(0, BUCKETS, BUCKETS + 2 * this.buckets);
     this.nextEpoch();
     this.cutTail(this.head);
     this.words[COUNT] = this.words[LIVE] = this.words[LARGEST] = 0;
@@ -473,5 +487,5 @@ export class MapStripe extends RingLog {
 
 /** Returns the bit that marks records with this hash as used. Stripes and buckets depend on other bits of the hash. */
 function markOf(hash: number): number {
-  return 1 << (hash >>> 20 & 7);
+  return 1 << (hash >>> 20 & 31);
 }

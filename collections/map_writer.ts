@@ -1,11 +1,22 @@
-import { lengthOf } from "../core/view_extent.ts";
+import { isDetached, lengthOf } from "../core/view_extent.ts";
 import { SyncError } from "../sync/errors.ts";
 import type { MapCore } from "./map_core.ts";
-import { keyUnits, META, NUMBER, PART, PENDING, RECORD_UNITS, unitsFor } from "./map_record.ts";
-import { freeOldest } from "./map_oldest.ts";
+import { keyBytes } from "./map_key.ts";
+import {
+  isPossible,
+  keyUnits,
+  META,
+  NUMBER,
+  PART,
+  PENDING,
+  RECORD_UNITS,
+  SIZE,
+  unitsFor,
+} from "./map_record.ts";
+import { Freeing } from "./map_oldest.ts";
 import { makeRoom, NO_ROOM } from "./map_room.ts";
 import { LIVE, type MapStripe } from "./map_stripe.ts";
-import { UNIT_BYTES } from "./ring_log.ts";
+import { DamagedLog, UNIT_BYTES } from "./ring_log.ts";
 
 /** When a value is stored: always, if the key has none, if it has one, or if that has the version that is given. */
 export const Condition = { Always: 0, Absent: 1, Present: 2, Version: 3, Pending: 4 } as const;
@@ -31,10 +42,18 @@ export class MapWriter {
   version = 0;
   /** The number that `incr` has stored. */
   number = 0;
-  /** What `incr` does with the lock held: a function that is made once. */
+  /** What `set` and `incr` do with the lock held: functions that are made once. */
+  declare private readonly setLocked: () => number;
   declare private readonly incrLocked: () => number;
-  /** The arguments of the current `incr`. */
+  /** The arguments of the current `set` or `incr`, the number of bytes of its value, and the size of its record in units. */
   declare private stripe: MapStripe;
+  declare private value: Uint8Array | number;
+  private length = 0;
+  private size = 0;
+  private expiry = 0;
+  private condition: Condition = Condition.Always;
+  private wanted = 0;
+  private flags = 0;
   private by = 0;
   private initial = 0;
   private ttl = 0;
@@ -43,6 +62,8 @@ export class MapWriter {
     this.core = core;
     this.lockTimeout = lockTimeout;
     this.stripe = core.stripes[0]!;
+    this.value = 0;
+    this.setLocked = () => this.setHere();
     this.incrLocked = () => this.incrHere();
   }
 
@@ -62,17 +83,32 @@ export class MapWriter {
     flags = 0,
   ): boolean {
     const stripe = this.core.seek(method, key);
-    const length = typeof value === "number" ? 8 : lengthOf(value);
+    const length = typeof value === "number" ? UNIT_BYTES : lengthOf(value);
+    if (length === 0 && isDetached(value as Uint8Array)) throw detached(method);
     const size = unitsFor(this.core.key.meta, length);
     if (size > stripe.units / PART) throw this.tooLarge(method, stripe, length);
-    const outcome = this.change(method, () => {
-      const isFound = stripe.locate(this.core.key);
-      if (!this.allows(stripe, isFound, condition, wanted)) return REFUSED;
-      const expiryNow = expiry === KEPT && isFound ? stripe.expiry : Math.max(0, expiry);
-      return this.put(stripe, size, value, flags, expiryNow) ? STORED : FULL;
-    });
+    this.stripe = stripe;
+    this.value = value;
+    this.length = length;
+    this.size = size;
+    this.expiry = expiry;
+    this.condition = condition;
+    this.wanted = wanted;
+    this.flags = flags;
+    const outcome = this.change(method, this.setLocked);
+    this.value = 0; // so that it can be garbage-collected
     if (outcome === FULL) throw this.full(method, stripe, size);
     return outcome === STORED;
+  }
+
+  private setHere(): number {
+    const { condition, expiry, stripe } = this;
+    const isFound = stripe.locate(this.core.key);
+    if (!this.allows(stripe, isFound, condition, this.wanted)) return REFUSED;
+    const expiryNow = expiry === KEPT && isFound ? stripe.expiry : Math.max(0, expiry);
+    return this.put(stripe, this.size, this.value, this.length, this.flags, expiryNow)
+      ? STORED
+      : FULL;
   }
 
   /** Adds to the number of a key, or stores `initial + by`; the result is in `number`. */
@@ -84,8 +120,8 @@ export class MapWriter {
     ttl: number,
   ): void {
     const stripe = this.core.seek(method, key);
-    const size = unitsFor(this.core.key.meta, 8);
-    if (size > stripe.units / PART) throw this.tooLarge(method, stripe, 8);
+    const size = unitsFor(this.core.key.meta, UNIT_BYTES);
+    if (size > stripe.units / PART) throw this.tooLarge(method, stripe, UNIT_BYTES);
     this.stripe = stripe;
     this.by = by;
     this.initial = initial;
@@ -99,10 +135,11 @@ export class MapWriter {
     const { by, core: { key }, stripe } = this;
     const isFound = stripe.locate(key);
     if (!isFound || !stripe.isPresent) {
-      return this.putNumber(stripe, unitsFor(key.meta, 8), this.initial + by, this.ttl);
+      return this.putNumber(stripe, unitsFor(key.meta, UNIT_BYTES), this.initial + by, this.ttl);
     }
     const meta = stripe.data[stripe.at + META]!;
     if ((meta & NUMBER) === 0) return NOT_A_NUMBER;
+    if (!isPossible(stripe.data[stripe.at + SIZE]!, meta)) throw new DamagedLog();
     const from = stripe.valueByte(stripe.at, meta);
     this.number = stripe.number(from) + by;
     this.version = stripe.setNumber(from, this.number);
@@ -112,7 +149,7 @@ export class MapWriter {
 
   private putNumber(stripe: MapStripe, size: number, value: number, ttl: number): number {
     this.number = value;
-    return this.put(stripe, size, value, 0, stripe.expiryOf(ttl)) ? STORED : FULL;
+    return this.put(stripe, size, value, UNIT_BYTES, 0, stripe.expiryOf(ttl)) ? STORED : FULL;
   }
 
   /** Removes a key if the condition is true; returns whether it had a value. */
@@ -161,7 +198,8 @@ export class MapWriter {
       if (isFound && stripe.isPresent) return Claim.Present;
       const isOthers = isFound && stripe.isPending && stripe.version !== dead;
       if (isOthers) return Claim.Pending;
-      return this.put(stripe, size, computer, PENDING, expiry) ? Claim.Mine : Claim.Full;
+      const { length } = computer;
+      return this.put(stripe, size, computer, length, PENDING, expiry) ? Claim.Mine : Claim.Full;
     });
     if (claim === Claim.Full) throw this.full(method, stripe, size);
     return claim;
@@ -205,6 +243,7 @@ export class MapWriter {
     stripe: MapStripe,
     size: number,
     value: Uint8Array | number,
+    length: number,
     flags: number,
     expiry: number,
   ): boolean {
@@ -212,18 +251,25 @@ export class MapWriter {
     this.evicted = makeRoom(stripe, key, size);
     if (this.evicted === NO_ROOM) return false;
     const { at: old, head } = stripe;
-    this.version = stripe.put(key, value, flags, expiry);
-    if (old === stripe.wordOf(head)) freeOldest(stripe, false, () => false);
+    this.version = stripe.put(key, value, length, flags, expiry);
+    if (old === stripe.wordOf(head)) dropOldest(stripe);
     return true;
   }
 
   private tooLarge(method: string, { units }: MapStripe, length: number): SyncError {
-    const key = RECORD_UNITS + keyUnits(this.core.key.meta);
-    const most = Math.max(0, (units / PART - key) * UNIT_BYTES);
+    const { meta } = this.core.key;
+    const most = (units / PART - RECORD_UNITS) * UNIT_BYTES;
+    const left = most - keyUnits(meta) * UNIT_BYTES;
+    const text = left < 0
+      ? `the key has ${
+        keyBytes(meta)
+      } bytes, and a key of this map must not have more than ${most} even without a ` +
+        "value, since an entry has at most a quarter of a stripe"
+      : `the value has ${length} bytes, and with this key a value of this map must not have more than ${left}, a ` +
+        "quarter of a stripe";
     return new SyncError(
       "InvalidSize",
-      `SharedMap.${method}: the value has ${length} bytes, and with this key a value of this map must not have ` +
-        `more than ${most}, a quarter of a stripe; create the map with more bytes or fewer stripes`,
+      `SharedMap.${method}: ${text}; create the map with more bytes or fewer stripes`,
     );
   }
 
@@ -239,6 +285,19 @@ export class MapWriter {
         'delete() entries, or create the map with more bytes or evict: "clock"',
     );
   }
+}
+
+function detached(method: string): TypeError {
+  return new TypeError(
+    `SharedMap.${method}: the array of the value has no bytes any more: its buffer was transferred away or made smaller`,
+  );
+}
+
+/** Frees the oldest record, which was replaced. */
+function dropOldest(stripe: MapStripe): void {
+  const freeing = new Freeing(stripe);
+  freeing.next(false, () => false);
+  freeing.end();
 }
 
 function notANumber(method: string): SyncError {

@@ -53,8 +53,22 @@ export type {
 } from "./map_options.ts";
 export type { AbortSignalLike } from "../core/waiter.ts";
 export type { ShapeOptions } from "./map_shape.ts";
+export { type FailedJob, SharedQueue, type SharedQueueStats } from "./shared_queue.ts";
+export { QueueJob } from "./queue_job.ts";
+export type {
+  ReceiveOptions,
+  SendAsyncOptions,
+  SendOptions,
+  SharedQueueOpenOptions,
+  SharedQueueOptions,
+  TakeOptions,
+  TrySendOptions,
+  WorkOptions,
+} from "./queue_options.ts";
+export type { QueueSize } from "./queue_shape.ts";
 export { RateLimiter, type RateLimiterStats } from "./rate_limiter.ts";
 export { type SetResult, SharedMap, type SharedMapStats } from "./shared_map.ts";
+export { SharedValue, type SharedValueStats, type ValueSubscription } from "./shared_value.ts";
 export {
   SharedBroadcastChannel,
   type SharedBroadcastChannelOptions,
@@ -79,4 +93,9 @@ export type {
 export type { TopicReader } from "./topic_reader.ts";
 export type { TopicSubscription } from "./topic_subscription.ts";
 export { f32, f64, i16, i32, i64, i8, u16, u32, u64, u8 } from "./typed_arrays.ts";
+export type {
+  ChangesOptions,
+  SharedValueOpenOptions,
+  SharedValueOptions,
+} from "./value_options.ts";
 export { WrongLayout } from "./wrong_layout.ts";

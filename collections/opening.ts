@@ -22,16 +22,10 @@ export function openIn<Collection>(
   options: Omit<OpenOptions, "size" | "mode" | "initialize" | "adopt">,
   { bytes, create, at, renew }: Placing<Collection>,
 ): readonly [Collection, SharedMemory] {
-  const memory = SharedMemory.open(key, {
+  return SharedMemory.openAccepted(key, {
     ...options,
     size: bytes,
     initialize: create,
     adopt: mayAdopt(options) ? renew : undefined,
-  });
-  try {
-    return [at(memory.bytes), memory];
-  } catch (error) {
-    memory.detach();
-    throw error;
-  }
+  }, (memory) => [at(memory.bytes), memory]);
 }

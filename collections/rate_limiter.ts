@@ -148,7 +148,8 @@ export class RateLimiter implements Disposable {
         Mutex.create(view, byteOffset + stripeByte(shape, i));
       }
     };
-    const header = makeHeader(call, slot, shape, false, fill, PrimitiveKind.RateLimiter);
+    const { RateLimiter: kind } = PrimitiveKind;
+    const header = makeHeader(call, slot, { kind, shape, evicts: false, codec: "" }, fill);
     return RateLimiter.joined(slot, header, view, byteOffset, settings);
   }
 

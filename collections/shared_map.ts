@@ -178,7 +178,9 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     const shape = shapeOf(call, { ...options, bytes: options.bytes! });
     const evicts = evictsOf(call, options.evict);
     const slot = new Slot(call, view, byteOffset, ALIGNMENT);
-    const header = makeHeader(call, slot, shape, evicts, () => {
+    const { codecName: codec } = settings;
+    const { SharedMap: kind } = PrimitiveKind;
+    const header = makeHeader(call, slot, { kind, shape, evicts, codec }, () => {
       for (let i = 0; i < COMPUTERS; i++) Mutex.create(view, byteOffset + computerByte(i));
       for (let i = 0; i < shape.stripes; i++) {
         Mutex.create(view, byteOffset + stripeByte(shape, i));
@@ -194,7 +196,8 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
    * @param byteOffset where the map begins in the view, in bytes
    * @param options those that say how the map is created are compared with it, as far as they are given
    * @throws {SyncError} `NotFound` if there is no map; `WrongKind` if the place holds something else, if the map was
-   * created with other options, or if it cannot be used in this container; `Damaged` if its header was overwritten;
+   * created with other options or a codec of another name, or if it cannot be used in this container; `Damaged` if its
+   * header was overwritten;
    * `NotAttached` if the segment is not attached; `ReadOnly` if it is attached `ReadOnly`
    * @throws {TypeError | RangeError} if `view` is not a view, or `byteOffset` is misaligned or leaves too little room, or
    * an option is not what it should be
@@ -208,7 +211,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     const settings = settingsOf(call, options);
     const slot = new Slot(call, view, byteOffset, ALIGNMENT);
     const header = readHeader(call, slot);
-    requireSame(call, header, options);
+    requireSame(call, header, options, settings);
     return SharedMap.joined(slot, header, view, byteOffset, settings);
   }
 
@@ -228,8 +231,8 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
   /**
    * Returns a member of a `layout()`: a map that is created with these options.
    *
-   * @param options as for {@linkcode SharedMap.create}. Those that say how the map is laid out are part of the layout:
-   * programs with others get a `WrongLayout`
+   * @param options as for {@linkcode SharedMap.create}. Those that say how the map is laid out, and the name of the codec,
+   * are part of the layout: programs with others get a `WrongLayout`
    * @throws {TypeError | RangeError} if an option is not what it should be
    *
    * @example
@@ -245,13 +248,15 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
    */
   static of<Value = Uint8Array>(options: SharedMapOptions<Value>): LayoutMember<SharedMap<Value>> {
     const call = "SharedMap.of";
-    settingsOf(call, options);
+    const { codecName } = settingsOf(call, options);
     const { stripes, units, buckets } = shapeOf(call, { ...options, bytes: options.bytes! });
     const evicts = evictsOf(call, options.evict);
     return {
       KIND: kindText(
         "SharedMap",
-        `(${stripes}, ${units}, ${buckets}, ${evicts ? "clock" : "none"})`,
+        `(${stripes}, ${units}, ${buckets}, ${evicts ? "clock" : "none"}, ${
+          codecName === "" ? "codec without a name" : JSON.stringify(codecName)
+        })`,
       ),
       BYTES: SharedMap.bytesFor(options),
       ALIGNMENT,
@@ -443,7 +448,10 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
    * or its `compute` throws, the next one calls its own.
    *
    * If the key is set or removed meanwhile, the result is returned, but not stored. If it is `undefined`, nothing is
-   * stored.
+   * stored. If the map is full and nothing may be evicted, the promise rejects with `Full` and `compute` is not called,
+   * as its result could not be stored.
+   *
+   * A wait for another process does not keep the program alive, unless the option `ref` is `true`.
    *
    * @throws (rejects) whatever `compute` or the codec throws, and the reason of `signal`
    * @throws {SyncError} (rejects) as {@linkcode SharedMap.set}

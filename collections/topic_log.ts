@@ -15,7 +15,7 @@ export const PART = 4;
  * These words for the publisher follow `tail`: the position of the newest record, 0 if there is none, and the sequence
  * number of the last message before the oldest record of an empty log.
  */
-const [NEWEST, BASE_LOW, BASE_HIGH] = [17, 18, 19];
+export const [NEWEST, BASE_LOW, BASE_HIGH] = [17, 18, 19];
 /** The words of the third cache line: one that changes when sleepers are woken, and how many threads sleep. */
 export const [SIGNAL, WAITING] = [32, 33];
 
@@ -197,6 +197,7 @@ export class TopicLog extends RingLog {
 /** No topic has so many messages in a hundred years. */
 const SENSIBLE = 2 ** 52;
 
-function numberOf(low: number, high: number): number {
+/** Returns the sequence number of its two words. */
+export function numberOf(low: number, high: number): number {
   return (high & HIGH_MASK) * HIGH_UNIT + (low >>> 0);
 }

@@ -17,8 +17,8 @@ export const LOG_BYTES = LOG_HEADER_BYTES + WAKE_BYTES;
 export const TOPIC_ALIGNMENT = 64;
 
 const ID_WORD = 2;
-const BITS_MIN = 6;
-const BITS_MAX = 27;
+export const BITS_MIN = 6;
+export const BITS_MAX = 27;
 
 /** Returns the number of bytes of a topic. */
 export function topicBytes(units: number): number {

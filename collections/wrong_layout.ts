@@ -1,10 +1,10 @@
 import { IpcError } from "../errors.ts";
 
 /**
- * A layout throws this error if the bytes hold the members of another declaration. No byte has been changed then, but a
- * segment that nobody else uses is removed unless it was opened with the lifetime `"until-removed"`. The message names
- * the members that differ, and says what this program declares and what is there. The reason is
- * `"WrongKind"`.
+ * A layout throws this error if the bytes hold the members of another declaration. No byte has been changed then, nor the
+ * lifetime of the segment. But a segment that nobody else uses is removed, unless it was opened with the lifetime
+ * `"until-removed"` before and now. The message names the members that differ, and says what this program declares and
+ * what is there. The reason is `"WrongKind"`.
  *
  * @example
  * ```ts

@@ -261,6 +261,11 @@ export class Attachment implements Resource, SharedAttachment {
     }
   }
 
+  /** Has the end of this attachment leave the segment in place as long as it is persistent. */
+  respectPersistence(): void {
+    this.#segment.respectPersistence?.();
+  }
+
   /** Makes the segment persistent, or takes that back: `Segment.setPersistent`. */
   setPersistent(isPersistent: boolean): void {
     this.#segment.setPersistent?.(isPersistent);

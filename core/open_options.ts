@@ -29,7 +29,7 @@ export interface OpenOptions {
    * passes the option can attach. A program that goes on with the bytes checks or repairs them here, as the processes
    * that used them may have been killed. It needs `size`, and `stale` or `lifetime` so that such a segment is kept. An
    * open with this option waits for the lock of the segment, for `timeout` at most. If it throws, the object is not
-   * attached: the bytes of the lifetime `"until-removed"` are as it has left them, other segments are removed.
+   * attached: a segment that had the lifetime `"until-removed"` before and now is as it has left it, another one is removed.
    */
   readonly adopt?: ((bytes: Bytes) => void) | undefined;
   /** The time in ms to wait for a process that is creating the segment; 5000 if left out. To attach alone never waits. */

@@ -19,6 +19,8 @@ function gettersOf(prototype: object) {
 
 const ofTypedArrays = gettersOf(Object.getPrototypeOf(Uint8Array.prototype));
 const ofDataViews = gettersOf(DataView.prototype);
+const NOTHING = new Uint8Array(0);
+const { set: copy } = Uint8Array.prototype;
 const bufferBytes = getterOf<number>(ArrayBuffer.prototype, "byteLength");
 
 function getters(view: ArrayBufferView) {
@@ -45,6 +47,20 @@ export function extentOf(view: ArrayBufferView): readonly [begin: number, end: n
 /** Returns the number of bytes of a typed array, which may be empty or detached. */
 export function lengthOf(array: Uint8Array): number {
   return ofTypedArrays.byteLength.call(array);
+}
+
+/**
+ * Whether an array has no elements because its buffer was transferred away, or because the buffer has become too small
+ * for it.
+ */
+export function isDetached(array: Uint8Array): boolean {
+  if (lengthOf(array) > 0) return false;
+  try {
+    copy.call(NOTHING, array);
+    return false;
+  } catch {
+    return true;
+  }
 }
 
 /** Returns the size in bytes of a buffer that is not a `SharedArrayBuffer`. It is 0 for a detached buffer. */

@@ -23,8 +23,8 @@ export interface WaitOptions {
   readonly signal?: AbortSignalLike | undefined;
 }
 
-/** The longest time of a timer in ms. A longer timer would fire at once. */
-const TIMER_MAX = 2 ** 31 - 1;
+/** @internal The longest time of a timer in ms. A longer timer would fire at once. */
+export const TIMER_MAX = 2 ** 31 - 1;
 
 /** @internal @throws {TypeError | RangeError} if `timeout` is not a number of ms */
 export function checkTimeout(call: string, timeout: unknown): void {

@@ -26,7 +26,16 @@ const steps: Step[] = [
   ["types", ["check"]],
   ["layers", ["run", "--allow-read", "scripts/check_layers.ts"]],
   ["documentation", [
-    ...["doc", "--lint", "mod.ts", "inspect.ts", "sync/mod.ts", "collections/mod.ts", "cli.ts"],
+    ...[
+      "doc",
+      "--lint",
+      "mod.ts",
+      "inspect.ts",
+      "metrics.ts",
+      "sync/mod.ts",
+      "collections/mod.ts",
+      "cli.ts",
+    ],
     ...["keyv", "unstorage", "rate_limiter_flexible", "express_session"].map((name) =>
       `adapters/${name}.ts`
     ),

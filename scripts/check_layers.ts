@@ -11,7 +11,13 @@ const root = path.dirname(import.meta.dirname!);
 
 /** From the lowest storey to the highest: what belongs to it, by the beginning of its path or by its name. */
 const STOREYS: readonly (readonly [name: string, parts: readonly string[]])[] = [
-  ["texts and numbers", ["errors.ts", "custom_inspect.ts", "registry.ts", "context.ts"]],
+  ["texts and numbers", [
+    "errors.ts",
+    "custom_inspect.ts",
+    "printable.ts",
+    "registry.ts",
+    "context.ts",
+  ]],
   ["the FFI", ["ffi/"]],
   ["what all backends share", [
     ...["backends/failure.ts", "backends/platform.ts", "backends/timing.ts"],
@@ -19,20 +25,35 @@ const STOREYS: readonly (readonly [name: string, parts: readonly string[]])[] = 
     ...["backends/shell_word.ts", "backends/capabilities.ts", "backends/inventory.ts"],
   ]],
   ["the calls of a system", ["backends/unix/", "backends/win32/"]],
-  ["interfaces of backends", ["backends/types.ts", "backends/native_key.ts"]],
+  ["interfaces of backends", [
+    ...["backends/types.ts", "backends/peek_types.ts", "backends/native_key.ts"],
+  ]],
   ["futexes", ["backends/futex/"]],
   ["mechanisms", [
     ...["backends/systemv/", "backends/posix/", "backends/posix_darwin/", "backends/windows/"],
     "backends/mutex/",
   ]],
-  ["the choice of a backend", ["backends/mod.ts", "backends/inspection.ts", "backends/clock.ts"]],
+  ["the choice of a backend", [
+    ...["backends/mod.ts", "backends/inspection.ts", "backends/clock.ts"],
+    ...["backends/process_text.ts", "backends/peek.ts"],
+  ]],
   ["native keys", ["native_ipc_key.ts"]],
   ["what the classes share", ["core/"]],
   ["classes", ["shared_memory.ts", "system_semaphore.ts", "inspect.ts"]],
   ["primitives", ["sync/"]],
   ["collections", ["collections/"]],
   ["adapters", ["adapters/"]],
-  ["entry points", ["mod.ts", "testing.ts", "cli_starter.ts", "cli_table.ts", "cli.ts"]],
+  ["what is seen from outside", ["observe/"]],
+  ["entry points", [
+    "mod.ts",
+    "metrics.ts",
+    "testing.ts",
+    "cli_starter.ts",
+    "cli_table.ts",
+    "cli_contents.ts",
+    "cli_top.ts",
+    "cli.ts",
+  ]],
 ];
 
 const RUNTIME = /\b(?:Deno\.\w|Bun\.\w|process\.versions|bun:ffi|node:ffi)/;

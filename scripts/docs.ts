@@ -10,7 +10,7 @@ import { findRuntime } from "./runtimes.ts";
 
 /** The entry points that programs import, of deno.json. */
 const MODULES = [
-  ...["mod.ts", "inspect.ts", "sync/mod.ts", "collections/mod.ts", "testing.ts"],
+  ...["mod.ts", "inspect.ts", "metrics.ts", "sync/mod.ts", "collections/mod.ts", "testing.ts"],
   ...["keyv", "unstorage", "rate_limiter_flexible", "express_session"].map((name) =>
     `adapters/${name}.ts`
   ),

@@ -4,7 +4,7 @@ import path from "node:path";
 
 const root = path.dirname(import.meta.dirname!);
 
-const FOLDERS = ["core", "backends", "ffi", "sync", "collections", "adapters"];
+const FOLDERS = ["core", "backends", "ffi", "sync", "collections", "adapters", "observe"];
 
 function modulesIn(folder: string, recursive: boolean): string[] {
   return readdirSync(path.join(root, folder), { recursive, encoding: "utf8" })

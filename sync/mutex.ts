@@ -1,7 +1,9 @@
+import process from "node:process";
 import { timeoutOf, type Wait, waitOf, type WaitOptions } from "../core/waiter.ts";
 import { BackendError } from "../backends/failure.ts";
 import type { HeldNode } from "../backends/mutex/held_list.ts";
 import { sharedMutexBackend } from "../backends/mutex/mod.ts";
+import { describeProcess, processText } from "../backends/process_text.ts";
 import { type LockOutcome, MutexAbi, type MutexBackend } from "../backends/mutex/types.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import type { SharedAttachment } from "../registry.ts";
@@ -250,6 +252,15 @@ export class Mutex {
    * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms
    */
   tryLock(wait: number | WaitOptions = 0): boolean {
+    if (wait === 0) {
+      requireStack(); // this does not call take(), as in lock()
+      const outcome = this.isTaken || !this.slot.isIntact
+        ? "own"
+        : this.mutexes.lock(this.mutex, 0);
+      if (outcome !== "taken") return this.takeNotFree("tryLock", outcome);
+      this.hold();
+      return true;
+    }
     const timeoutMs = timeoutOf("Mutex.tryLock", wait, 0);
     return this.take("tryLock", 0) || (!this.isOfThread && this.wait("tryLock", timeoutMs));
   }
@@ -335,7 +346,7 @@ export class Mutex {
     const timeout = options === undefined
       ? Infinity
       : timeoutOf("Mutex.withLock", options, Infinity);
-    if (!this.acquire("withLock", timeout)) throw timedOut("withLock", timeout);
+    if (!this.acquire("withLock", timeout)) throw this.timedOut("withLock", timeout);
     const hold = this.holds;
     let isRepaired = false;
     try {
@@ -375,7 +386,7 @@ export class Mutex {
     const wait = waitOf("Mutex.withLockAsync", options);
     const hold = await this.acquireAsync("withLockAsync", wait);
     if (hold === null) {
-      throw timedOut("withLockAsync", wait.timeout);
+      throw this.timedOut("withLockAsync", wait.timeout);
     }
     let isRepaired = false;
     try {
@@ -557,6 +568,23 @@ export class Mutex {
     );
   }
 
+  /** Returns the error for a mutex that was not free in time. It names who holds the mutex at this moment. */
+  private timedOut(method: string, timeoutMs: number): SyncError {
+    return new SyncError(
+      "Timeout",
+      `Mutex.${method}: it was not free for ${timeoutMs} ms; ${this.holderText()}`,
+    );
+  }
+
+  /** Says who holds the mutex, as far as that can be known. */
+  private holderText(): string {
+    if (this.isTaken) return "another call of this object holds it";
+    const number = this.slot.isUsable ? this.mutexes.holder(this.mutex) : null;
+    if (number === null) return "another thread or process held it";
+    const isOwn = describeProcess(number).pid === process.pid;
+    return `${isOwn ? "another call or thread of this process" : processText(number)} holds it`;
+  }
+
   /** @internal Returns what `console.log` shows of this object. */
   [CUSTOM_INSPECT](...args: InspectArguments): string {
     return shown(this, args, () => ({
@@ -575,11 +603,4 @@ function orSyncError<Result>(call: string, act: () => Result): Result {
     if (!(error instanceof BackendError)) throw error;
     throw new SyncError(error.reason, `${call}: ${error.message}`);
   }
-}
-
-function timedOut(method: string, timeoutMs: number): SyncError {
-  return new SyncError(
-    "Timeout",
-    `Mutex.${method}: another call, thread or process held it for ${timeoutMs} ms`,
-  );
 }

@@ -7,10 +7,10 @@ import { SyncError } from "./errors.ts";
 /** The size of the header of a primitive: it has the two words below, and two more for each kind to use. */
 export const HEADER_BYTES = 16;
 /** The first word of a finished primitive, which is stored last. A memory dump shows it as "syn1". */
-const MAGIC = 0x316e_7973;
+export const MAGIC = 0x316e_7973;
 /** The first word of a primitive while it is being created. */
-const MAKING = 0x3f6e_7973;
-const VERSION = 1;
+export const MAKING = 0x3f6e_7973;
+export const VERSION = 1;
 const [MAGIC_WORD, KIND_WORD] = [0, 1];
 
 /** The kind is the lowest byte of the second word. Above it are a byte with the version and two for the kind to use. */
@@ -38,7 +38,8 @@ export function kindText(
   return `${kind}${parameters} v${VERSION}`;
 }
 
-function nameOf(kind: number): string {
+/** Returns the name of the class of a kind. */
+export function kindName(kind: number): string {
   return Object.entries(PrimitiveKind).find(([, number]) => number === kind)?.[0] ??
     `unknown (${kind})`;
 }
@@ -232,5 +233,5 @@ function described(magic: number, word: number): string {
     return "a process is creating something here, or was killed while it did";
   }
   if (magic !== MAGIC) return "there are bytes here that this module has not written";
-  return `there is a ${nameOf(word & 0xff)} of version ${word >>> 8 & 0xff} here`;
+  return `there is a ${kindName(word & 0xff)} of version ${word >>> 8 & 0xff} here`;
 }

@@ -126,6 +126,10 @@ export class OwnerMutexes implements MutexBackend<OwnerMutex> {
     Atomics.sub(words, SLEEPERS_WORD, 1);
   }
 
+  holder({ holder }: OwnerMutex): number | null {
+    return Number(Atomics.load(holder, 0) >> THREAD_BITS) || null;
+  }
+
   /** Returns `null`, because `lock` takes the mutex over from an owner that does not exist. */
   vanishedOwner(): null {
     return null;

@@ -197,6 +197,10 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
     return Atomics.load(words, this.holderWord) & FUTEX_TID_MASK;
   }
 
+  holder(mutex: PthreadMutex): number | null {
+    return this.#holderOf(mutex) || null;
+  }
+
   /**
    * Returns the thread that holds the mutex but no longer exists, so that nothing will ever release the mutex;
    * otherwise `null`. This happens because the kernel, too, follows pointers in mutexes when a thread ends, and a

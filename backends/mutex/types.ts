@@ -48,6 +48,11 @@ export interface MutexBackend<Joined extends HeldNode = HeldNode> {
   /** Locks a mutex; returns `held` if another thread does not unlock it within `ms`. */
   lock(mutex: Joined, ms: number): LockOutcome;
   /**
+   * Returns the number of the process that holds a mutex, or on Linux that of the thread, for texts; `null` if no thread
+   * holds it, and where that cannot be known.
+   */
+  holder(mutex: Joined): number | null;
+  /**
    * Returns the holder of a mutex, for texts, if the holder no longer exists and so never unlocks it; otherwise `null`.
    */
   vanishedOwner(mutex: Joined): number | null;

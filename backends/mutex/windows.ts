@@ -103,6 +103,11 @@ export class WindowsMutexes implements MutexBackend<WindowsMutex> {
     return wasHeld ? "abandoned" : result;
   }
 
+  /** Returns `null`, because the kernel does not tell who holds a mutex. */
+  holder(): null {
+    return null;
+  }
+
   /** Returns `null`, because the kernel releases the mutexes of dead threads. */
   vanishedOwner(): null {
     return null;

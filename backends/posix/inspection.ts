@@ -29,8 +29,8 @@ import { shellWord } from "../shell_word.ts";
 import { readSharedLocks } from "../unix/proc_locks.ts";
 
 /** The parts of the names that Qt creates from keys. */
-const QT_SEGMENT = "qipc_sharedmemory_";
-const QT_SEMAPHORE = "qipc_systemsem_";
+export const QT_SEGMENT = "qipc_sharedmemory_";
+export const QT_SEMAPHORE = "qipc_systemsem_";
 
 interface Entry {
   readonly name: string;
@@ -67,7 +67,7 @@ export class PosixInspection implements Inspection {
     );
     const segments = entries.filter((entry) => !isSemaphore(entry));
     const locks = new Map(
-      segments.map((entry) => [entry, semaphores.get(this.#lockName(entry.name))]),
+      segments.map((entry) => [entry, semaphores.get(lockNameOf(entry.name, this.#prefix))]),
     );
     const isLock = new Set(locks.values());
     return {
@@ -85,7 +85,9 @@ export class PosixInspection implements Inspection {
     // Other programs do not lock an object to say that they use it.
     const reason = orphan ? this.#reasonToKeep(keyFile!) : null;
     if (reason !== null) return reason;
-    const isRemoved = this.#remove(keyFile!, orphan);
+    // It may have been kept since it was listed.
+    const respectsPersistence = thing.kind === "segment" && !thing.persistent;
+    const isRemoved = this.#remove(keyFile!, orphan, respectsPersistence);
     const lock = thing.kind === "segment" ? thing.lock : null;
     if (isRemoved && lock !== null) this.#remove(lock.keyFile, orphan);
     return isRemoved ? null : "has come into use meanwhile";
@@ -97,9 +99,9 @@ export class PosixInspection implements Inspection {
     return found === undefined || found.stale ? null : found.reason;
   }
 
-  #remove(path: string, orphan: boolean): boolean {
+  #remove(path: string, anyones: boolean, respectsPersistence = false): boolean {
     const name = posixName("object", path.slice(FOLDER.length), "", 0o600);
-    return PosixFile.removeUnused(this.#libc, name, orphan);
+    return PosixFile.removeUnused(this.#libc, name, { anyones, respectsPersistence });
   }
 
   #entries(allUsers: boolean): Entry[] {
@@ -189,13 +191,13 @@ export class PosixInspection implements Inspection {
   }
 
   #semaphore(entry: Entry): SemaphoreInfo {
-    const { value, waiting } = this.#state(entry);
+    const { value, waiting } = semaphoreState(this.#libc, entry.path);
     const { users } = entry;
     return { kind: "semaphore", ...this.#thing(entry), value, waiting, last: null, users };
   }
 
   #lock(entry: Entry): LockInfo {
-    const { value, holder, waiting } = this.#state(entry);
+    const { value, holder, waiting } = semaphoreState(this.#libc, entry.path);
     return { id: entry.status.inode, keyFile: entry.path, value, holder, waiting };
   }
 
@@ -247,27 +249,28 @@ export class PosixInspection implements Inspection {
       reason,
     } as const;
   }
+}
 
-  /** Reads the state of a semaphore from its `sem_t`, which has the same layout in glibc and musl. */
-  #state({ path }: Entry): {
-    value: number | null;
-    waiting: number | null;
-    holder: ProcessInfo | null;
-  } {
-    const bytes = readStart(this.#libc, path, SEM_BYTES);
-    if (typeof bytes === "number" || bytes.length < SEM_BYTES) {
-      return { value: null, waiting: null, holder: null };
-    }
-    const view = new DataView(bytes.buffer, bytes.byteOffset);
-    const { holder, areAsleep } = ownerOfRecord(this.#libc, view);
-    const waiting = areAsleep ? null : view.getUint32(4, true);
-    return { value: valueOf(view.getInt32(0, true)), waiting, holder };
-  }
+/** Returns the name of the file of a segment's lock. @param prefix the prefix of the file names of semaphores */
+export function lockNameOf(name: string, prefix: string): string {
+  if (name.startsWith(QT_SEGMENT)) return QT_SEMAPHORE + name.slice(QT_SEGMENT.length);
+  return prefix === "" ? `${name}_sem` : name;
+}
 
-  #lockName(name: string): string {
-    if (name.startsWith(QT_SEGMENT)) return QT_SEMAPHORE + name.slice(QT_SEGMENT.length);
-    return this.#prefix === "" ? `${name}_sem` : name;
+/** Reads the state of a semaphore from its `sem_t`, which has the same layout in glibc and musl. */
+export function semaphoreState(libc: Libc, path: string): {
+  value: number | null;
+  waiting: number | null;
+  holder: ProcessInfo | null;
+} {
+  const bytes = readStart(libc, path, SEM_BYTES);
+  if (typeof bytes === "number" || bytes.length < SEM_BYTES) {
+    return { value: null, waiting: null, holder: null };
   }
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  const { holder, areAsleep } = ownerOfRecord(libc, view);
+  const waiting = areAsleep ? null : view.getUint32(4, true);
+  return { value: valueOf(view.getInt32(0, true)), waiting, holder };
 }
 
 /** Whether an error number says that the process no longer exists. */

@@ -252,20 +252,35 @@ export class PosixFile {
    */
   setPersistent(isIt: boolean): void {
     this.refresh();
-    if (!isMarked(this.#status)) {
-      if (!isIt) return;
-      throw new BackendError(
-        "Unsupported",
-        `another program created the ${this.#name.what}, so its lifetime is not this module's to change`,
-      );
-    }
-    if (isPersistent(this.#status) !== isIt) {
-      const mode = this.#status.mode & 0o666 | MARK | (isIt ? PERSISTENT : 0);
-      if (this.#libc.c.fchmod(this.fd, mode) !== 0) {
-        throw failure("fchmod", this.#libc.errno(), LIFETIME_ERRORS, this.#name.path);
-      }
-    }
+    if (!isIt && !isMarked(this.#status)) return;
+    this.#requireMarked();
+    if (isPersistent(this.#status) !== isIt) this.#setBits(isIt ? PERSISTENT : 0);
     this.#isToStay = isIt;
+  }
+
+  /** Has `leave()` leave the object in place as long as it is persistent, whichever object has made it so. */
+  respectPersistence(): void {
+    this.#isToStay = true;
+  }
+
+  /** Changes nothing. @throws {BackendError} if `setPersistent(true)` would */
+  requirePersistable(): void {
+    this.refresh();
+    this.#requireMarked();
+    if (!isPersistent(this.#status)) this.#setBits(0); // as they are: only the owner may do that
+  }
+
+  #requireMarked(): void {
+    if (isMarked(this.#status)) return;
+    throw new BackendError(
+      "Unsupported",
+      `another program created the ${this.#name.what}, so its lifetime is not this module's to change`,
+    );
+  }
+
+  #setBits(bits: number): void {
+    if (this.#libc.c.fchmod(this.fd, this.#status.mode & 0o666 | MARK | bits) === 0) return;
+    throw failure("fchmod", this.#libc.errno(), LIFETIME_ERRORS, this.#name.path);
   }
 
   /**
@@ -317,16 +332,22 @@ export class PosixFile {
 
   /**
    * Removes an unused object if this module created it, or with `anyones` also if another program did. Returns `false`
-   * if the object was not removed. Objects of other users are removed only if the permissions of `name` are shared.
+   * if the object was not removed. Objects of other users are removed only if the permissions of `name` are shared, and
+   * persistent ones not if `respectsPersistence`.
    */
-  static removeUnused(libc: Libc, name: PosixName, anyones = false): boolean {
+  static removeUnused(
+    libc: Libc,
+    name: PosixName,
+    { anyones = false, respectsPersistence = false } = {},
+  ): boolean {
     const fd = openPath(libc, cString(name.path), O_RDONLY);
     if (fd < 0) return false;
     try {
       if (!flock(libc, fd, LOCK_EX | LOCK_NB)) return false;
       const status = fileStatus(libc, fd);
       const isMeant = typeof status === "object" && mayUse(libc, name, status);
-      return isMeant && removeIfOurs(libc, name, fd, anyones);
+      if (!isMeant || respectsPersistence && isPersistent(status)) return false;
+      return removeIfOurs(libc, name, fd, anyones);
     } finally {
       libc.c.close(fd);
     }

@@ -75,6 +75,14 @@ class PosixSegment implements Segment {
     this.#file.setPersistent(isPersistent);
   }
 
+  respectPersistence(): void {
+    this.#file.respectPersistence();
+  }
+
+  requirePersistable(): void {
+    this.#file.requirePersistable();
+  }
+
   /** Whether no other object uses the segment; `null` if it has been removed meanwhile. */
   isSole(): boolean | null {
     return this.#file.isSole();
@@ -160,7 +168,7 @@ export class PosixSegments implements SegmentBackend {
    */
   #openLocked(
     name: PosixName,
-    { size, mode, initialize, adopt }: OpenRequest,
+    { size, mode, initialize, adopt, isPersistent }: OpenRequest,
     lock: Lock,
   ): Segment | null {
     let isLeft = false;
@@ -171,7 +179,14 @@ export class PosixSegments implements SegmentBackend {
     };
     try {
       if (!PosixFile.exists(this.#libc, name)) {
-        return this.#make(name, size, mode, lock, initialize && leaving(initialize));
+        return this.#make(
+          name,
+          size,
+          mode,
+          lock,
+          initialize && leaving(initialize),
+          isPersistent,
+        );
       }
       if (adopt === undefined) return null;
       return this.#adopt(name, size, mode, lock, leaving(adopt));
@@ -202,6 +217,7 @@ export class PosixSegments implements SegmentBackend {
     mode: AccessMode,
     lock: Lock | null,
     initialize: OpenRequest["initialize"],
+    isPersistent = false,
   ): Segment | null {
     this.#checkSize(size);
     const file = PosixFile.make(this.#libc, name, size);
@@ -211,6 +227,7 @@ export class PosixSegments implements SegmentBackend {
       segment = this.#map(file, mode, lock);
       isKept = initialize !== null; // `initialize` also ends the segment if it throws
       initialize?.(segment);
+      if (isPersistent) file.setPersistent(true);
       if (file.publish()) {
         isKept = true;
         return segment;

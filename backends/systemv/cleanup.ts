@@ -58,12 +58,13 @@ export class SystemVCleanup {
 
   /**
    * Removes a segment in the usual way: this process attaches and detaches, and the last process to detach removes
-   * it.
+   * it, unless it has become persistent since it was listed.
    */
-  #removeSegment(path: string, { id, mode }: SegmentInfo): string | null {
+  #removeSegment(path: string, { id, mode, persistent }: SegmentInfo): string | null {
     const lock = this.#semaphores.lock(lockPath(path), mode);
     try {
       const segment = this.#segments.attach(path, AccessMode.ReadOnly, lock, mode);
+      if (!persistent) segment.respectPersistence?.();
       segment.free();
       segment.release({ lockHeld: false, wait: true });
     } catch (error) {

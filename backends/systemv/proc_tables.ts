@@ -105,6 +105,18 @@ export function isMarkPath(path: string): boolean {
  * another user has mounted there, is left out.
  */
 export function readKeyFiles(libc: Libc, folder: string): KeyFileEntry[] {
+  const steps = keyFilesInSteps(libc, folder);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done) return value;
+  }
+}
+
+/** The number of files after which {@linkcode keyFilesInSteps} yields. */
+const FILES_AT_ONCE = 16;
+
+/** Does what {@linkcode readKeyFiles} does, and yields after some files. */
+export function* keyFilesInSteps(libc: Libc, folder: string): Generator<undefined, KeyFileEntry[]> {
   const names = readFolder(libc, folder || "/");
   if (typeof names === "number") throw failure("open", names, FOLDER_ERRORS, folder);
   const entries: KeyFileEntry[] = [];
@@ -117,6 +129,7 @@ export function readKeyFiles(libc: Libc, folder: string): KeyFileEntry[] {
     if (typeof status === "number") continue; // for instance, the file has been deleted since
     const key = isMark ? 0 : keyOf(status);
     entries.push({ path, kind: kind as KeyFileEntry["kind"], hash, key, status });
+    if (entries.length % FILES_AT_ONCE === 0) yield;
   }
   return entries;
 }

@@ -54,6 +54,13 @@ interface Found {
   readonly status: Status;
 }
 
+/** What is noted about a new segment before other processes can find it. */
+interface NewSegment {
+  /** Whether the segment is filled where other processes can find it, so that it must be marked as unfinished. */
+  readonly isMarked?: boolean;
+  readonly isPersistent?: boolean;
+}
+
 interface EnterOptions {
   readonly deadline?: number;
   /** Whether the path led to no file a moment ago. */
@@ -132,23 +139,18 @@ export class SystemVSegments implements SegmentBackend {
     }
   }
 
-  /**
-   * Creates a segment and attaches to it, under the lock if there is one.
-   *
-   * @param isMarked whether the segment is filled where other processes can find it, so that it must be marked as
-   *   unfinished
-   */
+  /** Creates a segment and attaches to it, under the lock if there is one. */
   #createLocked(
     path: KeyPath,
     size: number,
     mode: AccessMode,
     lock: Lock | null,
-    isMarked = false,
+    how: NewSegment = {},
   ): SystemVSegment {
     const numbers = new FtokCollisions(this.#libc);
     try {
       for (let attempt = 0; attempt < ATTACH_ATTEMPTS; attempt++) {
-        const segment = this.#tryCreate(path, size, mode, lock, isMarked, numbers);
+        const segment = this.#tryCreate(path, size, mode, lock, how, numbers);
         if (segment !== null) return segment;
       }
     } finally {
@@ -167,7 +169,7 @@ export class SystemVSegments implements SegmentBackend {
     size: number,
     mode: AccessMode,
     lock: Lock | null,
-    isMarked: boolean,
+    { isMarked = false, isPersistent = false }: NewSegment,
     numbers: FtokCollisions,
   ): SystemVSegment | null {
     const { c } = this.#libc;
@@ -178,10 +180,12 @@ export class SystemVSegments implements SegmentBackend {
     }
     if (lock !== null && !file.created) this.#removeIfUnfinished(file);
     const mark = isMarked ? new Mark(this.#libc, "unfinished", file.key) : null;
+    const wasPersistent = isPersistent && file.isPersistent(0);
     let id = -1;
     let isKept = false;
     try {
       mark?.set(makerText(this.#libc));
+      if (isPersistent) file.setPersistent(true, Infinity);
       const permissions = isMarked ? UNFINISHED_MODE : path.permissions;
       id = c.shmget(file.key, BigInt(size), permissions | IPC_CREAT | IPC_EXCL);
       const errno = id === -1 ? this.#libc.errno() : 0;
@@ -201,6 +205,7 @@ export class SystemVSegments implements SegmentBackend {
       if (!isKept) {
         if (id !== -1) this.#shm.remove(id);
         mark?.clear();
+        if (isPersistent && !wasPersistent) file.setPersistent(false, 0);
         const isOthers = id === -1 && this.#shm.idOf(file) !== -1;
         if (file.created && !isOthers && file.isSole()) file.unlink();
         file.close();
@@ -439,21 +444,22 @@ export class SystemVSegments implements SegmentBackend {
    */
   #makeLocked(
     path: KeyPath,
-    { size, mode, initialize, discard }: OpenRequest,
+    { size, mode, initialize, discard, isPersistent = false }: OpenRequest,
     lock: Lock,
     leave: (isIt: boolean) => void,
   ): SystemVSegment | "again" {
     if (!path.isExplicit) this.#removeUnfinished(unfinishedPath(path));
-    if (initialize === null) return this.#createLocked(path, size, mode, lock);
+    if (initialize === null) return this.#createLocked(path, size, mode, lock, { isPersistent });
     // The segment is filled under a path where no process finds it until it is complete. If the file already has its
     // final name, because the user has chosen it or processes of other containers rely on it, the segment is marked
     // instead, so that no process attaches to it.
     const isMarked = path.isExplicit || !this.#removeUnusedFile(path);
     const place = isMarked ? path : unfinishedPath(path);
-    const made = this.#createLocked(place, size, mode, lock, isMarked);
+    const made = this.#createLocked(place, size, mode, lock, { isMarked });
     leave(true);
     initialize(made);
     leave(false);
+    if (isPersistent) made.beginPersistent();
     if (isMarked) {
       made.finish(path.permissions);
     } else if (!made.publish(path)) {
@@ -627,6 +633,11 @@ export class SystemVSegments implements SegmentBackend {
   /** Opens the key file at a path. Returns `null` if there is none, and `undefined` if that cannot be determined. */
   #fileAt(path: KeyPath): KeyFile | null | undefined {
     return orElse(() => KeyFile.open(this.#libc, path), () => undefined);
+  }
+
+  /** Does what its last user has left to this process, which was attached to the segment for a moment. */
+  removeLeft(id: number, path: string, lock: Lock, permissions: number): void {
+    this.#removeLeft(id, this.#keyPath(path, lock, permissions), lock);
   }
 
   /** Removes a segment whose last user could not acquire the lock while it left. */

@@ -113,6 +113,7 @@ export const FUTEX_WAKE = 1;
  */
 export const FUTEX_TID_MASK = 0x3fff_ffff;
 export const FUTEX_OWNER_DIED = 0x4000_0000;
+export const FUTEX_WAITERS = 0x8000_0000;
 
 // <time.h>
 export const CLOCK_REALTIME = 0;
@@ -137,6 +138,7 @@ export const STATX = {
   size: 40,
   blocks: 48,
   ctime: 96,
+  mtime: 112,
   devMinor: 140,
 } as const;
 

@@ -34,6 +34,42 @@ function processStatus(libc: Libc, pid: number): string[] | null {
   return typeof stat === "number" ? null : stat.slice(stat.lastIndexOf(")") + 2).split(" ");
 }
 
+/** What the system tells of a process. */
+export interface KnownProcess {
+  readonly pid: number;
+  /** The command and its arguments; none if they are hidden, and for a process that has ended. */
+  readonly words: readonly string[];
+  /** The name of the first thread; `null` if it is not known. */
+  readonly name: string | null;
+  readonly state: "running" | "stopped" | "dead" | null;
+}
+
+/** Returns what the system tells of the process with a number, or of the process of the thread with that number. */
+export function processDetails(libc: Libc, number: number): KnownProcess {
+  const unknown = { pid: number, words: [], name: null } as const;
+  if (libc.c.kill(number, 0) !== 0 && libc.errno() === ESRCH) return { ...unknown, state: "dead" };
+  if (libc.os !== "linux" || hasOtherProc(libc)) return { ...unknown, state: null };
+  const status = readFile(libc, `/proc/${number}/status`);
+  if (typeof status === "number") return { ...unknown, state: null };
+  const field = (name: string) => new RegExp(`^${name}:\\s*(.*)$`, "m").exec(status)?.[1];
+  const command = readFile(libc, `/proc/${number}/cmdline`);
+  const words = typeof command === "number" ? [] : command.replace(/\0+$/, "").split("\0");
+  return {
+    pid: Number(field("Tgid") ?? number),
+    words: words.filter((word) => word !== ""),
+    name: field("Name") ?? null,
+    state: STATES[field("State")?.[0] ?? ""] ?? "running",
+  };
+}
+
+/** The letters of states in proc(5). A process in another state goes on by itself. */
+const STATES: Readonly<Record<string, "stopped" | "dead">> = {
+  T: "stopped",
+  t: "stopped",
+  Z: "dead",
+  X: "dead",
+};
+
 /** Whether /proc belongs to another pid namespace. Then what it says about a pid is about another process. */
 const hasOtherProc = once((libc: Libc): boolean => {
   const stat = readFile(libc, "/proc/self/stat");

@@ -20,6 +20,7 @@ export const SIGNATURES = {
 
   open: { args: ["buffer", "i32", "u32"], returns: "i32", fixed: 2 }, // (path, flags, mode)
   read: { args: ["i32", "buffer", "u64"], returns: "u64" }, // (fd, buf, count) -> ssize_t
+  pread: { args: ["i32", "buffer", "u64", "u64"], returns: "u64" }, // (fd, buf, count, offset) -> ssize_t
   close: { args: ["i32"], returns: "i32" },
   fchmod: { args: ["i32", "u32"], returns: "i32" }, // (fd, mode)
   unlink: { args: ["buffer"], returns: "i32" },
@@ -58,6 +59,7 @@ export const LINUX_SIGNATURES = {
   readdir: { args: ["u64"], returns: "u64" }, // (DIR *) -> struct dirent *
   closedir: { args: ["u64"], returns: "i32" },
   madvise: { args: ["u64", "u64", "i32"], returns: "i32" }, // (addr, length, advice)
+  mincore: { args: ["u64", "u64", "buffer"], returns: "i32" }, // (addr, length, byte for each page)
   semtimedop: { args: ["i32", "usize", "usize", "usize"], returns: "i32" }, // (id, sembuf *, count, timespec *)
 } as const satisfies CSignatures;
 

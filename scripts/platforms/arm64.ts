@@ -25,12 +25,18 @@ $XDG_CACHE_HOME or /var/cache; that can be deleted at any time.`;
 const CORE = [
   "apple_variadic",
   "endings",
+  "engine",
   "errors",
   "key_types",
   "lock",
   "lock_async",
+  "map",
+  "map_lifetime",
+  "map_processes",
   "platforms",
   "posix",
+  "rate_limiter",
+  "section_lock",
   "semaphore_errors",
   "sync_counter",
   "sync_event",
@@ -48,7 +54,10 @@ const CORE = [
 
 const plan: Plan = {
   agents: ["endings", "lock", "platforms"],
-  core: ["apple_variadic", "platforms", "sync_mutex", "views", "wire_protocol"],
+  core: [
+    ...["apple_variadic", "platforms", "sync_mutex", "views", "wire_protocol"],
+    ...["engine", "map_lifetime", "section_lock"],
+  ],
   leftOut: [
     {
       why:

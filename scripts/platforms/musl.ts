@@ -25,8 +25,13 @@ const plan: Plan = {
   alone: [
     ...["conformance", "key_types", "posix", "posix_inspect"],
     ...["sync_model", "sync_mutex", "sync_mutex_kills"],
+    ...["layout", "map", "map_compute", "map_damage", "map_kills", "map_lifetime", "map_processes"],
+    ...["rate_limiter", "rate_limiter_crew", "section_lock"],
   ],
-  core: ["key_types", "lock", "platforms", "sync_counter", "sync_mutex", "views", "wire_protocol"],
+  core: [
+    ...["key_types", "lock", "platforms", "sync_counter", "sync_mutex", "views", "wire_protocol"],
+    ...["map", "map_lifetime", "map_processes", "rate_limiter"],
+  ],
   leftOut: [{
     why: "about programs of the system's, which these start by themselves",
     files: ["bun_server", "dashboard", "docs", "examples", "guide", "interop_docs", "isolation"],

@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import { statSync, unlinkSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { describe, test } from "node:test";
+import { defaultInspection } from "../../backends/inspection.ts";
 import { cleanup, inspect } from "../../inspect.ts";
 import { AccessMode, type NativeIpcKey, type OpenOptions, SharedMemory } from "../../mod.ts";
 import { chosenKey, keyOf, keyTypes, sourceOf } from "../support/key_types.ts";
@@ -32,6 +33,22 @@ async function open(agent: Agent, key: NativeIpcKey, options = "", name = "m"): 
     objects.${name} = library.SharedMemory.open(
       ${sourceOf(key)}, { size: 64, lifetime: "until-removed", ${options} });
   `);
+}
+
+/** Has an agent open a segment, and stop before it has said whether it accepts what is there. */
+async function acceptFor(agent: Agent, key: NativeIpcKey, options = ""): Promise<void> {
+  await agent.run(`
+    const options = { size: 64, lifetime: "until-removed", ${options} };
+    library.SharedMemory.openAccepted(${sourceOf(key)}, options, () => {
+      console.log('{ "value": "accepting" }'); // this answers the request
+      for (;;);
+    });
+  `);
+}
+
+/** Returns what `inspect()` lists of a key. */
+function segmentsOf(key: NativeIpcKey) {
+  return inspect().segments.filter(({ nativeKey }) => nativeKey?.endsWith(key.nativeKey));
 }
 
 /** Takes away what a test has kept. */
@@ -278,8 +295,7 @@ for (const keyType of persistent) {
       () => {
         const key = newKey();
         const keys = [String(key)];
-        const find = () =>
-          inspect().segments.filter(({ nativeKey }) => nativeKey?.endsWith(key.nativeKey));
+        const find = () => segmentsOf(key);
         {
           using _memory = SharedMemory.open(key, KEPT);
           assert.deepEqual(find().map((one) => [one.persistent, one.stale]), [[true, false]]);
@@ -297,6 +313,88 @@ for (const keyType of persistent) {
         assert.deepEqual(ipcObjectsSince(before), []);
       },
     );
+
+    test(
+      "is kept by a cleanup() that has found it stale before",
+      { ...slow, ...onLinuxAlone },
+      async () => {
+        const key = newKey();
+        const agent = startAgent(ownRuntime);
+        await agent.run(`objects.m = library.SharedMemory.open(${sourceOf(key)}, { size: 64 })`);
+        await agent.kill();
+        const [found] = segmentsOf(key);
+        assert.equal(found?.stale, true, found?.reason);
+        {
+          using memory = SharedMemory.open(key, { ...KEPT, adopt() {} });
+          memory.bytes[0] = 7;
+        }
+        assert.match(String(defaultInspection().remove(found!)), /come into use/);
+        using memory = SharedMemory.open(key, KEPT);
+        assert.equal(memory.bytes[0], 7);
+        memory.remove();
+      },
+    );
+
+    for (const initialize of ["", "initialize() {},"]) {
+      const how = initialize === "" ? "created" : "filled";
+      test(
+        `stays if its process is killed as soon as it has been ${how}`,
+        { ...slow, ...onLinuxAlone },
+        async () => {
+          const key = newKey();
+          const agent = startAgent(ownRuntime);
+          await acceptFor(agent, key, initialize);
+          assert.deepEqual(segmentsOf(key).map(({ persistent }) => persistent), [true]);
+          await agent.kill();
+          const [found] = segmentsOf(key);
+          assert.deepEqual([found?.persistent, found?.stale, found?.attached], [true, false, 0]);
+          using memory = SharedMemory.open(key, KEPT);
+          assert.equal(memory.tryLock(5000) && memory.unlock(), true, memory.errorString());
+          memory.remove();
+        },
+      );
+    }
+
+    test(
+      "is only what a segment becomes that the program has accepted",
+      { ...slow, ...onLinuxAlone },
+      async () => {
+        const key = newKey();
+        using memory = SharedMemory.open(key, { size: 64 });
+        const agent = startAgent(ownRuntime);
+        await acceptFor(agent, key);
+        assert.deepEqual(segmentsOf(key).map(({ persistent }) => persistent), [false]);
+        await agent.kill();
+        const mine = new Error("mine");
+        const refuse = () => {
+          throw mine;
+        };
+        const open = () => SharedMemory.openAccepted(key, KEPT, refuse);
+        assert.throws(open, (error) => error === mine);
+        assert.deepEqual(segmentsOf(key).map(({ persistent }) => persistent), [false]);
+        assert.equal(memory.detach(), true);
+        assert.deepEqual(ipcObjectsSince(before), []);
+      },
+    );
+
+    test("stays, with its bytes, if the program that finds it does not accept it", () => {
+      const key = newKey();
+      {
+        using memory = SharedMemory.open(key, KEPT);
+        memory.bytes[0] = 7;
+      }
+      const mine = new Error("mine");
+      const refuse = () => {
+        throw mine;
+      };
+      for (const options of [KEPT, { ...KEPT, adopt() {} }, { ...KEPT, adopt: refuse }]) {
+        const open = () => SharedMemory.openAccepted(key, options, refuse);
+        assert.throws(open, (error) => error === mine);
+      }
+      using memory = SharedMemory.open(key, KEPT);
+      assert.equal(memory.bytes[0], 7);
+      memory.remove();
+    });
   });
 }
 

@@ -1,8 +1,9 @@
 /** Of several processes that want a value, one computes it; whoever fails is replaced. */
 import assert from "node:assert/strict";
 import process from "node:process";
-import { describe, test } from "node:test";
+import { afterEach, beforeEach, describe, test } from "node:test";
 import { json, type SharedMap } from "../../collections/mod.ts";
+import { SyncError } from "../../sync/mod.ts";
 import { joining, openMap } from "../support/maps.ts";
 import {
   crewOnly,
@@ -25,6 +26,11 @@ function given<Value>() {
 
 describe("getOrSet of a shared map", () => {
   leaveNothingBehind();
+
+  // A wait does not keep this program alive either.
+  let alive: ReturnType<typeof setInterval>;
+  beforeEach(() => void (alive = setInterval(() => {}, 60_000)));
+  afterEach(() => clearInterval(alive));
 
   test("computes a value once, and stores it", async () => {
     using place = openMap<unknown>(OPTIONS);
@@ -217,6 +223,86 @@ describe("getOrSet of a shared map", () => {
     assert.equal(await place.map.getOrSet("more", () => 1), 1);
   });
 
+  test("keeps the program alive while it waits for another process only if it is asked to", {
+    ...slow,
+    ...crewOnly,
+  }, async () => {
+    using place = openMap<unknown>(OPTIONS);
+    const { map } = place;
+    for (const runtime of runtimes) {
+      for (const how of ["alone", "joined"]) {
+        const key = `${runtime.name} ${how}`;
+        const { promise, resolve } = given<string>();
+        const computed = map.getOrSet(key, () => promise);
+        const [free, kept] = [startAgent(runtime), startAgent(runtime)];
+        for (const [agent, ref] of [[free, false], [kept, true]] as const) {
+          await agent.run(joining(place.key, SHOWN));
+          await agent.run(`
+            const wait = (ref) =>
+              objects.map.getOrSet(${JSON.stringify(key)}, () => "own", { timeout: 1e9, ref });
+            ${how === "joined" ? "wait(false);" : ""}
+            wait(${ref}).then((value) => console.error(value));
+          `);
+        }
+        assert.equal(await free.end(), 0);
+        assert.equal(free.stderr, "");
+        const ended = kept.end();
+        const isEnded = await Promise.race([
+          ended.then(() => true),
+          new Promise((resolve) => setTimeout(resolve, 200, false)),
+        ]);
+        assert.equal(isEnded, false);
+        resolve("value");
+        assert.equal(await computed, "value");
+        assert.equal(await ended, 0);
+        assert.equal(kept.stderr, "value\n");
+      }
+    }
+    const refuse = () => map.getOrSet("a", () => 1, { ref: 1 as never });
+    await assert.rejects(refuse, /ref must be a boolean, not number/);
+  });
+
+  test("does not let others wait for a call that failed while the stripe was held", async () => {
+    using place = openMap<unknown>({ ...OPTIONS, stripes: 1 });
+    const { map } = place;
+    const other = place.join();
+    const { locks } = (map as unknown as { core: { locks: { change(): unknown }[] } }).core;
+    const lock = locks[0]!;
+    const { promise, reject } = given<never>();
+    const forever = { timeout: Infinity, ref: true };
+    const failing = map.getOrSet("a", () => promise, forever);
+    const { promise: last, resolve: end } = given<number>();
+    const busy = map.getOrSet("b", () => last, forever); // so this thread goes on computing
+    locks[0] = {
+      change() {
+        throw new SyncError("Busy", "another process holds it");
+      },
+    };
+    reject(new Error("mine"));
+    await assert.rejects(failing, /mine/);
+    locks[0] = lock;
+    assert.equal(await other.getOrSet("a", () => "other", forever), "other");
+    end(1);
+    assert.equal(await busy, 1);
+  });
+
+  test("computes nothing for a full map that evicts nothing, since it could not be stored", async () => {
+    using place = openMap<unknown>({ ...OPTIONS, evict: "none" });
+    const { map } = place;
+    const full = { code: "Full" };
+    assert.throws(() => {
+      for (let i = 0;; i++) map.set(`${i}`, "x".repeat(900));
+    }, full);
+    for (let i = 0; i < 4000; i++) { // no stripe has room now
+      try {
+        map.set(`small ${i}`, i);
+      } catch (error) {
+        assert.equal((error as SyncError).code, "Full");
+      }
+    }
+    await assert.rejects(map.getOrSet("new", () => assert.fail("is called")), full);
+  });
+
   test("calls one of several processes, without blocking the loops of the others", {
     ...slow,
     ...crewOnly,
@@ -225,23 +311,26 @@ describe("getOrSet of a shared map", () => {
     const agents = startMany(3);
     await Promise.all(agents.map((agent) => agent.run(joining(place.key, SHOWN))));
     for (let round = 0; round < 10; round++) {
-      const results: { value: unknown; calls: number; ticks: number }[] = await Promise.all(
+      const results: { value: unknown; calls: number }[] = await Promise.all(
         agents.map((agent, me) =>
           agent.run(`
-            let calls = 0, ticks = 0;
-            const ticking = setInterval(() => ticks++, 1);
-            const value = await objects.map.getOrSet("round ${round}", async () => {
+            const { map } = objects;
+            const turnsOf = (who) => "turns of " + who + " in ${round}";
+            let calls = 0;
+            const turning = setInterval(() => map.incr(turnsOf(${me})), 1);
+            const value = await map.getOrSet("round ${round}", async () => {
               calls++;
-              await new Promise((resolve) => setTimeout(resolve, 100));
+              while (![0, 1, 2].every((who) => map.get(turnsOf(who)) >= 3)) {
+                await new Promise((resolve) => setTimeout(resolve, 1));
+              }
               return ${me};
             });
-            clearInterval(ticking);
-            return { value, calls, ticks };`)
+            clearInterval(turning);
+            return { value, calls };`)
         ),
       );
       assert.equal(results.reduce((sum, { calls }) => sum + calls, 0), 1);
       assert.equal(new Set(results.map(({ value }) => value)).size, 1);
-      for (const { ticks } of results) assert.ok(ticks >= 3, `${ticks} turns of the loop`);
     }
     await endAll(agents);
   });

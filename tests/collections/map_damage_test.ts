@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
-import type { SharedMap } from "../../collections/mod.ts";
+import { SharedMap } from "../../collections/mod.ts";
+import { META, NUMBER } from "../../collections/map_record.ts";
 import { shapeOf } from "../../collections/map_shape.ts";
 import { Random } from "../../scripts/random.ts";
 import { joining, logsOf, openMap } from "../support/maps.ts";
@@ -111,6 +112,31 @@ describe("a shared map whose bytes are overwritten", () => {
       }
     }
     assert.ok(outcomes.get("ok")! > ROUNDS);
+  });
+
+  test("has no number of another size than 8 bytes", () => {
+    const options = { bytes: 2 ** 16, stripes: 1 };
+    const forged = (act: (map: SharedMap) => unknown) => {
+      using place = openMap(options);
+      const { map, memory } = place;
+      const [log] = logsOf(memory, options);
+      const { units } = shapeOf("test", options);
+      const ring = log!.byteOffset + SharedMap.bytesFor(options) - 64 - 8 * units - log!.byteOffset;
+      map.set("n", new Uint8Array(0));
+      map.set("other", new Uint8Array(8).fill(9));
+      const data = new Int32Array(log!.buffer, ring, 2 * units);
+      data[2 * 1 + META]! |= NUMBER; // the record at position 1
+      const result = act(map);
+      assert.deepEqual(map.get("other"), new Uint8Array(8).fill(9));
+      return result;
+    };
+    const damaged = { name: "SyncError", code: "Damaged" };
+    forged((map) => assert.throws(() => map.get("n"), damaged));
+    forged((map) => assert.throws(() => map.getInto("n", new Uint8Array(0)), damaged));
+    forged((map) => assert.throws(() => map.getWithVersion("n"), damaged));
+    forged((map) => assert.deepEqual([...map.keys()], ["other"]));
+    forged((map) => assert.equal(map.incr("n", 5), 5)); // it was repaired before
+    forged((map) => assert.equal(map.set("n", 1 as never).stored, true));
   });
 
   test("is iterated in little memory, whatever sizes its records claim", () => {

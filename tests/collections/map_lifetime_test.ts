@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { json, layout, RateLimiter, SharedMap, u32, utf8 } from "../../collections/mod.ts";
+import { belongsTo, inspect } from "../../inspect.ts";
 import { SharedMemory } from "../../mod.ts";
 import { Counter } from "../../sync/mod.ts";
 import {
@@ -76,6 +77,32 @@ describe("a map that stays until it is removed", staleOnly, () => {
     );
   }
 
+  test("does not change the lifetime of a map or layout of others that it refuses", () => {
+    const Kept = layout({ hits: Counter, load: u32(7) });
+    for (
+      const [create, refused] of [
+        [
+          (key: string) => SharedMap.open(key, { bytes: 2 ** 20, codec: utf8 }),
+          (key: string) => SharedMap.open(key, { ...OPTIONS, evict: "none" }),
+        ],
+        [
+          (key: string) => layout({ hits: Counter, load: u32(8) }).open(key),
+          (key: string) => Kept.open(key, { lifetime: "until-removed" }),
+        ],
+        [
+          (key: string) => layout({ hits: Counter }).open(key), // too small
+          (key: string) => Kept.open(key, { lifetime: "until-removed" }),
+        ],
+      ] as const
+    ) {
+      const key = uniqueKey();
+      using _others = create(key);
+      assert.throws(() => refused(key), { reason: /WrongKind|WrongLayout|InvalidSize/ });
+      const found = inspect().segments.filter((segment) => belongsTo(segment, key));
+      assert.deepEqual(found.map(({ persistent }) => persistent), [false]);
+    }
+  });
+
   test("that was not opened by open() is removed through its segment", () => {
     using memory = SharedMemory.open(uniqueKey(), {
       size: 2 ** 20,
@@ -109,6 +136,19 @@ describe("a map in a layout", () => {
     assert.equal(site.names.get("y"), "bob");
     assert.deepEqual([site.visits.get(), site.table[9]], [2n, 9]);
     site.memory.remove();
+  });
+
+  test("with another codec is a WrongLayout that says which one there is", () => {
+    const key = uniqueKey();
+    using _site = layout({ names: SharedMap.of({ bytes: 65_536, codec: utf8 }) }).open(key);
+    const Other = layout({ names: SharedMap.of<unknown>({ bytes: 65_536, codec: json }) });
+    assert.throws(() => Other.open(key), {
+      name: "WrongLayout",
+      message: /declares SharedMap\(.*"json"\) v1, .*there is SharedMap\(.*"utf8"\) v1/,
+    });
+    const named = (name?: string) => SharedMap.of({ bytes: 65_536, codec: { ...utf8, name } }).KIND;
+    assert.equal(named(), named());
+    assert.equal(new Set([named(), named("a"), named("b"), named("bytes")]).size, 4);
   });
 
   test("of another shape is a WrongLayout that names the map", () => {

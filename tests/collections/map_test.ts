@@ -3,12 +3,24 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { describe, test } from "node:test";
 import { type Codec, json, SharedMap, utf8 } from "../../collections/mod.ts";
+import type { MapCore } from "../../collections/map_core.ts";
+import { shapeOf } from "../../collections/map_shape.ts";
+import type { MapWriter } from "../../collections/map_writer.ts";
 import { SharedMemory } from "../../mod.ts";
 import { logsOf, ManualClock, openMap, withClock } from "../support/maps.ts";
 import { leaveNothingBehind, uniqueKey } from "../support/support.ts";
 import { attached } from "../support/sync_places.ts";
 
 const SMALL = { bytes: 16_384, stripes: 1 } as const;
+
+function messageOf(call: () => unknown): string {
+  try {
+    call();
+  } catch (error) {
+    return (error as Error).message;
+  }
+  return "";
+}
 
 function bytes(length: number, value = 1): Uint8Array {
   return new Uint8Array(length).fill(value);
@@ -32,7 +44,7 @@ describe("a shared map", () => {
   });
 
   test("takes at most the bytes that it is given, and says how many", () => {
-    for (const size of [6000, 16_384, 100_000, 2 ** 20, 2 ** 26, 2 ** 30 + 12_345]) {
+    for (const size of [6400, 16_384, 100_000, 2 ** 20, 2 ** 26, 2 ** 30 + 12_345]) {
       const taken = SharedMap.bytesFor({ bytes: size });
       assert.ok(taken <= size && taken > size / 2, `${taken} of ${size}`);
       if (size >= 2 ** 20) assert.ok(taken > 0.87 * size, `${taken} of ${size}`);
@@ -98,6 +110,136 @@ describe("a shared map", () => {
     assert.throws(() => SharedMap.at(reader.bytes), { code: "ReadOnly" });
     new Int32Array(view.buffer, 0, 8)[2]! ^= 1; // the shape
     assert.throws(at({}), { code: "Damaged" });
+  });
+
+  test("refuses a codec of another name, and says which one it was created with", () => {
+    using place = openMap({ ...SMALL, codec: utf8 });
+    const view = place.memory.bytes;
+    const refused = (codec: Codec<never> | undefined, name: string) =>
+      assert.throws(() => SharedMap.at(view, 0, { codec }), {
+        code: "WrongKind",
+        message: new RegExp(`created with other options: codec: "utf8", not "${name}"`),
+      });
+    refused(json, "json");
+    refused(undefined, "bytes");
+    refused({ ...utf8, name: "utf8 2" } as never, "utf8 2");
+    assert.throws(() => SharedMap.open(place.key, { ...SMALL, codec: json }), {
+      code: "WrongKind",
+      message: /codec: "utf8", not "json"/,
+    });
+    SharedMap.at(view, 0, { codec: { ...utf8 } });
+    SharedMap.at(view, 0, { codec: { encode: utf8.encode, decode: utf8.decode } });
+    using unnamed = openMap({ ...SMALL, codec: { ...utf8, name: undefined } });
+    SharedMap.at(unnamed.memory.bytes, 0, { codec: json });
+    const longest = "ä".repeat(16);
+    using named = openMap({ ...SMALL, codec: { ...utf8, name: longest } });
+    assert.throws(() => SharedMap.at(named.memory.bytes), new RegExp(`codec: "${longest}", not`));
+    for (const name of ["", "x".repeat(33), "a\n", "\ud800", 1, null]) {
+      const options = { ...SMALL, codec: { ...utf8, name: name as string } };
+      assert.throws(() => SharedMap.open(uniqueKey(), options), /the name of a codec must be/);
+    }
+    view[40]! ^= 1; // in the name
+    assert.throws(() => SharedMap.at(view, 0, { codec: utf8 }), { code: "Damaged" });
+  });
+
+  test("compares the options of the shape also without the size", () => {
+    using place = openMap({ bytes: 2 ** 18, stripes: 4, entryBytes: 64 });
+    const at = (options: object) => () => SharedMap.at(place.memory.bytes, 0, options);
+    at({ stripes: 2 })();
+    at({ stripes: 4, entryBytes: 64 })();
+    const { stripes } = shapeOf("test", { bytes: 2 ** 18, stripes: 4, entryBytes: 64 });
+    assert.throws(at({ stripes: stripes + 1 }), /stripes, not \d+ or more/);
+    assert.throws(at({ entryBytes: 1000 }), /not 1000/);
+    assert.throws(at({ entryBytes: "64" }), TypeError);
+    assert.throws(at({ stripes: 0 }), RangeError);
+  });
+
+  test("stores no array whose buffer was transferred away, and says so", () => {
+    using place = openMap(SMALL);
+    const { map } = place;
+    const gone = bytes(10);
+    structuredClone(gone.buffer, { transfer: [gone.buffer as ArrayBuffer] });
+    const shrunk = new ArrayBuffer(8, { maxByteLength: 16 });
+    const outside = new Uint8Array(shrunk, 4, 4);
+    shrunk.resize(2);
+    for (const array of [gone, outside]) {
+      const refused = { name: "TypeError", message: /has no bytes any more/ };
+      assert.throws(() => map.set("a", array), refused);
+      assert.throws(() => map.set(array, bytes(1)), refused);
+      assert.throws(() => map.get(array), refused);
+    }
+    assert.deepEqual([map.size, map.stats().recovered], [0, 0]);
+    map.set("a", new Uint8Array(0));
+    assert.equal(map.get("a")!.length, 0);
+    assert.equal(map.set(new Uint8Array(0), bytes(1)).stored, true);
+  });
+
+  test("stores as many bytes of a value as it had at first if another thread makes it longer", () => {
+    using place = openMap(SMALL);
+    const { map } = place;
+    for (const key of ["before", "after"]) map.set(key, bytes(40, 7));
+    const { core, writer } = map as unknown as { core: MapCore; writer: MapWriter };
+    const shared = new SharedArrayBuffer(64, { maxByteLength: 8192 });
+    const value = new Uint8Array(shared).fill(5);
+    const { change } = core.locks[0]!;
+    core.locks[0]!.change = (...args) => {
+      shared.grow(8192);
+      return change.apply(core.locks[0], args) as never;
+    };
+    try {
+      assert.equal(writer.set("set", "grown", value, 0), true);
+    } finally {
+      core.locks[0]!.change = change;
+    }
+    assert.equal(value.length, 8192);
+    assert.deepEqual(map.get("grown"), bytes(64, 5));
+    map.set("more", bytes(40, 7));
+    for (const key of ["before", "after", "more"]) assert.deepEqual(map.get(key), bytes(40, 7));
+    assert.deepEqual([map.size, map.stats().recovered], [4, 0]);
+  });
+
+  test("says what is too large: the value, or the key alone", () => {
+    using place = openMap(SMALL);
+    const { map } = place;
+    assert.throws(() => map.set("a", bytes(10_000)), {
+      code: "InvalidSize",
+      message: /the value has 10000 bytes, and with this key .* more than \d+, a quarter/,
+    });
+    const key = "k".repeat(10_000);
+    for (const call of [() => map.set(key, bytes(1)), () => map.incr(key)]) {
+      assert.throws(call, {
+        code: "InvalidSize",
+        message: /the key has 10000 bytes, and a key of this map must not have more than \d+ even/,
+      });
+    }
+    const most = Number(/than (\d+) even/.exec(messageOf(() => map.set(key, bytes(0))))![1]);
+    assert.equal(map.set("k".repeat(most), bytes(0)).stored, true);
+    assert.throws(() => map.set("k".repeat(most + 1), bytes(0)), { code: "InvalidSize" });
+  });
+
+  test("counts a full map that evicts nothing anew only if that can make room", () => {
+    using place = openMap({ bytes: 2 ** 18, stripes: 1, evict: "none" });
+    const { map } = place;
+    let last = 0;
+    assert.throws(() => {
+      for (;; last++) map.set(`${last}`, bytes(100));
+    }, { code: "Full" });
+    const { stripes: [stripe] } = (map as unknown as { core: MapCore }).core;
+    let counted = 0;
+    const visitChain = stripe!.visitChain.bind(stripe);
+    Object.assign(stripe!, {
+      visitChain(...args: Parameters<typeof visitChain>) {
+        counted++;
+        visitChain(...args);
+      },
+    });
+    for (let i = 0; i < 100; i++) {
+      map.set(`${i}`, bytes(100)); // an entry as large as the largest one has gone
+      assert.throws(() => map.set("new", bytes(100)), { code: "Full" });
+    }
+    assert.ok(counted < 1000, `${counted} of ${100 * stripe!.buckets} chains were counted`);
+    for (let i = 0; i < 50; i++) map.delete(`${i}`);
+    assert.equal(map.set("new", bytes(100)).stored, true);
   });
 
   test("refuses a header that says more than the segment has", () => {
@@ -302,7 +444,8 @@ describe("a shared map", () => {
     using place = openMap(SMALL);
     const { map } = place;
     const shared = new Uint8Array(new SharedArrayBuffer(400));
-    const resizable = new Uint8Array(new ArrayBuffer(400, { maxByteLength: 800 }));
+    // Of whole pages: Bun for arm64 ends at any other resizable buffer if QEMU emulates it.
+    const resizable = new Uint8Array(new ArrayBuffer(65536, { maxByteLength: 131072 }), 0, 400);
     for (const array of [new Uint8Array(400), shared, resizable, Buffer.alloc(400)]) {
       for (const length of [0, 1, 3, 4, 7, 40, 41, 63, 199, 200, 201, 333]) {
         const value = bytes(length, length).map((byte, i) => byte + i);
@@ -359,7 +502,8 @@ describe("a shared map", () => {
     for (const result of [undefined, "text", [1], new ArrayBuffer(1)]) {
       assert.throws(() => broken(() => result).set("a", {}), /must return a Uint8Array/);
     }
-    assert.throws(() => SharedMap.at(place.memory.bytes, 0, { codec: json }).set("a", undefined), {
+    using other = openMap<unknown>({ ...SMALL, codec: json });
+    assert.throws(() => other.map.set("a", undefined), {
       message: /JSON has no undefined/,
     });
     assert.deepEqual(place.map.get("a"), bytes(3));

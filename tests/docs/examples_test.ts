@@ -158,6 +158,28 @@ describe("examples of servers and services", linuxOnly, () => {
     for (const program of programs) await program.output();
   });
 
+  test("feature_flags.ts: those that run follow, also after one was killed", slow, async () => {
+    const programs = [1, 2, 3].map(() => startExample("feature_flags.ts"));
+    const all = async (text: string) => {
+      for (const program of programs) {
+        await program.line(new RegExp(`^process ${program.pid}: ${text}$`));
+      }
+    };
+    const run = async (...args: string[]) =>
+      (await startExample("feature_flags.ts", args).output())[0];
+    await all("old checkout, light");
+    assert.equal(await run("set", "dark=true"), 'version 2: {"checkout":"old","dark":true}');
+    await all("old checkout, dark");
+    const killed = programs.pop()!;
+    killed.kill("SIGKILL");
+    await killed.ended;
+    await Promise.all([run("set", "checkout=new"), run("set", "dark=false")]);
+    await all("new checkout, light");
+    assert.equal(await run("show"), 'version 4: {"checkout":"new","dark":false}');
+    for (const program of programs) program.kill("SIGTERM");
+    for (const program of programs) await program.output();
+  });
+
   test("prometheus.ts: each process shows the requests to all", slow, async () => {
     const programs = [1, 2].map(() => startExample("prometheus.ts", ["0"], ownRuntime, NET));
     const urls: string[] = [];

@@ -26,7 +26,9 @@ export interface SharedBytes {
   readonly bytes: number;
   /** Creates what is in the segment before the processes begin. */
   readonly prepare: (view: Uint8Array) => void;
-  readonly programs: readonly ((place: Place) => void)[];
+  readonly programs: readonly ((place: Place) => void | Promise<void>)[];
+  /** Whether one of the programs is asynchronous. */
+  readonly isAsync?: boolean;
   /** Whether loads and stores are not reordered, as what must be true is about what happens before in time. */
   readonly isInOrder?: boolean;
   /** Says what is wrong in the end with a view of the bytes, and how the processes have ended; `null` if nothing is. */
@@ -71,6 +73,7 @@ export function scenarioOf({
   prepare,
   programs,
   isInOrder = false,
+  isAsync = false,
   check,
 }: SharedBytes): Scenario {
   const prepared = viewOf(new ArrayBuffer(bytes));
@@ -79,10 +82,11 @@ export function scenarioOf({
     name,
     programs: programs.map((program) => (ffi, note: Note) => {
       const view = viewOf(ffi.arrayBuffer(BigInt(ADDRESS), bytes));
-      program({ view, address: BigInt(ADDRESS), ffi, note: (fact) => note(fact, ADDRESS) });
+      return program({ view, address: BigInt(ADDRESS), ffi, note: (fact) => note(fact, ADDRESS) });
     }),
     crashes: ["killed 3"],
     isReordered: !isInOrder,
+    isAsync,
     setUp(kernel) {
       const id = result(kernel, 0, "shmget", KEY, bytes, IPC_CREAT | 0o600);
       for (const process of kernel.processes.keys()) {

@@ -1,8 +1,4 @@
 /** The primitives of ./sync in shared bytes: what processes do with them, and what must be true. */
-import { LinuxFutex } from "../../backends/futex/linux.ts";
-import { OwnerMutexes } from "../../backends/mutex/owner_word.ts";
-import { MutexAbi } from "../../backends/mutex/types.ts";
-import { Libc } from "../../backends/unix/libc.ts";
 import {
   Counter,
   CounterBlock,
@@ -12,8 +8,7 @@ import {
   RecordSnapshot,
   Snapshot,
 } from "../../sync/mod.ts";
-import { PrimitiveKind, Slot } from "../../sync/slot.ts";
-import { ARCH } from "./ffi.ts";
+import { makeMutex, mutexAt } from "./owner_mutex.ts";
 import { robustMutexes } from "./robust_mutex.ts";
 import type { Ending, Scenario } from "./scenario.ts";
 import { type Place, scenarioOf, type SharedBytes } from "./shared_bytes.ts";
@@ -36,29 +31,6 @@ function sumProblem(sum: number, added: readonly number[], { outcomes }: Ending)
   const least = added.reduce((sum, one, i) => outcomes[i] === "ok" ? sum + one : sum, 0);
   const most = added.reduce((sum, one) => sum + one, 0);
   return sum >= least && sum <= most ? null : `the sum is ${sum}, not from ${least} to ${most}`;
-}
-
-/**
- * A mutex that is the word with its owner, as on macOS. The constructor is private to TypeScript, so that programs cannot
- * choose another system's functions.
- */
-function mutexAt({ view, ffi }: Place): Mutex {
-  const libc = new Libc(ffi, ARCH);
-  const pid = libc.c.getpid();
-  const threads = {
-    self: () => ({ pid, thread: BigInt(pid) }),
-    isRunning: (pid: number) => libc.c.kill(pid, 0) === 0,
-  };
-  const slot = new Slot("Mutex.at", view, 0, Mutex.ALIGNMENT);
-  slot.join("Mutex.at", PrimitiveKind.Mutex, Mutex.BYTES);
-  const backend = new OwnerMutexes(ffi, threads, new LinuxFutex(libc));
-  const Type = Mutex as unknown as new (...args: unknown[]) => Mutex;
-  return Reflect.construct(Type, ["Mutex.at", slot, backend]);
-}
-
-function makeMutex(view: Uint8Array): void {
-  const slot = new Slot("Mutex.create", view, 0, Mutex.ALIGNMENT);
-  slot.make("Mutex.create", PrimitiveKind.Mutex, Mutex.BYTES, () => {}, MutexAbi.macos);
 }
 
 function words({ view: { buffer } }: Place, byteOffset: number): Int32Array {

@@ -1,0 +1,166 @@
+import {
+  attemptOf,
+  GENERATION,
+  ID,
+  LENGTH,
+  memberOf,
+  ORDER,
+  POSITION,
+  State,
+  stateOf,
+  TIME,
+  UNTIL,
+} from "./queue_entry.ts";
+import {
+  ACKED,
+  CLEARED,
+  DROPPED,
+  FAILED,
+  FAILED_UNITS,
+  FINISHING,
+  NEXT_ORDER,
+  type QueueLog,
+  READY,
+  RECEIVED,
+  RUNNING,
+  SENT,
+  SOONEST,
+  unitsFor,
+} from "./queue_log.ts";
+import { DamagedLog } from "./ring_log.ts";
+
+/**
+ * Repairs a queue whose last writer was killed, or has left it in the middle of a change for another reason. The entries
+ * of the table are right, as each change is one store; the lists, the heap and the counts are made anew from them. The
+ * bytes may also have been overwritten: then entries that cannot be right become free, or all if the log cannot be read.
+ */
+export function recoverQueue(log: QueueLog): void {
+  try {
+    repair(log);
+  } catch (error) {
+    if (!(error instanceof DamagedLog)) throw error;
+    log.reset();
+  }
+}
+
+function repair(log: QueueLog): void {
+  const known = begins(log);
+  const how = log.words[FINISHING]!;
+  log.beginAnew();
+  const inState = new Map<number, number[]>();
+  const free: number[] = [];
+  let used = 0;
+  for (let entry = 0; entry < log.jobs; entry++) {
+    const state = stateOf(log.state(entry));
+    if (state === State.Free || !isRight(log, entry, known)) {
+      free.push(entry);
+      continue;
+    }
+    used++;
+    log.count(entry, 1);
+    const entries = inState.get(state);
+    if (entries === undefined) inState.set(state, [entry]);
+    else entries.push(entry);
+  }
+  relist(log, inState);
+  refree(log, free);
+  recountTotals(log, used, how);
+}
+
+/** Returns the entry whose record begins at each unit of the ring, as its number + 1. */
+function begins(log: QueueLog): Int32Array {
+  const known = new Int32Array(log.units);
+  let { head: position, span: left } = log;
+  while (left > 0) {
+    const size = log.sizeAt(position, left);
+    const entry = size > 0 ? log.ownerOf(position) : -1;
+    if (entry !== -1 && unitsFor(log.word(entry, LENGTH)) === size) {
+      known[position & log.unitMask] = entry + 1;
+    }
+    position = position + Math.abs(size) | 0;
+    left -= Math.abs(size);
+  }
+  return known;
+}
+
+/** Whether an entry that is not free can be right. */
+function isRight(log: QueueLog, entry: number, known: Int32Array): boolean {
+  const word = log.state(entry);
+  const state = stateOf(word);
+  const id = log.number(entry, ID);
+  return known[log.word(entry, POSITION) & log.unitMask] === entry + 1 &&
+    log.word(entry, LENGTH) >= 0 && word > 0 && state <= State.Failed &&
+    Number.isSafeInteger(id) && id > 0 &&
+    Number.isFinite(log.number(entry, ORDER)) && !Number.isNaN(log.number(entry, TIME)) &&
+    (state !== State.Running || memberOf(word) < log.shape.members);
+}
+
+/** Makes the lists and the heap anew. */
+function relist(log: QueueLog, inState: ReadonlyMap<number, number[]>): void {
+  const { totals, words } = log;
+  const byOrder = (a: number, b: number) => log.number(a, ORDER) - log.number(b, ORDER);
+  let order = Number.isFinite(totals[NEXT_ORDER]) ? totals[NEXT_ORDER]! : 0;
+  for (const entries of inState.values()) {
+    entries.sort(byOrder);
+    order = Math.max(order, log.number(entries.at(-1)!, ORDER) + 1);
+  }
+  totals[NEXT_ORDER] = order;
+  for (const entry of inState.get(State.Ready) ?? []) log.push(READY, entry);
+  for (const entry of inState.get(State.Delayed) ?? []) log.pushDelayed(entry);
+  for (const entry of inState.get(State.Failed) ?? []) {
+    log.push(FAILED, entry);
+    words[FAILED_UNITS]! += unitsFor(log.word(entry, LENGTH));
+  }
+  const running = inState.get(State.Running) ?? [];
+  running.sort((a, b) => log.number(a, TIME) - log.number(b, TIME));
+  for (const entry of running) log.push(RUNNING, entry);
+  totals[SOONEST] = running.reduce((soonest, entry) => {
+    const until = log.number(entry, UNTIL);
+    return until > 0 ? Math.min(soonest, until) : soonest;
+  }, Infinity);
+}
+
+/** Makes the list of free entries anew. */
+function refree(log: QueueLog, free: readonly number[]): void {
+  let fresh = log.jobs;
+  let count = free.length;
+  while (count > 0 && free[count - 1] === fresh - 1) {
+    count--;
+    fresh--;
+    log.setState(fresh, 0);
+  }
+  log.setFresh(fresh);
+  for (let i = count - 1; i >= 0; i--) log.free(free[i]!);
+}
+
+/**
+ * Makes the totals right: of a job that was sent and is not there any more, the writer may not have noted how it ended.
+ */
+function recountTotals(log: QueueLog, used: number, how: number): void {
+  const { totals } = log;
+  let sent = Number.isSafeInteger(totals[SENT]) ? totals[SENT]! : 0;
+  for (let entry = 0; entry < log.jobs; entry++) {
+    if (log.state(entry) !== 0) sent = Math.max(sent, log.number(entry, ID));
+  }
+  totals[SENT] = sent;
+  const ends = [ACKED, RECEIVED, CLEARED, DROPPED];
+  for (const end of ends) {
+    if (!Number.isSafeInteger(totals[end])) totals[end] = 0;
+  }
+  const missing = sent - used - ends.reduce((sum, end) => sum + totals[end]!, 0);
+  const end = missing === 1 && ends.includes(how) ? how : DROPPED;
+  totals[end] = Math.max(0, totals[end]! + missing);
+}
+
+/** Returns how often a job was taken, and who has it. */
+export function holderOf(
+  log: QueueLog,
+  entry: number,
+): { attempt: number; slot: number; generation: number } {
+  const word = log.state(entry);
+  return {
+    attempt: attemptOf(word),
+    slot: memberOf(word),
+    generation: log.word(entry, GENERATION),
+  };
+}

@@ -1,0 +1,103 @@
+import process from "node:process";
+import type { QueueJob } from "./queue_job.ts";
+import { checkDelay, checkMaxRun, type TakeOptions, type WorkOptions } from "./queue_options.ts";
+import { checkNumber } from "./queue_shape.ts";
+
+/** What `work()` needs of a queue. */
+export interface WorkQueue<Value> {
+  take(options: TakeOptions): Promise<QueueJob<Value> | undefined>;
+}
+
+const CALL = "SharedQueue.work";
+const CONCURRENCY_MAX = 2 ** 20;
+
+/** See {@linkcode SharedQueue.work}. */
+export async function workOn<Value>(
+  queue: WorkQueue<Value>,
+  options: WorkOptions<QueueJob<Value>>,
+  fn: (job: QueueJob<Value>) => unknown,
+): Promise<void> {
+  const { concurrency = 1, signal, maxRun, ref = true, backoff = 0, onError = warn } = options;
+  checkNumber(CALL, "concurrency", concurrency, 1, CONCURRENCY_MAX);
+  if (maxRun !== undefined) checkMaxRun(CALL, maxRun);
+  if (typeof backoff !== "function") checkDelay(CALL, backoff);
+  for (const [name, value] of [["fn", fn], ["onError", onError]] as const) {
+    if (typeof value === "function") continue;
+    throw new TypeError(`${CALL}: ${name} must be a function, not ${typeof value}`);
+  }
+  const delayAfter = (attempt: number, error: unknown) => {
+    const delay = typeof backoff === "function" ? backoff(attempt, error) : backoff;
+    checkDelay(CALL, delay);
+    return delay;
+  };
+  const runners = new Runners(queue, { signal, maxRun, ref }, async (job) => {
+    try {
+      await fn(job);
+    } catch (error) {
+      try {
+        onError(error, job);
+      } finally {
+        if (!job.isSettled) job.retry(delayAfter(job.attempt, error));
+      }
+      return;
+    }
+    job.ack();
+  });
+  await Promise.all(Array.from({ length: concurrency }, () => runners.run()));
+  runners.throwFirst();
+}
+
+/** The runners of one call of `work()`: each of them takes a job, runs it, and takes the next one. */
+class Runners<Value> {
+  readonly #queue: WorkQueue<Value>;
+  readonly #options: TakeOptions;
+  readonly #run: (job: QueueJob<Value>) => Promise<void>;
+  /** Ends the waits for jobs when a runner has failed. */
+  readonly #stop = new AbortController();
+  readonly #errors: unknown[] = [];
+
+  constructor(
+    queue: WorkQueue<Value>,
+    options: TakeOptions,
+    run: (job: QueueJob<Value>) => Promise<void>,
+  ) {
+    this.#queue = queue;
+    this.#options = options;
+    this.#run = run;
+  }
+
+  async run(): Promise<void> {
+    const { signal } = this.#options;
+    const stop = () => this.#stop.abort();
+    if (signal?.aborted) stop();
+    signal?.addEventListener("abort", stop);
+    try {
+      while (!this.#stop.signal.aborted) {
+        const job = await this.#queue.take({ ...this.#options, signal: this.#stop.signal });
+        if (job === undefined) break;
+        await this.#run(job);
+      }
+    } catch (error) {
+      if (!this.#stop.signal.aborted || error !== this.#stop.signal.reason) this.#fail(error);
+    } finally {
+      signal?.removeEventListener("abort", stop);
+    }
+  }
+
+  #fail(error: unknown): void {
+    this.#errors.push(error);
+    this.#stop.abort();
+  }
+
+  throwFirst(): void {
+    if (this.#errors.length > 0) throw this.#errors[0];
+  }
+}
+
+/** Tells of an error that nobody handles. */
+function warn<Value>(error: unknown, { id, attempt, maxAttempts }: QueueJob<Value>): void {
+  const text = error instanceof Error ? error.stack ?? error.message : String(error);
+  process.emitWarning(
+    `${CALL}: job ${id} has thrown in attempt ${attempt} of ${maxAttempts}; give onError to handle it: ${text}`,
+  );
+}

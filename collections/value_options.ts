@@ -1,0 +1,73 @@
+import type { OpenOptions } from "../core/open_options.ts";
+import { type AbortSignalLike, checkTimeout } from "../core/waiter.ts";
+import { bytes as bytesCodec, type Codec } from "./codecs.ts";
+
+/** These options say how a shared value is created and used. */
+export interface SharedValueOptions<Value> {
+  /**
+   * The largest size of a value in bytes, as the codec encodes it, from 1 to 1 GiB. The segment has room for two of them.
+   */
+  readonly maxBytes?: number | undefined;
+  /** Turns values into bytes. If it is left out, the values are bytes. */
+  readonly codec?: Codec<Value> | undefined;
+  /** The first value of a shared value that is created. If it is left out, there is none until `set()`. */
+  readonly initial?: Value | undefined;
+  /** The longest time in ms for which a change waits for another process that changes the value. 1000 if left out. */
+  readonly lockTimeout?: number | undefined;
+}
+
+/** The options of `SharedValue.open()`: those of the value, and those of `SharedMemory.open()`. */
+export interface SharedValueOpenOptions<Value>
+  extends SharedValueOptions<Value>, Omit<OpenOptions, "size" | "mode" | "initialize" | "adopt"> {
+  /**
+   * The largest size of a value in bytes, as the codec encodes it, from 1 to 1 GiB. The segment has room for two of them.
+   */
+  readonly maxBytes: number;
+}
+
+/** These options say how to follow the changes of a shared value. */
+export interface ChangesOptions {
+  /**
+   * The version that the program has seen: the first value is a later one. If it is left out, it is the present version.
+   * 0 begins with the present value, if there is one.
+   */
+  readonly from?: number | undefined;
+  /** Whether the program goes on as long as it waits for a change. `false` if left out. */
+  readonly ref?: boolean | undefined;
+  /** Nothing more is waited for when this signal is aborted. */
+  readonly signal?: AbortSignalLike | undefined;
+}
+
+/** The options of a shared value as they were read, once, and checked. */
+export interface ValueSettings<Value> {
+  readonly codec: Codec<Value>;
+  readonly lockTimeout: number;
+}
+
+const LOCK_TIMEOUT_MS = 1000;
+
+/** @throws {TypeError | RangeError} if an option is not what it should be */
+export function settingsOf<Value>(
+  call: string,
+  options: SharedValueOptions<Value>,
+): ValueSettings<Value> {
+  const { codec = bytesCodec as Codec<never>, lockTimeout = LOCK_TIMEOUT_MS } = options;
+  if (typeof codec?.encode !== "function" || typeof codec.decode !== "function") {
+    throw new TypeError(`${call}: the codec must have the functions encode and decode`);
+  }
+  checkTimeout(call, lockTimeout);
+  return { codec, lockTimeout };
+}
+
+/** @throws {TypeError | RangeError} if an option is not what it should be */
+export function checkChanges(call: string, { from, ref }: ChangesOptions): void {
+  if (from !== undefined && typeof from !== "number") {
+    throw new TypeError(`${call}: from must be a version, not ${typeof from}`);
+  }
+  if (from !== undefined && !(Number.isSafeInteger(from) && from >= 0)) {
+    throw new RangeError(`${call}: from must be a version from 0 on, not ${from}`);
+  }
+  if (ref !== undefined && typeof ref !== "boolean") {
+    throw new TypeError(`${call}: ref must be a boolean, not ${typeof ref}`);
+  }
+}

@@ -1,0 +1,185 @@
+import { clearInterval, clearTimeout, setInterval, setTimeout } from "node:timers";
+import { requireStack } from "../core/stack.ts";
+import type { AbortSignalLike } from "../core/waiter.ts";
+import { registry, type SharedAttachment } from "../registry.ts";
+import type { Event } from "../sync/event.ts";
+
+/** How a call of a line waits. */
+export interface LineWait {
+  readonly timeout: number;
+  readonly signal: AbortSignalLike | undefined;
+  /** Whether the call keeps the program alive. */
+  readonly ref: boolean;
+}
+
+/** What the calls of a line wait for. */
+export interface LineSource {
+  /** Is notified when an attempt may succeed. */
+  readonly event: Event;
+  readonly attachment: SharedAttachment;
+  /** Returns after which time in ms to attempt again although the event was not notified. */
+  readonly pause: () => number;
+  /** Returns the error for calls whose segment is detached. */
+  readonly detached: () => Error;
+}
+
+/** An attempt of a call; it throws if it never will succeed. @param hasSlept whether the line has slept before it */
+export type Attempt = (hasSlept: boolean) => boolean;
+
+interface Call {
+  readonly attempt: Attempt;
+  readonly ref: boolean;
+  readonly succeed: () => void;
+  readonly fail: (error: unknown) => void;
+}
+
+/** The longest time of a timer in ms. */
+const TIMER_MAX = 2 ** 31 - 1;
+
+/** A line has the calls of one object that wait for the same thing. They are served in their order. */
+export class WaitLine {
+  readonly #source: LineSource;
+  readonly #calls: Call[] = [];
+  #isServed = false;
+  #isDozing = false;
+  /** Lets the line attempt again. */
+  #wake = () => {};
+  /** A timer that keeps the program alive as long as a call does. */
+  #alive: ReturnType<typeof setInterval> | null = null;
+
+  constructor(source: LineSource) {
+    this.#source = source;
+  }
+
+  get isEmpty(): boolean {
+    return this.#calls.length === 0;
+  }
+
+  /**
+   * Waits until `attempt` returns `true`. The promise is `false` after the timeout; it rejects with what `attempt` throws,
+   * or with the reason of the signal.
+   */
+  wait(attempt: Attempt, { timeout, signal, ref }: LineWait): Promise<boolean> {
+    requireStack();
+    const { promise, resolve, reject } = Promise.withResolvers<boolean>();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const onAbort = () => {
+      if (this.#leave(call)) call.fail(signal?.reason);
+    };
+    const end = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+    };
+    const call: Call = {
+      attempt,
+      ref,
+      succeed: () => {
+        end();
+        resolve(true);
+      },
+      fail: (error) => {
+        end();
+        reject(error);
+      },
+    };
+    signal?.addEventListener("abort", onAbort);
+    if (timeout <= TIMER_MAX) {
+      timer = setTimeout(() => {
+        if (!this.#leave(call)) return;
+        end();
+        resolve(false);
+      }, timeout);
+      if (!ref) timer.unref();
+    }
+    this.#calls.push(call);
+    this.#keepAlive();
+    if (this.#isServed) this.#wake();
+    else void this.#serve();
+    return promise;
+  }
+
+  /** Removes a call that has timed out or was aborted; returns `false` if it was over. */
+  #leave(call: Call): boolean {
+    const at = this.#calls.indexOf(call);
+    if (at < 0) return false;
+    this.#calls.splice(at, 1);
+    this.#keepAlive();
+    if (this.isEmpty) this.#wake();
+    return true;
+  }
+
+  #keepAlive(): void {
+    const isWanted = this.#calls.some(({ ref }) => ref);
+    if (isWanted && this.#alive === null) this.#alive = setInterval(() => {}, TIMER_MAX);
+    if (isWanted || this.#alive === null) return;
+    clearInterval(this.#alive);
+    this.#alive = null;
+  }
+
+  async #serve(): Promise<void> {
+    this.#isServed = true;
+    const { event, attachment, detached } = this.#source;
+    // At the end of the program nobody is there any more to handle an error.
+    const end = () => {
+      if (!registry.isClosed) this.#failAll(detached());
+    };
+    attachment.beforeEnd(end);
+    try {
+      for (let hasSlept = false; !this.isEmpty; hasSlept = true) {
+        const since = event.sequence; // before the attempts: a notification after it ends the sleep
+        this.#attempt(hasSlept);
+        if (!this.isEmpty) await this.#sleep(since);
+      }
+    } catch (error) {
+      this.#failAll(error);
+    } finally {
+      attachment.notBeforeEnd(end);
+      this.#isServed = false;
+    }
+  }
+
+  /** Attempts the calls in their order, up to the first one that does not succeed. */
+  #attempt(hasSlept: boolean): void {
+    for (let call = this.#calls[0]; call !== undefined; call = this.#calls[0]) {
+      try {
+        if (!call.attempt(hasSlept)) return;
+        this.#calls.shift();
+        call.succeed();
+      } catch (error) {
+        this.#calls.shift();
+        call.fail(error);
+      }
+    }
+    this.#keepAlive();
+  }
+
+  /** Sleeps until the event is notified, for a limited time. */
+  #sleep(since: number): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, this.#source.pause());
+    timer.unref();
+    this.#wake = resolve;
+    if (!this.#isDozing) void this.#doze(since).catch(reject);
+    return promise.finally(() => clearTimeout(timer));
+  }
+
+  /** Lets a thread in the background sleep until the event is notified, and then wakes the line. */
+  async #doze(since: number): Promise<void> {
+    const { event, attachment } = this.#source;
+    this.#isDozing = true;
+    try {
+      await event.doze(since);
+    } finally {
+      this.#isDozing = false;
+    }
+    this.#wake();
+    // The thread may have got a notification that no call here needs any more.
+    if (this.isEmpty && !attachment.isEnded && event.sequence !== since) event.notify();
+  }
+
+  #failAll(error: unknown): void {
+    for (const { fail } of this.#calls.splice(0)) fail(error);
+    this.#keepAlive();
+    this.#wake();
+  }
+}
