@@ -117,7 +117,7 @@ describe("the npm package", () => {
       const { names, stacks } = JSON.parse(json!);
       const classes = ["SharedMemory", "SystemSemaphore", "NativeIpcKey", "SharedMemoryException"];
       const primitives = ["Mutex", "Event", "Counter", "Gauge", "CounterBlock", "Snapshot"];
-      const collections = ["SharedMap", "RateLimiter"];
+      const collections = ["SharedMap", "RateLimiter", "SharedTopic", "SharedBroadcastChannel"];
       for (
         const name of [...classes, ...primitives, ...collections, "RecordSnapshot", "SyncError"]
       ) {
