@@ -24,6 +24,8 @@ import {
   FAILED,
   LATE,
   LIVE,
+  LOOKED,
+  QueueLog,
   READY,
   RECEIVED,
   RETRIED,
@@ -269,8 +271,10 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    */
   static renew(view: ArrayBufferView, byteOffset = 0): void {
     const call = "SharedQueue.renew";
-    const shape = readQueueHeader(call, new Slot(call, view, byteOffset, ALIGNMENT));
+    const slot = new Slot(call, view, byteOffset, ALIGNMENT);
+    const shape = readQueueHeader(call, slot);
     for (const byte of mutexesOf(shape)) Mutex.renew(view, byteOffset + byte);
+    new QueueLog(slot, shape).totals[LOOKED] = 0; // the first one to take a job looks for those that were lost
   }
 
   /**

@@ -576,6 +576,7 @@ export class Mutex {
     );
   }
 
+  /** Says who holds the mutex, as far as that can be known. */
   private holderText(): string {
     if (this.isTaken) return "another call of this object holds it";
     const number = this.slot.isUsable ? this.mutexes.holder(this.mutex) : null;

@@ -62,7 +62,7 @@ const plan: Plan = {
     {
       why:
         "processes by the hundred, and thousands of races: too slow, and the races go one way only",
-      files: ["faults", "kills", "lock_async_abort", "map_kills", "model", "soak"],
+      files: ["faults", "kills", "lock_async_abort", "model", "soak"],
     },
     { why: "measures time, and the use of the processor", files: ["event_loop"] },
     {

@@ -40,7 +40,6 @@ import {
   leaveNothingBehind,
   linuxOnly,
   ownRuntime,
-  runtimes,
   sizeOf,
   slow,
   staleOnly,

@@ -8,6 +8,7 @@ const within = (preemptions: number, crashes: number, reorderings = 0): Bounds =
 );
 
 const [LOG, STRIPE] = ["collections/ring_log.ts", "collections/map_stripe.ts"];
+const [LIMITER, COMPUTER] = ["collections/limiter_writer.ts", "collections/map_computer.ts"];
 
 export const COLLECTION_MUTANTS: readonly Mutant[] = [
   {
@@ -119,8 +120,8 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
   {
     name: "a link leads to what was evicted",
     file: "collections/map_oldest.ts",
-    find: "  stripe.link(before, bucket, 0);\n  stripe.add(at, -1);",
-    replace: "  stripe.add(at, -1);",
+    find: "    stripe.link(before, bucket, 0);\n    stripe.add(at, -1);",
+    replace: "    stripe.add(at, -1);",
     programs: ["map: evict, set and read"],
     bounds: within(0, 0),
     why: "The next writer finds that the chain leads out of the log.",
@@ -133,5 +134,87 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
     programs: ["map: evict, set and read"],
     bounds: within(1, 0),
     why: "A reader believes a record that is being overwritten; the log cannot be read.",
+  },
+  {
+    name: "a limiter takes without the lock",
+    file: LIMITER,
+    find: "return core.locks[core.index]!.change(method, this.lockTimeout, this.takeLocked);",
+    replace: "return this.takeLocked();",
+    programs: ["limiter: two take"],
+    bounds: within(1, 0),
+    why: "Both processes are allowed what only one of them may use.",
+  },
+  {
+    name: "a limiter makes room for a new name with the names that are needed",
+    file: STRIPE,
+    find: "return expiry !== 0 && !(expiry > this.clock().now());",
+    replace: "return expiry !== 0;",
+    programs: ["limiter: two new names in a full one"],
+    bounds: within(0, 0),
+    why: "What a name has used is forgotten.",
+  },
+  {
+    name: "what a known name takes is a record of its own",
+    file: LIMITER,
+    find: "if (isKnown) stripe.setExpiry(stripe.at, now + this.ahead);\n    else stripe.put",
+    replace: "stripe.put",
+    programs: ["limiter: two new names in a full one"],
+    bounds: within(0, 0),
+    why: "No room was made for it: records that are needed are overwritten.",
+  },
+  {
+    name: "a computed value overwrites what was set meanwhile",
+    file: COMPUTER,
+    find: "writer.set(METHOD, key, raw, expiry, Condition.Pending, version);",
+    replace: "writer.set(METHOD, key, raw, expiry, Condition.Always, version);",
+    programs: ["map: compute and set"],
+    bounds: within(1, 0),
+    why: "The value that was set is newer.",
+  },
+  {
+    name: "a computed value is stored although the key was removed meanwhile",
+    file: COMPUTER,
+    find: "writer.set(METHOD, key, raw, expiry, Condition.Pending, version);",
+    replace:
+      "if (!this.#map.reader.probe(METHOD, key)) writer.set(METHOD, key, raw, expiry, Condition.Always, version);",
+    programs: ["map: compute and delete"],
+    bounds: within(1, 0),
+    why: "The value comes back after it was removed.",
+  },
+  {
+    name: "who cannot compute removes the key, whatever its value is",
+    file: COMPUTER,
+    find: "writer.delete(METHOD, key, Condition.Pending, version);",
+    replace: "writer.delete(METHOD, key);",
+    programs: ["map: compute, throw and set"],
+    bounds: within(1, 0),
+    why: "Another process has set it meanwhile.",
+  },
+  {
+    name: "a value that another process computes is computed again",
+    file: "collections/map_writer.ts",
+    find: "if (isOthers) return Claim.Pending;",
+    replace: "",
+    programs: ["map: two compute a value"],
+    bounds: within(1, 0),
+    why: "Both have looked before one of them has written that it computes.",
+  },
+  {
+    name: "nobody notices that a computer was killed",
+    file: COMPUTER,
+    find: "return this.#members.isLiving(slot, generation) ? null : version;",
+    replace: "return slot + generation > -2 ? null : version;",
+    programs: ["map: two compute a value"],
+    bounds: within(0, 1),
+    why: "The other process waits for ever.",
+  },
+  {
+    name: "a slot has the same generation for each of its members",
+    file: "collections/members.ts",
+    find: "this.#generation = Atomics.add(this.#generations, slot, 1) + 1 | 0;",
+    replace: "this.#generation = Atomics.load(this.#generations, slot);",
+    programs: ["map: compute a value inside of another"],
+    bounds: within(0, 1),
+    why: "The member that has the slot of a killed one waits for that, and so for itself.",
   },
 ];

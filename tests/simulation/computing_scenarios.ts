@@ -24,7 +24,12 @@ const COMPUTE_MS = 2;
 function getOrSet(map: Joined, key: string, compute: Compute, timeout: number): Promise<number> {
   computers.set(map, computers.get(map) ?? new MapComputer<Raw>({ ...map, ...PLAIN }));
   const computer = computers.get(map)!;
-  return computer.getOrSet(key, async () => value(await compute(map)), { timeout }, Infinity)
+  return computer.getOrSet(
+    key,
+    async () => value(await compute(map)),
+    { timeout, ref: true },
+    Infinity,
+  )
     .then(numberOf);
 }
 

@@ -112,6 +112,7 @@ function putFileStatus(view: DataView, from: Fields): void {
   put64(view, STATX.size, from["size"]!);
   put64(view, STATX.blocks, from["blocks"]!);
   put64(view, STATX.ctime, from["ctime"]!);
+  put64(view, STATX.mtime, from["mtime"]!);
   view.setUint32(STATX.devMinor, from["dev"]!, true);
 }
 
@@ -463,5 +464,13 @@ export class SimulatedFfi implements Ffi {
     sem_wait: (address: bigint) => this.#return("sem_clockwait", Number(address), Infinity),
     sem_clockwait: (address: bigint, _clock: number, time: bigint | Uint8Array) =>
       this.#return("sem_clockwait", Number(address), this.#time(time)),
+
+    // Only who looks into the segments of others calls these, which no simulated process does.
+    pread: notCalled,
+    mincore: notCalled,
   };
+}
+
+function notCalled(): never {
+  throw new Error("this function is not simulated");
 }

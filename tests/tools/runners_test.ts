@@ -16,6 +16,7 @@ import {
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const module = JSON.stringify(new URL("../../mod.ts", import.meta.url).href);
+const testing = JSON.stringify(new URL("../../testing.ts", import.meta.url).href);
 
 const COMMANDS = {
   node: ["--disable-warning=ExperimentalWarning", "--test", "--test-reporter=tap"],
@@ -57,7 +58,8 @@ describe(`the test runner of ${ownRuntime.name}`, slow, () => {
   test("leaves nothing of the test file in docs/testing.md", () => {
     const page = readFileSync(`${root}docs/testing.md`, "utf8");
     const block = blocksOf(page).find(({ file }) => file === "cart.test.ts")!;
-    const source = block.text.replace('"@shared-memory/shared-memory"', module);
+    const source = block.text.replace('"@shared-memory/shared-memory"', module)
+      .replace('"@shared-memory/shared-memory/testing"', testing);
     assert.deepEqual(runTwice(source, true), []);
   });
 
