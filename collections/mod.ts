@@ -73,10 +73,10 @@ export {
   SharedBroadcastChannel,
   type SharedBroadcastChannelOptions,
 } from "./shared_broadcast_channel.ts";
-export {
-  type BroadcastListener,
-  type BroadcastListenerOptions,
-  type BroadcastMessage,
+export type {
+  BroadcastListener,
+  BroadcastListenerOptions,
+  BroadcastMessage,
   BroadcastTarget,
 } from "./broadcast_event.ts";
 export { structured, type StructuredCodec } from "./structured.ts";

@@ -95,6 +95,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
   /** What `publish` does with the lock held: a function that is made once, and the bytes of the current message. */
   declare private readonly publishLocked: () => number;
   private message: Uint8Array = NO_BYTES;
+  private length = 0;
   private readonly queue = new AsyncQueue();
   private memory: SharedMemory | null = null;
 
@@ -118,7 +119,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
       part: "the topic",
     };
     this.lock = new SectionLock(section, mutex);
-    this.publishLocked = () => log.publish(this.message);
+    this.publishLocked = () => log.publish(this.message, this.length);
   }
 
   /**
@@ -316,10 +317,10 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     const length = lengthOf(bytes);
     if (length > log.most) throw this.tooLarge(method, length);
     this.message = bytes;
+    this.length = length;
     try {
       return this.lock.change(method, timeout, this.publishLocked);
     } finally {
-      this.message = NO_BYTES;
       this.waker.wake();
     }
   }

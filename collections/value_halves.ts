@@ -115,10 +115,13 @@ export class ValueHalves {
 
   /** Whether the half of a version was not changed until now. */
   private isWhole(latest: number): boolean {
-    const filling = FILLING + (latest & 1);
+    return this.loadAfter(FILLING + (latest & 1)) === latest;
+  }
+
+  /** Loads a word that the processor must not load before the bytes that were read before. */
+  private loadAfter(word: number): number {
     const { words } = this;
-    return (this.isOrdered ? Atomics.load(words, filling) : Atomics.add(words, filling, 0)) ===
-      latest;
+    return this.isOrdered ? Atomics.load(words, word) : Atomics.add(words, word, 0);
   }
 
   /**
@@ -126,7 +129,7 @@ export class ValueHalves {
    * set a version in the other one. So if `LATEST` has not changed, no orderly writer has caused this.
    */
   private overtaken(method: string, latest: number, attempt: number, deadline: number): number {
-    if (Atomics.load(this.words, LATEST) === latest) {
+    if (this.loadAfter(LATEST) === latest) {
       throw new SyncError(
         "Damaged",
         `SharedValue.${method}: the bytes of the value have been overwritten; set() it again`,

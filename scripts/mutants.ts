@@ -15,7 +15,7 @@ import { outsideOfJobs } from "../tests/simulation/event_loop.ts";
 import { explore, kindOf } from "../tests/simulation/explorer.ts";
 import type { Bounds } from "../tests/simulation/scenario.ts";
 import { COLLECTION_MUTANTS } from "../tests/simulation/collection_mutants.ts";
-import { MAP_SCENARIOS } from "../tests/simulation/collection_scenarios.ts";
+import { COLLECTION_SCENARIOS } from "../tests/simulation/collection_scenarios.ts";
 import { QUEUE_MUTANTS } from "../tests/simulation/queue_mutants.ts";
 import { QUEUE_SCENARIOS } from "../tests/simulation/queue_scenarios.ts";
 import { type Mutant, MUTANTS, type Replacement } from "../tests/simulation/mutants.ts";
@@ -92,7 +92,7 @@ else if (values.task !== undefined) {
 function find({ programs, bounds, known }: Task): Found {
   const isNew = ({ what }: { what: string }) => known?.includes(kindOf(what)) === false;
   const [name] = programs;
-  const scenario = SYNC_SCENARIOS[name!] ?? MAP_SCENARIOS[name!] ?? QUEUE_SCENARIOS[name!] ??
+  const scenario = SYNC_SCENARIOS[name!] ?? COLLECTION_SCENARIOS[name!] ?? QUEUE_SCENARIOS[name!] ??
     scenarioOf(...programs);
   const { failures, schedules } = explore(scenario, bounds, {
     limitMs: LIMIT_MS,

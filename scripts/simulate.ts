@@ -16,7 +16,7 @@ import {
   triples,
   wanderings,
 } from "../tests/simulation/scenarios.ts";
-import { MAP_SCENARIOS } from "../tests/simulation/collection_scenarios.ts";
+import { COLLECTION_SCENARIOS } from "../tests/simulation/collection_scenarios.ts";
 import { QUEUE_SCENARIOS } from "../tests/simulation/queue_scenarios.ts";
 import { SYNC_SCENARIOS } from "../tests/simulation/sync_scenarios.ts";
 import { Random } from "./random.ts";
@@ -54,7 +54,7 @@ const SCENARIOS = {
   triples: () => triples().map((names) => scenarioOf(...names)),
   "scenarios of ./sync": () => Object.values(SYNC_SCENARIOS),
   "scenarios of ./collections":
-    () => [...Object.values(MAP_SCENARIOS), ...Object.values(QUEUE_SCENARIOS)],
+    () => [...Object.values(COLLECTION_SCENARIOS), ...Object.values(QUEUE_SCENARIOS)],
 } as const;
 
 interface Round {

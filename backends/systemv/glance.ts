@@ -45,7 +45,7 @@ export function* glanceAtSystemV(
       mode: row["perms"]! & 0o777,
       isLookedInto: locks?.has(status.inode) ?? true,
       attached: row["nattch"]!,
-      persistent: isMarkedPersistent(status),
+      persistent: isMarkedPersistent(libc, status, row["ctime"]!),
       unfinished,
       lock: semaphore === undefined ? null : lockOf(libc, semaphore, lockFile!.path),
     });

@@ -147,8 +147,8 @@ export class KeyFile {
   readonly #since: number;
   readonly inode: number;
   readonly #device: number;
-  /** The time at which the file was created or last linked, in seconds since 1970 by the clock of the file system. */
-  readonly #changed: number;
+  /** The time at which the file was created, in seconds since 1970 by the clock of the file system. */
+  readonly #made: number;
   /** The id of the semaphore that was found to belong to this user, so that it is not checked again. */
   checkedId = -1;
   readonly #libc: Libc;
@@ -187,7 +187,7 @@ export class KeyFile {
     this.key = keyOf(status, projectId);
     this.inode = status.inode;
     this.#device = status.device;
-    this.#changed = status.changed;
+    this.#made = status.modified;
     this.#since = since;
     this.created = created;
     this.#name = name;
@@ -364,7 +364,7 @@ export class KeyFile {
    * file.
    */
   isInDoubt(ctime: number): boolean {
-    return this.isNew && ctime < this.#changed - 1;
+    return this.isNew && ctime < this.#made - 1;
   }
 
   /**
@@ -372,7 +372,7 @@ export class KeyFile {
    * system's clock.
    */
   get isNew(): boolean {
-    return !this.created && Math.abs(Date.now() / 1000 - this.#changed) < NEW_SECONDS;
+    return !this.created && Math.abs(Date.now() / 1000 - this.#made) < NEW_SECONDS;
   }
 
   /**

@@ -43,8 +43,10 @@ export interface FileStatus {
   readonly reserved: number;
   /** The value of `st_mode`: the kind of the file and its permissions. */
   readonly mode: number;
-  /** The value of `st_ctime`: when the file was created, renamed or linked last, in seconds since 1970. */
+  /** The value of `st_ctime`: when the file was created, renamed, linked or marked last, in seconds since 1970. */
   readonly changed: number;
+  /** The value of `st_mtime`: for a file that nobody writes to, when it was created, in seconds since 1970. */
+  readonly modified: number;
 }
 
 /** Returns the name of the C function that returns the status of a file, for texts. */
@@ -96,6 +98,7 @@ function statx(libc: Libc, fd: number, path: Uint8Array, flags: number): FileSta
     reserved: number64(STATX.blocks) * 512,
     mode: statView.getUint16(STATX.mode, true),
     changed: number64(STATX.ctime),
+    modified: number64(STATX.mtime),
   };
 }
 
@@ -110,6 +113,7 @@ function darwinStatus(libc: Libc, result: number): FileStatus | number {
     reserved: number64(STAT.blocks) * 512,
     mode: statView.getUint16(STAT.mode, true),
     changed: number64(STAT.ctime),
+    modified: number64(STAT.mtime),
   };
 }
 

@@ -2,7 +2,9 @@
 import { COMPUTING_SCENARIOS } from "./computing_scenarios.ts";
 import { LIMITER_SCENARIOS } from "./limiter_scenarios.ts";
 import type { Scenario } from "./scenario.ts";
-import { scenarioOf } from "./shared_bytes.ts";
+import { scenarioOf, type SharedBytes } from "./shared_bytes.ts";
+import { TOPIC_BYTES } from "./topic_scenarios.ts";
+import { VALUE_BYTES } from "./value_scenarios.ts";
 import { among, bytesOf, expect, type MapScenario, read, set, type Step } from "./shared_maps.ts";
 
 /** Reads keys again and again: each is one of its numbers, and never goes back in their order. */
@@ -152,8 +154,12 @@ const reused: MapScenario = {
       among(map, "c", outcomes[2] === "ok" ? [6] : [0, 6]),
 };
 
-export const MAP_SCENARIOS: Readonly<Record<string, Scenario>> = Object.fromEntries([
+const MAP_BYTES: readonly SharedBytes[] = [
   ...[replaced, behind, removed, added, moved, evicted, repaired, reused, ...LIMITER_SCENARIOS]
     .flatMap((one) => [one, { ...one, isInOrder: false, name: `${one.name}, reordered` }]),
   ...COMPUTING_SCENARIOS,
-].map((one) => [one.name, scenarioOf(bytesOf(one))]));
+].map(bytesOf);
+
+export const COLLECTION_SCENARIOS: Readonly<Record<string, Scenario>> = Object.fromEntries(
+  [...MAP_BYTES, ...TOPIC_BYTES, ...VALUE_BYTES].map((one) => [one.name, scenarioOf(one)]),
+);

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { crewOnly, slow } from "../support/support.ts";
-import { MAP_SCENARIOS } from "./collection_scenarios.ts";
+import { COLLECTION_SCENARIOS } from "./collection_scenarios.ts";
 import { outsideOfJobs } from "./event_loop.ts";
 import { explore } from "./explorer.ts";
 import type { Bounds, Failure, Scenario } from "./scenario.ts";
@@ -21,7 +21,7 @@ function assertExplored(scenario: Scenario, bounds: Bounds): void {
 }
 
 describe("a shared map in simulated memory", () => {
-  for (const [name, scenario] of Object.entries(MAP_SCENARIOS)) {
+  for (const [name, scenario] of Object.entries(COLLECTION_SCENARIOS)) {
     if (scenario.isReordered) {
       test(`${name}: a preemption and a reordering`, { ...slow, ...crewOnly }, () => {
         assertExplored(scenario, { preemptions: 1, crashes: 0, reorderings: 1 });

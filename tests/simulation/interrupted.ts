@@ -95,6 +95,11 @@ export class Interrupted {
     );
   }
 
+  /** Lets time pass; returns what it is then, in ms. */
+  wait(ms: number): number {
+    return this.#state.now += ms;
+  }
+
   /** Whether `inspect()` says that the segment is persistent; `undefined` if there is none. */
   isPersistent(): boolean | undefined {
     return this.run(() => this.#key.inspection(this.#ffi).inventory(false)).segments[0]?.persistent;

@@ -313,6 +313,16 @@ describe("the mark of a key file", () => {
     }
   });
 
+  test("does not hold up those who attach just after it was set", () => {
+    interrupted(USERS, ([user, other]) => {
+      const segment = user!.create();
+      const begun = user!.wait(10_000);
+      user!.run(() => segment.setPersistent!(true));
+      other!.attach();
+      assert.ok(user!.wait(0) - begun < 100, `${user!.wait(0) - begun} ms`);
+    });
+  });
+
   test("is taken back if the segment that was to stay cannot be created", () => {
     interrupted(USERS, ([user, other]) => {
       const fd = other!.call("open", SEGMENT_KEY, O_RDWR | O_CREAT | O_EXCL, 0o640);

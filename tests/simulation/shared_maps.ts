@@ -8,6 +8,7 @@ import { computerByte, COMPUTERS, mapBytes, stripeByte } from "../../collections
 import { COUNT } from "../../collections/map_stripe.ts";
 import { MapWriter } from "../../collections/map_writer.ts";
 import { RECOVERED } from "../../collections/ring_log.ts";
+import type { SectionMutex } from "../../collections/section_lock.ts";
 import { type Context, enterContext } from "../../context.ts";
 import { registry } from "../../registry.ts";
 import { PrimitiveKind, Slot } from "../../sync/slot.ts";
@@ -49,6 +50,14 @@ function joined(
   return { core, reader: new MapReader(core), writer: new MapWriter(core, LOCK_MS), notes };
 }
 
+/** A mutex that nobody else uses. */
+export const FREE_MUTEX: SectionMutex = {
+  isHeld: true,
+  wasAbandoned: false,
+  tryLock: () => true,
+  unlock() {},
+};
+
 /** The map as nobody else uses it: before the processes begin, and after all have ended. */
 function alone(view: Uint8Array, header: MapHeader, make = false): Joined {
   const slot = new Slot(CALL, view, 0, 64);
@@ -59,8 +68,7 @@ function alone(view: Uint8Array, header: MapHeader, make = false): Joined {
     });
   }
   slot.join(CALL, PrimitiveKind.SharedMap, 128);
-  const mutex = { isHeld: true, wasAbandoned: false, tryLock: () => true, unlock() {} };
-  return joined(slot, header, () => mutex, true);
+  return joined(slot, header, () => FREE_MUTEX, true);
 }
 
 /** A value of which each byte has the number. */

@@ -14,6 +14,7 @@ import {
   leaveNothingBehind,
   linuxOnly,
   ownRuntime,
+  slow,
   withDeadline,
 } from "../support/support.ts";
 
@@ -102,6 +103,31 @@ describe("benchmark", () => {
       for (const [, , , , toC] of own!) assert.match(toC!, isRatio);
       const judged = rowsOf(text, "collections-targets");
       assert.ok(judged.length > 0);
+      for (const [, name, , , reached] of judged) {
+        assert.equal(name, ownRuntime.name);
+        assert.match(reached!, isVerdict);
+      }
+    },
+  );
+
+  test(
+    "checks and measures the queue, the topic and the value, and writes the page",
+    { ...needsC, ...slow },
+    async () => {
+      const text = await pageOf("messaging");
+      const rows = rowsOf(text, "messaging");
+      const own = rows.filter(([, name]) => name === ownRuntime.name);
+      assert.equal(own.length, 8, "each operation of at most two processes once");
+      assert.ok(rows.some(([, name]) => name === "msgsnd and msgrcv"));
+      for (const [, , , time] of rows) assert.match(time!, isTime);
+      const latency = rowsOf(text, "messaging-latency");
+      assert.equal(latency.length, 6);
+      for (const [, half, most] of latency) {
+        assert.match(half!, isTime);
+        assert.match(most!, isTime);
+      }
+      const judged = rowsOf(text, "messaging-targets");
+      assert.equal(judged.length, 6);
       for (const [, name, , , reached] of judged) {
         assert.equal(name, ownRuntime.name);
         assert.match(reached!, isVerdict);
