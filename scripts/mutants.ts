@@ -21,6 +21,7 @@ import { scenarioOf } from "../tests/simulation/scenarios.ts";
 import { ASYNC_MUTANTS } from "../tests/simulation/async_mutants.ts";
 import { SYNC_MUTANTS } from "../tests/simulation/sync_mutants.ts";
 import { SYNC_SCENARIOS } from "../tests/simulation/sync_scenarios.ts";
+import { TOPIC_SCENARIOS } from "../tests/simulation/topic_scenarios.ts";
 
 const usage = `Usage: npm run test:mutants -- [options]
 
@@ -84,7 +85,8 @@ else if (values.task !== undefined) {
 function find({ programs, bounds, known }: Task): Found {
   const isNew = ({ what }: { what: string }) => known?.includes(kindOf(what)) === false;
   const [name] = programs;
-  const scenario = SYNC_SCENARIOS[name!] ?? MAP_SCENARIOS[name!] ?? scenarioOf(...programs);
+  const scenario = SYNC_SCENARIOS[name!] ?? MAP_SCENARIOS[name!] ?? TOPIC_SCENARIOS[name!] ??
+    scenarioOf(...programs);
   const { failures, schedules } = explore(scenario, bounds, {
     limitMs: LIMIT_MS,
     isEnough: isNew,

@@ -18,6 +18,7 @@ import {
 } from "../tests/simulation/scenarios.ts";
 import { MAP_SCENARIOS } from "../tests/simulation/collection_scenarios.ts";
 import { SYNC_SCENARIOS } from "../tests/simulation/sync_scenarios.ts";
+import { TOPIC_SCENARIOS } from "../tests/simulation/topic_scenarios.ts";
 import { Random } from "./random.ts";
 
 const usage = `Usage: npm run simulate -- [options]
@@ -52,7 +53,10 @@ const SCENARIOS = {
   "asynchronous pairs": () => asyncPairs().map((names) => scenarioOf(...names)),
   triples: () => triples().map((names) => scenarioOf(...names)),
   "scenarios of ./sync": () => Object.values(SYNC_SCENARIOS),
-  "scenarios of ./collections": () => Object.values(MAP_SCENARIOS),
+  "scenarios of ./collections": () => [
+    ...Object.values(MAP_SCENARIOS),
+    ...Object.values(TOPIC_SCENARIOS),
+  ],
 } as const;
 
 interface Round {

@@ -8,6 +8,7 @@ const within = (preemptions: number, crashes: number, reorderings = 0): Bounds =
 );
 
 const [LOG, STRIPE] = ["collections/ring_log.ts", "collections/map_stripe.ts"];
+const [TOPIC, CURSOR] = ["collections/topic_log.ts", "collections/topic_cursor.ts"];
 const [LIMITER, COMPUTER] = ["collections/limiter_writer.ts", "collections/map_computer.ts"];
 
 export const COLLECTION_MUTANTS: readonly Mutant[] = [
@@ -216,5 +217,62 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
     programs: ["map: compute a value inside of another"],
     bounds: within(0, 1),
     why: "The member that has the slot of a killed one waits for that, and so for itself.",
+  },
+  {
+    name: "a message is believed although head has passed it",
+    file: CURSOR,
+    find: "head - this.seenHead >>> 0 <= position - this.seenHead >>> 0 &&",
+    replace: "head !== null &&",
+    programs: ["topic: publish in a full ring, and read"],
+    bounds: within(1, 0),
+    why: "The message is overwritten while it is copied.",
+  },
+  {
+    name: "readers of a topic on arm64 load head",
+    file: CURSOR,
+    find: "isOrdered ? Atomics.load(words, HEAD) : Atomics.add(words, HEAD, 0)",
+    replace: "isOrdered ? Atomics.load(words, HEAD) : Atomics.load(words, HEAD)",
+    programs: ["topic: publish in a full ring, and read, reordered"],
+    bounds: within(1, 0, 1),
+    why: "Head may be loaded before the bytes are copied.",
+  },
+  {
+    name: "a message is published by a plain store",
+    file: TOPIC,
+    find: "Atomics.store(words, TAIL, position + size | 0);",
+    replace: "words[TAIL] = position + size | 0;",
+    programs: ["topic: the first message, reordered"],
+    bounds: within(1, 0, 1),
+    why: "A reader may follow the tail before the bytes of the message are there.",
+  },
+  {
+    name: "a message is published before it is written",
+    file: TOPIC,
+    find:
+      "    this.write((at + RECORD_WORDS) << 2, message, length);\n    this.enter(position, size);",
+    replace:
+      "    this.enter(position, size);\n    this.write((at + RECORD_WORDS) << 2, message, length);",
+    programs: ["topic: publish and read"],
+    bounds: within(1, 0),
+    why: "A reader copies bytes that were there before.",
+  },
+  {
+    name: "the newest message is not found again",
+    file: TOPIC,
+    find: "this.words[NEWEST] = this.check();",
+    replace: "this.check();",
+    programs: ["topic: publish and read"],
+    bounds: within(0, 1),
+    why:
+      "A publisher that is killed between two stores has published a message that no other one follows.",
+  },
+  {
+    name: "the head of a topic is moved by a plain store",
+    file: TOPIC,
+    find: "    this.moveHead(head);\n    return position;",
+    replace: "    this.words[HEAD] = head;\n    return position;",
+    programs: ["topic: publish in a full ring, and read, reordered"],
+    bounds: within(1, 0, 1),
+    why: "The bytes may be overwritten before.",
   },
 ];
