@@ -3,7 +3,7 @@ export const CODEC_NAME_BYTES = 32;
 
 /**
  * A codec turns values into bytes, and bytes into values. All processes that use a collection must use the same one. If it
- * has a name, a `SharedMap` and a `SharedTopic` note that when they are created, and refuse a codec of another name.
+ * has a name, a collection notes that when it is created, and refuses a codec of another name.
  *
  * @example
  * ```ts

@@ -10,7 +10,7 @@ import { Event } from "../sync/event.ts";
 import type { LayoutMember } from "../sync/layout_member.ts";
 import { Mutex } from "../sync/mutex.ts";
 import { kindText, Slot } from "../sync/slot.ts";
-import type { Codec } from "./codecs.ts";
+import { type Codec, codecText } from "./codecs.ts";
 import { openIn } from "./opening.ts";
 import { RECOVERED } from "./ring_log.ts";
 import { SectionLock } from "./section_lock.ts";
@@ -184,7 +184,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     const settings = settingsOf(call, options);
     const slot = new Slot(call, view, byteOffset, ALIGNMENT);
     const first = initial === undefined ? null : encoded(call, settings.codec, initial, maxBytes);
-    makeHeader(call, slot, maxBytes, () => {
+    makeHeader(call, slot, { maxBytes, codec: settings.codecName }, () => {
       Mutex.create(view, byteOffset + MUTEX_BYTE);
       Event.create(view, byteOffset + EVENT_BYTE);
       if (first === null) return;
@@ -200,7 +200,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
    * @param byteOffset where it begins in the view, in bytes
    * @param options `maxBytes` is compared with that of the value, if it is given
    * @throws {SyncError} `NotFound` if there is no shared value; `WrongKind` if the place holds something else, if it was
-   * created with another `maxBytes`, or if it cannot be used in this container; `Damaged` if its header was overwritten;
+   * created with another `maxBytes` or a codec of another name, or if it cannot be used in this container; `Damaged` if its header was overwritten;
    * `NotAttached` if the segment is not attached; `ReadOnly` if it is attached `ReadOnly`
    * @throws {TypeError | RangeError} if `view` is not a view, or `byteOffset` is misaligned or leaves too little room, or
    * an option is not what it should be
@@ -214,7 +214,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     const settings = settingsOf(call, options);
     const slot = new Slot(call, view, byteOffset, ALIGNMENT);
     const maxBytes = readHeader(call, slot);
-    requireSame(call, maxBytes, options.maxBytes);
+    requireSame(call, slot, maxBytes, options.maxBytes, settings.codecName);
     return SharedValue.joined(slot, maxBytes, view, byteOffset, settings);
   }
 
@@ -254,10 +254,10 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     options: SharedValueOptions<Value>,
   ): LayoutMember<SharedValue<Value>> {
     const call = "SharedValue.of";
-    settingsOf(call, options);
+    const { codecName } = settingsOf(call, options);
     checkMaxBytes(call, options.maxBytes);
     return {
-      KIND: kindText(NAME, `(${options.maxBytes})`),
+      KIND: kindText(NAME, `(${options.maxBytes}, ${codecText(codecName)})`),
       BYTES: valueBytes(options.maxBytes),
       ALIGNMENT,
       create: (view, byteOffset) => SharedValue.create(view, byteOffset, options),

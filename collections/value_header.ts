@@ -2,9 +2,13 @@ import { SyncError } from "../sync/errors.ts";
 import { Event } from "../sync/event.ts";
 import { Mutex } from "../sync/mutex.ts";
 import { PrimitiveKind, type Slot } from "../sync/slot.ts";
+import { CODEC_NAME_BYTES, codecNameIn } from "./codecs.ts";
 
 /** The words of the header after the two that each slot has. The second one is the complement of the first one. */
 const [MAX_BYTES, CHECK] = [2, 3];
+/** Here the name of the codec is, in bytes. */
+const NAME_BYTE = 16;
+const encoder = new TextEncoder();
 /** The header takes two cache lines. The words that change are in the second one. */
 const HEADER_BYTES = 128;
 /** Each part begins on a cache line of its own. */
@@ -28,10 +32,16 @@ export function valueBytes(maxBytes: number): number {
 }
 
 /** Creates a shared value: writes its header after `fill` has written the rest. */
-export function makeHeader(call: string, slot: Slot, maxBytes: number, fill: () => void): void {
+export function makeHeader(
+  call: string,
+  slot: Slot,
+  { maxBytes, codec }: { readonly maxBytes: number; readonly codec: string },
+  fill: () => void,
+): void {
   slot.make(call, PrimitiveKind.SharedValue, valueBytes(maxBytes), () => {
     slot.words[MAX_BYTES] = maxBytes;
     slot.words[CHECK] = ~maxBytes;
+    slot.view(Uint8Array, NAME_BYTE, CODEC_NAME_BYTES).set(encoder.encode(codec));
     fill();
   });
 }
@@ -68,15 +78,39 @@ export function checkMaxBytes(call: string, maxBytes: unknown): asserts maxBytes
   );
 }
 
-/** @throws {SyncError} `WrongKind` if the value was created with another size than the options say */
-export function requireSame(call: string, found: number, maxBytes: unknown): void {
-  if (maxBytes === undefined) return;
-  checkMaxBytes(call, maxBytes);
-  if (found === maxBytes) return;
+/** Returns the name of the codec with which a value was created, `""` if that has none. */
+function codecOf(slot: Slot): string {
+  return codecNameIn(slot.view(Uint8Array, NAME_BYTE, CODEC_NAME_BYTES).slice());
+}
+
+/**
+ * Checks that a value that exists is the one that the options describe.
+ *
+ * @param found the largest size of the value that exists
+ * @throws {SyncError} `WrongKind` if it is not
+ */
+export function requireSame(
+  call: string,
+  slot: Slot,
+  found: number,
+  maxBytes: unknown,
+  codec: string,
+): void {
+  if (maxBytes !== undefined) checkMaxBytes(call, maxBytes);
+  const differences: string[] = [];
+  if (maxBytes !== undefined && found !== maxBytes) {
+    differences.push(`maxBytes ${found}, not ${maxBytes}`);
+  }
+  const name = codecOf(slot);
+  if (codec !== "" && name !== "" && codec !== name) {
+    differences.push(`codec: ${JSON.stringify(name)}, not "${codec}"`);
+  }
+  if (differences.length === 0) return;
   throw new SyncError(
     "WrongKind",
-    `${call}: the value was created with other options: maxBytes ${found}, not ${maxBytes}. Use the same ones ` +
-      "everywhere, or another key",
+    `${call}: the value was created with other options: ${
+      differences.join("; ")
+    }. Use the same ones everywhere, or another key`,
   );
 }
 

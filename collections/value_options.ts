@@ -1,6 +1,6 @@
 import type { OpenOptions } from "../core/open_options.ts";
 import { type AbortSignalLike, checkTimeout } from "../core/waiter.ts";
-import { bytes as bytesCodec, type Codec } from "./codecs.ts";
+import { bytes as bytesCodec, type Codec, codecName } from "./codecs.ts";
 
 /** These options say how a shared value is created and used. */
 export interface SharedValueOptions<Value> {
@@ -8,7 +8,10 @@ export interface SharedValueOptions<Value> {
    * The largest size of a value in bytes, as the codec encodes it, from 1 to 1 GiB. The segment has room for two of them.
    */
   readonly maxBytes?: number | undefined;
-  /** Turns values into bytes. If it is left out, the values are bytes. */
+  /**
+   * Turns values into bytes. If it is left out, the values are bytes. If it has a name, a shared value that was created with
+   * a codec of another name is refused.
+   */
   readonly codec?: Codec<Value> | undefined;
   /** The first value of a shared value that is created. If it is left out, there is none until `set()`. */
   readonly initial?: Value | undefined;
@@ -41,6 +44,7 @@ export interface ChangesOptions {
 /** The options of a shared value as they were read, once, and checked. */
 export interface ValueSettings<Value> {
   readonly codec: Codec<Value>;
+  readonly codecName: string;
   readonly lockTimeout: number;
 }
 
@@ -56,7 +60,7 @@ export function settingsOf<Value>(
     throw new TypeError(`${call}: the codec must have the functions encode and decode`);
   }
   checkTimeout(call, lockTimeout);
-  return { codec, lockTimeout };
+  return { codec, codecName: codecName(call, codec), lockTimeout };
 }
 
 /** @throws {TypeError | RangeError} if an option is not what it should be */

@@ -134,7 +134,12 @@ describe("a shared value of several processes", () => {
     const maxBytes = 3 * 2 ** 20;
     using place = openValue<string>({ maxBytes, codec: utf8 });
     const agent = startAgent(ownRuntime);
-    await agent.run(joining(place.key, `{ maxBytes: ${maxBytes} }`));
+    await agent.run(
+      joining(
+        place.key,
+        `{ maxBytes: ${maxBytes}, codec: { ...collections.bytes, name: undefined } }`,
+      ),
+    );
     await agent.run(`
       const texts = ["€".repeat(2 ** 20), "a".repeat(3 * 2 ** 20)].map(collections.utf8.encode);
       setTimeout(function set() {

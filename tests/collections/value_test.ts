@@ -121,6 +121,11 @@ describe("a shared value", () => {
       code: "WrongKind",
       message: /maxBytes 100, not 101/,
     });
+    assert.throws(() => SharedValue.at(memory.bytes, 0, { codec: json }), {
+      code: "WrongKind",
+      message: /codec: "utf8", not "json"/,
+    });
+    SharedValue.at(memory.bytes, 0, { codec: { encode: utf8.encode, decode: utf8.decode } });
     assert.throws(() => Counter.at(memory.bytes), { code: "WrongKind" });
     using counter = SharedMemory.open(uniqueKey(), { size: 1000 });
     Counter.create(counter.bytes);
