@@ -1,6 +1,6 @@
 import { clearInterval, clearTimeout, setInterval, setTimeout } from "node:timers";
 import { requireStack } from "../core/stack.ts";
-import type { AbortSignalLike } from "../core/waiter.ts";
+import { type AbortSignalLike, TIMER_MAX } from "../core/waiter.ts";
 import { registry, type SharedAttachment } from "../registry.ts";
 import type { Event } from "../sync/event.ts";
 
@@ -32,9 +32,6 @@ interface Call {
   readonly succeed: () => void;
   readonly fail: (error: unknown) => void;
 }
-
-/** The longest time of a timer in ms. */
-const TIMER_MAX = 2 ** 31 - 1;
 
 /** A line has the calls of one object that wait for the same thing. They are served in their order. */
 export class WaitLine {

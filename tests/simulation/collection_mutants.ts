@@ -127,10 +127,10 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
     why: "The next writer finds that the chain leads out of the log.",
   },
   {
-    name: "head moves when the space is already used",
+    name: "head does not move past what was freed",
     file: "collections/map_oldest.ts",
     find: "if (oldest !== stripe.head) stripe.moveHead(oldest);",
-    replace: "if (oldest !== stripe.head) stripe.words[0] = oldest - 1 | 0;",
+    replace: "if (oldest === stripe.head) stripe.moveHead(oldest);",
     programs: ["map: evict, set and read"],
     bounds: within(1, 0),
     why: "A reader believes a record that is being overwritten; the log cannot be read.",

@@ -23,8 +23,9 @@ export const QUEUE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "queue: the repair does not look at the numbers of jobs",
-    file: RECOVERY,
-    find: "    if (log.state(entry) !== 0) sent = Math.max(sent, log.number(entry, ID));\n",
+    file: LOG,
+    find:
+      "      if (this.state(entry) !== 0) totals[SENT] = Math.max(totals[SENT]!, this.number(entry, ID));\n",
     replace: "",
     programs: ["queue: send beside send and receive"],
     bounds: KILL,

@@ -57,7 +57,10 @@ function readAll(cursor: TopicCursor): Read[] {
   let { following } = cursor;
   for (let bytes; (bytes = cursor.next("read")) !== null;) {
     const { sequence, lost } = cursor;
-    expect(sequence === following + lost, `${lost} lost before ${sequence}, not after ${following}`);
+    expect(
+      sequence === following + lost,
+      `${lost} lost before ${sequence}, not after ${following}`,
+    );
     expect(lost >= 0, `${sequence} comes after ${following - 1}`);
     following = sequence + 1;
     found.push({ sequence, number: numberOf(bytes) });
@@ -155,7 +158,10 @@ const begun: TopicScenario = {
     for (const from of ["latest", BEFORE - 2] as const) {
       const cursor = topic.cursor(from);
       const { following } = cursor;
-      expect(from === "latest" ? following > BEFORE : following === from, `it begins at ${following}`);
+      expect(
+        from === "latest" ? following > BEFORE : following === from,
+        `it begins at ${following}`,
+      );
       for (const read of readAll(cursor)) {
         expect(isOwn(read), `message ${read.sequence} is ${read.number}`);
       }
