@@ -8,7 +8,7 @@ import { PrimitiveKind, Slot } from "../../sync/slot.ts";
 import { makeMutex, mutexAt } from "./owner_mutex.ts";
 import type { Ending } from "./scenario.ts";
 import type { SharedBytes } from "./shared_bytes.ts";
-import { expect, FREE_MUTEX, LOCK_MS, numberOf, value } from "./shared_maps.ts";
+import { expect, FreeMutex, LOCK_MS, numberOf, value } from "./shared_maps.ts";
 
 const CALL = "SharedTopic.at";
 /** The ring has room for five messages of one unit. */
@@ -77,7 +77,7 @@ interface TopicScenario {
 }
 
 function alone(view: Uint8Array): Joined {
-  return new Joined(view, FREE_MUTEX, true);
+  return new Joined(view, new FreeMutex(), true);
 }
 
 /** Returns what is left, of which the sequence numbers must follow each other. */
