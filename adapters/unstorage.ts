@@ -41,11 +41,11 @@ export interface ItemOptions {
   readonly ttl?: number | undefined;
 }
 
-/** What the driver knows of an item beside its value. */
-export interface ItemMeta {
+/** What the driver knows of an item beside its value. It is a type alias, as an interface would not be unstorage's own. */
+export type ItemMeta = {
   /** The time that is left in seconds, if the item expires. */
   ttl?: number;
-}
+};
 
 /** What a watcher is told of an item. */
 export type ItemEvent = "update" | "remove";

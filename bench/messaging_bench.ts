@@ -15,6 +15,7 @@ export interface MessagingRow {
   ns: number;
   /** To what it is compared with, by their names. */
   ratios: Readonly<Record<string, number>>;
+  woken: number | undefined;
 }
 
 /** The name of what a runtime is compared with. */
@@ -42,7 +43,7 @@ function entriesOf(one: Measure, contenders: readonly Contender[]): Entry[] {
 }
 
 function rowsOf(one: Measure, names: readonly string[], turns: Turns): MessagingRow[] {
-  const { title, count, inC = {}, others = {} } = one;
+  const { title, count, inC = {}, others = {}, woken } = one;
   const against = [...Object.keys(inC), ...Object.keys(others)];
   return [...turns].map(([name, samples]) => {
     const ratios = names.includes(name)
@@ -51,7 +52,7 @@ function rowsOf(one: Measure, names: readonly string[], turns: Turns): Messaging
         return found === undefined ? [] : [[other, found] as const];
       })
       : [];
-    return { title, name, count, ns: median(samples), ratios: Object.fromEntries(ratios) };
+    return { title, name, count, ns: median(samples), ratios: Object.fromEntries(ratios), woken };
   });
 }
 

@@ -16,6 +16,8 @@ export interface Measure {
   inC?: Readonly<Record<string, string>>;
   /** What each runtime is compared with: other jobs of its own, by their names in the table. */
   others?: Readonly<Record<string, string>>;
+  /** How many sleepers an operation wakes. */
+  woken?: number;
   /** Whether an operation takes so long that a few turns must do. */
   isLong?: boolean;
   /** The largest ratio to one of these, by its name. */
@@ -24,6 +26,8 @@ export interface Measure {
 
 export const systemV = "msgsnd and msgrcv";
 const alone = { count: 1, combine: "mean" } as const;
+/** What the price of a sleeper is beyond. */
+export const publishing = "topic: publish 100 bytes while nobody sleeps";
 /** In all, of what is long. */
 export const fewTurns = 5;
 
@@ -38,13 +42,25 @@ export const measures: readonly Measure[] = [
   { ...alone, title: "queue: trySend, tryTake and ack 100 bytes", job: "lease" },
   {
     ...alone,
-    title: "topic: publish 100 bytes while nobody sleeps",
+    title: publishing,
     job: "publish",
     others: { "a Mutex": "mutex" },
     targets: { "a Mutex": 2.5 },
   },
-  { title: "topic: publish, which wakes 1", job: "wake:1", count: 2, combine: "mean" },
-  { title: "topic: publish, which wakes 16", job: "wake:16", count: 2, combine: "mean" },
+  {
+    title: "topic: publish, which wakes 1",
+    job: "wake:1",
+    count: 2,
+    combine: "mean",
+    woken: 1,
+  },
+  {
+    title: "topic: publish, which wakes 16",
+    job: "wake:16",
+    count: 2,
+    combine: "mean",
+    woken: 16,
+  },
   {
     title: "queue: 2 processes send, 2 receive, a message",
     job: "crew",

@@ -4,6 +4,7 @@ import { loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { type LatencyRow, measureLatency } from "./latency_bench.ts";
 import { measureMessaging, type MessagingRow } from "./messaging_bench.ts";
+import { publishing } from "./messaging_measures.ts";
 import { fill, today } from "./page.ts";
 import { versionsOf } from "./peer_table.ts";
 import { type Setup, startRedis } from "./peers/contenders.ts";
@@ -13,18 +14,31 @@ import { bareC } from "./sync_measures.ts";
 import { duration, markdownTable, times } from "./table.ts";
 import { verdictTable } from "./verdicts.ts";
 
+/** What a row is compared with, and what each of the woken costs. */
+function comparison(
+  { name, ns, ratios, woken }: MessagingRow,
+  rows: readonly MessagingRow[],
+): string {
+  const compared = Object.entries(ratios).map(([other, ratio]) => `${times(ratio)} ${other}`);
+  const alone = rows.find((row) => row.name === name && row.title === publishing);
+  if (woken !== undefined && alone !== undefined) {
+    compared.push(`${duration(Math.max(0, ns - alone.ns) / woken)} for each`);
+  }
+  return compared.join(", ");
+}
+
 function messagingTable(rows: readonly MessagingRow[]): string {
   let last = "";
   return markdownTable(
     ["operation", "program", "processes", "time", "compared with"],
-    rows.map(({ title, name, count, ns, ratios }) => {
-      const compared = Object.entries(ratios).map(([other, ratio]) => `${times(ratio)} ${other}`);
+    rows.map((row) => {
+      const { title, name, count, ns } = row;
       const cells = [
         title === last ? "" : title,
         name,
         String(count),
         duration(ns),
-        compared.join(", "),
+        comparison(row, rows),
       ];
       last = title;
       return cells;

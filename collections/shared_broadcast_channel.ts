@@ -28,6 +28,7 @@ interface Envelope {
 }
 
 const envelopes: Codec<Envelope> = {
+  name: "SharedBroadcastChannel",
   encode({ id, bytes }: Envelope): Uint8Array {
     const message = new Uint8Array(ID_BYTES + bytes.length);
     new DataView(message.buffer).setBigUint64(0, id, true);

@@ -9,6 +9,8 @@ let spare: StructuredWriter | null = null;
 
 /** The type of {@linkcode structured}, which fits collections of any type of values. */
 export interface StructuredCodec {
+  /** It is `"structured"`. */
+  readonly name: string;
   /** Returns the bytes of a value. @throws {DOMException} `DataCloneError` if it cannot be cloned */
   encode(value: unknown): Uint8Array;
   /** Returns the value of some bytes. Its type is not checked. @throws {SyncError} `Damaged` if they are not its bytes */
@@ -32,6 +34,7 @@ export interface StructuredCodec {
  * ```
  */
 export const structured: StructuredCodec = {
+  name: "structured",
   encode(value: unknown): Uint8Array {
     const writer = spare ?? new StructuredWriter();
     spare = null;

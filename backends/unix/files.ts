@@ -195,17 +195,36 @@ export function readStart(
 
 /** Returns the names in a folder, or the errno. */
 export function readFolder(libc: Libc, path: string): string[] | number {
+  const steps = folderInSteps(libc, path);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done) return value;
+  }
+}
+
+/** The number of names after which {@linkcode folderInSteps} yields. */
+const NAMES_AT_ONCE = 32;
+
+/** Does what {@linkcode readFolder} does, and yields after some names. */
+export function* folderInSteps(
+  libc: Libc,
+  path: string,
+): Generator<undefined, string[] | number> {
   const folder = libc.c.opendir(cString(path));
   if (folder === 0n) return libc.errno();
-  const names: string[] = [];
-  for (;;) {
-    const entry = libc.c.readdir(folder);
-    if (entry === 0n) break;
-    const name = libc.text(entry + BigInt(DIRENT.name));
-    if (name !== "." && name !== "..") names.push(name);
+  try {
+    const names: string[] = [];
+    for (;;) {
+      const entry = libc.c.readdir(folder);
+      if (entry === 0n) return names;
+      const name = libc.text(entry + BigInt(DIRENT.name));
+      if (name === "." || name === "..") continue;
+      names.push(name);
+      if (names.length % NAMES_AT_ONCE === 0) yield;
+    }
+  } finally {
+    libc.c.closedir(folder);
   }
-  libc.c.closedir(folder);
-  return names;
 }
 
 /** Returns the text of a symbolic link, or the errno. */

@@ -10,11 +10,13 @@ const skip = ownRuntime.name === "deno"
   ? { skip: "Deno does not require() its modules from another folder" }
   : needsLibraries;
 
-function storeOf(sessions: SharedMap<Record<string, unknown>>) {
+type SessionData = Record<string, unknown>;
+
+function storeOf(sessions: SharedMap<SessionData>) {
   return {
     getSessionById: (id?: string) => id === undefined ? null : sessions.get(id),
-    createSession: (id: string, data: object) => void sessions.set(id, { ...data }),
-    persistSessionData: (id: string, data: object) => void sessions.set(id, { ...data }),
+    createSession: (id: string, data: SessionData) => void sessions.set(id, data),
+    persistSessionData: (id: string, data: SessionData) => void sessions.set(id, data),
     deleteSession: (id: string) => void sessions.delete(id),
   };
 }
@@ -27,7 +29,7 @@ describe("hono-sessions with sessions in a shared map", { ...slow, ...skip }, ()
     const { sessionMiddleware } = library("hono-sessions");
     const key = uniqueKey();
     const open = () =>
-      SharedMap.open<Record<string, unknown>>(key, { bytes: 2 ** 18, codec: json, ttl: 60_000 });
+      SharedMap.open<SessionData>(key, { bytes: 2 ** 18, codec: json, ttl: 60_000 });
     using first = open();
     using second = open();
     const apps = [first, second].map((sessions) => {

@@ -8,6 +8,8 @@ const within = (preemptions: number, crashes: number, reorderings = 0): Bounds =
 );
 
 const [LOG, STRIPE] = ["collections/ring_log.ts", "collections/map_stripe.ts"];
+const [TOPIC, CURSOR] = ["collections/topic_log.ts", "collections/topic_cursor.ts"];
+const VALUE = "collections/value_halves.ts";
 const [LIMITER, COMPUTER] = ["collections/limiter_writer.ts", "collections/map_computer.ts"];
 
 export const COLLECTION_MUTANTS: readonly Mutant[] = [
@@ -127,10 +129,10 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
     why: "The next writer finds that the chain leads out of the log.",
   },
   {
-    name: "head moves when the space is already used",
+    name: "head does not move past what was freed",
     file: "collections/map_oldest.ts",
     find: "if (oldest !== stripe.head) stripe.moveHead(oldest);",
-    replace: "if (oldest !== stripe.head) stripe.words[0] = oldest - 1 | 0;",
+    replace: "if (oldest === stripe.head) stripe.moveHead(oldest);",
     programs: ["map: evict, set and read"],
     bounds: within(1, 0),
     why: "A reader believes a record that is being overwritten; the log cannot be read.",
@@ -216,5 +218,86 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
     programs: ["map: compute a value inside of another"],
     bounds: within(0, 1),
     why: "The member that has the slot of a killed one waits for that, and so for itself.",
+  },
+  {
+    name: "a message becomes visible by a plain store",
+    file: TOPIC,
+    find: "Atomics.store(words, TAIL, position + size | 0);",
+    replace: "words[TAIL] = position + size | 0;",
+    programs: ["topic: publish and read, reordered"],
+    bounds: within(1, 0, 1),
+    why: "A reader may see it before its bytes.",
+  },
+  {
+    name: "a message is believed although head has passed it",
+    file: CURSOR,
+    find: "return head - this.seenHead >>> 0 <= position - this.seenHead >>> 0 &&\n      ",
+    replace: "return head >= 0 && position >= 0 && ",
+    programs: ["topic: publish and read"],
+    bounds: within(1, 0),
+    why: "It is overwritten while it is copied.",
+  },
+  {
+    name: "the messages that a reader has lost are not counted",
+    file: CURSOR,
+    find: "this.lost = this.expected === ANY ? 0 : sequence - this.expected;",
+    replace: "this.lost = 0;",
+    programs: ["topic: publish and read"],
+    bounds: within(1, 0),
+    why: "Publishers have overtaken the reader.",
+  },
+  {
+    name: "readers of a topic on arm64 load head",
+    file: CURSOR,
+    find: "return isOrdered ? Atomics.load(words, HEAD) : Atomics.add(words, HEAD, 0);",
+    replace: "return isOrdered ? Atomics.load(words, HEAD) : Atomics.load(words, HEAD);",
+    programs: ["topic: publish and read, reordered"],
+    bounds: within(1, 0, 1),
+    why: "Head may be loaded before the bytes are copied.",
+  },
+  {
+    name: "the newest message is not found again",
+    file: TOPIC,
+    find: "this.words[NEWEST] = this.check();",
+    replace: "this.check();",
+    programs: ["topic: two publish"],
+    bounds: within(0, 1),
+    why: "The publisher was killed before it has said which one it is.",
+  },
+  {
+    name: "a version becomes visible by a plain store",
+    file: VALUE,
+    find: "Atomics.exchange(words, LATEST, version | 0);",
+    replace: "words[LATEST] = version | 0;",
+    programs: ["value: set and read, reordered"],
+    bounds: within(1, 0, 1),
+    why: "A reader may see it before its bytes.",
+  },
+  {
+    name: "a value is believed although its half was changed",
+    file: VALUE,
+    find: "return this.loadAfter(FILLING + (latest & 1)) === latest;",
+    replace: "return this.loadAfter(FILLING + (latest & 1)) >= 0;",
+    programs: ["value: set and read"],
+    bounds: within(1, 0),
+    why: "Two values were set while it was copied.",
+  },
+  {
+    name: "a reader on arm64 loads the latest version again before the bytes",
+    file: VALUE,
+    find: "if (this.loadAfter(LATEST) === latest) {",
+    replace: "if (Atomics.load(this.words, LATEST) === latest) {",
+    programs: ["value: set and read, reordered"],
+    bounds: within(1, 0, 1),
+    why: "It says that a value was overwritten, which was only replaced.",
+  },
+  {
+    name: "a value is set although the version has changed",
+    file: VALUE,
+    find: "if (ifVersion !== undefined && ifVersion !== before) return -1;",
+    replace: "",
+    programs: ["value: two set one version"],
+    bounds: within(1, 0),
+    why: "The change of the other process is lost.",
   },
 ];

@@ -98,7 +98,11 @@ export function scenarioOf({
       const { outcomes, kernel } = ending;
       const bad = outcomes.find((text) => text !== "ok" && text !== "killed");
       if (bad !== undefined) return `a program failed: ${bad}`;
-      return check?.(viewOf(segmentOf(kernel).bytes.slice().buffer), ending) ?? null;
+      try {
+        return check?.(viewOf(segmentOf(kernel).bytes.slice().buffer), ending) ?? null;
+      } catch (error) {
+        return `in the end: ${error}`;
+      }
     },
   };
 }

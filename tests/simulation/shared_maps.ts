@@ -50,13 +50,21 @@ function joined(
   return { core, reader: new MapReader(core), writer: new MapWriter(core, LOCK_MS), notes };
 }
 
-/** A mutex that nobody else uses. */
-export const FREE_MUTEX: SectionMutex = {
-  isHeld: true,
-  wasAbandoned: false,
-  tryLock: () => true,
-  unlock() {},
-};
+/** A mutex whose other users have all ended. */
+export class FreeMutex implements SectionMutex {
+  readonly wasAbandoned = false;
+  isHeld = false;
+
+  tryLock(): boolean {
+    const wasFree = !this.isHeld;
+    this.isHeld = true;
+    return wasFree;
+  }
+
+  unlock(): void {
+    this.isHeld = false;
+  }
+}
 
 /** The map as nobody else uses it: before the processes begin, and after all have ended. */
 function alone(view: Uint8Array, header: MapHeader, make = false): Joined {
@@ -68,7 +76,7 @@ function alone(view: Uint8Array, header: MapHeader, make = false): Joined {
     });
   }
   slot.join(CALL, PrimitiveKind.SharedMap, 128);
-  return joined(slot, header, () => FREE_MUTEX, true);
+  return joined(slot, header, () => new FreeMutex(), true);
 }
 
 /** A value of which each byte has the number. */
@@ -130,7 +138,7 @@ function comingBack(map: Joined, { hasKill }: Ending): string | null {
 }
 
 /** Calls `body` where the clock is at 0, so that nothing has expired. */
-function beforeAllTimes<Result>(body: () => Result): Result {
+export function beforeAllTimes<Result>(body: () => Result): Result {
   const clock = { scope: 0, now: () => 0 };
   const before = enterContext({ registry, values: new Map([[sharedClock, clock]]) });
   try {

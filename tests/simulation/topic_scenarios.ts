@@ -8,7 +8,7 @@ import { PrimitiveKind, Slot } from "../../sync/slot.ts";
 import { makeMutex, mutexAt } from "./owner_mutex.ts";
 import type { Ending } from "./scenario.ts";
 import type { SharedBytes } from "./shared_bytes.ts";
-import { expect, FREE_MUTEX, LOCK_MS, numberOf, value } from "./shared_maps.ts";
+import { expect, FreeMutex, LOCK_MS, numberOf, value } from "./shared_maps.ts";
 
 const CALL = "SharedTopic.at";
 /** The ring has room for five messages of one unit. */
@@ -57,7 +57,10 @@ function readAll(cursor: TopicCursor): Read[] {
   let { following } = cursor;
   for (let bytes; (bytes = cursor.next("read")) !== null;) {
     const { sequence, lost } = cursor;
-    expect(sequence === following + lost, `${lost} lost before ${sequence}, not after ${following}`);
+    expect(
+      sequence === following + lost,
+      `${lost} lost before ${sequence}, not after ${following}`,
+    );
     expect(lost >= 0, `${sequence} comes after ${following - 1}`);
     following = sequence + 1;
     found.push({ sequence, number: numberOf(bytes) });
@@ -74,7 +77,7 @@ interface TopicScenario {
 }
 
 function alone(view: Uint8Array): Joined {
-  return new Joined(view, FREE_MUTEX, true);
+  return new Joined(view, new FreeMutex(), true);
 }
 
 /** Returns what is left, of which the sequence numbers must follow each other. */
@@ -155,7 +158,10 @@ const begun: TopicScenario = {
     for (const from of ["latest", BEFORE - 2] as const) {
       const cursor = topic.cursor(from);
       const { following } = cursor;
-      expect(from === "latest" ? following > BEFORE : following === from, `it begins at ${following}`);
+      expect(
+        from === "latest" ? following > BEFORE : following === from,
+        `it begins at ${following}`,
+      );
       for (const read of readAll(cursor)) {
         expect(isOwn(read), `message ${read.sequence} is ${read.number}`);
       }

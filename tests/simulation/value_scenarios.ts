@@ -6,7 +6,7 @@ import { PrimitiveKind, Slot } from "../../sync/slot.ts";
 import { makeMutex, mutexAt } from "./owner_mutex.ts";
 import type { Ending } from "./scenario.ts";
 import type { SharedBytes } from "./shared_bytes.ts";
-import { expect, FREE_MUTEX, LOCK_MS } from "./shared_maps.ts";
+import { expect, FreeMutex, LOCK_MS } from "./shared_maps.ts";
 
 const CALL = "SharedValue.at";
 const MAX_BYTES = 8;
@@ -59,7 +59,7 @@ interface ValueScenario {
 }
 
 function bytesOf({ name, isInOrder = true, programs, check }: ValueScenario): SharedBytes {
-  const alone = (view: Uint8Array) => new Joined(view, FREE_MUTEX, true);
+  const alone = (view: Uint8Array) => new Joined(view, new FreeMutex(), true);
   return {
     name,
     bytes: valueBytes(MAX_BYTES),

@@ -211,7 +211,7 @@ describe("metrics()", linuxOnly, () => {
     assert.ok(looked > 5);
     const text = countedLoop(1, () => {});
     const samples = parse(await sliced(expositionOf(observed), text));
-    assert.ok(text.slices > 100, `${text.slices}`);
+    assert.ok(text.slices > 100, `${text.slices}`); // one for each segment
     const counters = samples.filter(({ name }) => name === "shared_memory_counter_value");
     assert.deepEqual(counters.map(({ value }) => value).sort((a, b) => a - b), [...keys.keys()]);
     assert.equal(parse(await metrics())[0]!.value, 100);

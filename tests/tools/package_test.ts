@@ -5,11 +5,13 @@ import {
   cpSync,
   existsSync,
   globSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import path from "node:path";
@@ -23,6 +25,7 @@ import { MANIFEST, PACKAGE_FIELDS } from "../../scripts/package_fields.ts";
 import { packagePage } from "../../scripts/package_pages.ts";
 import type { Runtime } from "../../scripts/runtimes.ts";
 import { sourceFiles } from "../../scripts/sources.ts";
+import { librariesFolder, needsLibraries } from "../support/libraries.ts";
 import {
   crewOnly,
   keyFolder,
@@ -261,6 +264,39 @@ describe("the npm package", () => {
       compile(compiler, "bundler", ["es2022"], ["types.ts"]);
     });
   }
+
+  // Not those libraries' own declarations: with some, skipLibCheck is needed.
+  test("has types that fit those of the libraries in docs/adapters.md", {
+    ...options,
+    ...(reason === undefined ? needsLibraries : {}),
+  }, () => {
+    const typed = path.join(folder, "typed");
+    const modules = path.join(typed, "node_modules");
+    mkdirSync(modules, { recursive: true });
+    const [libraries, own] = [`${librariesFolder}node_modules`, `${consumer}/node_modules`];
+    for (const from of [libraries, own]) {
+      for (const entry of readdirSync(from).filter((entry) => !entry.startsWith("."))) {
+        symlinkSync(path.join(from, entry), path.join(modules, entry));
+      }
+    }
+    writeFileSync(path.join(typed, "package.json"), '{ "private": true, "type": "module" }');
+    const page = readFileSync(path.join(root, "docs/adapters.md"), "utf8");
+    const blocks = blocksOf(page).filter(({ language }) => language === "ts");
+    assert.equal(blocks.length, 5);
+    const files = blocks.map(({ text }, i) => {
+      writeFileSync(path.join(typed, `${i}.ts`), text);
+      return `${i}.ts`;
+    });
+    for (const exactOptionalPropertyTypes of [true, false]) {
+      const compilerOptions = {
+        ...{ module: "nodenext", target: "es2022", strict: true, noEmit: true },
+        ...{ exactOptionalPropertyTypes, skipLibCheck: true, types: ["node"] },
+      };
+      const project = path.join(typed, "tsconfig.json");
+      writeFileSync(project, JSON.stringify({ compilerOptions, files }));
+      run(path.join(root, "node_modules/typescript/bin/tsc"), ["--project", project], typed);
+    }
+  });
 
   test("says in its README which TypeScript is the oldest that works", options, () => {
     const { devDependencies } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"));

@@ -18,7 +18,8 @@ import {
 } from "../../collections/mod.ts";
 import { belongsTo, cleanup, inspect, type SegmentInfo } from "../../inspect.ts";
 import { type NativeIpcKey, NativeIpcKeyType, SharedMemory } from "../../mod.ts";
-import { atOnce, type Contents, contentsOf } from "../../observe/observer.ts";
+import { AttachedPeek } from "../../observe/attached_peek.ts";
+import { atOnce, type Contents, contentsOf, contentsSeenBy } from "../../observe/observer.ts";
 import type { Part } from "../../observe/types.ts";
 import { Random } from "../../scripts/random.ts";
 import {
@@ -437,6 +438,23 @@ describe("a look at a segment", linuxOnly, () => {
     assert.equal(part(contents, "Counter").offset, 32_000_000);
     assert.ok(resident() - before <= 2 * 65_536, `${before} and then ${resident()} bytes`);
     assert.ok(memory.isAttached());
+  });
+});
+
+describe("an attachment that this process has", () => {
+  leaveNothingBehind();
+
+  test("is read as a segment of another process is", () => {
+    using shared = Shape.open(uniqueKey("own"));
+    shared.hits.add(9);
+    const peek = new AttachedPeek(shared.memory);
+    assert.deepEqual([...peek.read(peek.size - 1, 9)].length, 1);
+    const contents = atOnce(contentsSeenBy(peek));
+    assert.equal(contents.problem, null);
+    assert.equal(contents.parts.find(({ name }) => name === "hits")!.facts["value"], 9n);
+    assert.equal(contents.parts.find(({ name }) => name === "state")!.facts["state"], "free");
+    shared.memory.detach();
+    assert.equal(peek.read(0, 8).length, 0);
   });
 });
 
