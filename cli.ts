@@ -7,12 +7,13 @@
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { thisPlatform } from "./backends/platform.ts";
 import { sharedLibrary } from "./backends/unix/shared_libc.ts";
 import { runInStarter } from "./cli_starter.ts";
 import { contentsText } from "./cli_contents.ts";
 import { top } from "./cli_top.ts";
 import { details, listing, paint, type Style } from "./cli_table.ts";
-import { UnsupportedError } from "./errors.ts";
+import { AccessMode, UnsupportedError } from "./errors.ts";
 import { selectFfi } from "./ffi/mod.ts";
 import {
   belongsTo,
@@ -25,9 +26,12 @@ import {
   type SegmentInfo,
   type SemaphoreInfo,
 } from "./inspect.ts";
-import { atOnce, contentsOf, Observer } from "./observe/observer.ts";
+import { NativeIpcKey } from "./native_ipc_key.ts";
+import { AttachedPeek } from "./observe/attached_peek.ts";
+import { atOnce, contentsOf, contentsSeenBy, Observer } from "./observe/observer.ts";
 import { sliced } from "./observe/sliced.ts";
 import { printable } from "./printable.ts";
+import { SharedMemory } from "./shared_memory.ts";
 
 const STARTS = "bunx --bun shared-memory, or deno run --allow-ffi npm:@shared-memory/shared-memory";
 
@@ -162,6 +166,7 @@ function run(command: Command): number | Promise<number> {
     if (before !== null) reportKept(before, keys, result);
     return result.failed.length > 0 ? 1 : 0;
   }
+  if (name === "show" && thisPlatform().os === "win32") return showOnWindows(keys[0]!, json);
   const all = inspect({ allUsers });
   const [key = ""] = keys;
   const inventory = name === "show" ? only(all, key) : all;
@@ -175,6 +180,22 @@ function run(command: Command): number | Promise<number> {
   const hint = others.length > 0 ? "; another user has one, which --all-users shows" : "";
   console.error(printable(`There is no object of the key "${key}" in ${all.folder}${hint}`));
   return 1;
+}
+
+/** Shows what lies in the segment of a key. Windows has no list of its segments, so nothing else is known. */
+function showOnWindows(key: string, json: boolean): number {
+  const native = /^\w+:/.test(key) ? NativeIpcKey.fromString(key) : null;
+  using memory = new SharedMemory(native ?? key);
+  if (!memory.attach(AccessMode.ReadOnly)) {
+    console.error(printable(memory.errorString()));
+    return 1;
+  }
+  const { search: _, ...contents } = atOnce(contentsSeenBy(new AttachedPeek(memory)));
+  const none = { folder: "", segments: [], semaphores: [], keyFiles: [] };
+  const found = { kind: "contents", segment: null, keyFile: null, ...contents };
+  if (json) printJson({ ...none, contents: [found] });
+  else console.log(contentsText(contents, memory.size(), style()));
+  return 0;
 }
 
 /** Prints everything that is known of a few objects, each segment with what lies in it. */
@@ -258,7 +279,9 @@ function printJson(value: unknown): void {
 function style(): Style {
   const { isTTY, columns } = process.stdout;
   // This calls C, since Deno would ask for the permission to read the environment.
-  const isColorless = sharedLibrary().getenv("NO_COLOR");
+  const isColorless = thisPlatform().os === "win32"
+    ? process.env["NO_COLOR"]
+    : sharedLibrary().getenv("NO_COLOR");
   return { color: isTTY && !isColorless, width: columns || (isTTY ? 80 : Infinity) };
 }
 

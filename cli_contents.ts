@@ -15,6 +15,13 @@ import { printable } from "./printable.ts";
 
 /** These facts are sizes in bytes. */
 const SIZES = ["bytes", "recordBytes"];
+/** Counts of what need not happen, which are left out while they are 0. */
+const RARE = [
+  ...["evicted", "expired", "recovered", "noRoom", "received", "cleared", "dropped"],
+  ...["retried", "returned", "late", "waiters"],
+];
+/** Up to this length, a fact is not split into two lines. */
+const UNSPLIT = 20;
 /** A name is shortened to this number of characters where the terminal is narrow. */
 const LEAST_NAME = 12;
 /** What is known of a part stands on lines of its own, indented by this, where the terminal is narrow. */
@@ -69,9 +76,8 @@ function factLines(part: Part, style: Style, indent: number): string[] {
   const held = (part.holders ?? []).map((holder) => `held by ${holderText(holder)}`);
   const waiting = waitingText(part.waiting);
   const texts = [
-    ...Object.entries(facts).filter(([name]) =>
-      name !== "capacity" && !(name === "state" && held.length > 0)
-    ).map(([name, value]) => factText(name, value, facts)),
+    ...Object.entries(facts).filter(([name, value]) => isShown(name, value, held.length > 0))
+      .map(([name, value]) => factText(name, value, facts)),
     ...held,
     ...stoppedMembers(part).map((member) => `stopped: ${holderText(member)}`),
     ...waiting === "" ? [] : [waiting],
@@ -80,7 +86,7 @@ function factLines(part: Part, style: Style, indent: number): string[] {
     ? "yellow"
     : undefined;
   return [
-    ...texts.length === 0 ? [] : painted(texts.join(", "), color, style, width),
+    ...texts.length === 0 ? [] : painted(unsplit(texts).join(", "), color, style, width),
     ...Object.entries(values).flatMap(([name, value]) =>
       painted(`${JSON.stringify(name)} ${value}`, undefined, style, width)
     ),
@@ -88,8 +94,21 @@ function factLines(part: Part, style: Style, indent: number): string[] {
   ];
 }
 
+function isShown(name: string, value: FactValue, isHeld: boolean): boolean {
+  if (name === "capacity" || name === "closed" && value === "no") return false;
+  return !(name === "state" && isHeld) && !(RARE.includes(name) && value === 0);
+}
+
+const NO_BREAK = "\u00a0";
+
+function unsplit(texts: readonly string[]): string[] {
+  return texts.map((text) => text.length > UNSPLIT ? text : text.replaceAll(" ", NO_BREAK));
+}
+
 function painted(text: string, color: Cell["color"], style: Style, width: number): string[] {
-  return wrapped(printable(text), width).map((line) => paint(line, color, style));
+  return wrapped(printable(text), width).map((line) =>
+    paint(line.replaceAll(NO_BREAK, " "), color, style)
+  );
 }
 
 /** Returns the members of a queue whose processes are stopped, each process once. */

@@ -43,7 +43,7 @@ export class KeyvStore implements Disposable {
    */
   readonly opts: Record<string, unknown> = { dialect: "redis", url: "" };
   /** Set by Keyv 5. Keyv 6 puts its namespace in front of the keys of a store without this property. */
-  declare namespace?: string | undefined;
+  declare namespace?: string;
   readonly #map: SharedMap<TextOrBytes>;
 
   /**

@@ -15,7 +15,9 @@
  *
  * @module
  */
+import { utf8 } from "../collections/codecs.ts";
 import { SharedMap } from "../collections/shared_map.ts";
+import { SharedTopic } from "../collections/shared_topic.ts";
 import type { NativeIpcKey } from "../native_ipc_key.ts";
 import { keysWith, type StoreOptions } from "./map_store.ts";
 import { type TextOrBytes, textOrBytes } from "./text_or_bytes.ts";
@@ -26,6 +28,11 @@ export type { StoreOptions, TextOrBytes };
 export interface SharedMemoryDriverOptions extends StoreOptions {
   /** The key of the map, as for `SharedMap.open()`. */
   readonly key: string | NativeIpcKey;
+  /**
+   * The key of a `SharedTopic` by which processes tell each other what they change, for `watch()`. All processes that
+   * change items must name the same one. If it is left out, `storage.watch()` tells only of the changes of its own process.
+   */
+  readonly changes?: string | NativeIpcKey | undefined;
 }
 
 /** What unstorage passes to a driver with an item. */
@@ -34,11 +41,14 @@ export interface ItemOptions {
   readonly ttl?: number | undefined;
 }
 
-/** What the driver knows of an item beside its value. */
-export interface ItemMeta {
+/** What the driver knows of an item beside its value. It is a type alias, as an interface would not be unstorage's own. */
+export type ItemMeta = {
   /** The time that is left in seconds, if the item expires. */
   ttl?: number;
-}
+};
+
+/** What a watcher is told of an item. */
+export type ItemEvent = "update" | "remove";
 
 /** A driver, with what unstorage calls. Its methods are done when they return. */
 export interface SharedMemoryDriver {
@@ -72,8 +82,13 @@ export interface SharedMemoryDriver {
   getKeys(base?: string): string[];
   /** Removes the items whose keys begin with `base`, or all. */
   clear(base?: string): void;
-  /** Detaches the map. */
+  /** Detaches the map, and ends all watches. */
   dispose(): void;
+  /**
+   * Calls back for each change that any process makes, also this one, until the returned function is called. Items that
+   * expire or are evicted are not changed by anybody. It is there only if the options name the topic of the changes.
+   */
+  readonly watch?: (callback: (event: ItemEvent, key: string) => void) => () => void;
 }
 
 function rawOf(value: unknown): TextOrBytes {
@@ -85,16 +100,55 @@ function rawOf(value: unknown): TextOrBytes {
   throw new TypeError(`setItemRaw: a value must be a string or bytes, not ${typeof value}`);
 }
 
+/** The bytes of a topic of changes. A key that takes more than a quarter of them cannot be told. */
+const TOPIC_BYTES = 65_536;
+
+/** The changes of all processes, each of which is a message: the first letter of the event, and the key. */
+class Changes {
+  readonly #topic: SharedTopic<string>;
+
+  constructor(key: string | NativeIpcKey) {
+    this.#topic = SharedTopic.open(key, { bytes: TOPIC_BYTES, codec: utf8 });
+  }
+
+  tell(event: ItemEvent, key: string): void {
+    this.#topic.publish(event[0]! + key);
+  }
+
+  watch(callback: (event: ItemEvent, key: string) => void): () => void {
+    const subscription = this.#topic.subscribe(({ value }) =>
+      callback(value[0] === "u" ? "update" : "remove", value.slice(1))
+    );
+    return () => subscription.close();
+  }
+
+  close(): void {
+    this.#topic[Symbol.dispose]();
+  }
+}
+
 /**
  * Opens the map, and returns a driver for `createStorage({ driver })` or `storage.mount(base, driver)`.
  *
- * @throws as `SharedMap.open()` does
+ * @throws as `SharedMap.open()` and `SharedTopic.open()` do
  */
 export function sharedMemoryDriver(options: SharedMemoryDriverOptions): SharedMemoryDriver {
-  const { key, ...others } = options;
-  const map = SharedMap.open(key, { ...others, codec: textOrBytes });
-  const set = (key: string, value: TextOrBytes, { ttl }: ItemOptions = {}) =>
-    void map.set(key, value, { ttl: ttl === undefined ? undefined : ttl * 1000 });
+  const { key, changes: changesKey, ...others } = options;
+  const changes = changesKey === undefined ? undefined : new Changes(changesKey);
+  let map: SharedMap<TextOrBytes>;
+  try {
+    map = SharedMap.open(key, { ...others, codec: textOrBytes });
+  } catch (error) {
+    changes?.close();
+    throw error;
+  }
+  const set = (key: string, value: TextOrBytes, { ttl }: ItemOptions = {}) => {
+    map.set(key, value, { ttl: ttl === undefined ? undefined : ttl * 1000 });
+    changes?.tell("update", key);
+  };
+  const remove = (key: string) => {
+    if (map.delete(key)) changes?.tell("remove", key);
+  };
   return {
     name: "shared-memory",
     flags: { ttl: true },
@@ -105,7 +159,7 @@ export function sharedMemoryDriver(options: SharedMemoryDriverOptions): SharedMe
     getItemRaw: (key) => map.get(key) ?? null,
     setItem: set,
     setItemRaw: (key, value, options) => set(key, rawOf(value), options),
-    removeItem: (key) => void map.delete(key),
+    removeItem: remove,
     getMeta(key) {
       const ttl = map.ttl(key);
       if (ttl === undefined) return null;
@@ -113,9 +167,17 @@ export function sharedMemoryDriver(options: SharedMemoryDriverOptions): SharedMe
     },
     getKeys: (base = "") => [...keysWith(map, base)],
     clear(base = "") {
-      if (base === "") return map.clear();
-      for (const key of keysWith(map, base)) map.delete(key);
+      if (base === "" && changes === undefined) return map.clear();
+      for (const key of keysWith(map, base)) remove(key);
     },
-    dispose: () => map[Symbol.dispose](),
+    dispose() {
+      changes?.close();
+      map[Symbol.dispose]();
+    },
+    // unstorage tells of the changes of a driver that cannot watch.
+    ...(changes === undefined ? {} : { watch: (callback) => changes.watch(callback) }),
   };
 }
+
+// Nitro and Nuxt import a driver by the name of its module: `driver: "@shared-memory/shared-memory/unstorage"`.
+export default sharedMemoryDriver;

@@ -1,6 +1,6 @@
 /**
  * Measures the module in each runtime: its calls against plain C and Qt itself, in one interleaved run, then
- * `./sync` and `./collections` against plain C, and if wanted what people use today: `npm run bench`.
+ * `./sync`, the collections and the messages against plain C, and if wanted what people use today: `npm run bench`.
  */
 import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus, loadavg, release, tmpdir, type } from "node:os";
@@ -9,6 +9,7 @@ import { parseArgs } from "node:util";
 import { findCallers, measureCalls } from "./calls_bench.ts";
 import { collectionsPerformance } from "./collections_page.ts";
 import { type Effort, quick, thorough } from "./measuring.ts";
+import { messagingPerformance } from "./messaging_page.ts";
 import { fill, published, today } from "./page.ts";
 import { describeMachine, performance } from "./performance.ts";
 import { runtimeNames } from "./programs.ts";
@@ -20,7 +21,8 @@ The exit code reports wrong results. A goal that was missed does not change it.
 
   --peers      also measure the same jobs with SQLite, LMDB, Redis, sockets, process.send, Python and Qt
   --write      also write the tables to docs/performance.md, and with --peers the charts beside it
-  --part PART  only "calls" (those of SharedMemory), "sync" or "collections"
+  --part PART  only "calls" (those of SharedMemory), "sync", "collections" (the map and the limiter) or
+               "messaging" (the queue, the topic and the value)
   --rounds N   how often all processes are started (default ${thorough.alone.rounds} for views and hand-offs, ${thorough.rounds} for the rest)
   --only NAME  measure only this runtime, beside C and Qt, and each measure of the other parts with the
                smallest number of processes; may be given more than once
@@ -31,7 +33,7 @@ The exit code reports wrong results. A goal that was missed does not change it.
   --help       print this
 `;
 
-const parts = ["calls", "sync", "collections"];
+const parts = ["calls", "sync", "collections", "messaging"];
 
 function rounds(text: string | undefined, otherwise: number): number {
   if (text === undefined) return otherwise;
@@ -166,6 +168,7 @@ try {
   if (isChosen("calls")) faults.push(...await reportCalls(chosen));
   if (isChosen("sync")) faults.push(...await performance(options));
   if (isChosen("collections")) faults.push(...await collectionsPerformance(options));
+  if (isChosen("messaging")) faults.push(...await messagingPerformance(options));
 } catch (error) {
   if (!interrupt.signal.aborted) throw error;
   process.exit(130);

@@ -3,7 +3,7 @@ export const CODEC_NAME_BYTES = 32;
 
 /**
  * A codec turns values into bytes, and bytes into values. All processes that use a collection must use the same one. If it
- * has a name, a `SharedMap` notes that when it is created, and refuses a codec of another name.
+ * has a name, a `SharedMap` and a `SharedTopic` note that when they are created, and refuse a codec of another name.
  *
  * @example
  * ```ts
@@ -87,4 +87,15 @@ export function codecName(call: string, { name }: { readonly name?: string | und
     `${call}: the name of a codec must be a string of 1 to ${CODEC_NAME_BYTES} bytes in UTF-8 without control ` +
       `characters, not ${typeof name === "string" ? JSON.stringify(name) : typeof name}`,
   );
+}
+
+/** @internal Returns the name that is stored in `CODEC_NAME_BYTES` bytes, `""` if there is none. */
+export function codecNameIn(bytes: Uint8Array): string {
+  const end = bytes.indexOf(0);
+  return decoder.decode(end === -1 ? bytes : bytes.subarray(0, end));
+}
+
+/** @internal Returns how a layout names a codec. */
+export function codecText(name: string): string {
+  return name === "" ? "codec without a name" : JSON.stringify(name);
 }

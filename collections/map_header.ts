@@ -1,7 +1,7 @@
 import { sharedClock } from "../backends/clock.ts";
 import { SyncError } from "../sync/errors.ts";
 import { PrimitiveKind, type Slot } from "../sync/slot.ts";
-import { CODEC_NAME_BYTES } from "./codecs.ts";
+import { CODEC_NAME_BYTES, codecNameIn } from "./codecs.ts";
 import { halfSipHash } from "./half_sip_hash.ts";
 import {
   BUCKETS_MIN,
@@ -23,7 +23,6 @@ const BUCKETS_SHIFT = 24;
 const KEEPS = 1;
 const CHECK_KEY = 0x6d617031;
 const encoder = new TextEncoder();
-const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** What the header of a map says. All of it is read once, when the map is joined, and checked. */
 export interface MapHeader extends MapShape {
@@ -129,7 +128,5 @@ function nameWords(words: Int32Array): Int32Array {
 }
 
 function nameIn(words: Int32Array): string {
-  const bytes = new Uint8Array(nameWords(words).buffer);
-  const end = bytes.indexOf(0);
-  return decoder.decode(end === -1 ? bytes : bytes.subarray(0, end));
+  return codecNameIn(new Uint8Array(nameWords(words).buffer));
 }

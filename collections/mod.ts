@@ -69,6 +69,17 @@ export type { QueueSize } from "./queue_shape.ts";
 export { RateLimiter, type RateLimiterStats } from "./rate_limiter.ts";
 export { type SetResult, SharedMap, type SharedMapStats } from "./shared_map.ts";
 export { SharedValue, type SharedValueStats, type ValueSubscription } from "./shared_value.ts";
+export {
+  SharedBroadcastChannel,
+  type SharedBroadcastChannelOptions,
+} from "./shared_broadcast_channel.ts";
+export type {
+  BroadcastListener,
+  BroadcastListenerOptions,
+  BroadcastMessage,
+  BroadcastTarget,
+} from "./broadcast_event.ts";
+export { structured, type StructuredCodec } from "./structured.ts";
 export { SharedTopic, type SharedTopicStats } from "./shared_topic.ts";
 export type {
   CallbackOptions,

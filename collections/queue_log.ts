@@ -4,6 +4,7 @@ import {
   BEFORE,
   ENTRY_FLOATS,
   ENTRY_WORDS,
+  ID,
   LENGTH,
   NEXT,
   ORDER,
@@ -47,6 +48,8 @@ export const FINISHING = WORDS + 19;
 
 /** The totals: how many jobs were sent, and how many have ended in each way. */
 export const [SENT, ACKED, RECEIVED, CLEARED, DROPPED] = [0, 1, 2, 3, 4];
+/** In these ways a job ends. */
+const ENDS = [ACKED, RECEIVED, CLEARED, DROPPED];
 /** The number of the next job that becomes ready; how many jobs were put back since their member had ended, or was late. */
 export const [NEXT_ORDER, RETURNED, RETRIED, LATE] = [5, 6, 7, 8];
 /** When somebody looked last for members that have ended, and a time before which no job is late. */
@@ -443,13 +446,29 @@ export class QueueLog extends RingLog {
     words.fill(0, WORDS, CLOSED);
     this.nextEpoch();
     this.cutTail(this.head);
-    for (let i = 0; i < TOTALS; i++) {
-      if (!Number.isFinite(totals[i])) totals[i] = 0;
+    if (!Number.isFinite(totals[NEXT_ORDER])) totals[NEXT_ORDER] = 0;
+    totals[LOOKED] = totals[SOONEST] = 0;
+    this.balance(0, DROPPED);
+  }
+
+  /**
+   * Makes the totals right when `used` jobs are there. Of a job that was sent and is not there any more, the writer may not
+   * have noted how it ended.
+   *
+   * @param how the index of the total of the way in which it was to end
+   */
+  balance(used: number, how: number): void {
+    const { totals } = this;
+    for (const total of [SENT, ...ENDS]) {
+      if (!(Number.isSafeInteger(totals[total]) && totals[total]! >= 0)) totals[total] = 0;
     }
-    totals[DROPPED] = Math.max(
-      0,
-      totals[SENT]! - totals[ACKED]! - totals[RECEIVED]! - totals[CLEARED]!,
-    );
+    for (let entry = 0; entry < this.jobs; entry++) {
+      if (this.state(entry) !== 0) totals[SENT] = Math.max(totals[SENT]!, this.number(entry, ID));
+    }
+    const ended = ENDS.reduce((sum, total) => sum + totals[total]!, 0);
+    const missing = totals[SENT]! - used - ended;
+    if (missing < 0) totals[SENT] = used + ended; // they were overwritten
+    else if (missing > 0) totals[missing === 1 && ENDS.includes(how) ? how : DROPPED]! += missing;
   }
 
   /** Makes the lists and the heap empty, and all entries free: before they are made anew. */

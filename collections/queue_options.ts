@@ -1,13 +1,17 @@
 import type { OpenOptions } from "../core/open_options.ts";
 import { type AbortSignalLike, checkTimeout } from "../core/waiter.ts";
 import { SyncError } from "../sync/errors.ts";
-import { bytes as bytesCodec, type Codec } from "./codecs.ts";
+import { bytes as bytesCodec, type Codec, codecName } from "./codecs.ts";
 import { ATTEMPTS_MAX } from "./queue_entry.ts";
-import { checkNumber, type QueueShape, queueShape, type QueueSize } from "./queue_shape.ts";
+import type { QueueHeader } from "./queue_header.ts";
+import { checkNumber, queueShape, type QueueSize } from "./queue_shape.ts";
 
 /** These options say how a queue is created and used. Those of {@linkcode QueueSize} must be the same in all processes. */
 export interface SharedQueueOptions<Value> extends Partial<QueueSize> {
-  /** Turns values into bytes. If it is left out, the values are bytes. All processes must use the same one. */
+  /**
+   * Turns values into bytes. If it is left out, the values are bytes. All processes must use the same one: a queue that was
+   * created with a codec of another name is refused.
+   */
   readonly codec?: Codec<Value> | undefined;
   /**
    * How often a job that this object sends may be taken before it has failed: 3 if left out, `Infinity` for ever. A job is
@@ -95,6 +99,7 @@ export interface WorkOptions<Job> {
 /** The options of a queue as they were read, once, and checked. */
 export interface QueueSettings<Value> {
   readonly codec: Codec<Value>;
+  readonly codecName: string;
   readonly maxAttempts: number;
   readonly maxRun: number;
   readonly lockTimeout: number;
@@ -120,7 +125,7 @@ export function queueSettings<Value>(
   checkMaxAttempts(call, maxAttempts);
   checkMaxRun(call, maxRun);
   checkTimeout(call, lockTimeout);
-  return { codec, maxAttempts, maxRun, lockTimeout };
+  return { codec, codecName: codecName(call, codec), maxAttempts, maxRun, lockTimeout };
 }
 
 /** @throws {TypeError | RangeError} if `maxAttempts` is not a number of attempts */
@@ -152,14 +157,22 @@ export function checkDelay(call: string, delay: unknown): asserts delay is numbe
  */
 export function requireSameQueue<Value>(
   call: string,
-  shape: QueueShape,
+  header: QueueHeader,
   { bytes, jobBytes, members }: SharedQueueOptions<Value>,
+  { codecName }: QueueSettings<Value>,
 ): void {
-  if (bytes === undefined) return;
-  const wanted = queueShape(call, { bytes, jobBytes, members });
-  const differences = (["units", "jobs", "members"] as const)
-    .filter((name) => wanted[name] !== shape[name])
-    .map((name) => `${shape[name]} ${name}, not ${wanted[name]}`);
+  const differences: string[] = [];
+  if (bytes !== undefined) {
+    const wanted = queueShape(call, { bytes, jobBytes, members });
+    for (const name of ["units", "jobs", "members"] as const) {
+      if (wanted[name] !== header[name]) {
+        differences.push(`${header[name]} ${name}, not ${wanted[name]}`);
+      }
+    }
+  }
+  if (codecName !== "" && header.codec !== "" && codecName !== header.codec) {
+    differences.push(`codec: "${header.codec}", not "${codecName}"`);
+  }
   if (differences.length === 0) return;
   throw new SyncError(
     "WrongKind",

@@ -1,6 +1,4 @@
 import {
-  attemptOf,
-  GENERATION,
   ID,
   LENGTH,
   memberOf,
@@ -12,18 +10,13 @@ import {
   UNTIL,
 } from "./queue_entry.ts";
 import {
-  ACKED,
-  CLEARED,
-  DROPPED,
   FAILED,
   FAILED_UNITS,
   FINISHING,
   NEXT_ORDER,
   type QueueLog,
   READY,
-  RECEIVED,
   RUNNING,
-  SENT,
   SOONEST,
   unitsFor,
 } from "./queue_log.ts";
@@ -64,7 +57,7 @@ function repair(log: QueueLog): void {
   }
   relist(log, inState);
   refree(log, free);
-  recountTotals(log, used, how);
+  log.balance(used, how);
 }
 
 /** Returns the entry whose record begins at each unit of the ring, as its number + 1. */
@@ -131,36 +124,4 @@ function refree(log: QueueLog, free: readonly number[]): void {
   }
   log.setFresh(fresh);
   for (let i = count - 1; i >= 0; i--) log.free(free[i]!);
-}
-
-/**
- * Makes the totals right: of a job that was sent and is not there any more, the writer may not have noted how it ended.
- */
-function recountTotals(log: QueueLog, used: number, how: number): void {
-  const { totals } = log;
-  let sent = Number.isSafeInteger(totals[SENT]) ? totals[SENT]! : 0;
-  for (let entry = 0; entry < log.jobs; entry++) {
-    if (log.state(entry) !== 0) sent = Math.max(sent, log.number(entry, ID));
-  }
-  totals[SENT] = sent;
-  const ends = [ACKED, RECEIVED, CLEARED, DROPPED];
-  for (const end of ends) {
-    if (!Number.isSafeInteger(totals[end])) totals[end] = 0;
-  }
-  const missing = sent - used - ends.reduce((sum, end) => sum + totals[end]!, 0);
-  const end = missing === 1 && ends.includes(how) ? how : DROPPED;
-  totals[end] = Math.max(0, totals[end]! + missing);
-}
-
-/** Returns how often a job was taken, and who has it. */
-export function holderOf(
-  log: QueueLog,
-  entry: number,
-): { attempt: number; slot: number; generation: number } {
-  const word = log.state(entry);
-  return {
-    attempt: attemptOf(word),
-    slot: memberOf(word),
-    generation: log.word(entry, GENERATION),
-  };
 }

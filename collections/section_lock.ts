@@ -68,10 +68,20 @@ export class SectionLock {
     timeoutMs: number,
     change: () => Result,
   ): Result {
-    this.lock(method, timeoutMs);
+    // All in one function, since engines inline functions only to a certain depth.
+    const { current, mutex, words } = this;
+    if (current.held !== null) current.held.abandon();
+    current.held = this; // first, and null at the end: code may be stopped on entry to each function in between
+    if (!this.take(method, timeoutMs)) {
+      current.held = null;
+      throw this.busy(method, timeoutMs);
+    }
     let isWhole = false;
     try {
-      if (this.begin()) this.repair();
+      // The word is loaded once in each section, after the mutex was locked.
+      const isLeft = words[WRITER] !== 0 || mutex.wasAbandoned;
+      words[WRITER] = this.pid;
+      if (isLeft) this.repair();
       let result: Result;
       try {
         result = change();
@@ -81,7 +91,9 @@ export class SectionLock {
       isWhole = true;
       return result;
     } finally {
-      this.unlock(isWhole);
+      if (isWhole) words[WRITER] = 0;
+      mutex.unlock();
+      current.held = null;
     }
   }
 
@@ -107,23 +119,6 @@ export class SectionLock {
     this.words[RECOVERED]!++;
   }
 
-  private lock(method: string, timeoutMs: number): void {
-    const { current } = this;
-    if (current.held !== null) current.held.abandon();
-    current.held = this; // first, and in unlock() last: code may be stopped on entry to each function in between
-    if (this.take(method, timeoutMs)) return;
-    current.held = null;
-    throw this.busy(method, timeoutMs);
-  }
-
-  /** Notes that this process changes the section; returns whether the last writer has left it in the middle of a change. */
-  private begin(): boolean {
-    const { words } = this;
-    const isLeft = Atomics.load(words, WRITER) !== 0 || this.mutex.wasAbandoned;
-    words[WRITER] = this.pid;
-    return isLeft;
-  }
-
   private take(method: string, timeoutMs: number): boolean {
     try {
       return this.mutex.tryLock() || this.mutex.tryLock(timeoutMs);
@@ -131,12 +126,6 @@ export class SectionLock {
       if (!(error instanceof SyncError)) throw error;
       throw new SyncError(error.code, `${this.section.name}.${method}: ${error.message}`);
     }
-  }
-
-  private unlock(isWhole: boolean): void {
-    if (isWhole) this.words[WRITER] = 0;
-    this.mutex.unlock();
-    this.current.held = null;
   }
 
   /** Releases a lock that a call of this thread has not released. */

@@ -9,7 +9,7 @@ import { SyncError } from "../sync/errors.ts";
 import { Mutex } from "../sync/mutex.ts";
 import type { LayoutMember } from "../sync/layout_member.ts";
 import { kindText, PrimitiveKind, Slot } from "../sync/slot.ts";
-import type { Codec } from "./codecs.ts";
+import { type Codec, codecText } from "./codecs.ts";
 import { MapComputer } from "./map_computer.ts";
 import { MapCore } from "./map_core.ts";
 import { makeHeader, type MapHeader, readHeader } from "./map_header.ts";
@@ -254,9 +254,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     return {
       KIND: kindText(
         "SharedMap",
-        `(${stripes}, ${units}, ${buckets}, ${evicts ? "clock" : "none"}, ${
-          codecName === "" ? "codec without a name" : JSON.stringify(codecName)
-        })`,
+        `(${stripes}, ${units}, ${buckets}, ${evicts ? "clock" : "none"}, ${codecText(codecName)})`,
       ),
       BYTES: SharedMap.bytesFor(options),
       ALIGNMENT,

@@ -24,6 +24,8 @@ import {
   FAILED,
   LATE,
   LIVE,
+  LOOKED,
+  QueueLog,
   READY,
   RECEIVED,
   RETRIED,
@@ -225,7 +227,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     const settings = queueSettings(call, options);
     const shape = queueShape(call, { ...options, bytes: options.bytes! });
     const slot = new Slot(call, view, byteOffset, ALIGNMENT);
-    makeQueueHeader(call, slot, shape, () => {
+    makeQueueHeader(call, slot, { ...shape, codec: settings.codecName }, () => {
       for (const byte of mutexesOf(shape)) Mutex.create(view, byteOffset + byte);
       Event.create(view, byteOffset + READY_BYTE);
       Event.create(view, byteOffset + ROOM_BYTE);
@@ -254,7 +256,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     const settings = queueSettings(call, options);
     const slot = new Slot(call, view, byteOffset, ALIGNMENT);
     const shape = readQueueHeader(call, slot);
-    requireSameQueue(call, shape, options);
+    requireSameQueue(call, shape, options, settings);
     return SharedQueue.joined(slot, shape, view, byteOffset, settings);
   }
 
@@ -269,8 +271,10 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    */
   static renew(view: ArrayBufferView, byteOffset = 0): void {
     const call = "SharedQueue.renew";
-    const shape = readQueueHeader(call, new Slot(call, view, byteOffset, ALIGNMENT));
+    const slot = new Slot(call, view, byteOffset, ALIGNMENT);
+    const shape = readQueueHeader(call, slot);
     for (const byte of mutexesOf(shape)) Mutex.renew(view, byteOffset + byte);
+    new QueueLog(slot, shape).totals[LOOKED] = 0; // the first one to take a job looks for those that were lost
   }
 
   /**
@@ -295,10 +299,15 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     options: SharedQueueOptions<Value>,
   ): LayoutMember<SharedQueue<Value>> {
     const call = "SharedQueue.of";
-    queueSettings(call, options);
+    const { codecName } = queueSettings(call, options);
     const { units, jobs, members } = queueShape(call, { ...options, bytes: options.bytes! });
     return {
-      KIND: kindText("SharedQueue", `(${units}, ${jobs}, ${members})`),
+      KIND: kindText(
+        "SharedQueue",
+        `(${units}, ${jobs}, ${members}, ${
+          codecName === "" ? "codec without a name" : JSON.stringify(codecName)
+        })`,
+      ),
       BYTES: SharedQueue.bytesFor(options),
       ALIGNMENT,
       create: (view, byteOffset) => SharedQueue.create(view, byteOffset, options),

@@ -10,7 +10,7 @@ import type { LayoutMember } from "../sync/layout_member.ts";
 import { Mutex } from "../sync/mutex.ts";
 import { AsyncQueue } from "../sync/retry_queue.ts";
 import { kindText, Slot } from "../sync/slot.ts";
-import type { Codec } from "./codecs.ts";
+import { type Codec, codecText } from "./codecs.ts";
 import { openIn } from "./opening.ts";
 import { RECOVERED, UNIT_BYTES } from "./ring_log.ts";
 import { SectionLock } from "./section_lock.ts";
@@ -30,6 +30,7 @@ import {
 } from "./topic_options.ts";
 import { createReader, requireTopic, type TopicReader } from "./topic_reader.ts";
 import {
+  codecOf,
   makeTopic,
   MUTEX_BYTE,
   readTopic,
@@ -95,6 +96,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
   /** What `publish` does with the lock held: a function that is made once, and the bytes of the current message. */
   declare private readonly publishLocked: () => number;
   private message: Uint8Array = NO_BYTES;
+  private length = 0;
   private readonly queue = new AsyncQueue();
   private memory: SharedMemory | null = null;
 
@@ -118,7 +120,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
       part: "the topic",
     };
     this.lock = new SectionLock(section, mutex);
-    this.publishLocked = () => log.publish(this.message);
+    this.publishLocked = () => log.publish(this.message, this.length);
   }
 
   /**
@@ -176,7 +178,8 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     const settings = settingsOf(call, options);
     const units = unitsOf(call, options.bytes);
     const slot = new Slot(call, view, byteOffset, TOPIC_ALIGNMENT);
-    makeTopic(call, slot, units, () => void Mutex.create(view, byteOffset + MUTEX_BYTE));
+    const shape = { units, codec: settings.codecName };
+    makeTopic(call, slot, shape, () => void Mutex.create(view, byteOffset + MUTEX_BYTE));
     return new SharedTopic(slot, units, Mutex.at(view, byteOffset + MUTEX_BYTE), settings);
   }
 
@@ -187,7 +190,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
    * @param byteOffset where the topic begins in the view, in bytes
    * @param options if `bytes` is given, it is compared with the topic
    * @throws {SyncError} `NotFound` if there is no topic; `WrongKind` if the place holds something else, if the topic was
-   * created with other `bytes`, or if it cannot be used in this container; `Damaged` if its header was overwritten;
+   * created with other `bytes` or a codec of another name, or if it cannot be used in this container; `Damaged` if its header was overwritten;
    * `NotAttached` if the segment is not attached; `ReadOnly` if it is attached `ReadOnly`
    * @throws {TypeError | RangeError} if `view` is not a view, or `byteOffset` is misaligned or leaves too little room, or
    * an option is not what it should be
@@ -208,6 +211,17 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
           `${
             unitsOf(call, options.bytes) * UNIT_BYTES
           }. Use the same number everywhere, or another key`,
+      );
+    }
+    const found = codecOf(slot);
+    const { codecName } = settings;
+    if (codecName !== "" && found !== "" && codecName !== found) {
+      throw new SyncError(
+        "WrongKind",
+        `${call}: the topic was created with the codec ${
+          JSON.stringify(found)
+        }, not "${codecName}". Use the same one ` +
+          "everywhere, or another key",
       );
     }
     return new SharedTopic(slot, units, Mutex.at(view, byteOffset + MUTEX_BYTE), settings);
@@ -248,10 +262,10 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     options: SharedTopicOptions<Value>,
   ): LayoutMember<SharedTopic<Value>> {
     const call = "SharedTopic.of";
-    settingsOf(call, options);
+    const { codecName } = settingsOf(call, options);
     const units = unitsOf(call, options.bytes);
     return {
-      KIND: kindText("SharedTopic", `(${units})`),
+      KIND: kindText("SharedTopic", `(${units}, ${codecText(codecName)})`),
       BYTES: topicBytes(units),
       ALIGNMENT: TOPIC_ALIGNMENT,
       create: (view, byteOffset) => SharedTopic.create(view, byteOffset, options),
@@ -316,10 +330,10 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     const length = lengthOf(bytes);
     if (length > log.most) throw this.tooLarge(method, length);
     this.message = bytes;
+    this.length = length;
     try {
       return this.lock.change(method, timeout, this.publishLocked);
     } finally {
-      this.message = NO_BYTES;
       this.waker.wake();
     }
   }

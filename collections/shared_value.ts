@@ -284,7 +284,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
    * which must not be changed.
    *
    * @throws {SyncError} `NotAttached` if the segment has been detached; `Damaged` if the bytes of the value were
-   * overwritten; `Busy` if writers set the value again and again for 100 ms while it was read
+   * overwritten; `Busy` if writers set the value again and again for a second while it was read
    * @throws whatever the codec throws
    */
   get value(): Value | undefined {

@@ -1,4 +1,4 @@
-import { lengthOf } from "../core/view_extent.ts";
+import { bufferOf } from "../core/view_extent.ts";
 import type { Slot } from "../sync/slot.ts";
 import { DamagedLog, HEAD, RingLog, TAIL, UNIT_BYTES } from "./ring_log.ts";
 import { LOG_BYTE, LOG_BYTES } from "./topic_shape.ts";
@@ -19,20 +19,20 @@ export const [NEWEST, BASE_LOW, BASE_HIGH] = [17, 18, 19];
 /** The words of the third cache line: one that changes when sleepers are woken, and how many threads sleep. */
 export const [SIGNAL, WAITING] = [32, 33];
 
-/** Up to this length a loop over bytes is as fast as `set()`, which needs another view. */
-const SHORT = 32;
-/** The space of 32 bits. */
+/** Up to this length a loop over bytes is as fast, and V8 creates no buffer for a short array. */
+const SHORT = 64;
+/** The upper word of a sequence number counts these, and has 21 bits. */
 const HIGH_UNIT = 2 ** 32;
+const HIGH_MASK = 2 ** 21 - 1;
 
 /** Returns the number of units of a record. */
 export function unitsFor(length: number): number {
-  return RECORD_UNITS + Math.ceil(length / UNIT_BYTES);
+  return RECORD_UNITS + (length >>> 3) + ((length & 7) === 0 ? 0 : 1);
 }
 
 /**
  * The log of a topic has the newest messages that fit. Each record has the sequence number of its message, which is one
- * more than that of the record before. The words `HEAD` to `HIGH` of docs/collections.md say what a program in another
- * language needs to know.
+ * more than that of the record before. docs/collections.md has the bytes, for programs in other languages.
  *
  * A publisher that has the lock frees space at the head, writes a record beyond the tail, and lets it in by one store of
  * `tail`. Once there was a message, the log is never empty: a record takes at most a quarter of the ring, and the padding
@@ -77,10 +77,13 @@ export class TopicLog extends RingLog {
 
   // For the publisher, with the lock held.
 
-  /** Publishes a message that is at most {@linkcode TopicLog.most} bytes long; returns its sequence number. */
-  publish(message: Uint8Array): number {
+  /**
+   * Publishes a message; returns its sequence number.
+   *
+   * @param length the number of its bytes, {@linkcode TopicLog.most} at most
+   */
+  publish(message: Uint8Array, length: number): number {
     const { data } = this;
-    const length = lengthOf(message);
     const size = unitsFor(length);
     const sequence = this.lastSequence() + 1;
     const position = this.makeRoom(size);
@@ -97,8 +100,13 @@ export class TopicLog extends RingLog {
   /** Copies a message. It stays within `length` bytes, even if another thread makes the array longer meanwhile. */
   private write(from: number, message: Uint8Array, length: number): void {
     const { bytes } = this;
-    if (length > SHORT) bytes.subarray(from, from + length).set(message);
-    else for (let i = 0; i < length; i++) bytes[from + i] = message[i]!;
+    if (length <= SHORT) {
+      for (let i = 0; i < length; i++) bytes[from + i] = message[i]!;
+    } else if (bufferOf(message) instanceof SharedArrayBuffer) {
+      bytes.subarray(from, from + length).set(message);
+    } else {
+      bytes.set(message, from);
+    }
   }
 
   /** Frees the oldest records until one of `size` units fits; returns the position for it. */
@@ -191,5 +199,5 @@ const SENSIBLE = 2 ** 52;
 
 /** Returns the sequence number of its two words. */
 export function numberOf(low: number, high: number): number {
-  return (high >>> 0) % 2 ** 21 * HIGH_UNIT + (low >>> 0);
+  return (high & HIGH_MASK) * HIGH_UNIT + (low >>> 0);
 }

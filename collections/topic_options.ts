@@ -1,6 +1,6 @@
 import type { OpenOptions } from "../core/open_options.ts";
 import { type AbortSignalLike, checkTimeout } from "../core/waiter.ts";
-import { bytes as bytesCodec, type Codec } from "./codecs.ts";
+import { bytes as bytesCodec, type Codec, codecName } from "./codecs.ts";
 
 /** These options say how a topic is created and used. */
 export interface SharedTopicOptions<Value> {
@@ -9,7 +9,10 @@ export interface SharedTopicOptions<Value> {
    * more, and at most a quarter of all. The topic keeps the newest messages that fit.
    */
   readonly bytes?: number | undefined;
-  /** Turns values into bytes. If it is left out, the values are bytes. */
+  /**
+   * Turns values into bytes. If it is left out, the values are bytes. If it has a name, a topic that was created with a
+   * codec of another name is refused.
+   */
   readonly codec?: Codec<Value> | undefined;
   /** The longest time in ms for which `publish()` waits for another process that is publishing. 1000 if left out. */
   readonly lockTimeout?: number | undefined;
@@ -75,6 +78,7 @@ export interface PublishOptions {
 /** The options of a topic as they were read, once, and checked. */
 export interface TopicSettings<Value> {
   readonly codec: Codec<Value>;
+  readonly codecName: string;
   readonly lockTimeout: number;
 }
 
@@ -90,7 +94,7 @@ export function settingsOf<Value>(
     throw new TypeError(`${call}: the codec must have the functions encode and decode`);
   }
   checkTimeout(call, lockTimeout);
-  return { codec, lockTimeout };
+  return { codec, codecName: codecName(call, codec), lockTimeout };
 }
 
 /** @throws {TypeError | RangeError} if `from` does not say where to begin */

@@ -2,6 +2,7 @@ import { futexId } from "../backends/futex/mod.ts";
 import { SyncError } from "../sync/errors.ts";
 import { Mutex } from "../sync/mutex.ts";
 import { PrimitiveKind, type Slot } from "../sync/slot.ts";
+import { CODEC_NAME_BYTES, codecNameIn } from "./codecs.ts";
 import { LOG_HEADER_BYTES, MARGIN_BYTES, UNIT_BYTES } from "./ring_log.ts";
 
 /**
@@ -17,6 +18,9 @@ export const LOG_BYTES = LOG_HEADER_BYTES + WAKE_BYTES;
 export const TOPIC_ALIGNMENT = 64;
 
 const ID_WORD = 2;
+/** Here the name of the codec is, in bytes. */
+const NAME_BYTE = 16;
+const encoder = new TextEncoder();
 export const BITS_MIN = 6;
 export const BITS_MAX = 27;
 
@@ -44,9 +48,15 @@ export function unitsOf(call: string, bytes: unknown): number {
 }
 
 /** Creates a topic: writes its header after `fill` has written the rest. */
-export function makeTopic(call: string, slot: Slot, units: number, fill: () => void): void {
+export function makeTopic(
+  call: string,
+  slot: Slot,
+  { units, codec }: { readonly units: number; readonly codec: string },
+  fill: () => void,
+): void {
   slot.make(call, PrimitiveKind.SharedTopic, topicBytes(units), () => {
     slot.words[ID_WORD] = futexId();
+    slot.view(Uint8Array, NAME_BYTE, CODEC_NAME_BYTES).set(encoder.encode(codec));
     fill();
   }, Math.log2(units));
 }
@@ -62,6 +72,11 @@ export function readTopic(call: string, slot: Slot): number {
   }
   slot.require(call, topicBytes(2 ** bits));
   return 2 ** bits;
+}
+
+/** Returns the name of the codec with which a topic was created, `""` if that has none. */
+export function codecOf(slot: Slot): string {
+  return codecNameIn(slot.view(Uint8Array, NAME_BYTE, CODEC_NAME_BYTES).slice());
 }
 
 /** Returns the number that distinguishes the topic from others for the futex. */

@@ -19,7 +19,7 @@ const VERSION_MAX = 2 ** 52;
 const VERSIONS_PER_MS = 1024;
 
 /** A read fails after this time in ms, and this number of attempts, if writers are faster again and again. */
-const OVERTAKEN_MS = 100;
+const OVERTAKEN_MS = 1000;
 const ATTEMPTS = 10;
 
 /** A value as it is stored. */

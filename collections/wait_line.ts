@@ -1,7 +1,7 @@
 import { clearInterval, clearTimeout, setInterval, setTimeout } from "node:timers";
 import { requireStack } from "../core/stack.ts";
-import type { AbortSignalLike } from "../core/waiter.ts";
-import type { SharedAttachment } from "../registry.ts";
+import { type AbortSignalLike, TIMER_MAX } from "../core/waiter.ts";
+import { registry, type SharedAttachment } from "../registry.ts";
 import type { Event } from "../sync/event.ts";
 
 /** How a call of a line waits. */
@@ -32,9 +32,6 @@ interface Call {
   readonly succeed: () => void;
   readonly fail: (error: unknown) => void;
 }
-
-/** The longest time of a timer in ms. */
-const TIMER_MAX = 2 ** 31 - 1;
 
 /** A line has the calls of one object that wait for the same thing. They are served in their order. */
 export class WaitLine {
@@ -119,7 +116,10 @@ export class WaitLine {
   async #serve(): Promise<void> {
     this.#isServed = true;
     const { event, attachment, detached } = this.#source;
-    const end = () => this.#failAll(detached());
+    // At the end of the program nobody is there any more to handle an error.
+    const end = () => {
+      if (!registry.isClosed) this.#failAll(detached());
+    };
     attachment.beforeEnd(end);
     try {
       for (let hasSlept = false; !this.isEmpty; hasSlept = true) {

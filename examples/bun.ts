@@ -9,6 +9,16 @@ export interface Server {
   timeout(request: Request, seconds: number): void;
   /** Takes no more connections; resolves when the open ones are done. */
   stop(): Promise<void>;
+  /** Makes a WebSocket of a request; `false` if that is impossible. */
+  upgrade(request: Request): boolean;
+  /** Sends a text to all WebSockets of this process that have subscribed to `channel`. */
+  publish(channel: string, text: string): number;
+}
+
+/** A connection to a page. */
+export interface Socket {
+  send(text: string): number;
+  subscribe(channel: string): void;
 }
 
 interface Bun {
@@ -20,7 +30,14 @@ interface Bun {
     reusePort?: boolean;
     /** Whether the answer to a request that failed tells why. */
     development?: boolean;
-    fetch(request: Request, server: Server): Response | Promise<Response>;
+    fetch(
+      request: Request,
+      server: Server,
+    ): Response | undefined | Promise<Response | undefined>;
+    websocket?: {
+      open(socket: Socket): void;
+      message(socket: Socket, message: string | Uint8Array): void;
+    };
   }): Server;
 }
 

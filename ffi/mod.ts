@@ -38,3 +38,8 @@ function whyMissing(version: string | undefined): string {
 export function hasCheapBuffers(): boolean {
   return process.versions["bun"] !== undefined;
 }
+
+/** Whether a call of C takes a few nanoseconds, as in Deno and Bun. In Node it takes longer than `performance.now()`. */
+export function hasCheapCalls(): boolean {
+  return process.versions["bun"] !== undefined || process.versions["deno"] !== undefined;
+}

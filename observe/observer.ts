@@ -76,7 +76,14 @@ export function* contentsOf(
   segment: PeekedSegment,
   known?: Search,
 ): Steps<Contents & { readonly search: Search | null }> {
-  const peek = peekAt(segment);
+  return yield* contentsSeenBy(peekAt(segment), known);
+}
+
+/** Describes what lies in the segment that a peek reads. */
+export function* contentsSeenBy(
+  peek: Peek,
+  known?: Search,
+): Steps<Contents & { readonly search: Search | null }> {
   try {
     const found = known ?? (yield* resting(peek, search(peek)));
     const parts = yield* resting(peek, describeAll(peek, found.found));

@@ -15,6 +15,8 @@ interface Family {
 type Labels = Readonly<Record<string, string>>;
 
 const PREFIX = "shared_memory_";
+/** The number of samples after which other code may run. */
+const SAMPLES_AT_ONCE = 100;
 
 /** The metric of each fact, by the kind of the part and the name of the fact. These names do not change. */
 const FACTS: Readonly<
@@ -87,7 +89,9 @@ const FACTS: Readonly<
   },
 };
 
-const STATES = ["running", "stopped", "dead", "elsewhere", "unknown"] as const;
+/** These states always have a sample, so that rules can rely on them. */
+const STATES = ["running", "stopped"] as const;
+const OTHER_STATES = ["dead", "elsewhere", "unknown"] as const;
 
 /** Collects samples, so that those of one metric stand together. */
 class Exposition {
@@ -104,8 +108,11 @@ class Exposition {
   *text(): Steps<string> {
     let text = "";
     for (const [name, { type, help, samples }] of this.#families) {
-      text += [`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`, ...samples, ""].join("\n");
-      yield;
+      text += `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`;
+      for (let i = 0; i < samples.length; i += SAMPLES_AT_ONCE) {
+        text += `${samples.slice(i, i + SAMPLES_AT_ONCE).join("\n")}\n`;
+        yield;
+      }
     }
     return text;
   }
@@ -180,12 +187,13 @@ function addPart(metrics: Exposition, part: Part, ofSegment: Labels): void {
   metrics.add("part_problem", "gauge", help, { ...labels, kind }, problem === undefined ? 0 : 1);
 }
 
-/** Adds how many processes hold a lock, in each state. All states are there, so that rules can rely on them. */
+/** Adds how many processes hold a lock, in each state. */
 function addHolders(metrics: Exposition, holders: readonly Holder[], labels: Labels): void {
   const help = "Processes that hold a lock of a segment, Mutex or collection, by their state.";
-  for (const state of STATES) {
+  for (const state of [...STATES, ...OTHER_STATES]) {
     const count = holders.filter((holder) => (holder.state ?? "unknown") === state).length;
-    metrics.add("lock_holders", "gauge", help, { ...labels, state }, count);
+    const isAdded = count > 0 || STATES.some((one) => one === state);
+    if (isAdded) metrics.add("lock_holders", "gauge", help, { ...labels, state }, count);
   }
 }
 

@@ -13,7 +13,9 @@ import { sourceFiles } from "./sources.ts";
 const root = path.dirname(import.meta.dirname!);
 
 function publicModules(): string[] {
-  return sourceFiles().filter((file) => !file.includes("/") || /^(sync|collections)\//.test(file));
+  return sourceFiles().filter((file) =>
+    !file.includes("/") || /^(sync|collections|adapters)\//.test(file)
+  );
 }
 
 type Step = readonly [name: string, args: string[]];
@@ -34,6 +36,10 @@ const steps: Step[] = [
       "collections/mod.ts",
       "cli.ts",
     ],
+    ...["keyv", "unstorage", "rate_limiter_flexible", "express_session"].map((name) =>
+      `adapters/${name}.ts`
+    ),
+    "testing.ts",
   ]],
   ["package", ["publish", "--dry-run", "--allow-dirty"]],
   ["tables", ["run", "--allow-read", "scripts/platform_docs.ts", "--check"]],

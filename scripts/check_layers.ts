@@ -47,6 +47,7 @@ const STOREYS: readonly (readonly [name: string, parts: readonly string[]])[] = 
   ["entry points", [
     "mod.ts",
     "metrics.ts",
+    "testing.ts",
     "cli_starter.ts",
     "cli_table.ts",
     "cli_contents.ts",

@@ -9,7 +9,12 @@ import process from "node:process";
 import { findRuntime } from "./runtimes.ts";
 
 /** The entry points that programs import, of deno.json. */
-const MODULES = ["mod.ts", "inspect.ts", "metrics.ts", "sync/mod.ts", "collections/mod.ts"];
+const MODULES = [
+  ...["mod.ts", "inspect.ts", "metrics.ts", "sync/mod.ts", "collections/mod.ts", "testing.ts"],
+  ...["keyv", "unstorage", "rate_limiter_flexible", "express_session"].map((name) =>
+    `adapters/${name}.ts`
+  ),
+];
 
 const root = path.dirname(import.meta.dirname!);
 const target = path.resolve(process.argv[2] ?? path.join(root, "dist/api"));

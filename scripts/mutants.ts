@@ -16,6 +16,8 @@ import { explore, kindOf } from "../tests/simulation/explorer.ts";
 import type { Bounds } from "../tests/simulation/scenario.ts";
 import { COLLECTION_MUTANTS } from "../tests/simulation/collection_mutants.ts";
 import { COLLECTION_SCENARIOS } from "../tests/simulation/collection_scenarios.ts";
+import { QUEUE_MUTANTS } from "../tests/simulation/queue_mutants.ts";
+import { QUEUE_SCENARIOS } from "../tests/simulation/queue_scenarios.ts";
 import { type Mutant, MUTANTS, type Replacement } from "../tests/simulation/mutants.ts";
 import { scenarioOf } from "../tests/simulation/scenarios.ts";
 import { ASYNC_MUTANTS } from "../tests/simulation/async_mutants.ts";
@@ -60,7 +62,13 @@ interface Found {
 /** The kinds of failures of the unchanged sources, by scenario and bounds. */
 const withoutFault = new Map<string, Promise<readonly string[]>>();
 
-const ALL = [...MUTANTS, ...ASYNC_MUTANTS, ...SYNC_MUTANTS, ...COLLECTION_MUTANTS];
+const ALL = [
+  ...MUTANTS,
+  ...ASYNC_MUTANTS,
+  ...SYNC_MUTANTS,
+  ...COLLECTION_MUTANTS,
+  ...QUEUE_MUTANTS,
+];
 
 const { values } = parseArgs({
   options: {
@@ -84,7 +92,8 @@ else if (values.task !== undefined) {
 function find({ programs, bounds, known }: Task): Found {
   const isNew = ({ what }: { what: string }) => known?.includes(kindOf(what)) === false;
   const [name] = programs;
-  const scenario = SYNC_SCENARIOS[name!] ?? COLLECTION_SCENARIOS[name!] ?? scenarioOf(...programs);
+  const scenario = SYNC_SCENARIOS[name!] ?? COLLECTION_SCENARIOS[name!] ?? QUEUE_SCENARIOS[name!] ??
+    scenarioOf(...programs);
   const { failures, schedules } = explore(scenario, bounds, {
     limitMs: LIMIT_MS,
     isEnough: isNew,

@@ -112,7 +112,11 @@ function declare(folder: string): void {
   for (const [name, source] of Object.entries(modules)) {
     if (`${name}.ts` === source) continue;
     const from = `./${source.replace(/\.ts$/, ".js")}`;
-    writeFileSync(path.join(folder, `${name}.d.ts`), `export * from "${from}";\n`);
+    const text = readFileSync(path.join(folder, source.replace(/\.ts$/, ".d.ts")), "utf8");
+    const hasDefault = /^export default /m.test(text); // which `*` is without
+    const what = hasDefault ? ["{ default }", "*"] : ["*"];
+    const lines = what.map((exported) => `export ${exported} from "${from}";\n`);
+    writeFileSync(path.join(folder, `${name}.d.ts`), lines.join(""));
   }
 }
 

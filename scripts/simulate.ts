@@ -17,6 +17,7 @@ import {
   wanderings,
 } from "../tests/simulation/scenarios.ts";
 import { COLLECTION_SCENARIOS } from "../tests/simulation/collection_scenarios.ts";
+import { QUEUE_SCENARIOS } from "../tests/simulation/queue_scenarios.ts";
 import { SYNC_SCENARIOS } from "../tests/simulation/sync_scenarios.ts";
 import { Random } from "./random.ts";
 
@@ -52,7 +53,8 @@ const SCENARIOS = {
   "asynchronous pairs": () => asyncPairs().map((names) => scenarioOf(...names)),
   triples: () => triples().map((names) => scenarioOf(...names)),
   "scenarios of ./sync": () => Object.values(SYNC_SCENARIOS),
-  "scenarios of ./collections": () => Object.values(COLLECTION_SCENARIOS),
+  "scenarios of ./collections":
+    () => [...Object.values(COLLECTION_SCENARIOS), ...Object.values(QUEUE_SCENARIOS)],
 } as const;
 
 interface Round {

@@ -252,6 +252,15 @@ export class Mutex {
    * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms
    */
   tryLock(wait: number | WaitOptions = 0): boolean {
+    if (wait === 0) {
+      requireStack(); // this does not call take(), as in lock()
+      const outcome = this.isTaken || !this.slot.isIntact
+        ? "own"
+        : this.mutexes.lock(this.mutex, 0);
+      if (outcome !== "taken") return this.takeNotFree("tryLock", outcome);
+      this.hold();
+      return true;
+    }
     const timeoutMs = timeoutOf("Mutex.tryLock", wait, 0);
     return this.take("tryLock", 0) || (!this.isOfThread && this.wait("tryLock", timeoutMs));
   }
@@ -567,6 +576,7 @@ export class Mutex {
     );
   }
 
+  /** Says who holds the mutex, as far as that can be known. */
   private holderText(): string {
     if (this.isTaken) return "another call of this object holds it";
     const number = this.slot.isUsable ? this.mutexes.holder(this.mutex) : null;

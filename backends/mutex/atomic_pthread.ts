@@ -35,10 +35,11 @@ export interface LocksAndUnlocks {
  *   It is then put into the list again, and glibc unlocks it and wakes that thread.
  *
  * Between the first store to `pending` and the last there is no call and no loop, since a stack overflow and the end of a
- * worker by `terminate()` can only come there. The exception is `wakeAll`, when the mutex is
- * free again: if the thread ends there, the kernel wakes a thread that waits for the pending mutex. A timeout of `node:vm`,
- * after which the thread goes on, can also come at an operation of `Atomics`: `RobustList.restore()` then puts the mutex
- * into the list again.
+ * worker by `terminate()` can only come there. The exceptions are `isLeft`, where the mutex is another thread's or pending,
+ * and `wakeAll`, when the mutex is free again: if the thread ends there, the kernel wakes a thread that waits for the
+ * pending mutex. A timeout of `node:vm`, after which the thread goes on, can also come at an operation of `Atomics`. The
+ * next call for the mutex then finishes what was begun: `isLeft` tells `lock` that the word was changed and nothing else,
+ * and `Pthreads` puts the mutex into the list again before it unlocks it, unless it is free by then, or another thread's.
  *
  * Engines may merge or move plain stores and loads, but not across an operation of `Atomics`. V8 takes 8 ns for one, half
  * of what glibc takes for both functions, so each function has the one that it cannot do without. `pending` is cleared
@@ -65,6 +66,15 @@ export function atomicPthreads(
   const listWords = head.words;
   const used = locked.pointers[USER]!;
 
+  /** Whether code of this thread was stopped just after it had changed the word of a mutex from 0 to `found`. */
+  function isLeft(mutex: RobustNode, found: number): boolean {
+    if (found !== thread || mutex.words[OWNER] !== 0) return false;
+    for (let node = head.before; node !== head; node = node.before) {
+      if (node === mutex) return false;
+    }
+    return true;
+  }
+
   return {
     lock(mutex, ms) {
       const { words, pointers, link } = mutex;
@@ -75,7 +85,8 @@ export function atomicPthreads(
         words[KIND] !== MUTEX_KIND
       ) return glibc.lock(mutex, ms);
       list[PENDING] = link;
-      if (Atomics.compareExchange(words, LOCK, 0, thread) !== 0) {
+      const found = Atomics.compareExchange(words, LOCK, 0, thread);
+      if (found !== 0 && !isLeft(mutex, found)) {
         list[PENDING] = 0;
         return glibc.lock(mutex, ms);
       }

@@ -231,6 +231,8 @@ export class Pthreads implements MutexBackend<PthreadMutex> {
 
   /** Unlocks a mutex that was overwritten, or that is not the last one that this thread has locked. */
   #unlockAnyhow(mutex: PthreadMutex): boolean {
+    // If code was stopped at the end of an unlock, another thread may hold the mutex, with pointers of its own in it.
+    if (this.#holderOf(mutex) !== this.#thread && this.held.forgetUnlinked(mutex)) return true;
     const wasIntact = this.isMutex(mutex);
     if (!wasIntact) mutex.words[this.kindWord] = this.kind;
     this.held.restore(mutex);

@@ -111,6 +111,14 @@ export class RobustList extends HeldList<RobustNode> {
     if (node.isLinked) node.pointers[NEXT] = node.before.link;
   }
 
+  /** Removes `node` from the copy if the list of the kernel no longer has it; returns whether that is so. */
+  forgetUnlinked(node: RobustNode): boolean {
+    const after = this.after(node);
+    const isUnlinked = node.isLinked && after.before === node && after.leadsTo(node.before);
+    if (isUnlinked) after.before = node.before;
+    return isUnlinked;
+  }
+
   /** Removes `node` from the list of the kernel too, after the C library has refused to do so. */
   cut(node: RobustNode): void {
     const after = this.after(node);

@@ -1,6 +1,6 @@
 import { ENOENT, failure } from "../unix/errno.ts";
 import type { SegmentGlance } from "../inventory.ts";
-import { pathStatus, readFolder } from "../unix/files.ts";
+import { folderInSteps, pathStatus } from "../unix/files.ts";
 import { cString, type Libc } from "../unix/libc.ts";
 import { S_IFMT, S_IFREG } from "../unix/linux_constants.ts";
 import { readSharedLocks } from "../unix/proc_locks.ts";
@@ -19,7 +19,7 @@ const FILES_AT_ONCE = 16;
  * @param prefix the prefix of the file names of semaphores
  */
 export function* glanceAtPosix(libc: Libc, prefix: string): Generator<undefined, SegmentGlance[]> {
-  const names = readFolder(libc, FOLDER);
+  const names = yield* folderInSteps(libc, FOLDER);
   if (names === ENOENT) return [];
   if (typeof names === "number") throw failure("open", names, {}, FOLDER);
   yield;
@@ -33,6 +33,7 @@ export function* glanceAtPosix(libc: Libc, prefix: string): Generator<undefined,
     const isListed = isMarked(status) || name.includes(QT_SEGMENT) || name.includes(QT_SEMAPHORE);
     if (status.uid === user && !isSemaphore && isListed) files.push({ name, status });
   }
+  yield;
   const locks = readSharedLocks(libc);
   const found: SegmentGlance[] = [];
   for (const { name, status } of files) {

@@ -6,6 +6,7 @@ import { cString, type Libc } from "../unix/libc.ts";
 import { KeyFile, keyFilePath, lockPath, segmentPath } from "./key_file.ts";
 import { enterLock } from "./lock_section.ts";
 import { SystemVSegments } from "./segments.ts";
+import { Mark } from "./marks.ts";
 import { Shm } from "./shm.ts";
 import { SystemVSemaphores } from "./semaphores.ts";
 import { removeOrphanSemaphores } from "./orphan_semaphores.ts";
@@ -60,7 +61,9 @@ export class SystemVCleanup {
    * Removes a segment in the usual way: this process attaches and detaches, and the last process to detach removes
    * it, unless it has become persistent since it was listed.
    */
-  #removeSegment(path: string, { id, mode, persistent }: SegmentInfo): string | null {
+  #removeSegment(path: string, info: SegmentInfo): string | null {
+    const { id, mode, persistent } = info;
+    if (this.#shm.isUnfinishedAt(keyFilePath(path), id)) return this.#removeUnfinished(path, info);
     const lock = this.#semaphores.lock(lockPath(path), mode);
     try {
       const segment = this.#segments.attach(path, AccessMode.ReadOnly, lock, mode);
@@ -76,15 +79,19 @@ export class SystemVCleanup {
 
   /**
    * Removes an unfinished segment of a dead creator, under the lock, as the next process that creates the segment
-   * would do.
+   * would do. If its key file has the final name, processes of other containers may rely on the file, which then stays.
    */
-  #removeUnfinished(path: string, { id, mode, lock }: SegmentInfo): string | null {
+  #removeUnfinished(path: string, { id, mode, lock, unfinished }: SegmentInfo): string | null {
     const remove = () => {
       if (this.#shm.status(id)?.attached !== 0) return CAME_INTO_USE;
       return this.#withFile(path, (file) => {
-        if (!file.isSole()) return RELIED_ON;
+        const isSole = file.isSole();
+        if (!unfinished) {
+          if (!this.#shm.isUnfinished(file.key, id)) return CAME_INTO_USE;
+          new Mark(this.#libc, "unfinished", file.key).clear();
+        } else if (!isSole) return RELIED_ON;
         this.#shm.remove(id);
-        file.unlink();
+        if (isSole) file.unlink();
         return null;
       });
     };

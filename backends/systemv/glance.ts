@@ -4,7 +4,7 @@ import { readSharedLocks } from "../unix/proc_locks.ts";
 import { seesAllProcesses } from "../unix/processes.ts";
 import { ownUid } from "../unix/users.ts";
 import { isMarkedPersistent, lockPath } from "./key_file.ts";
-import { holderOf, keyFilesInSteps, readTable, semaphoreState } from "./proc_tables.ts";
+import { holderOf, keyFilesInSteps, semaphoreState, tableInSteps } from "./proc_tables.ts";
 
 /**
  * Lists the System V segments of this user that have a key file in a folder. It yields after each piece of work, which
@@ -15,9 +15,9 @@ export function* glanceAtSystemV(
   folder: string,
 ): Generator<undefined, SegmentGlance[]> {
   const user = ownUid(libc);
-  const segments = readTable(libc, "shm").filter((row) => row["uid"] === user);
+  const segments = (yield* tableInSteps(libc, "shm")).filter((row) => row["uid"] === user);
   yield;
-  const semaphores = new Map(readTable(libc, "sem").map((row) => [row["key"]!, row]));
+  const semaphores = new Map((yield* tableInSteps(libc, "sem")).map((row) => [row["key"]!, row]));
   yield;
   const files = segments.length === 0 ? [] : yield* keyFilesInSteps(libc, folder);
   const named = files.filter(({ kind, status }) => kind !== "systemsem" && status.uid === user);
@@ -26,7 +26,9 @@ export function* glanceAtSystemV(
   // A look attaches, which the table shows. Cleanup concludes from that which lock is that of a segment whose key file
   // was deleted, if the processes of the segment say nothing of it, as those of Qt. So only what this module uses is
   // looked into.
+  yield;
   const locks = seesAllProcesses(libc) && named.length > 0 ? readSharedLocks(libc) : null;
+  yield;
   const found: SegmentGlance[] = [];
   for (const row of segments) {
     const file = byKey.get(row["key"]!);
@@ -45,7 +47,7 @@ export function* glanceAtSystemV(
       mode: row["perms"]! & 0o777,
       isLookedInto: locks?.has(status.inode) ?? true,
       attached: row["nattch"]!,
-      persistent: isMarkedPersistent(status),
+      persistent: isMarkedPersistent(libc, status, row["ctime"]!),
       unfinished,
       lock: semaphore === undefined ? null : lockOf(libc, semaphore, lockFile!.path),
     });

@@ -192,7 +192,7 @@ class Scan {
       attached: row["nattch"]!,
       creator: processOf(this.#libc, row["cpid"]!),
       last: processOf(this.#libc, row["lpid"]!),
-      persistent: file !== undefined && isMarkedPersistent(file.status),
+      persistent: file !== undefined && isMarkedPersistent(this.#libc, file.status, row["ctime"]!),
       unfinished,
       lock: file === undefined ? null : this.#lock(file),
     } as const;

@@ -25,7 +25,14 @@ import {
   failure,
 } from "../unix/errno.ts";
 import { SHARED_MEMORY_PREFIX, SYSTEM_SEMAPHORE_PREFIX } from "../native_key.ts";
-import { type FileStatus, fileStatus, openFile, pathStatus, statCall } from "../unix/files.ts";
+import {
+  type FileStatus,
+  fileStatus,
+  openFile,
+  pathStatus,
+  readFile,
+  statCall,
+} from "../unix/files.ts";
 import { cString, type Libc } from "../unix/libc.ts";
 import { ownUid, userName } from "../unix/users.ts";
 import { sleepSync } from "../timing.ts";
@@ -35,6 +42,8 @@ import { isShared, PRIVATE } from "../types.ts";
 export const PROJECT_ID = "Q".charCodeAt(0);
 /** The number of seconds after its last change for which a file of another process counts as new. */
 const NEW_SECONDS = 2;
+/** The times that the kernel notes in segments and in files differ by less than this number of seconds. */
+const CLOCKS_SECONDS = 5;
 /** The maximum number of attempts to create or open a key file; an attempt fails if the file is removed meanwhile. */
 const CREATE_ATTEMPTS = 1000;
 /**
@@ -138,8 +147,8 @@ export class KeyFile {
   readonly #since: number;
   readonly inode: number;
   readonly #device: number;
-  /** The time at which the file was created or last linked, in seconds since 1970 by the clock of the file system. */
-  readonly #changed: number;
+  /** The time at which the file was created, in seconds since 1970 by the clock of the file system. */
+  readonly #made: number;
   /** The id of the semaphore that was found to belong to this user, so that it is not checked again. */
   checkedId = -1;
   readonly #libc: Libc;
@@ -178,7 +187,7 @@ export class KeyFile {
     this.key = keyOf(status, projectId);
     this.inode = status.inode;
     this.#device = status.device;
-    this.#changed = status.changed;
+    this.#made = status.modified;
     this.#since = since;
     this.created = created;
     this.#name = name;
@@ -355,7 +364,7 @@ export class KeyFile {
    * file.
    */
   isInDoubt(ctime: number): boolean {
-    return this.isNew && ctime < this.#changed - 1;
+    return this.isNew && ctime < this.#made - 1;
   }
 
   /**
@@ -363,35 +372,38 @@ export class KeyFile {
    * system's clock.
    */
   get isNew(): boolean {
-    return !this.created && Math.abs(Date.now() / 1000 - this.#changed) < NEW_SECONDS;
+    return !this.created && Math.abs(Date.now() / 1000 - this.#made) < NEW_SECONDS;
   }
 
   /**
-   * Whether the segment of the file is persistent: the file is marked as executable for its owner, which means nothing
-   * for an empty file. The mark ends with the file, so a segment whose file was deleted is not persistent.
+   * Whether the segment of the file, which was created at `since` in seconds, is persistent: the file is marked as
+   * executable for its owner, which means nothing for an empty file. The mark ends with the file, so a segment whose file
+   * was deleted is not persistent.
    */
-  isPersistent(): boolean {
+  isPersistent(since: number): boolean {
     const status = this.isExplicit ? null : fileStatus(this.#libc, this.#fd);
     return status !== null && typeof status === "object" && status.links > 0 &&
-      isMarkedPersistent(status);
+      isMarkedPersistent(this.#libc, status, since);
   }
 
   /**
-   * Marks the file, or removes the mark, as {@linkcode KeyFile.isPersistent} describes.
+   * Marks the file, or removes the mark, as {@linkcode KeyFile.isPersistent} describes. A segment that is created
+   * afterwards has been created at `Infinity`, so that an old mark is renewed.
    *
    * @throws {BackendError} `Unsupported` for a file that the user has chosen, `PermissionDenied` if it is another user's
    */
-  setPersistent(isPersistent: boolean): void {
-    if (this.isPersistent() === isPersistent) return;
+  setPersistent(isPersistent: boolean, since: number): void {
+    if (this.isPersistent(since) === isPersistent) return;
     requireOwnFile(this.isExplicit);
     this.#setBits(isPersistent ? persistentBits(this.#libc) : 0);
   }
 
-  /** Changes nothing. @throws {BackendError} if `setPersistent(true)` would */
-  requirePersistable(): void {
-    if (this.isPersistent()) return;
+  /** Changes nothing. @throws {BackendError} if `setPersistent(true, since)` would */
+  requirePersistable(since: number): void {
+    if (this.isPersistent(since)) return;
     requireOwnFile(this.isExplicit);
-    this.#setBits(0); // as they are: only the owner may do that
+    const bits = this.isPersistent(0) ? persistentBits(this.#libc) : 0;
+    this.#setBits(bits); // as they are: only the owner may do that
   }
 
   #setBits(bits: number): void {
@@ -606,9 +618,22 @@ function persistentBits({ os }: Libc): number {
   return os === "linux" ? S_IXUSR | S_ISVTX : S_IXUSR;
 }
 
-/** Whether a key file says that its segment is persistent: {@linkcode KeyFile.isPersistent}. */
-export function isMarkedPersistent({ mode, bytes }: FileStatus): boolean {
-  return (mode & S_IFMT) === S_IFREG && bytes === 0 && (mode & S_IXUSR) !== 0;
+/**
+ * Whether a key file says that its segment, which was created at `since` in seconds, is persistent:
+ * {@linkcode KeyFile.isPersistent}. In a folder on a disk, a file may have the mark of a segment that was there before the
+ * system was started. If the folder is shared by containers, a mark that is younger may be another container's.
+ */
+export function isMarkedPersistent(libc: Libc, status: FileStatus, since: number): boolean {
+  if (!isEmptyFile(status) || (status.mode & S_IXUSR) === 0) return false;
+  const isOlder = status.changed < since - CLOCKS_SECONDS;
+  return !isOlder || status.changed >= startOfSystem(libc) - CLOCKS_SECONDS;
+}
+
+/** Returns when the system was started, in seconds since 1970; 0 if that is not known. */
+function startOfSystem(libc: Libc): number {
+  const text = libc.os === "linux" ? readFile(libc, "/proc/uptime") : "";
+  const uptime = typeof text === "string" ? parseFloat(text) : NaN;
+  return Number.isNaN(uptime) ? 0 : Date.now() / 1000 - uptime;
 }
 
 function isEmptyFile({ mode, bytes }: FileStatus): boolean {

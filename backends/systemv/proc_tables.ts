@@ -3,7 +3,7 @@ import { type ErrnoTable, orElse } from "../failure.ts";
 import { EACCES, EIDRM, EINVAL, ENOENT, failure } from "../unix/errno.ts";
 import type { ProcessInfo } from "../inventory.ts";
 import { userName } from "../unix/users.ts";
-import { type FileStatus, pathStatus, readFile, readFolder } from "../unix/files.ts";
+import { type FileStatus, folderInSteps, pathStatus, readFile } from "../unix/files.ts";
 import { cString, FOREIGN_ATTEMPTS, type Libc } from "../unix/libc.ts";
 import { isRunning, seesAllProcesses } from "../unix/processes.ts";
 import { hasPidOfAnother } from "./last_user.ts";
@@ -22,14 +22,30 @@ export type Row = Readonly<Record<string, number>>;
 
 /** Reads the table of the system's segments or semaphore sets, of all users. */
 export function readTable(libc: Libc, table: "shm" | "sem"): Row[] {
-  const [header, ...lines] = read(libc, `/proc/sysvipc/${table}`).trim().split("\n")
-    .map((line) => line.trim().split(/\s+/));
-  return lines.map((fields) =>
+  const steps = tableInSteps(libc, table);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done) return value;
+  }
+}
+
+/** The number of rows after which {@linkcode tableInSteps} yields. */
+const ROWS_AT_ONCE = 16;
+
+/** Does what {@linkcode readTable} does, and yields after some rows. */
+export function* tableInSteps(libc: Libc, table: "shm" | "sem"): Generator<undefined, Row[]> {
+  const [header, ...lines] = read(libc, `/proc/sysvipc/${table}`).trim().split("\n");
+  const names = header!.trim().split(/\s+/);
+  const rows: Row[] = [];
+  for (const line of lines) {
+    const fields = line.trim().split(/\s+/);
     // The permissions are octal, all other numbers are decimal.
-    Object.fromEntries(header!.map((name, column) => {
+    rows.push(Object.fromEntries(names.map((name, column) => {
       return [name, parseInt(fields[column]!, name === "perms" ? 8 : 10)];
-    }))
-  );
+    })));
+    if (rows.length % ROWS_AT_ONCE === 0) yield;
+  }
+  return rows;
 }
 
 /** Reads the table if possible. The result is empty where it cannot be read, as `/proc` may be missing. */
@@ -117,7 +133,7 @@ const FILES_AT_ONCE = 16;
 
 /** Does what {@linkcode readKeyFiles} does, and yields after some files. */
 export function* keyFilesInSteps(libc: Libc, folder: string): Generator<undefined, KeyFileEntry[]> {
-  const names = readFolder(libc, folder || "/");
+  const names = yield* folderInSteps(libc, folder || "/");
   if (typeof names === "number") throw failure("open", names, FOLDER_ERRORS, folder);
   const entries: KeyFileEntry[] = [];
   for (const name of names.sort()) {

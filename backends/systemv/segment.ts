@@ -53,8 +53,13 @@ export class SegmentResources {
 
   /** Implements `Segment.setPersistent`. */
   setPersistent(isPersistent: boolean): void {
-    this.file.setPersistent(isPersistent);
+    this.file.setPersistent(isPersistent, this.since);
     this.#isToStay = isPersistent;
+  }
+
+  /** When the segment was created, in seconds since 1970; 0 if it is gone. */
+  get since(): number {
+    return this.#shm.status(this.id)?.changed ?? 0;
   }
 
   /** Implements `Segment.respectPersistence`. */
@@ -114,8 +119,9 @@ export class SegmentResources {
 
   /** Whether the segment is to be removed: no process is attached, and this object need not leave it in place. */
   #isUnused(): boolean {
-    if (this.#isToStay && this.file.isPersistent()) return false;
     const status = this.#shm.status(this.id);
+    const isToStay = status !== null && this.#isToStay && this.file.isPersistent(status.changed);
+    if (isToStay) return false;
     return status === null ? this.#shm.idOf(this.file) === -1 : status.attached === 0;
   }
 
@@ -209,12 +215,12 @@ export class SystemVSegment implements Segment {
   }
 
   requirePersistable(): void {
-    this.#resources.file.requirePersistable();
+    this.#resources.file.requirePersistable(this.#resources.since);
   }
 
   /** Makes the segment persistent before other processes can find it. If it is not published, it is removed anyway. */
   beginPersistent(): void {
-    this.#resources.file.setPersistent(true);
+    this.#resources.file.setPersistent(true, Infinity);
   }
 
   /** Removes a segment that was never published. The next `release()` then only closes the key file. */

@@ -180,12 +180,12 @@ export class SystemVSegments implements SegmentBackend {
     }
     if (lock !== null && !file.created) this.#removeIfUnfinished(file);
     const mark = isMarked ? new Mark(this.#libc, "unfinished", file.key) : null;
-    const wasPersistent = isPersistent && file.isPersistent();
+    const wasPersistent = isPersistent && file.isPersistent(0);
     let id = -1;
     let isKept = false;
     try {
       mark?.set(makerText(this.#libc));
-      if (isPersistent) file.setPersistent(true);
+      if (isPersistent) file.setPersistent(true, Infinity);
       const permissions = isMarked ? UNFINISHED_MODE : path.permissions;
       id = c.shmget(file.key, BigInt(size), permissions | IPC_CREAT | IPC_EXCL);
       const errno = id === -1 ? this.#libc.errno() : 0;
@@ -205,7 +205,7 @@ export class SystemVSegments implements SegmentBackend {
       if (!isKept) {
         if (id !== -1) this.#shm.remove(id);
         mark?.clear();
-        if (isPersistent && !wasPersistent) file.setPersistent(false);
+        if (isPersistent && !wasPersistent) file.setPersistent(false, 0);
         const isOthers = id === -1 && this.#shm.idOf(file) !== -1;
         if (file.created && !isOthers && file.isSole()) file.unlink();
         file.close();

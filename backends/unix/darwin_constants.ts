@@ -61,6 +61,7 @@ export const STAT = {
   nlink: 6,
   ino: 8,
   uid: 16,
+  mtime: 48,
   ctime: 64,
   size: 96,
   blocks: 104,

@@ -43,8 +43,10 @@ export interface FileStatus {
   readonly reserved: number;
   /** The value of `st_mode`: the kind of the file and its permissions. */
   readonly mode: number;
-  /** The value of `st_ctime`: when the file was created, renamed or linked last, in seconds since 1970. */
+  /** The value of `st_ctime`: when the file was created, renamed, linked or marked last, in seconds since 1970. */
   readonly changed: number;
+  /** The value of `st_mtime`: for a file that nobody writes to, when it was created, in seconds since 1970. */
+  readonly modified: number;
 }
 
 /** Returns the name of the C function that returns the status of a file, for texts. */
@@ -96,6 +98,7 @@ function statx(libc: Libc, fd: number, path: Uint8Array, flags: number): FileSta
     reserved: number64(STATX.blocks) * 512,
     mode: statView.getUint16(STATX.mode, true),
     changed: number64(STATX.ctime),
+    modified: number64(STATX.mtime),
   };
 }
 
@@ -110,6 +113,7 @@ function darwinStatus(libc: Libc, result: number): FileStatus | number {
     reserved: number64(STAT.blocks) * 512,
     mode: statView.getUint16(STAT.mode, true),
     changed: number64(STAT.ctime),
+    modified: number64(STAT.mtime),
   };
 }
 
@@ -191,17 +195,36 @@ export function readStart(
 
 /** Returns the names in a folder, or the errno. */
 export function readFolder(libc: Libc, path: string): string[] | number {
+  const steps = folderInSteps(libc, path);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done) return value;
+  }
+}
+
+/** The number of names after which {@linkcode folderInSteps} yields. */
+const NAMES_AT_ONCE = 32;
+
+/** Does what {@linkcode readFolder} does, and yields after some names. */
+export function* folderInSteps(
+  libc: Libc,
+  path: string,
+): Generator<undefined, string[] | number> {
   const folder = libc.c.opendir(cString(path));
   if (folder === 0n) return libc.errno();
-  const names: string[] = [];
-  for (;;) {
-    const entry = libc.c.readdir(folder);
-    if (entry === 0n) break;
-    const name = libc.text(entry + BigInt(DIRENT.name));
-    if (name !== "." && name !== "..") names.push(name);
+  try {
+    const names: string[] = [];
+    for (;;) {
+      const entry = libc.c.readdir(folder);
+      if (entry === 0n) return names;
+      const name = libc.text(entry + BigInt(DIRENT.name));
+      if (name === "." || name === "..") continue;
+      names.push(name);
+      if (names.length % NAMES_AT_ONCE === 0) yield;
+    }
+  } finally {
+    libc.c.closedir(folder);
   }
-  libc.c.closedir(folder);
-  return names;
 }
 
 /** Returns the text of a symbolic link, or the errno. */

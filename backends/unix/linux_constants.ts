@@ -138,6 +138,7 @@ export const STATX = {
   size: 40,
   blocks: 48,
   ctime: 96,
+  mtime: 112,
   devMinor: 140,
 } as const;
 

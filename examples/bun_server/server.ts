@@ -58,7 +58,8 @@ function order(request: Request): Response {
   if (order === null) {
     return new Response("Idempotency-Key has to be a UUID\n", { status: 400 });
   }
-  return Response.json({ ...order, answeredBy: number });
+  if (!order.isRepeated) state.beside.tell(order);
+  return Response.json({ ...order, price: state.beside.price(order.number), answeredBy: number });
 }
 
 /** What the rate limiter allows, and how often it was answered. */
@@ -121,7 +122,7 @@ async function drain(): Promise<void> {
   if (draining.signal.aborted) return;
   draining.abort();
   const late = sleep(DRAIN_MS, undefined, { ref: false });
-  await Promise.race([server.stop(), late]);
+  await Promise.race([Promise.all([server.stop(), mails]), late]);
   process.exit();
 }
 
@@ -129,6 +130,8 @@ process.on("SIGTERM", drain);
 process.on("SIGINT", () => {}); // Ctrl-C is for the supervisor, which stops the servers
 process.stdin.on("end", drain).resume(); // the supervisor is gone, however it ended
 
+state.beside.follow(numbers.seen, draining.signal);
+const mails = state.beside.sendMails(draining.signal);
 numbers.active.set(0); // what one that was killed has left
 numbers.pid.set(process.pid);
 numbers.since.set(Date.now());

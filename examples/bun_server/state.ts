@@ -2,6 +2,7 @@
 import process from "node:process";
 import { f64, layout, type LayoutValue, RateLimiter } from "../../collections/mod.ts";
 import { type Counter, CounterBlock } from "../../sync/mod.ts";
+import { Beside, besideShape } from "./beside.ts";
 import { Orders, ordersShape } from "./orders.ts";
 
 const KEY = "bun server";
@@ -18,6 +19,7 @@ export const HISTORY_SECONDS = 60;
 const shape = layout({
   counters: CounterBlock.of(500),
   orders: ordersShape,
+  beside: besideShape,
   limiter: RateLimiter.of(LIMITER),
   history: f64(HISTORY_SECONDS),
 });
@@ -38,6 +40,8 @@ export class ServerNumbers {
   readonly orders: Counter;
   /** How often the supervisor has replaced it. */
   readonly restarts: Counter;
+  /** The number of the last news that it has seen. */
+  readonly seen: Counter;
 
   constructor(block: CounterBlock, server: number) {
     this.pid = block.counter(`pid ${server}`);
@@ -47,11 +51,13 @@ export class ServerNumbers {
     this.refused = block.counter(`refused ${server}`);
     this.orders = block.counter(`orders ${server}`);
     this.restarts = block.counter(`restarts ${server}`);
+    this.seen = block.counter(`seen ${server}`);
   }
 }
 
 export class State {
   readonly orders: Orders;
+  readonly beside: Beside;
   readonly limiter: RateLimiter;
   readonly #block: CounterBlock;
   /** Requests per second, in a ring. */
@@ -61,6 +67,7 @@ export class State {
   private constructor(shared: Shared) {
     this.#block = shared.counters;
     this.orders = new Orders(shared.orders, this.#block);
+    this.beside = new Beside(shared.beside, this.#block);
     this.limiter = shared.limiter;
     this.#history = shared.history;
     this.#seconds = this.#block.counter("seconds");
@@ -108,6 +115,9 @@ export class State {
       restarts: sum("restarts"),
       orders: Number(this.#block.counter("orders").get()),
       repaired: Number(this.#block.counter("repaired").get()),
+      ...this.beside.summary(
+        servers.filter(({ pid }) => pid !== 0).map(({ seen }) => seen),
+      ),
       /** Requests per second, the newest last. */
       history: Array.from(
         { length: known },

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { promisify } from "node:util";
 import { sharedSessionStore, type StoredSession } from "../../adapters/express_session.ts";
+import { SharedMap } from "../../collections/mod.ts";
 import { librariesFolder, library, needsLibraries, startImporting } from "../support/libraries.ts";
 import { endAll, leaveNothingBehind, runtimes, slow, uniqueKey } from "../support/support.ts";
 
@@ -66,14 +67,17 @@ describe("a store for express-session", options, () => {
   });
 
   test("lets a session live as long as its cookie, or for the ttl of its options", async () => {
-    using store = openStore(uniqueKey(), 100);
+    const key = uniqueKey();
+    using store = openStore(key, 100);
+    using map = SharedMap.open(key, { bytes: BYTES });
     await store.set("expired", { cookie: cookie(-1) });
     assert.equal(await store.get("expired"), undefined);
     await store.set("short", { cookie: cookie(50) });
     await store.set("long", { cookie: cookie(60_000) });
     await store.set("ends with the browser", { cookie: { expires: null } });
-    await store.set("touched", { cookie: cookie(100) });
-    await store.touch("touched", { cookie: cookie(60_000) });
+    await store.set("touched", { cookie: cookie(60_000) });
+    await store.touch("touched", { cookie: cookie(600_000) });
+    assert.ok(map.ttl("touched")! > 500_000);
     await store.touch("none", { cookie: cookie(60_000) });
     while (await store.get("short") || await store.get("ends with the browser")) await pause();
     assert.equal(await store.length(), 2);

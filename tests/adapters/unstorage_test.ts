@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { sharedMemoryDriver } from "../../adapters/unstorage.ts";
 import { library, needsLibraries, startImporting } from "../support/libraries.ts";
-import { leaveNothingBehind, runtimes, slow, uniqueKey } from "../support/support.ts";
+import { SharedMemory } from "../../mod.ts";
+import { leaveNothingBehind, runtimes, slow, uniqueKey, withDeadline } from "../support/support.ts";
 
 const BYTES = 2 ** 18;
 const { createStorage, prefixStorage, restoreSnapshot, snapshot } = library("unstorage");
@@ -179,6 +180,55 @@ describe("unstorage with a driver in shared memory", needsLibraries, () => {
 
 describe("a driver for unstorage", () => {
   leaveNothingBehind();
+
+  for (const runtime of runtimes) {
+    test(`tells who watches of the changes of a process of ${runtime.name}`, {
+      ...slow,
+      ...needsLibraries,
+    }, async () => {
+      const [key, changes] = [uniqueKey(), uniqueKey()];
+      const storage = createStorage({ driver: sharedMemoryDriver({ key, bytes: BYTES, changes }) });
+      await storage.setItem("before", "x");
+      const events: string[] = [];
+      const seen = Promise.withResolvers<void>();
+      const unwatch = await storage.watch((event: string, key: string) => {
+        events.push(`${event} ${key}`);
+        if (key === "last") seen.resolve();
+      });
+      await storage.setItem("own", "x");
+      await storage.removeItem("none");
+      const agent = startImporting(runtime);
+      await agent.run(`
+        const { default: sharedMemoryDriver } = await import(${JSON.stringify(adapter)});
+        const options = ${JSON.stringify({ key, bytes: BYTES, changes })};
+        const driver = sharedMemoryDriver(options);
+        driver.setItem("a:ä", "text");
+        driver.setItemRaw("a:raw", new Uint8Array(1));
+        driver.removeItem("own");
+        driver.clear("a:");
+        driver.setItem("last", "text");
+        driver.dispose();`);
+      await withDeadline(seen.promise, "the last change");
+      await unwatch();
+      await storage.clear();
+      const [cleared, rest] = [events.slice(4, 6), [...events.slice(0, 4), ...events.slice(6)]];
+      assert.deepEqual(rest, [
+        ...["update own", "update a:ä", "update a:raw", "remove own"],
+        "update last",
+      ]);
+      assert.deepEqual(cleared.sort(), ["remove a:raw", "remove a:ä"]);
+      assert.deepEqual(await storage.getKeys(), []);
+      assert.equal(await agent.end(), 0, agent.stderr);
+      await storage.dispose();
+    });
+  }
+
+  test("closes the topic of its changes if its map cannot be opened", () => {
+    const changes = uniqueKey();
+    assert.throws(() => sharedMemoryDriver({ key: uniqueKey(), bytes: -1, changes }), RangeError);
+    using memory = new SharedMemory(changes);
+    assert.equal(memory.attach(), false);
+  });
 
   for (const runtime of runtimes) {
     test(`has the items of a process of ${runtime.name}`, slow, async () => {

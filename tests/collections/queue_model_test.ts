@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
-import { type QueueJob, SharedQueue } from "../../collections/mod.ts";
+import type { QueueJob, SharedQueue } from "../../collections/mod.ts";
 import { LOOK_JOBS, LOOK_MS } from "../../collections/queue_core.ts";
 import { reserve } from "../../collections/queue_room.ts";
 import { unitsFor } from "../../collections/queue_log.ts";

@@ -384,7 +384,11 @@ describe("work()", () => {
     const decode = () => {
       throw new Error("of another version");
     };
-    using place = openQueue({ bytes: 16_384, codec: { ...utf8, decode }, maxAttempts: 2 });
+    using place = openQueue({
+      bytes: 16_384,
+      codec: { encode: utf8.encode, decode },
+      maxAttempts: 2,
+    });
     const { queue } = place;
     queue.send("a");
     queue.close();
@@ -444,6 +448,10 @@ describe("the places of shared queues", () => {
     assert.throws(() => SharedQueue.at(memory.bytes, 0, { bytes: 2 ** 15 }), {
       code: "WrongKind",
       message: /was created with other options: 512 units, not 2048/,
+    });
+    assert.throws(() => SharedQueue.at(memory.bytes, 0, { codec: json }), {
+      code: "WrongKind",
+      message: /codec: "utf8", not "json"/,
     });
     assert.throws(() => SharedQueue.at(memory.bytes, 8), { name: "RangeError" });
     assert.throws(() => SharedMap.at(memory.bytes), { code: "WrongKind" });

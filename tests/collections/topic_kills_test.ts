@@ -155,7 +155,7 @@ describe("a shared topic whose publishers are killed at random moments", () => {
     }
     const { recovered } = topic.stats();
     assert.ok(recovered <= KILLS);
-    assert.ok(fast.count > 1000 && slow.lost > 0, `${fast.count} read, ${slow.lost} lost`);
+    assert.ok(fast.count > 100 && slow.lost > 0, `${fast.count} read, ${slow.lost} lost`);
     console.log(
       `${KILLS} kills, ${last} messages, ${fast.count} read, ${slow.lost} lost, ${recovered} recovered`,
     );

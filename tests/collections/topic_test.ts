@@ -256,7 +256,9 @@ describe("a shared topic", () => {
     assert.equal(topic.reader({ from: "oldest" }).next()?.value, "kept");
     topic.publish("more");
     topic.remove();
-    assert.throws(() => SharedTopic.at(memoryOf(topic)).remove(), { code: "NotOwner" });
+    assert.throws(() => SharedTopic.at(memoryOf(topic), 0, { codec: utf8 }).remove(), {
+      code: "NotOwner",
+    });
   });
 
   test("refuses wrong arguments", () => {
@@ -274,6 +276,12 @@ describe("a shared topic", () => {
     assert.throws(() => topic.subscribe({ from: 1.5 }), RangeError);
     assert.throws(() => topic.subscribe(() => {}, { onError: 1 as never }), TypeError);
     assert.throws(() => SharedTopic.at(memory.bytes, 0, { bytes: 8192 }), { code: "WrongKind" });
+    assert.throws(() => SharedTopic.at(memory.bytes, 0, { codec: json }), {
+      code: "WrongKind",
+      message: /the topic was created with the codec "bytes", not "json"/,
+    });
+    const unnamed = { encode: bytes.encode, decode: bytes.decode };
+    SharedTopic.at(memory.bytes, 0, { codec: unnamed });
     assert.throws(() => SharedTopic.at(memory.bytes, 8), RangeError);
     assert.throws(() => SharedTopic.at(memory.bytes, 0, { codec: {} as never }), TypeError);
     assert.throws(() => SharedTopic.at(memory.bytes, 0, { lockTimeout: -1 }), RangeError);

@@ -176,7 +176,7 @@ describe("a shared value of several processes", () => {
         name: "SyncError",
         code: "Busy",
         message: new RegExp(
-          `: process ${agent.child.pid} has been changing the value for 100 ms`,
+          `: process ${agent.child.pid} .*has been changing the value for 100 ms`,
         ),
       });
     }

@@ -16,7 +16,8 @@ const needsChromium = hasChromium || isRequired
 
 /** What the page shows, as text. */
 const SHOWN = `({
-  ...Object.fromEntries(["connection", "rate", "requests", "orders", "refused", "restarts", "repaired"]
+  ...Object.fromEntries(["connection", "rate", "requests", "orders", "refused", "restarts", "repaired",
+      "mailsWaiting", "lag", "hitRate"]
     .map((id) => [id, document.getElementById(id).textContent])),
   servers: [...document.querySelectorAll("tr[data-server]")]
     .map((row) => [...row.cells].map((cell) => cell.textContent)),
@@ -31,6 +32,9 @@ interface Shown {
   refused: string;
   restarts: string;
   repaired: string;
+  mailsWaiting: string;
+  lag: string;
+  hitRate: string;
   servers: string[][];
   curve: string | null;
 }
@@ -86,6 +90,16 @@ describe("the dashboard in a browser", needsChromium, () => {
       assert.equal(shown.refused, "0");
       assert.equal(shown.repaired, text(stats.repaired));
       assert.match(shown.rate, /^[\d,]+$/);
+      // All mails are sent and all news have come at last, although servers were killed with some in their hands.
+      const idle = await untilShown(
+        browser,
+        ({ mailsWaiting, lag }) => mailsWaiting + lag === "00",
+      );
+      const { mailed, hitRate } = await servers.stats();
+      // A server that is killed between an order and its mail sends none; one that is killed after a mail sends it again.
+      assert.ok(mailed > 1900 && mailed < 2100, `${mailed}`);
+      assert.equal(idle.hitRate, `${(100 * hitRate!).toFixed(1)} %`);
+      assert.ok(hitRate! > 0.5, `${hitRate}`);
       const colors: unknown[] = [];
       for (const scheme of ["light", "dark"] as const) {
         await browser.setColorScheme(scheme);

@@ -222,6 +222,31 @@ describe("examples of servers and services", linuxOnly, () => {
     assert.equal(await run("stop"), "0 sessions ended");
   });
 
+  test("mail_workers.ts: a mail whose worker is killed is sent by another one", slow, async () => {
+    const run = async (...args: string[]) => await startExample("mail_workers.ts", args).output();
+    const hanging = startExample("mail_workers.ts", ["work", "600000"]);
+    await hanging.line(/^worker \d+ waits for mails$/);
+    await run("send", "ann");
+    await hanging.line(/^sending mail 1 to ann, attempt 1$/);
+    hanging.kill("SIGKILL");
+    await hanging.ended;
+    assert.deepEqual(await run("send", "bob", "nobody"), ["2 mails wait"]);
+    const worker = startExample("mail_workers.ts", ["work", "5"]);
+    await worker.line(/^sent mail 1 to ann$/);
+    await worker.line(/^mail 3, attempt 3: there is no such address$/);
+    const shown = await run("show");
+    assert.deepEqual(shown.slice(1), [
+      "1 came back from workers that were killed",
+      "mail 3 to nobody has failed 3 times",
+    ]);
+    assert.match(shown[0]!, /^0 wait, 0 are being sent, 2 sent$/);
+    assert.deepEqual(await run("stop"), ["0 mails wait"]);
+    const lines = await worker.output();
+    for (const line of ["sending mail 1 to ann, attempt 2", "sent mail 2 to bob"]) {
+      assert.ok(lines.includes(line), lines.join("\n"));
+    }
+  });
+
   const needsBun = bun ? crewOnly : { skip: "bun is not installed" };
   test(
     "shared_cache.ts: two servers make a page once, and have it if its maker is killed",

@@ -9,7 +9,6 @@ const within = (preemptions: number, crashes: number, reorderings = 0): Bounds =
 
 const [LOG, STRIPE] = ["collections/ring_log.ts", "collections/map_stripe.ts"];
 const [TOPIC, CURSOR] = ["collections/topic_log.ts", "collections/topic_cursor.ts"];
-const [QUEUE, QUEUE_LOG] = ["collections/queue_core.ts", "collections/queue_log.ts"];
 const VALUE = "collections/value_halves.ts";
 const [LIMITER, COMPUTER] = ["collections/limiter_writer.ts", "collections/map_computer.ts"];
 
@@ -105,8 +104,8 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
   {
     name: "nothing is repaired",
     file: "collections/section_lock.ts",
-    find: "if (this.begin()) this.repair();",
-    replace: "if (this.begin()) this.words[28]!++;",
+    find: "if (isLeft) this.repair();",
+    replace: "if (isLeft) words[28]!++;",
     programs: ["map: delete, set and read"],
     bounds: within(0, 1),
     why: "The count is wrong.",
@@ -130,10 +129,10 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
     why: "The next writer finds that the chain leads out of the log.",
   },
   {
-    name: "head moves when the space is already used",
+    name: "head does not move past what was freed",
     file: "collections/map_oldest.ts",
     find: "if (oldest !== stripe.head) stripe.moveHead(oldest);",
-    replace: "if (oldest !== stripe.head) stripe.words[0] = oldest - 1 | 0;",
+    replace: "if (oldest === stripe.head) stripe.moveHead(oldest);",
     programs: ["map: evict, set and read"],
     bounds: within(1, 0),
     why: "A reader believes a record that is being overwritten; the log cannot be read.",
@@ -300,62 +299,5 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
     programs: ["value: two set one version"],
     bounds: within(1, 0),
     why: "The change of the other process is lost.",
-  },
-  {
-    name: "a job is put back although its member lives",
-    file: QUEUE,
-    find: "isLiving = living.get(member) ?? members.isLiving(member, generation);",
-    replace: "isLiving = living.get(member) ?? false;",
-    programs: ["queue: two take and ack"],
-    bounds: within(1, 0),
-    why: "Two processes run it at the same time.",
-  },
-  {
-    name: "the job of a killed member is not put back",
-    file: QUEUE,
-    find: "if (!isLiving) lost.push({ entry, reason: Reason.Died });",
-    replace: "if (!isLiving) continue;",
-    programs: ["queue: two take and ack"],
-    bounds: within(0, 1),
-    why: "Nobody runs it.",
-  },
-  {
-    name: "a job that is taken again seems to be taken for the first time",
-    file: QUEUE,
-    find: "const attempt = Math.min(attemptOf(log.state(entry)) + 1, ATTEMPTS_MAX);",
-    replace: "const attempt = Math.min(1, ATTEMPTS_MAX);",
-    programs: ["queue: two take and ack"],
-    bounds: within(0, 1),
-    why: "Who runs it does not know that another one may have begun it.",
-  },
-  {
-    name: "head passes a record before its job has the copy",
-    file: QUEUE_LOG,
-    find:
-      "    Atomics.store(this.table, this.data[from + 1]! * ENTRY_WORDS + POSITION, place);\n    this.moveHead(position + size | 0);",
-    replace:
-      "    this.moveHead(position + size | 0);\n    Atomics.store(this.table, this.data[from + 1]! * ENTRY_WORDS + POSITION, place);",
-    programs: ["queue: send and receive beside a delayed job"],
-    bounds: within(0, 1),
-    why: "A process that is killed in between has lost the job.",
-  },
-  {
-    name: "how a job ends is not noted before it ends",
-    file: QUEUE_LOG,
-    find: "words[FINISHING] = how;",
-    replace: "",
-    programs: ["queue: two take and ack"],
-    bounds: within(0, 1),
-    why:
-      "A process that is killed before it has counted the end leaves a job that seems to be dropped.",
-  },
-  {
-    name: "a job whose sender was killed is not counted",
-    file: "collections/queue_recovery.ts",
-    find: "totals[SENT] = sent;",
-    replace: "",
-    programs: ["queue: two send"],
-    bounds: within(0, 1),
-    why: "The next job has the same number.",
   },
 ];

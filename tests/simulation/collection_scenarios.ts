@@ -3,7 +3,6 @@ import { COMPUTING_SCENARIOS } from "./computing_scenarios.ts";
 import { LIMITER_SCENARIOS } from "./limiter_scenarios.ts";
 import type { Scenario } from "./scenario.ts";
 import { scenarioOf, type SharedBytes } from "./shared_bytes.ts";
-import { QUEUE_BYTES } from "./queue_scenarios.ts";
 import { TOPIC_BYTES } from "./topic_scenarios.ts";
 import { VALUE_BYTES } from "./value_scenarios.ts";
 import { among, bytesOf, expect, type MapScenario, read, set, type Step } from "./shared_maps.ts";
@@ -163,7 +162,7 @@ const MAP_BYTES: readonly SharedBytes[] = [
 ].map(bytesOf);
 
 export const COLLECTION_SCENARIOS: Readonly<Record<string, Scenario>> = Object.fromEntries(
-  [...MAP_BYTES, ...TOPIC_BYTES, ...VALUE_BYTES, ...QUEUE_BYTES].map((
+  [...MAP_BYTES, ...TOPIC_BYTES, ...VALUE_BYTES].map((
     one,
   ) => [one.name, scenarioOf(one)]),
 );

@@ -22,18 +22,13 @@ function assertExplored(scenario: Scenario, bounds: Bounds): void {
 
 /** Whether a test has no time for a preemption and a kill at once, which `npm run simulate` explores. */
 function isLarge({ name, isAsync }: Scenario): boolean {
-  return isAsync === true || name.startsWith("queue") || name.startsWith("topic");
-}
-
-/** Whether a test has no time for reorderings: the jobs of a queue are only read with its lock held. */
-function isInOrder({ name, programs }: Scenario): boolean {
-  return name.startsWith("queue") || name.startsWith("topic") && programs.length > 2;
+  return isAsync === true || name.startsWith("topic");
 }
 
 describe("a collection in simulated memory", () => {
   for (const [name, scenario] of Object.entries(COLLECTION_SCENARIOS)) {
     if (scenario.isReordered) {
-      if (isInOrder(scenario)) continue;
+      if (isLarge(scenario) && scenario.programs.length > 2) continue;
       test(`${name}: a preemption and a reordering`, { ...slow, ...crewOnly }, () => {
         assertExplored(scenario, { preemptions: 1, crashes: 0, reorderings: 1 });
       });

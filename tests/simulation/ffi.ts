@@ -112,6 +112,7 @@ function putFileStatus(view: DataView, from: Fields): void {
   put64(view, STATX.size, from["size"]!);
   put64(view, STATX.blocks, from["blocks"]!);
   put64(view, STATX.ctime, from["ctime"]!);
+  put64(view, STATX.mtime, from["mtime"]!);
   view.setUint32(STATX.devMinor, from["dev"]!, true);
 }
 

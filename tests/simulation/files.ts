@@ -281,9 +281,9 @@ function addLock(file: Inode, lock: FileLock): void {
 
 function statusOf(caller: Caller, id: number) {
   const file = caller.state.inodes.get(id)!;
-  const { number: ino, mode, uid, gid, links, size, reserved, ctime } = file;
+  const { number: ino, mode, uid, gid, links, size, reserved, ctime, mtime } = file;
   const { minor } = deviceOf(caller, file);
-  return { dev: minor, ino, mode, uid, gid, links, size, blocks: reserved / 512, ctime };
+  return { dev: minor, ino, mode, uid, gid, links, size, blocks: reserved / 512, ctime, mtime };
 }
 
 /** Makes a file at least this long, and allocates memory for it. */
@@ -303,7 +303,7 @@ function grow(caller: Caller, fd: number, bytes: number, allocates: boolean): An
     file.reserved = reserved;
     file.size = Math.max(file.size, bytes);
   }
-  file.ctime = seconds(caller.state);
+  file.ctime = file.mtime = seconds(caller.state);
   return 0;
 }
 

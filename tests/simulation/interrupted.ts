@@ -2,10 +2,19 @@
  * Processes on a simulated kernel of which one is interrupted: before a call of a certain name, something else happens.
  * Such a test needs no list of calls, so the calls may change as long as their effect does not.
  */
-import type { Backend, Lock, Segment } from "../../backends/types.ts";
+import type { Backend, Lock, OpenRequest, Segment } from "../../backends/types.ts";
 import { AccessMode } from "../../errors.ts";
 import { SimulatedFfi } from "./ffi.ts";
-import { boot, type Call, call, isBlocked, type Result, type State } from "./kernel.ts";
+import {
+  boot,
+  type Call,
+  call,
+  EPOCH_MS,
+  isBlocked,
+  type Result,
+  type State,
+  UPTIME_MS,
+} from "./kernel.ts";
 import { type KeyType, POSIX, SYSTEM_V } from "./keys.ts";
 import { POSIX_OBJECTS, SYSTEM_V_OBJECTS } from "./objects.ts";
 import { inVirtualTime, running } from "./virtual_time.ts";
@@ -75,15 +84,33 @@ export class Interrupted {
   }
 
   /** Opens the segment, or creates it, with at least so many bytes. */
-  open(size: number): Segment {
+  open(size: number, more: Partial<OpenRequest> = {}): Segment {
     const request = { size, mode: ReadWrite, timeoutMs: 5000, initialize: null } as const;
     return this.run(() =>
       this.backend.segments.open(
         this.#key.segment,
-        { ...request, existing: "attach", stale: "replace" },
+        { ...request, existing: "attach", stale: "replace", ...more },
         this.lock,
       )
     );
+  }
+
+  /** Lets time pass; returns what it is then, in ms. */
+  wait(ms: number): number {
+    return this.#state.now += ms;
+  }
+
+  /** Whether `inspect()` says that the segment is persistent; `undefined` if there is none. */
+  isPersistent(): boolean | undefined {
+    return this.run(() => this.#key.inspection(this.#ffi).inventory(false)).segments[0]?.persistent;
+  }
+
+  /** Lets a file be as old as if it had been changed last so many seconds before the system was started. */
+  changedBeforeStart(path: string, seconds: number): void {
+    const started = (EPOCH_MS - UPTIME_MS) / 1000;
+    const ino = (this.answer("statx", -100, path, 0).out as Record<string, number>)["ino"];
+    const files = [...this.#state.inodes.values()].filter(({ number }) => number === ino);
+    for (const file of files) file.ctime = started - seconds;
   }
 
   /** Makes a call as another program. */

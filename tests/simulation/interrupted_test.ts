@@ -258,3 +258,84 @@ describe("a segment that was kept, and whose lifetime is ended while the last bu
     }
   }
 });
+
+describe("the mark of a key file", () => {
+  const MARKED = 0o1740;
+
+  /** Leaves a marked key file behind, as a segment does that was kept until the system was started again. */
+  function leaveMarked(process: Interrupted, secondsBeforeStart: number | null): void {
+    const fd = process.call("open", SEGMENT_KEY, O_RDWR | O_CREAT | O_EXCL, 0o640);
+    process.call("fchmod", fd, MARKED);
+    process.call("close", fd);
+    if (secondsBeforeStart !== null) process.changedBeforeStart(SEGMENT_KEY, secondsBeforeStart);
+  }
+
+  test("means nothing for a segment that was created after a new start of the system", () => {
+    interrupted(USERS, ([user, other], leftovers) => {
+      leaveMarked(other!, 100);
+      const segment = user!.create();
+      assert.equal(user!.isPersistent(), false);
+      user!.run(() => segment.respectPersistence!());
+      leave(user!, segment);
+      assert.deepEqual(leftovers(), []);
+    });
+  });
+
+  test("is renewed by a segment that is to stay", () => {
+    const ways: ((user: Interrupted) => Segment)[] = [
+      (user) => user.open(100, { isPersistent: true }),
+      (user) => user.open(100, { isPersistent: true, initialize() {} }),
+      (user) => {
+        const segment = user.create();
+        user.run(() => segment.setPersistent!(true));
+        return segment;
+      },
+    ];
+    for (const open of ways) {
+      interrupted(USERS, ([user, other]) => {
+        leaveMarked(other!, 100);
+        const segment = open(user!);
+        assert.equal(user!.isPersistent(), true);
+        user!.run(() => segment.respectPersistence!());
+        leave(user!, segment);
+        assert.equal(user!.isPersistent(), true);
+      });
+    }
+  });
+
+  test("may be another container's if it is younger than the start of the system", () => {
+    for (const seconds of [null, -1, -100]) {
+      interrupted(USERS, ([user, other]) => {
+        leaveMarked(other!, seconds);
+        user!.create();
+        assert.equal(user!.isPersistent(), true);
+      });
+    }
+  });
+
+  test("does not hold up those who attach just after it was set", () => {
+    interrupted(USERS, ([user, other]) => {
+      const segment = user!.create();
+      const begun = user!.wait(10_000);
+      user!.run(() => segment.setPersistent!(true));
+      other!.attach();
+      assert.ok(user!.wait(0) - begun < 100, `${user!.wait(0) - begun} ms`);
+    });
+  });
+
+  test("is taken back if the segment that was to stay cannot be created", () => {
+    interrupted(USERS, ([user, other]) => {
+      const fd = other!.call("open", SEGMENT_KEY, O_RDWR | O_CREAT | O_EXCL, 0o640);
+      other!.call("flock", fd, 1 | 4); // so the file stays
+      let made = -1;
+      user!.before("fchmod", () => {
+        made = other!.call("shmget", keyOf(other!), 100, CREATE);
+        user!.before("shmctl", () => other!.call("shmctl", made, IPC_RMID));
+      });
+      const request = { isPersistent: true, existing: "refuse" } as const;
+      assert.throws(() => user!.open(100, request), { code: "AlreadyExists" });
+      const { mode } = other!.answer("statx", -100, SEGMENT_KEY, 0).out as Record<string, number>;
+      assert.equal(mode! & 0o7777, 0o640);
+    });
+  });
+});

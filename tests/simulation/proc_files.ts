@@ -55,6 +55,8 @@ export function procFile(caller: Caller, path: string): ProcFile | number {
       return { text: locks(caller) };
     case "/proc/sys/kernel/random/boot_id":
       return { text: "5157dc4a-7d4e-4d5c-9e0c-0d9c0a7b1c11\n" };
+    case "/proc/uptime":
+      return { text: `${((UPTIME_MS + state.now) / 1000).toFixed(2)} 0.00\n` };
     case "/proc/sys/kernel/overflowuid":
       return { text: "65534\n" };
   }

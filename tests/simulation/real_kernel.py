@@ -109,7 +109,7 @@ def status(found):
     names = "mode uid gid".split()
     out = {name: getattr(found, "st_" + name) for name in names}
     return {**out, "dev": os.minor(found.st_dev), "ino": found.st_ino, "links": found.st_nlink, "size": found.st_size,
-            "blocks": found.st_blocks, "ctime": int(found.st_ctime)}
+            "blocks": found.st_blocks, "ctime": int(found.st_ctime), "mtime": int(found.st_mtime)}
 
 
 def statx(fd, path, flags):

@@ -145,9 +145,20 @@ function tablesOf(state: State): Tables {
   const visit = (id: number, path: string) => {
     for (const [name, child] of state.inodes.get(id)!.entries!) {
       const file = state.inodes.get(child)!;
-      const { mode, uid, gid, links, size, number: ino, ctime, reserved } = file;
+      const { mode, uid, gid, links, size, number: ino, ctime, mtime, reserved } = file;
       const dev = state.devices[file.device]!.minor;
-      const status = { mode, uid, gid, links, size, ino, dev, ctime, blocks: reserved / 512 };
+      const status = {
+        mode,
+        uid,
+        gid,
+        links,
+        size,
+        ino,
+        dev,
+        ctime,
+        mtime,
+        blocks: reserved / 512,
+      };
       files.push([`${path}/${name}`, file.text, status]);
       if (file.entries !== null) visit(child, `${path}/${name}`);
     }
@@ -195,7 +206,7 @@ class Normalizer {
     const isFolder = "links" in out && (out["mode"]! & S_IFDIR) === S_IFDIR &&
       out["mode"]! < 0o100000;
     const sizes = { links: "", size: "", blocks: "" }; // file systems count these of folders differently
-    const times = Object.keys(rest).filter((name) => /^[aodc]time$/.test(name)).map((name) => {
+    const times = Object.keys(rest).filter((name) => /^[aodcm]time$/.test(name)).map((name) => {
       return [name, this.#time(rest[name]!)];
     });
     const creator = "creator" in out ? { creator: this.#pid(out["creator"]!) } : {};

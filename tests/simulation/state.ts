@@ -107,6 +107,7 @@ export interface Inode {
   /** Whether O_TMPFILE has created it, and it has had no name yet. Only then can a file without a name get one. */
   isTemporary: boolean;
   ctime: number;
+  mtime: number;
   size: number;
   /** The number of bytes for which memory has been allocated. */
   reserved: number;
@@ -312,6 +313,7 @@ export function addInode(
   } else on.nextInode += on.inodeStep;
   state.inodes.set(base + number, {
     ...{ device, number, mode, uid, gid, links: 1, ctime: seconds(state), size: 0, reserved: 0 },
+    mtime: seconds(state),
     ...{ bytes: NO_BYTES, text: "", isTemporary: false, entries: null, locks: [] },
     ...more,
   });
@@ -421,9 +423,9 @@ export function addState(hash: Fingerprint, state: State): void {
   for (const { nextInode } of devices) hash.add(nextInode);
   hash.add(inodes.size);
   for (const [id, inode] of inodes) {
-    const { mode, uid, gid, links, isTemporary, ctime, size, reserved, bytes, text } = inode;
+    const { mode, uid, gid, links, isTemporary, ctime, mtime, size, reserved, bytes, text } = inode;
     hash.add(id).add(mode).add(uid).add(gid).add(links).add(isTemporary ? 1 : 0).add(ctime);
-    hash.add(size).add(reserved).addAll(bytes).addText(text).add(inode.locks.length);
+    hash.add(mtime).add(size).add(reserved).addAll(bytes).addText(text).add(inode.locks.length);
     hash.add(inode.entries?.size ?? -1);
     for (const [name, entry] of inode.entries ?? []) hash.addText(name).add(entry);
     for (const { byte, open, exclusive } of inode.locks) {

@@ -37,7 +37,7 @@ class Joined {
 
   /** Publishes a message of which each byte has the number; returns its sequence number. */
   publish(number: number): number {
-    return this.#lock.change("publish", LOCK_MS, () => this.log.publish(value(number)));
+    return this.#lock.change("publish", LOCK_MS, () => this.log.publish(value(number), 8));
   }
 
   cursor(from: TopicStart): TopicCursor {

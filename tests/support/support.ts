@@ -311,10 +311,14 @@ export function startQt(version: 5 | 6, env?: NodeJS.ProcessEnv): Agent {
   return new Agent(`Qt ${version}`, python, [fixtures + "agent.py", String(version)], utf8);
 }
 
-export async function withDeadline<T>(promise: Promise<T>, what: string): Promise<T> {
+export async function withDeadline<T>(
+  promise: Promise<T>,
+  what: string,
+  ms = DEADLINE_MS,
+): Promise<T> {
   const timer = new AbortController();
-  const late = delay(DEADLINE_MS, undefined, { signal: timer.signal }).then(() => {
-    throw new Error(`not within ${DEADLINE_MS} ms: ${what}`);
+  const late = delay(ms, undefined, { signal: timer.signal }).then(() => {
+    throw new Error(`not within ${ms} ms: ${what}`);
   });
   late.catch(() => {});
   try {

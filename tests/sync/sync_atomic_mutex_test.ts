@@ -60,6 +60,27 @@ function nodeOf(mutex: Mutex): RobustNode {
   return (mutex as unknown as { mutex: RobustNode }).mutex;
 }
 
+function headOf(mutex: Mutex): RobustNode {
+  return (mutex as unknown as { mutexes: Pthreads }).mutexes.held.head;
+}
+
+/** Stops code just after it has exchanged a word, as a timeout of `node:vm` does. */
+function stopAfterExchange(act: () => void): void {
+  const { compareExchange } = Atomics;
+  const stopped = new Error("stopped");
+  const stop = (...args: unknown[]) => {
+    Atomics.compareExchange = compareExchange;
+    Reflect.apply(compareExchange, Atomics, args);
+    throw stopped;
+  };
+  Object.assign(Atomics, { compareExchange: stop });
+  try {
+    assert.throws(act, (error) => error === stopped);
+  } finally {
+    Atomics.compareExchange = compareExchange;
+  }
+}
+
 /** What other code of this thread does with mutexes, and which mutexes the kernel knows that the thread holds. */
 function otherCode(head: RobustNode) {
   const { ffi } = systemLibrary();
@@ -283,18 +304,90 @@ describe("a mutex that is locked by Atomics", { ...glibcOnly }, () => {
     memory.detach();
   });
 
-  test("says so if this thread has it and no object does, as if code was stopped in between", () => {
+  test("says so if this thread has it and no object does, as if other code had locked it", () => {
     const { memory, mutexes: [mutex] } = made();
     const words = memory.view(Int32Array, MUTEX_WORDS, 4);
     mutex!.lock();
     const thread = words[0]!;
     mutex!.unlock();
-    words[0] = thread;
+    words[0] = words[2] = thread; // the word and the owner
     assert.throws(() => mutex!.lock(), { code: "Deadlock" });
     assert.equal(mutex!.tryLock(DEADLINE_MS), false);
-    words[0] = 0;
+    words[0] = words[2] = 0;
     assert.equal(mutex!.tryLock(), true);
     mutex!.unlock();
+    memory.detach();
+  });
+
+  test(
+    "is left to the thread that has it now if code was stopped at the end of an unlock",
+    long,
+    async () => {
+      for (const lockedBefore of [0, 1]) {
+        const { memory, mutexes: [mutex, other, before] } = made();
+        const agent = startAgent(ownRuntime);
+        await attach(agent, memory);
+        const at = (offset: number) => `sync.Mutex.at(objects.m.data(), ${offset})`;
+        if (lockedBefore === 1) before!.lock();
+        mutex!.lock();
+        stopAfterExchange(() => mutex!.unlock());
+        assert.equal(mutex!.isHeld, true);
+        await agent.run(`
+        objects.other = ${at(OUTER[0]!)};
+        objects.other.lock();
+        objects.mutex = ${at(0)};
+        objects.mutex.lock();`);
+        mutex!.unlock(); // again
+        assert.equal(mutex!.isHeld, false);
+        assert.equal(mutex!.tryLock(), false);
+        await agent.kill();
+        for (const one of [mutex!, other!]) {
+          assert.equal(one.tryLock(DEADLINE_MS), true);
+          assert.equal(one.wasAbandoned, true);
+          one.unlock();
+        }
+        if (lockedBefore === 1) before!.unlock();
+        assert.equal(mutex!.withLock((wasAbandoned) => wasAbandoned), false);
+        memory.detach();
+      }
+    },
+  );
+
+  test("is unlocked by the next call if code was stopped at the end of an unlock", () => {
+    const { memory, mutexes } = made();
+    const [mutex, other] = mutexes as [Mutex, Mutex];
+    const { heldNow } = otherCode(headOf(mutex));
+    mutex.lock();
+    stopAfterExchange(() => mutex.unlock());
+    assert.throws(() => mutex.lock(), { code: "Deadlock" });
+    mutex.unlock();
+    mutex.lock();
+    stopAfterExchange(() => mutex.unlock());
+    other.lock();
+    assert.deepEqual(heldNow(), [nodeOf(other).address]);
+    mutex.unlock();
+    assert.deepEqual(heldNow(), [nodeOf(other).address]);
+    other.unlock();
+    assert.deepEqual(heldNow(), []);
+    for (const one of [mutex, other]) assert.equal(one.withLock((was) => was), false);
+    memory.detach();
+  });
+
+  test("is locked by the next call if code was stopped at the beginning of a lock", () => {
+    const { memory, mutexes } = made();
+    const [mutex, other] = mutexes as [Mutex, Mutex];
+    const { heldNow } = otherCode(headOf(mutex));
+    for (const between of [() => {}, () => other.withLock(() => {}), () => other.lock()]) {
+      stopAfterExchange(() => mutex.lock());
+      assert.equal(mutex.isHeld, false);
+      between();
+      mutex.lock();
+      assert.equal(heldNow()[0], nodeOf(mutex).address);
+      mutex.unlock();
+      if (other.isHeld) other.unlock();
+      assert.deepEqual(heldNow(), []);
+    }
+    assert.equal(mutex.withLock((wasAbandoned) => wasAbandoned), false);
     memory.detach();
   });
 

@@ -95,6 +95,9 @@ describe("the command", linuxOnly, () => {
     assert.match(list, /^\d+ segments$/m);
     assert.ok(!list.includes("\x1b"));
 
+    // The process that attached last is the one that has looked last.
+    const withoutLast = (shown: string) => shown.replace(/^ {2}last .*$/m, "");
+
     // A key, its key file with and without the folder, and the file of its lock.
     const shown = await output(ownRuntime, "show", used);
     const text = (name: string) => new RegExp(`^  ${name} +(.*)$`, "m").exec(shown)?.[1];
@@ -102,9 +105,10 @@ describe("the command", linuxOnly, () => {
     assert.equal(text("key file"), path(used));
     assert.equal(text("size"), "5000 bytes (4.9 KiB)");
     assert.equal(text("lock"), locked);
+    assert.match(shown, /\n\ncontents\n.*\n +0 +5000 +- +other bytes +zeros\n$/);
     assert.equal(text("lock file"), path(used, "systemsem"));
     for (const name of [path(used), path(used).slice(folder.length + 1), lock!.keyFile]) {
-      assert.equal(await output(ownRuntime, "show", name), shown);
+      assert.equal(withoutLast(await output(ownRuntime, "show", name)), withoutLast(shown));
     }
 
     async function inventory(...args: string[]): Promise<Inventory> {
@@ -151,7 +155,7 @@ describe("the command", linuxOnly, () => {
     assert.match(await output(ownRuntime, "show", "-h"), /Exit code: 0 fine; 1 .*; 2 /);
     for (
       const [says, ...args] of [
-        ["Give a command: list, show KEY, cleanup or remove KEY"],
+        ["Give a command: list, show KEY, top, cleanup or remove KEY"],
         [`There is no command "delete"`, "delete"],
         ["remove takes a KEY", "remove"],
         ["A KEY is empty", "remove", ""],
@@ -161,6 +165,12 @@ describe("the command", linuxOnly, () => {
         ["A KEY is empty", "cleanup", ""],
         ["--all-users is for list and show", "cleanup", "--all-users"],
         ["--dry-run is for cleanup and remove", "list", "--dry-run"],
+        ["--all-users is for list and show", "top", "--all-users"],
+        ["--json is not for top", "top", "--json"],
+        [`Unexpected "orders"`, "top", "orders"],
+        ["--interval and --once are for top", "list", "--once"],
+        ["--interval must be a number of seconds from 0.1 to 3600", "top", "--interval", "0"],
+        ["--interval must be a number of seconds from 0.1 to 3600", "top", "--interval", "soon"],
         ["'--force'", "cleanup", "--force"],
       ] as const
     ) {

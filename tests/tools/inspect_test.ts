@@ -24,6 +24,7 @@ import type {
   SemaphoreInfo,
 } from "../../inspect.ts";
 import { platformSafeName } from "../../backends/native_key.ts";
+import { KeyFile, keyFilePath } from "../../backends/systemv/key_file.ts";
 import {
   type Agent,
   keyFolder,
@@ -322,6 +323,35 @@ describe("a segment", alone, () => {
     assert.deepEqual(readdirSync(folder), []);
     assert.equal(systemLibrary().c.shmctl(id, IPC_RMID, new Uint8Array(112)), -1);
   });
+
+  test(
+    "that was not finished under its final name is stale, and its key file stays with its users",
+    slow,
+    async () => {
+      const key = uniqueKey();
+      // As a process of another container does that has a segment with this key file.
+      const file = KeyFile.create(systemLibrary(), keyFilePath(segmentFile(key)));
+      assert.equal(file.share(), true);
+      const creator = start();
+      await creator.run(`
+      library.SharedMemory.open(${JSON.stringify(key)}, {
+        size: 64,
+        initialize() {
+          console.log('{ "value": "filling" }'); // this answers the request
+          for (;;);
+        },
+      });`);
+      await assertNothingIsStale();
+      await creator.kill();
+      const { segments: [found] } = await look(); // the note about it is listed too
+      await assertCleans({ kind: "segment", id: found!.id, keyFile: segmentFile(key) });
+      assert.deepEqual((await look()).segments, []);
+      const left = readdirSync(folder).map((name) => `${folder}/${name}`).sort();
+      assert.deepEqual(left, [segmentFile(key), semaphoreFile(key)]); // not the note
+      for (const path of left) unlinkSync(path);
+      file.close();
+    },
+  );
 
   test("that is not finished goes without the lock of a complete one", slow, async () => {
     const key = uniqueKey();

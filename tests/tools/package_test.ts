@@ -5,22 +5,27 @@ import {
   cpSync,
   existsSync,
   globSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { SharedMemory } from "../../mod.ts";
+import { Counter } from "../../sync/mod.ts";
 import { blocksOf, linksOf } from "../../scripts/markdown.ts";
 import { MANIFEST, PACKAGE_FIELDS } from "../../scripts/package_fields.ts";
 import { packagePage } from "../../scripts/package_pages.ts";
 import type { Runtime } from "../../scripts/runtimes.ts";
 import { sourceFiles } from "../../scripts/sources.ts";
+import { librariesFolder, needsLibraries } from "../support/libraries.ts";
 import {
   crewOnly,
   keyFolder,
@@ -115,7 +120,7 @@ describe("the npm package", () => {
       const { names, stacks } = JSON.parse(json!);
       const classes = ["SharedMemory", "SystemSemaphore", "NativeIpcKey", "SharedMemoryException"];
       const primitives = ["Mutex", "Event", "Counter", "Gauge", "CounterBlock", "Snapshot"];
-      const collections = ["SharedMap", "RateLimiter"];
+      const collections = ["SharedMap", "RateLimiter", "SharedTopic", "SharedBroadcastChannel"];
       for (
         const name of [...classes, ...primitives, ...collections, "RecordSnapshot", "SyncError"]
       ) {
@@ -137,6 +142,51 @@ describe("the npm package", () => {
       const output = use(runtime, "node_modules/.bin/shared-memory", "list", "--json");
       const parts = ["folder", "segments", "semaphores", "keyFiles"];
       assert.deepEqual(Object.keys(JSON.parse(output)), parts);
+    });
+  }
+
+  const starters: Readonly<Record<string, readonly string[]>> = {
+    "deno run npm:": ["deno", "run", "--allow-ffi", "--no-prompt", `npm:${name}`],
+    bunx: ["bunx", "--bun", "shared-memory"],
+    npx: ["npx", "--offline", "--no", "shared-memory"],
+  };
+  for (const [how, [starter, ...args]] of Object.entries(starters)) {
+    test(`shows what lies in a segment by ${how}, and the live view`, options, () => {
+      const key = `package ${process.pid} ${how.slice(0, 3)}`;
+      using memory = SharedMemory.open(key, { size: Counter.BYTES });
+      const counter = Counter.create(memory.view(Uint8Array));
+      counter.add(7);
+      // npx starts the first Node of the PATH, which is the one that the tests use.
+      const folders = runtimes.map(({ command }) => path.dirname(command));
+      const PATH = [...folders, process.env["PATH"]].join(path.delimiter);
+      const start = (...more: string[]) => {
+        const env = { ...process.env, NO_COLOR: "1", PATH };
+        const child = spawnSync(starter!, [...args, ...more], {
+          cwd: consumer,
+          env,
+          encoding: "utf8",
+        });
+        assert.equal(
+          child.status,
+          0,
+          `${how} ${more}: ${child.error}${child.stdout}${child.stderr}`,
+        );
+        return child.stdout;
+      };
+      assert.match(start("show", key), /^ +0 +24 +- +Counter +value 7$/m);
+      assert.match(start("top", "--once", "--interval", "0.1"), /^ +package\w* .* Counter$/m);
+      assert.equal(counter.get(), 7n);
+    });
+  }
+
+  for (const runtime of runtimes) {
+    test(`has the metrics in ${runtime.name}`, options, () => {
+      const script = path.join(consumer, "metrics.mjs");
+      writeFileSync(
+        script,
+        `import { metrics } from "${name}/metrics"; console.log((await metrics()).split("\\n")[1]);`,
+      );
+      assert.equal(use(runtime, "metrics.mjs"), "# TYPE shared_memory_segments gauge\n");
     });
   }
 
@@ -214,6 +264,39 @@ describe("the npm package", () => {
       compile(compiler, "bundler", ["es2022"], ["types.ts"]);
     });
   }
+
+  // Not those libraries' own declarations: with some, skipLibCheck is needed.
+  test("has types that fit those of the libraries in docs/adapters.md", {
+    ...options,
+    ...(reason === undefined ? needsLibraries : {}),
+  }, () => {
+    const typed = path.join(folder, "typed");
+    const modules = path.join(typed, "node_modules");
+    mkdirSync(modules, { recursive: true });
+    const [libraries, own] = [`${librariesFolder}node_modules`, `${consumer}/node_modules`];
+    for (const from of [libraries, own]) {
+      for (const entry of readdirSync(from).filter((entry) => !entry.startsWith("."))) {
+        symlinkSync(path.join(from, entry), path.join(modules, entry));
+      }
+    }
+    writeFileSync(path.join(typed, "package.json"), '{ "private": true, "type": "module" }');
+    const page = readFileSync(path.join(root, "docs/adapters.md"), "utf8");
+    const blocks = blocksOf(page).filter(({ language }) => language === "ts");
+    assert.equal(blocks.length, 5);
+    const files = blocks.map(({ text }, i) => {
+      writeFileSync(path.join(typed, `${i}.ts`), text);
+      return `${i}.ts`;
+    });
+    for (const exactOptionalPropertyTypes of [true, false]) {
+      const compilerOptions = {
+        ...{ module: "nodenext", target: "es2022", strict: true, noEmit: true },
+        ...{ exactOptionalPropertyTypes, skipLibCheck: true, types: ["node"] },
+      };
+      const project = path.join(typed, "tsconfig.json");
+      writeFileSync(project, JSON.stringify({ compilerOptions, files }));
+      run(path.join(root, "node_modules/typescript/bin/tsc"), ["--project", project], typed);
+    }
+  });
 
   test("says in its README which TypeScript is the oldest that works", options, () => {
     const { devDependencies } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"));
@@ -361,7 +444,16 @@ describe("the npm package", () => {
       !/(\.js|\.d\.ts|^package\.json|^README\.md|^CHANGELOG\.md)$/.test(file)
     );
     assert.deepEqual(odd, []);
-    for (const file of ["README.md", "mod.d.ts", "sync.js", "sync.d.ts", "collections.js"]) {
+    for (
+      const file of [
+        "README.md",
+        "mod.d.ts",
+        "sync.js",
+        "sync.d.ts",
+        "collections.js",
+        "metrics.d.ts",
+      ]
+    ) {
       assert.ok(files.includes(file), file);
     }
     assert.ok(existsSync(path.join(installed, "LICENSE")));
@@ -375,7 +467,11 @@ describe("the npm package", () => {
     }
     assert.deepEqual(
       Object.keys(manifest.exports),
-      [".", "./inspect", "./sync", "./collections", "./package.json"],
+      [
+        ...[".", "./inspect", "./metrics", "./sync", "./collections"],
+        ...["./keyv", "./unstorage", "./rate-limiter-flexible", "./express-session", "./testing"],
+        "./package.json",
+      ],
     );
     assert.deepEqual(manifest.bin, { "shared-memory": "./cli.js" });
     assert.equal(manifest.dependencies, undefined);

@@ -9,7 +9,6 @@ import { peekAt } from "../../backends/peek.ts";
 import { contentsText } from "../../cli_contents.ts";
 import {
   f64,
-  json,
   layout,
   RateLimiter,
   SharedMap,
@@ -19,7 +18,8 @@ import {
 } from "../../collections/mod.ts";
 import { belongsTo, cleanup, inspect, type SegmentInfo } from "../../inspect.ts";
 import { type NativeIpcKey, NativeIpcKeyType, SharedMemory } from "../../mod.ts";
-import { atOnce, type Contents, contentsOf } from "../../observe/observer.ts";
+import { AttachedPeek } from "../../observe/attached_peek.ts";
+import { atOnce, type Contents, contentsOf, contentsSeenBy } from "../../observe/observer.ts";
 import type { Part } from "../../observe/types.ts";
 import { Random } from "../../scripts/random.ts";
 import {
@@ -441,6 +441,23 @@ describe("a look at a segment", linuxOnly, () => {
   });
 });
 
+describe("an attachment that this process has", () => {
+  leaveNothingBehind();
+
+  test("is read as a segment of another process is", () => {
+    using shared = Shape.open(uniqueKey("own"));
+    shared.hits.add(9);
+    const peek = new AttachedPeek(shared.memory);
+    assert.deepEqual([...peek.read(peek.size - 1, 9)].length, 1);
+    const contents = atOnce(contentsSeenBy(peek));
+    assert.equal(contents.problem, null);
+    assert.equal(contents.parts.find(({ name }) => name === "hits")!.facts["value"], 9n);
+    assert.equal(contents.parts.find(({ name }) => name === "state")!.facts["state"], "free");
+    shared.memory.detach();
+    assert.equal(peek.read(0, 8).length, 0);
+  });
+});
+
 describe("a segment of another program or user", linuxOnly, () => {
   leaveNothingBehind();
 
@@ -542,14 +559,13 @@ describe("the text of the contents", () => {
       "     320     24  hits                     Counter       value 8916100448256",
       "     384     64  state                    Mutex         held by process 4711",
       "                                                        (node server.js --port",
-      "                                                        80), stopped, threads",
-      "                                                        wait",
+      "                                                        80), stopped,",
+      "                                                        threads wait",
       "     448    128  shop.names.of.customers  CounterBlock  names 1, room 1",
       '                                                        "a\\"\\u001b" 3',
-      "     576    520  cache                    SharedMap     entries 10, 480 B of 4",
-      "                                                        KiB, changes 12, evicted",
-      "                                                        2, expired 0, recovered",
-      "                                                        0",
+      "     576    520  cache                    SharedMap     entries 10,",
+      "                                                        480 B of 4 KiB,",
+      "                                                        changes 12, evicted 2",
       "                                                        a process was killed",
       "                                                        while it changed 1 of",
       "                                                        its parts; the next one",

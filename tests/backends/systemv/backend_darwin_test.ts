@@ -80,7 +80,7 @@ describe("the structures of macOS", () => {
       ...[["size", 8], ["blocks", 8], ["blksize", 4], ["flags", 4], ["gen", 4]] as const,
       ...[["lspare", 4], ["qspare", 16]] as const,
     ]);
-    const names = ["dev", "mode", "nlink", "ino", "uid", "ctime", "size", "blocks"];
+    const names = ["dev", "mode", "nlink", "ino", "uid", "mtime", "ctime", "size", "blocks"];
     const wanted = Object.fromEntries(names.map((name) => [name, offsets[name]]));
     assert.deepEqual(constants.STAT, { bytes, ...wanted });
   });
