@@ -118,6 +118,7 @@ export class QueueCore {
   declare private readonly sendLocked: () => Sent;
   declare private readonly receiveLocked: () => Found;
   declare private readonly takeLocked: () => Found;
+  declare private readonly ackLocked: () => boolean;
   private value: Uint8Array = new Uint8Array(0);
   private length = 0;
   private delay = 0;
@@ -155,6 +156,7 @@ export class QueueCore {
     this.sendLocked = () => this.sendHere();
     this.receiveLocked = () => this.receiveHere();
     this.takeLocked = () => this.takeHere();
+    this.ackLocked = () => this.ackHere();
   }
 
   /** The clock by which delayed jobs wait. */
@@ -406,13 +408,20 @@ export class QueueCore {
 
   /** Ends a job; returns `false` if it is no longer that of its member. */
   ack(method: string, job: Taken): boolean {
-    return this.change(method, () => {
-      if (!this.isHeld(job)) return false;
-      this.log.unlink(RUNNING, job.entry);
-      this.log.finish(job.entry, ACKED);
-      this.tellOfEnd();
-      return true;
-    });
+    this.taken = job;
+    const isDone = this.change(method, this.ackLocked);
+    this.taken = null;
+    return isDone;
+  }
+
+  private ackHere(): boolean {
+    const { log } = this;
+    const job = this.taken!;
+    if (!this.isHeld(job)) return false;
+    log.unlink(RUNNING, job.entry);
+    log.finish(job.entry, ACKED);
+    this.tellOfEnd();
+    return true;
   }
 
   /** Puts a job back that is to be taken again after `delay`; returns `false` if it is no longer that of its member. */

@@ -1,21 +1,21 @@
 import type { Bytes } from "../core/view_types.ts";
 
-/** @internal What a job needs of its queue. */
-export interface JobOwner<Value> {
-  /** Returns the value of some bytes. */
-  readonly decode: (raw: Bytes) => Value;
-  /** Ends the job; returns `false` if others have it by now. */
-  readonly ack: () => boolean;
-  /** Puts the job back; returns `false` if others have it by now. */
-  readonly retry: (delay: number) => boolean;
-}
-
 /** @internal What is known of a job when it is taken. */
 export interface JobData {
   readonly id: number;
   readonly attempt: number;
   readonly most: number;
   readonly raw: Bytes;
+}
+
+/** @internal What jobs need of their queue. */
+export interface JobOwner<Data extends JobData, Value> {
+  /** Returns the value of some bytes. */
+  decode(raw: Bytes): Value;
+  /** Ends a job; returns `false` if others have it by now. */
+  ack(job: Data): boolean;
+  /** Puts a job back; returns `false` if others have it by now. */
+  retry(job: Data, delay: number): boolean;
 }
 
 /**
@@ -29,25 +29,26 @@ export class QueueJob<Value> implements Disposable {
   readonly attempt: number;
   /** How often it may be taken before it has failed; `Infinity` for ever. */
   readonly maxAttempts: number;
-  readonly #owner: JobOwner<Value>;
-  #raw: Bytes | null;
+  readonly #owner: JobOwner<JobData, Value>;
+  readonly #data: JobData;
+  #isDecoded = false;
   #value: Value | undefined;
   #isSettled = false;
 
   /** @internal */
-  constructor({ id, attempt, most, raw }: JobData, owner: JobOwner<Value>) {
-    this.id = id;
-    this.attempt = attempt;
-    this.maxAttempts = most === 0 ? Infinity : most;
-    this.#raw = raw;
+  constructor(data: JobData, owner: JobOwner<JobData, Value>) {
+    this.id = data.id;
+    this.attempt = data.attempt;
+    this.maxAttempts = data.most === 0 ? Infinity : data.most;
+    this.#data = data;
     this.#owner = owner;
   }
 
   /** The value that was sent. It is decoded when it is read first. @throws whatever the codec throws */
   get value(): Value {
-    if (this.#raw !== null) {
-      this.#value = this.#owner.decode(this.#raw);
-      this.#raw = null;
+    if (!this.#isDecoded) {
+      this.#value = this.#owner.decode(this.#data.raw);
+      this.#isDecoded = true;
     }
     return this.#value as Value;
   }
@@ -66,7 +67,7 @@ export class QueueJob<Value> implements Disposable {
    */
   ack(): boolean {
     if (this.#isSettled) return false;
-    const isDone = this.#owner.ack();
+    const isDone = this.#owner.ack(this.#data);
     this.#isSettled = true;
     return isDone;
   }
@@ -81,7 +82,7 @@ export class QueueJob<Value> implements Disposable {
    */
   retry(delay = 0): boolean {
     if (this.#isSettled) return false;
-    const isBack = this.#owner.retry(delay);
+    const isBack = this.#owner.retry(this.#data, delay);
     this.#isSettled = true;
     return isBack;
   }

@@ -65,7 +65,7 @@ type List = typeof READY | typeof FAILED | typeof RUNNING;
 
 /** Returns the number of units of the record of a value. */
 export function unitsFor(length: number): number {
-  return 1 + Math.ceil(length / UNIT_BYTES);
+  return 1 + (length + UNIT_BYTES - 1 >>> 3);
 }
 
 /**
@@ -192,7 +192,9 @@ export class QueueLog extends RingLog {
     this.data[at] = size;
     this.data[at + 1] = entry;
     const from = (at + RECORD_WORDS) << 2;
-    this.bytes.subarray(from, from + length).set(value);
+    // An `ArrayBuffer` has the same length all the time. Another thread may make a shared one longer meanwhile.
+    if (value.buffer instanceof ArrayBuffer) this.bytes.set(value, from);
+    else this.bytes.subarray(from, from + length).set(value);
     this.append(position, size);
     return position;
   }

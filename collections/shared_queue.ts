@@ -14,7 +14,7 @@ import { openIn } from "./opening.ts";
 import { type FailedEntry, Found, LOOK_MS, QueueCore, Sent, type Taken } from "./queue_core.ts";
 import { Reason } from "./queue_entry.ts";
 import { makeQueueHeader, readQueueHeader } from "./queue_header.ts";
-import { QueueJob } from "./queue_job.ts";
+import { type JobOwner, QueueJob } from "./queue_job.ts";
 import {
   ACKED,
   CLEARED,
@@ -153,6 +153,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   declare private readonly maxRun: number;
   declare private readonly receivers: WaitLine;
   declare private readonly senders: WaitLine;
+  declare private readonly owner: JobOwner<Taken, Value>;
   private memory: SharedMemory | null = null;
 
   private constructor(core: QueueCore, { codec, maxAttempts, maxRun }: QueueSettings<Value>) {
@@ -170,6 +171,18 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
       });
     this.receivers = line(events.ready, "take", () => this.pause());
     this.senders = line(events.room, "sendAsync", () => LOOK_MS);
+    const settled = (isOwn: boolean): boolean => {
+      core.members.leave();
+      return isOwn;
+    };
+    this.owner = {
+      decode: (raw) => codec.decode(raw),
+      ack: (job) => settled(core.ack("ack", job)),
+      retry: (job, delay) => {
+        checkDelay("SharedQueue.retry", delay);
+        return settled(core.retry("retry", job, delay));
+      },
+    };
   }
 
   /**
@@ -351,7 +364,9 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    * @throws whatever the codec throws
    */
   trySend(value: Value, options?: TrySendOptions): boolean {
-    return this.prepare("trySend", value, options)(false);
+    if (options !== undefined) return this.prepare("trySend", value, options)(false);
+    const bytes = this.encoded("trySend", value);
+    return this.sendNow("trySend", bytes, 0, this.maxAttempts, false);
   }
 
   /**
@@ -401,19 +416,28 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     options: TrySendOptions | undefined,
   ): (willWait: boolean) => boolean {
     const call = `SharedQueue.${method}`;
-    const { core } = this;
     const { delay = 0, maxAttempts = this.maxAttempts } = options ?? {};
     checkDelay(call, delay);
     checkMaxAttempts(call, maxAttempts);
     const bytes = this.encoded(method, value);
+    return (willWait) => this.sendNow(method, bytes, delay, maxAttempts, willWait);
+  }
+
+  /** Sends the bytes of a value; returns `false` if there is no room. */
+  private sendNow(
+    method: string,
+    bytes: Uint8Array,
+    delay: number,
+    maxAttempts: number,
+    willWait: boolean,
+  ): boolean {
+    const { core } = this;
     const length = lengthOf(bytes);
     if (length > core.log.valueMax) throw this.tooLarge(method, length);
     const most = maxAttempts === Infinity ? 0 : maxAttempts;
-    return (willWait) => {
-      const sent = core.send(method, bytes, length, delay, most, willWait);
-      if (sent === Sent.Closed) throw this.closed(method);
-      return sent === Sent.Yes;
-    };
+    const sent = core.send(method, bytes, length, delay, most, willWait);
+    if (sent === Sent.Closed) throw this.closed(method);
+    return sent === Sent.Yes;
   }
 
   // Receiving.
@@ -565,28 +589,10 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     try {
       const found = core.take(method, maxRun, willWait, hasSlept);
       isTaken = found === Found.Job;
-      return isTaken ? this.jobOf(core.takeJob()) : found;
+      return isTaken ? new QueueJob<Value>(core.takeJob(), this.owner) : found;
     } finally {
       if (!isTaken) members.leave();
     }
-  }
-
-  /** Returns the object for a job that was taken. */
-  private jobOf(taken: Taken): QueueJob<Value> {
-    const { core } = this;
-    const settle = (act: () => boolean): boolean => {
-      const isOwn = act();
-      core.members.leave();
-      return isOwn;
-    };
-    return new QueueJob<Value>(taken, {
-      decode: (raw) => this.codec.decode(raw),
-      ack: () => settle(() => core.ack("ack", taken)),
-      retry: (delay) => {
-        checkDelay("SharedQueue.retry", delay);
-        return settle(() => core.retry("retry", taken, delay));
-      },
-    });
   }
 
   /** Waits in the line of receivers until `attempt` returns `true`; returns `false` after the timeout. */
