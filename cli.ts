@@ -185,17 +185,21 @@ function run(command: Command): number | Promise<number> {
 /** Shows what lies in the segment of a key. Windows has no list of its segments, so nothing else is known. */
 function showOnWindows(key: string, json: boolean): number {
   const native = /^\w+:/.test(key) ? NativeIpcKey.fromString(key) : null;
-  using memory = new SharedMemory(native ?? key);
+  const memory = new SharedMemory(native ?? key); // not `using`: an older Node is to say what is wrong
   if (!memory.attach(AccessMode.ReadOnly)) {
     console.error(printable(memory.errorString()));
     return 1;
   }
-  const { search: _, ...contents } = atOnce(contentsSeenBy(new AttachedPeek(memory)));
-  const none = { folder: "", segments: [], semaphores: [], keyFiles: [] };
-  const found = { kind: "contents", segment: null, keyFile: null, ...contents };
-  if (json) printJson({ ...none, contents: [found] });
-  else console.log(contentsText(contents, memory.size(), style()));
-  return 0;
+  try {
+    const { search: _, ...contents } = atOnce(contentsSeenBy(new AttachedPeek(memory)));
+    const none = { folder: "", segments: [], semaphores: [], keyFiles: [] };
+    const found = { kind: "contents", segment: null, keyFile: null, ...contents };
+    if (json) printJson({ ...none, contents: [found] });
+    else console.log(contentsText(contents, memory.size(), style()));
+    return 0;
+  } finally {
+    memory.detach();
+  }
 }
 
 /** Prints everything that is known of a few objects, each segment with what lies in it. */
