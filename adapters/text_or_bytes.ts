@@ -19,6 +19,7 @@ function marked(kind: number, bytes: Uint8Array): Uint8Array {
 
 /** @internal A codec that gives back text as text, and bytes as bytes. A lone surrogate becomes U+FFFD. */
 export const textOrBytes: Codec<TextOrBytes> = {
+  name: "text or bytes",
   encode(value: TextOrBytes): Uint8Array {
     if (typeof value === "string") return marked(TEXT, encoder.encode(value));
     if (value instanceof Uint8Array) return marked(BYTES, value);

@@ -94,7 +94,7 @@ export interface SegmentInfo extends IpcObjectInfo {
 /** @internal What is needed of a segment to read its bytes. */
 export type PeekedSegment = Pick<
   SegmentInfo,
-  "type" | "keyFile" | "id" | "size" | "isOwn" | "mode" | "lock"
+  "type" | "keyFile" | "id" | "size" | "isOwn" | "mode" | "lock" | "unfinished"
 >;
 
 /** @internal What is known of a segment without asking each process of the system. */

@@ -25,7 +25,7 @@ The exit code reports wrong results. A goal that was missed does not change it.
                "messaging" (the queue, the topic and the value)
   --rounds N   how often all processes are started (default ${thorough.alone.rounds} for views and hand-offs, ${thorough.rounds} for the rest)
   --only NAME  measure only this runtime, beside C and Qt, and each measure of the other parts with the
-               smallest number of processes; may be given more than once
+               smallest number of processes, if it is short; may be given more than once
   --quick      as short as possible, to check that the benchmark works
   --json FILE  also write all samples, medians and goals of the calls to FILE
   --page FILE, --chart FILE, --collections-chart FILE

@@ -66,7 +66,7 @@ function verdictsOf(one: Measure, names: readonly string[], turns: Turns): Verdi
   );
 }
 
-/** @param isShort whether to leave out what more than two processes do */
+/** @param isShort whether to leave out what more than two processes do, and what takes long */
 export async function measureMessaging(
   contenders: readonly Contender[],
   effort: Effort,
@@ -77,7 +77,7 @@ export async function measureMessaging(
   const verdicts: Verdict[] = [];
   const names = contenders.map(({ name }) => name).filter((name) => name !== bareC);
   for (const one of measures) {
-    if (isShort && one.count > 2) continue;
+    if (isShort && (one.count > 2 || one.isLong)) continue;
     process.stderr.write(`${one.title}\n`);
     const { combine, isLong = false } = one;
     const turnsOf = { rounds: 1, turns: Math.min(fewTurns, effort.turns) };

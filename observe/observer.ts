@@ -9,6 +9,8 @@ import type { Holder, Part, Steps } from "./types.ts";
 
 /** After this time, in ms, a segment is searched again: programs may have created something in it. */
 const SEARCH_MS = 60_000;
+/** A segment in which nothing was found is searched each time if it has at most this number of bytes. */
+const SMALL_BYTES = 2 ** 20;
 
 /** What lies in a segment. */
 export interface Contents {
@@ -37,11 +39,9 @@ export class Observer {
    * only.
    */
   *look(isWanted: (segment: SegmentGlance) => boolean = () => true): Steps<Observed[]> {
-    const segments = (yield* glance()).filter(isWanted);
+    const segments = yield* glance();
     const observed: Observed[] = [];
-    const ids = new Set<string>();
-    for (const segment of segments) {
-      ids.add(idOf(segment));
+    for (const segment of segments.filter(isWanted)) {
       const isRead = segment.attached > 0 && segment.isLookedInto && !segment.unfinished;
       const contents = isRead ? yield* this.#contents(segment) : UNREAD;
       const holder = segment.lock?.holder?.pid;
@@ -49,6 +49,7 @@ export class Observer {
       observed.push({ segment, lockHolder, ...contents });
       yield;
     }
+    const ids = new Set(segments.map(idOf));
     for (const id of this.#searches.keys()) if (!ids.has(id)) this.#searches.delete(id);
     return observed;
   }
@@ -60,7 +61,8 @@ export class Observer {
     const contents = yield* contentsOf(segment, known?.search);
     const isNew = known === undefined && contents.search !== null;
     if (isNew) this.#searches.set(id, { search: contents.search!, time: performance.now() });
-    const isOther = contents.parts.every(({ kind, problem }) => kind === "other bytes" || problem);
+    const isOther = segment.size <= SMALL_BYTES &&
+      contents.parts.every(({ kind, problem }) => kind === "other bytes" || problem);
     if (isOther) this.#searches.delete(id); // a program may be about to create something
     return contents;
   }
@@ -76,6 +78,7 @@ export function* contentsOf(
   segment: PeekedSegment,
   known?: Search,
 ): Steps<Contents & { readonly search: Search | null }> {
+  if (segment.unfinished) return { ...UNREAD, problem: "its creator is filling it", search: null };
   return yield* contentsSeenBy(peekAt(segment), known);
 }
 

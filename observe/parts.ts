@@ -150,6 +150,7 @@ function layoutAt(place: Place): FoundLayout | null {
   if (members === null) return null;
   const last = Math.max(...members.map(({ offset, bytes }) => offset + bytes));
   // The text does not say the largest alignment of its members, which is that of a cache line as a rule.
+  const primitives = members.filter(({ kind }) => isPrimitive(kind)).length;
   let best: FoundLayout | null = null;
   let most = -1;
   for (let alignment = CACHE_LINE; alignment <= ALIGNMENT_MAX; alignment *= 2) {
@@ -164,6 +165,7 @@ function layoutAt(place: Place): FoundLayout | null {
     if (headers.length <= most) continue;
     most = headers.length;
     best = { end: place.begin + begin + last, members: placed };
+    if (most === primitives) break;
   }
   return best;
 }

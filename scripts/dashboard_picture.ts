@@ -50,7 +50,7 @@ async function request(): Promise<void> {
   }
 }
 
-const browser = await Browser.start(1000, 640, 1.5);
+const browser = await Browser.start(1000, 770, 1.5);
 try {
   await browser.setColorScheme(scheme === "dark" ? "dark" : "light");
   await browser.open(url);

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { promisify } from "node:util";
 import { sharedSessionStore, type StoredSession } from "../../adapters/express_session.ts";
-import { SharedMap } from "../../collections/mod.ts";
+import { json, SharedMap } from "../../collections/mod.ts";
 import { librariesFolder, library, needsLibraries, startImporting } from "../support/libraries.ts";
 import { endAll, leaveNothingBehind, runtimes, slow, uniqueKey } from "../support/support.ts";
 
@@ -69,7 +69,7 @@ describe("a store for express-session", options, () => {
   test("lets a session live as long as its cookie, or for the ttl of its options", async () => {
     const key = uniqueKey();
     using store = openStore(key, 100);
-    using map = SharedMap.open(key, { bytes: BYTES });
+    using map = SharedMap.open(key, { bytes: BYTES, codec: json });
     await store.set("expired", { cookie: cookie(-1) });
     assert.equal(await store.get("expired"), undefined);
     await store.set("short", { cookie: cookie(50) });

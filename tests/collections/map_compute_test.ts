@@ -300,7 +300,8 @@ describe("getOrSet of a shared map", () => {
         assert.equal((error as SyncError).code, "Full");
       }
     }
-    await assert.rejects(map.getOrSet("new", () => assert.fail("is called")), full);
+    const key = "new, and longer than the others".repeat(2);
+    await assert.rejects(map.getOrSet(key, () => assert.fail("is called")), full);
   });
 
   test("calls one of several processes, without blocking the loops of the others", {

@@ -4,6 +4,7 @@ import process from "node:process";
 import { describe, test } from "node:test";
 import { SharedMap } from "../../collections/mod.ts";
 import { META, NUMBER } from "../../collections/map_record.ts";
+import { MARGIN_BYTES, UNIT_BYTES } from "../../collections/ring_log.ts";
 import { shapeOf } from "../../collections/map_shape.ts";
 import { Random } from "../../scripts/random.ts";
 import { joining, logsOf, openMap } from "../support/maps.ts";
@@ -121,7 +122,7 @@ describe("a shared map whose bytes are overwritten", () => {
       const { map, memory } = place;
       const [log] = logsOf(memory, options);
       const { units } = shapeOf("test", options);
-      const ring = log!.byteOffset + SharedMap.bytesFor(options) - 64 - 8 * units - log!.byteOffset;
+      const ring = SharedMap.bytesFor(options) - MARGIN_BYTES - UNIT_BYTES * units;
       map.set("n", new Uint8Array(0));
       map.set("other", new Uint8Array(8).fill(9));
       const data = new Int32Array(log!.buffer, ring, 2 * units);

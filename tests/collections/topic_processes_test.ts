@@ -216,11 +216,9 @@ describe("a shared topic of several processes", () => {
           };
           objects.topic.publish(message);
         })`);
-        let isHeld = true;
-        await until(() => {
-          isHeld = place.words[40] === 1;
-          return isHeld || topic.stats().last === 41;
-        }, "the moment");
+        // The second store never comes: the log is stored to once.
+        const isThere = () => place.words[40] === 1 || (nth === 2 && topic.stats().last === 41);
+        await until(isThere, "the moment");
         await agent.kill();
         const { last } = topic.stats();
         assert.ok(last === 40 || last === 41, `${last}`);
@@ -233,7 +231,6 @@ describe("a shared topic of several processes", () => {
           numbers.push(numberOf(message.value)[0]);
         }
         assert.deepEqual(numbers, last === 40 ? [3] : [2, 3]);
-        if (!isHeld) assert.equal(nth, 2);
       }
     });
   }

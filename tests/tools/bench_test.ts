@@ -21,6 +21,8 @@ import {
 
 const main = fileURLToPath(new URL("../../bench/main.ts", import.meta.url));
 const page = fileURLToPath(new URL("../../docs/performance.md", import.meta.url));
+/** The benchmark starts dozens of processes, one after the other. */
+const BENCHMARK_MS = 1.9 * DEADLINE_MS;
 const hasC = spawnSync("cc", ["--version"]).status === 0;
 const needsC = hasC ? linuxOnly : { skip: "no C compiler (cc)" };
 
@@ -63,8 +65,7 @@ async function pageOf(part: string): Promise<string> {
     let stderr = "";
     child.stderr.on("data", (data) => stderr += data);
     const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
-    // It takes seconds of the processor, which the tests beside it want too.
-    assert.equal(await withDeadline(ended, "the benchmark", 1.8 * DEADLINE_MS), 0, stderr);
+    assert.equal(await withDeadline(ended, "the benchmark", BENCHMARK_MS), 0, stderr);
     return readFileSync(copy, "utf8");
   } finally {
     rmSync(folder, { recursive: true });
@@ -119,7 +120,7 @@ describe("benchmark", () => {
       const text = await pageOf("messaging");
       const rows = rowsOf(text, "messaging");
       const own = rows.filter(([, name]) => name === ownRuntime.name);
-      assert.equal(own.length, 8, "each operation of at most two processes once");
+      assert.equal(own.length, 6, "each short operation of at most two processes once");
       assert.ok(rows.some(([, name]) => name === "msgsnd and msgrcv"));
       for (const [, , , time] of rows) assert.match(time!, isTime);
       const latency = rowsOf(text, "messaging-latency");
@@ -129,7 +130,7 @@ describe("benchmark", () => {
         assert.match(most!, isTime);
       }
       const judged = rowsOf(text, "messaging-targets");
-      assert.equal(judged.length, 6);
+      assert.equal(judged.length, 4);
       for (const [, name, , , reached] of judged) {
         assert.equal(name, ownRuntime.name);
         assert.match(reached!, isVerdict);

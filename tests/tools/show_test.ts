@@ -429,6 +429,20 @@ describe("a look at a segment", linuxOnly, () => {
     },
   );
 
+  test("does not touch a segment that its creator is filling", () => {
+    let seen: Contents | null = null;
+    using memory = SharedMemory.open(key, {
+      size: 100,
+      initialize: () => {
+        const segment = inspect().segments.find((one) => one.unfinished)!;
+        seen = atOnce(contentsOf(segment));
+        assert.equal(inspect().segments.find((one) => one.unfinished)!.attached, 1);
+      },
+    });
+    assert.equal((seen as Contents | null)?.problem, "its creator is filling it");
+    assert.ok(memory.isAttached());
+  });
+
   test("takes no memory for bytes that nobody has touched", slow, () => {
     using memory = SharedMemory.open(key, { size: 50_000_000 });
     Counter.create(memory.view(Uint8Array), 32_000_000).add(4);
