@@ -1,7 +1,9 @@
 import process from "node:process";
+import { delay } from "../backends/timing.ts";
 import type { QueueJob } from "./queue_job.ts";
 import { checkDelay, checkMaxRun, type TakeOptions, type WorkOptions } from "./queue_options.ts";
 import { checkNumber } from "./queue_shape.ts";
+import { isBusy } from "./wait_line.ts";
 
 /** What `work()` needs of a queue. */
 export interface WorkQueue<Value> {
@@ -10,6 +12,8 @@ export interface WorkQueue<Value> {
 
 const CALL = "SharedQueue.work";
 const CONCURRENCY_MAX = 2 ** 20;
+/** The pause in ms before a job is acked again, if a process is stopped in the middle of a change. */
+const BUSY_MS = 100;
 
 /** See {@linkcode SharedQueue.work}. */
 export async function workOn<Value>(
@@ -37,11 +41,12 @@ export async function workOn<Value>(
       try {
         onError(error, job);
       } finally {
-        if (!job.isSettled) job.retry(delayAfter(job.attempt, error));
+        const pause = job.isSettled ? 0 : delayAfter(job.attempt, error);
+        await patiently(() => job.retry(pause));
       }
       return;
     }
-    job.ack();
+    await patiently(() => job.ack());
   });
   await Promise.all(Array.from({ length: concurrency }, () => runners.run()));
   runners.throwFirst();
@@ -91,6 +96,19 @@ class Runners<Value> {
 
   throwFirst(): void {
     if (this.#errors.length > 0) throw this.#errors[0];
+  }
+}
+
+/** Calls `act` again as long as a process is stopped in the middle of a change. */
+async function patiently(act: () => unknown): Promise<void> {
+  for (;;) {
+    try {
+      act();
+      return;
+    } catch (error) {
+      if (!isBusy(error)) throw error;
+    }
+    await delay(BUSY_MS);
   }
 }
 

@@ -61,7 +61,7 @@ import {
 } from "./queue_shape.ts";
 import { workOn } from "./queue_work.ts";
 import { RECOVERED, UNIT_BYTES } from "./ring_log.ts";
-import { WaitLine } from "./wait_line.ts";
+import { isBusy, WaitLine } from "./wait_line.ts";
 
 /** A job that has failed: it was taken `maxAttempts` times, and never done. */
 export interface FailedJob<Value> {
@@ -604,8 +604,12 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     const { ref = false } = options;
     const { timeout, signal } = waitOf(call, options);
     this.core.require(call.replace(/.*\./, ""));
-    if (this.receivers.isEmpty && attempt(timeout > 0, false)) return true;
-    if (timeout === 0) return false;
+    if (timeout === 0) return this.receivers.isEmpty && attempt(false, false);
+    try {
+      if (this.receivers.isEmpty && attempt(true, false)) return true;
+    } catch (error) {
+      if (!isBusy(error)) throw error;
+    }
     return await this.receivers.wait((hasSlept) => attempt(true, hasSlept), {
       timeout,
       signal,

@@ -2,6 +2,7 @@ import { clearInterval, clearTimeout, setInterval, setTimeout } from "node:timer
 import { requireStack } from "../core/stack.ts";
 import { type AbortSignalLike, TIMER_MAX } from "../core/waiter.ts";
 import { registry, type SharedAttachment } from "../registry.ts";
+import { SyncError } from "../sync/errors.ts";
 import type { Event } from "../sync/event.ts";
 
 /** How a call of a line waits. */
@@ -135,7 +136,10 @@ export class WaitLine {
     }
   }
 
-  /** Attempts the calls in their order, up to the first one that does not succeed. */
+  /**
+   * Attempts the calls in their order, up to the first one that does not succeed. If a process was stopped in the middle of
+   * a change, they go on waiting.
+   */
   #attempt(hasSlept: boolean): void {
     for (let call = this.#calls[0]; call !== undefined; call = this.#calls[0]) {
       try {
@@ -143,6 +147,7 @@ export class WaitLine {
         this.#calls.shift();
         call.succeed();
       } catch (error) {
+        if (isBusy(error)) return;
         this.#calls.shift();
         call.fail(error);
       }
@@ -179,4 +184,9 @@ export class WaitLine {
     this.#keepAlive();
     this.#wake();
   }
+}
+
+/** Whether an error says that another process holds a lock for too long. */
+export function isBusy(error: unknown): boolean {
+  return error instanceof SyncError && error.code === "Busy";
 }

@@ -291,6 +291,29 @@ describe("processes that share a queue", () => {
     queue.send("a");
     assert.deepEqual([queue.receive(), queue.stats().recovered], ["a", 1]);
   });
+
+  test("go on with work() when a process is no longer stopped in the middle of a change", {
+    ...slow,
+    ...linuxOnly,
+  }, async () => {
+    using place = openQueue<string>({ ...OPTIONS, lockTimeout: 20 });
+    const { queue } = place;
+    const agent = startAgent(ownRuntime);
+    await agent.run(`${joining(place.key)} Object.assign(objects, { memory, queue });`);
+    for (const text of ["a", "b"]) queue.send(text);
+    const seen: string[] = [];
+    await queue.work({}, async ({ value, attempt }) => {
+      seen.push(`${value} ${attempt}`);
+      if (value === "b") return queue.close();
+      await agent.run(
+        "objects.mutex = sync.Mutex.at(objects.memory.bytes, 64); objects.mutex.lock();",
+      );
+      setTimeout(() => void agent.kill(), 300); // the job cannot be acked until then
+    });
+    assert.deepEqual(seen, ["a 1", "b 1"]);
+    const { acked, recovered } = queue.stats();
+    assert.deepEqual([acked, recovered], [2, 1]);
+  });
 });
 
 describe("a queue that stays until it is removed", staleOnly, () => {
