@@ -682,7 +682,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "backends/systemv/segments.ts",
     find: "segment === null || status.attached > 0 || request.adopt",
     replace: "segment === null || request.adopt",
-    programs: ["lifetime: two adopt"],
+    programs: ["lifetime: one adopts and one removes"],
     bounds: { preemptions: 1, crashes: 0 },
     why: "Its locks are made anew while another process holds them.",
   },
