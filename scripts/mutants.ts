@@ -22,6 +22,7 @@ import { type Mutant, MUTANTS, type Replacement } from "../tests/simulation/muta
 import { scenarioOf } from "../tests/simulation/scenarios.ts";
 import { ASYNC_MUTANTS } from "../tests/simulation/async_mutants.ts";
 import { SYNC_MUTANTS } from "../tests/simulation/sync_mutants.ts";
+import { LIFETIME_SCENARIOS } from "../tests/simulation/lifetime_scenarios.ts";
 import { SYNC_SCENARIOS } from "../tests/simulation/sync_scenarios.ts";
 
 const usage = `Usage: npm run test:mutants -- [options]
@@ -93,6 +94,7 @@ function find({ programs, bounds, known }: Task): Found {
   const isNew = ({ what }: { what: string }) => known?.includes(kindOf(what)) === false;
   const [name] = programs;
   const scenario = SYNC_SCENARIOS[name!] ?? COLLECTION_SCENARIOS[name!] ?? QUEUE_SCENARIOS[name!] ??
+    LIFETIME_SCENARIOS[name!] ??
     scenarioOf(...programs);
   const { failures, schedules } = explore(scenario, bounds, {
     limitMs: LIMIT_MS,

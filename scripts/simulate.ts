@@ -18,6 +18,7 @@ import {
 } from "../tests/simulation/scenarios.ts";
 import { COLLECTION_SCENARIOS } from "../tests/simulation/collection_scenarios.ts";
 import { QUEUE_SCENARIOS } from "../tests/simulation/queue_scenarios.ts";
+import { LIFETIME_SCENARIOS } from "../tests/simulation/lifetime_scenarios.ts";
 import { SYNC_SCENARIOS } from "../tests/simulation/sync_scenarios.ts";
 import { Random } from "./random.ts";
 
@@ -52,6 +53,7 @@ const SCENARIOS = {
   pairs: () => [...pairs(), ...classPairs()].map((names) => scenarioOf(...names)),
   "asynchronous pairs": () => asyncPairs().map((names) => scenarioOf(...names)),
   triples: () => triples().map((names) => scenarioOf(...names)),
+  lifetimes: () => Object.values(LIFETIME_SCENARIOS),
   "scenarios of ./sync": () => Object.values(SYNC_SCENARIOS),
   "scenarios of ./collections":
     () => [...Object.values(COLLECTION_SCENARIOS), ...Object.values(QUEUE_SCENARIOS)],
@@ -78,6 +80,7 @@ const ROUNDS: readonly Round[] = [
   roundOf("scenarios of ./sync", 2, 0, 1),
   roundOf("scenarios of ./sync", 2, 1, 0),
   roundOf("asynchronous pairs", 0, 1),
+  roundOf("lifetimes", 2, 1),
   roundOf("scenarios of ./collections", 1, 1),
   roundOf("scenarios of ./collections", 1, 0, 1),
   roundOf("pairs", 1, 1),

@@ -677,4 +677,13 @@ export const MUTANTS: readonly Mutant[] = [
     bounds: within(0, 1),
     why: "A process that is killed in between leaves a semaphore of value 0 that nobody holds.",
   },
+  {
+    name: "a segment that others use is adopted",
+    file: "backends/systemv/segments.ts",
+    find: "segment === null || status.attached > 0 || request.adopt",
+    replace: "segment === null || request.adopt",
+    programs: ["lifetime: one adopts and one removes"],
+    bounds: { preemptions: 1, crashes: 0 },
+    why: "Its locks are made anew while another process holds them.",
+  },
 ];

@@ -124,6 +124,14 @@ const exiting = (type: KeyType): Program => (ffi, note) => {
   segment.release({ lockHeld: false, wait: false, exiting: true });
 };
 
+/** Creates the segment, and detaches so that it stays. */
+export const keptBefore = (type: KeyType): Program => (ffi) => {
+  const { segments, lock } = load(type, ffi);
+  const segment = segments.open(type.segment, REQUEST, lock);
+  segment.setPersistent!(true);
+  detach(segment);
+};
+
 /** Opens a semaphore of value 1, acquires and releases it, and closes it. */
 const semaphore =
   (type: KeyType, mode: SystemSemaphoreMode, holdMs = 0): Program => (ffi, note) => {

@@ -10,12 +10,14 @@ export type Program = (ffi: SimulatedFfi, note: Note) => void | Promise<unknown>
 /** Tells the explorer something about the process; the address is that of a segment. */
 export type Note = (fact: Fact, address: number) => number;
 /**
- * `attached`: the process uses a segment from now on; `locked`: it holds the lock; `unlocked`, `detaching`: no longer.
+ * `attached`: the process uses a segment from now on; `adopting`: it may go on with the bytes of others that have ended;
+ * `locked`: it holds the lock; `unlocked`, `detaching`: no longer.
  * `store` and `load` stand for the bytes of the segment. `acquired`: the process holds a semaphore of value 1, until it
  * is `released`. `waiting`: the process begins to wait for a lock or a semaphore.
  */
 export type Fact =
   | "attached"
+  | "adopting"
   | "locked"
   | "unlocked"
   | "detaching"

@@ -244,6 +244,9 @@ function noted(scenario: Scenario, world: World, i: number, fact: Fact, address:
       const creators = [segment, other.uses!].map((id) => creatorOf(kernel, i, id));
       world.bad ??= `two segments of one key are in use, created by ${creators.join(" and ")}`;
     }
+  } else if (fact === "adopting") {
+    const other = actors.findIndex(({ uses }, j) => j !== i && uses === segment);
+    if (other !== -1) world.bad ??= `P${i} adopts a segment that P${other} uses`;
   } else if (fact === "locked") {
     const lock = actor.holds = scenario.lockOf?.(kernel, i) ?? segment;
     if (others.some(({ holds }) => holds === lock)) world.bad ??= "two processes hold the lock";
