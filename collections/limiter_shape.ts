@@ -1,5 +1,5 @@
 import { unitsFor } from "./map_record.ts";
-import { RESERVE } from "./map_room.ts";
+import { RESERVE, SPARE } from "./map_room.ts";
 import { BUCKETS_MIN, type MapShape, STRIPES_MAX, UNITS_MAX, UNITS_MIN } from "./map_shape.ts";
 
 /** A limiter for many names has at least this number of stripes. */
@@ -34,7 +34,7 @@ export function limiterShape(call: string, keys: number, keyBytes: number): MapS
 
 /** Returns how many stripes are needed. */
 function stripesFor(keys: number, units: number, size: number): number {
-  const room = Math.floor((units - Math.max(2 * size, RESERVE * units)) / size); // see hasRoom()
+  const room = Math.floor((units - Math.max(SPARE * size, RESERVE * units)) / size); // see hasRoom()
   if (keys <= room) return 1;
   const root = (Math.sqrt(DEVIATIONS ** 2 + 4 * room) - DEVIATIONS) / 2; // mean + DEVIATIONS * sqrt(mean) = room
   return Math.ceil(keys / root ** 2);

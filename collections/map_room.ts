@@ -7,6 +7,13 @@ import { LARGEST, LIVE, type MapStripe, SOONEST } from "./map_stripe.ts";
 const MOVES_MAX = 8;
 /** This part of the ring stays free in a map that evicts. In one that does not, no new key is stored if less would be. */
 export const RESERVE = 1 / 16;
+/**
+ * In a map that does not evict, there is always room for a record if so many times the largest record stays free: twice
+ * its size to move one ({@linkcode canFollow}), and once what padding before the end of the ring may take meanwhile.
+ */
+export const SPARE = 3;
+/** If less than so many times the largest record would stay free, there is no room, wherever the records lie. */
+const LEAST = 2;
 /** As long as entries take less than this part of the ring, none is evicted. */
 const EVICTING = 5 / 8;
 /** If entries take less than that, and less than this part of the ring is free, each change moves some records. */
@@ -134,14 +141,14 @@ function moveFor(stripe: MapStripe, key: MapKey, size: number): boolean {
 
 /**
  * Whether the entries leave enough free when a record has come that takes the place of the located one, if there is one:
- * twice the largest record, and some for a new key.
+ * what moves need at least, and some for a new key.
  */
 export function hasRoom(stripe: MapStripe, size: number): boolean {
   const { units, words } = stripe;
   const isNew = stripe.at === -1;
   const live = words[LIVE]! - locatedSize(stripe) + size;
   const largest = Math.max(words[LARGEST]!, size);
-  return live + Math.max(2 * largest, isNew ? RESERVE * units : 0) <= units;
+  return live + Math.max(LEAST * largest, isNew ? RESERVE * units : 0) <= units;
 }
 
 /**
@@ -151,7 +158,7 @@ export function hasRoom(stripe: MapStripe, size: number): boolean {
 function mayHaveRoom(stripe: MapStripe, size: number): boolean {
   const { totals, units, words } = stripe;
   const live = words[LIVE]! - locatedSize(stripe) + size;
-  const least = Math.max(2 * size, stripe.at === -1 ? RESERVE * units : 0);
+  const least = Math.max(LEAST * size, stripe.at === -1 ? RESERVE * units : 0);
   return live + least <= units || stripe.hasPassed(totals[SOONEST]!);
 }
 
@@ -160,17 +167,12 @@ function locatedSize({ at, data }: MapStripe): number {
 }
 
 /**
- * Whether a record can follow at the tail so that the oldest one can be moved afterwards. A record does not wrap around
- * the end of the ring, so it may need up to twice its size if the free space does, and otherwise its size. While that
- * space does not reach the end of the ring, it only grows.
+ * Whether a record can follow at the tail so that the oldest one can be moved afterwards, wherever the end of the ring is:
+ * a record does not wrap around it, so it may need up to twice its size.
  */
 function canFollow(stripe: MapStripe, size: number): boolean {
-  const { units, unitMask, words } = stripe;
-  const position = stripe.placeFor(size);
-  let free = stripe.freeAfter(position, size);
+  let free = stripe.freeAfter(stripe.placeFor(size), size);
   if (free < 0) return false;
   if (stripe.at === stripe.wordOf(stripe.head)) free += locatedSize(stripe);
-  const largest = Math.max(words[LARGEST]!, size);
-  if (free >= 2 * largest) return true;
-  return free >= largest && (position + size & unitMask) + free <= units;
+  return free >= LEAST * Math.max(stripe.words[LARGEST]!, size);
 }
