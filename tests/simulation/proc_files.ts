@@ -109,7 +109,10 @@ function ofProcess(
 }
 
 function inode(ino: number, uid: number) {
-  return { dev: DEVICE, ino, mode: 0o100444, uid, gid: 0, links: 1, size: 0, blocks: 0, ctime: 0 };
+  return {
+    ...{ dev: DEVICE, ino, mode: 0o100444, uid, gid: 0, links: 1, size: 0, blocks: 0 },
+    ...{ ctime: 0, mtime: 0 },
+  };
 }
 
 function stat({ started, stage }: Process, pid: number): string {
