@@ -30,7 +30,9 @@ const LEAST_FACTS = 24;
 
 /** Returns the parts of a segment, one a line, with what is known of each. */
 export function contentsText({ parts, searched, problem }: Contents, size: number, style: Style) {
-  if (problem !== null) return [paint("contents", "bold", style), `  ${problem}`].join("\n");
+  const title = paint("contents", "bold", style);
+  if (problem !== null) return `${title}\n  ${problem}`;
+  if (parts.length === 0 && searched >= size) return `${title}\n  none that this module knows`;
   const heads = parts.map(headOf);
   const names: Cell[] = ["OFFSET", "BYTES", "NAME", "KIND"].map((text, column) => {
     return { text, color: "dim", right: column < 2 };
@@ -53,7 +55,7 @@ export function contentsText({ parts, searched, problem }: Contents, size: numbe
   const unsearched = searched < size
     ? [`  The first ${bytes(searched)} were searched for parts.`]
     : [];
-  return [paint("contents", "bold", style), heading!.trimEnd(), ...text, ...unsearched].join("\n");
+  return [title, heading!.trimEnd(), ...text, ...unsearched].join("\n");
 }
 
 function blankName(row: readonly Cell[]): Cell[] {
