@@ -60,13 +60,21 @@ function isThere(key: string): boolean {
 function removeAll(): string[] {
   const all = [...keys];
   keys.clear();
-  all.forEach(release);
+  const errors: unknown[] = [];
+  for (const key of all) {
+    try {
+      release(key);
+    } catch (error) {
+      errors.push(error); // the other keys are cleaned up nevertheless
+    }
+  }
   const used = all.filter(isThere);
   try {
     if (all.length > 0) cleanup({ keys: all, persistent: true }); // semaphores too, of processes that were killed
   } catch (error) {
     if (!(error instanceof UnsupportedError)) throw error;
   }
+  if (errors.length > 0) throw errors[0];
   return used;
 }
 
@@ -75,7 +83,7 @@ function removeAll(): string[] {
  * has left, and those of the lifetime `"until-removed"`: when the tests of a file have ended.
  *
  * The hook throws an `Error` if a segment is still attached, since the next test would find it: dispose of the objects that
- * a test opens, and end its processes.
+ * a test opens, and end its processes. POSIX segments that are still attached are not found.
  *
  * @param after registers a function that is to run then: `after` of `node:test`, or `afterAll` of `bun:test`, Vitest or
  * Jest; or `afterEach`, after each test

@@ -19,6 +19,7 @@ import { utf8 } from "../collections/codecs.ts";
 import { SharedMap } from "../collections/shared_map.ts";
 import { SharedTopic } from "../collections/shared_topic.ts";
 import type { NativeIpcKey } from "../native_ipc_key.ts";
+import { SyncError } from "../sync/errors.ts";
 import { keysWith, type StoreOptions } from "./map_store.ts";
 import { type TextOrBytes, textOrBytes } from "./text_or_bytes.ts";
 
@@ -112,7 +113,13 @@ class Changes {
   }
 
   tell(event: ItemEvent, key: string): void {
-    this.#topic.publish(event[0]! + key);
+    try {
+      this.#topic.publish(event[0]! + key);
+    } catch (error) { // the item has changed already, so the call has done its work; those who watch miss this event
+      if (!(error instanceof SyncError) || !["InvalidSize", "Busy"].includes(error.code)) {
+        throw error;
+      }
+    }
   }
 
   watch(callback: (event: ItemEvent, key: string) => void): () => void {
@@ -125,6 +132,12 @@ class Changes {
   close(): void {
     this.#topic[Symbol.dispose]();
   }
+}
+
+/** Returns a time to live in ms. As in other drivers, 0 is for ever. */
+function msOf(seconds: number | undefined): number | undefined {
+  if (seconds === undefined) return undefined;
+  return seconds === 0 ? Infinity : seconds * 1000;
 }
 
 /**
@@ -143,7 +156,7 @@ export function sharedMemoryDriver(options: SharedMemoryDriverOptions): SharedMe
     throw error;
   }
   const set = (key: string, value: TextOrBytes, { ttl }: ItemOptions = {}) => {
-    map.set(key, value, { ttl: ttl === undefined ? undefined : ttl * 1000 });
+    map.set(key, value, { ttl: msOf(ttl) });
     changes?.tell("update", key);
   };
   const remove = (key: string) => {

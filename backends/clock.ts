@@ -46,7 +46,7 @@ export interface Clock {
  * A monotonic clock returns the time of a system clock, but reads it only now and then: in between it adds the time that
  * `performance.now()` has measured. All processes get the same time, apart from microseconds.
  *
- * The clock stands still while the machine sleeps.
+ * On Linux the clock stands still while the machine sleeps.
  */
 export class MonotonicClock implements Clock {
   readonly scope: number;

@@ -1,7 +1,7 @@
 import type { MapKey } from "./map_key.ts";
 import { type Freed, Freeing, recount } from "./map_oldest.ts";
 import { SIZE } from "./map_record.ts";
-import { LARGEST, LIVE, type MapStripe, SOONEST } from "./map_stripe.ts";
+import { EVICTED, LARGEST, LIVE, type MapStripe, SOONEST } from "./map_stripe.ts";
 
 /** A change moves this number of records at most, or this number of times its own size. */
 const MOVES_MAX = 8;
@@ -41,9 +41,11 @@ export function makeRoom(stripe: MapStripe, key: MapKey, size: number): number {
   }
   if (!evicts) return moveFor(stripe, key, size) ? 0 : NO_ROOM;
   if (free >= RESERVE * units) return 0;
+  const { isPresent } = stripe;
   const evicted = evictFor(stripe, size);
-  stripe.locate(key);
-  return evicted;
+  if (stripe.locate(key) || !isPresent || evicted < 1) return evicted;
+  stripe.totals[EVICTED]!--; // it was the value that is being replaced
+  return evicted - 1;
 }
 
 const ALWAYS = () => true;
@@ -95,13 +97,16 @@ function moveSome(stripe: MapStripe, size: number): boolean {
   return moves.hasChanged;
 }
 
-/** Evicts the oldest records that were not used since they were moved; moves the others, but no record twice. */
+/**
+ * Evicts the oldest records that were not used since they were moved; moves the others, but no record twice. The located
+ * one is moved if it can be: its value stays until the new one is there.
+ */
 function evictFor(stripe: MapStripe, size: number): number {
-  const { head, span, units } = stripe;
+  const { at: own, head, span, units } = stripe;
   const freeing = new Freeing(stripe);
   const moves = new Moves(size, freeing);
   const isToMove = (at: number) =>
-    stripe.isUsed(at) && moves.areLeft && freeing.oldest - head >>> 0 < span;
+    (at === own || stripe.isUsed(at) && moves.areLeft) && freeing.oldest - head >>> 0 < span;
   let evicted = 0;
   while (freeing.freeAfter(size) < RESERVE * units) {
     const freed = moves.free(true, isToMove);

@@ -1,3 +1,4 @@
+import { SyncError } from "../sync/errors.ts";
 import type { SectionMutex } from "./section_lock.ts";
 
 /** A thread that has no slot. Nobody can know whether it lives. */
@@ -54,7 +55,8 @@ export class Members {
 
   /** Becomes a member, or notes one more use of the slot; returns whether there is a slot. */
   enter(): boolean {
-    if (this.#uses++ === 0) this.#takeSlot();
+    this.#uses++;
+    if (this.#slot === NO_SLOT) this.#takeSlot();
     return this.#slot !== NO_SLOT;
   }
 
@@ -63,7 +65,11 @@ export class Members {
     if (--this.#uses > 0 || this.#slot === NO_SLOT) return;
     const mutex = this.#mutexes[this.#slot]!;
     this.#slot = NO_SLOT;
-    if (mutex.isHeld) mutex.unlock();
+    try {
+      if (mutex.isHeld) mutex.unlock();
+    } catch (error) {
+      if (!(error instanceof SyncError)) throw error; // its bytes were overwritten: nobody takes this slot any more
+    }
   }
 
   /** Whether the member with a slot and a generation lives. */
@@ -84,7 +90,8 @@ export class Members {
     const { count } = this;
     for (let i = 0; i < count; i++) {
       const slot = (this.#first + i) % count;
-      if (!this.#tryLock(slot)) continue;
+      // It is held, and not the slot, if code was stopped just after it was locked: by a timeout of node:vm.
+      if (this.#mutexes[slot]?.isHeld !== true && !this.#tryLock(slot)) continue;
       this.#slot = this.#first = slot;
       this.#generation = Atomics.add(this.#generations, slot, 1) + 1 | 0;
       return;

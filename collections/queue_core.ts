@@ -44,7 +44,7 @@ import {
 import { recoverQueue } from "./queue_recovery.ts";
 import { makeRoom } from "./queue_room.ts";
 import { LOG_BYTE, MUTEX_BYTE, mutexesByte, type QueueShape } from "./queue_shape.ts";
-import { DamagedLog } from "./ring_log.ts";
+import { DamagedLog, WRITER } from "./ring_log.ts";
 import { SectionLock, type SectionMutex } from "./section_lock.ts";
 import { ValuePool } from "./value_pool.ts";
 
@@ -52,6 +52,8 @@ import { ValuePool } from "./value_pool.ts";
 export const LOOK_MS = 1000;
 /** A receiver that takes no time looks after this number of jobs. */
 export const LOOK_JOBS = 256;
+/** A call that has slept waits for the lock for so long, in ms, and then sleeps again. */
+const AGAIN_MS = 10;
 
 /** What became of a value that was to be sent. */
 export const Sent = { Yes: 0, Full: 1, Closed: 2 } as const;
@@ -69,6 +71,8 @@ export interface Taken {
   /** The state word, and the generation of the member. */
   readonly word: number;
   readonly generation: number;
+  /** As in the entry: a job that was late, has failed and was retried may be taken again with the same word. */
+  readonly until: number;
   readonly most: number;
   readonly raw: Bytes;
 }
@@ -111,6 +115,8 @@ export class QueueCore {
   private toWake = 0;
   /** How many jobs were received since this object looked at the members. */
   private unlooked = 0;
+  /** When this object, which found no room, has checked last whether that is so. */
+  private checked = -Infinity;
   /** When there may be a job for whom has found none: by the clock; `Infinity` if that is not known. */
   nextTime = Infinity;
 
@@ -174,10 +180,15 @@ export class QueueCore {
     );
   }
 
-  private change<Result>(method: string, locked: () => Result): Result {
+  /** @param hasSlept whether the caller waits, and so can come back: it does not block its thread for long then */
+  private change<Result>(method: string, locked: () => Result, hasSlept = false): Result {
     this.require(method);
     this.toWake = 0;
-    const result = this.lock.change(method, this.lockTimeout, locked);
+    const result = this.lock.change(
+      method,
+      hasSlept ? Math.min(this.lockTimeout, AGAIN_MS) : this.lockTimeout,
+      locked,
+    );
     if (this.toWake !== 0) this.wake();
     return result;
   }
@@ -229,13 +240,14 @@ export class QueueCore {
     delay: number,
     most: number,
     willWait: boolean,
+    hasSlept = false,
   ): Sent {
     this.value = value;
     this.length = length;
     this.delay = delay;
     this.most = most;
     this.willWait = willWait;
-    return this.change(method, this.sendLocked);
+    return this.change(method, this.sendLocked, hasSlept);
   }
 
   private sendHere(): Sent {
@@ -244,7 +256,12 @@ export class QueueCore {
     if (words[CLOSED] !== 0) return Sent.Closed;
     const entry = log.freeEntry();
     if (entry === -1 || !makeRoom(log, unitsFor(length))) {
-      this.returnLost(this.clock.now());
+      const now = this.clock.now();
+      if (now - this.checked >= LOOK_MS) {
+        this.checked = now;
+        log.requireCounts();
+      }
+      this.returnLost(now);
       this.tellReceivers();
       if (this.willWait) words[SENDERS] = 1;
       return Sent.Full;
@@ -280,7 +297,7 @@ export class QueueCore {
   get isSurelyEmpty(): boolean {
     const { words } = this.log;
     return Atomics.load(words, READY.count) === 0 && words[DELAYED] === 0 &&
-      words[RUNNING.count] === 0 && words[CLOSED] === 0;
+      words[RUNNING.count] === 0 && words[CLOSED] === 0 && words[WRITER] === 0;
   }
 
   /**
@@ -292,7 +309,7 @@ export class QueueCore {
   receive(method: string, willWait: boolean, hasSlept: boolean): Found {
     this.willWait = willWait;
     this.hasSlept = hasSlept;
-    return this.change(method, this.receiveLocked);
+    return this.change(method, this.receiveLocked, hasSlept);
   }
 
   /** Returns the value that was received. */
@@ -324,7 +341,7 @@ export class QueueCore {
     this.maxRun = maxRun;
     this.willWait = willWait;
     this.hasSlept = hasSlept;
-    return this.change(method, this.takeLocked);
+    return this.change(method, this.takeLocked, hasSlept);
   }
 
   /** Returns the job that was taken. */
@@ -346,13 +363,13 @@ export class QueueCore {
     log.setWord(entry, GENERATION, generation);
     log.setNumber(entry, TIME, now);
     log.setNumber(entry, UNTIL, until);
-    log.setState(entry, word);
     log.unlink(READY, entry);
     log.push(RUNNING, entry);
+    log.setState(entry, word); // last: what is overwritten is found before the job is taken
     this.noteUntil(until);
     this.afterTake();
     const [id, most] = [log.number(entry, ID), log.word(entry, MOST)];
-    this.taken = { entry, id, attempt, word, generation, most, raw };
+    this.taken = { entry, id, attempt, word, generation, until, most, raw };
     return Found.Job;
   }
 
@@ -377,6 +394,7 @@ export class QueueCore {
   /** Notes that this caller has found nothing. */
   private nothing(): Found {
     const { totals, words } = this.log;
+    if (words[READY.count] !== 0) throw new DamagedLog(); // the list is empty
     if (words[CLOSED] !== 0 && this.isDrained) return Found.End;
     if (!this.willWait) return Found.None;
     words[RECEIVERS] = 1;
@@ -400,10 +418,10 @@ export class QueueCore {
   // Jobs that were taken.
 
   /** Whether a job that was taken is still that of its member. */
-  private isHeld({ entry, id, word, generation }: Taken): boolean {
+  private isHeld({ entry, id, word, generation, until }: Taken): boolean {
     const { log } = this;
     return log.state(entry) === word && log.number(entry, ID) === id &&
-      log.word(entry, GENERATION) === generation;
+      log.word(entry, GENERATION) === generation && log.number(entry, UNTIL) === until;
   }
 
   /** Ends a job; returns `false` if it is no longer that of its member. */
@@ -480,6 +498,7 @@ export class QueueCore {
       else if (until > 0 && until <= now) lost.push({ entry, reason: Reason.Late });
       else if (until > 0) soonest = Math.min(soonest, until);
     }
+    if (log.jobs - left !== log.words[RUNNING.count]) throw new DamagedLog();
     totals[SOONEST] = soonest;
     // The one that was sent first comes first again.
     lost.sort((a, b) => log.number(b.entry, ID) - log.number(a.entry, ID));

@@ -1,4 +1,9 @@
+import { delay } from "../backends/timing.ts";
 import type { Bytes } from "../core/view_types.ts";
+import { isBusy } from "./wait_line.ts";
+
+/** The pause in ms before a job is put back again, if a process is stopped in the middle of a change. */
+const BUSY_MS = 100;
 
 /** @internal What is known of a job when it is taken. */
 export interface JobData {
@@ -75,20 +80,37 @@ export class QueueJob<Value> implements Disposable {
   /**
    * Puts the job back, behind the other ready ones. If it was taken `maxAttempts` times, it has failed.
    *
-   * @param delay the time in ms after which it is ready
+   * @param ms the time after which it is ready
    * @returns as {@linkcode QueueJob.ack}
    * @throws {SyncError} as {@linkcode QueueJob.ack}
-   * @throws {TypeError | RangeError} if `delay` is not a number of ms
+   * @throws {TypeError | RangeError} if `ms` is not a number of ms
    */
-  retry(delay = 0): boolean {
+  retry(ms = 0): boolean {
     if (this.#isSettled) return false;
-    const isBack = this.#owner.retry(this.#data, delay);
+    const isBack = this.#owner.retry(this.#data, ms);
     this.#isSettled = true;
     return isBack;
   }
 
   /** Puts the job back if neither `ack()` nor `retry()` was called. */
   [Symbol.dispose](): void {
-    if (!this.#isSettled) this.retry();
+    if (this.#isSettled) return;
+    try {
+      this.retry();
+    } catch (error) {
+      if (!isBusy(error)) throw error;
+      void this.#retryLater(); // nobody else can: the program has no job any more
+    }
+  }
+
+  async #retryLater(): Promise<void> {
+    for (;;) {
+      await delay(BUSY_MS, false);
+      try {
+        return void this.retry();
+      } catch (error) {
+        if (!isBusy(error)) return; // it was detached, so others have the job
+      }
+    }
   }
 }

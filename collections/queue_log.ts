@@ -269,6 +269,22 @@ export class QueueLog extends RingLog {
     words[STALE] = 0;
   }
 
+  /** @throws {DamagedLog} if the counts by which there is room are not those of the entries */
+  requireCounts(): void {
+    const { words } = this;
+    let [used, live, largest] = [0, 0, 0];
+    for (let entry = 0; entry < this.jobs; entry++) {
+      if (this.state(entry) === 0) continue;
+      const size = unitsFor(this.word(entry, LENGTH));
+      used++;
+      live += size;
+      largest = Math.max(largest, size);
+    }
+    const isRight = used === this.used && live === words[LIVE] &&
+      (words[STALE] !== 0 || largest === words[LARGEST]);
+    if (!isRight) throw new DamagedLog();
+  }
+
   // Lists.
 
   /** Adds an entry at the end of a list. */
@@ -381,17 +397,17 @@ export class QueueLog extends RingLog {
     const first = isFirst ? this.first(READY, State.Ready) : -1;
     const order = first === -1 ? this.nextOrder() : this.number(first, ORDER) - 1;
     this.setNumber(entry, ORDER, order);
-    this.setState(entry, stateWord(State.Ready, attempt));
     if (first === -1) this.push(READY, entry);
     else this.unshift(READY, entry);
+    this.setState(entry, stateWord(State.Ready, attempt));
   }
 
   /** Makes a job wait for a time that is in no list. */
   makeDelayed(entry: number, attempt: number, time: number): void {
     this.setNumber(entry, ORDER, this.nextOrder());
     this.setNumber(entry, TIME, time);
-    this.setState(entry, stateWord(State.Delayed, attempt));
     this.pushDelayed(entry);
+    this.setState(entry, stateWord(State.Delayed, attempt));
   }
 
   /** Makes those delayed jobs ready whose time has come. */

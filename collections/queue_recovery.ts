@@ -1,14 +1,4 @@
-import {
-  ID,
-  LENGTH,
-  memberOf,
-  ORDER,
-  POSITION,
-  State,
-  stateOf,
-  TIME,
-  UNTIL,
-} from "./queue_entry.ts";
+import { ID, LENGTH, memberOf, ORDER, State, stateOf, TIME, UNTIL } from "./queue_entry.ts";
 import {
   FAILED,
   FAILED_UNITS,
@@ -60,15 +50,15 @@ function repair(log: QueueLog): void {
   log.balance(used, how);
 }
 
-/** Returns the entry whose record begins at each unit of the ring, as its number + 1. */
-function begins(log: QueueLog): Int32Array {
-  const known = new Int32Array(log.units);
+/** Returns for each entry whether its record is in the ring. */
+function begins(log: QueueLog): Uint8Array {
+  const known = new Uint8Array(log.jobs);
   let { head: position, span: left } = log;
   while (left > 0) {
     const size = log.sizeAt(position, left);
     const entry = size > 0 ? log.ownerOf(position) : -1;
     if (entry !== -1 && unitsFor(log.word(entry, LENGTH)) === size) {
-      known[position & log.unitMask] = entry + 1;
+      known[entry] = 1;
     }
     position = position + Math.abs(size) | 0;
     left -= Math.abs(size);
@@ -77,11 +67,11 @@ function begins(log: QueueLog): Int32Array {
 }
 
 /** Whether an entry that is not free can be right. */
-function isRight(log: QueueLog, entry: number, known: Int32Array): boolean {
+function isRight(log: QueueLog, entry: number, known: Uint8Array): boolean {
   const word = log.state(entry);
   const state = stateOf(word);
   const id = log.number(entry, ID);
-  return known[log.word(entry, POSITION) & log.unitMask] === entry + 1 &&
+  return known[entry] === 1 &&
     log.word(entry, LENGTH) >= 0 && word > 0 && state <= State.Failed &&
     Number.isSafeInteger(id) && id > 0 &&
     Number.isFinite(log.number(entry, ORDER)) && !Number.isNaN(log.number(entry, TIME)) &&

@@ -1,4 +1,5 @@
 import process from "node:process";
+import { setImmediate } from "node:timers";
 import { delay } from "../backends/timing.ts";
 import type { QueueJob } from "./queue_job.ts";
 import { checkDelay, checkMaxRun, type TakeOptions, type WorkOptions } from "./queue_options.ts";
@@ -14,6 +15,8 @@ const CALL = "SharedQueue.work";
 const CONCURRENCY_MAX = 2 ** 20;
 /** The pause in ms before a job is acked again, if a process is stopped in the middle of a change. */
 const BUSY_MS = 100;
+/** After this time in ms a runner lets the event loop go on: jobs may be there, and be done, without any wait. */
+const TURN_MS = 10;
 
 /** See {@linkcode SharedQueue.work}. */
 export async function workOn<Value>(
@@ -41,8 +44,12 @@ export async function workOn<Value>(
       try {
         onError(error, job);
       } finally {
-        const pause = job.isSettled ? 0 : delayAfter(job.attempt, error);
-        await patiently(() => job.retry(pause));
+        let pause = 0;
+        try {
+          if (!job.isSettled) pause = delayAfter(job.attempt, error);
+        } finally {
+          await patiently(() => job.retry(pause));
+        }
       }
       return;
     }
@@ -76,11 +83,15 @@ class Runners<Value> {
     const stop = () => this.#stop.abort();
     if (signal?.aborted) stop();
     signal?.addEventListener("abort", stop);
+    let since = performance.now();
     try {
       while (!this.#stop.signal.aborted) {
         const job = await this.#queue.take({ ...this.#options, signal: this.#stop.signal });
         if (job === undefined) break;
         await this.#run(job);
+        if (performance.now() - since < TURN_MS) continue;
+        await new Promise<void>((resolve) => void setImmediate(resolve));
+        since = performance.now();
       }
     } catch (error) {
       if (!this.#stop.signal.aborted || error !== this.#stop.signal.reason) this.#fail(error);
@@ -112,9 +123,18 @@ async function patiently(act: () => unknown): Promise<void> {
   }
 }
 
+/** Returns an error as text, whatever was thrown: an object without a prototype has no text. */
+function textOf(error: unknown): string {
+  try {
+    return error instanceof Error ? error.stack ?? error.message : String(error);
+  } catch {
+    return typeof error;
+  }
+}
+
 /** Tells of an error that nobody handles. */
 function warn<Value>(error: unknown, { id, attempt, maxAttempts }: QueueJob<Value>): void {
-  const text = error instanceof Error ? error.stack ?? error.message : String(error);
+  const text = textOf(error);
   process.emitWarning(
     `${CALL}: job ${id} has thrown in attempt ${attempt} of ${maxAttempts}; give onError to handle it: ${text}`,
   );

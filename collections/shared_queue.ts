@@ -1,5 +1,5 @@
 import { requireStack } from "../core/stack.ts";
-import { lengthOf } from "../core/view_extent.ts";
+import { isDetached, lengthOf } from "../core/view_extent.ts";
 import { checkTimeout, waitOf } from "../core/waiter.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import type { NativeIpcKey } from "../native_ipc_key.ts";
@@ -405,7 +405,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     const attempt = this.prepare("sendAsync", value, options);
     if (this.senders.isEmpty && attempt(timeout > 0)) return;
     const isSent = timeout > 0 &&
-      await this.senders.wait(() => attempt(true), { timeout, signal, ref });
+      await this.senders.wait((hasSlept) => attempt(true, hasSlept), { timeout, signal, ref });
     if (!isSent) throw this.full("sendAsync", value, timeout);
   }
 
@@ -414,13 +414,20 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     method: string,
     value: Value,
     options: TrySendOptions | undefined,
-  ): (willWait: boolean) => boolean {
+  ): (willWait: boolean, hasSlept?: boolean) => boolean {
     const call = `SharedQueue.${method}`;
     const { delay = 0, maxAttempts = this.maxAttempts } = options ?? {};
     checkDelay(call, delay);
     checkMaxAttempts(call, maxAttempts);
-    const bytes = this.encoded(method, value);
-    return (willWait) => this.sendNow(method, bytes, delay, maxAttempts, willWait);
+    let bytes = this.encoded(method, value);
+    if (lengthOf(bytes) === 0 && isDetached(bytes)) {
+      throw new TypeError(
+        `${call}: the array of the value has no bytes any more: its buffer was transferred away or made smaller`,
+      );
+    }
+    if (method === "sendAsync") bytes = new Uint8Array(bytes); // the program may change them meanwhile
+    return (willWait, hasSlept) =>
+      this.sendNow(method, bytes, delay, maxAttempts, willWait, hasSlept);
   }
 
   /** Sends the bytes of a value; returns `false` if there is no room. */
@@ -430,12 +437,13 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     delay: number,
     maxAttempts: number,
     willWait: boolean,
+    hasSlept = false,
   ): boolean {
     const { core } = this;
     const length = lengthOf(bytes);
     if (length > core.log.valueMax) throw this.tooLarge(method, length);
     const most = maxAttempts === Infinity ? 0 : maxAttempts;
-    const sent = core.send(method, bytes, length, delay, most, willWait);
+    const sent = core.send(method, bytes, length, delay, most, willWait, hasSlept);
     if (sent === Sent.Closed) throw this.closed(method);
     return sent === Sent.Yes;
   }
@@ -635,7 +643,11 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     for (;;) {
       const since = event.sequence; // before the attempt: a notification after it ends the wait
       const left = deadline - performance.now();
-      if (attempt(left > 0)) return true;
+      try {
+        if (attempt(left > 0)) return true;
+      } catch (error) {
+        if (!isBusy(error) || left <= 0) throw error;
+      }
       if (left <= 0) return false;
       event.wait(Math.min(left, pause()), since);
     }

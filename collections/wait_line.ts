@@ -98,12 +98,16 @@ export class WaitLine {
 
   /** Removes a call that has timed out or was aborted; returns `false` if it was over. */
   #leave(call: Call): boolean {
-    const at = this.#calls.indexOf(call);
-    if (at < 0) return false;
-    this.#calls.splice(at, 1);
+    if (!this.#remove(call)) return false;
     this.#keepAlive();
     if (this.isEmpty) this.#wake();
     return true;
+  }
+
+  #remove(call: Call): boolean {
+    const at = this.#calls.indexOf(call);
+    if (at >= 0) this.#calls.splice(at, 1);
+    return at >= 0;
   }
 
   #keepAlive(): void {
@@ -144,12 +148,10 @@ export class WaitLine {
     for (let call = this.#calls[0]; call !== undefined; call = this.#calls[0]) {
       try {
         if (!call.attempt(hasSlept)) return;
-        this.#calls.shift();
-        call.succeed();
+        if (this.#remove(call)) call.succeed();
       } catch (error) {
         if (isBusy(error)) return;
-        this.#calls.shift();
-        call.fail(error);
+        if (this.#remove(call)) call.fail(error);
       }
     }
     this.#keepAlive();
