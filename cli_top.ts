@@ -223,13 +223,14 @@ export async function top({ intervalMs, once, look, style }: TopOptions): Promis
   }
   const screen = isInteractive() ? new Screen() : null;
   const quit = new Quit(screen !== null);
-  let now = await look();
+  let now: Look;
   const draw = () => {
     const text = frame(now, before, style());
     if (screen !== null) screen.draw(text);
     else process.stdout.write(`${text.join("\n")}\n\n`);
   };
   try {
+    now = await look();
     screen?.enter(draw);
     while (!quit.isAsked) {
       draw();
@@ -238,8 +239,8 @@ export async function top({ intervalMs, once, look, style }: TopOptions): Promis
       [before, now] = [now, await look()];
     }
   } finally {
-    screen?.leave();
     quit.end();
+    screen?.leave();
   }
   return 0;
 }
@@ -269,7 +270,8 @@ class Screen {
   }
 
   leave(): void {
-    if (this.#redraw !== null) process.stdout.off("resize", this.#redraw);
+    if (this.#redraw === null) return;
+    process.stdout.off("resize", this.#redraw);
     process.off("exit", this.#restore);
     this.#restore();
   }

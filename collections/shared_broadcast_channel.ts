@@ -106,6 +106,8 @@ export class SharedBroadcastChannel extends BroadcastTarget implements Disposabl
   readonly #id: bigint = crypto.getRandomValues(new BigUint64Array(1))[0]!;
   readonly #onmessage: Handler = new Handler(this, "message");
   readonly #onmessageerror: Handler = new Handler(this, "messageerror");
+  /** The numbers of the messages that this channel has posted and not come to yet: none of them is lost to it. */
+  readonly #posted: number[] = [];
   #isOpen = true;
 
   /**
@@ -170,7 +172,8 @@ export class SharedBroadcastChannel extends BroadcastTarget implements Disposabl
         "InvalidStateError",
       );
     }
-    this.#shared.topic.publish({ id: this.#id, bytes: structured.encode(message) });
+    const bytes = structured.encode(message);
+    this.#posted.push(this.#shared.topic.publish({ id: this.#id, bytes }));
   }
 
   /** Closes the channel. It gets no messages any more. */
@@ -200,7 +203,10 @@ export class SharedBroadcastChannel extends BroadcastTarget implements Disposabl
     this.close();
   }
 
-  #receive({ value: { id, bytes }, lost }: TopicMessage<Envelope>): void {
+  #receive({ value: { id, bytes }, sequence, lost: all }: TopicMessage<Envelope>): void {
+    const own = this.#posted.findIndex((posted) => posted >= sequence);
+    const passed = this.#posted.splice(0, own === -1 ? Infinity : own);
+    const lost = all - passed.filter((posted) => posted >= sequence - all).length;
     if (lost > 0) this.#dispatch("messageerror", this.#lost(lost));
     if (id === this.#id) return;
     let data: unknown;

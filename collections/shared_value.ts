@@ -410,6 +410,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     return new ValueChanges<Value>(
       {
         wait: (since, isReferenced, signal) => this.watcher.wait(since, isReferenced, signal),
+        isUsable: () => this.slot.isUsable,
         current: () => this.current(method) as Decoded<Value>,
       },
       from,
@@ -517,6 +518,7 @@ async function follow<Value>(
 ): Promise<void> {
   try {
     for await (const value of changes) {
+      if (changes.isOver) break; // it was closed after the value was read
       try {
         callback(value, changes.version);
       } catch (error) {

@@ -38,7 +38,7 @@ export const structured: StructuredCodec = {
   encode(value: unknown): Uint8Array {
     const writer = spare ?? new StructuredWriter();
     spare = null;
-    const bytes = writer.write(value);
+    const bytes = writer.write(value).slice(); // the caller may keep them
     if (writer.size <= KEPT_BYTES) spare = writer;
     return bytes;
   },

@@ -64,7 +64,7 @@ export class StructuredReader {
   #raw(): Uint8Array<ArrayBuffer> {
     const length = this.#count();
     const from = this.#take(length);
-    return this.#bytes.slice(from, from + length) as Uint8Array<ArrayBuffer>;
+    return new Uint8Array(this.#bytes.subarray(from, from + length)); // slice() of a Buffer does not copy
   }
 
   #text(): string {
@@ -176,6 +176,7 @@ export class StructuredReader {
   #properties(object: object): object {
     for (let left = this.#values(); left > 0; left--) {
       const key = this.#string();
+      if (key === "length" && Array.isArray(object)) throw damaged();
       const value = this.#value();
       if (key === "__proto__") define(object, key, value);
       else (object as Record<string, unknown>)[key] = value;

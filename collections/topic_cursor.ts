@@ -131,10 +131,14 @@ export class TopicCursor {
     const { words } = this.log;
     const head = this.loadHead();
     const tail = Atomics.load(words, TAIL);
-    const isNext = (epoch - this.seenEpoch | 0) === 1;
+    const { position, seenHead } = this;
+    // Seen from the old head: from the new one, a position of almost 2^32 units ago may look like one of now.
+    const isThere = (epoch - this.seenEpoch | 0) === 1 &&
+      head - seenHead >>> 0 <= position - seenHead >>> 0 &&
+      position - head >>> 0 <= tail - head >>> 0;
     this.seenEpoch = epoch;
     this.seenHead = head;
-    if (!isNext || this.position - head >>> 0 > tail - head >>> 0) this.position = head;
+    if (!isThere) this.position = head;
   }
 
   /** Goes on at the oldest record. */

@@ -161,6 +161,8 @@ export class IteratedSubscription<Value>
       for (const { reject } of pending) reject(error);
     },
   };
+  /** A topic that is detached keeps no program alive, also if nobody waits for a message just then. */
+  readonly #unref = () => this.#ref.unref();
   #isOpen = true;
 
   constructor(reader: TopicReader<Value>, { slot, waker, signal, ref }: Options) {
@@ -222,10 +224,13 @@ export class IteratedSubscription<Value>
   }
 
   ref(): void {
-    if (this.#isOpen) this.#ref.ref();
+    if (!this.#isOpen || !this.#slot.isUsable) return;
+    this.#slot.attachment.beforeEnd(this.#unref);
+    this.#ref.ref();
   }
 
   unref(): void {
+    this.#slot.attachment.notBeforeEnd(this.#unref);
     this.#ref.unref();
   }
 

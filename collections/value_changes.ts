@@ -8,6 +8,8 @@ export interface ChangingValue<Value> {
     isReferenced: boolean,
     signal: AbortSignalLike | undefined,
   ): Promise<boolean>;
+  /** Whether the value is still attached. */
+  isUsable(): boolean;
   /** Returns the present value and its version. */
   current(): { readonly value: Value; readonly version: number };
 }
@@ -42,6 +44,11 @@ export class ValueChanges<Value> implements AsyncIterableIterator<Value> {
     signal?.addEventListener("abort", this.#onAbort);
   }
 
+  /** Whether nothing more is to come. */
+  get isOver(): boolean {
+    return this.#isOver || this.#ending.signal.aborted;
+  }
+
   /** The version of the value that was returned last. */
   get version(): number {
     return this.#version;
@@ -58,6 +65,9 @@ export class ValueChanges<Value> implements AsyncIterableIterator<Value> {
     try {
       const { signal } = this.#ending;
       if (!await this.#value.wait(this.#version, this.#isReferenced, signal)) return this.#end();
+      if (this.#isOver) return { done: true, value: undefined }; // return() was called meanwhile
+      if (!this.#value.isUsable()) return this.#end(); // detached meanwhile
+      this.#ending.signal.throwIfAborted();
       const { value, version } = this.#value.current();
       this.#version = version;
       return { done: false, value };

@@ -16,6 +16,8 @@ export const WORDS = 32;
 
 /** Versions below this number can be counted to. After damage they begin at the time, which is beyond each that was. */
 const VERSION_MAX = 2 ** 52;
+/** A larger version was not counted up to: it was overwritten, and the next one begins anew. */
+const COUNTED_MAX = VERSION_MAX - 2 ** 32;
 const VERSIONS_PER_MS = 1024;
 
 /** A read fails after this time in ms, and this number of attempts, if writers are faster again and again. */
@@ -157,7 +159,8 @@ export class ValueHalves {
     const { words } = this;
     const latest = words[LATEST]!;
     const found = this.versions[latest & 1]!;
-    const before = isVersion(found, latest) ? found : this.versionAfterDamage();
+    const isCounted = isVersion(found, latest) && found < COUNTED_MAX;
+    const before = isCounted ? found : this.versionAfterDamage();
     if (ifVersion !== undefined && ifVersion !== before) return -1;
     const version = before + 1;
     const half = version & 1;
@@ -171,7 +174,9 @@ export class ValueHalves {
 
   /** Returns a version that none of the value had before, since the version that it had is not known. */
   private versionAfterDamage(): number {
-    const known = this.versions.filter((version) => isVersion(version, version | 0));
+    const known = this.versions.filter((version) =>
+      isVersion(version, version | 0) && version < COUNTED_MAX
+    );
     return Math.max(Date.now() * VERSIONS_PER_MS, ...known);
   }
 }

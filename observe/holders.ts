@@ -5,7 +5,8 @@ import { HEADER_BYTES } from "../sync/slot.ts";
 import type { Description, Holder } from "./types.ts";
 
 /** The words of the header of a mutex, and where the mutex itself begins. */
-const [KIND_WORD, SCOPE_WORD, ABANDONED_WORD] = [1, 2, 3];
+export const SCOPE_WORD = 2;
+const [KIND_WORD, ABANDONED_WORD] = [1, 3];
 const MUTEX_WORD = HEADER_BYTES / 4;
 
 /** Describes the process with a number. @param scope the pid namespace in which it has the number */

@@ -1,5 +1,5 @@
 import { WRITER } from "../collections/ring_log.ts";
-import { describeMutex } from "./holders.ts";
+import { describeMutex, holderOf, SCOPE_WORD } from "./holders.ts";
 import type { Description, Holder } from "./types.ts";
 
 /** Collects who holds the locks of the sections of a collection, and whether threads wait for them. */
@@ -18,7 +18,10 @@ export class Sections {
     for (const holder of holders) this.#holders.set(holder.pid, holder);
     if (waiting === null) this.#hasWaiters = true;
     if (problem !== "") this.#damaged++;
-    const isLeft = holders.length === 0 && words[WRITER] !== 0 && facts["state"] === "free";
+    const writer = words[WRITER]!;
+    // A writer that is alive may have set the word and unlocked between the two looks.
+    const isLeft = holders.length === 0 && writer !== 0 && facts["state"] === "free" &&
+      (facts["abandoned"] !== undefined || holderOf(writer, mutex[SCOPE_WORD]!).state === "dead");
     if (isLeft) this.#left++;
   }
 

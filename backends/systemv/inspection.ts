@@ -284,7 +284,7 @@ class Scan {
     if (file === undefined) {
       return keep(`no key file leads to it; if no program uses it, ipcrm -s ${id} removes it`);
     }
-    const unnamed = [...this.#unnamed.values()].find((one) => this.#mayBeLock(one, row, file));
+    const unnamed = [...this.#unnamed.values()].find((one) => this.#mayBeLock(one, file));
     if (unnamed !== undefined) {
       const pids = unnamed.processes.map(({ pid }) => pid).join(", ") || "not known";
       const segment = unnamed.row["shmid"];
@@ -370,12 +370,10 @@ class Scan {
   }
 
   /** Whether a semaphore may be the lock of a segment whose key file is not in the folder. */
-  #mayBeLock({ row, processes }: Unnamed, semaphore: Row, file: KeyFileEntry): boolean {
+  #mayBeLock({ row, processes }: Unnamed, file: KeyFileEntry): boolean {
     const known = processes.find(({ keyFile }) => keyFile !== null)?.keyFile;
     if (known) return known.isDeleted && known.path.endsWith(file.hash);
     if (this.#hasLockOfSameKey(row)) return false;
-    // Every attach acquires the lock.
-    if (semaphore["otime"]! < row["atime"]!) return false;
     const folder = pathStatus(this.#libc, cString(this.#folder || "/"), true);
     if (typeof folder === "number") return true;
     if (folder.device !== (row["key"]! >>> 16 & 0xff)) return false;

@@ -12,7 +12,6 @@ import { Shm } from "./shm.ts";
 /** An attachment of a moment. */
 interface Attached {
   readonly address: bigint;
-  readonly bytes: Uint8Array<ArrayBuffer>;
   /** Whether other processes were attached before. */
   readonly wasUsed: boolean;
   /** Ends the section in which no other process opens the segment. */
@@ -34,6 +33,7 @@ export class SystemVPeek implements Peek {
   readonly #thing: PeekedSegment;
   readonly #shm: Shm;
   #attached: Attached | null = null;
+  #hadUsers = false;
 
   constructor(libc: Libc, thing: PeekedSegment) {
     this.#libc = libc;
@@ -43,16 +43,20 @@ export class SystemVPeek implements Peek {
   }
 
   read(offset: number, length: number): Uint8Array<ArrayBuffer> {
-    return this.#bytes().slice(offset, offset + length);
+    const { address } = this.#now();
+    const count = Math.min(length, this.size - offset);
+    // Not a buffer of the whole segment: engines count it as memory of this program, and Bun refuses 4 GiB.
+    if (!(count > 0)) return new Uint8Array();
+    return new Uint8Array(this.#libc.ffi.arrayBuffer(address + BigInt(offset), count)).slice();
   }
 
   isTouched(offset: number, length: number): boolean {
-    this.#bytes();
+    const attached = this.#now();
     const { pageBytes } = this.#libc;
     const begin = Math.floor(offset / pageBytes) * pageBytes;
     const end = Math.min(offset + length, this.size);
     const pages = new Uint8Array(Math.ceil((end - begin) / pageBytes));
-    const address = this.#attached!.address + BigInt(begin);
+    const address = attached.address + BigInt(begin);
     if (this.#libc.c.mincore(address, BigInt(end - begin), pages) !== 0) return true;
     return pages.some((page) => (page & 1) !== 0);
   }
@@ -69,9 +73,8 @@ export class SystemVPeek implements Peek {
     }
   }
 
-  #bytes(): Uint8Array<ArrayBuffer> {
-    this.#attached ??= this.#attach();
-    return this.#attached.bytes;
+  #now(): Attached {
+    return this.#attached ??= this.#attach();
   }
 
   #attach(): Attached {
@@ -90,6 +93,8 @@ export class SystemVPeek implements Peek {
       if (!this.#enter(leave)) {
         throw new BackendError("Busy", "a process opens or removes the segment at this moment");
       }
+      // A process may have opened the segment before this one had the lock, and may leave it from now on.
+      this.#hadUsers = (this.#shm.status(this.#thing.id)?.attached ?? 0) > 0;
       return this.#map(false, leaveAll);
     } catch (error) {
       leaveAll();
@@ -108,7 +113,7 @@ export class SystemVPeek implements Peek {
     const lock = new SystemVSemaphores(this.#libc).lock(known?.keyFile ?? lockPath(keyFile), mode);
     leave.push(() => lock.close());
     if (!lock.acquire(0)) return false;
-    leave.push(() => this.#segments.abandon(keyFilePath(keyFile), lock));
+    leave.push(() => this.#segments.abandon(keyFilePath(keyFile), lock, this.#hadUsers));
     const file = KeyFile.open(this.#libc, keyFilePath(keyFile));
     if (file === null) return true;
     leave.push(() => file.close());
@@ -120,8 +125,7 @@ export class SystemVPeek implements Peek {
   #map(wasUsed: boolean, leave: () => void): Attached {
     const address = this.#libc.c.shmat(this.#thing.id, 0n, SHM_RDONLY);
     if (address === FAILED_ADDRESS) throw this.#failure("shmat", this.#libc.errno());
-    const bytes = new Uint8Array(this.#libc.ffi.arrayBuffer(address, this.size));
-    return { address, bytes, wasUsed, leave };
+    return { address, wasUsed, leave };
   }
 
   /** Removes the segment if its last user has left it while this process was attached, as that user would have done. */
