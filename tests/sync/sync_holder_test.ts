@@ -76,6 +76,8 @@ describe("the text of a process", linuxOnly, () => {
       stdio: ["pipe", "ignore", "ignore"],
     });
     await withDeadline(once(child, "spawn"), "the start");
+    // Until it calls execve(), the new process has the command of this one.
+    await until(() => describeProcess(child.pid!).command?.startsWith("sh ") === true, "the shell");
     const { command, state } = describeProcess(child.pid!);
     assert.match(command!, /^sh -c read line \\u\{1b\}\[31mred\\u\{202e\}\\u\{a\}x+…$/);
     assert.equal(command!.length, 60);
