@@ -56,7 +56,7 @@ const plan: Plan = {
   agents: ["endings", "lock", "platforms"],
   core: [
     ...["apple_variadic", "platforms", "sync_mutex", "views", "wire_protocol"],
-    ...["engine", "map_lifetime", "section_lock"],
+    ...["engine", "map_lifetime"],
   ],
   leftOut: [
     {
