@@ -24,7 +24,6 @@ sessions or speed. Where Deno's own pipes to its children fail it there, its tes
 const CORE = argumentsFor([
   "key_types",
   "lock",
-  "map_compute",
   "map_windows",
   "owner_mutex",
   "sync_counter",
