@@ -1,6 +1,7 @@
 import type { OpenOptions } from "../core/open_options.ts";
-import { type AbortSignalLike, checkTimeout } from "../core/waiter.ts";
-import { bytes as bytesCodec, type Codec, codecName } from "./codecs.ts";
+import type { AbortSignalLike } from "../core/waiter.ts";
+import type { Codec } from "./codecs.ts";
+import { type CommonSettings, commonSettings } from "./common_settings.ts";
 import type { MapHeader } from "./map_header.ts";
 import { bucketsFor, checkShape, shapeOf, type ShapeOptions } from "./map_shape.ts";
 import { SyncError } from "../sync/errors.ts";
@@ -61,28 +62,19 @@ export interface GetOrSetOptions {
 }
 
 /** The options of a map as they were read, once, and checked. */
-export interface MapSettings<Value> {
-  readonly codec: Codec<Value>;
-  readonly codecName: string;
+export interface MapSettings<Value> extends CommonSettings<Value> {
   readonly ttl: number;
-  readonly lockTimeout: number;
 }
-
-const LOCK_TIMEOUT_MS = 1000;
 
 /** @throws {TypeError | RangeError} if an option is not what it should be */
 export function settingsOf<Value>(
   call: string,
   options: SharedMapOptions<Value>,
 ): MapSettings<Value> {
-  const { codec = bytesCodec as Codec<never>, ttl = Infinity, lockTimeout = LOCK_TIMEOUT_MS } =
-    options;
-  if (typeof codec?.encode !== "function" || typeof codec.decode !== "function") {
-    throw new TypeError(`${call}: the codec must have the functions encode and decode`);
-  }
+  const { ttl = Infinity } = options;
+  const common = commonSettings(call, options);
   checkTtl(call, ttl);
-  checkTimeout(call, lockTimeout);
-  return { codec, codecName: codecName(call, codec), ttl, lockTimeout };
+  return { ...common, ttl };
 }
 
 /** @throws {TypeError} if the option `evict` is neither `"clock"` nor `"none"` */

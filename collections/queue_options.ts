@@ -1,7 +1,8 @@
 import type { OpenOptions } from "../core/open_options.ts";
-import { type AbortSignalLike, checkTimeout } from "../core/waiter.ts";
+import type { AbortSignalLike } from "../core/waiter.ts";
 import { SyncError } from "../sync/errors.ts";
-import { bytes as bytesCodec, type Codec, codecName } from "./codecs.ts";
+import type { Codec } from "./codecs.ts";
+import { type CommonSettings, commonSettings } from "./common_settings.ts";
 import { ATTEMPTS_MAX } from "./queue_entry.ts";
 import type { QueueHeader } from "./queue_header.ts";
 import { checkNumber, queueShape, type QueueSize } from "./queue_shape.ts";
@@ -97,35 +98,23 @@ export interface WorkOptions<Job> {
 }
 
 /** The options of a queue as they were read, once, and checked. */
-export interface QueueSettings<Value> {
-  readonly codec: Codec<Value>;
-  readonly codecName: string;
+export interface QueueSettings<Value> extends CommonSettings<Value> {
   readonly maxAttempts: number;
   readonly maxRun: number;
-  readonly lockTimeout: number;
 }
 
 const ATTEMPTS = 3;
-const LOCK_TIMEOUT_MS = 1000;
 
 /** @throws {TypeError | RangeError} if an option is not what it should be */
 export function queueSettings<Value>(
   call: string,
   options: SharedQueueOptions<Value>,
 ): QueueSettings<Value> {
-  const {
-    codec = bytesCodec as Codec<never>,
-    maxAttempts = ATTEMPTS,
-    maxRun = Infinity,
-    lockTimeout = LOCK_TIMEOUT_MS,
-  } = options;
-  if (typeof codec?.encode !== "function" || typeof codec.decode !== "function") {
-    throw new TypeError(`${call}: the codec must have the functions encode and decode`);
-  }
+  const { maxAttempts = ATTEMPTS, maxRun = Infinity } = options;
+  const common = commonSettings(call, options);
   checkMaxAttempts(call, maxAttempts);
   checkMaxRun(call, maxRun);
-  checkTimeout(call, lockTimeout);
-  return { codec, codecName: codecName(call, codec), maxAttempts, maxRun, lockTimeout };
+  return { ...common, maxAttempts, maxRun };
 }
 
 /** @throws {TypeError | RangeError} if `maxAttempts` is not a number of attempts */

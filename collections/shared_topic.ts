@@ -11,6 +11,7 @@ import { Mutex } from "../sync/mutex.ts";
 import { AsyncQueue } from "../sync/retry_queue.ts";
 import { kindText, Slot } from "../sync/slot.ts";
 import { type Codec, codecText } from "./codecs.ts";
+import { type CommonSettings, commonSettings } from "./common_settings.ts";
 import { openIn } from "./opening.ts";
 import { RECOVERED, UNIT_BYTES } from "./ring_log.ts";
 import { SectionLock } from "./section_lock.ts";
@@ -20,12 +21,10 @@ import {
   type CallbackOptions,
   checkStart,
   type PublishOptions,
-  settingsOf,
   type SharedTopicOpenOptions,
   type SharedTopicOptions,
   type SubscribeOptions,
   type TopicMessage,
-  type TopicSettings,
   type TopicStart,
 } from "./topic_options.ts";
 import { createReader, requireTopic, type TopicReader } from "./topic_reader.ts";
@@ -104,7 +103,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     slot: Slot,
     units: number,
     mutex: Mutex,
-    { codec, lockTimeout }: TopicSettings<Value>,
+    { codec, lockTimeout }: CommonSettings<Value>,
   ) {
     const log = new TopicLog(slot, units, thisPlatform().arch === "x64");
     this.slot = slot;
@@ -138,7 +137,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
   ): SharedTopic<Value> {
     const { bytes, codec, lockTimeout, ...others } = options;
     const own = { bytes, codec, lockTimeout };
-    settingsOf("SharedTopic.open", own);
+    commonSettings("SharedTopic.open", own);
     const [topic, memory] = openIn(key, others, {
       bytes: topicBytes(unitsOf("SharedTopic.open", bytes)),
       create: (view) => void SharedTopic.create(view, 0, own),
@@ -175,7 +174,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     options: SharedTopicOptions<Value>,
   ): SharedTopic<Value> {
     const call = "SharedTopic.create";
-    const settings = settingsOf(call, options);
+    const settings = commonSettings(call, options);
     const units = unitsOf(call, options.bytes);
     const slot = new Slot(call, view, byteOffset, TOPIC_ALIGNMENT);
     const shape = { units, codec: settings.codecName };
@@ -201,7 +200,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     options: SharedTopicOptions<Value> = {},
   ): SharedTopic<Value> {
     const call = "SharedTopic.at";
-    const settings = settingsOf(call, options);
+    const settings = commonSettings(call, options);
     const slot = new Slot(call, view, byteOffset, TOPIC_ALIGNMENT);
     const units = readTopic(call, slot);
     if (options.bytes !== undefined && unitsOf(call, options.bytes) !== units) {
@@ -262,7 +261,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     options: SharedTopicOptions<Value>,
   ): LayoutMember<SharedTopic<Value>> {
     const call = "SharedTopic.of";
-    const { codecName } = settingsOf(call, options);
+    const { codecName } = commonSettings(call, options);
     const units = unitsOf(call, options.bytes);
     return {
       KIND: kindText("SharedTopic", `(${units}, ${codecText(codecName)})`),

@@ -11,6 +11,7 @@ import type { LayoutMember } from "../sync/layout_member.ts";
 import { Mutex } from "../sync/mutex.ts";
 import { kindText, Slot } from "../sync/slot.ts";
 import { type Codec, codecText } from "./codecs.ts";
+import { type CommonSettings, commonSettings } from "./common_settings.ts";
 import { openIn } from "./opening.ts";
 import { RECOVERED } from "./ring_log.ts";
 import { SectionLock } from "./section_lock.ts";
@@ -28,10 +29,8 @@ import {
 import {
   type ChangesOptions,
   checkChanges,
-  settingsOf,
   type SharedValueOpenOptions,
   type SharedValueOptions,
-  type ValueSettings,
 } from "./value_options.ts";
 import { ValueWatcher } from "./value_watcher.ts";
 
@@ -107,7 +106,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     maxBytes: number,
     mutex: Mutex,
     event: Event,
-    { codec, lockTimeout }: ValueSettings<Value>,
+    { codec, lockTimeout }: CommonSettings<Value>,
   ) {
     this.slot = slot;
     this.halves = new ValueHalves(slot, maxBytes, thisPlatform().arch === "x64");
@@ -141,7 +140,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     const own = { maxBytes, codec, initial, lockTimeout };
     const call = "SharedValue.open";
     checkMaxBytes(call, maxBytes);
-    settingsOf(call, own);
+    commonSettings(call, own);
     const [value, memory] = openIn(key, others, {
       bytes: valueBytes(maxBytes),
       create: (view) => void SharedValue.create(view, 0, own),
@@ -181,7 +180,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     const call = "SharedValue.create";
     const { maxBytes, initial } = options;
     checkMaxBytes(call, maxBytes);
-    const settings = settingsOf(call, options);
+    const settings = commonSettings(call, options);
     const slot = new Slot(call, view, byteOffset, ALIGNMENT);
     const first = initial === undefined ? null : encoded(call, settings.codec, initial, maxBytes);
     makeHeader(call, slot, { maxBytes, codec: settings.codecName }, () => {
@@ -211,7 +210,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     options: SharedValueOptions<Value> = {},
   ): SharedValue<Value> {
     const call = "SharedValue.at";
-    const settings = settingsOf(call, options);
+    const settings = commonSettings(call, options);
     const slot = new Slot(call, view, byteOffset, ALIGNMENT);
     const maxBytes = readHeader(call, slot);
     requireSame(call, slot, maxBytes, options.maxBytes, settings.codecName);
@@ -254,7 +253,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     options: SharedValueOptions<Value>,
   ): LayoutMember<SharedValue<Value>> {
     const call = "SharedValue.of";
-    const { codecName } = settingsOf(call, options);
+    const { codecName } = commonSettings(call, options);
     checkMaxBytes(call, options.maxBytes);
     return {
       KIND: kindText(NAME, `(${options.maxBytes}, ${codecText(codecName)})`),
@@ -272,7 +271,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     maxBytes: number,
     view: ArrayBufferView,
     byteOffset: number,
-    settings: ValueSettings<Value>,
+    settings: CommonSettings<Value>,
   ): SharedValue<Value> {
     const mutex = Mutex.at(view, byteOffset + MUTEX_BYTE);
     const event = Event.at(view, byteOffset + EVENT_BYTE);

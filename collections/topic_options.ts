@@ -1,6 +1,6 @@
 import type { OpenOptions } from "../core/open_options.ts";
-import { type AbortSignalLike, checkTimeout } from "../core/waiter.ts";
-import { bytes as bytesCodec, type Codec, codecName } from "./codecs.ts";
+import type { AbortSignalLike } from "../core/waiter.ts";
+import type { Codec } from "./codecs.ts";
 
 /** These options say how a topic is created and used. */
 export interface SharedTopicOptions<Value> {
@@ -73,28 +73,6 @@ export interface PublishOptions {
   readonly timeout?: number | undefined;
   /** The wait ends when this signal is aborted, and the promise rejects with its `reason`. */
   readonly signal?: AbortSignalLike | undefined;
-}
-
-/** The options of a topic as they were read, once, and checked. */
-export interface TopicSettings<Value> {
-  readonly codec: Codec<Value>;
-  readonly codecName: string;
-  readonly lockTimeout: number;
-}
-
-const LOCK_TIMEOUT_MS = 1000;
-
-/** @throws {TypeError | RangeError} if an option is not what it should be */
-export function settingsOf<Value>(
-  call: string,
-  options: SharedTopicOptions<Value>,
-): TopicSettings<Value> {
-  const { codec = bytesCodec as Codec<never>, lockTimeout = LOCK_TIMEOUT_MS } = options;
-  if (typeof codec?.encode !== "function" || typeof codec.decode !== "function") {
-    throw new TypeError(`${call}: the codec must have the functions encode and decode`);
-  }
-  checkTimeout(call, lockTimeout);
-  return { codec, codecName: codecName(call, codec), lockTimeout };
 }
 
 /** @throws {TypeError | RangeError} if `from` does not say where to begin */

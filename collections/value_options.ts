@@ -1,6 +1,6 @@
 import type { OpenOptions } from "../core/open_options.ts";
-import { type AbortSignalLike, checkTimeout } from "../core/waiter.ts";
-import { bytes as bytesCodec, type Codec, codecName } from "./codecs.ts";
+import type { AbortSignalLike } from "../core/waiter.ts";
+import type { Codec } from "./codecs.ts";
 
 /** These options say how a shared value is created and used. */
 export interface SharedValueOptions<Value> {
@@ -39,28 +39,6 @@ export interface ChangesOptions {
   readonly ref?: boolean | undefined;
   /** Nothing more is waited for when this signal is aborted. */
   readonly signal?: AbortSignalLike | undefined;
-}
-
-/** The options of a shared value as they were read, once, and checked. */
-export interface ValueSettings<Value> {
-  readonly codec: Codec<Value>;
-  readonly codecName: string;
-  readonly lockTimeout: number;
-}
-
-const LOCK_TIMEOUT_MS = 1000;
-
-/** @throws {TypeError | RangeError} if an option is not what it should be */
-export function settingsOf<Value>(
-  call: string,
-  options: SharedValueOptions<Value>,
-): ValueSettings<Value> {
-  const { codec = bytesCodec as Codec<never>, lockTimeout = LOCK_TIMEOUT_MS } = options;
-  if (typeof codec?.encode !== "function" || typeof codec.decode !== "function") {
-    throw new TypeError(`${call}: the codec must have the functions encode and decode`);
-  }
-  checkTimeout(call, lockTimeout);
-  return { codec, codecName: codecName(call, codec), lockTimeout };
 }
 
 /** @throws {TypeError | RangeError} if an option is not what it should be */
