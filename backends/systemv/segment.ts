@@ -78,7 +78,8 @@ export class SegmentResources {
   release({ lockHeld, wait, exiting = false }: ReleaseOptions): void {
     if (this.#isDiscarded) return this.file.close();
     try {
-      let locked = lockHeld || this.#lock?.isOwner === true && this.#lock.acquire(0); // its creator removes it
+      // Its creator removes the lock, as Qt does, which waits for it: a peer that holds it may be about to detach too.
+      let locked = lockHeld || this.#lock?.isOwner === true && this.#lock.acquire(SECTION_MS);
       // LOCK_SH of the files is released before another process can acquire the lock. Otherwise that process might
       // find the segment unused but the file still relied on, and would leave the file to this process.
       if (!locked) {
