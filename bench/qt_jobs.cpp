@@ -55,7 +55,8 @@ struct Jobs {
       : memory(key), other(key), created(key + "-create"), ping(key + "-ping", 0),
         pong(key + "-pong", 0), source(mib) {
     if (bytes > 0) {
-      if (!memory.create(bytes) && !memory.attach()) wrong(memory.errorString());
+      // create() of what exists sets the lock to free, and lets later processes make another one: increments were lost.
+      if (!memory.attach() && !memory.create(bytes)) wrong(memory.errorString());
       shared = static_cast<Shared *>(memory.data());
     }
     for (int i = 0; i < mib; i++) source[i] = static_cast<unsigned char>(i);
