@@ -22,16 +22,6 @@ export const QUEUE_MUTANTS: readonly Mutant[] = [
     why: "The job of a process that is killed in between has no record.",
   },
   {
-    name: "queue: the repair does not look at the numbers of jobs",
-    file: LOG,
-    find:
-      "      if (this.state(entry) !== 0) totals[SENT] = Math.max(totals[SENT]!, this.number(entry, ID));\n",
-    replace: "",
-    programs: ["queue: send beside send and receive"],
-    bounds: KILL,
-    why: "A job that was sent just before its process was killed is not counted.",
-  },
-  {
     name: "queue: who ends a job does not say how",
     file: LOG,
     find: "    words[FINISHING] = how;\n",
