@@ -45,6 +45,7 @@ const steps: Step[] = [
   ["tables", ["run", "--allow-read", "scripts/platform_docs.ts", "--check"]],
   ["links", ["run", "--allow-read", "scripts/check_links.ts"]],
   ["files of pages", ["run", "-A", "scripts/check_pages.ts"]],
+  ["mutants", ["run", "--allow-read", "scripts/check_mutants.ts"]],
 ];
 
 // Only the permission that the documentation promises is enough.

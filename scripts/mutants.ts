@@ -14,14 +14,11 @@ import { parseArgs, promisify } from "node:util";
 import { outsideOfJobs } from "../tests/simulation/event_loop.ts";
 import { explore, kindOf } from "../tests/simulation/explorer.ts";
 import type { Bounds } from "../tests/simulation/scenario.ts";
-import { COLLECTION_MUTANTS } from "../tests/simulation/collection_mutants.ts";
 import { COLLECTION_SCENARIOS } from "../tests/simulation/collection_scenarios.ts";
-import { QUEUE_MUTANTS } from "../tests/simulation/queue_mutants.ts";
 import { QUEUE_SCENARIOS } from "../tests/simulation/queue_scenarios.ts";
-import { type Mutant, MUTANTS, type Replacement } from "../tests/simulation/mutants.ts";
+import type { Mutant } from "../tests/simulation/mutants.ts";
 import { scenarioOf } from "../tests/simulation/scenarios.ts";
-import { ASYNC_MUTANTS } from "../tests/simulation/async_mutants.ts";
-import { SYNC_MUTANTS } from "../tests/simulation/sync_mutants.ts";
+import { ALL_MUTANTS, mutated } from "./all_mutants.ts";
 import { LIFETIME_SCENARIOS } from "../tests/simulation/lifetime_scenarios.ts";
 import { SYNC_SCENARIOS } from "../tests/simulation/sync_scenarios.ts";
 
@@ -62,14 +59,6 @@ interface Found {
 
 /** The kinds of failures of the unchanged sources, by scenario and bounds. */
 const withoutFault = new Map<string, Promise<readonly string[]>>();
-
-const ALL = [
-  ...MUTANTS,
-  ...ASYNC_MUTANTS,
-  ...SYNC_MUTANTS,
-  ...COLLECTION_MUTANTS,
-  ...QUEUE_MUTANTS,
-];
 
 const { values } = parseArgs({
   options: {
@@ -112,7 +101,7 @@ async function main(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "mutants-"));
   try {
     copySources(folder);
-    const chosen = ALL.filter(({ name, file }) => `${file}: ${name}`.includes(values.only));
+    const chosen = ALL_MUTANTS.filter(({ name, file }) => `${file}: ${name}`.includes(values.only));
     let missed = 0;
     for (const mutant of chosen) if (!await isCaught(folder, mutant)) missed++;
     console.log(
@@ -130,7 +119,7 @@ function copySources(folder: string): void {
   const root = fileURLToPath(new URL("..", import.meta.url));
   const files = readdirSync(root).filter((name) => name.endsWith(".ts"));
   mkdirSync(join(folder, "scripts"));
-  for (const path of [...SOURCES, ...files, "scripts/mutants.ts"]) {
+  for (const path of [...SOURCES, ...files, "scripts/mutants.ts", "scripts/all_mutants.ts"]) {
     cpSync(join(root, path), join(folder, path), { recursive: true });
   }
   writeFileSync(join(folder, "package.json"), '{ "type": "module" }');
@@ -151,8 +140,7 @@ async function isCaught(folder: string, mutant: Mutant): Promise<boolean> {
   const known = await failuresWithout(folder, task);
   const path = join(folder, file);
   const text = readFileSync(path, "utf8");
-  const once = mutated(text, mutant, mutant);
-  writeFileSync(path, mutant.also === undefined ? once : mutated(once, mutant, mutant.also));
+  writeFileSync(path, mutated(text, mutant));
   const found = await run(folder, { ...task, known });
   writeFileSync(path, text);
   const kind = found.kinds.find((kind) => !known.includes(kind));
@@ -167,14 +155,6 @@ async function isCaught(folder: string, mutant: Mutant): Promise<boolean> {
   console.log(`${name} (${where}): ${result}`);
   if (values.trace) console.log(found.trace.join("\n"));
   return kind !== undefined || equivalent !== undefined;
-}
-
-function mutated(text: string, { name, file }: Mutant, { find, replace }: Replacement): string {
-  const parts = text.split(find);
-  if (parts.length === 2) return parts.join(replace);
-  throw new Error(
-    `${name}: the text occurs ${parts.length - 1} times in ${file}, and not once:\n${find}`,
-  );
 }
 
 /** Returns the kinds of failures of the unchanged sources. */

@@ -73,8 +73,8 @@ export const ASYNC_MUTANTS: readonly Mutant[] = [
   {
     name: "an idle thread keeps the program alive",
     file: THREADS,
-    find: "worker.unref();",
-    replace: "",
+    find: "worker.unref();\n      this.#idle.push(worker);",
+    replace: "this.#idle.push(worker);",
     programs: ["async lock", "hold briefly"],
     bounds: within(0, 0),
     why: "The program does not end.",

@@ -121,9 +121,9 @@ export const MUTANTS: readonly Mutant[] = [
     name: "initialize publishes the segment before it is filled",
     file: `${SYSTEMV}/segments.ts`,
     find:
-      "leave(true);\n    initialize(made);\n    leave(false);\n    if (isMarked) {\n      made.finish(path.permissions);\n    } else if (!made.publish(path)) {",
+      "leave(true);\n    initialize(made);\n    leave(false);\n    if (isPersistent) made.beginPersistent();\n    if (isMarked) {\n      made.finish(path.permissions);\n    } else if (!made.publish(path)) {",
     replace:
-      "const isPublished = isMarked || made.publish(path);\n    leave(true);\n    initialize(made);\n    leave(false);\n    if (isMarked) {\n      made.finish(path.permissions);\n    } else if (!isPublished) {",
+      "const isPublished = isMarked || made.publish(path);\n    leave(true);\n    initialize(made);\n    leave(false);\n    if (isPersistent) made.beginPersistent();\n    if (isMarked) {\n      made.finish(path.permissions);\n    } else if (!isPublished) {",
     programs: ["initialize slowly", "initialize slowly"],
     bounds: within(0, 0),
     why: "Another process attaches before the bytes are stored.",
@@ -282,9 +282,9 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "a segment that exists is filled again",
     file: `${SYSTEMV}/segments.ts`,
-    find: "return segment = this.#mapFound(id, status.size, file, request.mode, lock);",
+    find: "segment = this.#mapFound(id, status.size, file, request.mode, lock);\n",
     replace:
-      "segment = this.#mapFound(id, status.size, file, request.mode, lock);\n      if (segment !== null) request.initialize?.(segment);\n      return segment;",
+      "segment = this.#mapFound(id, status.size, file, request.mode, lock);\n      if (segment !== null) request.initialize?.(segment);\n",
     programs: ["initialize", "initialize"],
     bounds: within(1, 0),
     why: "The second one finds the segment of the first one.",
@@ -356,7 +356,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "the creator of the lock leaves without acquiring it",
     file: `${SYSTEMV}/segment.ts`,
-    find: "this.#lock?.isOwner === true && this.#lock.acquire(0);",
+    find: "this.#lock?.isOwner === true && this.#lock.acquire(SECTION_MS);",
     replace: "this.#lock?.isOwner === true;",
     programs: ["create", "attach"],
     bounds: within(1, 0),
@@ -588,8 +588,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "POSIX: an object is removed although others use it",
     file: `${POSIX}/object_file.ts`,
-    find: "if (flock(this.#libc, this.fd, LOCK_EX | LOCK_NB)) {",
-    replace: "if (flock(this.#libc, this.fd, LOCK_EX | LOCK_NB) || true) {",
+    find: "if (!this.#mustStay() && flock(this.#libc, this.fd, LOCK_EX | LOCK_NB)) {",
+    replace: "if (!this.#mustStay()) {",
     programs: ["POSIX open", "POSIX open"],
     bounds: within(1, 0),
     why: "The first one detaches while the second one uses the segment.",
@@ -615,7 +615,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "POSIX: the segment gets its name before it is initialized",
     file: `${POSIX}/segments.ts`,
-    find: "initialize?.(segment);\n      if (file.publish()) {",
+    find:
+      "initialize?.(segment);\n      if (isPersistent) file.setPersistent(true);\n      if (file.publish()) {",
     replace:
       "const isPublished = file.publish();\n      initialize?.(segment);\n      if (isPublished) {",
     programs: ["POSIX initialize slowly", "POSIX initialize slowly"],
@@ -625,8 +626,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "POSIX: no look under the lock whether the segment exists by now",
     file: `${POSIX}/segments.ts`,
-    find: "if (PosixFile.exists(this.#libc, name)) return null;",
-    replace: "",
+    find: "if (!PosixFile.exists(this.#libc, name)) {\n        return this.#make(",
+    replace: "{\n        return this.#make(",
     programs: ["POSIX initialize", "POSIX initialize"],
     bounds: within(2, 0),
     why: "The second one initializes a segment for a name that the first one's has.",

@@ -263,8 +263,8 @@ export const SYNC_MUTANTS: readonly Mutant[] = [
     name: "a mutex is pending only once it is locked",
     file: "backends/mutex/atomic_pthread.ts",
     find:
-      "list[PENDING] = link;\n      if (Atomics.compareExchange(words, LOCK, 0, thread) !== 0) {",
-    replace: "if (Atomics.compareExchange(words, LOCK, 0, thread) !== 0) {",
+      "list[PENDING] = link;\n      const found = Atomics.compareExchange(words, LOCK, 0, thread);",
+    replace: "const found = Atomics.compareExchange(words, LOCK, 0, thread);",
     also: {
       find: "const owner = words[OWNER];",
       replace: "list[PENDING] = link;\n      const owner = words[OWNER];",
