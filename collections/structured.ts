@@ -11,9 +11,14 @@ let spare: StructuredWriter | null = null;
 export interface StructuredCodec {
   /** It is `"structured"`. */
   readonly name: string;
-  /** Returns the bytes of a value. @throws {DOMException} `DataCloneError` if it cannot be cloned */
+  /**
+   * Returns the bytes of a value.
+   *
+   * @throws {DOMException} `DataCloneError` if it cannot be cloned
+   * @throws {SyncError} `InvalidSize` if more than 500 objects lie in each other
+   */
   encode(value: unknown): Uint8Array;
-  /** Returns the value of some bytes. Its type is not checked. @throws {SyncError} `Damaged` if they are not its bytes */
+  /** Returns the value of some bytes. Its type is not checked. @throws {SyncError} `Damaged` if they are not those of one */
   decode<Value>(bytes: Uint8Array): Value;
 }
 
@@ -23,7 +28,7 @@ export interface StructuredCodec {
  *
  * It differs from `structuredClone()` in these points: a view of a buffer brings only its own bytes, and two views of a
  * buffer become two buffers; objects of the platform, such as a `Blob`, are refused, and so are objects that name a class
- * by `Symbol.toStringTag`.
+ * by `Symbol.toStringTag`; and at most 500 objects may lie in each other.
  *
  * @example
  * ```ts

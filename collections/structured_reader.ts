@@ -1,17 +1,24 @@
 import { SyncError } from "../sync/errors.ts";
-import { ERRORS, Tag, VIEWS } from "./structured_tags.ts";
+import { DEPTH_MAX, ERRORS, Tag, VIEWS } from "./structured_tags.ts";
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 /** The longest number that `count` reads, in bytes. */
 const COUNT_BYTES = 8;
+/** An engine may reserve memory for an array of that length before it has elements. */
+const RESERVED_MAX = 16;
 
 type ViewType = new (buffer: ArrayBuffer) => ArrayBufferView;
 
-/** Reads what a `StructuredWriter` has written. Whatever the bytes are, it ends, and takes little more memory than they. */
+/**
+ * Reads what a `StructuredWriter` has written. Whatever the bytes are, it ends, the stack suffices, and the memory that the
+ * value takes is proportional to the number of bytes: most for empty objects, some hundred bytes for each.
+ */
 export class StructuredReader {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   #at = 0;
+  /** The number of objects that contain the present one, itself included. */
+  #depth = 0;
   /** The objects so far. */
   readonly #seen: unknown[] = [];
 
@@ -114,8 +121,12 @@ export class StructuredReader {
         return this.#bigint();
       case Tag.Same:
         return this.#same();
-      default:
-        return this.#object(tag);
+      default: {
+        if (++this.#depth > DEPTH_MAX) throw damaged(`objects are nested deeper than ${DEPTH_MAX}`);
+        const object = this.#object(tag);
+        this.#depth--;
+        return object;
+      }
     }
   }
 
@@ -127,7 +138,11 @@ export class StructuredReader {
   #bigint(): bigint {
     const text = this.#string();
     if (!/^-?[0-9a-f]+$/.test(text)) throw damaged();
-    return text.startsWith("-") ? -BigInt(`0x${text.slice(1)}`) : BigInt(`0x${text}`);
+    try {
+      return text.startsWith("-") ? -BigInt(`0x${text.slice(1)}`) : BigInt(`0x${text}`);
+    } catch {
+      throw damaged("a bigint is larger than this runtime can have");
+    }
   }
 
   #same(): unknown {
@@ -195,6 +210,7 @@ export class StructuredReader {
     const array: unknown[] = this.#noted([]);
     const length = this.#count();
     if (length >= 2 ** 32) throw damaged();
+    if (length > RESERVED_MAX) storeElementsOneByOne(array);
     array.length = length;
     this.#properties(array);
     if (array.length !== length) throw damaged();
@@ -262,9 +278,15 @@ function define(object: object, key: string, value: unknown, enumerable = true):
   Object.defineProperty(object, key, { value, enumerable, writable: true, configurable: true });
 }
 
-function damaged(): SyncError {
+/** Lets the engine store the elements of an empty array like properties, instead of reserving memory for its length. */
+function storeElementsOneByOne(array: unknown[]): void {
+  define(array, "0", undefined, false); // an element with attributes of its own
+  delete array[0];
+}
+
+function damaged(why = "these are not bytes that this codec has made"): SyncError {
   return new SyncError(
     "Damaged",
-    'codec "structured": these are not bytes that this codec has made; all processes must use the same codec',
+    `codec "structured": ${why}; all processes must use the same codec`,
   );
 }

@@ -1,5 +1,6 @@
 import { types } from "node:util";
-import { ERRORS, Tag, VIEWS } from "./structured_tags.ts";
+import { SyncError } from "../sync/errors.ts";
+import { DEPTH_MAX, ERRORS, Tag, VIEWS } from "./structured_tags.ts";
 
 const FIRST_BYTES = 1024;
 /** In UTF-8 a unit of UTF-16 has at most this number of bytes. */
@@ -11,12 +12,15 @@ export class StructuredWriter {
   #bytes = new Uint8Array(FIRST_BYTES);
   #view = new DataView(this.#bytes.buffer);
   #end = 0;
+  /** The number of objects that contain the present one, itself included. */
+  #depth = 0;
   /** The objects so far, each with its number. */
   readonly #seen = new Map<object, number>();
 
   /** Returns the bytes of a value. They are those of this writer, until the next call. */
   write(value: unknown): Uint8Array {
     this.#end = 0;
+    this.#depth = 0;
     this.#seen.clear();
     try {
       this.#value(value);
@@ -127,6 +131,7 @@ export class StructuredWriter {
       return this.#count(number);
     }
     this.#seen.set(object, this.#seen.size);
+    if (++this.#depth > DEPTH_MAX) throw tooDeep();
     if (types.isProxy(object)) throw notCloneable(object);
     if (Array.isArray(object)) this.#array(object);
     else if (types.isMap(object)) this.#map(object);
@@ -152,6 +157,7 @@ export class StructuredWriter {
       this.#byte(Tag.Object);
       this.#properties(object, Object.keys(object));
     } else throw notCloneable(object);
+    this.#depth--;
   }
 
   #properties(object: object, keys: readonly string[]): void {
@@ -232,6 +238,13 @@ function bytesOf(buffer: ArrayBufferLike, from: number, length: number): Uint8Ar
 function isPlain(object: object): boolean {
   const text = Object.prototype.toString.call(object);
   return text === "[object Object]" || text === "[object Arguments]";
+}
+
+function tooDeep(): SyncError {
+  return new SyncError(
+    "InvalidSize",
+    `codec "structured": objects are nested deeper than ${DEPTH_MAX}, such as in a long linked list; store them in an array`,
+  );
 }
 
 /** Returns the error of `structuredClone()` for what it cannot clone. */

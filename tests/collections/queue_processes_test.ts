@@ -28,8 +28,9 @@ import { fixture } from "../support/threads.ts";
 
 const OPTIONS = { bytes: 2 ** 16, codec: utf8, lockTimeout: 20_000 } as const;
 const PATIENT = { timeout: 25_000, ref: true } as const;
-/** How long a process is stopped: longer than the second after which others look whether it lives. */
-const STOP_MS = 2500;
+/** How long a process is stopped, and how long its thread is busy: others look each second whether it lives. */
+const STOP_MS = 10_000;
+const BUSY_MS = 2500;
 
 /** JavaScript of an agent or thread: `queue` is the queue in a segment that is there. */
 const joining = (key: string) => `
@@ -73,27 +74,31 @@ describe("the lease of a job", () => {
         assert.deepEqual([returned, recovered, acked], [1, 0, 1]);
       },
     );
-
-    test(`goes on while its process is stopped or busy (${runtime.name})`, slow, async () => {
-      using place = openQueue<string>(OPTIONS);
-      const { queue } = place;
-      const agent = startAgent(runtime);
-      await join(agent, place);
-      queue.send("a");
-      assert.equal(await take(agent), "a");
-      process.kill(agent.child.pid!, "SIGSTOP");
-      assert.equal(await queue.take({ timeout: STOP_MS, ref: true }), undefined);
-      process.kill(agent.child.pid!, "SIGCONT");
-      const busy = agent.run(`
-        for (const end = Date.now() + ${STOP_MS}; Date.now() < end;);
-        return objects.job.ack();`);
-      assert.equal(await queue.take({ timeout: STOP_MS - 500, ref: true }), undefined);
-      assert.equal(await busy, true);
-      const { acked, returned } = queue.stats();
-      assert.deepEqual([acked, returned], [1, 0]);
-      assert.equal(await agent.end(), 0);
-    });
   }
+
+  test("goes on while its process is stopped for ten seconds, or busy", slow, async () => {
+    using place = openQueue<string>(OPTIONS);
+    const { queue } = place;
+    const agents = startMany(); // of all runtimes
+    await Promise.all(agents.map((agent) => join(agent, place)));
+    for (const [i, agent] of agents.entries()) {
+      queue.send(`${i}`);
+      assert.equal(await take(agent), `${i}`);
+    }
+    for (const { child } of agents) process.kill(child.pid!, "SIGSTOP");
+    assert.equal(await queue.take({ timeout: STOP_MS, ref: true }), undefined);
+    for (const { child } of agents) process.kill(child.pid!, "SIGCONT");
+    const busy = agents.map((agent) =>
+      agent.run(`
+        for (const end = Date.now() + ${BUSY_MS}; Date.now() < end;);
+        return objects.job.ack();`)
+    );
+    assert.equal(await queue.take({ timeout: BUSY_MS - 500, ref: true }), undefined);
+    assert.deepEqual(await Promise.all(busy), agents.map(() => true));
+    const { acked, returned } = queue.stats();
+    assert.deepEqual([acked, returned], [agents.length, 0]);
+    await endAll(agents);
+  });
 
   test(
     "that ends while all others sleep is found by one that sleeps, a second later",

@@ -1,10 +1,22 @@
 /** The codec `structured` stores what `structuredClone()` clones, in bytes that are the same in all runtimes. */
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { describe, test } from "node:test";
 import vm from "node:vm";
+import { Worker } from "node:worker_threads";
 import { structured } from "../../collections/mod.ts";
 import { Random } from "../../scripts/random.ts";
-import { crewOnly, endAll, leaveNothingBehind, slow, startMany } from "../support/support.ts";
+import {
+  crewOnly,
+  endAll,
+  leaveNothingBehind,
+  ownRuntime,
+  slow,
+  startAgent,
+  startMany,
+  withDeadline,
+} from "../support/support.ts";
+import { fixture } from "../support/threads.ts";
 
 const clone = <Value>(value: Value): Value => structured.decode(structured.encode(value).slice());
 
@@ -30,6 +42,33 @@ const VALUES = `[
   Object.create(null), Object.create({ inherited: 1 }, { own: { value: 1, enumerable: true }, hidden: { value: 2 } }),
 ]`;
 const values = new Function(`return ${VALUES}`)() as unknown[];
+
+/** JavaScript of an object with the objects that contain another one, by kind. */
+const AROUND = `({
+  array: (inner) => [inner],
+  object: (inner) => ({ a: inner }),
+  sparse: (inner) => Object.assign([], { 1: inner }),
+  key: (inner) => new Map([[inner, 1]]),
+  value: (inner) => new Map([[1, inner]]),
+  set: (inner) => new Set([inner]),
+  cause: (inner) => Object.assign(new Error("x"), { stack: "", cause: inner }),
+})`;
+const around: Record<string, (inner: unknown) => unknown> = new Function(`return ${AROUND}`)();
+
+/** The number of objects that may lie in each other. */
+const DEPTH = 500;
+
+/** Returns the bytes of `depth` objects in each other, as a codec without the limit would write them. */
+function nestedBytes(kind: string, depth: number): Uint8Array {
+  const inner = structured.encode(1);
+  const one = structured.encode(around[kind]!(1));
+  const at = one.findLastIndex((byte, i) => byte === inner[0] && one[i + 1] === inner[1]);
+  const [before, after] = kind === "key"
+    ? [one.slice(0, 2), inner]
+    : [one.slice(0, at), one.slice(at + inner.length)];
+  const bytes = [...Array(depth).fill(before), inner, ...Array(depth).fill(after)];
+  return Uint8Array.from(bytes.flatMap((part) => [...part]));
+}
 
 describe("the codec structured", () => {
   leaveNothingBehind();
@@ -161,6 +200,67 @@ describe("the codec structured", () => {
     }
     assert.ok(refused > 10_000);
     assert.equal(refuse(Uint8Array.of(12, 255, 255, 255, 255, 127)), 1);
+  });
+
+  test("refuses more than 500 objects in each other, when it encodes and when it decodes", () => {
+    for (const [kind, wrap] of Object.entries(around)) {
+      let value = wrap(1);
+      for (let depth = 1; depth < DEPTH; depth++) value = wrap(value);
+      const bytes = structured.encode(value);
+      assert.ok(Buffer.from(nestedBytes(kind, DEPTH)).equals(bytes), kind);
+      assert.ok(Buffer.from(structured.encode(structured.decode(bytes))).equals(bytes), kind);
+      assert.throws(() => structured.encode(wrap(value)), {
+        name: "SyncError",
+        code: "InvalidSize",
+        message: /deeper than 500.*store them in an array/,
+      }, kind);
+      for (const depth of [DEPTH + 1, 20_000]) {
+        assert.throws(() => structured.decode(nestedBytes(kind, depth)), {
+          name: "SyncError",
+          code: "Damaged",
+          message: /deeper than 500/,
+        }, kind);
+      }
+      assert.deepEqual(clone([[1]]), [[1]]);
+    }
+    const many = Array.from({ length: 10 * DEPTH }, () => [[]]);
+    assert.deepEqual(clone(many), many, "objects beside each other are not deep");
+  });
+
+  test("needs no more stack for that than a small worker has", slow, async () => {
+    const bytes = Object.keys(around).map((kind) => [...nestedBytes(kind, DEPTH)]);
+    const workerData = `
+      for (const bytes of ${JSON.stringify(bytes)}) {
+        collections.structured.decode(Uint8Array.from(bytes));
+      }
+      tell("done");`;
+    const resourceLimits = { stackSizeMb: 0.5 }; // of Node; the others have more
+    const worker = new Worker(fixture, { workerData, resourceLimits });
+    const result = new Promise((resolve, reject) => {
+      worker.on("message", resolve).on("error", reject);
+    });
+    assert.equal(await withDeadline(result, "the worker"), "done");
+  });
+
+  test("takes no memory for elements and digits that are not there", slow, async () => {
+    const agent = startAgent(ownRuntime);
+    const [length, elements, bits] = await agent.run(`
+      const { structured } = collections;
+      const sparse = [12, 128, 128, 128, 16, 0]; // a length of 2 ** 25, which an engine may reserve
+      const many = Uint8Array.from([11, 144, 78, ...Array(10_000).fill(sparse).flat()]);
+      const arrays = structured.decode(many);
+      arrays[1][2 ** 24] = "x";
+      const digits = new Uint8Array(600_000).fill(102); // more than JavaScriptCore's bigints have
+      let bits;
+      try {
+        bits = String(structured.decode(Uint8Array.from([8, 6, 192, 207, 36, ...digits])) >> 2_399_999n);
+      } catch ({ code, message }) {
+        bits = code + message;
+      }
+      return [arrays[0].length, Object.keys(arrays[1]), bits];`);
+    assert.deepEqual([length, elements], [2 ** 25, ["16777216"]]);
+    assert.match(bits, /^(1|Damaged.*a bigint is larger than this runtime can have.*)$/);
+    assert.equal(await agent.end(), 0);
   });
 
   test("has the same bytes in all runtimes", { ...slow, ...crewOnly }, async () => {
