@@ -7,12 +7,16 @@ import type { Runtime } from "../runtimes.ts";
 import { type Application, applications, type Place } from "./applications.ts";
 import { Desktop } from "./desktop.ts";
 import { Peer } from "./peer.ts";
+import { suiteParts } from "./qt_run.ts";
 import { first, type Scene, second } from "./roles.ts";
 
 /** What main.ts has found. */
 export interface Task {
   readonly runtimes: readonly Runtime[];
+  /** Of applications. */
   readonly names: readonly string[];
+  /** Qt's own tests: the names of the suites, and where they were built. */
+  readonly suites: readonly (readonly [name: string, folder: string])[];
 }
 
 /** Runs a part, and says how it went. */
@@ -54,10 +58,16 @@ async function tryApplication(
   return failures;
 }
 
-const { runtimes, names }: Task = JSON.parse(process.argv[2]!);
+const { runtimes, names, suites }: Task = JSON.parse(process.argv[2]!);
 using desktop = await Desktop.start();
 let failures = 0;
+for (const [name, folder] of suites) {
+  for (const [title, run] of suiteParts(folder, runtimes)) {
+    if (!await part(`${name}, ${title}`, run)) failures++;
+  }
+}
 for (const application of applications.filter(({ name }) => names.includes(name))) {
   failures += await tryApplication(application, runtimes, desktop);
 }
+console.log(failures === 0 ? "all fine" : `${failures} failed`);
 process.exitCode = failures === 0 ? 0 : 1;

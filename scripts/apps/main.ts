@@ -11,13 +11,15 @@ import { findRuntime, type Runtime } from "../runtimes.ts";
 import { applications } from "./applications.ts";
 import { desktopPackages } from "./desktop.ts";
 import type { Task } from "./inside.ts";
+import { buildSuite, qtSuites } from "./qt_suite.ts";
 
-const names = applications.map(({ name }) => name);
+const names = [...applications, ...qtSuites].map(({ name }) => name);
 
 const usage = `Usage: npm run test:apps -- [options] [NAME...]
 
 Installs Qt programs of Debian, starts them on an X server without a screen, in namespaces of their own without a
-network, and takes part in their single-instance protocols.
+network, and takes part in their single-instance protocols. Builds Qt's own tests of QSharedMemory and
+QSystemSemaphore from Debian's sources, in the cache folder, and runs them while each runtime uses their keys.
 
 NAMES are ${names.join(", ")}; all of them if there is none.
 
@@ -67,14 +69,20 @@ if (values.help) {
 const unknown = positionals.find((name) => !names.includes(name));
 if (unknown !== undefined) giveUp(`There is no ${unknown}.\n\n${usage}`);
 requireDebianRoot();
+const isChosen = ({ name }: { name: string }) =>
+  positionals.length === 0 || positionals.includes(name);
+const runtimes = chosen(values.runtime);
+const programs = applications.filter(isChosen).map(({ name }) => name);
+const suites = qtSuites.filter(isChosen);
+aptInstall([...desktopPackages, ...programs, ...suites.flatMap(({ packages }) => packages)]);
 const task: Task = {
-  runtimes: chosen(values.runtime),
-  names: positionals.length === 0 ? names : positionals,
+  runtimes,
+  names: programs,
+  suites: suites.map((suite) => [suite.name, buildSuite(suite)]),
 };
-aptInstall([...desktopPackages, ...task.names]);
-for (const { name, version } of task.runtimes) console.log(`${name} ${version}`);
-for (const name of task.names) {
-  console.log(`${name} ${run("dpkg-query", ["--show", "--showformat=\${Version}", name])}`);
+for (const { name, version } of runtimes) console.log(`${name} ${version}`);
+for (const name of programs) {
+  console.log(`${name} ${run("dpkg-query", ["--show", "--showformat=${Version}", name])}`);
 }
 const inside = new URL("inside.ts", import.meta.url).pathname;
 const command = [process.execPath, ...process.execArgv, inside, JSON.stringify(task)];
