@@ -79,8 +79,11 @@ export function aptInstall(packages: string[]): void {
     spawnSync("dpkg-query", ["--show", "--showformat=${db:Status-Status}", name]).stdout.toString();
   const missing = packages.filter((name) => status(name) !== "installed");
   if (missing.length === 0) return;
+  const wait = ["-o", "DPkg::Lock::Timeout=300"]; // s, for another process that installs something
   const apt = (...args: string[]) =>
-    run("apt-get", args, { env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" } });
+    run("apt-get", [...wait, ...args], {
+      env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
+    });
   step(`installing ${missing.join(", ")}`, () => {
     const install = () => apt("install", "--yes", "--no-install-recommends", ...missing);
     try {
