@@ -7,7 +7,7 @@
  *     curl localhost:8001/page/front              # slow once; then any process has it
  *     curl -c jar -b jar -X POST "localhost:8001/login?user=ann"
  *     curl -c jar -b jar localhost:8002/me        # the same session
- *     curl -b jar -X POST "localhost:8001/mails?to=bob"    # five in a minute; any process sends it
+ *     curl -b jar -X POST "localhost:8001/mails?to=bob"    # five in an hour; any process sends it
  *     curl localhost:8002/news                    # what this process has heard of mails that were sent
  *     curl -X PUT "localhost:8001/prices/tea?price=3"
  *
@@ -59,7 +59,7 @@ async function page(_request: RequestWithSession, { pathname }: URL): Promise<An
   if (found !== undefined) return { body: found, headers: { "x-cache": "hit" } };
   await pause(PAGE_MS);
   const made = `page ${pathname} by process ${process.pid}`;
-  await cache.set(pathname, made, MINUTE_MS);
+  await cache.set(pathname, made, 10 * MINUTE_MS);
   return { body: made, headers: { "x-cache": "miss" } };
 }
 

@@ -64,7 +64,7 @@ export interface Stores {
 }
 
 /** What a client may do: so many mails in so many seconds. */
-export const MAILS = { points: 5, duration: 60 };
+export const MAILS = { points: 5, duration: 3600 };
 export const ATTEMPTS = 3;
 
 /** @param url `redis://…`, or `undefined` for the memory of this machine */

@@ -12,7 +12,7 @@ import type { Redis } from "./libraries.ts";
 import type { Found, Prices } from "./stores.ts";
 
 /** What a machine has: if messages are lost, since Redis cannot be reached, a price is at most so old. */
-const TTL_MS = 60_000;
+const TTL_MS = 300_000;
 const Machine = layout({
   listener: Mutex,
   texts: SharedMap.of({ bytes: 2 ** 20, codec: utf8, ttl: TTL_MS }),

@@ -176,13 +176,15 @@ async function untilSending(servers: readonly Server[], hanging: Server): Promis
   return (await hanging.program.line(sending))[1]!;
 }
 
-/** Checks that all hear of a mail that was sent in a second attempt, and that sessions and limits are as before. */
-async function checkAfterKill(servers: readonly Server[], mail: string, ann: string) {
-  for (const server of servers) {
-    const sent = async () => (await server.news()).filter((news) => news.mail === mail);
-    await eventually(async () => (await sent()).length > 0, `mail ${mail} is sent`);
-    assert.deepEqual((await sent()).map(({ attempt }) => attempt), [2]);
-  }
+/** Waits until a process has heard of so many attempts to send a mail that have ended, and returns them. */
+async function attempts(server: Server, mail: string, count: number): Promise<number[]> {
+  const found = async () => (await server.news()).filter((news) => news.mail === mail);
+  await eventually(async () => (await found()).length >= count, `mail ${mail} is sent`);
+  return (await found()).map(({ attempt }) => attempt);
+}
+
+/** Checks that sessions, limits and pages are as before. */
+async function checkAfterKill(servers: readonly Server[], ann: string) {
   const [before] = await visits(servers.slice(0, 1), ann);
   assert.deepEqual(await visits(servers, ann), servers.map((_, i) => before! + 1 + i));
   assert.equal(await sendMails(servers, ann, servers.length), 0);
@@ -207,7 +209,8 @@ describe("a service on one machine, in shared memory", options, () => {
     const hanging = await Server.start(runtimes[0]!, HANGING);
     const mail = await untilSending(servers, hanging);
     await hanging.kill();
-    await checkAfterKill(servers, mail, ann);
+    for (const server of servers) assert.deepEqual(await attempts(server, mail, 1), [2]);
+    await checkAfterKill(servers, ann);
     for (const server of servers) await server.end();
   });
 });
@@ -290,16 +293,29 @@ describe("the same service on several machines, with Redis", onRedis, () => {
       assert.deepEqual(from, ["redis", "machine", "process", "machine", "process"]);
     }
 
-    // A whole machine is killed, with a mail in its hands.
+    // A whole machine is killed, with a mail in its hands, and a process of another one is stopped for longer than a lease.
     const hanging = await c.start(runtime(0), HANGING);
-    const mail = await untilSending(servers, hanging);
+    const stopped = await b.start(runtime(1), { MAIL_MS: "5000" });
+    const lost = await untilSending(servers, hanging);
     await hanging.kill();
-    await checkAfterKill(servers, mail, ann);
+    const twice = await untilSending(servers, stopped);
+    stopped.program.kill("SIGSTOP");
+    for (const server of servers) {
+      assert.deepEqual(await attempts(server, lost, 1), [2]);
+      assert.deepEqual(await attempts(server, twice, 1), [2]);
+    }
+    stopped.program.kill("SIGCONT");
+    assert.deepEqual(await attempts(servers[0]!, twice, 2), [2, 1], "at least once");
+    await checkAfterKill(servers, ann);
 
-    // The process is killed that listens for its machine: another one does.
-    await a.servers[0]!.kill();
-    const left = [a.servers[1]!, ...b.servers];
+    // The process that listens for its machine is stopped: that machine does not hear of changes, until another one listens.
+    const [listening, other] = a.servers as [Server, Server];
+    listening.program.kill("SIGSTOP");
     await b.servers[0]!.ask("PUT", "/prices/tea?price=10");
+    await untilPrice(b.servers, 10);
+    assert.equal((await other.price("tea")).price, 3);
+    await listening.kill();
+    const left = [other, ...b.servers];
     await untilPrice(left, 10);
     await b.servers[0]!.ask("PUT", "/prices/tea?price=11");
     await untilPrice(left, 11);
