@@ -4,8 +4,8 @@
  */
 import { setTimeout as pause } from "node:timers/promises";
 import { createClient, flexible, Keyv, KeyvRedis, type Redis, RedisStore } from "./libraries.ts";
-import { ATTEMPTS, type Job, type Jobs, type Mail, MAILS, type News } from "./stores.ts";
-import type { Stores, Topic } from "./stores.ts";
+import type { Job, Jobs, Mail, News, Stores, Topic } from "./stores.ts";
+import { ATTEMPTS, MAILS, tellFailed } from "./stores.ts";
 import { TwoLevelPrices } from "./two_level_prices.ts";
 
 /** A worker that was silent for so long is taken for dead, also if its event loop was only busy. */
@@ -91,7 +91,7 @@ class RedisJobs<Value> implements Jobs<Value> {
       await fn({ id, value, attempt });
       end.hDel(this.#attempts, id);
     } catch (error) {
-      console.error(`job ${id}, attempt ${attempt}: ${(error as Error).message}`);
+      tellFailed(error, id, attempt);
       end.lPush(attempt < ATTEMPTS ? this.#list : `${this.#list}:failed`, text);
     }
     await end.exec();

@@ -149,6 +149,7 @@ await news.subscribe((value) => {
 const working = mails.work(async ({ id, value: { to }, attempt }) => {
   console.log(`sending mail ${id} to ${to}, attempt ${attempt}`);
   await pause(MAIL_MS);
+  if (to === "nobody") throw new Error("there is no such address");
   await news.publish({ mail: id, to, attempt, by: process.pid });
 }, stop.signal);
 server.listen(Number(process.argv[2] ?? 8000), "127.0.0.1", () => {

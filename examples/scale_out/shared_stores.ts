@@ -4,18 +4,22 @@ import { KeyvStore } from "../../adapters/keyv.ts";
 import { sharedRateLimiter } from "../../adapters/rate_limiter_flexible.ts";
 import { json, SharedMap, SharedQueue, SharedTopic } from "../../collections/mod.ts";
 import { flexible, Keyv, session } from "./libraries.ts";
-import { ATTEMPTS, type Jobs, type Mail, MAILS, type News, type Stores } from "./stores.ts";
+import type { Jobs, Mail, News, Stores } from "./stores.ts";
+import { ATTEMPTS, MAILS, tellFailed } from "./stores.ts";
 
 const MIB = 2 ** 20;
 
 function jobsOf(queue: SharedQueue<Mail>): Jobs<Mail> {
   return {
     send: (mail) => queue.sendAsync(mail),
-    work: (fn, signal) =>
-      queue.work(
-        { signal, backoff: 100 },
+    work(fn, signal) {
+      const onError = (error: unknown, job: { id: number; attempt: number }) =>
+        tellFailed(error, `${job.id}`, job.attempt);
+      return queue.work(
+        { signal, onError },
         ({ id, value, attempt }) => fn({ id: `${id}`, value, attempt }),
-      ),
+      );
+    },
   };
 }
 

@@ -21,6 +21,11 @@ export interface Job<Value> {
   readonly attempt: number;
 }
 
+/** Says that an attempt has failed. */
+export function tellFailed(error: unknown, id: string, attempt: number): void {
+  console.log(`job ${id}, attempt ${attempt}: ${(error as Error).message}`);
+}
+
 /** Jobs, each of which one process works on. */
 export interface Jobs<Value> {
   send(value: Value): Promise<void>;

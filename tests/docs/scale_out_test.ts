@@ -24,6 +24,7 @@ import {
   leaveNothingBehind,
   linuxOnly,
   runtimes,
+  until,
 } from "../support/support.ts";
 
 const PERMISSIONS = ["--allow-read", "--allow-env", "--allow-net", "--allow-sys"];
@@ -158,6 +159,13 @@ async function checkTogether(servers: readonly Server[]): Promise<{ ann: string 
   assert.equal(new Set(mails[0]).size, LIMIT + 1, "each mail is sent once");
   for (const others of mails) assert.deepEqual(others, mails[0]);
   assert.deepEqual(new Set(heard[0]!.map(({ attempt }) => attempt)), new Set([1]));
+
+  await first.ask("POST", "/mails?to=nobody", bob);
+  const failed = () =>
+    servers.flatMap(({ program }) => program.lines)
+      .flatMap((line) => /^job \S+, attempt (\d): there is no such address$/.exec(line)?.[1] ?? []);
+  await until(() => failed().length === 3, "three attempts");
+  assert.deepEqual(failed().sort(), ["1", "2", "3"]);
 
   await first.ask("POST", "/logout", bob);
   assert.equal((await servers.at(-1)!.ask("GET", "/me", bob)).status, 401);
@@ -336,9 +344,10 @@ describe("the same service on several machines, with Redis", onRedis, () => {
     await untilPrice(servers, 1);
     await redis.kill();
     assert.equal((await servers[1]!.price("tea")).price, 1, "from the memory of the machine");
+    const waiting = servers.map((server) => server.ask("GET", "/me", ann));
     await redis.start();
-    for (const server of servers) {
-      assert.equal((await server.ask("GET", "/me", ann)).status, 401, "this Redis saves nothing");
+    for (const { status } of await Promise.all(waiting)) {
+      assert.equal(status, 401, "it has waited, and this Redis has saved nothing");
     }
     const again = await login(servers[0]!, "ann");
     assert.deepEqual(await visits(servers, again), [1, 2]);
