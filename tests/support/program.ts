@@ -103,6 +103,21 @@ export function startExample(
   );
 }
 
+/** An example that another command starts, as `unshare --ipc`, which must become it. */
+export function startExampleThrough(
+  command: readonly string[],
+  name: string,
+  args: readonly string[],
+  runtime: Runtime,
+  permissions: readonly string[],
+  env: NodeJS.ProcessEnv,
+): Program {
+  const granted = runtime.name === "deno" ? permissions : [];
+  const [first, ...rest] = command;
+  const own = [runtime.command, ...runtime.args, ...granted, examples + name, ...args];
+  return new Program(first!, [...rest, ...own], env);
+}
+
 /** The part of an example that is a Python program. */
 export function startPythonExample(name: string, args: readonly string[] = []): Program {
   return new Program("/usr/bin/python3", [examples + name, ...args], { PYTHONUTF8: "1" });
