@@ -20,7 +20,6 @@ import {
   runtimes,
   slow,
   startAgent,
-  until,
   withDeadline,
 } from "../support/support.ts";
 
@@ -123,12 +122,13 @@ class Terminal {
     const children = args.slice(isHard ? 1 : 0).map((pid) =>
       this.#children.find((child) => child.pid === this.#numbers.get(pid))!
     );
-    for (const child of children) child.kill(isHard ? "SIGKILL" : "SIGTERM");
-    await until(
-      () => children.every(({ exitCode, signalCode }) => (exitCode ?? signalCode) !== null),
-      "the ends of the processes",
-    );
-    for (const { exitCode } of children) assert.equal(exitCode, isHard ? null : 0);
+    for (const child of children) {
+      const ended = once(child, "close");
+      // Not child.kill(): Deno then says that the signal has ended it, whatever it was ended by.
+      process.kill(child.pid!, isHard ? "SIGKILL" : "SIGTERM");
+      const [code, signal] = await withDeadline(ended, "the end of a process");
+      assert.equal(signal ?? code, isHard ? "SIGKILL" : 0);
+    }
     return [];
   }
 
