@@ -60,6 +60,10 @@ Options:
               TMPDIR may have theirs elsewhere), and POSIX objects that other programs created
   -h, --help  this text
 
+top counts for each segment the processes that are attached (ATT), changes and messages per second
+(OPS/S; reads are not counted), entries per second that had to go as there was no room (GONE/S), threads
+that wait (WAIT), and locks that are held (HELD).
+
 The command reads the key files in TMPDIR or else /tmp, as the programs do. These objects are stale:
 a segment to which no process is attached, a semaphore for which no process waits and whose last user
 has ended, and a key file that leads to no object. NO_COLOR turns the colors off.

@@ -6,12 +6,10 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
-import { pathToFileURL } from "node:url";
 import { blocksOf, pages } from "./markdown.ts";
 import { findRuntime } from "./runtimes.ts";
 
 const root = path.dirname(import.meta.dirname!);
-const module = JSON.stringify(pathToFileURL(path.join(root, "mod.ts")).href);
 /** Within the repository, whose compiler options are to hold. */
 const target = path.join(root, "dist/pages");
 
@@ -27,7 +25,7 @@ for (const page of pages(root)) {
   for (const { file, text } of blocksOf(readFileSync(path.join(root, page), "utf8"))) {
     if (!file.endsWith(".ts")) continue;
     files.push(path.join(folder, file));
-    writeFileSync(path.join(folder, file), text.replaceAll(`"./mod.ts"`, module));
+    writeFileSync(path.join(folder, file), text);
   }
 }
 const { status } = spawnSync(deno.command, ["check", ...files], { cwd: root, stdio: "inherit" });

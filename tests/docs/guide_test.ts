@@ -2,14 +2,13 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import type { Runtime } from "../../scripts/runtimes.ts";
-import { blocksOf } from "../../scripts/markdown.ts";
+import { blocksOfPage, runnable } from "../support/pages.ts";
 import {
   DEADLINE_MS,
   keyFolder,
@@ -22,7 +21,6 @@ import {
 } from "../support/support.ts";
 
 const options = { ...slow, ...linuxOnly };
-const module = new URL("../../mod.ts", import.meta.url).href;
 let programs = "";
 let TMPDIR = "";
 const servers = new Set<Server>();
@@ -93,10 +91,9 @@ describe("the server of docs/guide.md", options, () => {
 
   before(() => {
     programs = mkdtempSync(`${keyFolder}guide-`);
-    const page = fileURLToPath(new URL("../../docs/guide.md", import.meta.url));
-    for (const { file, text } of blocksOf(readFileSync(page, "utf8"))) {
+    for (const { file, text } of blocksOfPage("docs/guide.md")) {
       if (file === "") continue;
-      const program = text.replaceAll(`"@shared-memory/shared-memory"`, JSON.stringify(module));
+      const program = runnable(text);
       const next = program.replace("const VERSION = 1;", "const VERSION = 2;")
         .replaceAll("./orders.ts", "./next_orders.ts");
       writeFileSync(`${programs}/${file}`, program);

@@ -1,12 +1,12 @@
 /** The programs of docs/interop.md, taken from that page, beside each other. */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { blocksOf } from "../../scripts/markdown.ts";
+import { blocksOfPage, runnable } from "../support/pages.ts";
 import {
   keyFolder,
   leaveNothingBehind,
@@ -45,7 +45,6 @@ const withQtC = needs(
 
 /** Names that no other run uses, for objects that no folder keeps apart. */
 const name = `interop_frames_${process.pid}`;
-const module = new URL("../../mod.ts", import.meta.url).href;
 const cli = fileURLToPath(new URL("../../cli.ts", import.meta.url));
 let folder = "";
 let TMPDIR = "";
@@ -117,11 +116,9 @@ describe("the programs of docs/interop.md", () => {
     folder = mkdtempSync(`${keyFolder}interop-`);
     TMPDIR = `${folder}/keys`;
     mkdirSync(TMPDIR);
-    const page = fileURLToPath(new URL("../../docs/interop.md", import.meta.url));
-    for (const { file, text } of blocksOf(readFileSync(page, "utf8"))) {
+    for (const { file, text } of blocksOfPage("docs/interop.md")) {
       if (file === "") continue;
-      const program = text.replaceAll("interop_frames", name)
-        .replaceAll(`"@shared-memory/shared-memory"`, JSON.stringify(module));
+      const program = runnable(text.replaceAll("interop_frames", name));
       writeFileSync(`${folder}/${file}`, program, { flag: "wx" });
       if (!program.includes("PyQt6")) continue;
       writeFileSync(`${folder}/qt5_${file}`, program.replaceAll("PyQt6", "PyQt5"));

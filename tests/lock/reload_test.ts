@@ -1,11 +1,11 @@
 /** The program of docs/guide.md of which only one runs, under the commands that start it again on each save. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { after, afterEach, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { blocksOf } from "../../scripts/markdown.ts";
+import { blocksOfPage, runnable } from "../support/pages.ts";
 import {
   keyFolder,
   leaveNothingBehind,
@@ -90,9 +90,8 @@ describe(`a save under a command of ${ownRuntime.name}`, { ...linuxOnly, ...slow
 
   before(() => {
     folder = mkdtempSync(`${keyFolder}reload-`);
-    const page = fileURLToPath(new URL("../../docs/guide.md", import.meta.url));
-    const block = blocksOf(readFileSync(page, "utf8")).find(({ file }) => file === "only_one.ts")!;
-    source = block.text.replaceAll('"@shared-memory/shared-memory"', module);
+    const block = blocksOfPage("docs/guide.md").find(({ file }) => file === "only_one.ts")!;
+    source = runnable(block.text);
   });
   afterEach(async () => {
     for (const program of running) await program.end();

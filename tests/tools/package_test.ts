@@ -394,7 +394,7 @@ describe("the npm package", () => {
       for (const source of linksOf(readFileSync(path.join(root, "README.md"), "utf8"))) {
         const { target } = source;
         if (/^[a-z][a-z+.-]*:|^#|^CHANGELOG\.md/i.test(target)) continue;
-        const kind = target.endsWith(".svg") ? "raw" : "blob";
+        const kind = /\.(?:svg|png)$/.test(target) ? "raw" : "blob";
         assert.ok(page.includes(`](${repository}/${kind}/v${version}/${target})`), target);
       }
       assert.deepEqual(

@@ -1,11 +1,11 @@
 /** The test runners that come with the runtimes: what they leave of a file that detaches nothing, and of docs/testing.md. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { blocksOf } from "../../scripts/markdown.ts";
+import { blocksOfPage, runnable } from "../support/pages.ts";
 import {
   DEADLINE_MS,
   keyFolder,
@@ -16,7 +16,6 @@ import {
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const module = JSON.stringify(new URL("../../mod.ts", import.meta.url).href);
-const testing = JSON.stringify(new URL("../../testing.ts", import.meta.url).href);
 
 const COMMANDS = {
   node: ["--disable-warning=ExperimentalWarning", "--test", "--test-reporter=tap"],
@@ -57,11 +56,8 @@ describe(`the test runner of ${ownRuntime.name}`, slow, () => {
   after(() => rmSync(folder, { recursive: true }));
 
   test("leaves nothing of the test file in docs/testing.md", () => {
-    const page = readFileSync(`${root}docs/testing.md`, "utf8");
-    const block = blocksOf(page).find(({ file }) => file === "cart.test.ts")!;
-    const source = block.text.replace('"@shared-memory/shared-memory"', module)
-      .replace('"@shared-memory/shared-memory/testing"', testing);
-    assert.deepEqual(runTwice(source, true), []);
+    const block = blocksOfPage("docs/testing.md").find(({ file }) => file === "cart.test.ts")!;
+    assert.deepEqual(runTwice(runnable(block.text), true), []);
   });
 
   const runsHook = ownRuntime.name !== "bun";

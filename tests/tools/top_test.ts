@@ -22,6 +22,7 @@ import {
   until,
   withDeadline,
 } from "../support/support.ts";
+import { blocksOfPage } from "../support/pages.ts";
 import { platformSafeName } from "../../backends/native_key.ts";
 
 const cli = fileURLToPath(new URL("../../cli.ts", import.meta.url));
@@ -112,6 +113,31 @@ describe("the view of all segments", () => {
       "    its mode does not let this user read it",
     ]);
     assert.deepEqual(lines.filter((line) => line.length > 80), []);
+  });
+
+  test("is in the README as it is in a terminal of 80 columns", () => {
+    const part = (kind: string, facts: Part["facts"], waiting: number | null): Part => {
+      return { ...mutex, name: kind, kind, facts, holders: [], waiting };
+    };
+    const look = (time: number, notifications: number, changes: number): Look => {
+      const server = observed("bun server", [
+        part("CounterBlock", {}, 0),
+        part("Mutex", {}, 0),
+        part("SharedTopic", { published: notifications }, null),
+        part("SharedQueue", {}, 0),
+      ]);
+      const pages = observed("pages", [part("SharedMap", { changes }, 0)]);
+      const sizes = [[server, 1.8 * 2 ** 20, 5], [pages, 66_851_712, 4]] as const;
+      return {
+        time,
+        observed: sizes.map(([one, size, attached]) => {
+          return { ...one, segment: { ...one.segment, size, attached } };
+        }),
+      };
+    };
+    const text = frame(look(1000, 1400, 117), look(0, 0, 0), plain).join("\n");
+    const blocks = blocksOfPage("README.md").map(({ text }) => text.trimEnd());
+    assert.ok(blocks.includes(text), text);
   });
 
   test("leaves columns out where the terminal is narrower, and never passes its width", () => {
