@@ -5,7 +5,7 @@
 import { copyFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { COMMAND, MANIFEST, PACKAGE_FIELDS } from "./package_fields.ts";
-import { packagePage } from "./package_pages.ts";
+import { packagePage, PAGES } from "./package_pages.ts";
 
 /** Not a literal in the import, so that whoever cannot reach JSR can check everything else. */
 const DNT = "jsr:@deno/dnt@^0.42";
@@ -30,7 +30,7 @@ await build({
   skipSourceOutput: true,
   compilerOptions: { lib: ["ESNext", "DOM"], target: "Latest", esModuleInterop: true },
   postBuild: () => {
-    for (const page of ["README.md", "CHANGELOG.md"]) {
+    for (const page of PAGES) {
       writeFileSync(path.join(outDir, page), packagePage(page));
     }
     copyFileSync(path.join(root, "LICENSE"), path.join(outDir, "LICENSE"));

@@ -1,28 +1,18 @@
 /**
- * Builds the npm package from deno.json: `npm run pack`, or with another folder than dist as argument.
+ * Builds the npm package from deno.json: `npm run pack`, or with another folder than dist as argument, and
+ * with `--quick` as second one without measuring how long imports take.
  *
- * esbuild makes a few files of the many sources, since Node looks for each file in turn, and leaves the
- * comments to the declarations, which are TypeScript's own. scripts/package_fields.ts has the fields that
- * deno.json lacks.
+ * scripts/package_code.ts makes the JavaScript, and the declarations are TypeScript's own.
+ * scripts/package_fields.ts has the fields that deno.json lacks.
  */
-import { spawnSync } from "node:child_process";
-import {
-  copyFileSync,
-  globSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import process from "node:process";
+import { run, writeCode } from "./package_code.ts";
 import { COMMAND, MANIFEST, PACKAGE_FIELDS } from "./package_fields.ts";
-import { packageNames, packagePage } from "./package_pages.ts";
-import { findRuntime } from "./runtimes.ts";
-
-const RUNTIMES = ["deno", "bun", "node"] as const;
+import { packageNames, packagePage, PAGES } from "./package_pages.ts";
+import { moduleTable } from "./package_sizes.ts";
 
 const root = path.dirname(import.meta.dirname!);
 const target = path.resolve(process.argv[2] ?? path.join(root, "dist"));
@@ -36,48 +26,6 @@ const sources = Object.fromEntries(
   ]),
 );
 const { cli: _, ...modules } = sources;
-
-function run(command: string, args: string[], cwd: string): string {
-  const { status, stdout, stderr, error } = spawnSync(command, args, { cwd, encoding: "utf8" });
-  if (status === 0) return stdout;
-  console.error(stdout, stderr, error?.message ?? "");
-  process.exit(1);
-}
-
-function esbuild(files: string[], folder: string, ...args: string[]): void {
-  const command = path.join(root, "node_modules/.bin/esbuild");
-  const common = ["--charset=utf8", "--target=esnext", "--log-level=warning", "--tsconfig-raw={}"];
-  run(command, [...files, `--outdir=${folder}`, ...common, ...args], root);
-}
-
-/** Writes the JavaScript of all sources and what they share, without the comments. */
-function bundle(folder: string): void {
-  const entries = Object.entries(sources).map(([name, source]) => `${name}=${source}`);
-  const bundling = ["--bundle", "--splitting", "--format=esm", "--platform=node"];
-  // Only without white space are all comments gone; the second run makes it readable again.
-  esbuild(entries, folder, ...bundling, "--minify-whitespace");
-  const files = globSync("*.js", { cwd: folder }).map((file) => path.join(folder, file));
-  esbuild(files, folder, `--outbase=${folder}`, "--allow-overwrite");
-  for (const file of files) {
-    // Not in the source: dnt writes one of its own before it.
-    const start = path.basename(file) === "cli.js" ? "#!/usr/bin/env node\n" : "";
-    writeFileSync(file, start + withOwnNames(readFileSync(file, "utf8")));
-  }
-}
-
-/**
- * Gives the classes their names, which stack traces and `console.log` show: esbuild calls a class that
- * refers to itself `var Mutex = class _Mutex`.
- */
-function withOwnNames(code: string): string {
-  for (const [, name] of code.matchAll(/\bvar (\w+) = class _\1\b/g)) {
-    code = code.replaceAll(new RegExp(`\\b_${name}\\b`, "g"), name!);
-  }
-  const others = [...code.matchAll(/\bclass (_\w+)/g)].map(([, name]) => name);
-  if (others.length === 0) return code;
-  console.error(`classes have names that they do not have in the sources: ${others.join(", ")}`);
-  process.exit(1);
-}
 
 /** Writes the declarations that the modules need. */
 function declare(folder: string): void {
@@ -129,11 +77,19 @@ function published(source: string, text: string): string {
   return isDisposable ? `/// <reference lib="esnext.disposable" />\n${imported}` : imported;
 }
 
+/** The file of each module, by what others import it as. */
+function moduleFiles(): Record<string, string> {
+  const names = Object.keys(exports).filter((module) => module !== "./cli");
+  return Object.fromEntries(
+    names.map((module) => [module, `./${module === "." ? "mod" : path.basename(module)}.js`]),
+  );
+}
+
 function manifest(): object {
-  const exported = Object.keys(exports).filter((module) => module !== "./cli").map((module) => {
-    const file = `./${module === "." ? "mod" : path.basename(module)}`;
-    return [module, { types: `${file}.d.ts`, default: `${file}.js` }];
-  });
+  const exported = Object.entries(moduleFiles()).map(([module, file]) => [
+    module,
+    { types: file.replace(/\.js$/, ".d.ts"), default: file },
+  ]);
   return {
     ...{ name, version, ...PACKAGE_FIELDS, license, type: "module" },
     bin: { [COMMAND]: "./cli.js" },
@@ -144,32 +100,13 @@ function manifest(): object {
   };
 }
 
-/** In each runtime, the least of some runs, in ms: the first ones also fill the system's caches. */
-function importTimes(folder: string): string {
-  const script = path.join(folder, "import_time.mjs");
-  writeFileSync(
-    script,
-    `const start = performance.now();
-    await import("./package/mod.js");
-    console.log(performance.now() - start);`,
-  );
-  const times = RUNTIMES.map((name) => {
-    const runtime = findRuntime(name);
-    if ("missing" in runtime) return `${name} is missing`;
-    const { command, args } = runtime;
-    const runs = Array.from({ length: 4 }, () => Number(run(command, [...args, script], folder)));
-    return `${name} ${Math.min(...runs).toFixed(0)} ms`;
-  });
-  return times.join(", ");
-}
-
 const folder = mkdtempSync(path.join(os.tmpdir(), "shared-memory-pack-"));
 try {
   const unpacked = path.join(folder, "package");
-  bundle(unpacked);
+  writeCode(sources, unpacked);
   declare(unpacked);
   writeFileSync(path.join(unpacked, "package.json"), JSON.stringify(manifest(), null, 2) + "\n");
-  for (const page of ["README.md", "CHANGELOG.md"]) {
+  for (const page of PAGES) {
     writeFileSync(path.join(unpacked, page), packagePage(page));
   }
   copyFileSync(path.join(root, "LICENSE"), path.join(unpacked, "LICENSE"));
@@ -181,7 +118,7 @@ try {
   console.log(
     `${entryCount} files, ${kibibytes(size)} packed, ${kibibytes(unpackedSize)} unpacked`,
   );
-  console.log(`import: ${importTimes(folder)}`);
+  if (process.argv[3] !== "--quick") console.log(moduleTable(folder, moduleFiles()));
 } finally {
   rmSync(folder, { recursive: true });
 }

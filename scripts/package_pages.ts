@@ -11,8 +11,11 @@ import { MANIFEST, repositoryPage } from "./package_fields.ts";
 
 const root = path.dirname(import.meta.dirname!);
 
+/** The pages that the packages have. What changed stands in the repository. */
+export const PAGES = ["README.md"] as const;
+
 /** What the package has of what the pages link to. */
-const PACKED = new Set(["README.md", "CHANGELOG.md", "LICENSE"]);
+const PACKED = new Set<string>([...PAGES, "LICENSE"]);
 
 const { name, version, exports } = MANIFEST;
 const modules = new Map(
@@ -52,7 +55,7 @@ export function packagePage(
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  for (const page of ["README.md", "CHANGELOG.md"]) {
+  for (const page of PAGES) {
     writeFileSync(path.join(root, page), packagePage(page));
   }
 }

@@ -22,7 +22,8 @@ import { SharedMemory } from "../../mod.ts";
 import { Counter } from "../../sync/mod.ts";
 import { blocksOf, linksOf } from "../../scripts/markdown.ts";
 import { MANIFEST, PACKAGE_FIELDS } from "../../scripts/package_fields.ts";
-import { packagePage } from "../../scripts/package_pages.ts";
+import { packagePage, PAGES } from "../../scripts/package_pages.ts";
+import { loadedCode, packedKibibytes } from "../../scripts/package_sizes.ts";
 import type { Runtime } from "../../scripts/runtimes.ts";
 import { sourceFiles } from "../../scripts/sources.ts";
 import { librariesFolder, needsLibraries } from "../support/libraries.ts";
@@ -41,6 +42,24 @@ const name = "@shared-memory/shared-memory";
 
 /** What the programs in `fixtures` print. */
 const USED = "1 segment, count 2\n";
+
+/** The most that the tarball may take, in KiB: more than it takes, by a few. */
+const TARBALL_KIBIBYTES = 216;
+
+/** The most that each module may load, gzipped, in KiB, and classes that it must not load. */
+const LOADS: readonly (readonly [module: string, kibibytes: number, without: readonly string[]])[] =
+  [
+    ["mod", 62, ["Mutex", "Counter", "SharedMap", "SharedTopic", "KeyvStore"]],
+    ["sync", 40, ["SharedMemory", "SystemSemaphore", "SharedMap", "SharedTopic", "KeyvStore"]],
+    ["inspect", 60, ["SharedMemory", "Mutex", "Counter", "SharedMap", "SharedTopic"]],
+    ["testing", 70, ["Mutex", "Counter", "SharedMap", "SharedTopic", "KeyvStore"]],
+    ["metrics", 108, ["SharedMap", "SharedTopic", "SharedQueue", "SharedValue", "KeyvStore"]],
+    ["collections", 126, ["KeyvStore"]],
+    ["keyv", 94, ["SharedTopic", "SharedQueue", "SharedValue", "RateLimiter"]],
+    ["unstorage", 101, ["SharedQueue", "SharedValue", "RateLimiter", "KeyvStore"]],
+    ["rate-limiter-flexible", 1, ["SharedMap", "SharedMemory"]],
+    ["express-session", 94, ["SharedTopic", "SharedQueue", "SharedValue", "KeyvStore"]],
+  ];
 
 /** Why the package cannot be built here, if it cannot. */
 function cannotBuild(): string | undefined {
@@ -86,7 +105,7 @@ describe("the npm package", () => {
     if (reason !== undefined) return;
     folder = mkdtempSync(`${keyFolder}package-`);
     consumer = path.join(folder, "consumer");
-    console.log(run("node", ["scripts/pack.ts", folder], root).trim());
+    console.log(run("node", ["scripts/pack.ts", folder, "--quick"], root).trim());
     tarball = path.join(folder, readdirSync(folder).find((file) => file.endsWith(".tgz"))!);
     cpSync(fixtures, consumer, { recursive: true });
     writeFileSync(path.join(consumer, "package.json"), '{ "private": true, "type": "module" }');
@@ -366,6 +385,31 @@ describe("the npm package", () => {
     assert.ok(size < 200, `${size} bytes`);
   });
 
+  test("is no larger than it needs to be", options, () => {
+    const kibibytes = statSync(tarball).size / 1024;
+    assert.ok(kibibytes < TARBALL_KIBIBYTES, `the tarball takes ${kibibytes.toFixed(1)} KiB`);
+  });
+
+  test("loads for each module only what it needs", options, () => {
+    const installed = path.join(consumer, "node_modules", name);
+    const classOf = (code: string, name: string) =>
+      new RegExp(`\\bclass ${name}\\b|\\b${name}=class\\b`).test(code);
+    const all = loadedCode(installed, "collections.js") + loadedCode(installed, "keyv.js") +
+      loadedCode(installed, "mod.js");
+    const names = new Set(Object.keys(MANIFEST.exports).map((module) => path.basename(module)));
+    for (const [module, most, without] of LOADS) {
+      const code = loadedCode(installed, `${module}.js`);
+      const kibibytes = packedKibibytes(code);
+      assert.ok(kibibytes < most, `${module} takes ${kibibytes.toFixed(1)} KiB`);
+      for (const name of without) {
+        assert.ok(classOf(all, name), `no file declares ${name}`);
+        assert.ok(!classOf(code, name), `${module} loads ${name}`);
+      }
+      names.delete(module === "mod" ? "." : module);
+    }
+    assert.deepEqual([...names], ["cli"]);
+  });
+
   test("is clean for publint", options, () => {
     tool("publint", "--strict", tarball);
   });
@@ -381,7 +425,7 @@ describe("the npm package", () => {
     options,
     () => {
       const installed = path.join(consumer, "node_modules", name);
-      for (const page of ["README.md", "CHANGELOG.md"]) {
+      for (const page of PAGES) {
         for (const { target } of linksOf(readFileSync(path.join(installed, page), "utf8"))) {
           if (/^[a-z][a-z+.-]*:/i.test(target)) continue;
           const file = path.join(installed, target.replace(/#.*/, ""));
@@ -393,13 +437,13 @@ describe("the npm package", () => {
       const page = packagePage("README.md", repository);
       for (const source of linksOf(readFileSync(path.join(root, "README.md"), "utf8"))) {
         const { target } = source;
-        if (/^[a-z][a-z+.-]*:|^#|^CHANGELOG\.md/i.test(target)) continue;
+        if (/^[a-z][a-z+.-]*:|^#/i.test(target)) continue;
         const kind = /\.(?:svg|png)$/.test(target) ? "raw" : "blob";
         assert.ok(page.includes(`](${repository}/${kind}/v${version}/${target})`), target);
       }
       assert.deepEqual(
-        linksOf(page).map(({ target }) => target).filter((target) => !target.includes(":")),
-        ["CHANGELOG.md"],
+        linksOf(page).map(({ target }) => target).filter((target) => !/:|^#/.test(target)),
+        [],
       );
     },
   );
@@ -409,7 +453,7 @@ describe("the npm package", () => {
     const imports = blocksOf(readme).filter(({ language }) => language === "ts")
       .flatMap(({ text }) => [...text.matchAll(/^import .* from "([^"]+)"/gm)]);
     const own = imports.filter(([, module]) => !module!.startsWith("node:"));
-    assert.ok(own.length > 3);
+    assert.ok(own.length > 1);
     for (const [, module] of own) assert.ok(module!.startsWith(name), module);
     assert.doesNotMatch(readme, /RingBuffer/);
   });
@@ -440,9 +484,7 @@ describe("the npm package", () => {
   test("has what npm shows, and no tests, sources or source maps", options, () => {
     const installed = path.join(consumer, "node_modules", name);
     const files = globSync("**/*.*", { cwd: installed });
-    const odd = files.filter((file) =>
-      !/(\.js|\.d\.ts|^package\.json|^README\.md|^CHANGELOG\.md)$/.test(file)
-    );
+    const odd = files.filter((file) => !/(\.js|\.d\.ts|^package\.json|^README\.md)$/.test(file));
     assert.deepEqual(odd, []);
     for (
       const file of [
