@@ -254,7 +254,7 @@ const POSIX_TOLERANCES: readonly Tolerance[] = [
     why: "the segment loses its name while others use it, and newcomers create another one",
   },
   {
-    program: /^POSIX (C lock|C hold|Qt)/,
+    program: /^POSIX (C lock|Qt)/,
     what: /^two processes hold the lock$/,
     needs: "kill",
     needsThird: true,
