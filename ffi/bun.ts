@@ -55,7 +55,7 @@ export function bunFfi(): Ffi {
           cause ??= error;
         }
       }
-      throw cause;
+      throw advised(cause);
     },
 
     background: (libraries, signatures, code) => background(THREADS, libraries, signatures, code),
@@ -66,4 +66,12 @@ export function bunFfi(): Ffi {
     // A number costs half as much as a BigInt.
     usize: (value) => Number(value) as unknown as Usize,
   };
+}
+
+/** Completes Bun's error where it may not compile code, so that it says why and what to do. */
+function advised(error: unknown): unknown {
+  if (!(error instanceof Error && error.message.includes("requires the JIT"))) return error;
+  const text = `${error.message}, which BUN_JSC_useJIT=0 or a sandbox switches off (systemd: ` +
+    "MemoryDenyWriteExecute=yes); shared memory needs it in Bun: allow it there, or use Node or Deno with --jitless";
+  return new TypeError(text, { cause: error });
 }
