@@ -55,12 +55,12 @@ class RedisJobs<Value> implements Jobs<Value> {
     }, LEASE_MS / 5);
     while (!signal.aborted) {
       try {
+        await this.#giveBack(own); // what came with an answer that was lost
         const text = await waiting.blMove(this.#list, own, "RIGHT", "LEFT", 1);
         if (text !== null) await this.#run(text, own, fn);
-      } catch (error) { // the connection was lost, perhaps with the answer that was a job
+      } catch (error) {
         tell(error);
         await pause(100);
-        await this.#giveBack(own).catch(tell);
       }
     }
     clearInterval(timer);
@@ -86,14 +86,16 @@ class RedisJobs<Value> implements Jobs<Value> {
     const { id, value } = JSON.parse(text) as { id: string; value: Value };
     const attempt = await this.#redis.hIncrBy(this.#attempts, id, 1);
     const end = this.#redis.multi().lRem(own, 1, text);
+    let isOver = true;
     try {
       if (attempt > ATTEMPTS) throw new Error("its workers were killed");
       await fn({ id, value, attempt });
-      end.hDel(this.#attempts, id);
     } catch (error) {
       tellFailed(error, id, attempt);
-      end.lPush(attempt < ATTEMPTS ? this.#list : `${this.#list}:failed`, text);
+      isOver = attempt >= ATTEMPTS;
+      end.lPush(isOver ? `${this.#list}:failed` : this.#list, text);
     }
+    if (isOver) end.hDel(this.#attempts, id);
     await end.exec();
   }
 

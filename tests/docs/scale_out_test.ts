@@ -349,6 +349,10 @@ describe("the same service on several machines, with Redis", onRedis, () => {
     for (const { status } of await Promise.all(waiting)) {
       assert.equal(status, 401, "it has waited, and this Redis has saved nothing");
     }
+    for (const server of servers) {
+      const isForgotten = async () => (await server.price("tea")).price === undefined;
+      await eventually(isForgotten, "what may have changed in the meantime is forgotten");
+    }
     const again = await login(servers[0]!, "ann");
     assert.deepEqual(await visits(servers, again), [1, 2]);
     await servers[1]!.ask("PUT", "/prices/tea?price=2");

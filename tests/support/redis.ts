@@ -1,4 +1,7 @@
-/** A server of Redis, of Debian's package redis-server, for tests. It saves nothing. */
+/**
+ * A server of Redis, of Debian's package redis-server, for tests. It saves nothing. SHARED_MEMORY_TEST_REDIS names another
+ * program: `valkey-server`.
+ */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
@@ -6,13 +9,14 @@ import { type AddressInfo, createServer } from "node:net";
 import process from "node:process";
 import { keyFolder, until } from "./support.ts";
 
+const program = process.env["SHARED_MEMORY_TEST_REDIS"] || "redis-server";
 const isRequired = (process.env["REQUIRE_PEERS"] ?? "").split(",").includes("redis");
 
 /** `{ skip: reason }` where it is not installed, unless the environment requires it. */
 export const needsRedis: { skip?: string } =
-  isRequired || spawnSync("redis-server", ["--version"]).status === 0
+  isRequired || spawnSync(program, ["--version"]).status === 0
     ? {}
-    : { skip: "redis-server is not installed" };
+    : { skip: `${program} is not installed` };
 
 /** A port that nobody listens on. */
 async function freePort(): Promise<number> {
@@ -59,14 +63,13 @@ export class RedisServer implements Disposable {
   /** Starts it again, on the same port and without data. */
   async start(): Promise<void> {
     const listen = ["--bind", "127.0.0.1", "--port", `${this.port}`, "--unixsocket", this.path];
-    const server = spawn("redis-server", [...listen, "--save", "", "--dir", this.#folder], {
-      stdio: "ignore",
-    });
+    const args = [...listen, "--save", "", "--dir", this.#folder];
+    const server = spawn(program, args, { stdio: "ignore" });
     this.#server = server;
     await until(() => {
-      if (server.exitCode !== null) throw new Error(`redis-server ended with ${server.exitCode}`);
+      if (server.exitCode !== null) throw new Error(`${program} ended with ${server.exitCode}`);
       return existsSync(this.path);
-    }, "the socket of redis-server");
+    }, `the socket of ${program}`);
   }
 
   async kill(): Promise<void> {
