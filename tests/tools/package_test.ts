@@ -398,7 +398,7 @@ describe("the npm package", () => {
         assert.ok(page.includes(`](${repository}/${kind}/v${version}/${target})`), target);
       }
       assert.deepEqual(
-        linksOf(page).map(({ target }) => target).filter((target) => !target.includes(":")),
+        linksOf(page).map(({ target }) => target).filter((target) => !/:|^#/.test(target)),
         ["CHANGELOG.md"],
       );
     },
@@ -409,7 +409,7 @@ describe("the npm package", () => {
     const imports = blocksOf(readme).filter(({ language }) => language === "ts")
       .flatMap(({ text }) => [...text.matchAll(/^import .* from "([^"]+)"/gm)]);
     const own = imports.filter(([, module]) => !module!.startsWith("node:"));
-    assert.ok(own.length > 3);
+    assert.ok(own.length > 1);
     for (const [, module] of own) assert.ok(module!.startsWith(name), module);
     assert.doesNotMatch(readme, /RingBuffer/);
   });
