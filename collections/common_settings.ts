@@ -20,8 +20,20 @@ export function commonSettings<Value>(
 ): CommonSettings<Value> {
   const { codec = bytes as Codec<never>, lockTimeout = LOCK_TIMEOUT_MS } = options;
   if (typeof codec?.encode !== "function" || typeof codec.decode !== "function") {
-    throw new TypeError(`${call}: the codec must have the functions encode and decode`);
+    throw new TypeError(
+      `${call}: the codec must have the functions encode and decode, as utf8 and json have, which are exported beside ` +
+        "the collections",
+    );
   }
   checkTimeout(call, lockTimeout);
   return { codec, codecName: codecName(call, codec), lockTimeout };
+}
+
+/**
+ * Returns the error for a call of a constructor, which TypeScript refuses and JavaScript does not.
+ *
+ * @param name the class
+ */
+export function notConstructed(name: string): TypeError {
+  return new TypeError(`new ${name}(): use ${name}.open(key, options) instead of a constructor`);
 }

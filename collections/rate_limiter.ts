@@ -5,6 +5,7 @@ import { Mutex } from "../sync/mutex.ts";
 import { SyncError } from "../sync/errors.ts";
 import type { LayoutMember } from "../sync/layout_member.ts";
 import { kindText, PrimitiveKind, Slot } from "../sync/slot.ts";
+import { notConstructed } from "./common_settings.ts";
 import {
   checkCost,
   type LimiterSettings,
@@ -84,6 +85,7 @@ export class RateLimiter implements Disposable {
   private memory: SharedMemory | null = null;
 
   private constructor(core: MapCore, { limits, refusesWhenFull, lockTimeout }: LimiterSettings) {
+    if (!(core instanceof MapCore)) throw notConstructed("RateLimiter");
     this.core = core;
     this.rule = new LimiterRule(limits);
     this.refusesWhenFull = refusesWhenFull;

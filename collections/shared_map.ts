@@ -10,6 +10,7 @@ import { Mutex } from "../sync/mutex.ts";
 import type { LayoutMember } from "../sync/layout_member.ts";
 import { kindText, PrimitiveKind, Slot } from "../sync/slot.ts";
 import { type Codec, codecText } from "./codecs.ts";
+import { notConstructed } from "./common_settings.ts";
 import { MapComputer } from "./map_computer.ts";
 import { MapCore } from "./map_core.ts";
 import { makeHeader, type MapHeader, readHeader } from "./map_header.ts";
@@ -108,6 +109,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
   private flushed: readonly [stripe: number, bucket: number] = [0, 0];
 
   private constructor(core: MapCore, { codec, ttl, lockTimeout }: MapSettings<Value>) {
+    if (!(core instanceof MapCore)) throw notConstructed("SharedMap");
     this.core = core;
     this.codec = codec;
     this.defaultTtl = ttl;
@@ -140,7 +142,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     const own = { bytes, stripes, entryBytes, evict, codec, ttl, lockTimeout };
     settingsOf("SharedMap.open", own);
     const [map, memory] = openIn(key, others, {
-      bytes: SharedMap.bytesFor(own),
+      bytes: mapBytes(shapeOf("SharedMap.open", { ...own, bytes: bytes! })),
       create: (view) => void SharedMap.create(view, 0, own),
       at: (view) => SharedMap.at(view, 0, own),
       renew: (view) => SharedMap.renew(view),

@@ -10,6 +10,7 @@ import type { LayoutMember } from "../sync/layout_member.ts";
 import { Mutex } from "../sync/mutex.ts";
 import { kindText, Slot } from "../sync/slot.ts";
 import type { Codec } from "./codecs.ts";
+import { notConstructed } from "./common_settings.ts";
 import { openIn } from "./opening.ts";
 import { type FailedEntry, Found, LOOK_MS, QueueCore, Sent, type Taken } from "./queue_core.ts";
 import { Reason } from "./queue_entry.ts";
@@ -157,6 +158,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   private memory: SharedMemory | null = null;
 
   private constructor(core: QueueCore, { codec, maxAttempts, maxRun }: QueueSettings<Value>) {
+    if (!(core instanceof QueueCore)) throw notConstructed("SharedQueue");
     this.core = core;
     this.codec = codec;
     this.maxAttempts = maxAttempts;
@@ -203,7 +205,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     const own = { bytes, jobBytes, members, codec, maxAttempts, maxRun, lockTimeout };
     queueSettings("SharedQueue.open", own);
     const [queue, memory] = openIn(key, others, {
-      bytes: SharedQueue.bytesFor(own),
+      bytes: queueBytes(queueShape("SharedQueue.open", { ...own, bytes: bytes! })),
       create: (view) => void SharedQueue.create(view, 0, own),
       at: (view) => SharedQueue.at(view, 0, own),
       renew: (view) => SharedQueue.renew(view),

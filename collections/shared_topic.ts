@@ -11,7 +11,7 @@ import { Mutex } from "../sync/mutex.ts";
 import { AsyncQueue } from "../sync/retry_queue.ts";
 import { kindText, Slot } from "../sync/slot.ts";
 import { type Codec, codecText } from "./codecs.ts";
-import { type CommonSettings, commonSettings } from "./common_settings.ts";
+import { type CommonSettings, commonSettings, notConstructed } from "./common_settings.ts";
 import { openIn } from "./opening.ts";
 import { RECOVERED, UNIT_BYTES } from "./ring_log.ts";
 import { SectionLock } from "./section_lock.ts";
@@ -103,8 +103,10 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     slot: Slot,
     units: number,
     mutex: Mutex,
-    { codec, lockTimeout }: CommonSettings<Value>,
+    settings: CommonSettings<Value>,
   ) {
+    if (!(slot instanceof Slot)) throw notConstructed("SharedTopic");
+    const { codec, lockTimeout } = settings;
     const log = new TopicLog(slot, units, thisPlatform().arch === "x64");
     this.slot = slot;
     this.log = log;

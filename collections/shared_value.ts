@@ -11,7 +11,7 @@ import type { LayoutMember } from "../sync/layout_member.ts";
 import { Mutex } from "../sync/mutex.ts";
 import { kindText, Slot } from "../sync/slot.ts";
 import { type Codec, codecText } from "./codecs.ts";
-import { type CommonSettings, commonSettings } from "./common_settings.ts";
+import { type CommonSettings, commonSettings, notConstructed } from "./common_settings.ts";
 import { openIn } from "./opening.ts";
 import { RECOVERED } from "./ring_log.ts";
 import { SectionLock } from "./section_lock.ts";
@@ -106,8 +106,10 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     maxBytes: number,
     mutex: Mutex,
     event: Event,
-    { codec, lockTimeout }: CommonSettings<Value>,
+    settings: CommonSettings<Value>,
   ) {
+    if (!(slot instanceof Slot)) throw notConstructed("SharedValue");
+    const { codec, lockTimeout } = settings;
     this.slot = slot;
     this.halves = new ValueHalves(slot, maxBytes, thisPlatform().arch === "x64");
     this.event = event;

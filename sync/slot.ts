@@ -210,7 +210,7 @@ export class Slot {
     if (isTransferred) return transferred(`${this.name}.${method}`);
     return new SyncError(
       "NotAttached",
-      `${this.name}.${method}: its segment has been detached; attach() again and join it with at()`,
+      `${this.name}.${method}: its segment has been detached; open it again, or attach() and join it with at()`,
     );
   }
 }

@@ -2,7 +2,16 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { describe, test } from "node:test";
-import { type Codec, json, SharedMap, utf8 } from "../../collections/mod.ts";
+import {
+  type Codec,
+  json,
+  RateLimiter,
+  SharedMap,
+  SharedQueue,
+  SharedTopic,
+  SharedValue,
+  utf8,
+} from "../../collections/mod.ts";
 import type { MapCore } from "../../collections/map_core.ts";
 import { shapeOf } from "../../collections/map_shape.ts";
 import type { MapWriter } from "../../collections/map_writer.ts";
@@ -84,6 +93,26 @@ describe("a shared map", () => {
     assert.throws(() => map.expire("a", 0), RangeError);
     assert.throws(() => map.flushExpired(-1), RangeError);
     assert.equal(map.size, 0);
+  });
+
+  test("is, like the other collections, opened by open() and not by a constructor, and says so", () => {
+    for (const type of [SharedMap, RateLimiter, SharedQueue, SharedTopic, SharedValue]) {
+      const construct = () => Reflect.construct(type, ["pages", SMALL]);
+      const message =
+        `new ${type.name}(): use ${type.name}.open(key, options) instead of a constructor`;
+      assert.throws(construct, { name: "TypeError", message });
+    }
+  });
+
+  test("names the call in which an option is wrong", () => {
+    assert.throws(
+      () => SharedMap.open(uniqueKey(), {} as never),
+      /^TypeError: SharedMap\.open: bytes must be/,
+    );
+    assert.throws(
+      () => SharedQueue.open(uniqueKey(), {} as never),
+      /^TypeError: SharedQueue\.open: bytes must/,
+    );
   });
 
   test("refuses a map that was created with other options, and what is no map", () => {

@@ -1,7 +1,7 @@
 /** The test runners that come with the runtimes: what they leave of a file that detaches nothing, and of docs/testing.md. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -10,6 +10,7 @@ import {
   DEADLINE_MS,
   keyFolder,
   leaveNothingBehind,
+  linuxOnly,
   ownRuntime,
   slow,
 } from "../support/support.ts";
@@ -32,17 +33,25 @@ let folder: string;
 function runTwice(source: string, checked = false): string[] {
   const file = `${folder}/some.test.ts`;
   writeFileSync(file, source);
+  const command = COMMANDS[ownRuntime.name as keyof typeof COMMANDS];
+  return runCommandTwice((run) => {
+    const isChecked = checked && run === 1;
+    const unchecked = ownRuntime.name === "deno" && !isChecked ? ["--no-check"] : [];
+    return [...command, ...unchecked, file];
+  });
+}
+
+/** Runs this runtime twice, with arguments and with key files of its own; returns what was left. */
+function runCommandTwice(argumentsOf: (run: number) => readonly string[]): string[] {
   const keys = mkdtempSync(`${folder}/keys-`);
   const own = Object.entries(process.env).filter(([name]) => !name.startsWith("NODE_TEST"));
   const env = { ...Object.fromEntries(own), TMPDIR: keys };
   for (let run = 1; run <= 2; run++) {
-    const isChecked = checked && run === 1;
-    const unchecked = ownRuntime.name === "deno" && !isChecked ? ["--no-check"] : [];
-    const args = [...COMMANDS[ownRuntime.name as keyof typeof COMMANDS], ...unchecked, file];
-    const { status, stdout, stderr } = spawnSync(ownRuntime.command, args, {
+    const { status, stdout, stderr } = spawnSync(ownRuntime.command, argumentsOf(run), {
+      cwd: root,
       encoding: "utf8",
       env,
-      timeout: isChecked ? 1.8 * DEADLINE_MS : DEADLINE_MS,
+      timeout: 1.8 * DEADLINE_MS,
     });
     assert.equal(status, 0, `run ${run}: ${stdout}${stderr}`);
   }
@@ -58,6 +67,13 @@ describe(`the test runner of ${ownRuntime.name}`, slow, () => {
   test("leaves nothing of the test file in docs/testing.md", () => {
     const block = blocksOfPage("docs/testing.md").find(({ file }) => file === "cart.test.ts")!;
     assert.deepEqual(runTwice(runnable(block.text), true), []);
+  });
+
+  test("leaves nothing of examples/testing, started as it says", linuxOnly, () => {
+    const text = readFileSync(`${root}examples/testing/visits.test.ts`, "utf8");
+    const command = new RegExp(`^ \\* {5}${ownRuntime.name} (.+)$`, "m").exec(text);
+    assert.ok(command, "the command is in its comment");
+    assert.deepEqual(runCommandTwice(() => command[1]!.split(" ")), []);
   });
 
   const runsHook = ownRuntime.name !== "bun";
