@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { sha1 } from "./sha1.ts";
 
 /**
  * The type of a {@linkcode NativeIpcKey} says which kind of object of the operating system it names. The numbers are
@@ -40,5 +40,5 @@ export const SYSTEM_SEMAPHORE_PREFIX = "qipc_systemsem_";
 export function platformSafeName(key: string | null, prefix: string): string {
   if (key === null || key === "") return "";
   const letters = key.replace(/[^A-Za-z]/g, "");
-  return prefix + letters + createHash("sha1").update(key, "utf8").digest("hex");
+  return prefix + letters + sha1(key, "utf8");
 }

@@ -21,7 +21,7 @@ const STOREYS: readonly (readonly [name: string, parts: readonly string[]])[] = 
   ["the FFI", ["ffi/"]],
   ["what all backends share", [
     ...["backends/failure.ts", "backends/platform.ts", "backends/timing.ts"],
-    "backends/in_flight.ts",
+    ...["backends/in_flight.ts", "backends/sha1.ts"],
     ...["backends/shell_word.ts", "backends/capabilities.ts", "backends/inventory.ts"],
   ]],
   ["the calls of a system", ["backends/unix/", "backends/win32/"]],

@@ -36,7 +36,8 @@ export function writeCode(sources: Readonly<Record<string, string>>, folder: str
   const common = [`--outdir=${folder}`, "--charset=utf8", "--target=esnext", "--log-level=warning"];
   const entries = Object.entries(sources).map(([name, source]) => `${name}=${source}`);
   const bundling = ["--bundle", "--splitting", "--format=esm", "--platform=node"];
-  const options = [...bundling, "--minify-whitespace", "--tsconfig-raw={}"];
+  const alias = `--alias:node:process=${path.join(root, "scripts/package_process.ts")}`;
+  const options = [...bundling, alias, "--minify-whitespace", "--tsconfig-raw={}"];
   run(esbuild, [...entries, ...common, ...options], root);
 
   const files = globSync("*.js", { cwd: folder }).map((file) => path.join(folder, file));

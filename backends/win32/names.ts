@@ -1,5 +1,5 @@
-import { createHash } from "node:crypto";
 import { BackendError } from "../failure.ts";
+import { sha1 } from "../sha1.ts";
 import { MAX_PATH } from "./constants.ts";
 
 /**
@@ -42,6 +42,6 @@ export function nameBeside(name: string, suffix: string): Uint8Array {
   const bare = bareName(name);
   if (bare.length + suffix.length <= MAX_PATH) return wideString(bare + suffix);
   const [namespace] = /^(?:Global\\)?/.exec(bare)!;
-  const hash = createHash("sha1").update(bare, "utf16le").digest("hex");
+  const hash = sha1(bare, "utf16le");
   return wideString(`${namespace}qipc_${hash}${suffix}`);
 }
