@@ -68,32 +68,33 @@ export class SectionLock {
     timeoutMs: number,
     change: () => Result,
   ): Result {
-    // All in one function, since engines inline functions only to a certain depth.
+    // All in one function, and what is rare elsewhere, since engines inline functions only to a certain depth.
     const { current, mutex, words } = this;
     if (current.held !== null) current.held.abandon();
     current.held = this; // first, and null at the end: code may be stopped on entry to each function in between
-    if (!this.take(method, timeoutMs)) {
-      current.held = null;
-      throw this.busy(method, timeoutMs);
-    }
+    let isLocked = false;
     let isWhole = false;
     try {
+      isLocked = mutex.tryLock() || mutex.tryLock(timeoutMs);
+      if (!isLocked) throw this.busy(method, timeoutMs);
       // The word is loaded once in each section, after the mutex was locked.
       const isLeft = words[WRITER] !== 0 || mutex.wasAbandoned;
       words[WRITER] = this.pid;
       if (isLeft) this.repair();
-      let result: Result;
-      try {
-        result = change();
-      } catch (error) {
-        result = this.changeRepaired(method, change, error);
-      }
+      const result = change();
+      isWhole = true;
+      return result;
+    } catch (error) {
+      if (!isLocked) throw this.notLocked(method, error);
+      const result = this.changeRepaired(method, change, error);
       isWhole = true;
       return result;
     } finally {
-      if (isWhole) words[WRITER] = 0;
-      mutex.unlock();
-      current.held = null;
+      if (isLocked) {
+        if (isWhole) words[WRITER] = 0;
+        mutex.unlock();
+        current.held = null;
+      }
     }
   }
 
@@ -119,13 +120,12 @@ export class SectionLock {
     this.words[RECOVERED]!++;
   }
 
-  private take(method: string, timeoutMs: number): boolean {
-    try {
-      return this.mutex.tryLock() || this.mutex.tryLock(timeoutMs);
-    } catch (error) {
-      if (!(error instanceof SyncError)) throw error;
-      throw new SyncError(error.code, `${this.section.name}.${method}: ${error.message}`);
-    }
+  /** Returns what is thrown instead of an error with which the mutex was not locked. */
+  private notLocked(method: string, error: unknown): unknown {
+    if (!(error instanceof SyncError)) return error;
+    this.current.held = null;
+    if (error.code === "Busy") return error;
+    return new SyncError(error.code, `${this.section.name}.${method}: ${error.message}`);
   }
 
   /** Releases a lock that a call of this thread has not released. */

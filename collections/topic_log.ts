@@ -1,4 +1,4 @@
-import { bufferOf } from "../core/view_extent.ts";
+import { bufferOfArray } from "../core/view_extent.ts";
 import type { Slot } from "../sync/slot.ts";
 import { DamagedLog, HEAD, RingLog, TAIL, UNIT_BYTES } from "./ring_log.ts";
 import { LOG_BYTE, LOG_BYTES } from "./topic_shape.ts";
@@ -10,6 +10,9 @@ export const RECORD_WORDS = 4;
 
 /** A message takes at most this part of the ring. */
 export const PART = 4;
+
+/** This part of the ring is freed beyond what is needed, as each change of `head` is slow. */
+const SPARE = 1 / 64;
 
 /**
  * These words for the publisher follow `tail`: the position of the newest record, 0 if there is none, and the sequence
@@ -39,8 +42,9 @@ export function unitsFor(length: number): number {
  * before it less than that.
  */
 export class TopicLog extends RingLog {
-  /** The highest sequence number that this object knows. */
-  private known = 0;
+  /** The highest sequence number that this object knows, in its two words. */
+  private knownLow = 0;
+  private knownHigh = 0;
 
   constructor(slot: Slot, units: number, isOrdered: boolean) {
     super(slot, LOG_BYTE, LOG_BYTES, units, isOrdered);
@@ -78,23 +82,34 @@ export class TopicLog extends RingLog {
   // For the publisher, with the lock held.
 
   /**
-   * Publishes a message; returns its sequence number.
+   * Publishes a message; returns its sequence number, which is that of the newest record and one more.
    *
    * @param length the number of its bytes, {@linkcode TopicLog.most} at most
    */
   publish(message: Uint8Array, length: number): number {
-    const { data } = this;
+    const { data, words } = this;
+    const newest = words[NEWEST]!;
+    const tail = words[TAIL]!;
+    const last = this.wordOf(newest);
+    const isEmpty = newest === 0;
+    const end = isEmpty ? words[HEAD]! : newest + data[last + SIZE]! | 0;
+    const low = (isEmpty ? words[BASE_LOW]! : data[last + LOW]!) + 1 | 0;
+    const high = (isEmpty ? words[BASE_HIGH]! : data[last + HIGH]!) + (low === 0 ? 1 : 0);
+    if (end !== tail || (high & HIGH_MASK | low) === 0) throw new DamagedLog();
     const size = unitsFor(length);
-    const sequence = this.lastSequence() + 1;
     const position = this.makeRoom(size);
     const at = this.wordOf(position);
     data[at + SIZE] = size;
     data[at + LENGTH] = length;
-    data[at + LOW] = sequence | 0;
-    data[at + HIGH] = sequence / HIGH_UNIT | 0;
+    data[at + LOW] = low;
+    data[at + HIGH] = high;
     this.write((at + RECORD_WORDS) << 2, message, length);
-    this.enter(position, size);
-    return this.known = sequence;
+    if (tail !== position) this.pad(tail, position);
+    Atomics.store(words, TAIL, position + size | 0); // the record is in the log
+    words[NEWEST] = position;
+    this.knownLow = low;
+    this.knownHigh = high;
+    return numberOf(low, high);
   }
 
   /** Copies a message. It stays within `length` bytes, even if another thread makes the array longer meanwhile. */
@@ -102,18 +117,23 @@ export class TopicLog extends RingLog {
     const { bytes } = this;
     if (length <= SHORT) {
       for (let i = 0; i < length; i++) bytes[from + i] = message[i]!;
-    } else if (bufferOf(message) instanceof SharedArrayBuffer) {
-      bytes.subarray(from, from + length).set(message);
-    } else {
+    } else if (bufferOfArray(message) instanceof ArrayBuffer) {
       bytes.set(message, from);
+    } else { // it may have become longer meanwhile, in another thread
+      bytes.subarray(from, from + length).set(message);
     }
   }
 
-  /** Frees the oldest records until one of `size` units fits; returns the position for it. */
+  /** Frees the oldest records if one of `size` units does not fit; returns the position for it. */
   private makeRoom(size: number): number {
     const position = this.placeFor(size);
-    let missing = -this.freeAfter(position, size);
-    if (missing <= 0) return position;
+    const free = this.freeAfter(position, size);
+    if (free < 0) this.free(SPARE * this.units - free);
+    return position;
+  }
+
+  /** Frees the oldest records until there are `missing` units more. */
+  private free(missing: number): void {
     let { head, span } = this;
     while (missing > 0) {
       const freed = Math.abs(this.sizeAt(head, span));
@@ -122,26 +142,6 @@ export class TopicLog extends RingLog {
       missing -= freed;
     }
     this.moveHead(head);
-    return position;
-  }
-
-  /** Lets a record into the log, and then says that it is the newest one. */
-  private enter(position: number, size: number): void {
-    const { words } = this;
-    if (words[TAIL] !== position) this.pad(words[TAIL]!, position);
-    Atomics.store(words, TAIL, position + size | 0);
-    words[NEWEST] = position;
-  }
-
-  /** Returns the sequence number of the newest message. */
-  private lastSequence(): number {
-    const { words, data, tail } = this;
-    const newest = words[NEWEST]!;
-    const at = this.wordOf(newest);
-    const end = newest === 0 ? words[HEAD]! : newest + data[at + SIZE]! | 0;
-    const last = newest === 0 ? this.base : this.sequenceAt(at);
-    if (end !== tail || last >= Number.MAX_SAFE_INTEGER) throw new DamagedLog();
-    return last;
   }
 
   /** Says again which record is the newest one, after a publisher was killed; empties the log if it makes no sense. */
@@ -183,14 +183,14 @@ export class TopicLog extends RingLog {
     const { words } = this;
     const newest = words[NEWEST]!;
     const named = newest === 0 ? 0 : this.sequenceAt(this.wordOf(newest));
-    const base = Math.max(this.known, ...[named, this.base].filter((number) => number < SENSIBLE));
+    const known = numberOf(this.knownLow, this.knownHigh);
+    const base = Math.max(known, ...[named, this.base].filter((number) => number < SENSIBLE));
     this.nextEpoch();
     this.nextEpoch(); // two of them: a reader whose position might be one again has missed 2^32 units or everything
-    words[BASE_LOW] = base | 0;
-    words[BASE_HIGH] = base / HIGH_UNIT | 0;
+    words[BASE_LOW] = this.knownLow = base | 0;
+    words[BASE_HIGH] = this.knownHigh = base / HIGH_UNIT | 0;
     words[NEWEST] = 0;
     Atomics.exchange(words, HEAD, words[TAIL]!);
-    this.known = base;
   }
 }
 

@@ -44,12 +44,14 @@ export class TopicWaker {
   declare private readonly words: Int32Array;
   declare private readonly futex: Futex | null;
   declare private readonly word: Usize | undefined;
+  declare private readonly isOrdered: boolean;
   readonly #sleepers = new Set<Sleeper>();
   #isServed = false;
 
-  constructor(slot: Slot, { words }: TopicLog) {
+  constructor(slot: Slot, { words, isOrdered }: TopicLog) {
     this.slot = slot;
     this.words = words;
+    this.isOrdered = isOrdered;
     this.futex = futexFor(
       idOf(slot),
       () => slot.isUsable ? Atomics.load(words, SIGNAL) >>> 0 : undefined,
@@ -57,10 +59,13 @@ export class TopicWaker {
     this.word = this.futex?.address(slot.address(LOG_BYTE + 4 * SIGNAL));
   }
 
-  /** Wakes those who sleep, in all processes. It is called after a message was published. */
+  /**
+   * Wakes those who sleep, in all processes. It is called after a message was published, and so after operations of
+   * `Atomics`: where the processor performs loads in their order, a plain load of the count does, which takes less time.
+   */
   wake(): void {
-    const { words } = this;
-    if (Atomics.load(words, WAITING) === 0) return;
+    const { words, isOrdered } = this;
+    if ((isOrdered ? words[WAITING] : Atomics.load(words, WAITING)) === 0) return;
     Atomics.store(words, WAITING, 0);
     const before = Atomics.add(words, SIGNAL, 1) >>> 0;
     this.futex?.wake(this.word!, ALL, before);

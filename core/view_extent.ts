@@ -37,6 +37,11 @@ export function bufferOf(view: ArrayBufferView): ArrayBufferLike {
   return getters(view).buffer.call(view);
 }
 
+/** Returns the buffer of a typed array. */
+export function bufferOfArray(array: Uint8Array): ArrayBufferLike {
+  return ofTypedArrays.buffer.call(array);
+}
+
 /** Returns where in its buffer a view begins and where it ends, in bytes. The buffer must not be empty. */
 export function extentOf(view: ArrayBufferView): readonly [begin: number, end: number] {
   const { byteOffset, byteLength } = getters(view);
