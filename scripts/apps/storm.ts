@@ -13,17 +13,15 @@ export interface StormTask {
   readonly semaphores: readonly string[];
 }
 
-/** How often something was done. Qt's tests find out whether it was done well; `unlocked` is the rest of `attached`. */
+/** How often something was done. */
 export interface StormTally {
   attached: number;
-  locked: number;
   missing: number;
   acquired: number;
 }
 
 const { segments, semaphores }: StormTask = JSON.parse(process.argv[2]!);
-const tally: StormTally = { attached: 0, locked: 0, missing: 0, acquired: 0 };
-const open = semaphores.map((key) => new SystemSemaphore(key, 1));
+const tally: StormTally = { attached: 0, missing: 0, acquired: 0 };
 
 function useSegment(key: string): void {
   using memory = new SharedMemory(key);
@@ -32,21 +30,20 @@ function useSegment(key: string): void {
     tally.missing++;
     return;
   }
-  tally.attached++;
-  // It is locked until it is detached, so that Qt, whose detach() waits for the lock, is not left with a segment that
-  // this process will remove: Qt's tests would not expect that.
   if (!memory.lock()) throw new Error(memory.errorString());
-  tally.locked++;
   if (memory.constData()!.length === 0) throw new Error(`${key} has no bytes`);
   if (!memory.detach()) throw new Error(memory.errorString());
+  tally.attached++;
 }
 
 function useSemaphore(semaphore: SystemSemaphore): void {
   if (!semaphore.tryAcquire()) return;
-  tally.acquired++;
   if (!semaphore.release()) throw new Error(semaphore.errorString());
+  tally.acquired++;
 }
 
+// They stay open: the object that has created a semaphore removes it when it is closed, even while Qt uses it.
+const open = semaphores.map((key) => new SystemSemaphore(key, 1));
 let isOver = false;
 process.stdin.on("end", () => isOver = true).resume();
 console.log("ready");
