@@ -47,7 +47,7 @@ const EVERYTHING = `
     mutex.lock();
     mutex.unlock();
     const event = sync.Event.create(memory.bytes, 64);
-    const seen = event.waitAsync(event.value, { timeout: 20_000 });
+    const seen = event.waitAsync({ timeout: 20_000 });
     setTimeout(() => event.notify(), 50);
     ok(await seen, "notified");
     other.detach();
