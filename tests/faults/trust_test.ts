@@ -94,7 +94,7 @@ describe("a process of the same user", options, () => {
     assert.equal(await agent.end(), 0);
   });
 
-  test("can release a lock that another holds, and remove segment and lock: the holder goes on", {
+  test("can remove a segment and the lock that another holds, and that process goes on", {
     ...options,
     ...isolatedOnly,
   }, async () => {
