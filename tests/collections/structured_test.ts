@@ -242,24 +242,15 @@ describe("the codec structured", () => {
     assert.equal(await withDeadline(result, "the worker"), "done");
   });
 
-  test("takes no memory for elements and digits that are not there", slow, async () => {
-    const agent = startAgent(ownRuntime);
-    const [length, elements, bits] = await agent.run(`
-      const { structured } = collections;
+  test("takes no memory for elements that are not there", slow, async () => {
+    const agent = startAgent(ownRuntime); // it would end, as the arrays would take terabytes
+    const [length, elements] = await agent.run(`
       const sparse = [12, 128, 128, 128, 16, 0]; // a length of 2 ** 25, which an engine may reserve
       const many = Uint8Array.from([11, 144, 78, ...Array(10_000).fill(sparse).flat()]);
-      const arrays = structured.decode(many);
+      const arrays = collections.structured.decode(many);
       arrays[1][2 ** 24] = "x";
-      const digits = new Uint8Array(600_000).fill(102); // more than JavaScriptCore's bigints have
-      let bits;
-      try {
-        bits = String(structured.decode(Uint8Array.from([8, 6, 192, 207, 36, ...digits])) >> 2_399_999n);
-      } catch ({ code, message }) {
-        bits = code + message;
-      }
-      return [arrays[0].length, Object.keys(arrays[1]), bits];`);
+      return [arrays[0].length, Object.keys(arrays[1])];`);
     assert.deepEqual([length, elements], [2 ** 25, ["16777216"]]);
-    assert.match(bits, /^(1|Damaged.*a bigint is larger than this runtime can have.*)$/);
     assert.equal(await agent.end(), 0);
   });
 
