@@ -112,7 +112,7 @@ export async function second(scene: Scene, say: Say): Promise<void> {
   try {
     const [key, text] = await startFirst(scene, first);
     first.mustRun();
-    say(`read "${key}", ${application.size} bytes: ${text}`);
+    say(`read "${key}", size ${application.size}: ${text}`);
     await mustStay(scene, 1);
     await peer.must("attach");
     await peer.must("lock");
@@ -126,7 +126,9 @@ export async function second(scene: Scene, say: Say): Promise<void> {
     await first.kill();
     const segment = theSegment(await peer.inspect());
     check(segment.stale, `after a SIGKILL: ${segment.reason}`);
-    say(`killed: ${segment.reason}; cleanup removed ${await cleanUp(scene)} objects`);
+    const listed = peer.list();
+    check(listed.includes(`stale: ${segment.reason}`), `the command lists:\n${listed}`);
+    say(`killed: ${segment.reason}; removed by cleanup(): ${await cleanUp(scene)}`);
     if (application.endsAt !== undefined) await tellToEnd(scene, application.endsAt, say);
   } finally {
     await first.kill();
