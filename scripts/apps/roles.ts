@@ -58,11 +58,14 @@ async function mustStay({ application, peer }: Scene, attached: number): Promise
 /** Starts an instance that finds another one, which must end as it does then. */
 async function startOther({ application, place, desktop }: Scene): Promise<void> {
   const other = new Instance(application, place, desktop);
+  const closing = application.showsMessage
+    ? desktop.closeWindow(other.pid, () => other.hasEnded)
+    : undefined;
   try {
-    if (application.showsMessage) await desktop.closeWindow(other.pid, () => other.hasEnded);
     await other.endsWith(application.otherEndsWith);
   } finally {
     await other.kill();
+    await closing;
   }
 }
 
