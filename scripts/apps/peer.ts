@@ -4,12 +4,14 @@ import path from "node:path";
 import process from "node:process";
 import { createInterface, type Interface } from "node:readline";
 import type { CleanupOptions, CleanupResult, Inventory } from "../../inspect.ts";
-import { root } from "../platforms/common.ts";
+import { root, run } from "../platforms/common.ts";
 import type { Runtime } from "../runtimes.ts";
 import { withDeadline } from "./deadline.ts";
 
 export class Peer {
   readonly name: string;
+  readonly #runtime: Runtime;
+  readonly #env: NodeJS.ProcessEnv;
   readonly #child: ChildProcess;
   readonly #lines: Interface;
   readonly #ended: Promise<string>;
@@ -17,9 +19,11 @@ export class Peer {
   /** Starts it; `temporary` is the folder of the key files. */
   constructor(runtime: Runtime, temporary: string) {
     this.name = runtime.name;
+    this.#runtime = runtime;
+    this.#env = { ...process.env, TMPDIR: temporary };
     const agent = path.join(root, "tests/fixtures/agent.ts");
     this.#child = spawn(runtime.command, [...runtime.args, agent], {
-      env: { ...process.env, TMPDIR: temporary },
+      env: this.#env,
       stdio: ["pipe", "pipe", "inherit"],
     });
     this.#child.stdin!.on("error", () => {}); // it has ended, which the request says
@@ -62,6 +66,12 @@ export class Peer {
 
   async inspect(): Promise<Inventory> {
     return await this.ask("inspect") as Inventory;
+  }
+
+  /** What the command `list` prints in this runtime. */
+  list(): string {
+    const { command, args } = this.#runtime;
+    return run(command, [...args, path.join(root, "cli.ts"), "list"], { env: this.#env });
   }
 
   async cleanup(options: CleanupOptions = {}): Promise<CleanupResult> {
