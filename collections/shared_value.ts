@@ -60,6 +60,7 @@ const ALIGNMENT = 64;
 /** An update fails after `lockTimeout` and this number of attempts, if others set the value again and again. */
 const UPDATES = 100;
 const NAME = "SharedValue";
+const NONE = { version: 0, value: undefined } as const;
 
 /**
  * A shared value is one value of any size up to a maximum that all processes read: feature flags, a routing table, a
@@ -99,7 +100,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
   declare private readonly watcher: ValueWatcher;
   private memory: SharedMemory | null = null;
   /** What was read last. */
-  private decoded: Decoded<Value | undefined> = { version: 0, value: undefined };
+  private decoded: Decoded<Value | undefined> = NONE;
 
   private constructor(
     slot: Slot,
@@ -454,9 +455,9 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
   /** Returns the present value and its version. It decodes a version only once. */
   private current(method: string): Decoded<Value | undefined> {
     this.require(method);
-    const { decoded } = this;
-    if (this.halves.isLatest(decoded.version)) return decoded;
+    if (this.halves.isLatest(this.decoded.version)) return this.decoded;
     const { version, bytes } = this.halves.read(method);
+    this.decoded = NONE; // so that the last value can be collected while this one is decoded, which takes less time
     const value = bytes === null ? undefined : this.codec.decode(bytes);
     return this.decoded = { version, value };
   }
