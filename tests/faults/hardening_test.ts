@@ -73,7 +73,11 @@ const EVERYTHING = `
   return "all";`;
 
 const isRoot = process.getuid?.() === 0;
-const compiler = compilers.find((name) => spawnSync(name, ["--version"]).status === 0);
+/** A C compiler that has the headers of the kernel: that of musl has none. */
+const compiler = compilers.find((name) => {
+  const args = ["-fsyntax-only", "-include", "linux/filter.h", "-x", "c", "/dev/null"];
+  return spawnSync(name, args).status === 0;
+});
 const fixtures = fileURLToPath(new URL("../fixtures/", import.meta.url));
 const canUnshare = linuxOnly.skip === undefined && isRoot &&
   spawnSync("unshare", ["--mount", "--ipc", "--pid", "--fork", "true"]).status === 0;
@@ -105,7 +109,7 @@ function callsOf(group: string): string[] {
 
 function cannotFilter(): string | undefined {
   if (linuxOnly.skip !== undefined) return linuxOnly.skip;
-  if (compiler === undefined) return "no C compiler";
+  if (compiler === undefined) return "no C compiler with the headers of the kernel";
   const { status } = spawnSync("systemd-analyze", ["syscall-filter", "@system-service"]);
   return status === 0 ? undefined : "needs systemd-analyze, which knows the groups of calls";
 }
