@@ -135,7 +135,9 @@ describe("a process of the same user", options, () => {
         agent.run("objects.m.bytes.fill(1);"),
         /ended \((SIGBUS|SIGSEGV|SIGILL|SIGABRT|13\d)\)/,
       );
-      for (const file of [name, `sem.${name}`]) rmSync(`/dev/shm/${file}`, { force: true });
+      for (const file of [name, `sem.${name}`, `${name}_sem`]) {
+        rmSync(`/dev/shm/${file}`, { force: true });
+      }
     },
   );
 
