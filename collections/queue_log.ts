@@ -1,3 +1,4 @@
+import { bufferOfArray } from "../core/view_extent.ts";
 import type { Slot } from "../sync/slot.ts";
 import {
   attemptOf,
@@ -6,14 +7,17 @@ import {
   ENTRY_WORDS,
   ID,
   LENGTH,
+  MOST,
   NEXT,
   ORDER,
   POSITION,
   REASON,
+  Reason,
   STATE,
   State,
   stateWord,
   TIME,
+  UNTIL,
 } from "./queue_entry.ts";
 import {
   GENERATIONS_BYTE,
@@ -26,7 +30,7 @@ import {
   TOTALS_BYTE,
   WORDS_BYTE,
 } from "./queue_shape.ts";
-import { DamagedLog, RingLog, UNIT_BYTES } from "./ring_log.ts";
+import { DamagedLog, HEAD, RingLog, TAIL, UNIT_BYTES } from "./ring_log.ts";
 
 const WORDS = WORDS_BYTE / 4;
 /** The lists: the first and the last entry of each, as its number + 1, and how many it has. */
@@ -118,6 +122,20 @@ export class QueueLog extends RingLog {
     return fresh < this.jobs ? this.entry(fresh) : -1;
   }
 
+  /** Writes what an entry that is free says of a job, but for what belongs to its state. */
+  writeEntry(entry: number, position: number, length: number, most: number, id: number): void {
+    const { numbers, table } = this;
+    const at = entry * ENTRY_WORDS;
+    table[at + POSITION] = position;
+    table[at + LENGTH] = length;
+    table[at + MOST] = most;
+    table[at + REASON] = Reason.None;
+    const float = entry * ENTRY_FLOATS;
+    numbers[float + ID] = id;
+    numbers[float + TIME] = 0;
+    numbers[float + UNTIL] = 0;
+  }
+
   /** Takes the entry that {@linkcode QueueLog.freeEntry} has returned from those that are free. */
   useEntry(entry: number): void {
     const { table, words } = this;
@@ -174,29 +192,29 @@ export class QueueLog extends RingLog {
 
   /** Returns the index in `data` of the value of an entry, whose length is correct for its record. */
   valueWord(entry: number): number {
-    const position = this.word(entry, POSITION);
-    const left = this.tail - position >>> 0;
-    if (position - this.head >>> 0 >= this.span) throw new DamagedLog();
+    const { data, table, words } = this;
+    const position = table[entry * ENTRY_WORDS + POSITION]!;
+    const length = table[entry * ENTRY_WORDS + LENGTH]!;
+    const size = unitsFor(length);
     const at = this.wordOf(position);
-    const isWhole = this.data[at + 1] === entry &&
-      this.sizeAt(position, left) === unitsFor(this.word(entry, LENGTH));
-    if (!isWhole || this.word(entry, LENGTH) < 0) throw new DamagedLog();
+    const left = words[TAIL]! - position >>> 0;
+    const isWhole = length >= 0 && data[at] === size && data[at + 1] === entry && size <= left &&
+      position - words[HEAD]! >>> 0 < this.span && (position & this.unitMask) + size <= this.units;
+    if (!isWhole) throw new DamagedLog();
     return at + RECORD_WORDS;
   }
 
-  /** Writes the record of an entry, for which there must be room; returns its position. */
-  writeRecord(entry: number, value: Uint8Array, length: number): number {
+  /** Writes the record of an entry at the position that there is room for. */
+  writeRecord(position: number, entry: number, value: Uint8Array, length: number): void {
     const size = unitsFor(length);
-    const position = this.placeFor(size);
     const at = this.wordOf(position);
     this.data[at] = size;
     this.data[at + 1] = entry;
     const from = (at + RECORD_WORDS) << 2;
     // An `ArrayBuffer` has the same length all the time. Another thread may make a shared one longer meanwhile.
-    if (value.buffer instanceof ArrayBuffer) this.bytes.set(value, from);
+    if (bufferOfArray(value) instanceof ArrayBuffer) this.bytes.set(value, from);
     else this.bytes.subarray(from, from + length).set(value);
     this.append(position, size);
-    return position;
   }
 
   /**
@@ -251,9 +269,11 @@ export class QueueLog extends RingLog {
   count(entry: number, sign: 1 | -1): void {
     const { words } = this;
     const size = unitsFor(this.word(entry, LENGTH));
+    const largest = words[LARGEST]!;
     words[LIVE]! += sign * size;
-    if (sign === 1) words[LARGEST] = Math.max(words[LARGEST]!, size);
-    else if (size >= words[LARGEST]!) words[STALE] = 1;
+    if (size < largest) return;
+    if (sign === 1) words[LARGEST] = size;
+    else words[STALE] = 1;
   }
 
   /** Finds the largest record again, if it may be gone. */
