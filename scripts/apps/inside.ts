@@ -52,6 +52,7 @@ async function tryApplication(
     const isFine = await part(`${title} comes second`, (say) => second(scene, say)) &&
       await part(`${title} is first`, (say) => first(scene, application.key(place), say));
     if (!isFine) failures++;
+    await peer.cleanup({ orphans: true }); // what a failure has left
     await peer.end();
   }
   rmSync(folder, { recursive: true, force: true });

@@ -51,6 +51,11 @@ class Storm {
     await Promise.all(this.#processes.map((one) => one.ready()));
   }
 
+  /** Waits until each of them has finished what it is doing now. */
+  async betweenRounds(): Promise<void> {
+    await Promise.all(this.#processes.map((one) => one.betweenRounds()));
+  }
+
   /** Ends all, and returns what they and those before them have done. */
   async end(): Promise<ReadonlyMap<string, StormTally>> {
     for (const [name, tally] of await Promise.all(this.#processes.map((one) => one.end()))) {
@@ -90,12 +95,19 @@ class Stormer {
     await until(`the start of ${this.#name}`, 60_000, () => Promise.resolve(this.#lines[0]));
   }
 
+  async betweenRounds(): Promise<void> {
+    const count = this.#lines.length;
+    this.#child.stdin!.write("\n");
+    const find = () => Promise.resolve(this.#lines[count]);
+    await until(`the end of a round of ${this.#name}`, 60_000, find);
+  }
+
   async end(): Promise<[name: string, tally: StormTally]> {
     this.#child.stdin!.end();
     await withDeadline(this.#ended, `the end of ${this.#name}, which uses Qt's keys`, 60_000);
     const { exitCode, signalCode } = this.#child;
     if (exitCode !== 0) throw new Error(`${this.#name} ended: ${signalCode ?? exitCode}`);
-    return [this.#name, JSON.parse(this.#lines[1]!)];
+    return [this.#name, JSON.parse(this.#lines.at(-1)!)];
   }
 
   kill(): void {
@@ -188,10 +200,13 @@ async function runInStorm(
         await storm.start();
       }
       if (await running) skipped++;
-      if (task.segments.length > 0) await quiet(temporary);
+      if (task.segments.length === 0) continue;
+      await quiet(temporary);
+      await storm.betweenRounds();
+      await quiet(temporary);
     }
     say(`${tests.length - skipped} tests passed, Qt skips ${skipped}`);
-    for (const [name, { attached, missing, acquired }] of (await storm.end())) {
+    for (const [name, { attached, missing, acquired }] of await storm.end()) {
       if (attached + acquired === 0) throw new Error(`${name} has used nothing`);
       say(
         task.segments.length > 0

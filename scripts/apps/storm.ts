@@ -45,7 +45,9 @@ function useSemaphore(semaphore: SystemSemaphore): void {
 // They stay open: the object that has created a semaphore removes it when it is closed, even while Qt uses it.
 const open = semaphores.map((key) => new SystemSemaphore(key, 1));
 let isOver = false;
-process.stdin.on("end", () => isOver = true).resume();
+process.stdin.on("end", () => isOver = true);
+// Between two rounds no use of a key is unfinished.
+process.stdin.on("data", () => console.log("between rounds"));
 console.log("ready");
 while (!isOver) {
   for (let i = 0; i < 10; i++) {
