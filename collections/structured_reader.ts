@@ -189,11 +189,15 @@ export class StructuredReader {
   }
 
   #properties(object: object): object {
-    for (let left = this.#values(); left > 0; left--) {
+    const count = this.#values();
+    for (let i = 0; i < count; i++) {
       const key = this.#string();
       if (key === "length" && Array.isArray(object)) throw damaged();
       const value = this.#value();
-      if (key === "__proto__") define(object, key, value);
+      if (startsWithDigit(key) && Number(key) > RESERVED_MAX + 4 * i) {
+        define(object, key, value, false); // with attributes of its own: see storeElementsOneByOne
+        define(object, key, value);
+      } else if (key === "__proto__") define(object, key, value);
       else (object as Record<string, unknown>)[key] = value;
     }
     return object;
@@ -276,6 +280,11 @@ export class StructuredReader {
 
 function define(object: object, key: string, value: unknown, enumerable = true): void {
   Object.defineProperty(object, key, { value, enumerable, writable: true, configurable: true });
+}
+
+function startsWithDigit(text: string): boolean {
+  const unit = text.charCodeAt(0); // NaN if it is empty
+  return unit >= 48 && unit <= 57;
 }
 
 /** Lets the engine store the elements of an empty array like properties, instead of reserving memory for its length. */

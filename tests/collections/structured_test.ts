@@ -254,6 +254,20 @@ describe("the codec structured", () => {
     assert.equal(await agent.end(), 0);
   });
 
+  test("takes no memory for the elements before one of an object", slow, async () => {
+    const agent = startAgent(ownRuntime);
+    const [keys, perByte] = await agent.run(`
+      const { structured } = collections;
+      const one = [10, 1, 6, 3, 57, 57, 57, 3]; // { 999: true }
+      const bytes = Uint8Array.from([11, 160, 156, 1, ...Array(20_000).fill(one).flat()]);
+      const before = process.memoryUsage().rss;
+      const objects = structured.decode(bytes);
+      return [Object.entries(objects[19_999]), (process.memoryUsage().rss - before) / bytes.length];`);
+    assert.deepEqual(keys, [["999", true]]);
+    assert.ok(perByte < 500, `${perByte} bytes for each byte`);
+    assert.equal(await agent.end(), 0);
+  });
+
   test("has the same bytes in all runtimes", { ...slow, ...crewOnly }, async () => {
     const agents = startMany(3);
     const texts: string[][] = await Promise.all(
