@@ -65,6 +65,7 @@ class RedisJobs<Value> implements Jobs<Value> {
     }
     clearInterval(timer);
     waiting.destroy();
+    await this.#giveBack(own); // if the last answer was lost
     await this.#redis.multi().sRem(this.#workers, worker).del(this.#lease(worker)).exec();
   }
 
@@ -105,6 +106,10 @@ class RedisJobs<Value> implements Jobs<Value> {
       if (await this.#redis.exists(this.#lease(worker)) > 0) continue;
       await this.#giveBack(this.#running(worker));
       await this.#redis.multi().sRem(this.#workers, worker).exec();
+      // It has renewed its lease meanwhile: its next job must be found too.
+      if (await this.#redis.exists(this.#lease(worker)) > 0) {
+        await this.#redis.multi().sAdd(this.#workers, worker).exec();
+      }
     }
   }
 

@@ -14,7 +14,8 @@ export const librariesFolder: string = fileURLToPath(
 const require = createRequire(`${librariesFolder}package.json`);
 
 /** `{ skip: reason }` where they are not installed, unless the environment requires them. */
-export const needsLibraries: { skip?: string } = existsSync(`${librariesFolder}node_modules`) ||
+export const needsLibraries: { skip?: string } = Object.keys(require("./package.json").dependencies)
+    .every((name) => existsSync(`${librariesFolder}node_modules/${name}`)) ||
     (process.env["REQUIRE_PEERS"] ?? "").split(",").includes("libraries")
   ? {}
   : {
