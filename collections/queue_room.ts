@@ -10,8 +10,8 @@ const DROPS = 32;
 export const NO_ROOM = 0;
 
 /**
- * Makes room for a record of `size` units; returns its position, or `NO_ROOM` if there is none. Records at the head that no job has are
- * dropped, and others are moved to the tail.
+ * Makes room for a record of `size` units; returns its position, or `NO_ROOM` if there is none. Records at the head that
+ * no job has are dropped, and others are moved to the tail.
  *
  * A record does not wrap around the end of the ring, so one of s units may need 2s - 1 where the free space does. So if L
  * is the size of the largest record, 2L units are free after each new record. Then the oldest one can be moved. A move

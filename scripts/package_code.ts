@@ -6,18 +6,16 @@
 import { spawnSync } from "node:child_process";
 import { globSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import process from "node:process";
 
 const root = path.dirname(import.meta.dirname!);
 
 const esbuild = path.join(root, "node_modules/.bin/esbuild");
 
-/** Runs a command and returns what it prints, or ends this program with what it complains about. */
+/** Runs a command and returns what it prints. @throws {Error} with what it complains about */
 export function run(command: string, args: string[], cwd: string): string {
   const { status, stdout, stderr, error } = spawnSync(command, args, { cwd, encoding: "utf8" });
   if (status === 0) return stdout;
-  console.error(stdout, stderr, error?.message ?? "");
-  process.exit(1);
+  throw new Error(`${command}: ${stdout}${stderr}${error?.message ?? ""}`);
 }
 
 /** The statements of esbuild that make a module of a script. Those of built-in modules are in its midst. */

@@ -2,7 +2,6 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import process from "node:process";
 import { gzipSync } from "node:zlib";
 import { findRuntime } from "./runtimes.ts";
 
@@ -43,8 +42,7 @@ function runningTimes(command: string, args: readonly string[], programs: string
       const { status, stderr } = spawnSync(command, [...args, program], { encoding: "utf8" });
       times[i]!.push(performance.now() - began);
       if (status === 0) continue;
-      console.error(stderr);
-      process.exit(1);
+      throw new Error(stderr);
     }
   }
   return times.map((of) => of.sort((a, b) => a - b)[STARTS >> 1]!);

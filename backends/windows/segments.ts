@@ -2,6 +2,7 @@ import { AccessMode } from "../../errors.ts";
 import { type BackendError, checkSegmentSize, lockTimeout } from "../failure.ts";
 import type { Kernel32 } from "../win32/kernel32.ts";
 import type { Lock, OpenRequest, ReleaseOptions, Segment, SegmentBackend } from "../types.ts";
+import { SECTION_MS } from "../timing.ts";
 import {
   FILE_MAP_READ,
   FILE_MAP_WRITE,
@@ -13,11 +14,6 @@ import { Creation } from "./creation_mutexes.ts";
 import { ERROR_ALREADY_EXISTS, ERROR_FILE_NOT_FOUND, windowsFailure } from "../win32/errors.ts";
 import { wideName } from "../win32/names.ts";
 
-/**
- * How long attach() waits for the lock. Qt's sections of create, attach and detach are far shorter, so a holder that
- * takes longer is a user of the segment.
- */
-const SECTION_MS = 10;
 /** How long to wait for a process that creates the segment, or that holds its lock while the segment does not exist. */
 const ENTER_MS = 5000;
 

@@ -190,7 +190,7 @@ describe("what README.md and docs/guide.md show", options, () => {
       const pid = String(ping.pid);
       const state = await output(start(ownRuntime, cli, "show", "table tennis"));
       const user = spawnSync("id", ["-un"], { encoding: "utf8" }).stdout.trim();
-      const expected = shown("node cli.ts show").map((line) =>
+      const expected = shown("npx shared-memory show").map((line) =>
         line.replaceAll("/tmp/", `${TMPDIR}/`).replace(
           "ada (uid 1000)",
           `${user} (uid ${process.getuid!()})`,
