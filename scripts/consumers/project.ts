@@ -1,10 +1,10 @@
 /** A folder with the packed package and what others use beside it, outside of the repository. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import os from "node:os";
 import path from "node:path";
 import process from "node:process";
+import { freePort } from "../free_port.ts";
 import { findRuntime, type Runtime, type RuntimeName } from "../runtimes.ts";
 
 const root = path.dirname(path.dirname(import.meta.dirname!));
@@ -17,15 +17,6 @@ export function runtime(name: RuntimeName): Runtime {
   const found = findRuntime(name);
   if ("missing" in found) throw new Error(`${name} is ${found.missing}`);
   return found;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0);
-  await new Promise((resolve) => server.once("listening", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (typeof address !== "object" || address === null) throw new Error("there is no free port");
-  return address.port;
 }
 
 /** What a program says that cannot be fetched yet, or `undefined`. */

@@ -1,10 +1,11 @@
 /** The programs of docs/from_redis.md, from_pyqt.md and from_c.md, both sides of each, taken from the pages. */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { blocksOfPage, runnable } from "../support/pages.ts";
+import { needsRedis, RedisServer } from "../support/redis.ts";
 import {
   keyFolder,
   leaveNothingBehind,
@@ -18,11 +19,11 @@ import {
 
 const required = (process.env["REQUIRE_PEERS"] ?? "").split(",");
 
-/** The options of a test that needs a command of the system. */
-function needs(peer: string, command: string) {
+/** The options of the test that needs a C compiler. */
+function withC() {
   if (linuxOnly.skip !== undefined) return linuxOnly;
-  const isThere = spawnSync(command, ["--version"]).status === 0;
-  return isThere || required.includes(peer) ? slow : { skip: `${command} is not installed` };
+  const isThere = spawnSync("cc", ["--version"]).status === 0;
+  return isThere || required.includes("c") ? slow : { skip: "cc is not installed" };
 }
 
 const PAGES = ["docs/from_redis.md", "docs/from_pyqt.md", "docs/from_c.md"];
@@ -78,10 +79,6 @@ class Program {
   enter(): void {
     this.#child.stdin!.end("\n");
   }
-
-  kill(): void {
-    this.#child.kill("SIGKILL");
-  }
 }
 
 const ours = (file: string) => new Program(ownRuntime.command, ...ownRuntime.args, file);
@@ -120,22 +117,15 @@ describe("the pages for newcomers", linuxOnly, () => {
     assert.deepEqual(readdirSync(TMPDIR), []);
   });
 
-  test("say what Redis prints", needs("redis", "redis-server"), async () => {
-    const socket = `${folder}/redis`;
-    const args = ["--port", "0", "--unixsocket", socket, "--save", "", "--dir", folder];
-    const server = new Program("redis-server", ...args);
-    try {
-      await until(() => existsSync(socket), "the socket of redis-server");
-      const { stdout } = spawnSync("which", ["redis-cli"], { encoding: "utf8" });
-      const start = `#!/bin/sh\nexec ${stdout.trim()} -s ${socket} "$@"\n`;
-      writeFileSync(`${folder}/bin/redis-cli`, start, { mode: 0o700 });
-      const expected = printed("redis.sh", /^redis-cli .* # (.*)$/gm);
-      assert.equal(expected.length, 7);
-      const lines = await new Program("sh", "redis.sh").output();
-      assert.deepEqual(lines.map((line) => line || "(nil)"), expected);
-    } finally {
-      server.kill();
-    }
+  test("say what Redis prints", { ...slow, ...linuxOnly, ...needsRedis }, async () => {
+    using server = await RedisServer.start();
+    const { stdout } = spawnSync("which", ["redis-cli"], { encoding: "utf8" });
+    const start = `#!/bin/sh\nexec ${stdout.trim()} -s ${server.path} "$@"\n`;
+    writeFileSync(`${folder}/bin/redis-cli`, start, { mode: 0o700 });
+    const expected = printed("redis.sh", /^redis-cli .* # (.*)$/gm);
+    assert.equal(expected.length, 7);
+    const lines = await new Program("sh", "redis.sh").output();
+    assert.deepEqual(lines.map((line) => line || "(nil)"), expected);
   });
 
   for (const version of [5, 6] as const) {
@@ -151,7 +141,7 @@ describe("the pages for newcomers", linuxOnly, () => {
     });
   }
 
-  test("have two programs that C is one side of", needs("c", "cc"), async () => {
+  test("have two programs that C is one side of", withC(), async () => {
     const args = ["-Wall", "-Werror", "struct.c", "-o", "struct", "-pthread"];
     assert.deepEqual(await new Program("cc", ...args).output(), []);
     const first = ours("struct.ts");

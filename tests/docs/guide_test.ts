@@ -3,10 +3,10 @@ import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import { freePort } from "../../scripts/free_port.ts";
 import type { Runtime } from "../../scripts/runtimes.ts";
 import { blocksOfPage, runnable } from "../support/pages.ts";
 import {
@@ -24,15 +24,6 @@ const options = { ...slow, ...linuxOnly };
 let programs = "";
 let TMPDIR = "";
 const servers = new Set<Server>();
-
-/** A port that nobody listens on. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  return typeof address === "object" ? address!.port : 0;
-}
 
 class Server {
   readonly ended: Promise<number | string>;

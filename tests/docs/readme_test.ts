@@ -3,12 +3,12 @@ import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { type AddressInfo, createServer } from "node:net";
 import path from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { freePort } from "../../scripts/free_port.ts";
 import type { Runtime } from "../../scripts/runtimes.ts";
 import { blocksOfPage, runnable } from "../support/pages.ts";
 import {
@@ -52,14 +52,6 @@ async function output(child: Child): Promise<string> {
 async function firstLine(child: Child): Promise<string> {
   const line = once(createInterface({ input: child.stdout }), "line");
   return (await withDeadline(line, `the first line of ${child.spawnargs.join(" ")}`))[0];
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  return port;
 }
 
 /** The commands of a block that shows a terminal, each with the lines below it. */

@@ -5,8 +5,8 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { type AddressInfo, createServer } from "node:net";
 import process from "node:process";
+import { freePort } from "../../scripts/free_port.ts";
 import { keyFolder, until } from "./support.ts";
 
 const program = process.env["SHARED_MEMORY_TEST_REDIS"] || "redis-server";
@@ -17,16 +17,6 @@ export const needsRedis: { skip?: string } =
   isRequired || spawnSync(program, ["--version"]).status === 0
     ? {}
     : { skip: `${program} is not installed` };
-
-/** A port that nobody listens on. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
-}
 
 export class RedisServer implements Disposable {
   readonly port: number;
