@@ -20,6 +20,6 @@ export function sourceFiles(): string[] {
 /** The files with tests, as paths from the folder of the tests. */
 export function testFiles(): string[] {
   return readdirSync(path.join(root, "tests"), { recursive: true, encoding: "utf8" })
-    .filter((name) => name.endsWith("_test.ts"))
+    .filter((name) => name.endsWith("_test.ts") && !name.includes("node_modules"))
     .map((name) => name.replaceAll("\\", "/")).sort();
 }

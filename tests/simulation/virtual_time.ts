@@ -80,7 +80,10 @@ function replaceLoop(): () => void {
   };
   Object.assign(process, {
     on: (_event: "exit", listener: () => void) => running.loop!.onExit(listener),
-    getBuiltinModule: () => ({ isMainThread: true, Worker }),
+    getBuiltinModule: (name: string) =>
+      name === "node:worker_threads"
+        ? { isMainThread: true, Worker }
+        : getBuiltinModule.call(process, name),
   });
   return () => {
     Object.assign(globalThis, { setTimeout, clearTimeout, SharedArrayBuffer });

@@ -68,7 +68,7 @@ describe("the maker of the lock", () => {
     ],
     [
       "waits at exit only as long as others take to come and go, and leaves it to them",
-      script(WAIT_IN_VAIN(0), UNSHARE(3), LET_GO, UNUSED, WAIT_IN_VAIN(10), NOT_REPLACED, CLOSE),
+      script(WAIT_IN_VAIN(10), UNSHARE(3), LET_GO, UNUSED, WAIT_IN_VAIN(10), NOT_REPLACED, CLOSE),
       AT_EXIT,
     ],
   ]);
