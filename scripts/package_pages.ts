@@ -1,6 +1,6 @@
 /**
- * The pages of the published packages, whose readers have neither docs/ nor examples/ beside them, and
- * import the modules by the package's name. `node scripts/package_pages.ts` rewrites them in place, for JSR.
+ * The pages of the published packages, whose readers have neither docs/ nor examples/ beside them, and the names of the
+ * package's modules. `node scripts/package_pages.ts` rewrites the pages in place, for JSR.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -46,8 +46,7 @@ export function packagePage(
   repository: string | undefined = repositoryPage(),
 ): string {
   const text = readFileSync(path.join(root, page), "utf8");
-  const named = packageNames(text, "", /^(import .* from )"(\.\/[^"]*\.ts)"/gm);
-  return withLinks(named, (target, isImage) => {
+  return withLinks(text, (target, isImage) => {
     if (/^(?:[a-z][a-z+.-]*:|#)/i.test(target) || PACKED.has(target.split("#")[0]!)) return target;
     if (repository === undefined) return null;
     return `${repository}/${isImage ? "raw" : "blob"}/v${version}/${target}`;

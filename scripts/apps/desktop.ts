@@ -4,7 +4,7 @@ import { once } from "node:events";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
-import { withDeadline } from "./deadline.ts";
+import { withDeadline } from "../deadline.ts";
 
 /** What the desktop consists of. */
 export const desktopPackages: readonly string[] = ["xvfb", "xdotool", "x11-utils", "dbus-daemon"];

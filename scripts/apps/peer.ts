@@ -6,7 +6,7 @@ import { createInterface, type Interface } from "node:readline";
 import type { CleanupOptions, CleanupResult, Inventory } from "../../inspect.ts";
 import { root, run } from "../platforms/common.ts";
 import type { Runtime } from "../runtimes.ts";
-import { withDeadline } from "./deadline.ts";
+import { withDeadline } from "../deadline.ts";
 
 export class Peer {
   readonly name: string;

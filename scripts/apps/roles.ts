@@ -5,7 +5,7 @@ import net from "node:net";
 import path from "node:path";
 import type { Inventory, SegmentInfo } from "../../inspect.ts";
 import type { Application, Place } from "./applications.ts";
-import { until } from "./deadline.ts";
+import { until } from "./until.ts";
 import type { Desktop } from "./desktop.ts";
 import { Instance, START_MS } from "./instance.ts";
 import type { Peer } from "./peer.ts";

@@ -15,6 +15,7 @@ import { selectFfi } from "../../ffi/mod.ts";
 import { NativeIpcKey, type SharedMemory, SharedMemoryError } from "../../mod.ts";
 import { platformSafeName } from "../../backends/native_key.ts";
 import { isIsolated, runTag } from "../../scripts/isolation.ts";
+import { withDeadline as promiseWithDeadline } from "../../scripts/deadline.ts";
 import { findRuntime, type Runtime } from "../../scripts/runtimes.ts";
 import { ipcsRows } from "./ipcs.ts";
 import { keyValue, objectNames } from "./windows_objects.ts";
@@ -311,21 +312,9 @@ export function startQt(version: 5 | 6, env?: NodeJS.ProcessEnv): Agent {
   return new Agent(`Qt ${version}`, python, [fixtures + "agent.py", String(version)], utf8);
 }
 
-export async function withDeadline<T>(
-  promise: Promise<T>,
-  what: string,
-  ms = DEADLINE_MS,
-): Promise<T> {
-  const timer = new AbortController();
-  const late = delay(ms, undefined, { signal: timer.signal }).then(() => {
-    throw new Error(`not within ${ms} ms: ${what}`);
-  });
-  late.catch(() => {});
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    timer.abort();
-  }
+/** Returns the result of a promise; throws an error that says what has not happened within `ms`. */
+export function withDeadline<T>(promise: Promise<T>, what: string, ms = DEADLINE_MS): Promise<T> {
+  return promiseWithDeadline(promise, what, ms);
 }
 
 /** Waits until `condition` holds, for what cannot announce itself. */

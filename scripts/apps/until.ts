@@ -1,23 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
 
-/** The result of a promise, or an error that says what has not happened in time. */
-export async function withDeadline<Result>(
-  promise: Promise<Result>,
-  what: string,
-  milliseconds: number,
-): Promise<Result> {
-  const timer = new AbortController();
-  const late = delay(milliseconds, undefined, { signal: timer.signal }).then(() => {
-    throw new Error(`${what}: not within ${milliseconds / 1000} s`);
-  });
-  late.catch(() => {}); // it is aborted
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    timer.abort();
-  }
-}
-
 /** Waits until a function returns a value; errors that it throws are tried again, and the last one is thrown at the end. */
 export async function until<Result>(
   what: string,
