@@ -1,15 +1,13 @@
 /** `examples/chat.ts` in real browsers: pages of different processes get all messages, also when a process is killed. */
 import assert from "node:assert/strict";
-import process from "node:process";
 import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { Browser, hasChromium } from "../../scripts/browser.ts";
 import { bunServerOnly } from "../support/bun_servers.ts";
 import { inOwnFolder, type Program, startExample } from "../support/program.ts";
-import { DEADLINE_MS, leaveNothingBehind, runtimes, slow } from "../support/support.ts";
+import { DEADLINE_MS, isRequired, leaveNothingBehind, runtimes, slow } from "../support/support.ts";
 
-const isRequired = (process.env["REQUIRE_PEERS"] ?? "").split(",").includes("chromium");
-const needsChromium = hasChromium || isRequired
+const needsChromium = hasChromium || isRequired("chromium")
   ? bunServerOnly
   : { skip: "chromium is not installed (Debian: chromium)" };
 const bun = runtimes.find(({ name }) => name === "bun");

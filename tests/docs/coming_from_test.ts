@@ -7,6 +7,7 @@ import { after, before, describe, test } from "node:test";
 import { blocksOfPage, runnable } from "../support/pages.ts";
 import { needsRedis, RedisServer } from "../support/redis.ts";
 import {
+  isRequired,
   keyFolder,
   leaveNothingBehind,
   linuxOnly,
@@ -17,13 +18,11 @@ import {
   withDeadline,
 } from "../support/support.ts";
 
-const required = (process.env["REQUIRE_PEERS"] ?? "").split(",");
-
 /** The options of the test that needs a C compiler. */
 function withC() {
   if (linuxOnly.skip !== undefined) return linuxOnly;
   const isThere = spawnSync("cc", ["--version"]).status === 0;
-  return isThere || required.includes("c") ? slow : { skip: "cc is not installed" };
+  return isThere || isRequired("c") ? slow : { skip: "cc is not installed" };
 }
 
 const PAGES = ["docs/from_redis.md", "docs/from_pyqt.md", "docs/from_c.md"];

@@ -1,16 +1,14 @@
 /** The dashboard of `examples/bun_server/` in a real browser: what it shows is what was counted. */
 import assert from "node:assert/strict";
-import process from "node:process";
 import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import { Browser, hasChromium } from "../../scripts/browser.ts";
 import { bunServerOnly, startBunServers } from "../support/bun_servers.ts";
 import { inOwnFolder, startExample } from "../support/program.ts";
-import { DEADLINE_MS, leaveNothingBehind, slow } from "../support/support.ts";
+import { DEADLINE_MS, isRequired, leaveNothingBehind, slow } from "../support/support.ts";
 
-const isRequired = (process.env["REQUIRE_PEERS"] ?? "").split(",").includes("chromium");
-const needsChromium = hasChromium || isRequired
+const needsChromium = hasChromium || isRequired("chromium")
   ? bunServerOnly
   : { skip: "chromium is not installed (Debian: chromium)" };
 

@@ -8,6 +8,7 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { blocksOfPage, runnable } from "../support/pages.ts";
 import {
+  isRequired,
   keyFolder,
   leaveNothingBehind,
   linuxOnly,
@@ -18,7 +19,6 @@ import {
 } from "../support/support.ts";
 
 const python = "/usr/bin/python3";
-const required = (process.env["REQUIRE_PEERS"] ?? "").split(",");
 const isOnLinux = linuxOnly.skip === undefined;
 const has = (command: string, ...args: string[]) =>
   isOnLinux && spawnSync(command, args).status === 0;
@@ -26,7 +26,7 @@ const has = (command: string, ...args: string[]) =>
 /** The options of a test that needs a peer. */
 function needs(peer: string, isThere: boolean, what: string) {
   if (!isOnLinux) return linuxOnly;
-  return isThere || required.includes(peer) ? slow : { skip: `there is no ${what}` };
+  return isThere || isRequired(peer) ? slow : { skip: `there is no ${what}` };
 }
 
 const withC = needs("c", has("cc", "--version"), "C compiler (cc)");

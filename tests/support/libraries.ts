@@ -1,10 +1,9 @@
 /** The libraries that adapters are for. `npm ci --ignore-scripts` in tests/adapters/libraries installs them. */
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
-import process from "node:process";
 import { fileURLToPath } from "node:url";
 import type { Runtime } from "../../scripts/runtimes.ts";
-import { type Agent, startAgent } from "./support.ts";
+import { type Agent, isRequired, startAgent } from "./support.ts";
 
 /** Where they are. */
 export const librariesFolder: string = fileURLToPath(
@@ -16,7 +15,7 @@ const require = createRequire(`${librariesFolder}package.json`);
 /** `{ skip: reason }` where they are not installed, unless the environment requires them. */
 export const needsLibraries: { skip?: string } = Object.keys(require("./package.json").dependencies)
     .every((name) => existsSync(`${librariesFolder}node_modules/${name}`)) ||
-    (process.env["REQUIRE_PEERS"] ?? "").split(",").includes("libraries")
+    isRequired("libraries")
   ? {}
   : {
     skip: "the libraries are not installed: npm ci --ignore-scripts in tests/adapters/libraries",

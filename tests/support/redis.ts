@@ -7,14 +7,13 @@ import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import process from "node:process";
 import { freePort } from "../../scripts/free_port.ts";
-import { keyFolder, until } from "./support.ts";
+import { isRequired, keyFolder, until } from "./support.ts";
 
 const program = process.env["SHARED_MEMORY_TEST_REDIS"] || "redis-server";
-const isRequired = (process.env["REQUIRE_PEERS"] ?? "").split(",").includes("redis");
 
 /** `{ skip: reason }` where it is not installed, unless the environment requires it. */
 export const needsRedis: { skip?: string } =
-  isRequired || spawnSync(program, ["--version"]).status === 0
+  isRequired("redis") || spawnSync(program, ["--version"]).status === 0
     ? {}
     : { skip: `${program} is not installed` };
 

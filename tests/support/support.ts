@@ -135,7 +135,7 @@ export const onceOnly: { skip?: string } = ownRuntime.name === crewIn
 
 /** `{ skip: reason }` where real Qt is not installed, unless the environment requires it. */
 export function needsQt(version: 5 | 6): { skip?: string } {
-  const required = (process.env["REQUIRE_PEERS"] ?? "").split(",").includes("qt");
+  const required = isRequired("qt");
   return qtVersions.includes(version) || required
     ? {}
     : { skip: `PyQt${version} is not installed (Debian: python3-pyqt${version})` };
@@ -152,11 +152,15 @@ export function cannotBeNobody(): string | undefined {
   return "user nobody may not read this repository or not run its runtime";
 }
 
+/** Whether the environment requires a peer of the tests: REQUIRE_PEERS has their names, with commas. */
+export function isRequired(peer: string): boolean {
+  return (process.env["REQUIRE_PEERS"] ?? "").split(",").includes(peer);
+}
+
 /** `{ skip: reason }` where Python, without Qt, is not installed, unless the environment requires it. */
-export const needsPython: { skip?: string } =
-  hasPython || (process.env["REQUIRE_PEERS"] ?? "").split(",").includes("python")
-    ? {}
-    : { skip: "Python 3.8 or later is not installed as /usr/bin/python3" };
+export const needsPython: { skip?: string } = hasPython || isRequired("python")
+  ? {}
+  : { skip: "Python 3.8 or later is not installed as /usr/bin/python3" };
 
 let count = 0;
 

@@ -10,10 +10,10 @@ import { after, before } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { SharedMemory } from "../../mod.ts";
 import { compilers } from "./posix_names.ts";
-import { ftok, systemLibrary, withDeadline } from "./support.ts";
+import { ftok, isRequired, systemLibrary, withDeadline } from "./support.ts";
 
 const sourceOf = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
-const required = (process.env["REQUIRE_PEERS"] ?? "").split(",").includes("c");
+const required = isRequired("c");
 
 const isWindows = process.platform === "win32";
 /** Where Windows may have it made elsewhere. */

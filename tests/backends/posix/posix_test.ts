@@ -48,6 +48,7 @@ import {
   cannotBeNobody,
   endAll,
   hasPython,
+  isRequired,
   leaveNothingBehind,
   needsPython,
   nobody,
@@ -78,7 +79,6 @@ const {
 const fixtures = fileURLToPath(new URL("../../fixtures/", import.meta.url));
 const isLinux = process.platform === "linux";
 const linux = isLinux ? slow : { skip: "looks at /dev/shm, which only Linux has" };
-const required = (process.env["REQUIRE_PEERS"] ?? "").split(",");
 
 /** For what should happen at once, on a machine that is busy with something else. */
 const SOON_MS = 10_000;
@@ -243,7 +243,7 @@ after(() => {
 });
 
 const noCompiler = isLinux ? compile() : "";
-const withC = !isLinux || noCompiler === undefined || required.includes("c")
+const withC = !isLinux || noCompiler === undefined || isRequired("c")
   ? linux
   : { skip: noCompiler };
 

@@ -28,6 +28,7 @@ import {
   crewOnly,
   ipcObjects,
   ipcObjectsSince,
+  isRequired,
   leaveNothingBehind,
   runtimes,
 } from "../../support/support.ts";
@@ -291,7 +292,7 @@ function findPeer(): { command: string; options: { skip?: string; timeout?: numb
     const { status } = spawnSync(compiler, ["-O2", "-o", command, source]);
     if (status === 0) return { command, options: slow };
   }
-  const required = (process.env["REQUIRE_PEERS"] ?? "").split(",").includes("c");
+  const required = isRequired("c");
   return { command, options: required ? slow : { skip: "there is no C compiler" } };
 }
 
