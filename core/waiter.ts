@@ -36,6 +36,16 @@ export function checkTimeout(call: string, timeout: unknown): void {
   }
 }
 
+/** @internal @throws {TypeError} if `signal` is not an `AbortSignal` or left out */
+export function checkSignal(call: string, signal: unknown): void {
+  if (signal === undefined) return;
+  const { throwIfAborted, addEventListener } = (signal ?? {}) as Partial<AbortSignalLike>;
+  if (typeof throwIfAborted === "function" && typeof addEventListener === "function") return;
+  throw new TypeError(
+    `${call}: signal must be an AbortSignal, not ${signal === null ? "null" : typeof signal}`,
+  );
+}
+
 /**
  * @internal The options of a call as they were read. They are read only once: a second read
  * may find something else or run any getter.
@@ -47,11 +57,18 @@ export interface Wait {
 
 /**
  * @internal Reads the options of a call.
- * @throws {TypeError | RangeError} if `timeout` is not a number of ms
+ * @throws {TypeError | RangeError} if they are no object, `timeout` is not a number of ms, or `signal` is no signal
  * @throws the reason of the signal if it has been aborted
  */
-export function waitOf(call: string, { timeout = Infinity, signal }: WaitOptions): Wait {
+export function waitOf(call: string, options: WaitOptions): Wait {
+  if (typeof options !== "object" || options === null) {
+    throw new TypeError(
+      `${call}: the options must be an object, as in { timeout: 500 }, not ${String(options)}`,
+    );
+  }
+  const { timeout = Infinity, signal } = options;
   checkTimeout(call, timeout);
+  checkSignal(call, signal);
   signal?.throwIfAborted();
   return { timeout, signal };
 }

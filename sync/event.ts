@@ -171,8 +171,8 @@ export class Event {
 
   /** Does what `waitAsync()` does, once there is stack for it. */
   private async waitSinceAsync(options: EventWaitOptions): Promise<boolean> {
-    const { since } = options;
-    return await this.waitFor("waitAsync", waitOf("Event.waitAsync", options), since);
+    const wait = waitOf("Event.waitAsync", options);
+    return await this.waitFor("waitAsync", wait, options.since);
   }
 
   /**

@@ -44,3 +44,39 @@ describe("the options of a wait that blocks", () => {
     assert.throws(() => event.wait({ timeout: -1 }), RangeError);
   });
 });
+
+describe("the options of a wait that does not block", () => {
+  leaveNothingBehind();
+
+  test("are refused if they are no object, or if the signal is none", async () => {
+    const size = Mutex.BYTES + Event.BYTES;
+    using memory = SharedMemory.open(uniqueKey(), { size });
+    const mutex = Mutex.create(memory.bytes);
+    const event = Event.create(memory.bytes, Mutex.BYTES);
+    for (const options of [5, "5", null, true] as unknown[] as [{ timeout: number }]) {
+      const isRefused = (error: unknown) => {
+        assert.ok(error instanceof TypeError, String(error));
+        assert.match(error.message, /Async: the options must be an object, .* not (5|null|true)$/);
+        return true;
+      };
+      await assert.rejects(event.waitAsync(options), isRefused);
+      await assert.rejects(mutex.lockAsync(options), isRefused);
+      await assert.rejects(mutex.withLockAsync(() => 5, options), isRefused);
+      await assert.rejects(memory.lockAsync(options), isRefused);
+    }
+    for (const signal of [5, null, {}, new AbortController()] as unknown[] as [AbortSignal]) {
+      const isRefused = (error: unknown) => {
+        assert.ok(error instanceof TypeError, String(error));
+        assert.match(error.message, /: signal must be an AbortSignal, not (number|null|object)$/);
+        return true;
+      };
+      await assert.rejects(event.waitAsync({ signal }), isRefused);
+      await assert.rejects(mutex.lockAsync({ signal }), isRefused);
+      await assert.rejects(memory.withLockAsync(() => 5, { signal }), isRefused);
+      assert.throws(() => mutex.tryLock({ signal }), isRefused);
+      assert.throws(() => event.wait({ signal }), isRefused);
+    }
+    assert.equal(mutex.tryLock(), true); // nothing is left locked
+    mutex.unlock();
+  });
+});
