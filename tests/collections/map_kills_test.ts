@@ -1,26 +1,13 @@
 /** Whoever is killed in the middle of whatever change, the others find each entry whole, and lose none. */
 import assert from "node:assert/strict";
-import process from "node:process";
 import { describe, test } from "node:test";
-import { setImmediate as turn } from "node:timers/promises";
 import { SharedMap } from "../../collections/mod.ts";
 import { SharedMemory } from "../../mod.ts";
 import { Random } from "../../scripts/random.ts";
-import {
-  type Agent,
-  crewOnly,
-  DEADLINE_MS,
-  leaveNothingBehind,
-  runtimes,
-  startAgent,
-  uniqueKey,
-} from "../support/support.ts";
+import { checkFor, killOneByOne, killsOf } from "../support/kills.ts";
+import { leaveNothingBehind, uniqueKey } from "../support/support.ts";
 
-/** `MAP_KILLS=10000` takes more than an hour. */
-const KILLS = Number(process.env["MAP_KILLS"] ?? 24);
-const KILL_MS = 3000;
-const patient = { timeout: 2 * DEADLINE_MS + KILLS * KILL_MS };
-const NEWS = 500;
+const { kills: KILLS, options } = killsOf("MAP_KILLS", 24);
 
 const WRITERS = 3;
 const KEYS = 40;
@@ -92,8 +79,7 @@ describe("a shared map whose writers are killed at random moments", () => {
   leaveNothingBehind();
 
   test("lets readers find whole values, loses none, and lets nobody wait", {
-    ...patient,
-    ...crewOnly,
+    ...options,
   }, async () => {
     const seed = Date.now() | 0;
     const random = new Random(seed);
@@ -137,25 +123,15 @@ describe("a shared map whose writers are killed at random moments", () => {
       counted = count;
     };
 
-    let kills = 0;
-    const killOneByOne = async (me: number) => {
-      for (;;) {
-        const count = ++kills;
-        if (count > KILLS) return;
-        const agent: Agent = startAgent(runtimes[(me + count) % runtimes.length]!);
-        await agent.run(victim(key, me));
-        const until = performance.now() + 10 + random.number() * 60;
-        while (performance.now() < until) {
-          check();
-          await turn();
-        }
-        await agent.kill();
-        assert.equal(await agent.ended, "SIGKILL", `seed ${seed}: ${agent.stderr}`);
-        check();
-        if (count % NEWS === 0) console.log(`${count} kills, ${map.stats().recovered} recovered`);
-      }
-    };
-    await Promise.all(Array.from({ length: WRITERS }, (_, me) => killOneByOne(me)));
+    await killOneByOne({
+      kills: KILLS,
+      lanes: WRITERS,
+      seed,
+      begin: (agent, me) => agent.run(victim(key, me)),
+      live: () => checkFor(random, 10, 70, check),
+      check,
+      news: () => `${map.stats().recovered} recovered`,
+    });
     // Each stripe can be changed at once.
     for (let i = 0; i < 100; i++) map.set(`after ${i}`, Uint8Array.of(i), { ifAbsent: true });
     check();

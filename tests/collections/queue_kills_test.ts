@@ -6,21 +6,10 @@ import { setTimeout as delay } from "node:timers/promises";
 import { SharedQueue } from "../../collections/mod.ts";
 import { SharedMemory } from "../../mod.ts";
 import { Random } from "../../scripts/random.ts";
-import {
-  type Agent,
-  crewOnly,
-  DEADLINE_MS,
-  leaveNothingBehind,
-  runtimes,
-  startAgent,
-  uniqueKey,
-} from "../support/support.ts";
+import { killOneByOne, killsOf } from "../support/kills.ts";
+import { type Agent, DEADLINE_MS, leaveNothingBehind, uniqueKey } from "../support/support.ts";
 
-/** `QUEUE_KILLS=10000` takes more than an hour. */
-const KILLS = Number(process.env["QUEUE_KILLS"] ?? 36);
-const KILL_MS = 3000;
-const patient = { timeout: 2 * DEADLINE_MS + KILLS * KILL_MS };
-const NEWS = 500;
+const { kills: KILLS, options } = killsOf("QUEUE_KILLS", 36);
 
 /** Lanes in which one agent after the other sends, or works, until it is killed. */
 const SENDERS = 2;
@@ -128,8 +117,7 @@ describe("a shared queue whose senders and workers are killed and stopped at ran
   leaveNothingBehind();
 
   test("loses no job, runs none twice while its runner lives, and counts all exactly", {
-    ...patient,
-    ...crewOnly,
+    ...options,
   }, async () => {
     const seed = Date.now() | 0;
     const random = new Random(seed);
@@ -160,25 +148,20 @@ describe("a shared queue whose senders and workers are killed and stopped at ran
       stopped--;
       stops++;
     };
-    let kills = 0;
-    let agents = 0;
-    const killOneByOne = async (lane: number) => {
-      for (;;) {
-        const count = ++kills;
-        if (count > KILLS) return;
-        const agent: Agent = startAgent(runtimes[(lane + count) % runtimes.length]!);
-        const number = ++agents;
-        await agent.run(lane < SENDERS ? sender(key, lane) : worker(key, number));
+    await killOneByOne({
+      kills: KILLS,
+      lanes: SENDERS + WORKERS,
+      seed,
+      begin: (agent, lane, number) =>
+        agent.run(lane < SENDERS ? sender(key, lane) : worker(key, number)),
+      async live(agent, number) {
         await delay(20 + random.number() * 200);
         await stop(agent);
         Atomics.store(words, DOOMED + number, 1);
-        await agent.kill();
-        assert.equal(await agent.ended, "SIGKILL", `seed ${seed}: ${agent.stderr}`);
-        check();
-        if (count % NEWS === 0) console.log(`${count} kills, ${stops} stops`);
-      }
-    };
-    await Promise.all(Array.from({ length: SENDERS + WORKERS }, (_, lane) => killOneByOne(lane)));
+      },
+      check,
+      news: () => `${stops} stops`,
+    });
 
     // What is left can be taken at once, by this process.
     let left = 0;
@@ -193,7 +176,10 @@ describe("a shared queue whose senders and workers are killed and stopped at ran
       left++;
     }
     check();
-    const { sent, acked, recovered, returned, length } = { ...queue.stats(), length: queue.length };
+    const { sent, acked, recovered, returned, length } = {
+      ...queue.stats(),
+      length: queue.length,
+    };
     assert.deepEqual([acked, length], [sent, 0], `seed ${seed}`);
     let noted = 0;
     for (let me = 0; me < SENDERS; me++) noted += words[SENT + me]!;

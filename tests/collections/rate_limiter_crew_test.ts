@@ -1,27 +1,13 @@
 /** Processes of all runtimes take from one limiter, and are killed: none is allowed too much, and nothing is lost. */
 import assert from "node:assert/strict";
-import process from "node:process";
 import { describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { sharedClock } from "../../backends/clock.ts";
 import { Random } from "../../scripts/random.ts";
 import { openLimiter } from "../support/limiters.ts";
-import {
-  crewOnly,
-  DEADLINE_MS,
-  endAll,
-  leaveNothingBehind,
-  runtimes,
-  slow,
-  startAgent,
-  startMany,
-} from "../support/support.ts";
+import { checkFor, killOneByOne, killsOf } from "../support/kills.ts";
+import { crewOnly, endAll, leaveNothingBehind, slow, startMany } from "../support/support.ts";
 
-/** `MAP_KILLS=10000` takes more than an hour. */
-const KILLS = Number(process.env["MAP_KILLS"] ?? 24);
-const KILL_MS = 3000;
-const patient = { timeout: 2 * DEADLINE_MS + KILLS * KILL_MS };
-const NEWS = 500;
+const { kills: KILLS, options } = killsOf("MAP_KILLS", 24);
 
 /** An allowed `take()`, with the times of the shared clock before and after it. */
 type Taken = [before: number, after: number, cost: number];
@@ -121,8 +107,7 @@ describe("a rate limiter of several processes", () => {
   });
 
   test("loses nothing that was taken, and forgets no name, when they are killed", {
-    ...patient,
-    ...crewOnly,
+    ...options,
   }, async () => {
     const seed = Date.now() | 0;
     const random = new Random(seed);
@@ -130,7 +115,6 @@ describe("a rate limiter of several processes", () => {
     const { limiter, words } = place;
     const used = (i: number) => SLOW.burst - limiter.peek(`name ${i}`).remaining;
     const seen = new Int32Array(NAMES);
-    let kills = 0;
 
     /** That what was counted is used, and that what was used stays so. */
     const check = () => {
@@ -144,24 +128,15 @@ describe("a rate limiter of several processes", () => {
       }
     };
 
-    const killOneByOne = async (me: number) => {
-      for (;;) {
-        const count = ++kills;
-        if (count > KILLS) return;
-        const agent = startAgent(runtimes[(me + count) % runtimes.length]!);
-        await agent.run(place.joining + takeUntilKilled(me));
-        const until = performance.now() + 10 + random.number() * 60;
-        while (performance.now() < until) {
-          check();
-          await sleep(1);
-        }
-        await agent.kill();
-        assert.equal(await agent.ended, "SIGKILL", `seed ${seed}: ${agent.stderr}`);
-        check();
-        if (count % NEWS === 0) console.log(`${count} kills`);
-      }
-    };
-    await Promise.all([0, 1, 2].map(killOneByOne));
+    await killOneByOne({
+      kills: KILLS,
+      lanes: 3,
+      seed,
+      begin: (agent, me) => agent.run(place.joining + takeUntilKilled(me)),
+      live: () => checkFor(random, 10, 70, check),
+      check,
+      news: () => `${limiter.stats().recovered} recovered`,
+    });
     for (let i = 0; i < NAMES; i++) limiter.take(`name ${i}`, 0); // repairs what was left
     check();
     const counted = words.reduce((sum, one) => sum + one, 0);

@@ -1,25 +1,13 @@
 /** Publishers are killed at random moments: what is published stays whole and in order, and each number means one message. */
 import assert from "node:assert/strict";
-import process from "node:process";
 import { describe, test } from "node:test";
-import { setImmediate as turn } from "node:timers/promises";
 import type { TopicMessage, TopicReader } from "../../collections/mod.ts";
 import { Random } from "../../scripts/random.ts";
 import { joining, MESSAGES, numberOf, openTopic } from "../support/topics.ts";
-import {
-  type Agent,
-  crewOnly,
-  DEADLINE_MS,
-  leaveNothingBehind,
-  runtimes,
-  startAgent,
-} from "../support/support.ts";
+import { checkFor, killOneByOne, killsOf } from "../support/kills.ts";
+import { leaveNothingBehind } from "../support/support.ts";
 
-/** `TOPIC_KILLS=10000` takes more than an hour. */
-const KILLS = Number(process.env["TOPIC_KILLS"] ?? 24);
-const KILL_MS = 3000;
-const patient = { timeout: 2 * DEADLINE_MS + KILLS * KILL_MS };
-const NEWS = 500;
+const { kills: KILLS, options } = killsOf("TOPIC_KILLS", 24);
 
 const PUBLISHERS = 3;
 const OPTIONS = { bytes: 2 ** 14 } as const;
@@ -89,8 +77,7 @@ describe("a shared topic whose publishers are killed at random moments", () => {
   leaveNothingBehind();
 
   test("gives whole messages in order, loses count of none, and lets nobody wait", {
-    ...patient,
-    ...crewOnly,
+    ...options,
   }, async () => {
     const seed = Date.now() | 0;
     const random = new Random(seed);
@@ -113,25 +100,15 @@ describe("a shared topic whose publishers are killed at random moments", () => {
       }
     };
 
-    let kills = 0;
-    const killOneByOne = async () => {
-      for (;;) {
-        const count = ++kills;
-        if (count > KILLS) return;
-        const agent: Agent = startAgent(runtimes[count % runtimes.length]!);
-        await agent.run(victim(place.key, count));
-        const until = performance.now() + 10 + random.number() * 60;
-        while (performance.now() < until) {
-          check();
-          await turn();
-        }
-        await agent.kill();
-        assert.equal(await agent.ended, "SIGKILL", `seed ${seed}: ${agent.stderr}`);
-        check();
-        if (count % NEWS === 0) console.log(`${count} kills, ${topic.stats().recovered} recovered`);
-      }
-    };
-    await Promise.all(Array.from({ length: PUBLISHERS }, killOneByOne));
+    await killOneByOne({
+      kills: KILLS,
+      lanes: PUBLISHERS,
+      seed,
+      begin: (agent, _, number) => agent.run(victim(place.key, number)),
+      live: () => checkFor(random, 10, 70, check),
+      check,
+      news: () => `${topic.stats().recovered} recovered`,
+    });
     const before = topic.stats().last;
     const last = topic.publish(new Uint8Array(place.topic.stats().capacity / 4 - 16)); // at once
     assert.ok(last === before + 1, `seed ${seed}: ${last} after ${before}`);

@@ -1,25 +1,13 @@
 /** Whichever writer is killed at whatever moment, the others find the value whole, and nobody waits. */
 import assert from "node:assert/strict";
-import process from "node:process";
 import { describe, test } from "node:test";
-import { setImmediate as turn } from "node:timers/promises";
 import { SharedValue } from "../../collections/mod.ts";
 import { SharedMemory } from "../../mod.ts";
 import { Random } from "../../scripts/random.ts";
-import {
-  crewOnly,
-  DEADLINE_MS,
-  leaveNothingBehind,
-  runtimes,
-  startAgent,
-  uniqueKey,
-} from "../support/support.ts";
+import { checkFor, killOneByOne, killsOf } from "../support/kills.ts";
+import { leaveNothingBehind, uniqueKey } from "../support/support.ts";
 
-/** `VALUE_KILLS=10000` takes more than an hour. */
-const KILLS = Number(process.env["VALUE_KILLS"] ?? 48);
-const KILL_MS = 3000;
-const patient = { timeout: 2 * DEADLINE_MS + KILLS * KILL_MS };
-const NEWS = 500;
+const { kills: KILLS, options } = killsOf("VALUE_KILLS", 48);
 
 const WRITERS = 3;
 const MAX_BYTES = 2 ** 18;
@@ -75,8 +63,7 @@ describe("a shared value whose writers are killed at random moments", () => {
   leaveNothingBehind();
 
   test("is whole for all readers, is never an older one, and lets nobody wait", {
-    ...patient,
-    ...crewOnly,
+    ...options,
   }, async () => {
     const seed = Date.now() | 0;
     const random = new Random(seed);
@@ -109,25 +96,15 @@ describe("a shared value whose writers are killed at random moments", () => {
       told = version;
     });
 
-    let kills = 0;
-    const killOneByOne = async (me: number) => {
-      for (;;) {
-        const count = ++kills;
-        if (count > KILLS) return;
-        const agent = startAgent(runtimes[(me + count) % runtimes.length]!);
-        await agent.run(victim(key, me));
-        const until = performance.now() + 5 + random.number() * 30;
-        while (performance.now() < until) {
-          check();
-          await turn();
-        }
-        await agent.kill();
-        assert.equal(await agent.ended, "SIGKILL", `seed ${seed}: ${agent.stderr}`);
-        check();
-        if (count % NEWS === 0) console.log(`${count} kills, ${value.stats().recovered} recovered`);
-      }
-    };
-    await Promise.all(Array.from({ length: WRITERS }, (_, me) => killOneByOne(me)));
+    await killOneByOne({
+      kills: KILLS,
+      lanes: WRITERS,
+      seed,
+      begin: (agent, me) => agent.run(victim(key, me)),
+      live: () => checkFor(random, 5, 35, check),
+      check,
+      news: () => `${value.stats().recovered} recovered`,
+    });
     subscription.close();
     const { recovered } = value.stats();
     const set = words.slice(SET, SET + WRITERS).reduce((sum, one) => sum + one, 0);
