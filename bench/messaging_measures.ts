@@ -36,7 +36,7 @@ export const measures: readonly Measure[] = [
     ...alone,
     title: "queue: trySend and receive 100 bytes",
     job: "queue",
-    inC: { [bareC]: "ring", [systemV]: "msg" },
+    inC: { [bareC]: "queue", "a ring alone, in C": "ring", [systemV]: "msg" },
     targets: { [bareC]: 3, [systemV]: 0.5 },
   },
   { ...alone, title: "queue: trySend, tryTake and ack 100 bytes", job: "lease" },

@@ -4,6 +4,8 @@
  * standard input says, as commands.ts has it:
  *
  * - `ring` sends a message of 100 bytes through the ring and receives it, and `msg` through msgsnd and msgrcv;
+ * - `queue` does so through a ring whose messages have entries in a table, as those of a SharedQueue do: with a number, an
+ *   order, a state and a place in a list. The stores that other processes rely on after a kill are atomic there too;
  * - in `msg-crew` every second process sends, and the others receive.
  */
 #define _GNU_SOURCE
@@ -25,6 +27,7 @@
 #define MESSAGE_BYTES 100
 #define UNITS (1 << 17)
 #define MASK (UNITS - 1)
+#define ENTRIES 4096
 #define BATCH 500
 
 /* A record has a unit with the number of its bytes, and the bytes. It never wraps: a length of -1 skips to the end. */
@@ -34,6 +37,12 @@ static struct shared {
   _Alignas(64) uint32_t tail;
   uint32_t waiting;
   int queue;
+  uint32_t writer, first, last, count, free, fresh, live, largest, finishing;
+  double sent, received, next_order;
+  struct entry {
+    uint32_t state, position, length, next, before, generation, most, reason;
+    double id, order, time, until;
+  } table[ENTRIES];
   _Alignas(64) uint64_t units[UNITS];
 } *shared;
 
@@ -110,6 +119,95 @@ static void stamp(void) {
   memcpy(message.bytes, &number, sizeof number);
 }
 
+static void begin_change(void) {
+  lock();
+  if (shared->writer != 0) wrong("a change was not ended");
+  shared->writer = 1;
+}
+
+static void end_change(void) {
+  shared->writer = 0;
+  unlock();
+}
+
+/* Frees the records at the head that have no entry, so that one of `size` units can follow at `place`. */
+static void drop_oldest(uint32_t size, uint32_t place) {
+  while (UNITS - (place + size - shared->head) < 2 * shared->largest) {
+    uint64_t record = shared->units[shared->head & MASK];
+    uint32_t number = (uint32_t)(record >> 32);
+    int is_used = number < ENTRIES && shared->table[number].state != 0 && shared->table[number].position == shared->head;
+    if (is_used) wrong("the oldest message is in the way");
+    __atomic_exchange_n(&shared->head, shared->live == 0 ? shared->tail : shared->head + (uint32_t)record, __ATOMIC_SEQ_CST);
+  }
+}
+
+static int queue_send(const unsigned char *bytes, uint32_t length) {
+  uint32_t size = 1 + (length + 7) / 8;
+  begin_change();
+  uint32_t number = shared->free != 0 ? shared->free - 1 : shared->fresh;
+  int fits = number < ENTRIES && shared->live + size + UNITS / 16 <= UNITS;
+  if (fits) {
+    struct entry *entry = &shared->table[number];
+    uint32_t tail = shared->tail, place = tail, left = UNITS - (tail & MASK);
+    if (left < size) place += left;
+    if (size > shared->largest) shared->largest = size;
+    drop_oldest(size, place);
+    if (place != tail) shared->units[tail & MASK] = (uint64_t)UINT32_MAX << 32 | left;
+    shared->units[place & MASK] = (uint64_t)number << 32 | size;
+    memcpy(&shared->units[(place & MASK) + 1], bytes, length);
+    shared->tail = place + size;
+    if (shared->free != 0) shared->free = entry->next;
+    else shared->fresh = number + 1;
+    *entry = (struct entry){.position = place, .length = length, .before = shared->last, .most = 3,
+                            .id = shared->sent + 1, .order = shared->next_order++};
+    if (shared->last == 0) shared->first = number + 1;
+    else shared->table[shared->last - 1].next = number + 1;
+    shared->last = number + 1;
+    shared->count++;
+    __atomic_store_n(&entry->state, 1, __ATOMIC_SEQ_CST);
+    shared->sent++;
+    shared->live += size;
+  }
+  int is_waited_for = shared->waiting != 0;
+  end_change();
+  if (is_waited_for) wrong("nobody waits here");
+  return fits;
+}
+
+static int queue_receive(unsigned char *into) {
+  int length = -1;
+  begin_change();
+  uint32_t number = shared->first - 1;
+  if (shared->first != 0) {
+    struct entry *entry = &shared->table[number];
+    uint64_t *record = &shared->units[entry->position & MASK];
+    uint32_t size = 1 + (entry->length + 7) / 8;
+    if (entry->state != 1 || *record != ((uint64_t)number << 32 | size)) wrong("a damaged message");
+    length = (int)entry->length;
+    memcpy(into, record + 1, entry->length);
+    shared->first = entry->next;
+    if (entry->next == 0) shared->last = 0;
+    else shared->table[entry->next - 1].before = 0;
+    shared->count--;
+    shared->finishing = 1;
+    __atomic_store_n(&entry->state, 0, __ATOMIC_SEQ_CST);
+    shared->received++;
+    shared->live -= size;
+    entry->next = shared->free;
+    shared->free = number + 1;
+  }
+  int is_waited_for = shared->waiting != 0;
+  end_change();
+  if (is_waited_for) wrong("nobody waits here");
+  return length;
+}
+
+static void queue_job(void) {
+  stamp();
+  if (!queue_send(message.bytes, MESSAGE_BYTES)) wrong("the queue is full");
+  if (queue_receive(received.bytes) != MESSAGE_BYTES) wrong("a missing message");
+}
+
 static void ring_job(void) {
   stamp();
   if (!try_send(message.bytes, MESSAGE_BYTES)) wrong("the ring is full");
@@ -184,7 +282,7 @@ int main(int argc, char **argv) {
   struct sigaction action = {0}; /* without SA_RESTART: the alarm ends a call that waits */
   action.sa_handler = on_alarm;
   sigaction(SIGALRM, &action, NULL);
-  job = strcmp(argv[1], "ring") == 0 ? ring_job : msg_job;
+  job = strcmp(argv[1], "queue") == 0 ? queue_job : strcmp(argv[1], "ring") == 0 ? ring_job : msg_job;
   char line[64];
   puts("ready");
   fflush(stdout);
