@@ -172,7 +172,7 @@ describe("a shared queue whose senders and workers are killed and stopped at ran
     const words = memory.view(Int32Array, QUEUE_BYTES, WORDS);
     let stopped = 0;
     let stops = 0;
-    const queue = SharedQueue.at(memory.bytes, 0, { ...OPTIONS, lockTimeout: 100 });
+    const queue = SharedQueue.at(memory.bytes, 0, { ...OPTIONS, lockTimeout: DEADLINE_MS });
     const check = () => {
       if (stopped > 0) return; // it may hold the lock
       const { sent, acked, ready, delayed, running, failed } = queue.stats();
