@@ -308,20 +308,18 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     const wait = waitOf(call, { timeout, signal });
     const bytes = new Uint8Array(this.encoded("publishAsync", value)); // a copy: the program goes on
     let sequence = 0;
-    let busy: SyncError | undefined;
     const attempt = () => {
       try {
         sequence = this.publishBytes("publishAsync", bytes, 0);
         return true;
       } catch (error) {
         if (!(error instanceof SyncError) || error.code !== "Busy") throw error;
-        busy = error;
         return false;
       }
     };
     if (this.queue.isEmpty && attempt()) return sequence;
     if (timeout > 0 && await this.queue.wait(attempt, wait)) return sequence;
-    throw new SyncError("Busy", busy!.message.replace(" 0 ms", ` ${timeout} ms`));
+    throw this.lock.busy("publishAsync", timeout);
   }
 
   /** Publishes the bytes of a message, and wakes who sleeps. */

@@ -161,15 +161,20 @@ describe("a shared topic of several processes", () => {
       await until(() => reader.hasNext && topic.stats().last === 2, "the second one");
       if (process.platform !== "win32") process.kill(agent.child.pid!, "SIGSTOP");
       const brief = place.join({ lockTimeout: 100 });
-      const isBusy = (method: string) => ({
+      const isBusy = (method: string, ms = 100) => ({
         name: "SyncError",
         code: "Busy",
         message: new RegExp(
-          `^SharedTopic.${method}: process ${agent.child.pid} .*has been changing the topic for 100 ms`,
+          `^SharedTopic.${method}: process ${agent.child.pid} .*has been changing the topic for ${ms} ms`,
         ),
       });
       assert.throws(() => brief.publish("x"), isBusy("publish"));
       await assert.rejects(brief.publishAsync("x"), isBusy("publishAsync"));
+      const first = brief.publishAsync("first", { timeout: 1000 });
+      for (const timeout of [0, 50]) { // they wait for the first call, and do not come to look at the lock
+        await assert.rejects(brief.publishAsync("x", { timeout }), isBusy("publishAsync", timeout));
+      }
+      await assert.rejects(first, isBusy("publishAsync", 1000));
       assert.deepEqual([reader.next()?.value, reader.next()?.value], ["before", "its last one"]);
       assert.equal(topic.reader({ from: "oldest" }).next()?.value, "before");
       assert.equal(topic.reader({ from: 2 }).next()?.value, "its last one");
