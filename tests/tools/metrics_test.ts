@@ -205,6 +205,15 @@ describe("metrics()", linuxOnly, () => {
       looked++;
       assert.equal(attachments(), before, "nothing is attached while other code runs");
     });
+    let asked = 0; // about how many segments in this piece
+    let most = 0;
+    const isWanted = () => ++asked > 0;
+    const counting = countedLoop(1, () => {
+      most = Math.max(most, asked);
+      asked = 0;
+    });
+    assert.equal((await sliced(new Observer().look(isWanted), counting)).length, 100);
+    assert.equal(most, 1, "each segment is compared with the keys in a piece of its own");
     const observed = await sliced(new Observer().look(), loop);
     assert.equal(observed.length, 100);
     assert.ok(loop.slices > 400, `${loop.slices}`);
