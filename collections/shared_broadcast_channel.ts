@@ -108,6 +108,8 @@ export class SharedBroadcastChannel extends BroadcastTarget implements Disposabl
   readonly #onmessageerror: Handler = new Handler(this, "messageerror");
   /** The numbers of the messages that this channel has posted and not come to yet: none of them is lost to it. */
   readonly #posted: number[] = [];
+  /** How many of these numbers are over. They are removed together, since to remove one by one takes time for each other one. */
+  #over = 0;
   #isOpen = true;
 
   /**
@@ -204,9 +206,7 @@ export class SharedBroadcastChannel extends BroadcastTarget implements Disposabl
   }
 
   #receive({ value: { id, bytes }, sequence, lost: all }: TopicMessage<Envelope>): void {
-    const own = this.#posted.findIndex((posted) => posted >= sequence);
-    const passed = this.#posted.splice(0, own === -1 ? Infinity : own);
-    const lost = all - passed.filter((posted) => posted >= sequence - all).length;
+    const lost = all - this.#ownAmong(sequence - all, sequence);
     if (lost > 0) this.#dispatch("messageerror", this.#lost(lost));
     if (id === this.#id) return;
     let data: unknown;
@@ -216,6 +216,20 @@ export class SharedBroadcastChannel extends BroadcastTarget implements Disposabl
       return this.#dispatch("messageerror", error);
     }
     this.#dispatch("message", data);
+  }
+
+  /** Returns how many messages with the numbers from `first` up to `end` this channel has posted, and forgets those before. */
+  #ownAmong(first: number, end: number): number {
+    const posted = this.#posted;
+    let own = 0;
+    for (; this.#over < posted.length && posted[this.#over]! < end; this.#over++) {
+      if (posted[this.#over]! >= first) own++;
+    }
+    if (2 * this.#over > posted.length) {
+      posted.splice(0, this.#over);
+      this.#over = 0;
+    }
+    return own;
   }
 
   #lost(lost: number): SyncError {

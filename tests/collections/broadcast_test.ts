@@ -189,6 +189,27 @@ describe("a shared broadcast channel", () => {
     assert.throws(() => new SharedBroadcastChannel(name, { bytes: 8192 }), Error);
   });
 
+  test("takes no longer for a message the more its channel has posted", slow, async () => {
+    const name = uniqueKey();
+    using poster = new SharedBroadcastChannel(name, { bytes: 2 ** 24 });
+    using other = new SharedBroadcastChannel(name, { bytes: 2 ** 24 });
+    const errors: unknown[] = [];
+    let count = 0;
+    let isSum = true;
+    for (const channel of [poster, other]) {
+      channel.onmessageerror = ({ data }) => void errors.push(data);
+    }
+    other.onmessage = ({ data }) => void (isSum &&= data === ++count);
+    const begin = performance.now();
+    for (let i = 1; i <= 200_000; i++) poster.postMessage(i);
+    const posted = performance.now();
+    await until(
+      () => count === 200_000 || performance.now() - posted > 8 * (posted - begin),
+      "all",
+    );
+    assert.deepEqual([count, isSum, errors], [200_000, true, []]);
+  });
+
   test("throws what a listener throws where nobody catches it, and goes on", {
     ...slow,
     skip: process.platform === "win32" ? "needs the exit code" : false,
