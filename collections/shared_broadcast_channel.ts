@@ -243,7 +243,9 @@ export class SharedBroadcastChannel extends BroadcastTarget implements Disposabl
 
   #dispatch(type: "message" | "messageerror", data: unknown): void {
     if (!this.#isOpen) return;
-    (this as unknown as EventTarget).dispatchEvent(new MessageEvent(type, { data }));
+    const event = new MessageEvent(type, { data });
+    if (data === undefined) Object.defineProperty(event, "data", { value: data }); // the constructor makes it null
+    (this as unknown as EventTarget).dispatchEvent(event);
   }
 
   /** @internal Returns what `console.log` shows of this object. */

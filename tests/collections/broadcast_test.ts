@@ -189,6 +189,18 @@ describe("a shared broadcast channel", () => {
     assert.throws(() => new SharedBroadcastChannel(name, { bytes: 8192 }), Error);
   });
 
+  test("brings undefined and null as what they are", async () => {
+    const name = uniqueKey();
+    using one = new SharedBroadcastChannel(name);
+    using two = new SharedBroadcastChannel(name);
+    const data: unknown[] = [];
+    two.onmessage = (event) => void data.push(event.data);
+    one.postMessage(undefined);
+    one.postMessage(null);
+    await until(() => data.length === 2, "both messages");
+    assert.deepEqual(data, [undefined, null]);
+  });
+
   test("takes no longer for a message the more its channel has posted", slow, async () => {
     const name = uniqueKey();
     using poster = new SharedBroadcastChannel(name, { bytes: 2 ** 24 });
