@@ -117,9 +117,15 @@ export class SharedBroadcastChannel extends BroadcastTarget implements Disposabl
    *
    * @param name any text, which is the name of the channel for all processes of this user
    * @throws {SharedMemoryException | SyncError | TypeError | RangeError} as `SharedTopic.open()` does
+   * @throws {TypeError} if there is no name
    */
   constructor(name: string, options: SharedBroadcastChannelOptions = {}) {
     super();
+    if (name === undefined || typeof name === "symbol") {
+      throw new TypeError(
+        `new SharedBroadcastChannel: the name must be a string, not ${typeof name}`,
+      );
+    }
     this.#name = String(name);
     const { bytes = BYTES, ...others } = options;
     this.#key = JSON.stringify([this.#name, bytes, others]);
@@ -166,8 +172,14 @@ export class SharedBroadcastChannel extends BroadcastTarget implements Disposabl
    *
    * @throws {DOMException} `DataCloneError` if the message cannot be cloned, `InvalidStateError` after `close()`
    * @throws {SyncError} as `SharedTopic.publish()` does
+   * @throws {TypeError} if there is no argument
    */
   postMessage(message: unknown): void {
+    if (arguments.length === 0) {
+      throw new TypeError(
+        "SharedBroadcastChannel.postMessage: there is no message; undefined is one",
+      );
+    }
     if (!this.#isOpen) {
       throw new DOMException(
         `SharedBroadcastChannel.postMessage: the channel "${this.#name}" is closed`,

@@ -80,6 +80,10 @@ describe("a shared broadcast channel", () => {
       for (const channel of [one, two, other]) channel.close();
       one.close();
       assert.throws(() => one.postMessage(1), { name: "InvalidStateError" });
+      const Loose = Channel as unknown as new (name?: unknown) => { postMessage(): void };
+      assert.throws(() => new Loose(), TypeError);
+      assert.throws(() => new Loose(Symbol(name)), TypeError);
+      assert.throws(() => (one as unknown as { postMessage(): void }).postMessage(), TypeError);
     });
   }
 
