@@ -199,8 +199,10 @@ export function isInteractive(): boolean {
   return process.stdout.isTTY === true && process.stdin.isTTY === true;
 }
 
-const ENTER = "\x1b[?1049h\x1b[?25l";
-const LEAVE = "\x1b[?25h\x1b[?1049l";
+/** Longer lines end at the edge: each that goes on in the next row would move the others out of their places. */
+const [CUT_LINES, WRAP_LINES] = ["\x1b[?7l", "\x1b[?7h"];
+const ENTER = `\x1b[?1049h\x1b[?25l${CUT_LINES}`;
+const LEAVE = `${WRAP_LINES}\x1b[?25h\x1b[?1049l`;
 const HOME = "\x1b[H";
 const CLEAR_LINE = "\x1b[K";
 const CLEAR_BELOW = "\x1b[J";
@@ -262,10 +264,10 @@ class Screen {
     const rows = process.stdout.rows || 24;
     const hint = "q quits";
     const isCut = text.length > rows - 1;
-    const shown = isCut ? text.slice(0, rows - 2) : text;
+    const shown = isCut ? text.slice(0, Math.max(0, rows - 2)) : text;
     const last = isCut ? `… ${text.length - shown.length} more lines; ${hint}` : hint;
     process.stdout.write(
-      HOME + [...shown, last].map((line) => line + CLEAR_LINE).join("\r\n") + CLEAR_BELOW,
+      HOME + [...shown, last].map((line) => CLEAR_LINE + line).join("\r\n") + CLEAR_BELOW,
     );
   }
 
