@@ -20,6 +20,7 @@ import { TopicLog, unitsFor } from "./topic_log.ts";
 import {
   type CallbackOptions,
   checkStart,
+  checkSubscribe,
   type PublishOptions,
   type SharedTopicOpenOptions,
   type SharedTopicOptions,
@@ -368,6 +369,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
    * has not had and that is not the next one
    */
   reader(options: { readonly from?: TopicStart | undefined } = {}): TopicReader<Value> {
+    checkSubscribe("SharedTopic.reader", options);
     return this.readerFrom("reader", options.from);
   }
 
@@ -420,12 +422,9 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     more: CallbackOptions = {},
   ): TopicSubscription {
     const isCallback = typeof first === "function";
-    const { from, signal, ref = false, onError }: CallbackOptions = isCallback ? more : first;
-    if (onError !== undefined && typeof onError !== "function") {
-      throw new TypeError(
-        `SharedTopic.subscribe: onError must be a function, not ${typeof onError}`,
-      );
-    }
+    const given: CallbackOptions = isCallback ? more : first;
+    checkSubscribe("SharedTopic.subscribe", given);
+    const { from, signal, ref = false, onError } = given;
     const reader = this.readerFrom("subscribe", from);
     const options = { slot: this.slot, waker: this.waker, signal, ref };
     return isCallback

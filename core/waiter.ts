@@ -36,6 +36,13 @@ export function checkTimeout(call: string, timeout: unknown): void {
   }
 }
 
+/** @internal @throws {TypeError} if `signal` is no signal. `null` is none, as it is for `fetch()` */
+export function checkSignal(call: string, signal: unknown): void {
+  if (signal === undefined || signal === null) return;
+  if (typeof (signal as AbortSignalLike).throwIfAborted === "function") return;
+  throw new TypeError(`${call}: the signal must be an AbortSignal, not ${typeof signal}`);
+}
+
 /**
  * @internal The options of a call as they were read. They are read only once: a second read
  * may find something else or run any getter.
@@ -47,11 +54,12 @@ export interface Wait {
 
 /**
  * @internal Reads the options of a call.
- * @throws {TypeError | RangeError} if `timeout` is not a number of ms
+ * @throws {TypeError | RangeError} if `timeout` is not a number of ms, or `signal` no signal
  * @throws the reason of the signal if it has been aborted
  */
 export function waitOf(call: string, { timeout = Infinity, signal }: WaitOptions): Wait {
   checkTimeout(call, timeout);
+  checkSignal(call, signal);
   signal?.throwIfAborted();
   return { timeout, signal };
 }

@@ -102,6 +102,14 @@ describe("a shared value", () => {
       assert.throws(() => value.changes({ from }), RangeError);
     }
     assert.throws(() => value.changes({ ref: 1 as never }), TypeError);
+    assert.throws(() => value.changes({ signal: 1 as never }), {
+      name: "TypeError",
+      message: "SharedValue.changes: the signal must be an AbortSignal, not number",
+    });
+    assert.throws(() => value.update("next" as never), {
+      name: "TypeError",
+      message: "SharedValue.update: fn must be a function, not string",
+    });
     const broken = SharedValue.open(uniqueKey(), {
       maxBytes: 10,
       codec: { encode: () => [1] as never, decode: (bytes) => bytes },
