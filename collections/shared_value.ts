@@ -523,7 +523,7 @@ async function follow<Value>(
 ): Promise<void> {
   try {
     for await (const value of changes) {
-      if (changes.isOver) break; // it was closed after the value was read
+      if (changes.isOver) break; // it was closed or detached after the value was read
       try {
         callback(value, changes.version);
       } catch (error) {

@@ -413,6 +413,26 @@ describe("the changes of a shared value", () => {
     assert.deepEqual(signalled, ["b"]);
   });
 
+  test(
+    "are not told to a function any more once another one has detached the value",
+    slow,
+    async () => {
+      const value = SharedValue.open(uniqueKey(), TEXT);
+      const told: string[] = [];
+      const { promise, resolve } = Promise.withResolvers<void>();
+      for (const name of ["first", "second"]) {
+        value.subscribe((text) => {
+          told.push(`${name} ${text}`);
+          value[Symbol.dispose]();
+          setTimeout(resolve);
+        });
+      }
+      value.set("a");
+      await withDeadline(promise, "the value");
+      assert.deepEqual(told, ["first a"]);
+    },
+  );
+
   test("fail where the bytes of the value were overwritten", slow, async () => {
     using place = openValue(TEXT);
     const { value, words } = place;
