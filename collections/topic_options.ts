@@ -53,7 +53,10 @@ export interface SubscribeOptions {
    * `reason`.
    */
   readonly signal?: AbortSignalLike | undefined;
-  /** Whether the subscription keeps the program alive. `false` if left out. */
+  /**
+   * Whether the subscription keeps the program alive: one with a callback until it ends, an iterator while a call of `next()`
+   * waits. `false` if left out.
+   */
   readonly ref?: boolean | undefined;
 }
 

@@ -136,6 +136,22 @@ describe("a shared topic of several processes", () => {
     assert.equal(await withDeadline(kept.ended, "its end"), 0);
   });
 
+  test("lets a process end after for await has ended with an error, whatever its ref is", {
+    ...slow,
+  }, async () => {
+    using place = openTopic({ ...OPTIONS, codec: utf8 });
+    const agent = startAgent(ownRuntime);
+    await agent.run(`
+      const codec = { ...collections.utf8, decode() { throw new Error("of the codec"); } };
+      ${joining(place.key, `{ ...${SHOWN}, codec }`)}
+      objects.iteration = (async () => {
+        for await (const _ of objects.topic.subscribe({ ref: true }));
+      })().catch((error) => error.message);`);
+    place.topic.publish("a");
+    assert.equal(await agent.run("return await objects.iteration;"), "of the codec");
+    assert.equal(await agent.end(), 0);
+  });
+
   test("is read while a publisher is stopped in the middle; the next one learns by whom", {
     ...slow,
     ...crewOnly,
