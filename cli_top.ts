@@ -6,6 +6,7 @@ import type { FactValue, Holder, Part } from "./observe/types.ts";
 import {
   bytes,
   type Cell,
+  columnWidths,
   cut,
   lines,
   lineWidth,
@@ -92,7 +93,7 @@ function table(
   for (const name of LEAST_NEEDED) {
     const isNameTooShort = () => {
       const rest = lineWidth(cells().map((row) => row.slice(1)));
-      return style.width - rest - 2 < Math.min(LEAST_NAME, ...widths(cells()).slice(0, 1));
+      return style.width - rest - 2 < Math.min(LEAST_NAME, columnWidths(cells())[0]!);
     };
     if (isNameTooShort()) columns.splice(columns.indexOf(name), 1);
   }
@@ -106,10 +107,6 @@ function table(
     heading!.trimEnd(),
     ...body.flatMap((line, i) => [line.trimEnd(), ...troublesOf(observed[i]!, style)]),
   ];
-}
-
-function widths(rows: readonly (readonly Cell[])[]): number[] {
-  return rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.text.length)));
 }
 
 /** Returns the lines below a segment: who holds something and does not go on, and what is wrong. */

@@ -149,6 +149,26 @@ describe("the view of all segments", () => {
     assert.ok(!frame(now, before, { color: false, width: 50 }).join("\n").includes("GONE/S"));
   });
 
+  test("counts the columns of a terminal, in which some characters take two and marks none", () => {
+    const columns = (line: string) =>
+      [...line].length + (line.match(/[日本語名前한글]|😀/gu)?.length ?? 0) -
+      (line.match(/\u0301/g)?.length ?? 0);
+    const names = ["日本語名前".repeat(9), "한글 한글", "😀".repeat(30), "e\u0301".repeat(9), "ab"];
+    const some = names.map((name) => {
+      const one = observed(name, [map(1, 0)]);
+      const posix = { type: "posix", keyFile: `/dev/shm/${name}`, nativeKey: `/${name}` } as const;
+      return { ...one, segment: { ...one.segment, ...posix } };
+    });
+    for (const width of [46, 60, 80, 200]) {
+      const lines = frame({ time: 1, observed: some }, null, { color: false, width });
+      assert.deepEqual(lines.filter((line) => columns(line) > width), [], `${width}`);
+      const upToHeld = lines.slice(1).map((line) =>
+        columns(line.replace(/  (PARTS|SharedMap)$/, ""))
+      );
+      assert.equal(new Set(upToHeld).size, 1, lines.join("\n"));
+    }
+  });
+
   test("has colors on request only, which change nothing else", () => {
     const painted = frame(now, before, { color: true, width: 80 });
     assert.ok(painted.join("\n").includes("\x1b[31m"));
