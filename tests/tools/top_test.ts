@@ -163,7 +163,7 @@ describe("the view of all segments", () => {
       const lines = frame({ time: 1, observed: some }, null, { color: false, width });
       assert.deepEqual(lines.filter((line) => columns(line) > width), [], `${width}`);
       const upToHeld = lines.slice(1).map((line) =>
-        columns(line.replace(/  (PARTS|SharedMap)$/, ""))
+        columns(line.replace(/ {2}(PARTS|SharedMap)$/, ""))
       );
       assert.equal(new Set(upToHeld).size, 1, lines.join("\n"));
     }
