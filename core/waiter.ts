@@ -36,11 +36,14 @@ export function checkTimeout(call: string, timeout: unknown): void {
   }
 }
 
-/** @internal @throws {TypeError} if `signal` is no signal. `null` is none, as it is for `fetch()` */
+/** @internal @throws {TypeError} if `signal` is not an `AbortSignal` or left out */
 export function checkSignal(call: string, signal: unknown): void {
-  if (signal === undefined || signal === null) return;
-  if (typeof (signal as AbortSignalLike).throwIfAborted === "function") return;
-  throw new TypeError(`${call}: the signal must be an AbortSignal, not ${typeof signal}`);
+  if (signal === undefined) return;
+  const { throwIfAborted, addEventListener } = (signal ?? {}) as Partial<AbortSignalLike>;
+  if (typeof throwIfAborted === "function" && typeof addEventListener === "function") return;
+  throw new TypeError(
+    `${call}: signal must be an AbortSignal, not ${signal === null ? "null" : typeof signal}`,
+  );
 }
 
 /**
@@ -54,10 +57,16 @@ export interface Wait {
 
 /**
  * @internal Reads the options of a call.
- * @throws {TypeError | RangeError} if `timeout` is not a number of ms, or `signal` no signal
+ * @throws {TypeError | RangeError} if they are no object, `timeout` is not a number of ms, or `signal` is no signal
  * @throws the reason of the signal if it has been aborted
  */
-export function waitOf(call: string, { timeout = Infinity, signal }: WaitOptions): Wait {
+export function waitOf(call: string, options: WaitOptions): Wait {
+  if (typeof options !== "object" || options === null) {
+    throw new TypeError(
+      `${call}: the options must be an object, as in { timeout: 500 }, not ${String(options)}`,
+    );
+  }
+  const { timeout = Infinity, signal } = options;
   checkTimeout(call, timeout);
   checkSignal(call, signal);
   signal?.throwIfAborted();

@@ -216,7 +216,7 @@ describe("a shared topic", () => {
     await assert.rejects(topic.publishAsync("x", { timeout: -1 }), RangeError);
     await assert.rejects(topic.publishAsync("x", { signal: 1 as never }), {
       name: "TypeError",
-      message: "SharedTopic.publishAsync: the signal must be an AbortSignal, not number",
+      message: "SharedTopic.publishAsync: signal must be an AbortSignal, not number",
     });
     await assert.rejects(topic.publishAsync("x".repeat(4096)), { code: "InvalidSize" });
     assert.equal(topic.stats().last, 1);

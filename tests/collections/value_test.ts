@@ -104,7 +104,7 @@ describe("a shared value", () => {
     assert.throws(() => value.changes({ ref: 1 as never }), TypeError);
     assert.throws(() => value.changes({ signal: 1 as never }), {
       name: "TypeError",
-      message: "SharedValue.changes: the signal must be an AbortSignal, not number",
+      message: "SharedValue.changes: signal must be an AbortSignal, not number",
     });
     assert.throws(() => value.update("next" as never), {
       name: "TypeError",
