@@ -202,8 +202,29 @@ const LEAST_NAME = 20;
 const NAME_END = 10;
 
 export function cut(text: string, length: number): string {
-  if (text.length <= length) return text;
-  return `${text.slice(0, length - NAME_END - 1)}…${text.slice(-NAME_END)}`;
+  if (widthOf(text) <= length) return text;
+  const characters = [...text];
+  const begin = fitting(characters, length - NAME_END - 1);
+  const end = fitting(characters.toReversed(), NAME_END).toReversed();
+  return `${begin.join("")}…${end.join("")}`;
+}
+
+/** Returns the first characters that a terminal shows in so many columns. */
+function fitting(characters: readonly string[], columns: number): readonly string[] {
+  let width = 0;
+  const count = characters.findIndex((one) => (width += widthOf(one)) > columns);
+  return count === -1 ? characters : characters.slice(0, count);
+}
+
+/** Terminals show these characters in two columns: those of East Asia, and emojis. Marks have no column of their own. */
+const WIDE =
+  /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{20000}-\u{3fffd}]|\p{Emoji_Presentation}/gu;
+const MARK = /[\p{Mn}\p{Me}]/gu;
+
+/** Returns the number of columns that a text takes in a terminal. */
+function widthOf(text: string): number {
+  const shown = text.replace(MARK, "");
+  return [...shown].length + (shown.match(WIDE)?.length ?? 0);
 }
 
 /** Splits text into lines of at most `width` characters. A longer word stays whole, so that it can be copied. */
@@ -211,7 +232,7 @@ export function wrapped(text: string, width: number): string[] {
   const found: string[] = [];
   let line = "";
   for (const word of text.split(" ")) {
-    if (line !== "" && line.length + 1 + word.length > width) {
+    if (line !== "" && widthOf(line) + 1 + widthOf(word) > width) {
       found.push(line);
       line = "";
     }
@@ -242,7 +263,7 @@ function block(thing: Thing, more: readonly [string, Cell][], style: Style): str
   const text = rows.flatMap(([name, cell]) => {
     const value = printable(cell!.text);
     const label = `  ${paint(name!.text, name!.color, style)}`;
-    const longest = Math.max(...value.split(" ").map((word) => word.length));
+    const longest = Math.max(...value.split(" ").map(widthOf));
     // A path that is too long for its place gets a line of its own.
     const isBelow = names + longest > style.width;
     const indent = isBelow ? 4 : names;
@@ -264,7 +285,7 @@ export function lines(cells: readonly (readonly Cell[])[], style: Style): string
   return rows.map((row) => {
     const cells = row.map(({ text, color, right }, column) => {
       const isLast = column === row.length - 1;
-      const space = " ".repeat(isLast && !right ? 0 : widths[column]! - text.length);
+      const space = " ".repeat(isLast && !right ? 0 : widths[column]! - widthOf(text));
       const painted = paint(text, color, style);
       return right ? space + painted : painted + space;
     });
@@ -273,7 +294,7 @@ export function lines(cells: readonly (readonly Cell[])[], style: Style): string
 }
 
 export function columnWidths(rows: readonly (readonly Cell[])[]): number[] {
-  return rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.text.length)));
+  return rows[0]!.map((_, column) => Math.max(...rows.map((row) => widthOf(row[column]!.text))));
 }
 
 export function lineWidth(rows: readonly (readonly Cell[])[]): number {

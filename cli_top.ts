@@ -6,6 +6,7 @@ import type { FactValue, Holder, Part } from "./observe/types.ts";
 import {
   bytes,
   type Cell,
+  columnWidths,
   cut,
   lines,
   lineWidth,
@@ -92,7 +93,7 @@ function table(
   for (const name of LEAST_NEEDED) {
     const isNameTooShort = () => {
       const rest = lineWidth(cells().map((row) => row.slice(1)));
-      return style.width - rest - 2 < Math.min(LEAST_NAME, ...widths(cells()).slice(0, 1));
+      return style.width - rest - 2 < Math.min(LEAST_NAME, columnWidths(cells())[0]!);
     };
     if (isNameTooShort()) columns.splice(columns.indexOf(name), 1);
   }
@@ -106,10 +107,6 @@ function table(
     heading!.trimEnd(),
     ...body.flatMap((line, i) => [line.trimEnd(), ...troublesOf(observed[i]!, style)]),
   ];
-}
-
-function widths(rows: readonly (readonly Cell[])[]): number[] {
-  return rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.text.length)));
 }
 
 /** Returns the lines below a segment: who holds something and does not go on, and what is wrong. */
@@ -199,8 +196,10 @@ export function isInteractive(): boolean {
   return process.stdout.isTTY === true && process.stdin.isTTY === true;
 }
 
-const ENTER = "\x1b[?1049h\x1b[?25l";
-const LEAVE = "\x1b[?25h\x1b[?1049l";
+/** Longer lines end at the edge: each that goes on in the next row would move the others out of their places. */
+const [CUT_LINES, WRAP_LINES] = ["\x1b[?7l", "\x1b[?7h"];
+const ENTER = `\x1b[?1049h\x1b[?25l${CUT_LINES}`;
+const LEAVE = `${WRAP_LINES}\x1b[?25h\x1b[?1049l`;
 const HOME = "\x1b[H";
 const CLEAR_LINE = "\x1b[K";
 const CLEAR_BELOW = "\x1b[J";
@@ -262,10 +261,10 @@ class Screen {
     const rows = process.stdout.rows || 24;
     const hint = "q quits";
     const isCut = text.length > rows - 1;
-    const shown = isCut ? text.slice(0, rows - 2) : text;
+    const shown = isCut ? text.slice(0, Math.max(0, rows - 2)) : text;
     const last = isCut ? `… ${text.length - shown.length} more lines; ${hint}` : hint;
     process.stdout.write(
-      HOME + [...shown, last].map((line) => line + CLEAR_LINE).join("\r\n") + CLEAR_BELOW,
+      HOME + [...shown, last].map((line) => CLEAR_LINE + line).join("\r\n") + CLEAR_BELOW,
     );
   }
 

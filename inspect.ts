@@ -188,27 +188,31 @@ export function belongsTo(
   key: string,
 ): boolean {
   const lockFile = thing.kind === "segment" ? thing.lock?.keyFile ?? null : null;
-  return isOfKey(thing, lockFile, key);
+  return matcherOf(key)(thing, lockFile);
 }
 
-/** @internal Does what {@linkcode belongsTo} does. @param lockFile the key file of the lock of a segment */
-export function isOfKey(
-  { type, keyFile, nativeKey }: Pick<IpcObjectInfo, "type" | "keyFile" | "nativeKey">,
+/** @internal Whether an object belongs to a key. @param lockFile the key file of the lock of a segment */
+export type KeyMatcher = (
+  thing: Pick<IpcObjectInfo, "type" | "keyFile" | "nativeKey">,
   lockFile: string | null,
-  key: string,
-): boolean {
-  if (key === "") return false;
+) => boolean;
+
+/** @internal Returns a function that does what {@linkcode belongsTo} does, for many objects. */
+export function matcherOf(key: string): KeyMatcher {
+  if (key === "") return () => false;
   const hash = platformSafeName(key, "").slice(-40);
   const isIts = (file: string | null) =>
     file !== null && (file.endsWith(hash) || file === key || file.endsWith(`/${key}`));
-  if (isIts(keyFile) || isIts(lockFile)) return true;
   const native = NativeIpcKey.fromString(key)?.nativeKey;
-  const names = [
-    key,
-    ...type === "posix" ? [`/${key}`] : [],
-    ...key.startsWith(`${type}:`) ? [native] : [],
-  ];
-  return names.includes(nativeKey ?? undefined);
+  return ({ type, keyFile, nativeKey }, lockFile) => {
+    if (isIts(keyFile) || isIts(lockFile)) return true;
+    const names = [
+      key,
+      ...type === "posix" ? [`/${key}`] : [],
+      ...key.startsWith(`${type}:`) ? [native] : [],
+    ];
+    return names.includes(nativeKey ?? undefined);
+  };
 }
 
 function isUnusedPersistent(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): boolean {

@@ -15,10 +15,11 @@ import { BackendError } from "./backends/failure.ts";
 import type { SegmentGlance } from "./backends/inventory.ts";
 import { perProcess } from "./context.ts";
 import { SharedMemoryException } from "./errors.ts";
-import { isOfKey } from "./inspect.ts";
+import { type KeyMatcher, matcherOf } from "./inspect.ts";
 import { Observer } from "./observe/observer.ts";
 import { expositionOf } from "./observe/prometheus.ts";
 import { sliced } from "./observe/sliced.ts";
+import type { Steps } from "./observe/types.ts";
 
 /** These options say what {@linkcode metrics} describes. */
 export interface MetricsOptions {
@@ -57,18 +58,32 @@ const observerOfProcess = perProcess(() => new Observer());
  */
 export async function metrics({ keys }: MetricsOptions = {}): Promise<string> {
   if (keys !== undefined) checkKeys(keys);
-  const keyFor = (segment: SegmentGlance) =>
-    keys?.find((key) => isOfKey(segment, segment.lock?.keyFile ?? null, key));
   try {
-    const isWanted = keys === undefined
-      ? undefined
-      : (segment: SegmentGlance) => keyFor(segment) !== undefined;
-    return await sliced(expositionOf(await sliced(observerOfProcess().look(isWanted)), keyFor));
+    const matchers = await sliced(matchersOf(keys ?? []));
+    const found = new Map<SegmentGlance, string>();
+    const isWanted = (segment: SegmentGlance) => {
+      const lockFile = segment.lock?.keyFile ?? null;
+      const key = matchers.find(([, isIts]) => isIts(segment, lockFile))?.[0];
+      if (key !== undefined) found.set(segment, key);
+      return keys === undefined || key !== undefined;
+    };
+    const observed = await sliced(observerOfProcess().look(isWanted));
+    return await sliced(expositionOf(observed, (segment) => found.get(segment)));
   } catch (error) {
     if (!(error instanceof BackendError)) throw error;
     const { reason, message, syscall, errno } = error;
     throw new SharedMemoryException(reason, `metrics: ${message}`, { syscall, errno });
   }
+}
+
+/** Returns how the segments of each key are found. */
+function* matchersOf(keys: readonly string[]): Steps<(readonly [key: string, KeyMatcher])[]> {
+  const matchers: (readonly [key: string, KeyMatcher])[] = [];
+  for (const key of keys) {
+    matchers.push([key, matcherOf(key)]);
+    yield;
+  }
+  return matchers;
 }
 
 function checkKeys(keys: unknown): void {

@@ -140,7 +140,8 @@ export class SectionLock {
     this.current.held = null; // only now: code may be stopped here too
   }
 
-  private busy(method: string, timeoutMs: number): SyncError {
+  /** Returns the error of a call that has waited for the lock for all of `timeoutMs`. */
+  busy(method: string, timeoutMs: number): SyncError {
     const { section } = this;
     const pid = Atomics.load(this.words, WRITER);
     const holder = pid === 0 ? "other processes have" : `${processText(pid)} has`;

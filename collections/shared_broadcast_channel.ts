@@ -108,6 +108,8 @@ export class SharedBroadcastChannel extends BroadcastTarget implements Disposabl
   readonly #onmessageerror: Handler = new Handler(this, "messageerror");
   /** The numbers of the messages that this channel has posted and not come to yet: none of them is lost to it. */
   readonly #posted: number[] = [];
+  /** How many of these numbers are over. They are removed together, since to remove one by one takes time for each other one. */
+  #over = 0;
   #isOpen = true;
 
   /**
@@ -115,9 +117,15 @@ export class SharedBroadcastChannel extends BroadcastTarget implements Disposabl
    *
    * @param name any text, which is the name of the channel for all processes of this user
    * @throws {SharedMemoryException | SyncError | TypeError | RangeError} as `SharedTopic.open()` does
+   * @throws {TypeError} if there is no name
    */
   constructor(name: string, options: SharedBroadcastChannelOptions = {}) {
     super();
+    if (name === undefined || typeof name === "symbol") {
+      throw new TypeError(
+        `new SharedBroadcastChannel: the name must be a string, not ${typeof name}`,
+      );
+    }
     this.#name = String(name);
     const { bytes = BYTES, ...others } = options;
     this.#key = JSON.stringify([this.#name, bytes, others]);
@@ -164,8 +172,14 @@ export class SharedBroadcastChannel extends BroadcastTarget implements Disposabl
    *
    * @throws {DOMException} `DataCloneError` if the message cannot be cloned, `InvalidStateError` after `close()`
    * @throws {SyncError} as `SharedTopic.publish()` does
+   * @throws {TypeError} if there is no argument
    */
   postMessage(message: unknown): void {
+    if (arguments.length === 0) {
+      throw new TypeError(
+        "SharedBroadcastChannel.postMessage: there is no message; undefined is one",
+      );
+    }
     if (!this.#isOpen) {
       throw new DOMException(
         `SharedBroadcastChannel.postMessage: the channel "${this.#name}" is closed`,
@@ -204,9 +218,7 @@ export class SharedBroadcastChannel extends BroadcastTarget implements Disposabl
   }
 
   #receive({ value: { id, bytes }, sequence, lost: all }: TopicMessage<Envelope>): void {
-    const own = this.#posted.findIndex((posted) => posted >= sequence);
-    const passed = this.#posted.splice(0, own === -1 ? Infinity : own);
-    const lost = all - passed.filter((posted) => posted >= sequence - all).length;
+    const lost = all - this.#ownAmong(sequence - all, sequence);
     if (lost > 0) this.#dispatch("messageerror", this.#lost(lost));
     if (id === this.#id) return;
     let data: unknown;
@@ -216,6 +228,20 @@ export class SharedBroadcastChannel extends BroadcastTarget implements Disposabl
       return this.#dispatch("messageerror", error);
     }
     this.#dispatch("message", data);
+  }
+
+  /** Returns how many messages with the numbers from `first` up to `end` this channel has posted, and forgets those before. */
+  #ownAmong(first: number, end: number): number {
+    const posted = this.#posted;
+    let own = 0;
+    for (; this.#over < posted.length && posted[this.#over]! < end; this.#over++) {
+      if (posted[this.#over]! >= first) own++;
+    }
+    if (2 * this.#over > posted.length) {
+      posted.splice(0, this.#over);
+      this.#over = 0;
+    }
+    return own;
   }
 
   #lost(lost: number): SyncError {
@@ -229,7 +255,9 @@ export class SharedBroadcastChannel extends BroadcastTarget implements Disposabl
 
   #dispatch(type: "message" | "messageerror", data: unknown): void {
     if (!this.#isOpen) return;
-    (this as unknown as EventTarget).dispatchEvent(new MessageEvent(type, { data }));
+    const event = new MessageEvent(type, { data });
+    if (data === undefined) Object.defineProperty(event, "data", { value: data }); // the constructor makes it null
+    (this as unknown as EventTarget).dispatchEvent(event);
   }
 
   /** @internal Returns what `console.log` shows of this object. */

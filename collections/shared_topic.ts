@@ -20,6 +20,7 @@ import { TopicLog, unitsFor } from "./topic_log.ts";
 import {
   type CallbackOptions,
   checkStart,
+  checkSubscribe,
   type PublishOptions,
   type SharedTopicOpenOptions,
   type SharedTopicOptions,
@@ -308,20 +309,18 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     const wait = waitOf(call, { timeout, signal });
     const bytes = new Uint8Array(this.encoded("publishAsync", value)); // a copy: the program goes on
     let sequence = 0;
-    let busy: SyncError | undefined;
     const attempt = () => {
       try {
         sequence = this.publishBytes("publishAsync", bytes, 0);
         return true;
       } catch (error) {
         if (!(error instanceof SyncError) || error.code !== "Busy") throw error;
-        busy = error;
         return false;
       }
     };
     if (this.queue.isEmpty && attempt()) return sequence;
     if (timeout > 0 && await this.queue.wait(attempt, wait)) return sequence;
-    throw new SyncError("Busy", busy!.message.replace(" 0 ms", ` ${timeout} ms`));
+    throw this.lock.busy("publishAsync", timeout);
   }
 
   /** Publishes the bytes of a message, and wakes who sleeps. */
@@ -370,6 +369,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
    * has not had and that is not the next one
    */
   reader(options: { readonly from?: TopicStart | undefined } = {}): TopicReader<Value> {
+    checkSubscribe("SharedTopic.reader", options);
     return this.readerFrom("reader", options.from);
   }
 
@@ -422,12 +422,9 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     more: CallbackOptions = {},
   ): TopicSubscription {
     const isCallback = typeof first === "function";
-    const { from, signal, ref = false, onError }: CallbackOptions = isCallback ? more : first;
-    if (onError !== undefined && typeof onError !== "function") {
-      throw new TypeError(
-        `SharedTopic.subscribe: onError must be a function, not ${typeof onError}`,
-      );
-    }
+    const given: CallbackOptions = isCallback ? more : first;
+    checkSubscribe("SharedTopic.subscribe", given);
+    const { from, signal, ref = false, onError } = given;
     const reader = this.readerFrom("subscribe", from);
     const options = { slot: this.slot, waker: this.waker, signal, ref };
     return isCallback

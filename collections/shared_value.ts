@@ -326,10 +326,13 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
    * @returns what `fn` has returned last
    * @throws {SyncError} `Busy` if others set the value again and again for `lockTimeout`; otherwise as
    * {@linkcode SharedValue.set} and {@linkcode SharedValue.value}
-   * @throws {TypeError} if `fn` returns a promise
+   * @throws {TypeError} if `fn` is no function, or returns a promise
    * @throws whatever `fn` or the codec throws
    */
   update<Next extends Value | undefined>(fn: (old: Value | undefined) => Next): Next {
+    if (typeof fn !== "function") {
+      throw new TypeError(`SharedValue.update: fn must be a function, not ${typeof fn}`);
+    }
     let deadline = Infinity;
     for (let attempt = 1;; attempt++) {
       const { value, version } = this.current("update");
@@ -520,7 +523,7 @@ async function follow<Value>(
 ): Promise<void> {
   try {
     for await (const value of changes) {
-      if (changes.isOver) break; // it was closed after the value was read
+      if (changes.isOver) break; // it was closed or detached after the value was read
       try {
         callback(value, changes.version);
       } catch (error) {

@@ -1,5 +1,5 @@
 import type { OpenOptions } from "../core/open_options.ts";
-import type { AbortSignalLike } from "../core/waiter.ts";
+import { type AbortSignalLike, checkSignal } from "../core/waiter.ts";
 import type { Codec } from "./codecs.ts";
 
 /** These options say how a topic is created and used. */
@@ -53,7 +53,10 @@ export interface SubscribeOptions {
    * `reason`.
    */
   readonly signal?: AbortSignalLike | undefined;
-  /** Whether the subscription keeps the program alive. `false` if left out. */
+  /**
+   * Whether the subscription keeps the program alive: one with a callback until it ends, an iterator while a call of `next()`
+   * waits. `false` if left out.
+   */
   readonly ref?: boolean | undefined;
 }
 
@@ -75,14 +78,31 @@ export interface PublishOptions {
   readonly signal?: AbortSignalLike | undefined;
 }
 
+/** @internal @throws {TypeError} if an option of a subscription is not what it should be; `from` is checked where it is used */
+export function checkSubscribe(call: string, options: CallbackOptions): void {
+  if (typeof options !== "object" || options === null) {
+    throw new TypeError(`${call}: the options must be an object, not ${textOf(options)}`);
+  }
+  const { signal, ref, onError } = options;
+  checkSignal(call, signal);
+  if (ref !== undefined && typeof ref !== "boolean") {
+    throw new TypeError(`${call}: ref must be a boolean, not ${typeof ref}`);
+  }
+  if (onError !== undefined && typeof onError !== "function") {
+    throw new TypeError(`${call}: onError must be a function, not ${typeof onError}`);
+  }
+}
+
+function textOf(value: unknown): string {
+  return typeof value === "string" ? `"${value}"` : value === null ? "null" : typeof value;
+}
+
 /** @throws {TypeError | RangeError} if `from` does not say where to begin */
 export function checkStart(call: string, from: unknown): asserts from is TopicStart {
   if (from === "latest" || from === "oldest") return;
   if (typeof from !== "number") {
     throw new TypeError(
-      `${call}: from must be "latest", "oldest" or a sequence number, not ${
-        typeof from === "string" ? `"${from}"` : typeof from
-      }`,
+      `${call}: from must be "latest", "oldest" or a sequence number, not ${textOf(from)}`,
     );
   }
   if (Number.isSafeInteger(from) && from >= 1) return;

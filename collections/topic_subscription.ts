@@ -161,8 +161,7 @@ export class IteratedSubscription<Value>
       for (const { reject } of pending) reject(error);
     },
   };
-  /** A topic that is detached keeps no program alive, also if nobody waits for a message just then. */
-  readonly #unref = () => this.#ref.unref();
+  #isReferenced = false;
   #isOpen = true;
 
   constructor(reader: TopicReader<Value>, { slot, waker, signal, ref }: Options) {
@@ -193,6 +192,7 @@ export class IteratedSubscription<Value>
     const { promise, resolve, reject } = Promise.withResolvers<Result<Value>>();
     this.#pending.push({ resolve, reject });
     this.#waker.add(this.#sleeper);
+    this.#keepAlive();
     return promise;
   }
 
@@ -207,6 +207,7 @@ export class IteratedSubscription<Value>
       }
     }
     this.#waker.remove(this.#sleeper);
+    this.#keepAlive();
     return false;
   }
 
@@ -224,14 +225,22 @@ export class IteratedSubscription<Value>
   }
 
   ref(): void {
-    if (!this.#isOpen || !this.#slot.isUsable) return;
-    this.#slot.attachment.beforeEnd(this.#unref);
-    this.#ref.ref();
+    this.#isReferenced = this.#isOpen;
+    this.#keepAlive();
   }
 
   unref(): void {
-    this.#slot.attachment.notBeforeEnd(this.#unref);
-    this.#ref.unref();
+    this.#isReferenced = false;
+    this.#keepAlive();
+  }
+
+  /**
+   * Keeps the program alive while a call waits. Between two calls it does not: `for await` that ends with an error of
+   * `next()` does not close the subscription, and nobody else would.
+   */
+  #keepAlive(): void {
+    if (this.#isReferenced && this.#pending.length > 0) this.#ref.ref();
+    else this.#ref.unref();
   }
 
   [Symbol.asyncIterator](): this {

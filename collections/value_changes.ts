@@ -46,7 +46,7 @@ export class ValueChanges<Value> implements AsyncIterableIterator<Value> {
 
   /** Whether nothing more is to come. */
   get isOver(): boolean {
-    return this.#isOver || this.#ending.signal.aborted;
+    return this.#isOver || this.#ending.signal.aborted || !this.#value.isUsable();
   }
 
   /** The version of the value that was returned last. */

@@ -1,5 +1,5 @@
 import type { OpenOptions } from "../core/open_options.ts";
-import type { AbortSignalLike } from "../core/waiter.ts";
+import { type AbortSignalLike, checkSignal } from "../core/waiter.ts";
 import type { Codec } from "./codecs.ts";
 
 /** These options say how a shared value is created and used. */
@@ -42,7 +42,8 @@ export interface ChangesOptions {
 }
 
 /** @throws {TypeError | RangeError} if an option is not what it should be */
-export function checkChanges(call: string, { from, ref }: ChangesOptions): void {
+export function checkChanges(call: string, { from, ref, signal }: ChangesOptions): void {
+  checkSignal(call, signal);
   if (from !== undefined && typeof from !== "number") {
     throw new TypeError(`${call}: from must be a version, not ${typeof from}`);
   }

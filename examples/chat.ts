@@ -46,8 +46,9 @@ const server = serve({
   },
   websocket: {
     open(socket) {
-      socket.send(JSON.stringify({ server: process.pid }));
-      // What was said before. A page that comes back leaves out what it knows, by the numbers of the messages.
+      socket.send(JSON.stringify({ server: process.pid, last: chat.stats().last }));
+      // What was said before. A page that comes back leaves out what it knows, by the numbers of the messages. They begin
+      // anew when all servers have ended, which the page sees by the last one.
       const earlier = chat.reader({ from: "oldest" });
       for (let message; (message = earlier.next()) !== undefined;) {
         socket.send(JSON.stringify({ ...message.value, sequence: message.sequence }));

@@ -41,7 +41,11 @@ export class Observer {
   *look(isWanted: (segment: SegmentGlance) => boolean = () => true): Steps<Observed[]> {
     const segments = yield* glance();
     const observed: Observed[] = [];
-    for (const segment of segments.filter(isWanted)) {
+    for (const segment of segments) {
+      if (!isWanted(segment)) {
+        yield;
+        continue;
+      }
       const isRead = segment.attached > 0 && segment.isLookedInto && !segment.unfinished;
       const contents = isRead ? yield* this.#contents(segment) : UNREAD;
       const holder = segment.lock?.holder?.pid;

@@ -62,7 +62,7 @@ export const COUNTER_BLOCK: Describer = {
   },
   *describe(place) {
     const capacity = wordsOf(place, 0, 4)[FIRST_WORD]!;
-    const values: Record<string, number | bigint> = {};
+    const values: [name: string, value: number | bigint][] = [];
     let names = 0;
     for (; names < capacity; names++) {
       if (names % 256 === 255) yield;
@@ -74,11 +74,12 @@ export const COUNTER_BLOCK: Describer = {
       const end = text.indexOf(0);
       const name = decoder.decode(text.subarray(0, end < 0 ? text.length : end));
       if (name === "") continue; // the process that reserved the entry has not written the name yet
-      values[name] = (hash & GAUGE) === 0n
+      const value = (hash & GAUGE) === 0n
         ? new BigInt64Array(entry.buffer, VALUE, 1)[0]!
         : new Float64Array(entry.buffer, VALUE, 1)[0]!;
+      values.push([name, value]);
     }
-    return { facts: { names, room: capacity }, values };
+    return { facts: { names, room: capacity }, values: Object.fromEntries(values) };
   },
 };
 

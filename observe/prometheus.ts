@@ -31,8 +31,8 @@ const FACTS: Readonly<
     names: ["counter_block_names", "gauge", "Names that a CounterBlock has."],
     room: ["counter_block_capacity", "gauge", "Names for which a CounterBlock has room."],
   },
-  Snapshot: { version: ["snapshot_version", "counter", "Records that were published."] },
-  RecordSnapshot: { version: ["snapshot_version", "counter", "Records that were published."] },
+  Snapshot: { version: ["snapshot_version", "gauge", "The version of a Snapshot."] },
+  RecordSnapshot: { version: ["snapshot_version", "gauge", "The version of a Snapshot."] },
   SharedMap: {
     entries: ["map_entries", "gauge", "Entries of a SharedMap."],
     bytes: ["map_used_bytes", "gauge", "Bytes that the entries of a SharedMap take."],
@@ -82,7 +82,7 @@ const FACTS: Readonly<
     members: ["queue_members", "gauge", "Threads that take jobs."],
   },
   SharedValue: {
-    version: ["value_version", "counter", "The version of a SharedValue."],
+    version: ["value_version", "gauge", "The version of a SharedValue."],
     bytes: ["value_used_bytes", "gauge", "Bytes of the value."],
     capacity: ["value_capacity_bytes", "gauge", "Bytes that a value may have."],
     recovered: ["value_recovered_total", "counter", "Changes in which a process was killed."],

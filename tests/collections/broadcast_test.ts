@@ -80,6 +80,10 @@ describe("a shared broadcast channel", () => {
       for (const channel of [one, two, other]) channel.close();
       one.close();
       assert.throws(() => one.postMessage(1), { name: "InvalidStateError" });
+      const Loose = Channel as unknown as new (name?: unknown) => { postMessage(): void };
+      assert.throws(() => new Loose(), TypeError);
+      assert.throws(() => new Loose(Symbol(name)), TypeError);
+      assert.throws(() => (one as unknown as { postMessage(): void }).postMessage(), TypeError);
     });
   }
 
@@ -187,6 +191,39 @@ describe("a shared broadcast channel", () => {
     assert.equal(lost + numbers.length, 1000);
     assert.throws(() => fast.postMessage("x".repeat(2000)), { code: "InvalidSize" });
     assert.throws(() => new SharedBroadcastChannel(name, { bytes: 8192 }), Error);
+  });
+
+  test("brings undefined and null as what they are", async () => {
+    const name = uniqueKey();
+    using one = new SharedBroadcastChannel(name);
+    using two = new SharedBroadcastChannel(name);
+    const data: unknown[] = [];
+    two.onmessage = (event) => void data.push(event.data);
+    one.postMessage(undefined);
+    one.postMessage(null);
+    await until(() => data.length === 2, "both messages");
+    assert.deepEqual(data, [undefined, null]);
+  });
+
+  test("takes no longer for a message the more its channel has posted", slow, async () => {
+    const name = uniqueKey();
+    using poster = new SharedBroadcastChannel(name, { bytes: 2 ** 24 });
+    using other = new SharedBroadcastChannel(name, { bytes: 2 ** 24 });
+    const errors: unknown[] = [];
+    let count = 0;
+    let isSum = true;
+    for (const channel of [poster, other]) {
+      channel.onmessageerror = ({ data }) => void errors.push(data);
+    }
+    other.onmessage = ({ data }) => void (isSum &&= data === ++count);
+    const begin = performance.now();
+    for (let i = 1; i <= 200_000; i++) poster.postMessage(i);
+    const posted = performance.now();
+    await until(
+      () => count === 200_000 || performance.now() - posted > 8 * (posted - begin),
+      "all",
+    );
+    assert.deepEqual([count, isSum, errors], [200_000, true, []]);
   });
 
   test("throws what a listener throws where nobody catches it, and goes on", {

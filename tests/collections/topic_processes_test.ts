@@ -136,6 +136,22 @@ describe("a shared topic of several processes", () => {
     assert.equal(await withDeadline(kept.ended, "its end"), 0);
   });
 
+  test("lets a process end after for await has ended with an error, whatever its ref is", {
+    ...slow,
+  }, async () => {
+    using place = openTopic({ ...OPTIONS, codec: utf8 });
+    const agent = startAgent(ownRuntime);
+    await agent.run(`
+      const codec = { ...collections.utf8, decode() { throw new Error("of the codec"); } };
+      ${joining(place.key, `{ ...${SHOWN}, codec }`)}
+      objects.iteration = (async () => {
+        for await (const _ of objects.topic.subscribe({ ref: true }));
+      })().catch((error) => error.message);`);
+    place.topic.publish("a");
+    assert.equal(await agent.run("return await objects.iteration;"), "of the codec");
+    assert.equal(await agent.end(), 0);
+  });
+
   test("is read while a publisher is stopped in the middle; the next one learns by whom", {
     ...slow,
     ...crewOnly,
@@ -161,15 +177,20 @@ describe("a shared topic of several processes", () => {
       await until(() => reader.hasNext && topic.stats().last === 2, "the second one");
       if (process.platform !== "win32") process.kill(agent.child.pid!, "SIGSTOP");
       const brief = place.join({ lockTimeout: 100 });
-      const isBusy = (method: string) => ({
+      const isBusy = (method: string, ms = 100) => ({
         name: "SyncError",
         code: "Busy",
         message: new RegExp(
-          `^SharedTopic.${method}: process ${agent.child.pid} .*has been changing the topic for 100 ms`,
+          `^SharedTopic.${method}: process ${agent.child.pid} .*has been changing the topic for ${ms} ms`,
         ),
       });
       assert.throws(() => brief.publish("x"), isBusy("publish"));
       await assert.rejects(brief.publishAsync("x"), isBusy("publishAsync"));
+      const first = brief.publishAsync("first", { timeout: 1000 });
+      for (const timeout of [0, 50]) { // they wait for the first call, and do not come to look at the lock
+        await assert.rejects(brief.publishAsync("x", { timeout }), isBusy("publishAsync", timeout));
+      }
+      await assert.rejects(first, isBusy("publishAsync", 1000));
       assert.deepEqual([reader.next()?.value, reader.next()?.value], ["before", "its last one"]);
       assert.equal(topic.reader({ from: "oldest" }).next()?.value, "before");
       assert.equal(topic.reader({ from: 2 }).next()?.value, "its last one");

@@ -214,6 +214,10 @@ describe("a shared topic", () => {
     const signal = AbortSignal.abort(new Error("no"));
     await assert.rejects(topic.publishAsync("x", { signal }), /no/);
     await assert.rejects(topic.publishAsync("x", { timeout: -1 }), RangeError);
+    await assert.rejects(topic.publishAsync("x", { signal: 1 as never }), {
+      name: "TypeError",
+      message: "SharedTopic.publishAsync: signal must be an AbortSignal, not number",
+    });
     await assert.rejects(topic.publishAsync("x".repeat(4096)), { code: "InvalidSize" });
     assert.equal(topic.stats().last, 1);
   });
@@ -275,6 +279,15 @@ describe("a shared topic", () => {
     assert.throws(() => topic.reader({ from: 0 }), RangeError);
     assert.throws(() => topic.subscribe({ from: 1.5 }), RangeError);
     assert.throws(() => topic.subscribe(() => {}, { onError: 1 as never }), TypeError);
+    const names = (call: string) => ({ name: "TypeError", message: new RegExp(`^${call}: `) });
+    for (const options of ["oldest", 1, null, { ref: 1 }, { signal: 1 }, { signal: {} }]) {
+      assert.throws(() => topic.subscribe(options as never), names("SharedTopic.subscribe"));
+      const more = options as never;
+      assert.throws(() => topic.subscribe(() => {}, more), names("SharedTopic.subscribe"));
+    }
+    for (const options of ["oldest", 1, null]) {
+      assert.throws(() => topic.reader(options as never), names("SharedTopic.reader"));
+    }
     assert.throws(() => SharedTopic.at(memory.bytes, 0, { bytes: 8192 }), { code: "WrongKind" });
     assert.throws(() => SharedTopic.at(memory.bytes, 0, { codec: json }), {
       code: "WrongKind",

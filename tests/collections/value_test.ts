@@ -102,6 +102,14 @@ describe("a shared value", () => {
       assert.throws(() => value.changes({ from }), RangeError);
     }
     assert.throws(() => value.changes({ ref: 1 as never }), TypeError);
+    assert.throws(() => value.changes({ signal: 1 as never }), {
+      name: "TypeError",
+      message: "SharedValue.changes: signal must be an AbortSignal, not number",
+    });
+    assert.throws(() => value.update("next" as never), {
+      name: "TypeError",
+      message: "SharedValue.update: fn must be a function, not string",
+    });
     const broken = SharedValue.open(uniqueKey(), {
       maxBytes: 10,
       codec: { encode: () => [1] as never, decode: (bytes) => bytes },
@@ -404,6 +412,26 @@ describe("the changes of a shared value", () => {
     assert.deepEqual(told, [["a", 1], ["b", 2]]);
     assert.deepEqual(signalled, ["b"]);
   });
+
+  test(
+    "are not told to a function any more once another one has detached the value",
+    slow,
+    async () => {
+      const value = SharedValue.open(uniqueKey(), TEXT);
+      const told: string[] = [];
+      const { promise, resolve } = Promise.withResolvers<void>();
+      for (const name of ["first", "second"]) {
+        value.subscribe((text) => {
+          told.push(`${name} ${text}`);
+          value[Symbol.dispose]();
+          setTimeout(resolve);
+        });
+      }
+      value.set("a");
+      await withDeadline(promise, "the value");
+      assert.deepEqual(told, ["first a"]);
+    },
+  );
 
   test("fail where the bytes of the value were overwritten", slow, async () => {
     using place = openValue(TEXT);

@@ -63,6 +63,7 @@ describe("the chat in browsers", needsChromium, () => {
     const [url] = await first.line(/^http:\/\/127\.0\.0\.1:\d+$/);
     const second = startExample("chat.ts", [new URL(url).port], bun);
     await second.line(/^http:/);
+    const programs = [first, second];
     const browsers = [await Browser.start(500, 700), await Browser.start(500, 700)] as const;
     try {
       const [ann, bob] = browsers;
@@ -100,6 +101,18 @@ describe("the chat in browsers", needsChromium, () => {
       await ann.open(url);
       const { messages } = await untilShown(ann, ({ messages }) => messages.length === 7);
       assert.deepEqual(messages, both[1]!.messages);
+      // All servers end, and the messages with them. The pages that are still open show what is said from then on.
+      const last = killed === first ? second : first;
+      last.kill("SIGTERM");
+      await last.output();
+      const third = startExample("chat.ts", [new URL(url).port], bun);
+      programs.push(third);
+      await third.line(/^http:/);
+      await untilShown(bob, ({ server }) => server === third.pid);
+      await say(bob, "bob", "anew");
+      for (const page of browsers) {
+        await untilShown(page, ({ messages }) => messages.at(-1) === "bob: anew");
+      }
       for (const page of browsers) {
         assert.deepEqual(
           page.problems.filter((problem) => !/net::ERR_|WebSocket/.test(problem)),
@@ -109,7 +122,7 @@ describe("the chat in browsers", needsChromium, () => {
     } finally {
       for (const browser of browsers) await browser.close();
     }
-    for (const program of [first, second].filter(({ hasEnded }) => !hasEnded)) {
+    for (const program of programs.filter(({ hasEnded }) => !hasEnded)) {
       program.kill("SIGTERM");
       await program.output();
     }

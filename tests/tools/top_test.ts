@@ -149,6 +149,26 @@ describe("the view of all segments", () => {
     assert.ok(!frame(now, before, { color: false, width: 50 }).join("\n").includes("GONE/S"));
   });
 
+  test("counts the columns of a terminal, in which some characters take two and marks none", () => {
+    const columns = (line: string) =>
+      [...line].length + (line.match(/[日本語名前한글]|😀/gu)?.length ?? 0) -
+      (line.match(/\u0301/g)?.length ?? 0);
+    const names = ["日本語名前".repeat(9), "한글 한글", "😀".repeat(30), "e\u0301".repeat(9), "ab"];
+    const some = names.map((name) => {
+      const one = observed(name, [map(1, 0)]);
+      const posix = { type: "posix", keyFile: `/dev/shm/${name}`, nativeKey: `/${name}` } as const;
+      return { ...one, segment: { ...one.segment, ...posix } };
+    });
+    for (const width of [46, 60, 80, 200]) {
+      const lines = frame({ time: 1, observed: some }, null, { color: false, width });
+      assert.deepEqual(lines.filter((line) => columns(line) > width), [], `${width}`);
+      const upToHeld = lines.slice(1).map((line) =>
+        columns(line.replace(/ {2}(PARTS|SharedMap)$/, ""))
+      );
+      assert.equal(new Set(upToHeld).size, 1, lines.join("\n"));
+    }
+  });
+
   test("has colors on request only, which change nothing else", () => {
     const painted = frame(now, before, { color: true, width: 80 });
     assert.ok(painted.join("\n").includes("\x1b[31m"));
@@ -230,12 +250,12 @@ describe("shared-memory top", linuxOnly, () => {
 
   const hasScript = spawnSync("script", ["--version"]).status === 0;
   const needsScript = hasScript ? slow : { skip: "the command `script` is not installed" };
-  for (const [how, keys] of [["q", "q"], ["Ctrl-C", "\x03"]] as const) {
+  for (const [how, keys, rows] of [["q", "q", 10], ["Ctrl-C", "\x03", 1]] as const) {
     test(`takes the terminal and gives it back as it was, after ${how}`, needsScript, async () => {
       using memory = SharedMemory.open(uniqueKey("screen"), { size: 100 });
       const quoted = command.map((word) => `'${word}'`).join(" ");
       const line =
-        `stty cols 80 rows 10; stty -g; ${quoted} --interval 0.1; echo "code $?"; stty -g`;
+        `stty cols 80 rows ${rows}; stty -g; ${quoted} --interval 0.1; echo "code $?"; stty -g`;
       const child = spawn("script", ["-qec", line, "/dev/null"], {
         env: { ...process.env, SHELL: "/bin/sh", TERM: "xterm", NO_COLOR: "1" },
       });
@@ -249,8 +269,12 @@ describe("shared-memory top", linuxOnly, () => {
       const [view, after] = rest.join().split("\x1b[?1049l");
       assert.match(after!, /^\r?\ncode 0\r?\n|^code 0\r?\n/);
       assert.equal(after!.trim().split(/\r?\n/).at(-1), settings!.trim());
-      assert.match(view!, /SEGMENT/);
+      assert.equal(view!.includes("SEGMENT"), rows > 1);
       assert.match(view!, /q quits/);
+      const frames = view!.split("\x1b[H").slice(1);
+      assert.ok(frames.every((one) => one.split("\r\n").length <= rows), "it fits the rows");
+      assert.ok(view!.startsWith("\x1b[?25l\x1b[?7l"), "no line goes on in the next row");
+      assert.ok(view!.endsWith("\x1b[?7h\x1b[?25h"), "but they do afterwards");
       assert.ok(view!.endsWith("\x1b[?25h"), "the cursor is shown again");
       assert.ok(memory.isAttached());
     });
