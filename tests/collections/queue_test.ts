@@ -76,6 +76,24 @@ describe("a shared queue", () => {
     assert.equal(values.length, count);
   });
 
+  test("that is full says so without a look at all of its jobs", () => {
+    withClock(new ManualClock(), () => {
+      using place = openQueue(SMALL);
+      const { queue } = place;
+      const log = logOf(queue);
+      const text = "x".padEnd(100);
+      while (queue.trySend(text));
+      let looks = 0;
+      log.state = (entry) => {
+        looks++;
+        return Object.getPrototypeOf(log).state.call(log, entry);
+      };
+      assert.equal(queue.receive(), text);
+      assert.deepEqual([queue.trySend(text), queue.trySend(text)], [true, false]);
+      assert.ok(looks < 10, `${looks} looks at ${log.jobs} entries`);
+    });
+  });
+
   test("holds as many jobs as its table has entries", () => {
     using place = openQueue({ bytes: 16_384, jobBytes: 4000 });
     const { maxJobs } = place.queue.stats();
