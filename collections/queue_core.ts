@@ -594,8 +594,13 @@ export class QueueCore {
     return this.log.totals[index]!;
   }
 
-  /** Returns when the job was taken that has run for the longest time, and how many members hold jobs. */
-  leases(method: string): { oldest: number; members: number } {
+  /**
+   * Calls `read` with the lock held, so that what it reads belongs together.
+   *
+   * @param read gets the time when the job was taken that has run for the longest time, `Infinity` if none runs, and how
+   * many members hold jobs
+   */
+  read<Result>(method: string, read: (oldest: number, members: number) => Result): Result {
     return this.change(method, () => {
       const { log } = this;
       const members = new Set<number>();
@@ -610,7 +615,7 @@ export class QueueCore {
         members.add(memberOf(log.state(entry)));
         oldest = Math.min(oldest, log.number(entry, TIME));
       }
-      return { oldest, members: members.size };
+      return read(oldest, members.size);
     });
   }
 }

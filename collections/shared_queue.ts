@@ -740,14 +740,13 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   }
 
   /**
-   * Returns numbers about the queue, of all processes.
+   * Returns numbers about the queue, of all processes, as they are at one moment.
    *
    * @throws {SyncError} as {@linkcode SharedQueue.receive}
    */
   stats(): SharedQueueStats {
     const { core } = this;
-    const { oldest, members } = core.leases("stats");
-    return {
+    return core.read("stats", (oldest, members) => ({
       ready: core.word(READY.count),
       delayed: core.word(DELAYED),
       running: core.word(RUNNING.count),
@@ -766,7 +765,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
       oldestRun: oldest === Infinity ? 0 : Math.max(0, core.clock.now() - oldest),
       members,
       recovered: core.word(RECOVERED),
-    };
+    }));
   }
 
   /**

@@ -280,6 +280,30 @@ describe("processes that share a queue", () => {
     );
   }
 
+  test("find numbers that belong together, while others send and receive", slow, async () => {
+    using place = openQueue<string>(OPTIONS);
+    const agent = startAgent(ownRuntime);
+    await join(agent, place);
+    const busy = agent.run(`
+      for (const end = Date.now() + 1000; Date.now() < end;) {
+        for (let i = 0; i < 100; i++) objects.queue.send("a"), objects.queue.receive();
+      }`);
+    let isOver = false;
+    void busy.finally(() => isOver = true);
+    let count = 0;
+    while (!isOver) {
+      for (const end = performance.now() + 10; performance.now() < end; count++) {
+        const { sent, ready, running, delayed, failed, ...ends } = place.queue.stats();
+        const there = ready + running + delayed + failed;
+        assert.equal(sent, there + ends.acked + ends.received + ends.cleared + ends.dropped);
+      }
+      await pause(1);
+    }
+    await busy;
+    assert.ok(count > 100 && place.queue.stats().sent > 100);
+    await endAll([agent]);
+  });
+
   test("are told who holds the lock if a process is stopped in the middle of a change", {
     ...slow,
     ...linuxOnly,
