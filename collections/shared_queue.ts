@@ -422,11 +422,6 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     checkDelay(call, delay);
     checkMaxAttempts(call, maxAttempts);
     let bytes = this.encoded(method, value);
-    if (lengthOf(bytes) === 0 && isDetached(bytes)) {
-      throw new TypeError(
-        `${call}: the array of the value has no bytes any more: its buffer was transferred away or made smaller`,
-      );
-    }
     if (method === "sendAsync") bytes = new Uint8Array(bytes); // the program may change them meanwhile
     return (willWait, hasSlept) =>
       this.sendNow(method, bytes, delay, maxAttempts, willWait, hasSlept);
@@ -794,9 +789,14 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   /** Returns the bytes of a value. */
   private encoded(method: string, value: Value): Uint8Array {
     const bytes = this.codec.encode(value);
-    if (bytes instanceof Uint8Array) return bytes;
+    if (!(bytes instanceof Uint8Array)) {
+      throw new TypeError(
+        `SharedQueue.${method}: encode of the codec must return a Uint8Array, not ${typeof bytes}`,
+      );
+    }
+    if (lengthOf(bytes) > 0 || !isDetached(bytes)) return bytes;
     throw new TypeError(
-      `SharedQueue.${method}: encode of the codec must return a Uint8Array, not ${typeof bytes}`,
+      `SharedQueue.${method}: the array of the value has no bytes any more: its buffer was transferred away or made smaller`,
     );
   }
 

@@ -50,6 +50,22 @@ describe("a shared queue", () => {
     assert.deepEqual([queue.length, queue.stats().sent], [0, 7]);
   });
 
+  test("refuses an array whose buffer was transferred away, and says so", async () => {
+    using place = openQueue({ bytes: 2 ** 16 });
+    const { queue } = place;
+    const value = Uint8Array.of(1, 2, 3);
+    structuredClone(value.buffer, { transfer: [value.buffer] });
+    const says = (method: string) => ({
+      name: "TypeError",
+      message: new RegExp(`${method}: .* no bytes any more`),
+    });
+    assert.throws(() => queue.trySend(value), says("trySend"));
+    assert.throws(() => queue.trySend(value, { delay: 1 }), says("trySend"));
+    assert.throws(() => queue.send(value), says("send"));
+    await assert.rejects(queue.sendAsync(value), says("sendAsync"));
+    assert.deepEqual([queue.length, queue.stats().recovered], [0, 0]);
+  });
+
   test("that is full refuses values until there is room, and says how full it is", async () => {
     using place = openQueue(SMALL);
     const { queue } = place;
