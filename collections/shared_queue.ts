@@ -366,7 +366,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    * @throws whatever the codec throws
    */
   trySend(value: Value, options?: TrySendOptions): boolean {
-    if (options !== undefined) return this.prepare("trySend", value, options)(false);
+    if (options !== undefined) return this.prepare("trySend", value, options).attempt(false);
     const bytes = this.encoded("trySend", value);
     return this.sendNow("trySend", bytes, 0, this.maxAttempts, false);
   }
@@ -381,10 +381,10 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   send(value: Value, options?: SendOptions): void {
     const { timeout = 0 } = options ?? {};
     checkTimeout("SharedQueue.send", timeout);
-    const attempt = this.prepare("send", value, options);
+    const { attempt, length } = this.prepare("send", value, options);
     if (attempt(timeout > 0)) return;
     if (timeout > 0 && this.block(this.core.events.room, timeout, () => LOOK_MS, attempt)) return;
-    throw this.full("send", value, timeout);
+    throw this.full("send", length, timeout);
   }
 
   /**
@@ -404,27 +404,30 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   private async sendWaiting(value: Value, options: SendAsyncOptions): Promise<void> {
     const { ref = true } = options;
     const { timeout, signal } = waitOf("SharedQueue.sendAsync", options);
-    const attempt = this.prepare("sendAsync", value, options);
+    const { attempt, length } = this.prepare("sendAsync", value, options);
     if (this.senders.isEmpty && attempt(timeout > 0)) return;
     const isSent = timeout > 0 &&
       await this.senders.wait((hasSlept) => attempt(true, hasSlept), { timeout, signal, ref });
-    if (!isSent) throw this.full("sendAsync", value, timeout);
+    if (!isSent) throw this.full("sendAsync", length, timeout);
   }
 
-  /** Returns a function that tries to send a value. */
+  /** Returns a function that tries to send a value, and the number of bytes of the value. */
   private prepare(
     method: string,
     value: Value,
     options: TrySendOptions | undefined,
-  ): (willWait: boolean, hasSlept?: boolean) => boolean {
+  ): { attempt(this: void, willWait: boolean, hasSlept?: boolean): boolean; length: number } {
     const call = `SharedQueue.${method}`;
     const { delay = 0, maxAttempts = this.maxAttempts } = options ?? {};
     checkDelay(call, delay);
     checkMaxAttempts(call, maxAttempts);
     let bytes = this.encoded(method, value);
     if (method === "sendAsync") bytes = new Uint8Array(bytes); // the program may change them meanwhile
-    return (willWait, hasSlept) =>
-      this.sendNow(method, bytes, delay, maxAttempts, willWait, hasSlept);
+    return {
+      attempt: (willWait, hasSlept) =>
+        this.sendNow(method, bytes, delay, maxAttempts, willWait, hasSlept),
+      length: lengthOf(bytes),
+    };
   }
 
   /** Sends the bytes of a value; returns `false` if there is no room. */
@@ -811,15 +814,14 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   }
 
   /** Returns the error for a value for which there was no room. */
-  private full(method: string, value: Value, timeout: number): SyncError {
+  private full(method: string, length: number, timeout: number): SyncError {
     const { core } = this;
     const { log } = core;
-    const size = lengthOf(this.encoded(method, value));
     const count = core.word(READY.count) + core.word(DELAYED) + core.word(RUNNING.count) +
       core.word(FAILED.count);
     return new SyncError(
       "Full",
-      `SharedQueue.${method}: there was no room for ${size} bytes for ${timeout} ms: the ${count} jobs in the queue (at ` +
+      `SharedQueue.${method}: there was no room for ${length} bytes for ${timeout} ms: the ${count} jobs in the queue (at ` +
         `most ${log.jobs}) take ${core.word(LIVE) * UNIT_BYTES} of ${
           log.units * UNIT_BYTES
         } bytes, of which a part ` +

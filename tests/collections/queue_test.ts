@@ -92,6 +92,25 @@ describe("a shared queue", () => {
     assert.equal(values.length, count);
   });
 
+  test("that is full says how large the value was when it was sent, and encodes it once", async () => {
+    let count = 0;
+    const encode = (text: string) => {
+      count++;
+      return utf8.encode(text);
+    };
+    using place = openQueue({ ...SMALL, codec: { encode, decode: utf8.decode } });
+    const { queue } = place;
+    while (queue.trySend("x".padEnd(100)));
+    count = 0;
+    const message = /there was no room for 300 bytes/;
+    assert.throws(() => queue.send("y".padEnd(300)), { code: "Full", message });
+    await assert.rejects(queue.sendAsync("y".padEnd(300), { timeout: 10 }), {
+      code: "Full",
+      message,
+    });
+    assert.equal(count, 2);
+  });
+
   test("that is full says so without a look at all of its jobs", () => {
     withClock(new ManualClock(), () => {
       using place = openQueue(SMALL);
