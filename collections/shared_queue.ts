@@ -68,7 +68,7 @@ import { isBusy, WaitLine } from "./wait_line.ts";
 export interface FailedJob<Value> {
   /** The number of the job, as in {@linkcode QueueJob}. */
   readonly id: number;
-  /** The value that was sent. */
+  /** The value that was sent. If the codec cannot read it, this throws what the codec has thrown. */
   readonly value: Value;
   /** How often it was taken. */
   readonly attempts: number;
@@ -660,7 +660,6 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    *
    * @param limit the largest number of jobs to return; all if left out
    * @throws {SyncError} as {@linkcode SharedQueue.receive}
-   * @throws whatever the codec throws
    */
   failed(limit = Infinity): FailedJob<Value>[] {
     return this.core.failed("failed", limit).map((entry) => this.failedJob(entry));
@@ -670,7 +669,6 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    * Removes the job that failed first, and returns it; `undefined` if none has failed.
    *
    * @throws {SyncError} as {@linkcode SharedQueue.receive}
-   * @throws whatever the codec throws: the job is lost then
    */
   takeFailed(): FailedJob<Value> | undefined {
     const [entry] = this.core.clearFailed("takeFailed", undefined, 1);
@@ -700,13 +698,20 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   }
 
   /** Returns what programs see of a failed job. */
-  private failedJob({ id, attempts, reason, raw }: FailedEntry): FailedJob<Value> {
-    return {
-      id,
-      value: this.codec.decode(raw),
-      attempts,
-      reason: reason === Reason.Died ? "died" : reason === Reason.Late ? "late" : "retried",
-    };
+  private failedJob({ id, attempts, reason: number, raw }: FailedEntry): FailedJob<Value> {
+    const reason = number === Reason.Died ? "died" : number === Reason.Late ? "late" : "retried";
+    try {
+      return { id, value: this.codec.decode(raw), attempts, reason };
+    } catch (error) {
+      return {
+        id,
+        get value(): never {
+          throw error;
+        },
+        attempts,
+        reason,
+      };
+    }
   }
 
   // The whole queue.

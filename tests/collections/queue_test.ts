@@ -282,6 +282,21 @@ describe("a job", () => {
     assert.deepEqual([sent, acked, received, cleared, dropped], [4, 1, 1, 2, 0]);
   });
 
+  test("that has failed can be seen and taken beside one whose value cannot be decoded", () => {
+    using place = openQueue({ ...SMALL, maxAttempts: 1 });
+    const { queue } = place;
+    for (const text of ["{", "1"]) queue.send(text);
+    for (let i = 0; i < 2; i++) queue.tryTake()!.retry();
+    const reader = place.join({ codec: { encode: json.encode, decode: json.decode<never> } });
+    const [bad, good] = reader.failed();
+    assert.deepEqual([bad!.id, bad!.attempts, good!.id, good!.value], [1, 1, 2, 1]);
+    assert.throws(() => bad!.value, SyntaxError);
+    const taken = reader.takeFailed()!;
+    assert.deepEqual([taken.id, taken.reason], [1, "retried"]);
+    assert.throws(() => taken.value, SyntaxError);
+    assert.deepEqual(reader.failed(), [{ id: 2, value: 1, attempts: 1, reason: "retried" }]);
+  });
+
   test("that has failed makes the one go that failed first, if a quarter of the queue has failed", () => {
     using place = openQueue({ ...SMALL, maxAttempts: 1 });
     const { queue } = place;
