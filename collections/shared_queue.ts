@@ -51,6 +51,7 @@ import {
   type WorkOptions,
 } from "./queue_options.ts";
 import {
+  checkNumber,
   LOG_BYTE,
   MUTEX_BYTE,
   mutexesByte,
@@ -660,8 +661,12 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    *
    * @param limit the largest number of jobs to return; all if left out
    * @throws {SyncError} as {@linkcode SharedQueue.receive}
+   * @throws {TypeError | RangeError} if `limit` is not a number of jobs
    */
   failed(limit = Infinity): FailedJob<Value>[] {
+    if (limit !== Infinity) {
+      checkNumber("SharedQueue.failed", "limit", limit, 0, Number.MAX_SAFE_INTEGER);
+    }
     return this.core.failed("failed", limit).map((entry) => this.failedJob(entry));
   }
 
@@ -681,8 +686,10 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    * @param id the one job to put back; all if left out
    * @returns the number of jobs
    * @throws {SyncError} as {@linkcode SharedQueue.receive}
+   * @throws {TypeError | RangeError} if `id` is not the number of a job
    */
   retryFailed(id?: number): number {
+    checkId("retryFailed", id);
     return this.core.retryFailed("retryFailed", id);
   }
 
@@ -692,8 +699,10 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    * @param id the one job to remove; all if left out
    * @returns the number of jobs
    * @throws {SyncError} as {@linkcode SharedQueue.receive}
+   * @throws {TypeError | RangeError} if `id` is not the number of a job
    */
   clearFailed(id?: number): number {
+    checkId("clearFailed", id);
     return this.core.clearFailed("clearFailed", id, Infinity).length;
   }
 
@@ -855,6 +864,12 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
       return { attached: isUsable, length: isUsable ? this.length : undefined };
     });
   }
+}
+
+/** @throws {TypeError | RangeError} if `id` is not the number of a job, nor left out */
+function checkId(method: string, id: unknown): void {
+  if (id === undefined) return;
+  checkNumber(`SharedQueue.${method}`, "the id of a job", id, 1, Number.MAX_SAFE_INTEGER);
 }
 
 /** Returns where the mutexes of a queue begin. */

@@ -297,6 +297,27 @@ describe("a job", () => {
     assert.deepEqual(reader.failed(), [{ id: 2, value: 1, attempts: 1, reason: "retried" }]);
   });
 
+  test("that has failed is named by its number, and by nothing else", () => {
+    using place = openQueue({ ...SMALL, maxAttempts: 1 });
+    const { queue } = place;
+    queue.send("job");
+    queue.tryTake()!.retry();
+    const wrong = [["1", TypeError], [null, TypeError], [NaN, RangeError], [0, RangeError], [
+      1.5,
+      RangeError,
+    ]] as const;
+    for (const [id, error] of wrong) {
+      assert.throws(() => queue.retryFailed(id as number), error);
+      assert.throws(() => queue.clearFailed(id as number), error);
+    }
+    for (const [limit, error] of [["1", TypeError], [NaN, RangeError], [-1, RangeError]] as const) {
+      assert.throws(() => queue.failed(limit as number), error);
+    }
+    assert.throws(() => queue.retryFailed(-1), /^RangeError: SharedQueue.retryFailed: the id of a/);
+    assert.deepEqual([queue.retryFailed(2), queue.failed(0), queue.failed(1).length], [0, [], 1]);
+    assert.equal(queue.retryFailed(1), 1);
+  });
+
   test("that has failed makes the one go that failed first, if a quarter of the queue has failed", () => {
     using place = openQueue({ ...SMALL, maxAttempts: 1 });
     const { queue } = place;
