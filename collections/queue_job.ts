@@ -1,5 +1,6 @@
 import { delay } from "../backends/timing.ts";
 import type { Bytes } from "../core/view_types.ts";
+import { SyncError } from "../sync/errors.ts";
 import { isBusy } from "./wait_line.ts";
 
 /** The pause in ms before a job is put back again, if a process is stopped in the middle of a change. */
@@ -92,14 +93,14 @@ export class QueueJob<Value> implements Disposable {
     return isBack;
   }
 
-  /** Puts the job back if neither `ack()` nor `retry()` was called. */
+  /** Puts the job back if neither `ack()` nor `retry()` was called. If the queue was detached before, that was done then. */
   [Symbol.dispose](): void {
     if (this.#isSettled) return;
     try {
       this.retry();
     } catch (error) {
-      if (!isBusy(error)) throw error;
-      void this.#retryLater(); // nobody else can: the program has no job any more
+      if (isBusy(error)) void this.#retryLater(); // nobody else can: the program has no job any more
+      else if (!(error instanceof SyncError && error.code === "NotAttached")) throw error;
     }
   }
 
