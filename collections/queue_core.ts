@@ -305,6 +305,7 @@ export class QueueCore {
   receive(method: string, willWait: boolean, hasSlept: boolean): Found {
     this.willWait = willWait;
     this.hasSlept = hasSlept;
+    this.nextTime = Infinity; // if the lock is not free: by a time that is over, the caller would try all the time
     return this.change(method, this.receiveLocked, hasSlept);
   }
 
@@ -337,6 +338,7 @@ export class QueueCore {
     this.maxRun = maxRun;
     this.willWait = willWait;
     this.hasSlept = hasSlept;
+    this.nextTime = Infinity; // if the lock is not free: by a time that is over, the caller would try all the time
     return this.change(method, this.takeLocked, hasSlept);
   }
 

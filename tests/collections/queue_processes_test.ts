@@ -5,6 +5,7 @@ import process from "node:process";
 import { describe, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { SharedQueue, utf8 } from "../../collections/mod.ts";
+import type { QueueCore } from "../../collections/queue_core.ts";
 import { SharedMemory } from "../../mod.ts";
 import { openQueue, type QueuePlace } from "../support/queues.ts";
 import {
@@ -320,6 +321,36 @@ describe("processes that share a queue", () => {
     queue.send("a");
     assert.deepEqual([queue.receive(), queue.stats().recovered], ["a", 1]);
   });
+
+  test(
+    "block their thread rarely while they sleep and a process is stopped in the middle of a change",
+    {
+      ...slow,
+      ...linuxOnly,
+    },
+    async () => {
+      using place = openQueue<string>(OPTIONS);
+      const { queue } = place;
+      const agent = startAgent(ownRuntime);
+      await join(agent, place);
+      queue.send("delayed", { delay: 300 });
+      const waiting = queue.take(PATIENT);
+      await agent.run(
+        "objects.mutex = sync.Mutex.at(objects.memory.bytes, 64); objects.mutex.lock();",
+      );
+      await pause(300);
+      const { core } = queue as unknown as { core: QueueCore };
+      let count = 0;
+      core.take = (...args) => {
+        count++;
+        return Object.getPrototypeOf(core).take.apply(core, args);
+      };
+      await pause(1000); // it tries five times a second; each time it blocks for 10 ms
+      assert.ok(count < 20, `${count} attempts`);
+      await agent.kill();
+      assert.equal((await waiting)?.ack(), true);
+    },
+  );
 
   test("go on with work() when a process is no longer stopped in the middle of a change", {
     ...slow,
