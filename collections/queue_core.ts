@@ -422,10 +422,10 @@ export class QueueCore {
       log.word(entry, GENERATION) === generation && log.number(entry, UNTIL) === until;
   }
 
-  /** Ends a job; returns `false` if it is no longer that of its member. */
-  ack(method: string, job: Taken): boolean {
+  /** Ends a job; returns `false` if it is no longer that of its member. @param hasSlept as for `change()` */
+  ack(method: string, job: Taken, hasSlept = false): boolean {
     this.taken = job;
-    const isDone = this.change(method, this.ackLocked);
+    const isDone = this.change(method, this.ackLocked, hasSlept);
     this.taken = null;
     return isDone;
   }
@@ -441,13 +441,13 @@ export class QueueCore {
   }
 
   /** Puts a job back that is to be taken again after `delay`; returns `false` if it is no longer that of its member. */
-  retry(method: string, job: Taken, delay: number): boolean {
+  retry(method: string, job: Taken, delay: number, hasSlept = false): boolean {
     return this.change(method, () => {
       if (!this.isHeld(job)) return false;
       this.log.totals[RETRIED]!++;
       this.putBack(job.entry, Reason.Retried, this.clock.now(), delay);
       return true;
-    });
+    }, hasSlept);
   }
 
   private putBack(entry: number, reason: number, now: number, delay: number): void {

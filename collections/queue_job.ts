@@ -18,10 +18,14 @@ export interface JobData {
 export interface JobOwner<Data extends JobData, Value> {
   /** Returns the value of some bytes. */
   decode(raw: Bytes): Value;
-  /** Ends a job; returns `false` if others have it by now. */
-  ack(job: Data): boolean;
+  /**
+   * Ends a job; returns `false` if others have it by now.
+   *
+   * @param hasSlept whether the caller comes back until it succeeds: it does not block its thread for long then
+   */
+  ack(job: Data, hasSlept: boolean): boolean;
   /** Puts a job back; returns `false` if others have it by now. */
-  retry(job: Data, delay: number): boolean;
+  retry(job: Data, delay: number, hasSlept: boolean): boolean;
 }
 
 /**
@@ -72,8 +76,13 @@ export class QueueJob<Value> implements Disposable {
    * holds the lock of the queue for all of `lockTimeout`
    */
   ack(): boolean {
+    return this.ackNow(false);
+  }
+
+  /** @internal Does what `ack()` does. @param hasSlept as in {@linkcode JobOwner} */
+  ackNow(hasSlept: boolean): boolean {
     if (this.#isSettled) return false;
-    const isDone = this.#owner.ack(this.#data);
+    const isDone = this.#owner.ack(this.#data, hasSlept);
     this.#isSettled = true;
     return isDone;
   }
@@ -87,8 +96,13 @@ export class QueueJob<Value> implements Disposable {
    * @throws {TypeError | RangeError} if `ms` is not a number of ms
    */
   retry(ms = 0): boolean {
+    return this.retryNow(ms, false);
+  }
+
+  /** @internal Does what `retry()` does. @param hasSlept as in {@linkcode JobOwner} */
+  retryNow(ms: number, hasSlept: boolean): boolean {
     if (this.#isSettled) return false;
-    const isBack = this.#owner.retry(this.#data, ms);
+    const isBack = this.#owner.retry(this.#data, ms, hasSlept);
     this.#isSettled = true;
     return isBack;
   }
@@ -108,7 +122,7 @@ export class QueueJob<Value> implements Disposable {
     for (;;) {
       await delay(BUSY_MS, false);
       try {
-        return void this.retry();
+        return void this.retryNow(0, true);
       } catch (error) {
         if (!isBusy(error)) return; // it was detached, so others have the job
       }

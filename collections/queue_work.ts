@@ -48,12 +48,12 @@ export async function workOn<Value>(
         try {
           if (!job.isSettled) pause = delayAfter(job.attempt, error);
         } finally {
-          await patiently(() => job.retry(pause));
+          await patiently(() => job.retryNow(pause, true));
         }
       }
       return;
     }
-    await patiently(() => job.ack());
+    await patiently(() => job.ackNow(true));
   });
   await Promise.all(Array.from({ length: concurrency }, () => runners.run()));
   runners.throwFirst();

@@ -180,10 +180,10 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     };
     this.owner = {
       decode: (raw) => codec.decode(raw),
-      ack: (job) => settled(core.ack("ack", job)),
-      retry: (job, delay) => {
+      ack: (job, hasSlept) => settled(core.ack("ack", job, hasSlept)),
+      retry: (job, delay, hasSlept) => {
         checkDelay("SharedQueue.retry", delay);
-        return settled(core.retry("retry", job, delay));
+        return settled(core.retry("retry", job, delay, hasSlept));
       },
     };
   }
@@ -614,12 +614,14 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     const { timeout, signal } = waitOf(call, options);
     this.core.require(call.replace(/.*\./, ""));
     if (timeout === 0) return this.receivers.isEmpty && attempt(false, false);
+    let wasBusy = false; // it has blocked the thread for long enough then
     try {
       if (this.receivers.isEmpty && attempt(true, false)) return true;
     } catch (error) {
       if (!isBusy(error)) throw error;
+      wasBusy = true;
     }
-    return await this.receivers.wait((hasSlept) => attempt(true, hasSlept), {
+    return await this.receivers.wait((hasSlept) => attempt(true, hasSlept || wasBusy), {
       timeout,
       signal,
       ref,

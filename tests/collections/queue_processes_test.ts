@@ -352,6 +352,57 @@ describe("processes that share a queue", () => {
     },
   );
 
+  test("have an event loop in work() while a process is stopped in the middle of a change", {
+    ...slow,
+    ...linuxOnly,
+  }, async () => {
+    using place = openQueue<string>({ ...OPTIONS, lockTimeout: 5000 });
+    const { queue } = place;
+    const agent = startAgent(ownRuntime);
+    await join(agent, place);
+    for (const text of ["a", "b", "c"]) queue.send(text);
+    let longest = 0;
+    let last = performance.now();
+    const timer = setInterval(() => {
+      longest = Math.max(longest, performance.now() - last);
+      last = performance.now();
+    }, 5);
+    let isLocked: Promise<unknown> | undefined;
+    const working = queue.work({ concurrency: 4 }, async () => {
+      await (isLocked ??= agent.run(
+        "objects.mutex = sync.Mutex.at(objects.memory.bytes, 64); objects.mutex.lock();",
+      ));
+    });
+    await until(() => isLocked !== undefined, "a job");
+    await isLocked;
+    await pause(1000); // the jobs cannot be acked, and the fourth runner cannot look for one
+    assert.ok(longest < 2000, `the event loop stood still for ${longest} ms`);
+    await agent.kill();
+    queue.close();
+    await working;
+    clearInterval(timer);
+    assert.equal(queue.stats().acked, 3);
+  });
+
+  test("block their thread for one lockTimeout if they begin to wait for a job then", {
+    ...slow,
+    ...linuxOnly,
+  }, async () => {
+    using place = openQueue<string>({ ...OPTIONS, lockTimeout: 1000 });
+    const agent = startAgent(ownRuntime);
+    await join(agent, place);
+    await agent.run(
+      "objects.mutex = sync.Mutex.at(objects.memory.bytes, 64); objects.mutex.lock();",
+    );
+    const before = performance.now();
+    const waiting = place.queue.take(PATIENT);
+    const blocked = performance.now() - before;
+    assert.ok(blocked >= 900 && blocked < 1900, `${blocked} ms`);
+    await agent.kill();
+    place.queue.send("a");
+    assert.equal((await waiting)?.ack(), true);
+  });
+
   test("go on with work() when a process is no longer stopped in the middle of a change", {
     ...slow,
     ...linuxOnly,
