@@ -1,6 +1,7 @@
 import process from "node:process";
 import { setImmediate } from "node:timers";
 import { delay } from "../backends/timing.ts";
+import { SyncError } from "../sync/errors.ts";
 import type { QueueJob } from "./queue_job.ts";
 import { checkDelay, checkMaxRun, type TakeOptions, type WorkOptions } from "./queue_options.ts";
 import { checkNumber } from "./queue_shape.ts";
@@ -67,6 +68,8 @@ class Runners<Value> {
   /** Ends the waits for jobs when a runner has failed. */
   readonly #stop = new AbortController();
   readonly #errors: unknown[] = [];
+  /** Whether it was told that no thread can hold jobs any more. */
+  #isTold = false;
 
   constructor(
     queue: WorkQueue<Value>,
@@ -86,7 +89,7 @@ class Runners<Value> {
     let since = performance.now();
     try {
       while (!this.#stop.signal.aborted) {
-        const job = await this.#queue.take({ ...this.#options, signal: this.#stop.signal });
+        const job = await this.#take();
         if (job === undefined) break;
         await this.#run(job);
         if (performance.now() - since < TURN_MS) continue;
@@ -98,6 +101,22 @@ class Runners<Value> {
     } finally {
       signal?.removeEventListener("abort", stop);
     }
+  }
+
+  /** Takes the next job. While as many threads hold jobs as the queue has members, it tries again and again. */
+  async #take(): Promise<QueueJob<Value> | undefined> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      try {
+        return await this.#queue.take({ ...this.#options, signal });
+      } catch (error) {
+        if (!(error instanceof SyncError && error.code === "OutOfResources")) throw error;
+        if (!this.#isTold) process.emitWarning(`${CALL} waits for others: ${error.message}`);
+        this.#isTold = true;
+      }
+      await delay(BUSY_MS, this.#options.ref);
+    }
+    return undefined;
   }
 
   #fail(error: unknown): void {

@@ -566,11 +566,12 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   /**
    * Calls `fn` with one job after the other, up to `concurrency` at once. A job is acked when the promise of `fn` is
    * fulfilled. If `fn` throws, the job is taken again after `backoff`; if it was taken `maxAttempts` times, it has failed.
-   * `fn` may also call `ack()` and `retry()` itself.
+   * `fn` may also call `ack()` and `retry()` itself. While as many threads hold jobs as the queue has `members`, it waits,
+   * after a warning of the process.
    *
    * @returns a promise that is fulfilled when `signal` was aborted, or the queue was closed and is empty, and all calls of
    * `fn` are over
-   * @throws {SyncError} (rejects) as {@linkcode SharedQueue.tryTake}
+   * @throws {SyncError} (rejects) as {@linkcode SharedQueue.receive}
    * @throws {TypeError | RangeError} (rejects) if an argument or option is not what it should be
    */
   work(

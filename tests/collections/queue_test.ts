@@ -1,5 +1,6 @@
 /** What a shared queue does for one process. */
 import assert from "node:assert/strict";
+import process from "node:process";
 import { describe, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { json, layout, QueueJob, SharedMap, SharedQueue, utf8 } from "../../collections/mod.ts";
@@ -7,7 +8,7 @@ import { SharedMemory } from "../../mod.ts";
 import { Counter } from "../../sync/mod.ts";
 import { ManualClock, withClock } from "../support/maps.ts";
 import { logOf, openQueue } from "../support/queues.ts";
-import { leaveNothingBehind, slow, uniqueKey } from "../support/support.ts";
+import { leaveNothingBehind, slow, uniqueKey, until } from "../support/support.ts";
 
 const SMALL = { bytes: 16_384, codec: utf8 } as const;
 /** A wait that a test does not expect to last so long. */
@@ -467,6 +468,29 @@ describe("work()", () => {
     });
     assert.deepEqual(seen, ["acked 1", "retried 1", "retried 2"]);
     assert.equal(queue.stats().acked, 2);
+  });
+
+  test("waits while as many threads hold jobs as the queue has members, after a warning", async () => {
+    using place = openQueue({ ...SMALL, members: 8 });
+    for (let i = 0; i < 9; i++) place.queue.send(`${i}`);
+    const objects = Array.from({ length: 8 }, () => place.join());
+    const jobs = objects.map((queue) => queue.tryTake()!);
+    const warnings: string[] = [];
+    const onWarning = ({ message }: Error) => {
+      if (message.startsWith("SharedQueue")) warnings.push(message);
+    };
+    process.on("warning", onWarning);
+    const done: string[] = [];
+    const working = place.queue.work({ concurrency: 2 }, ({ value }) => void done.push(value));
+    await until(() => warnings.length > 0, "a warning");
+    await pause(300);
+    assert.match(warnings[0]!, /work waits for others: .* 8 threads hold jobs already/);
+    assert.deepEqual([done, warnings.length], [[], 1]);
+    for (const job of jobs) job.ack();
+    place.queue.close();
+    await working;
+    process.off("warning", onWarning);
+    assert.deepEqual(done, ["8"]);
   });
 
   test("tries a job again whose value cannot be decoded", async () => {
