@@ -117,6 +117,14 @@ export function queueSettings<Value>(
   return { ...common, maxAttempts, maxRun };
 }
 
+/** @throws {TypeError} if the options of a call are given and no object: as a number, a timeout would mean nothing */
+export function checkOptions(call: string, options: unknown): void {
+  if (options === undefined || typeof options === "object" && options !== null) return;
+  throw new TypeError(
+    `${call}: the options must be an object, as in { timeout: 500 }, not ${String(options)}`,
+  );
+}
+
 /** @throws {TypeError | RangeError} if `maxAttempts` is not a number of attempts */
 export function checkMaxAttempts(call: string, maxAttempts: unknown): void {
   if (maxAttempts !== Infinity) checkNumber(call, "maxAttempts", maxAttempts, 1, ATTEMPTS_MAX);

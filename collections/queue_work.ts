@@ -3,7 +3,13 @@ import { setImmediate } from "node:timers";
 import { delay } from "../backends/timing.ts";
 import { SyncError } from "../sync/errors.ts";
 import type { QueueJob } from "./queue_job.ts";
-import { checkDelay, checkMaxRun, type TakeOptions, type WorkOptions } from "./queue_options.ts";
+import {
+  checkDelay,
+  checkMaxRun,
+  checkOptions,
+  type TakeOptions,
+  type WorkOptions,
+} from "./queue_options.ts";
 import { checkNumber } from "./queue_shape.ts";
 import { isBusy } from "./wait_line.ts";
 
@@ -25,8 +31,12 @@ export async function workOn<Value>(
   options: WorkOptions<QueueJob<Value>>,
   fn: (job: QueueJob<Value>) => unknown,
 ): Promise<void> {
+  checkOptions(CALL, options ?? null);
   const { concurrency = 1, signal, maxRun, ref = true, backoff = 0, onError = warn } = options;
   checkNumber(CALL, "concurrency", concurrency, 1, CONCURRENCY_MAX);
+  if (signal !== undefined && typeof signal?.addEventListener !== "function") {
+    throw new TypeError(`${CALL}: signal must be an AbortSignal, not ${String(signal)}`);
+  }
   if (maxRun !== undefined) checkMaxRun(CALL, maxRun);
   if (typeof backoff !== "function") checkDelay(CALL, backoff);
   for (const [name, value] of [["fn", fn], ["onError", onError]] as const) {

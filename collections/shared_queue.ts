@@ -38,6 +38,7 @@ import {
   checkDelay,
   checkMaxAttempts,
   checkMaxRun,
+  checkOptions,
   type QueueSettings,
   queueSettings,
   type ReceiveOptions,
@@ -403,6 +404,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
 
   /** Does what `sendAsync()` does, once there is stack for it. */
   private async sendWaiting(value: Value, options: SendAsyncOptions): Promise<void> {
+    checkOptions("SharedQueue.sendAsync", options);
     const { ref = true } = options;
     const { timeout, signal } = waitOf("SharedQueue.sendAsync", options);
     const { attempt, length } = this.prepare("sendAsync", value, options);
@@ -419,6 +421,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     options: TrySendOptions | undefined,
   ): { attempt(this: void, willWait: boolean, hasSlept?: boolean): boolean; length: number } {
     const call = `SharedQueue.${method}`;
+    checkOptions(call, options);
     const { delay = 0, maxAttempts = this.maxAttempts } = options ?? {};
     checkDelay(call, delay);
     checkMaxAttempts(call, maxAttempts);
@@ -464,6 +467,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    */
   receive(options?: { readonly timeout?: number | undefined }): Value | undefined {
     const { core } = this;
+    checkOptions("SharedQueue.receive", options);
     const { timeout = 0 } = options ?? {};
     checkTimeout("SharedQueue.receive", timeout);
     core.require("receive");
@@ -528,6 +532,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   tryTake(
     options?: { readonly maxRun?: number | undefined },
   ): QueueJob<Value> | undefined {
+    checkOptions("SharedQueue.tryTake", options);
     const { maxRun = this.maxRun } = options ?? {};
     checkMaxRun("SharedQueue.tryTake", maxRun);
     this.core.require("tryTake");
@@ -552,6 +557,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
 
   /** Does what `take()` does, once there is stack for it. */
   private async takeWaiting(options: TakeOptions): Promise<QueueJob<Value> | undefined> {
+    checkOptions("SharedQueue.take", options);
     const { maxRun = this.maxRun } = options;
     checkMaxRun("SharedQueue.take", maxRun);
     let job: QueueJob<Value> | undefined;
@@ -611,6 +617,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     options: ReceiveOptions,
     attempt: (willWait: boolean, hasSlept: boolean) => boolean,
   ): Promise<boolean> {
+    checkOptions(call, options);
     const { ref = false } = options;
     const { timeout, signal } = waitOf(call, options);
     this.core.require(call.replace(/.*\./, ""));

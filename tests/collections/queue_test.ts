@@ -542,6 +542,31 @@ describe("the places of shared queues", () => {
     assert.throws(() => site.names.remove(), { code: "NotOwner" });
   });
 
+  test("refuse options that are no object: receive(1000) would not wait", async () => {
+    using place = openQueue(SMALL);
+    // deno-lint-ignore no-explicit-any
+    const queue = place.queue as any;
+    queue.send("a");
+    for (const wrong of [1000, "text", null]) {
+      const says = (method: string) => ({
+        name: "TypeError",
+        message: new RegExp(`^SharedQueue.${method}: the options must be an object.*not ${wrong}$`),
+      });
+      assert.throws(() => queue.trySend("b", wrong), says("trySend"));
+      assert.throws(() => queue.send("b", wrong), says("send"));
+      assert.throws(() => queue.receive(wrong), says("receive"));
+      assert.throws(() => queue.tryTake(wrong), says("tryTake"));
+      await assert.rejects(queue.sendAsync("b", wrong), says("sendAsync"));
+      await assert.rejects(queue.receiveAsync(wrong), says("receiveAsync"));
+      await assert.rejects(queue.take(wrong), says("take"));
+      await assert.rejects(queue.work(wrong, () => {}), says("work"));
+      await assert.rejects(queue.work({ signal: wrong }, () => {}), {
+        message: `SharedQueue.work: signal must be an AbortSignal, not ${wrong}`,
+      });
+    }
+    assert.deepEqual([queue.receive(), queue.receive()], ["a", undefined]);
+  });
+
   test("are checked: wrong options, kinds, sizes and bytes", () => {
     const wrong: [object, RegExp][] = [
       [{ bytes: 100 }, /takes at least \d+ bytes, not 100/],
