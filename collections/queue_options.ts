@@ -90,9 +90,10 @@ export interface WorkOptions<Job> {
   readonly backoff?: number | ((attempt: number, error: unknown) => number) | undefined;
   /**
    * Is called with what the function has thrown, or the codec when it read the value. If it is left out, it is a warning
-   * of the process.
+   * of the process. The job is put back when it has returned, and the promise that it may return is settled; if it throws
+   * or rejects, so does the call.
    */
-  readonly onError?: ((error: unknown, job: Job) => void) | undefined;
+  readonly onError?: ((error: unknown, job: Job) => unknown) | undefined;
   /** Whether the call keeps the program alive: `true` if left out. */
   readonly ref?: boolean | undefined;
 }

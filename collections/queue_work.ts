@@ -53,7 +53,7 @@ export async function workOn<Value>(
       await fn(job);
     } catch (error) {
       try {
-        onError(error, job);
+        await onError(error, job);
       } finally {
         let pause = 0;
         try {

@@ -470,6 +470,23 @@ describe("work()", () => {
     assert.equal(queue.stats().acked, 2);
   });
 
+  test("ends with what an asynchronous onError rejects with, after the job was put back", async () => {
+    using place = openQueue(SMALL);
+    const { queue } = place;
+    queue.send("job");
+    const onError = async () => {
+      await pause(5);
+      assert.equal(queue.stats().running, 1);
+      throw new Error("of onError");
+    };
+    const fails = () => {
+      throw new Error("of the handler");
+    };
+    await assert.rejects(queue.work({ onError }, fails), /of onError/);
+    const { running, ready } = queue.stats();
+    assert.deepEqual([running, ready], [0, 1]);
+  });
+
   test("waits while as many threads hold jobs as the queue has members, after a warning", async () => {
     using place = openQueue({ ...SMALL, members: 8 });
     for (let i = 0; i < 9; i++) place.queue.send(`${i}`);
