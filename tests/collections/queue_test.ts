@@ -587,6 +587,7 @@ describe("the places of shared queues", () => {
   test("are checked: wrong options, kinds, sizes and bytes", () => {
     const wrong: [object, RegExp][] = [
       [{ bytes: 100 }, /takes at least \d+ bytes, not 100/],
+      [{ bytes: 2 ** 14, jobBytes: 16 }, /values of 16 bytes takes at least \d+ bytes, not 16384/],
       [{ bytes: "1" }, /bytes must be a number, not string/],
       [{ bytes: 2 ** 16, members: 0 }, /members must be an integer from 1 to 1024, not 0/],
       [{ bytes: 2 ** 16, jobBytes: 0.5 }, /jobBytes must be an integer/],
