@@ -305,6 +305,7 @@ export class QueueCore {
   receive(method: string, willWait: boolean, hasSlept: boolean): Found {
     this.willWait = willWait;
     this.hasSlept = hasSlept;
+    this.nextTime = Infinity; // if the lock is not free: by a time that is over, the caller would try all the time
     return this.change(method, this.receiveLocked, hasSlept);
   }
 
@@ -337,6 +338,7 @@ export class QueueCore {
     this.maxRun = maxRun;
     this.willWait = willWait;
     this.hasSlept = hasSlept;
+    this.nextTime = Infinity; // if the lock is not free: by a time that is over, the caller would try all the time
     return this.change(method, this.takeLocked, hasSlept);
   }
 
@@ -420,10 +422,10 @@ export class QueueCore {
       log.word(entry, GENERATION) === generation && log.number(entry, UNTIL) === until;
   }
 
-  /** Ends a job; returns `false` if it is no longer that of its member. */
-  ack(method: string, job: Taken): boolean {
+  /** Ends a job; returns `false` if it is no longer that of its member. @param hasSlept as for `change()` */
+  ack(method: string, job: Taken, hasSlept = false): boolean {
     this.taken = job;
-    const isDone = this.change(method, this.ackLocked);
+    const isDone = this.change(method, this.ackLocked, hasSlept);
     this.taken = null;
     return isDone;
   }
@@ -439,13 +441,13 @@ export class QueueCore {
   }
 
   /** Puts a job back that is to be taken again after `delay`; returns `false` if it is no longer that of its member. */
-  retry(method: string, job: Taken, delay: number): boolean {
+  retry(method: string, job: Taken, delay: number, hasSlept = false): boolean {
     return this.change(method, () => {
       if (!this.isHeld(job)) return false;
       this.log.totals[RETRIED]!++;
       this.putBack(job.entry, Reason.Retried, this.clock.now(), delay);
       return true;
-    });
+    }, hasSlept);
   }
 
   private putBack(entry: number, reason: number, now: number, delay: number): void {
@@ -594,8 +596,13 @@ export class QueueCore {
     return this.log.totals[index]!;
   }
 
-  /** Returns when the job was taken that has run for the longest time, and how many members hold jobs. */
-  leases(method: string): { oldest: number; members: number } {
+  /**
+   * Calls `read` with the lock held, so that what it reads belongs together.
+   *
+   * @param read gets the time when the job was taken that has run for the longest time, `Infinity` if none runs, and how
+   * many members hold jobs
+   */
+  read<Result>(method: string, read: (oldest: number, members: number) => Result): Result {
     return this.change(method, () => {
       const { log } = this;
       const members = new Set<number>();
@@ -610,7 +617,7 @@ export class QueueCore {
         members.add(memberOf(log.state(entry)));
         oldest = Math.min(oldest, log.number(entry, TIME));
       }
-      return { oldest, members: members.size };
+      return read(oldest, members.size);
     });
   }
 }

@@ -1,5 +1,6 @@
 import { delay } from "../backends/timing.ts";
 import type { Bytes } from "../core/view_types.ts";
+import { SyncError } from "../sync/errors.ts";
 import { isBusy } from "./wait_line.ts";
 
 /** The pause in ms before a job is put back again, if a process is stopped in the middle of a change. */
@@ -17,10 +18,14 @@ export interface JobData {
 export interface JobOwner<Data extends JobData, Value> {
   /** Returns the value of some bytes. */
   decode(raw: Bytes): Value;
-  /** Ends a job; returns `false` if others have it by now. */
-  ack(job: Data): boolean;
+  /**
+   * Ends a job; returns `false` if others have it by now.
+   *
+   * @param hasSlept whether the caller comes back until it succeeds: it does not block its thread for long then
+   */
+  ack(job: Data, hasSlept: boolean): boolean;
   /** Puts a job back; returns `false` if others have it by now. */
-  retry(job: Data, delay: number): boolean;
+  retry(job: Data, delay: number, hasSlept: boolean): boolean;
 }
 
 /**
@@ -71,8 +76,13 @@ export class QueueJob<Value> implements Disposable {
    * holds the lock of the queue for all of `lockTimeout`
    */
   ack(): boolean {
+    return this.ackNow(false);
+  }
+
+  /** @internal Does what `ack()` does. @param hasSlept as in {@linkcode JobOwner} */
+  ackNow(hasSlept: boolean): boolean {
     if (this.#isSettled) return false;
-    const isDone = this.#owner.ack(this.#data);
+    const isDone = this.#owner.ack(this.#data, hasSlept);
     this.#isSettled = true;
     return isDone;
   }
@@ -86,20 +96,25 @@ export class QueueJob<Value> implements Disposable {
    * @throws {TypeError | RangeError} if `ms` is not a number of ms
    */
   retry(ms = 0): boolean {
+    return this.retryNow(ms, false);
+  }
+
+  /** @internal Does what `retry()` does. @param hasSlept as in {@linkcode JobOwner} */
+  retryNow(ms: number, hasSlept: boolean): boolean {
     if (this.#isSettled) return false;
-    const isBack = this.#owner.retry(this.#data, ms);
+    const isBack = this.#owner.retry(this.#data, ms, hasSlept);
     this.#isSettled = true;
     return isBack;
   }
 
-  /** Puts the job back if neither `ack()` nor `retry()` was called. */
+  /** Puts the job back if neither `ack()` nor `retry()` was called. If the queue was detached before, that was done then. */
   [Symbol.dispose](): void {
     if (this.#isSettled) return;
     try {
       this.retry();
     } catch (error) {
-      if (!isBusy(error)) throw error;
-      void this.#retryLater(); // nobody else can: the program has no job any more
+      if (isBusy(error)) void this.#retryLater(); // nobody else can: the program has no job any more
+      else if (!(error instanceof SyncError && error.code === "NotAttached")) throw error;
     }
   }
 
@@ -107,7 +122,7 @@ export class QueueJob<Value> implements Disposable {
     for (;;) {
       await delay(BUSY_MS, false);
       try {
-        return void this.retry();
+        return void this.retryNow(0, true);
       } catch (error) {
         if (!isBusy(error)) return; // it was detached, so others have the job
       }

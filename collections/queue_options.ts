@@ -90,9 +90,10 @@ export interface WorkOptions<Job> {
   readonly backoff?: number | ((attempt: number, error: unknown) => number) | undefined;
   /**
    * Is called with what the function has thrown, or the codec when it read the value. If it is left out, it is a warning
-   * of the process.
+   * of the process. The job is put back when it has returned, and the promise that it may return is settled; if it throws
+   * or rejects, so does the call.
    */
-  readonly onError?: ((error: unknown, job: Job) => void) | undefined;
+  readonly onError?: ((error: unknown, job: Job) => unknown) | undefined;
   /** Whether the call keeps the program alive: `true` if left out. */
   readonly ref?: boolean | undefined;
 }
@@ -115,6 +116,14 @@ export function queueSettings<Value>(
   checkMaxAttempts(call, maxAttempts);
   checkMaxRun(call, maxRun);
   return { ...common, maxAttempts, maxRun };
+}
+
+/** @throws {TypeError} if the options of a call are given and no object: as a number, a timeout would mean nothing */
+export function checkOptions(call: string, options: unknown): void {
+  if (options === undefined || typeof options === "object" && options !== null) return;
+  throw new TypeError(
+    `${call}: the options must be an object, as in { timeout: 500 }, not ${String(options)}`,
+  );
 }
 
 /** @throws {TypeError | RangeError} if `maxAttempts` is not a number of attempts */

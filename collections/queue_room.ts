@@ -20,6 +20,8 @@ export const NO_ROOM = 0;
  */
 export function makeRoom(log: QueueLog, size: number): number {
   if (!hasRoom(log, size)) {
+    // A recount looks at all entries: it is for the case that there is room if this record is the largest one.
+    if (!hasRoomBeside(log, size, size)) return NO_ROOM;
     log.recount();
     if (!hasRoom(log, size)) return NO_ROOM;
   }
@@ -45,8 +47,12 @@ export function reserve(units: number, largest: number): number {
   return Math.max(3 * largest, units >> RESERVE_BITS);
 }
 
-function hasRoom({ units, words }: QueueLog, size: number): boolean {
-  const largest = Math.max(words[LARGEST]!, size);
+function hasRoom(log: QueueLog, size: number): boolean {
+  return hasRoomBeside(log, size, Math.max(log.words[LARGEST]!, size));
+}
+
+/** Whether there is room for a record of `size` units if the largest one has `largest`. */
+function hasRoomBeside({ units, words }: QueueLog, size: number, largest: number): boolean {
   return words[LIVE]! + size + reserve(units, largest) <= units;
 }
 

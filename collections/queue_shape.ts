@@ -93,7 +93,7 @@ export function queueShape(call: string, options: QueueSize): QueueShape {
   }
   const least = queueBytes({ units: UNITS_MIN, jobs: leastJobs(UNITS_MIN, jobBytes), members });
   throw new RangeError(
-    `${call}: a queue with ${members} members takes at least ${least} bytes, not ${bytes}`,
+    `${call}: a queue with ${members} members and values of ${jobBytes} bytes takes at least ${least} bytes, not ${bytes}`,
   );
 }
 

@@ -1,8 +1,15 @@
 import process from "node:process";
 import { setImmediate } from "node:timers";
 import { delay } from "../backends/timing.ts";
+import { SyncError } from "../sync/errors.ts";
 import type { QueueJob } from "./queue_job.ts";
-import { checkDelay, checkMaxRun, type TakeOptions, type WorkOptions } from "./queue_options.ts";
+import {
+  checkDelay,
+  checkMaxRun,
+  checkOptions,
+  type TakeOptions,
+  type WorkOptions,
+} from "./queue_options.ts";
 import { checkNumber } from "./queue_shape.ts";
 import { isBusy } from "./wait_line.ts";
 
@@ -24,8 +31,12 @@ export async function workOn<Value>(
   options: WorkOptions<QueueJob<Value>>,
   fn: (job: QueueJob<Value>) => unknown,
 ): Promise<void> {
+  checkOptions(CALL, options ?? null);
   const { concurrency = 1, signal, maxRun, ref = true, backoff = 0, onError = warn } = options;
   checkNumber(CALL, "concurrency", concurrency, 1, CONCURRENCY_MAX);
+  if (signal !== undefined && typeof signal?.addEventListener !== "function") {
+    throw new TypeError(`${CALL}: signal must be an AbortSignal, not ${String(signal)}`);
+  }
   if (maxRun !== undefined) checkMaxRun(CALL, maxRun);
   if (typeof backoff !== "function") checkDelay(CALL, backoff);
   for (const [name, value] of [["fn", fn], ["onError", onError]] as const) {
@@ -42,18 +53,18 @@ export async function workOn<Value>(
       await fn(job);
     } catch (error) {
       try {
-        onError(error, job);
+        await onError(error, job);
       } finally {
         let pause = 0;
         try {
           if (!job.isSettled) pause = delayAfter(job.attempt, error);
         } finally {
-          await patiently(() => job.retry(pause));
+          await patiently(() => job.retryNow(pause, true));
         }
       }
       return;
     }
-    await patiently(() => job.ack());
+    await patiently(() => job.ackNow(true));
   });
   await Promise.all(Array.from({ length: concurrency }, () => runners.run()));
   runners.throwFirst();
@@ -67,6 +78,8 @@ class Runners<Value> {
   /** Ends the waits for jobs when a runner has failed. */
   readonly #stop = new AbortController();
   readonly #errors: unknown[] = [];
+  /** Whether it was told that no thread can hold jobs any more. */
+  #isTold = false;
 
   constructor(
     queue: WorkQueue<Value>,
@@ -86,7 +99,7 @@ class Runners<Value> {
     let since = performance.now();
     try {
       while (!this.#stop.signal.aborted) {
-        const job = await this.#queue.take({ ...this.#options, signal: this.#stop.signal });
+        const job = await this.#take();
         if (job === undefined) break;
         await this.#run(job);
         if (performance.now() - since < TURN_MS) continue;
@@ -98,6 +111,22 @@ class Runners<Value> {
     } finally {
       signal?.removeEventListener("abort", stop);
     }
+  }
+
+  /** Takes the next job. While as many threads hold jobs as the queue has members, it tries again and again. */
+  async #take(): Promise<QueueJob<Value> | undefined> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      try {
+        return await this.#queue.take({ ...this.#options, signal });
+      } catch (error) {
+        if (!(error instanceof SyncError && error.code === "OutOfResources")) throw error;
+        if (!this.#isTold) process.emitWarning(`${CALL} waits for others: ${error.message}`);
+        this.#isTold = true;
+      }
+      await delay(BUSY_MS, this.#options.ref);
+    }
+    return undefined;
   }
 
   #fail(error: unknown): void {

@@ -38,6 +38,7 @@ import {
   checkDelay,
   checkMaxAttempts,
   checkMaxRun,
+  checkOptions,
   type QueueSettings,
   queueSettings,
   type ReceiveOptions,
@@ -51,6 +52,7 @@ import {
   type WorkOptions,
 } from "./queue_options.ts";
 import {
+  checkNumber,
   LOG_BYTE,
   MUTEX_BYTE,
   mutexesByte,
@@ -68,7 +70,7 @@ import { isBusy, WaitLine } from "./wait_line.ts";
 export interface FailedJob<Value> {
   /** The number of the job, as in {@linkcode QueueJob}. */
   readonly id: number;
-  /** The value that was sent. */
+  /** The value that was sent. If the codec cannot read it, this throws what the codec has thrown. */
   readonly value: Value;
   /** How often it was taken. */
   readonly attempts: number;
@@ -179,10 +181,10 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     };
     this.owner = {
       decode: (raw) => codec.decode(raw),
-      ack: (job) => settled(core.ack("ack", job)),
-      retry: (job, delay) => {
+      ack: (job, hasSlept) => settled(core.ack("ack", job, hasSlept)),
+      retry: (job, delay, hasSlept) => {
         checkDelay("SharedQueue.retry", delay);
-        return settled(core.retry("retry", job, delay));
+        return settled(core.retry("retry", job, delay, hasSlept));
       },
     };
   }
@@ -366,7 +368,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    * @throws whatever the codec throws
    */
   trySend(value: Value, options?: TrySendOptions): boolean {
-    if (options !== undefined) return this.prepare("trySend", value, options)(false);
+    if (options !== undefined) return this.prepare("trySend", value, options).attempt(false);
     const bytes = this.encoded("trySend", value);
     return this.sendNow("trySend", bytes, 0, this.maxAttempts, false);
   }
@@ -381,10 +383,10 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   send(value: Value, options?: SendOptions): void {
     const { timeout = 0 } = options ?? {};
     checkTimeout("SharedQueue.send", timeout);
-    const attempt = this.prepare("send", value, options);
+    const { attempt, length } = this.prepare("send", value, options);
     if (attempt(timeout > 0)) return;
     if (timeout > 0 && this.block(this.core.events.room, timeout, () => LOOK_MS, attempt)) return;
-    throw this.full("send", value, timeout);
+    throw this.full("send", length, timeout);
   }
 
   /**
@@ -402,34 +404,34 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
 
   /** Does what `sendAsync()` does, once there is stack for it. */
   private async sendWaiting(value: Value, options: SendAsyncOptions): Promise<void> {
+    checkOptions("SharedQueue.sendAsync", options);
     const { ref = true } = options;
     const { timeout, signal } = waitOf("SharedQueue.sendAsync", options);
-    const attempt = this.prepare("sendAsync", value, options);
+    const { attempt, length } = this.prepare("sendAsync", value, options);
     if (this.senders.isEmpty && attempt(timeout > 0)) return;
     const isSent = timeout > 0 &&
       await this.senders.wait((hasSlept) => attempt(true, hasSlept), { timeout, signal, ref });
-    if (!isSent) throw this.full("sendAsync", value, timeout);
+    if (!isSent) throw this.full("sendAsync", length, timeout);
   }
 
-  /** Returns a function that tries to send a value. */
+  /** Returns a function that tries to send a value, and the number of bytes of the value. */
   private prepare(
     method: string,
     value: Value,
     options: TrySendOptions | undefined,
-  ): (willWait: boolean, hasSlept?: boolean) => boolean {
+  ): { attempt(this: void, willWait: boolean, hasSlept?: boolean): boolean; length: number } {
     const call = `SharedQueue.${method}`;
+    checkOptions(call, options);
     const { delay = 0, maxAttempts = this.maxAttempts } = options ?? {};
     checkDelay(call, delay);
     checkMaxAttempts(call, maxAttempts);
     let bytes = this.encoded(method, value);
-    if (lengthOf(bytes) === 0 && isDetached(bytes)) {
-      throw new TypeError(
-        `${call}: the array of the value has no bytes any more: its buffer was transferred away or made smaller`,
-      );
-    }
     if (method === "sendAsync") bytes = new Uint8Array(bytes); // the program may change them meanwhile
-    return (willWait, hasSlept) =>
-      this.sendNow(method, bytes, delay, maxAttempts, willWait, hasSlept);
+    return {
+      attempt: (willWait, hasSlept) =>
+        this.sendNow(method, bytes, delay, maxAttempts, willWait, hasSlept),
+      length: lengthOf(bytes),
+    };
   }
 
   /** Sends the bytes of a value; returns `false` if there is no room. */
@@ -465,6 +467,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    */
   receive(options?: { readonly timeout?: number | undefined }): Value | undefined {
     const { core } = this;
+    checkOptions("SharedQueue.receive", options);
     const { timeout = 0 } = options ?? {};
     checkTimeout("SharedQueue.receive", timeout);
     core.require("receive");
@@ -529,6 +532,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   tryTake(
     options?: { readonly maxRun?: number | undefined },
   ): QueueJob<Value> | undefined {
+    checkOptions("SharedQueue.tryTake", options);
     const { maxRun = this.maxRun } = options ?? {};
     checkMaxRun("SharedQueue.tryTake", maxRun);
     this.core.require("tryTake");
@@ -553,6 +557,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
 
   /** Does what `take()` does, once there is stack for it. */
   private async takeWaiting(options: TakeOptions): Promise<QueueJob<Value> | undefined> {
+    checkOptions("SharedQueue.take", options);
     const { maxRun = this.maxRun } = options;
     checkMaxRun("SharedQueue.take", maxRun);
     let job: QueueJob<Value> | undefined;
@@ -567,11 +572,12 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   /**
    * Calls `fn` with one job after the other, up to `concurrency` at once. A job is acked when the promise of `fn` is
    * fulfilled. If `fn` throws, the job is taken again after `backoff`; if it was taken `maxAttempts` times, it has failed.
-   * `fn` may also call `ack()` and `retry()` itself.
+   * `fn` may also call `ack()` and `retry()` itself. While as many threads hold jobs as the queue has `members`, it waits,
+   * after a warning of the process.
    *
    * @returns a promise that is fulfilled when `signal` was aborted, or the queue was closed and is empty, and all calls of
    * `fn` are over
-   * @throws {SyncError} (rejects) as {@linkcode SharedQueue.tryTake}
+   * @throws {SyncError} (rejects) as {@linkcode SharedQueue.receive}
    * @throws {TypeError | RangeError} (rejects) if an argument or option is not what it should be
    */
   work(
@@ -611,16 +617,19 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     options: ReceiveOptions,
     attempt: (willWait: boolean, hasSlept: boolean) => boolean,
   ): Promise<boolean> {
+    checkOptions(call, options);
     const { ref = false } = options;
     const { timeout, signal } = waitOf(call, options);
     this.core.require(call.replace(/.*\./, ""));
     if (timeout === 0) return this.receivers.isEmpty && attempt(false, false);
+    let wasBusy = false; // it has blocked the thread for long enough then
     try {
       if (this.receivers.isEmpty && attempt(true, false)) return true;
     } catch (error) {
       if (!isBusy(error)) throw error;
+      wasBusy = true;
     }
-    return await this.receivers.wait((hasSlept) => attempt(true, hasSlept), {
+    return await this.receivers.wait((hasSlept) => attempt(true, hasSlept || wasBusy), {
       timeout,
       signal,
       ref,
@@ -662,9 +671,12 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    *
    * @param limit the largest number of jobs to return; all if left out
    * @throws {SyncError} as {@linkcode SharedQueue.receive}
-   * @throws whatever the codec throws
+   * @throws {TypeError | RangeError} if `limit` is not a number of jobs
    */
   failed(limit = Infinity): FailedJob<Value>[] {
+    if (limit !== Infinity) {
+      checkNumber("SharedQueue.failed", "limit", limit, 0, Number.MAX_SAFE_INTEGER);
+    }
     return this.core.failed("failed", limit).map((entry) => this.failedJob(entry));
   }
 
@@ -672,7 +684,6 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    * Removes the job that failed first, and returns it; `undefined` if none has failed.
    *
    * @throws {SyncError} as {@linkcode SharedQueue.receive}
-   * @throws whatever the codec throws: the job is lost then
    */
   takeFailed(): FailedJob<Value> | undefined {
     const [entry] = this.core.clearFailed("takeFailed", undefined, 1);
@@ -685,8 +696,10 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    * @param id the one job to put back; all if left out
    * @returns the number of jobs
    * @throws {SyncError} as {@linkcode SharedQueue.receive}
+   * @throws {TypeError | RangeError} if `id` is not the number of a job
    */
   retryFailed(id?: number): number {
+    checkId("retryFailed", id);
     return this.core.retryFailed("retryFailed", id);
   }
 
@@ -696,19 +709,28 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    * @param id the one job to remove; all if left out
    * @returns the number of jobs
    * @throws {SyncError} as {@linkcode SharedQueue.receive}
+   * @throws {TypeError | RangeError} if `id` is not the number of a job
    */
   clearFailed(id?: number): number {
+    checkId("clearFailed", id);
     return this.core.clearFailed("clearFailed", id, Infinity).length;
   }
 
   /** Returns what programs see of a failed job. */
-  private failedJob({ id, attempts, reason, raw }: FailedEntry): FailedJob<Value> {
-    return {
-      id,
-      value: this.codec.decode(raw),
-      attempts,
-      reason: reason === Reason.Died ? "died" : reason === Reason.Late ? "late" : "retried",
-    };
+  private failedJob({ id, attempts, reason: number, raw }: FailedEntry): FailedJob<Value> {
+    const reason = number === Reason.Died ? "died" : number === Reason.Late ? "late" : "retried";
+    try {
+      return { id, value: this.codec.decode(raw), attempts, reason };
+    } catch (error) {
+      return {
+        id,
+        get value(): never {
+          throw error;
+        },
+        attempts,
+        reason,
+      };
+    }
   }
 
   // The whole queue.
@@ -740,14 +762,13 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   }
 
   /**
-   * Returns numbers about the queue, of all processes.
+   * Returns numbers about the queue, of all processes, as they are at one moment.
    *
    * @throws {SyncError} as {@linkcode SharedQueue.receive}
    */
   stats(): SharedQueueStats {
     const { core } = this;
-    const { oldest, members } = core.leases("stats");
-    return {
+    return core.read("stats", (oldest, members) => ({
       ready: core.word(READY.count),
       delayed: core.word(DELAYED),
       running: core.word(RUNNING.count),
@@ -766,7 +787,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
       oldestRun: oldest === Infinity ? 0 : Math.max(0, core.clock.now() - oldest),
       members,
       recovered: core.word(RECOVERED),
-    };
+    }));
   }
 
   /**
@@ -795,9 +816,14 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   /** Returns the bytes of a value. */
   private encoded(method: string, value: Value): Uint8Array {
     const bytes = this.codec.encode(value);
-    if (bytes instanceof Uint8Array) return bytes;
+    if (!(bytes instanceof Uint8Array)) {
+      throw new TypeError(
+        `SharedQueue.${method}: encode of the codec must return a Uint8Array, not ${typeof bytes}`,
+      );
+    }
+    if (lengthOf(bytes) > 0 || !isDetached(bytes)) return bytes;
     throw new TypeError(
-      `SharedQueue.${method}: encode of the codec must return a Uint8Array, not ${typeof bytes}`,
+      `SharedQueue.${method}: the array of the value has no bytes any more: its buffer was transferred away or made smaller`,
     );
   }
 
@@ -812,15 +838,14 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   }
 
   /** Returns the error for a value for which there was no room. */
-  private full(method: string, value: Value, timeout: number): SyncError {
+  private full(method: string, length: number, timeout: number): SyncError {
     const { core } = this;
     const { log } = core;
-    const size = lengthOf(this.encoded(method, value));
     const count = core.word(READY.count) + core.word(DELAYED) + core.word(RUNNING.count) +
       core.word(FAILED.count);
     return new SyncError(
       "Full",
-      `SharedQueue.${method}: there was no room for ${size} bytes for ${timeout} ms: the ${count} jobs in the queue (at ` +
+      `SharedQueue.${method}: there was no room for ${length} bytes for ${timeout} ms: the ${count} jobs in the queue (at ` +
         `most ${log.jobs}) take ${core.word(LIVE) * UNIT_BYTES} of ${
           log.units * UNIT_BYTES
         } bytes, of which a part ` +
@@ -849,6 +874,12 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
       return { attached: isUsable, length: isUsable ? this.length : undefined };
     });
   }
+}
+
+/** @throws {TypeError | RangeError} if `id` is not the number of a job, nor left out */
+function checkId(method: string, id: unknown): void {
+  if (id === undefined) return;
+  checkNumber(`SharedQueue.${method}`, "the id of a job", id, 1, Number.MAX_SAFE_INTEGER);
 }
 
 /** Returns where the mutexes of a queue begin. */

@@ -38,6 +38,21 @@ describe("a job of a shared queue", () => {
     assert.deepEqual([first.ack(), second.ack(), kept.ack()], [false, true, true]);
   });
 
+  test("that is disposed after its queue was put back when the queue was detached, and throws nothing", () => {
+    const key = uniqueKey("disposed first");
+    using other = SharedQueue.open(key, SMALL);
+    other.send("job");
+    const queue = SharedQueue.open(key, SMALL);
+    {
+      using job = queue.tryTake()!;
+      assert.equal(job.value, "job");
+      queue[Symbol.dispose]();
+      assert.throws(() => job.ack(), { code: "NotAttached" });
+    }
+    const again = other.tryTake()!;
+    assert.deepEqual([again.attempt, again.ack()], [2, true]);
+  });
+
   test("is put back if backoff returns no delay", async () => {
     using place = openQueue(SMALL);
     const { queue } = place;

@@ -5,6 +5,7 @@ import process from "node:process";
 import { describe, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { SharedQueue, utf8 } from "../../collections/mod.ts";
+import type { QueueCore } from "../../collections/queue_core.ts";
 import { SharedMemory } from "../../mod.ts";
 import { openQueue, type QueuePlace } from "../support/queues.ts";
 import {
@@ -280,6 +281,30 @@ describe("processes that share a queue", () => {
     );
   }
 
+  test("find numbers that belong together, while others send and receive", slow, async () => {
+    using place = openQueue<string>(OPTIONS);
+    const agent = startAgent(ownRuntime);
+    await join(agent, place);
+    const busy = agent.run(`
+      for (const end = Date.now() + 1000; Date.now() < end;) {
+        for (let i = 0; i < 100; i++) objects.queue.send("a"), objects.queue.receive();
+      }`);
+    let isOver = false;
+    void busy.finally(() => isOver = true);
+    let count = 0;
+    while (!isOver) {
+      for (const end = performance.now() + 10; performance.now() < end; count++) {
+        const { sent, ready, running, delayed, failed, ...ends } = place.queue.stats();
+        const there = ready + running + delayed + failed;
+        assert.equal(sent, there + ends.acked + ends.received + ends.cleared + ends.dropped);
+      }
+      await pause(1);
+    }
+    await busy;
+    assert.ok(count > 100 && place.queue.stats().sent > 100);
+    await endAll([agent]);
+  });
+
   test("are told who holds the lock if a process is stopped in the middle of a change", {
     ...slow,
     ...linuxOnly,
@@ -295,6 +320,87 @@ describe("processes that share a queue", () => {
     await agent.kill();
     queue.send("a");
     assert.deepEqual([queue.receive(), queue.stats().recovered], ["a", 1]);
+  });
+
+  test(
+    "block their thread rarely while they sleep and a process is stopped in the middle of a change",
+    {
+      ...slow,
+      ...linuxOnly,
+    },
+    async () => {
+      using place = openQueue<string>(OPTIONS);
+      const { queue } = place;
+      const agent = startAgent(ownRuntime);
+      await join(agent, place);
+      queue.send("delayed", { delay: 300 });
+      const waiting = queue.take(PATIENT);
+      await agent.run(
+        "objects.mutex = sync.Mutex.at(objects.memory.bytes, 64); objects.mutex.lock();",
+      );
+      await pause(300);
+      const { core } = queue as unknown as { core: QueueCore };
+      let count = 0;
+      core.take = (...args) => {
+        count++;
+        return Object.getPrototypeOf(core).take.apply(core, args);
+      };
+      await pause(1000); // it tries five times a second; each time it blocks for 10 ms
+      assert.ok(count < 20, `${count} attempts`);
+      await agent.kill();
+      assert.equal((await waiting)?.ack(), true);
+    },
+  );
+
+  test("have an event loop in work() while a process is stopped in the middle of a change", {
+    ...slow,
+    ...linuxOnly,
+  }, async () => {
+    using place = openQueue<string>({ ...OPTIONS, lockTimeout: 5000 });
+    const { queue } = place;
+    const agent = startAgent(ownRuntime);
+    await join(agent, place);
+    for (const text of ["a", "b", "c"]) queue.send(text);
+    let longest = 0;
+    let last = performance.now();
+    const timer = setInterval(() => {
+      longest = Math.max(longest, performance.now() - last);
+      last = performance.now();
+    }, 5);
+    let isLocked: Promise<unknown> | undefined;
+    const working = queue.work({ concurrency: 4 }, async () => {
+      await (isLocked ??= agent.run(
+        "objects.mutex = sync.Mutex.at(objects.memory.bytes, 64); objects.mutex.lock();",
+      ));
+    });
+    await until(() => isLocked !== undefined, "a job");
+    await isLocked;
+    await pause(1000); // the jobs cannot be acked, and the fourth runner cannot look for one
+    assert.ok(longest < 2000, `the event loop stood still for ${longest} ms`);
+    await agent.kill();
+    queue.close();
+    await working;
+    clearInterval(timer);
+    assert.equal(queue.stats().acked, 3);
+  });
+
+  test("block their thread for one lockTimeout if they begin to wait for a job then", {
+    ...slow,
+    ...linuxOnly,
+  }, async () => {
+    using place = openQueue<string>({ ...OPTIONS, lockTimeout: 1000 });
+    const agent = startAgent(ownRuntime);
+    await join(agent, place);
+    await agent.run(
+      "objects.mutex = sync.Mutex.at(objects.memory.bytes, 64); objects.mutex.lock();",
+    );
+    const before = performance.now();
+    const waiting = place.queue.take(PATIENT);
+    const blocked = performance.now() - before;
+    assert.ok(blocked >= 900 && blocked < 1900, `${blocked} ms`);
+    await agent.kill();
+    place.queue.send("a");
+    assert.equal((await waiting)?.ack(), true);
   });
 
   test("go on with work() when a process is no longer stopped in the middle of a change", {

@@ -1,5 +1,6 @@
 /** What a shared queue does for one process. */
 import assert from "node:assert/strict";
+import process from "node:process";
 import { describe, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { json, layout, QueueJob, SharedMap, SharedQueue, utf8 } from "../../collections/mod.ts";
@@ -7,7 +8,7 @@ import { SharedMemory } from "../../mod.ts";
 import { Counter } from "../../sync/mod.ts";
 import { ManualClock, withClock } from "../support/maps.ts";
 import { logOf, openQueue } from "../support/queues.ts";
-import { leaveNothingBehind, slow, uniqueKey } from "../support/support.ts";
+import { leaveNothingBehind, slow, uniqueKey, until } from "../support/support.ts";
 
 const SMALL = { bytes: 16_384, codec: utf8 } as const;
 /** A wait that a test does not expect to last so long. */
@@ -50,6 +51,22 @@ describe("a shared queue", () => {
     assert.deepEqual([queue.length, queue.stats().sent], [0, 7]);
   });
 
+  test("refuses an array whose buffer was transferred away, and says so", async () => {
+    using place = openQueue({ bytes: 2 ** 16 });
+    const { queue } = place;
+    const value = Uint8Array.of(1, 2, 3);
+    structuredClone(value.buffer, { transfer: [value.buffer] });
+    const says = (method: string) => ({
+      name: "TypeError",
+      message: new RegExp(`${method}: .* no bytes any more`),
+    });
+    assert.throws(() => queue.trySend(value), says("trySend"));
+    assert.throws(() => queue.trySend(value, { delay: 1 }), says("trySend"));
+    assert.throws(() => queue.send(value), says("send"));
+    await assert.rejects(queue.sendAsync(value), says("sendAsync"));
+    assert.deepEqual([queue.length, queue.stats().recovered], [0, 0]);
+  });
+
   test("that is full refuses values until there is room, and says how full it is", async () => {
     using place = openQueue(SMALL);
     const { queue } = place;
@@ -74,6 +91,43 @@ describe("a shared queue", () => {
     const values = drain(queue);
     assert.deepEqual(values.slice(-2), ["a", "b"].map((text) => text.padEnd(100)));
     assert.equal(values.length, count);
+  });
+
+  test("that is full says how large the value was when it was sent, and encodes it once", async () => {
+    let count = 0;
+    const encode = (text: string) => {
+      count++;
+      return utf8.encode(text);
+    };
+    using place = openQueue({ ...SMALL, codec: { encode, decode: utf8.decode } });
+    const { queue } = place;
+    while (queue.trySend("x".padEnd(100)));
+    count = 0;
+    const message = /there was no room for 300 bytes/;
+    assert.throws(() => queue.send("y".padEnd(300)), { code: "Full", message });
+    await assert.rejects(queue.sendAsync("y".padEnd(300), { timeout: 10 }), {
+      code: "Full",
+      message,
+    });
+    assert.equal(count, 2);
+  });
+
+  test("that is full says so without a look at all of its jobs", () => {
+    withClock(new ManualClock(), () => {
+      using place = openQueue(SMALL);
+      const { queue } = place;
+      const log = logOf(queue);
+      const text = "x".padEnd(100);
+      while (queue.trySend(text));
+      let looks = 0;
+      log.state = (entry) => {
+        looks++;
+        return Object.getPrototypeOf(log).state.call(log, entry);
+      };
+      assert.equal(queue.receive(), text);
+      assert.deepEqual([queue.trySend(text), queue.trySend(text)], [true, false]);
+      assert.ok(looks < 10, `${looks} looks at ${log.jobs} entries`);
+    });
   });
 
   test("holds as many jobs as its table has entries", () => {
@@ -229,6 +283,42 @@ describe("a job", () => {
     assert.deepEqual([sent, acked, received, cleared, dropped], [4, 1, 1, 2, 0]);
   });
 
+  test("that has failed can be seen and taken beside one whose value cannot be decoded", () => {
+    using place = openQueue({ ...SMALL, maxAttempts: 1 });
+    const { queue } = place;
+    for (const text of ["{", "1"]) queue.send(text);
+    for (let i = 0; i < 2; i++) queue.tryTake()!.retry();
+    const reader = place.join({ codec: { encode: json.encode, decode: json.decode<never> } });
+    const [bad, good] = reader.failed();
+    assert.deepEqual([bad!.id, bad!.attempts, good!.id, good!.value], [1, 1, 2, 1]);
+    assert.throws(() => bad!.value, SyntaxError);
+    const taken = reader.takeFailed()!;
+    assert.deepEqual([taken.id, taken.reason], [1, "retried"]);
+    assert.throws(() => taken.value, SyntaxError);
+    assert.deepEqual(reader.failed(), [{ id: 2, value: 1, attempts: 1, reason: "retried" }]);
+  });
+
+  test("that has failed is named by its number, and by nothing else", () => {
+    using place = openQueue({ ...SMALL, maxAttempts: 1 });
+    const { queue } = place;
+    queue.send("job");
+    queue.tryTake()!.retry();
+    const wrong = [["1", TypeError], [null, TypeError], [NaN, RangeError], [0, RangeError], [
+      1.5,
+      RangeError,
+    ]] as const;
+    for (const [id, error] of wrong) {
+      assert.throws(() => queue.retryFailed(id as number), error);
+      assert.throws(() => queue.clearFailed(id as number), error);
+    }
+    for (const [limit, error] of [["1", TypeError], [NaN, RangeError], [-1, RangeError]] as const) {
+      assert.throws(() => queue.failed(limit as number), error);
+    }
+    assert.throws(() => queue.retryFailed(-1), /^RangeError: SharedQueue.retryFailed: the id of a/);
+    assert.deepEqual([queue.retryFailed(2), queue.failed(0), queue.failed(1).length], [0, [], 1]);
+    assert.equal(queue.retryFailed(1), 1);
+  });
+
   test("that has failed makes the one go that failed first, if a quarter of the queue has failed", () => {
     using place = openQueue({ ...SMALL, maxAttempts: 1 });
     const { queue } = place;
@@ -380,6 +470,46 @@ describe("work()", () => {
     assert.equal(queue.stats().acked, 2);
   });
 
+  test("ends with what an asynchronous onError rejects with, after the job was put back", async () => {
+    using place = openQueue(SMALL);
+    const { queue } = place;
+    queue.send("job");
+    const onError = async () => {
+      await pause(5);
+      assert.equal(queue.stats().running, 1);
+      throw new Error("of onError");
+    };
+    const fails = () => {
+      throw new Error("of the handler");
+    };
+    await assert.rejects(queue.work({ onError }, fails), /of onError/);
+    const { running, ready } = queue.stats();
+    assert.deepEqual([running, ready], [0, 1]);
+  });
+
+  test("waits while as many threads hold jobs as the queue has members, after a warning", async () => {
+    using place = openQueue({ ...SMALL, members: 8 });
+    for (let i = 0; i < 9; i++) place.queue.send(`${i}`);
+    const objects = Array.from({ length: 8 }, () => place.join());
+    const jobs = objects.map((queue) => queue.tryTake()!);
+    const warnings: string[] = [];
+    const onWarning = ({ message }: Error) => {
+      if (message.startsWith("SharedQueue")) warnings.push(message);
+    };
+    process.on("warning", onWarning);
+    const done: string[] = [];
+    const working = place.queue.work({ concurrency: 2 }, ({ value }) => void done.push(value));
+    await until(() => warnings.length > 0, "a warning");
+    await pause(300);
+    assert.match(warnings[0]!, /work waits for others: .* 8 threads hold jobs already/);
+    assert.deepEqual([done, warnings.length], [[], 1]);
+    for (const job of jobs) job.ack();
+    place.queue.close();
+    await working;
+    process.off("warning", onWarning);
+    assert.deepEqual(done, ["8"]);
+  });
+
   test("tries a job again whose value cannot be decoded", async () => {
     const decode = () => {
       throw new Error("of another version");
@@ -429,9 +559,35 @@ describe("the places of shared queues", () => {
     assert.throws(() => site.names.remove(), { code: "NotOwner" });
   });
 
+  test("refuse options that are no object: receive(1000) would not wait", async () => {
+    using place = openQueue(SMALL);
+    // deno-lint-ignore no-explicit-any
+    const queue = place.queue as any;
+    queue.send("a");
+    for (const wrong of [1000, "text", null]) {
+      const says = (method: string) => ({
+        name: "TypeError",
+        message: new RegExp(`^SharedQueue.${method}: the options must be an object.*not ${wrong}$`),
+      });
+      assert.throws(() => queue.trySend("b", wrong), says("trySend"));
+      assert.throws(() => queue.send("b", wrong), says("send"));
+      assert.throws(() => queue.receive(wrong), says("receive"));
+      assert.throws(() => queue.tryTake(wrong), says("tryTake"));
+      await assert.rejects(queue.sendAsync("b", wrong), says("sendAsync"));
+      await assert.rejects(queue.receiveAsync(wrong), says("receiveAsync"));
+      await assert.rejects(queue.take(wrong), says("take"));
+      await assert.rejects(queue.work(wrong, () => {}), says("work"));
+      await assert.rejects(queue.work({ signal: wrong }, () => {}), {
+        message: `SharedQueue.work: signal must be an AbortSignal, not ${wrong}`,
+      });
+    }
+    assert.deepEqual([queue.receive(), queue.receive()], ["a", undefined]);
+  });
+
   test("are checked: wrong options, kinds, sizes and bytes", () => {
     const wrong: [object, RegExp][] = [
       [{ bytes: 100 }, /takes at least \d+ bytes, not 100/],
+      [{ bytes: 2 ** 14, jobBytes: 16 }, /values of 16 bytes takes at least \d+ bytes, not 16384/],
       [{ bytes: "1" }, /bytes must be a number, not string/],
       [{ bytes: 2 ** 16, members: 0 }, /members must be an integer from 1 to 1024, not 0/],
       [{ bytes: 2 ** 16, jobBytes: 0.5 }, /jobBytes must be an integer/],
