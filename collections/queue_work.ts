@@ -1,6 +1,7 @@
 import process from "node:process";
 import { setImmediate } from "node:timers";
 import { delay } from "../backends/timing.ts";
+import { checkSignal } from "../core/waiter.ts";
 import { SyncError } from "../sync/errors.ts";
 import type { QueueJob } from "./queue_job.ts";
 import {
@@ -34,9 +35,7 @@ export async function workOn<Value>(
   checkOptions(CALL, options ?? null);
   const { concurrency = 1, signal, maxRun, ref = true, backoff = 0, onError = warn } = options;
   checkNumber(CALL, "concurrency", concurrency, 1, CONCURRENCY_MAX);
-  if (signal !== undefined && typeof signal?.addEventListener !== "function") {
-    throw new TypeError(`${CALL}: signal must be an AbortSignal, not ${String(signal)}`);
-  }
+  checkSignal(CALL, signal);
   if (maxRun !== undefined) checkMaxRun(CALL, maxRun);
   if (typeof backoff !== "function") checkDelay(CALL, backoff);
   for (const [name, value] of [["fn", fn], ["onError", onError]] as const) {
