@@ -28,6 +28,7 @@ import type {
 import { SharedMemoryException } from "./errors.ts";
 import { platformSafeName } from "./backends/native_key.ts";
 import { NativeIpcKey } from "./native_ipc_key.ts";
+import { checkOptions } from "./core/arguments.ts";
 import { requireStack } from "./core/stack.ts";
 
 export type {
@@ -113,7 +114,9 @@ export interface CleanupOptions {
  * console.log(stale.map(({ size, creator }) => `${size} bytes of process ${creator?.pid}`));
  * ```
  */
-export function inspect({ allUsers = false }: InspectOptions = {}): Inventory {
+export function inspect(options: InspectOptions = {}): Inventory {
+  checkOptions("inspect", options, "{ allUsers: true }");
+  const { allUsers = false } = options;
   requireStack(); // for the files that it opens and the locks that cleanup() acquires
   try {
     return defaultInspection().inventory(allUsers);
@@ -149,9 +152,9 @@ export function inspect({ allUsers = false }: InspectOptions = {}): Inventory {
  * console.log(removed.length, failed.length);
  * ```
  */
-export function cleanup(
-  { dryRun = false, orphans = false, persistent = false, keys }: CleanupOptions = {},
-): CleanupResult {
+export function cleanup(options: CleanupOptions = {}): CleanupResult {
+  checkOptions("cleanup", options, '{ keys: ["orders"] }'); // without keys, all that is stale would be removed
+  const { dryRun = false, orphans = false, persistent = false, keys } = options;
   if (keys !== undefined) checkKeys(keys);
   const { segments, semaphores, keyFiles } = inspect();
   const removed: Removal[] = [];

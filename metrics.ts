@@ -14,6 +14,7 @@
 import { BackendError } from "./backends/failure.ts";
 import type { SegmentGlance } from "./backends/inventory.ts";
 import { perProcess } from "./context.ts";
+import { checkOptions } from "./core/arguments.ts";
 import { SharedMemoryException } from "./errors.ts";
 import { type KeyMatcher, matcherOf } from "./inspect.ts";
 import { Observer } from "./observe/observer.ts";
@@ -56,7 +57,9 @@ const observerOfProcess = perProcess(() => new Observer());
  * }).listen(9464);
  * ```
  */
-export async function metrics({ keys }: MetricsOptions = {}): Promise<string> {
+export async function metrics(options: MetricsOptions = {}): Promise<string> {
+  checkOptions("metrics", options, '{ keys: ["orders"] }');
+  const { keys } = options;
   if (keys !== undefined) checkKeys(keys);
   try {
     const matchers = await sliced(matchersOf(keys ?? []));

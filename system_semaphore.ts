@@ -24,7 +24,7 @@ import { ENDING } from "./core/last_error.ts";
 import { NativeIpcKey, type NativeIpcKeyType } from "./native_ipc_key.ts";
 import { registry, type Resource, type SharedSemaphore } from "./registry.ts";
 import { requireStack, requireStackToUndo } from "./core/stack.ts";
-import { checkCount, refuseThenable } from "./core/arguments.ts";
+import { checkCount, checkOptions, refuseThenable } from "./core/arguments.ts";
 import { timeoutOf, waitOf, type WaitOptions } from "./core/waiter.ts";
 
 /** An open semaphore. It must be closed when its object is garbage-collected or the program ends. */
@@ -154,6 +154,7 @@ export class SystemSemaphore implements Disposable {
    * ```
    */
   static open(key: string | NativeIpcKey, options: SemaphoreOptions = {}): SystemSemaphore {
+    checkOptions("SystemSemaphore.open", options, "{ initialValue: 1 }");
     const { initialValue = 0, mode = SystemSemaphoreMode.Open } = options;
     const semaphore = new SystemSemaphore();
     const [text, explicit] = key instanceof NativeIpcKey ? [null, key] : [key, null];

@@ -14,6 +14,7 @@
  *
  * @module
  */
+import { checkOptions } from "../core/arguments.ts";
 import { json } from "../collections/codecs.ts";
 import { SharedMap } from "../collections/shared_map.ts";
 import type { NativeIpcKey } from "../native_ipc_key.ts";
@@ -105,6 +106,7 @@ export function sharedSessionStore<Store extends object>(
 
     constructor(key: string | NativeIpcKey, options: StoreOptions) {
       super();
+      checkOptions("SharedSessionStore", options, "{ bytes: 1_048_576 }");
       this.#ttl = options.ttl ?? TTL_MS;
       this.#map = SharedMap.open<StoredSession>(key, { ...options, codec: json });
     }

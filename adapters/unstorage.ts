@@ -15,6 +15,7 @@
  *
  * @module
  */
+import { checkOptions } from "../core/arguments.ts";
 import { utf8 } from "../collections/codecs.ts";
 import { SharedMap } from "../collections/shared_map.ts";
 import { SharedTopic } from "../collections/shared_topic.ts";
@@ -146,6 +147,7 @@ function msOf(seconds: number | undefined): number | undefined {
  * @throws as `SharedMap.open()` and `SharedTopic.open()` do
  */
 export function sharedMemoryDriver(options: SharedMemoryDriverOptions): SharedMemoryDriver {
+  checkOptions("sharedMemoryDriver", options, '{ key: "items", bytes: 1_048_576 }');
   const { key, changes: changesKey, ...others } = options;
   const changes = changesKey === undefined ? undefined : new Changes(changesKey);
   let map: SharedMap<TextOrBytes>;

@@ -1,3 +1,4 @@
+import { checkOptions } from "../core/arguments.ts";
 import { checkTimeout } from "../core/waiter.ts";
 import { bytes, type Codec, codecName } from "./codecs.ts";
 
@@ -18,6 +19,7 @@ export function commonSettings<Value>(
     readonly lockTimeout?: number | undefined;
   },
 ): CommonSettings<Value> {
+  checkOptions(call, options);
   const { codec = bytes as Codec<never>, lockTimeout = LOCK_TIMEOUT_MS } = options;
   if (typeof codec?.encode !== "function" || typeof codec.decode !== "function") {
     throw new TypeError(

@@ -1,6 +1,7 @@
 import { IpcError, SharedMemoryException } from "../errors.ts";
 import type { NativeIpcKey } from "../native_ipc_key.ts";
 import { SharedMemory } from "../shared_memory.ts";
+import { checkOptions } from "../core/arguments.ts";
 import { mayAdopt, type OpenOptions } from "../core/open_options.ts";
 import { SyncError } from "../sync/errors.ts";
 import { hashOf } from "../sync/fnv1a.ts";
@@ -215,6 +216,7 @@ export class Layout<const Members extends LayoutMembers>
     key: string | NativeIpcKey,
     options: LayoutOptions<Members> = {},
   ): OpenLayout<Members> {
+    checkOptions("layout.open", options, "{ replace: true }");
     const { initialize, adopt, replace = false, ...rest } = options;
     if (typeof replace !== "boolean") {
       throw new TypeError(`layout.open: replace must be a boolean, not ${typeof replace}`);

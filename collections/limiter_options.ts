@@ -1,4 +1,5 @@
 import type { OpenOptions } from "../core/open_options.ts";
+import { checkOptions } from "../core/arguments.ts";
 import { checkTimeout } from "../core/waiter.ts";
 import { SyncError } from "../sync/errors.ts";
 import { AHEAD_MAX, INTERVAL_MIN, type Limits } from "./limiter_rule.ts";
@@ -52,6 +53,7 @@ const LOCK_TIMEOUT_MS = 1000;
 
 /** @throws {TypeError | RangeError} if an option is not what it should be */
 export function settingsOf(call: string, options: RateLimiterOptions): LimiterSettings {
+  checkOptions(call, options);
   const { limit, window, burst = limit, whenFull = "refuse", lockTimeout = LOCK_TIMEOUT_MS } =
     options;
   checkCount(call, "limit", limit, Number.MAX_SAFE_INTEGER);
@@ -65,7 +67,9 @@ export function settingsOf(call: string, options: RateLimiterOptions): LimiterSe
 }
 
 /** @throws {TypeError | RangeError} if the sizes are not numbers in their ranges */
-export function shapeOf(call: string, { keys, keyBytes = KEY_BYTES }: RateLimiterSize): MapShape {
+export function shapeOf(call: string, options: RateLimiterSize): MapShape {
+  checkOptions(call, options);
+  const { keys, keyBytes = KEY_BYTES } = options;
   checkCount(call, "keys", keys, KEYS_MAX);
   checkCount(call, "keyBytes", keyBytes, KEY_BYTES_MAX);
   return limiterShape(call, keys, keyBytes);

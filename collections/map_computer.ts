@@ -1,6 +1,7 @@
 import { clearInterval, setInterval } from "node:timers";
 import { sharedClock } from "../backends/clock.ts";
 import { delay, nextPause } from "../backends/timing.ts";
+import { checkOptions } from "../core/arguments.ts";
 import { type AbortSignalLike, checkTimeout, TIMER_MAX } from "../core/waiter.ts";
 import type { Bytes } from "../core/view_types.ts";
 import { SyncError } from "../sync/errors.ts";
@@ -68,6 +69,7 @@ export class MapComputer<Value> {
     options: GetOrSetOptions,
     defaultTtl: number,
   ): Promise<Value | undefined> {
+    checkOptions(`SharedMap.${METHOD}`, options, "{ ttl: 60_000 }");
     const { ttl = defaultTtl, timeout = TIMEOUT_MS, signal, ref = false } = options;
     checkTtl(`SharedMap.${METHOD}`, ttl);
     checkTimeout(`SharedMap.${METHOD}`, timeout);

@@ -71,8 +71,8 @@ export function settingsOf<Value>(
   call: string,
   options: SharedMapOptions<Value>,
 ): MapSettings<Value> {
-  const { ttl = Infinity } = options;
   const common = commonSettings(call, options);
+  const { ttl = Infinity } = options;
   checkTtl(call, ttl);
   return { ...common, ttl };
 }

@@ -111,19 +111,11 @@ export function queueSettings<Value>(
   call: string,
   options: SharedQueueOptions<Value>,
 ): QueueSettings<Value> {
-  const { maxAttempts = ATTEMPTS, maxRun = Infinity } = options;
   const common = commonSettings(call, options);
+  const { maxAttempts = ATTEMPTS, maxRun = Infinity } = options;
   checkMaxAttempts(call, maxAttempts);
   checkMaxRun(call, maxRun);
   return { ...common, maxAttempts, maxRun };
-}
-
-/** @throws {TypeError} if the options of a call are given and no object: as a number, a timeout would mean nothing */
-export function checkOptions(call: string, options: unknown): void {
-  if (options === undefined || typeof options === "object" && options !== null) return;
-  throw new TypeError(
-    `${call}: the options must be an object, as in { timeout: 500 }, not ${String(options)}`,
-  );
 }
 
 /** @throws {TypeError | RangeError} if `maxAttempts` is not a number of attempts */

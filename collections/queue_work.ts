@@ -1,16 +1,11 @@
 import process from "node:process";
 import { setImmediate } from "node:timers";
 import { delay } from "../backends/timing.ts";
+import { checkOptions } from "../core/arguments.ts";
 import { checkSignal } from "../core/waiter.ts";
 import { SyncError } from "../sync/errors.ts";
 import type { QueueJob } from "./queue_job.ts";
-import {
-  checkDelay,
-  checkMaxRun,
-  checkOptions,
-  type TakeOptions,
-  type WorkOptions,
-} from "./queue_options.ts";
+import { checkDelay, checkMaxRun, type TakeOptions, type WorkOptions } from "./queue_options.ts";
 import { checkNumber } from "./queue_shape.ts";
 import { isBusy } from "./wait_line.ts";
 
@@ -32,7 +27,7 @@ export async function workOn<Value>(
   options: WorkOptions<QueueJob<Value>>,
   fn: (job: QueueJob<Value>) => unknown,
 ): Promise<void> {
-  checkOptions(CALL, options ?? null);
+  checkOptions(CALL, options, "{ concurrency: 4 }");
   const { concurrency = 1, signal, maxRun, ref = true, backoff = 0, onError = warn } = options;
   checkNumber(CALL, "concurrency", concurrency, 1, CONCURRENCY_MAX);
   checkSignal(CALL, signal);

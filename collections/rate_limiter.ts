@@ -1,3 +1,4 @@
+import { checkOptions } from "../core/arguments.ts";
 import type { NativeIpcKey } from "../native_ipc_key.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import type { SharedMemory } from "../shared_memory.ts";
@@ -104,6 +105,7 @@ export class RateLimiter implements Disposable {
    * @throws {TypeError | RangeError} if an option is not what it should be
    */
   static open(key: string | NativeIpcKey, options: RateLimiterOpenOptions): RateLimiter {
+    checkOptions("RateLimiter.open", options, "{ limit: 100, window: 60_000, keys: 1000 }");
     const { limit, window, burst, keys, keyBytes, whenFull, lockTimeout, ...others } = options;
     const own = { limit, window, burst, keys, keyBytes, whenFull, lockTimeout };
     settingsOf("RateLimiter.open", own);

@@ -1,3 +1,4 @@
+import { checkOptions } from "../core/arguments.ts";
 import { perProcess } from "../context.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import { SyncError } from "../sync/errors.ts";
@@ -126,6 +127,7 @@ export class SharedBroadcastChannel extends BroadcastTarget implements Disposabl
         `new SharedBroadcastChannel: the name must be a string, not ${typeof name}`,
       );
     }
+    checkOptions("new SharedBroadcastChannel", options, "{ bytes: 1_048_576 }");
     this.#name = String(name);
     const { bytes = BYTES, ...others } = options;
     this.#key = JSON.stringify([this.#name, bytes, others]);

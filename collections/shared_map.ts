@@ -1,5 +1,5 @@
 import { sharedClock } from "../backends/clock.ts";
-import { refuseThenable } from "../core/arguments.ts";
+import { checkOptions, refuseThenable } from "../core/arguments.ts";
 import type { Bytes } from "../core/view_types.ts";
 import { requireStack } from "../core/stack.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
@@ -138,6 +138,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     key: string | NativeIpcKey,
     options: SharedMapOpenOptions<Value>,
   ): SharedMap<Value> {
+    checkOptions("SharedMap.open", options, "{ bytes: 1_048_576 }");
     const { bytes, stripes, entryBytes, evict, codec, ttl, lockTimeout, ...others } = options;
     const own = { bytes, stripes, entryBytes, evict, codec, ttl, lockTimeout };
     settingsOf("SharedMap.open", own);
@@ -157,6 +158,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
    * @throws {TypeError | RangeError} if an option is not a number in its range
    */
   static bytesFor<Value>(options: SharedMapOptions<Value>): number {
+    checkOptions("SharedMap.bytesFor", options, "{ bytes: 1_048_576 }");
     return mapBytes(shapeOf("SharedMap.bytesFor", { ...options, bytes: options.bytes! }));
   }
 
@@ -361,6 +363,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     if (options === undefined) {
       stored = writer.set("set", key, raw, expiryOf(ttl));
     } else {
+      checkOptions("SharedMap.set", options, "{ ttl: 60_000 }");
       const { ifAbsent = false, ifPresent = false, ifVersion } = options;
       ttl = options.ttl ?? ttl;
       checkTtl("SharedMap.set", ttl);
@@ -389,6 +392,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     options: { readonly ttl?: number | undefined } = {},
   ): Next {
     const { reader, writer } = this;
+    checkOptions("SharedMap.update", options, "{ ttl: 60_000 }");
     const { ttl } = options;
     if (ttl !== undefined) checkTtl("SharedMap.update", ttl);
     let deadline = Infinity;
@@ -434,6 +438,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     by = 1,
     options?: { readonly initial?: number | undefined; readonly ttl?: number | undefined },
   ): number {
+    if (options !== undefined) checkOptions("SharedMap.incr", options, "{ ttl: 60_000 }");
     const { initial = 0, ttl = this.defaultTtl } = options ?? {};
     if (!Number.isFinite(by)) throw notFinite("by", by);
     if (!Number.isFinite(initial)) throw notFinite("initial", initial);

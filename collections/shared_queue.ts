@@ -1,3 +1,4 @@
+import { checkOptions } from "../core/arguments.ts";
 import { requireStack } from "../core/stack.ts";
 import { isDetached, lengthOf } from "../core/view_extent.ts";
 import { checkTimeout, waitOf } from "../core/waiter.ts";
@@ -38,7 +39,6 @@ import {
   checkDelay,
   checkMaxAttempts,
   checkMaxRun,
-  checkOptions,
   type QueueSettings,
   queueSettings,
   type ReceiveOptions,
@@ -202,6 +202,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     key: string | NativeIpcKey,
     options: SharedQueueOpenOptions<Value>,
   ): SharedQueue<Value> {
+    checkOptions("SharedQueue.open", options, "{ bytes: 65_536 }");
     const { bytes, jobBytes, members, codec, maxAttempts, maxRun, lockTimeout, ...others } =
       options;
     const own = { bytes, jobBytes, members, codec, maxAttempts, maxRun, lockTimeout };
@@ -222,6 +223,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    * @throws {TypeError | RangeError} if an option is not a number in its range
    */
   static bytesFor<Value>(options: SharedQueueOptions<Value>): number {
+    checkOptions("SharedQueue.bytesFor", options, "{ bytes: 65_536 }");
     return queueBytes(queueShape("SharedQueue.bytesFor", { ...options, bytes: options.bytes! }));
   }
 
@@ -404,7 +406,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
 
   /** Does what `sendAsync()` does, once there is stack for it. */
   private async sendWaiting(value: Value, options: SendAsyncOptions): Promise<void> {
-    checkOptions("SharedQueue.sendAsync", options);
+    checkOptions("SharedQueue.sendAsync", options, "{ timeout: 500 }");
     const { ref = true } = options;
     const { timeout, signal } = waitOf("SharedQueue.sendAsync", options);
     const { attempt, length } = this.prepare("sendAsync", value, options);
@@ -421,7 +423,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     options: TrySendOptions | undefined,
   ): { attempt(this: void, willWait: boolean, hasSlept?: boolean): boolean; length: number } {
     const call = `SharedQueue.${method}`;
-    checkOptions(call, options);
+    if (options !== undefined) checkOptions(call, options, "{ delay: 500 }");
     const { delay = 0, maxAttempts = this.maxAttempts } = options ?? {};
     checkDelay(call, delay);
     checkMaxAttempts(call, maxAttempts);
@@ -467,7 +469,9 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    */
   receive(options?: { readonly timeout?: number | undefined }): Value | undefined {
     const { core } = this;
-    checkOptions("SharedQueue.receive", options);
+    if (options !== undefined) {
+      checkOptions("SharedQueue.receive", options, "{ timeout: 500 }");
+    }
     const { timeout = 0 } = options ?? {};
     checkTimeout("SharedQueue.receive", timeout);
     core.require("receive");
@@ -532,7 +536,9 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   tryTake(
     options?: { readonly maxRun?: number | undefined },
   ): QueueJob<Value> | undefined {
-    checkOptions("SharedQueue.tryTake", options);
+    if (options !== undefined) {
+      checkOptions("SharedQueue.tryTake", options, "{ maxRun: 500 }");
+    }
     const { maxRun = this.maxRun } = options ?? {};
     checkMaxRun("SharedQueue.tryTake", maxRun);
     this.core.require("tryTake");
@@ -557,7 +563,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
 
   /** Does what `take()` does, once there is stack for it. */
   private async takeWaiting(options: TakeOptions): Promise<QueueJob<Value> | undefined> {
-    checkOptions("SharedQueue.take", options);
+    checkOptions("SharedQueue.take", options, "{ timeout: 500 }");
     const { maxRun = this.maxRun } = options;
     checkMaxRun("SharedQueue.take", maxRun);
     let job: QueueJob<Value> | undefined;
@@ -617,7 +623,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     options: ReceiveOptions,
     attempt: (willWait: boolean, hasSlept: boolean) => boolean,
   ): Promise<boolean> {
-    checkOptions(call, options);
+    checkOptions(call, options, "{ timeout: 500 }");
     const { ref = false } = options;
     const { timeout, signal } = waitOf(call, options);
     this.core.require(call.replace(/.*\./, ""));

@@ -1,4 +1,5 @@
 import { thisPlatform } from "../backends/platform.ts";
+import { checkOptions } from "../core/arguments.ts";
 import { requireStack } from "../core/stack.ts";
 import { lengthOf } from "../core/view_extent.ts";
 import { waitOf } from "../core/waiter.ts";
@@ -138,6 +139,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     key: string | NativeIpcKey,
     options: SharedTopicOpenOptions<Value>,
   ): SharedTopic<Value> {
+    checkOptions("SharedTopic.open", options, "{ bytes: 65_536 }");
     const { bytes, codec, lockTimeout, ...others } = options;
     const own = { bytes, codec, lockTimeout };
     commonSettings("SharedTopic.open", own);
@@ -158,6 +160,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
    * @throws {TypeError | RangeError} if `bytes` is not a number in its range
    */
   static bytesFor<Value>(options: SharedTopicOptions<Value>): number {
+    checkOptions("SharedTopic.bytesFor", options, "{ bytes: 65_536 }");
     return topicBytes(unitsOf("SharedTopic.bytesFor", options.bytes));
   }
 
@@ -305,6 +308,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
   /** Does what `publishAsync()` does, once there is stack for it. */
   private async publishWaiting(value: Value, options: PublishOptions): Promise<number> {
     const call = "SharedTopic.publishAsync";
+    checkOptions(call, options, "{ timeout: 500 }");
     const { timeout = this.lockTimeout, signal } = options;
     const wait = waitOf(call, { timeout, signal });
     const bytes = new Uint8Array(this.encoded("publishAsync", value)); // a copy: the program goes on

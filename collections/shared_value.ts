@@ -1,5 +1,5 @@
 import { thisPlatform } from "../backends/platform.ts";
-import { refuseThenable } from "../core/arguments.ts";
+import { checkOptions, refuseThenable } from "../core/arguments.ts";
 import { requireStack } from "../core/stack.ts";
 import { lengthOf } from "../core/view_extent.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
@@ -139,6 +139,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     key: string | NativeIpcKey,
     options: SharedValueOpenOptions<Value>,
   ): SharedValue<Value> {
+    checkOptions("SharedValue.open", options, "{ maxBytes: 1000 }");
     const { maxBytes, codec, initial, lockTimeout, ...others } = options;
     const own = { maxBytes, codec, initial, lockTimeout };
     const call = "SharedValue.open";
@@ -159,7 +160,9 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
    *
    * @throws {TypeError | RangeError} if `maxBytes` is not an integer from 1 to 1 GiB
    */
-  static bytesFor<Value>({ maxBytes }: SharedValueOptions<Value>): number {
+  static bytesFor<Value>(options: SharedValueOptions<Value>): number {
+    checkOptions("SharedValue.bytesFor", options, "{ maxBytes: 1000 }");
+    const { maxBytes } = options;
     checkMaxBytes("SharedValue.bytesFor", maxBytes);
     return valueBytes(maxBytes);
   }
@@ -181,9 +184,9 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     options: SharedValueOptions<Value>,
   ): SharedValue<Value> {
     const call = "SharedValue.create";
+    const settings = commonSettings(call, options);
     const { maxBytes, initial } = options;
     checkMaxBytes(call, maxBytes);
-    const settings = commonSettings(call, options);
     const slot = new Slot(call, view, byteOffset, ALIGNMENT);
     const first = initial === undefined ? null : encoded(call, settings.codec, initial, maxBytes);
     makeHeader(call, slot, { maxBytes, codec: settings.codecName }, () => {

@@ -1,3 +1,4 @@
+import { checkOptions } from "../core/arguments.ts";
 import type { OpenOptions } from "../core/open_options.ts";
 import { type AbortSignalLike, checkSignal } from "../core/waiter.ts";
 import type { Codec } from "./codecs.ts";
@@ -80,9 +81,7 @@ export interface PublishOptions {
 
 /** @internal @throws {TypeError} if an option of a subscription is not what it should be; `from` is checked where it is used */
 export function checkSubscribe(call: string, options: CallbackOptions): void {
-  if (typeof options !== "object" || options === null) {
-    throw new TypeError(`${call}: the options must be an object, not ${textOf(options)}`);
-  }
+  checkOptions(call, options, '{ from: "oldest" }');
   const { signal, ref, onError } = options;
   checkSignal(call, signal);
   if (ref !== undefined && typeof ref !== "boolean") {
@@ -93,16 +92,14 @@ export function checkSubscribe(call: string, options: CallbackOptions): void {
   }
 }
 
-function textOf(value: unknown): string {
-  return typeof value === "string" ? `"${value}"` : value === null ? "null" : typeof value;
-}
-
 /** @throws {TypeError | RangeError} if `from` does not say where to begin */
 export function checkStart(call: string, from: unknown): asserts from is TopicStart {
   if (from === "latest" || from === "oldest") return;
   if (typeof from !== "number") {
     throw new TypeError(
-      `${call}: from must be "latest", "oldest" or a sequence number, not ${textOf(from)}`,
+      `${call}: from must be "latest", "oldest" or a sequence number, not ${
+        typeof from === "string" ? `"${from}"` : typeof from
+      }`,
     );
   }
   if (Number.isSafeInteger(from) && from >= 1) return;

@@ -1,3 +1,4 @@
+import { checkOptions } from "../core/arguments.ts";
 import type { OpenOptions } from "../core/open_options.ts";
 import { type AbortSignalLike, checkSignal } from "../core/waiter.ts";
 import type { Codec } from "./codecs.ts";
@@ -42,7 +43,9 @@ export interface ChangesOptions {
 }
 
 /** @throws {TypeError | RangeError} if an option is not what it should be */
-export function checkChanges(call: string, { from, ref, signal }: ChangesOptions): void {
+export function checkChanges(call: string, options: ChangesOptions): void {
+  checkOptions(call, options, "{ from: 0 }");
+  const { from, ref, signal } = options;
   checkSignal(call, signal);
   if (from !== undefined && typeof from !== "number") {
     throw new TypeError(`${call}: from must be a version, not ${typeof from}`);

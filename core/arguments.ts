@@ -7,6 +7,18 @@ export function refuseThenable(value: unknown, text: string): void {
   throw new TypeError(text);
 }
 
+/**
+ * @param example options that the call could have, for the text
+ * @throws {TypeError} if the options of a call are no object: a number, as which a timeout is often passed, has no `timeout`
+ */
+export function checkOptions(call: string, options: unknown, example?: string): void {
+  const isArray = Array.isArray(options);
+  if (typeof options === "object" && options !== null && !isArray) return;
+  const hint = example === undefined ? "" : ` as in ${example},`;
+  const found = isArray ? "an array" : String(options);
+  throw new TypeError(`${call}: the options must be an object,${hint} not ${found}`);
+}
+
 /** @throws {TypeError | RangeError} if `size` is not a whole number of bytes that a number can hold exactly */
 export function checkSize(operation: string, size: unknown): void {
   if (typeof size !== "number") {

@@ -1,5 +1,5 @@
 import { AccessMode } from "../errors.ts";
-import { checkSize } from "./arguments.ts";
+import { checkOptions, checkSize } from "./arguments.ts";
 import type { Bytes } from "./view_types.ts";
 import { checkTimeout } from "./waiter.ts";
 
@@ -65,6 +65,7 @@ export function mayAdopt(options: OpenOptions): boolean {
 
 /** Reads each option once, and checks it: a getter may return another value the second time. */
 export function checkedOptions(options: OpenOptions): OpenOptions {
+  checkOptions("SharedMemory.open", options, "{ size: 1024 }");
   const { size, mode, disposition, timeout, initialize, adopt, permissions, lifetime } = options;
   const stale = staleOf({ lifetime, stale: options.stale });
   if (size !== undefined) checkSize("open", size);

@@ -1,3 +1,5 @@
+import { checkOptions } from "./arguments.ts";
+
 /**
  * This interface has the members of `AbortSignal` that this package uses. It is a type of its own, since not every
  * program has the types of browsers or of Node.
@@ -61,11 +63,7 @@ export interface Wait {
  * @throws the reason of the signal if it has been aborted
  */
 export function waitOf(call: string, options: WaitOptions): Wait {
-  if (typeof options !== "object" || options === null) {
-    throw new TypeError(
-      `${call}: the options must be an object, as in { timeout: 500 }, not ${String(options)}`,
-    );
-  }
+  checkOptions(call, options, "{ timeout: 500 }");
   const { timeout = Infinity, signal } = options;
   checkTimeout(call, timeout);
   checkSignal(call, signal);

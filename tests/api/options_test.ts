@@ -1,0 +1,115 @@
+/** Options of a wrong type, in every public call that takes options. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import {
+  json,
+  layout,
+  RateLimiter,
+  SharedBroadcastChannel,
+  SharedMap,
+  SharedQueue,
+  SharedTopic,
+  SharedValue,
+} from "../../collections/mod.ts";
+import { sharedSessionStore } from "../../adapters/express_session.ts";
+import { sharedMemoryDriver } from "../../adapters/unstorage.ts";
+import { cleanup, inspect } from "../../inspect.ts";
+import { metrics } from "../../metrics.ts";
+import { SharedMemory, SystemSemaphore } from "../../mod.ts";
+import { Counter } from "../../sync/mod.ts";
+import { leaveNothingBehind, uniqueKey } from "../support/support.ts";
+
+/** What JavaScript programs may pass instead of options. */
+const WRONG = [null, 1000, "1000", true, ["key"]] as unknown[] as never[];
+
+/** Asserts that a call refuses what is no object, by its name, and makes nothing. */
+async function refuses(name: string, call: (options: never) => unknown): Promise<void> {
+  for (const wrong of WRONG) {
+    const found = Array.isArray(wrong) ? "an array" : String(wrong);
+    await assert.rejects(
+      async () => void await call(wrong), // an error that is thrown at once is one of the promise here
+      (error: unknown) => {
+        assert.ok(error instanceof TypeError, `${name}(${found}): ${String(error)}`);
+        assert.ok(
+          error.message.startsWith(`${name}: the options must be an object`),
+          error.message,
+        );
+        assert.ok(error.message.endsWith(` not ${found}`), error.message);
+        return true;
+      },
+    );
+  }
+}
+
+describe("options that are no object", () => {
+  leaveNothingBehind();
+
+  test("are refused when a collection is opened, created, joined or measured", async () => {
+    using memory = SharedMemory.open(uniqueKey(), { size: 64 });
+    const view = memory.bytes;
+    for (const type of [SharedMap, RateLimiter, SharedQueue, SharedTopic, SharedValue] as const) {
+      const { name } = type;
+      await refuses(`${name}.open`, (options) => type.open(uniqueKey(), options));
+      await refuses(`${name}.create`, (options) => type.create(view, 0, options));
+      await refuses(`${name}.at`, (options) => type.at(view, 0, options));
+      await refuses(`${name}.of`, (options) => type.of(options));
+      await refuses(`${name}.bytesFor`, (options) => type.bytesFor(options));
+      const left = new RegExp(`^TypeError: ${name}\\.open: the options .* not undefined$`);
+      assert.throws(() => (type.open as (key: string) => unknown)(uniqueKey()), left);
+    }
+    assert.deepEqual(view, new Uint8Array(64));
+  });
+
+  test("are refused when a segment, a semaphore, a layout or a channel is opened", async () => {
+    await refuses("SharedMemory.open", (options) => SharedMemory.open(uniqueKey(), options));
+    await refuses("SystemSemaphore.open", (options) => SystemSemaphore.open(uniqueKey(), options));
+    const shape = layout({ hits: Counter });
+    await refuses("layout.open", (options) => shape.open(uniqueKey(), options));
+    await refuses(
+      "new SharedBroadcastChannel",
+      (options) => new SharedBroadcastChannel(uniqueKey(), options),
+    );
+  });
+
+  test("are refused when a map is used", async () => {
+    using map = SharedMap.open<string>(uniqueKey(), { bytes: 40_000, codec: json });
+    await refuses("SharedMap.set", (options) => map.set("a", "1", options));
+    await refuses("SharedMap.update", (options) => map.update("a", () => "1", options));
+    await refuses("SharedMap.incr", (options) => map.incr("n", 1, options));
+    await refuses("SharedMap.getOrSet", (options) => map.getOrSet("b", () => "1", options));
+    assert.equal(map.size, 0);
+  });
+
+  test("are refused when a topic, a value or a queue is used", async () => {
+    using topic = SharedTopic.open<string>(uniqueKey(), { bytes: 4096, codec: json });
+    await refuses("SharedTopic.publishAsync", (options) => topic.publishAsync("a", options));
+    await refuses("SharedTopic.reader", (options) => topic.reader(options));
+    await refuses("SharedTopic.subscribe", (options) => topic.subscribe(() => {}, options));
+    assert.equal(topic.stats().last, 0);
+    using value = SharedValue.open<string>(uniqueKey(), { maxBytes: 100, codec: json });
+    await refuses("SharedValue.changes", (options) => value.changes(options));
+    await refuses("SharedValue.subscribe", (options) => value.subscribe(() => {}, options));
+    using queue = SharedQueue.open<string>(uniqueKey(), { bytes: 65_536, codec: json });
+    await refuses("SharedQueue.send", (options) => queue.send("a", options));
+    await refuses("SharedQueue.trySend", (options) => queue.trySend("a", options));
+    await refuses("SharedQueue.sendAsync", (options) => queue.sendAsync("a", options));
+    await refuses("SharedQueue.receive", (options) => queue.receive(options));
+    await refuses("SharedQueue.receiveAsync", (options) => queue.receiveAsync(options));
+    await refuses("SharedQueue.tryTake", (options) => queue.tryTake(options));
+    await refuses("SharedQueue.take", (options) => queue.take(options));
+    await refuses("SharedQueue.work", (options) => queue.work(options, () => {}));
+    assert.equal(queue.stats().sent, 0);
+  });
+
+  test("are refused by cleanup(), which would remove more than what the program has named", async () => {
+    await refuses("cleanup", (options) => cleanup(options));
+    await refuses("inspect", (options) => inspect(options));
+    await refuses("metrics", (options) => metrics(options));
+  });
+
+  test("are refused by the adapters", async () => {
+    const Store = sharedSessionStore({ Store: class {} });
+    await refuses("SharedSessionStore", (options) => new Store(uniqueKey(), options));
+    await refuses("sharedMemoryDriver", (options) => sharedMemoryDriver(options));
+  });
+});
