@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers";
 import { timeoutOf, type Wait, Waiter, waitOf, type WaitOptions } from "../core/waiter.ts";
 import { ThreadError } from "../ffi/threads.ts";
 import type { Usize } from "../ffi/types.ts";
@@ -14,10 +15,17 @@ const [SEQUENCE_WORD, ID_WORD] = [2, 3];
 const ALL = 2 ** 31 - 1;
 /** The pause in ms between two looks of {@linkcode Event.doze} where the system has no futex. */
 const DOZE_MS = 16;
+/** After this time in ms a call that looks again and again lets the event loop go on. */
+const TURN_MS = 10;
 
 /** Returns when a timeout ends. It does not read the clock, which is slow, for an infinite timeout. */
 function deadlineIn(ms: number): number {
   return ms === Infinity ? Infinity : performance.now() + ms;
+}
+
+/** Whether a deadline has passed: the event may be notified during each look, and then no wait finds that out. */
+function hasPassed(deadline: number): boolean {
+  return deadline !== Infinity && performance.now() >= deadline;
 }
 
 /** Returns the futex for the sequence of an event; `null` where the system has none. */
@@ -194,7 +202,7 @@ export class Event {
       const since = this.now; // before the look: a notification after it ends the wait
       if (condition()) return true;
       this.slot.requireUsable("waitUntil");
-      if (!this.sleep(since, deadline)) return condition();
+      if (!this.sleep(since, deadline) || hasPassed(deadline)) return condition();
     }
   }
 
@@ -218,13 +226,18 @@ export class Event {
   private async lookAsync(condition: () => boolean, options: WaitOptions): Promise<boolean> {
     const { timeout, signal } = waitOf("Event.waitUntilAsync", options);
     const deadline = performance.now() + timeout;
-    for (;;) {
+    for (let turn = performance.now();;) {
       signal?.throwIfAborted();
       this.slot.requireUsable("waitUntilAsync");
       const since = this.now;
       if (condition()) return true;
       const wait = { timeout: Math.max(0, deadline - performance.now()), signal };
-      if (!await this.waitFor("waitUntilAsync", wait, since)) return condition();
+      if (!await this.waitFor("waitUntilAsync", wait, since) || hasPassed(deadline)) {
+        return condition();
+      }
+      if (performance.now() - turn < TURN_MS) continue;
+      await new Promise<void>((resolve) => void setImmediate(resolve));
+      turn = performance.now();
     }
   }
 

@@ -104,6 +104,21 @@ describe("an event in a segment", () => {
     await assert.rejects(withDeadline(looked, "the error"), error);
   });
 
+  test("ends a wait for a condition in time, and leaves time for others, although it is notified during each look", async () => {
+    using memory = created();
+    const event = Event.create(memory.bytes);
+    const stuck = performance.now() + SOON_MS; // a call that goes on is to fail, and not to stop the tests
+    const condition = () => {
+      event.notify();
+      if (performance.now() > stuck) throw new Error("it goes on after its timeout");
+      return false;
+    };
+    assert.equal(event.waitUntil(condition, 50), false);
+    assert.equal(await event.waitUntilAsync(condition, { timeout: 50 }), false);
+    const endless = event.waitUntilAsync(condition, { signal: AbortSignal.timeout(50) });
+    await assert.rejects(endless, { name: "TimeoutError" });
+  });
+
   test("can be timed and aborted, and wakes somebody else then", async () => {
     using memory = created();
     const event = Event.create(memory.view(Uint8Array));
