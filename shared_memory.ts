@@ -24,7 +24,7 @@ import {
 import { ENDING } from "./core/last_error.ts";
 import { NativeIpcKey, type NativeIpcKeyType } from "./native_ipc_key.ts";
 import { requireStack, requireStackToUndo } from "./core/stack.ts";
-import { checkSize, refuseThenable } from "./core/arguments.ts";
+import { checkFunction, checkSize, refuseThenable } from "./core/arguments.ts";
 import { checkedOptions, OPEN_TIMEOUT_MS, type OpenOptions } from "./core/open_options.ts";
 import type { Bytes, ReadonlyUint8Array, ViewConstructor } from "./core/view_types.ts";
 import { timeoutOf, waitOf, type WaitOptions } from "./core/waiter.ts";
@@ -241,6 +241,7 @@ export class SharedMemory implements Disposable {
    * ```
    */
   view<View>(Type: ViewConstructor<View>, byteOffset = 0, length?: number): View {
+    checkFunction("SharedMemory.view", "Type", Type);
     const element = Type.BYTES_PER_ELEMENT ?? 1; // first: it may be a getter, which may do anything
     if (!Number.isInteger(element) || element < 1) {
       throw new TypeError(
@@ -340,6 +341,7 @@ export class SharedMemory implements Disposable {
    * ```
    */
   withLock<Result>(fn: () => Result, options: WaitOptions = {}): Result {
+    checkFunction("SharedMemory.withLock", "fn", fn);
     const unlock = this.#hold("withLock", options);
     try {
       const result = fn();
@@ -795,6 +797,7 @@ export class SharedMemory implements Disposable {
     fn: () => Result | PromiseLike<Result>,
     options: WaitOptions,
   ): Promise<Result> {
+    checkFunction("SharedMemory.withLockAsync", "fn", fn);
     const unlock = await this.#holdAsync("withLockAsync", options);
     try {
       return await fn();

@@ -24,7 +24,7 @@ import { ENDING } from "./core/last_error.ts";
 import { NativeIpcKey, type NativeIpcKeyType } from "./native_ipc_key.ts";
 import { registry, type Resource, type SharedSemaphore } from "./registry.ts";
 import { requireStack, requireStackToUndo } from "./core/stack.ts";
-import { checkCount, checkOptions, refuseThenable } from "./core/arguments.ts";
+import { checkCount, checkFunction, checkOptions, refuseThenable } from "./core/arguments.ts";
 import { timeoutOf, waitOf, type WaitOptions } from "./core/waiter.ts";
 
 /** An open semaphore. It must be closed when its object is garbage-collected or the program ends. */
@@ -176,6 +176,7 @@ export class SystemSemaphore implements Disposable {
    * @throws {TypeError} if `fn` returns a promise
    */
   withPermit<Result>(fn: () => Result, options: WaitOptions = {}): Result {
+    checkFunction("SystemSemaphore.withPermit", "fn", fn);
     const timeout = timeoutOf("SystemSemaphore.withPermit", options, Infinity);
     if (!this.#tryAcquire("withPermit", timeout)) throw this.#errors.lastException();
     try {
@@ -505,6 +506,7 @@ export class SystemSemaphore implements Disposable {
     fn: () => Result | PromiseLike<Result>,
     options: WaitOptions,
   ): Promise<Result> {
+    checkFunction("SystemSemaphore.withPermitAsync", "fn", fn);
     if (!await this.#acquireAsync(options, "withPermitAsync")) throw this.#errors.lastException();
     try {
       return await fn();

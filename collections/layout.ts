@@ -1,7 +1,7 @@
 import { IpcError, SharedMemoryException } from "../errors.ts";
 import type { NativeIpcKey } from "../native_ipc_key.ts";
 import { SharedMemory } from "../shared_memory.ts";
-import { checkOptions } from "../core/arguments.ts";
+import { checkBoolean, checkFunction, checkOptions } from "../core/arguments.ts";
 import { mayAdopt, type OpenOptions } from "../core/open_options.ts";
 import { SyncError } from "../sync/errors.ts";
 import { hashOf } from "../sync/fnv1a.ts";
@@ -218,15 +218,9 @@ export class Layout<const Members extends LayoutMembers>
   ): OpenLayout<Members> {
     checkOptions("layout.open", options, "{ replace: true }");
     const { initialize, adopt, replace = false, ...rest } = options;
-    if (typeof replace !== "boolean") {
-      throw new TypeError(`layout.open: replace must be a boolean, not ${typeof replace}`);
-    }
-    if (initialize !== undefined && typeof initialize !== "function") {
-      throw new TypeError(`layout.open: initialize must be a function, not ${typeof initialize}`);
-    }
-    if (adopt !== undefined && typeof adopt !== "function") {
-      throw new TypeError(`layout.open: adopt must be a function, not ${typeof adopt}`);
-    }
+    checkBoolean("layout.open", "replace", replace);
+    if (initialize !== undefined) checkFunction("layout.open", "initialize", initialize);
+    if (adopt !== undefined) checkFunction("layout.open", "adopt", adopt);
     const read: OpenOptions = {
       ...rest,
       size: this.BYTES,

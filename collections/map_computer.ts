@@ -1,8 +1,8 @@
 import { clearInterval, setInterval } from "node:timers";
 import { sharedClock } from "../backends/clock.ts";
 import { delay, nextPause } from "../backends/timing.ts";
-import { checkOptions } from "../core/arguments.ts";
-import { type AbortSignalLike, checkTimeout, TIMER_MAX } from "../core/waiter.ts";
+import { checkBoolean, checkFunction, checkOptions } from "../core/arguments.ts";
+import { type AbortSignalLike, checkSignal, checkTimeout, TIMER_MAX } from "../core/waiter.ts";
 import type { Bytes } from "../core/view_types.ts";
 import { SyncError } from "../sync/errors.ts";
 import type { MapCore } from "./map_core.ts";
@@ -39,6 +39,7 @@ interface Running<Value> {
 }
 
 const METHOD = "getOrSet";
+const CALL = `SharedMap.${METHOD}`;
 const TIMEOUT_MS = 30_000;
 
 /**
@@ -69,16 +70,13 @@ export class MapComputer<Value> {
     options: GetOrSetOptions,
     defaultTtl: number,
   ): Promise<Value | undefined> {
-    checkOptions(`SharedMap.${METHOD}`, options, "{ ttl: 60_000 }");
+    checkOptions(CALL, options, "{ ttl: 60_000 }");
     const { ttl = defaultTtl, timeout = TIMEOUT_MS, signal, ref = false } = options;
-    checkTtl(`SharedMap.${METHOD}`, ttl);
-    checkTimeout(`SharedMap.${METHOD}`, timeout);
-    if (typeof compute !== "function") {
-      throw new TypeError(`SharedMap.${METHOD}: compute must be a function, not ${typeof compute}`);
-    }
-    if (typeof ref !== "boolean") {
-      throw new TypeError(`SharedMap.${METHOD}: ref must be a boolean, not ${typeof ref}`);
-    }
+    checkTtl(CALL, ttl);
+    checkTimeout(CALL, timeout);
+    checkFunction(CALL, "compute", compute);
+    checkBoolean(CALL, "ref", ref);
+    checkSignal(CALL, signal);
     signal?.throwIfAborted();
     const found = this.#get(key);
     if (found !== undefined) return found;

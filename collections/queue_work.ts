@@ -1,7 +1,7 @@
 import process from "node:process";
 import { setImmediate } from "node:timers";
 import { delay } from "../backends/timing.ts";
-import { checkOptions } from "../core/arguments.ts";
+import { checkBoolean, checkFunction, checkOptions } from "../core/arguments.ts";
 import { checkSignal } from "../core/waiter.ts";
 import { SyncError } from "../sync/errors.ts";
 import type { QueueJob } from "./queue_job.ts";
@@ -33,10 +33,9 @@ export async function workOn<Value>(
   checkSignal(CALL, signal);
   if (maxRun !== undefined) checkMaxRun(CALL, maxRun);
   if (typeof backoff !== "function") checkDelay(CALL, backoff);
-  for (const [name, value] of [["fn", fn], ["onError", onError]] as const) {
-    if (typeof value === "function") continue;
-    throw new TypeError(`${CALL}: ${name} must be a function, not ${typeof value}`);
-  }
+  checkFunction(CALL, "fn", fn);
+  checkFunction(CALL, "onError", onError);
+  checkBoolean(CALL, "ref", ref);
   const delayAfter = (attempt: number, error: unknown) => {
     const delay = typeof backoff === "function" ? backoff(attempt, error) : backoff;
     checkDelay(CALL, delay);

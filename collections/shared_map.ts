@@ -1,5 +1,5 @@
 import { sharedClock } from "../backends/clock.ts";
-import { checkOptions, refuseThenable } from "../core/arguments.ts";
+import { checkBoolean, checkFunction, checkOptions, refuseThenable } from "../core/arguments.ts";
 import type { Bytes } from "../core/view_types.ts";
 import { requireStack } from "../core/stack.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
@@ -367,6 +367,11 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
       const { ifAbsent = false, ifPresent = false, ifVersion } = options;
       ttl = options.ttl ?? ttl;
       checkTtl("SharedMap.set", ttl);
+      checkBoolean("SharedMap.set", "ifAbsent", ifAbsent);
+      checkBoolean("SharedMap.set", "ifPresent", ifPresent);
+      if (ifVersion !== undefined && typeof ifVersion !== "number") {
+        throw new TypeError(`SharedMap.set: ifVersion must be a version, not ${typeof ifVersion}`);
+      }
       const condition = conditionOf(ifAbsent, ifPresent, ifVersion);
       stored = writer.set("set", key, raw, expiryOf(ttl), condition, ifVersion);
     }
@@ -395,6 +400,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     checkOptions("SharedMap.update", options, "{ ttl: 60_000 }");
     const { ttl } = options;
     if (ttl !== undefined) checkTtl("SharedMap.update", ttl);
+    checkFunction("SharedMap.update", "fn", fn);
     let deadline = Infinity;
     for (let attempt = 1;; attempt++) {
       const raw = reader.get("update", key);
@@ -531,6 +537,9 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
    * @throws {SyncError} as {@linkcode SharedMap.set}
    */
   flushExpired(max = Infinity): number {
+    if (typeof max !== "number") {
+      throw new TypeError(`SharedMap.flushExpired: max must be a number, not ${typeof max}`);
+    }
     if (!(max >= 0)) {
       throw new RangeError(`SharedMap.flushExpired: max must be 0 or more, not ${max}`);
     }

@@ -1,4 +1,4 @@
-import { checkOptions } from "../core/arguments.ts";
+import { checkBoolean, checkOptions } from "../core/arguments.ts";
 import { requireStack } from "../core/stack.ts";
 import { isDetached, lengthOf } from "../core/view_extent.ts";
 import { checkTimeout, waitOf } from "../core/waiter.ts";
@@ -408,6 +408,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   private async sendWaiting(value: Value, options: SendAsyncOptions): Promise<void> {
     checkOptions("SharedQueue.sendAsync", options, "{ timeout: 500 }");
     const { ref = true } = options;
+    checkBoolean("SharedQueue.sendAsync", "ref", ref);
     const { timeout, signal } = waitOf("SharedQueue.sendAsync", options);
     const { attempt, length } = this.prepare("sendAsync", value, options);
     if (this.senders.isEmpty && attempt(timeout > 0)) return;
@@ -625,6 +626,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   ): Promise<boolean> {
     checkOptions(call, options, "{ timeout: 500 }");
     const { ref = false } = options;
+    checkBoolean(call, "ref", ref);
     const { timeout, signal } = waitOf(call, options);
     this.core.require(call.replace(/.*\./, ""));
     if (timeout === 0) return this.receivers.isEmpty && attempt(false, false);

@@ -1,5 +1,5 @@
 import { thisPlatform } from "../backends/platform.ts";
-import { checkOptions, refuseThenable } from "../core/arguments.ts";
+import { checkFunction, checkOptions, refuseThenable } from "../core/arguments.ts";
 import { requireStack } from "../core/stack.ts";
 import { lengthOf } from "../core/view_extent.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
@@ -333,9 +333,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
    * @throws whatever `fn` or the codec throws
    */
   update<Next extends Value | undefined>(fn: (old: Value | undefined) => Next): Next {
-    if (typeof fn !== "function") {
-      throw new TypeError(`SharedValue.update: fn must be a function, not ${typeof fn}`);
-    }
+    checkFunction("SharedValue.update", "fn", fn);
     let deadline = Infinity;
     for (let attempt = 1;; attempt++) {
       const { value, version } = this.current("update");
@@ -398,11 +396,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     callback: (value: Value, version: number) => void,
     options: ChangesOptions = {},
   ): ValueSubscription {
-    if (typeof callback !== "function") {
-      throw new TypeError(
-        `SharedValue.subscribe: callback must be a function, not ${typeof callback}`,
-      );
-    }
+    checkFunction("SharedValue.subscribe", "callback", callback);
     const changes = this.changesFor("subscribe", options);
     void follow(changes, callback, options.signal);
     const close = () => void changes.return();

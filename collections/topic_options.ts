@@ -1,4 +1,4 @@
-import { checkOptions } from "../core/arguments.ts";
+import { checkBoolean, checkFunction, checkOptions } from "../core/arguments.ts";
 import type { OpenOptions } from "../core/open_options.ts";
 import { type AbortSignalLike, checkSignal } from "../core/waiter.ts";
 import type { Codec } from "./codecs.ts";
@@ -84,12 +84,8 @@ export function checkSubscribe(call: string, options: CallbackOptions): void {
   checkOptions(call, options, '{ from: "oldest" }');
   const { signal, ref, onError } = options;
   checkSignal(call, signal);
-  if (ref !== undefined && typeof ref !== "boolean") {
-    throw new TypeError(`${call}: ref must be a boolean, not ${typeof ref}`);
-  }
-  if (onError !== undefined && typeof onError !== "function") {
-    throw new TypeError(`${call}: onError must be a function, not ${typeof onError}`);
-  }
+  checkBoolean(call, "ref", ref);
+  if (onError !== undefined) checkFunction(call, "onError", onError);
 }
 
 /** @throws {TypeError | RangeError} if `from` does not say where to begin */

@@ -1,4 +1,4 @@
-import { checkOptions } from "../core/arguments.ts";
+import { checkBoolean, checkOptions } from "../core/arguments.ts";
 import type { OpenOptions } from "../core/open_options.ts";
 import { type AbortSignalLike, checkSignal } from "../core/waiter.ts";
 import type { Codec } from "./codecs.ts";
@@ -53,7 +53,5 @@ export function checkChanges(call: string, options: ChangesOptions): void {
   if (from !== undefined && !(Number.isSafeInteger(from) && from >= 0)) {
     throw new RangeError(`${call}: from must be a version from 0 on, not ${from}`);
   }
-  if (ref !== undefined && typeof ref !== "boolean") {
-    throw new TypeError(`${call}: ref must be a boolean, not ${typeof ref}`);
-  }
+  checkBoolean(call, "ref", ref);
 }

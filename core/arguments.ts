@@ -19,6 +19,18 @@ export function checkOptions(call: string, options: unknown, example?: string): 
   throw new TypeError(`${call}: the options must be an object,${hint} not ${found}`);
 }
 
+/** @throws {TypeError} if an argument or option is no function */
+export function checkFunction(call: string, name: string, value: unknown): void {
+  if (typeof value === "function") return;
+  throw new TypeError(`${call}: ${name} must be a function, not ${typeof value}`);
+}
+
+/** @throws {TypeError} if an option is given and is neither `true` nor `false` */
+export function checkBoolean(call: string, name: string, value: unknown): void {
+  if (value === undefined || typeof value === "boolean") return;
+  throw new TypeError(`${call}: ${name} must be a boolean, not ${typeof value}`);
+}
+
 /** @throws {TypeError | RangeError} if `size` is not a whole number of bytes that a number can hold exactly */
 export function checkSize(operation: string, size: unknown): void {
   if (typeof size !== "number") {

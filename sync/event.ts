@@ -1,4 +1,5 @@
 import { setImmediate } from "node:timers";
+import { checkFunction } from "../core/arguments.ts";
 import { timeoutOf, type Wait, Waiter, waitOf, type WaitOptions } from "../core/waiter.ts";
 import { ThreadError } from "../ffi/threads.ts";
 import type { Usize } from "../ffi/types.ts";
@@ -195,6 +196,7 @@ export class Event {
    * @throws any error that `condition` throws
    */
   waitUntil(condition: () => boolean, wait: number | WaitOptions = Infinity): boolean {
+    checkFunction("Event.waitUntil", "condition", condition);
     const timeoutMs = timeoutOf("Event.waitUntil", wait, Infinity);
     const deadline = deadlineIn(timeoutMs);
     for (;;) {
@@ -224,6 +226,7 @@ export class Event {
 
   /** Does what `waitUntilAsync()` does, once there is stack for it. */
   private async lookAsync(condition: () => boolean, options: WaitOptions): Promise<boolean> {
+    checkFunction("Event.waitUntilAsync", "condition", condition);
     const { timeout, signal } = waitOf("Event.waitUntilAsync", options);
     const deadline = performance.now() + timeout;
     for (let turn = performance.now();;) {

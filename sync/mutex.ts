@@ -7,7 +7,7 @@ import { describeProcess, processText } from "../backends/process_text.ts";
 import { type LockOutcome, MutexAbi, type MutexBackend } from "../backends/mutex/types.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import type { SharedAttachment } from "../registry.ts";
-import { refuseThenable } from "../core/arguments.ts";
+import { checkFunction, refuseThenable } from "../core/arguments.ts";
 import { requireStack, requireStackToUndo } from "../core/stack.ts";
 import { AsyncQueue } from "./retry_queue.ts";
 import { SyncError } from "./errors.ts";
@@ -343,6 +343,7 @@ export class Mutex {
    * @throws {TypeError} if `fn` returns a promise
    */
   withLock<Result>(fn: (wasAbandoned: boolean) => Result, options?: WaitOptions): Result {
+    checkFunction("Mutex.withLock", "fn", fn);
     const timeout = options === undefined
       ? Infinity
       : timeoutOf("Mutex.withLock", options, Infinity);
@@ -383,6 +384,7 @@ export class Mutex {
     fn: (wasAbandoned: boolean) => Result | PromiseLike<Result>,
     options: WaitOptions,
   ): Promise<Result> {
+    checkFunction("Mutex.withLockAsync", "fn", fn);
     const wait = waitOf("Mutex.withLockAsync", options);
     const hold = await this.acquireAsync("withLockAsync", wait);
     if (hold === null) {

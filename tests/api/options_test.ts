@@ -1,4 +1,4 @@
-/** Options of a wrong type, in every public call that takes options. */
+/** Options and functions of a wrong type, in every public call that takes some. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import {
@@ -16,7 +16,7 @@ import { sharedMemoryDriver } from "../../adapters/unstorage.ts";
 import { cleanup, inspect } from "../../inspect.ts";
 import { metrics } from "../../metrics.ts";
 import { SharedMemory, SystemSemaphore } from "../../mod.ts";
-import { Counter } from "../../sync/mod.ts";
+import { Counter, Event, Mutex } from "../../sync/mod.ts";
 import { leaveNothingBehind, uniqueKey } from "../support/support.ts";
 
 /** What JavaScript programs may pass instead of options. */
@@ -111,5 +111,61 @@ describe("options that are no object", () => {
     const Store = sharedSessionStore({ Store: class {} });
     await refuses("SharedSessionStore", (options) => new Store(uniqueKey(), options));
     await refuses("sharedMemoryDriver", (options) => sharedMemoryDriver(options));
+  });
+});
+
+describe("what is no function", () => {
+  leaveNothingBehind();
+
+  /** Asserts that a call refuses what is no function, by its name and that of the argument. */
+  async function refusesNoFunction(name: string, call: (fn: never) => unknown): Promise<void> {
+    for (const wrong of [null, undefined, 1, "fn", {}] as unknown[] as never[]) {
+      const message = new RegExp(`^${name} must be a function, not ${typeof wrong}$`);
+      await assert.rejects(async () => void await call(wrong), { name: "TypeError", message });
+    }
+  }
+
+  test("is refused before a lock or a permit is taken for it", async () => {
+    const key = uniqueKey();
+    using memory = SharedMemory.open(key, { size: Mutex.BYTES + Event.BYTES });
+    const mutex = Mutex.create(memory.bytes);
+    const event = Event.create(memory.bytes, Mutex.BYTES);
+    using permits = SystemSemaphore.open(uniqueKey(), { initialValue: 1 });
+    using other = SharedMemory.open(key);
+    assert.equal(other.lock(), true); // a call that waited for it would time out
+    mutex.lock();
+    permits.acquire();
+    const brief = { timeout: 0 };
+    await refusesNoFunction("SharedMemory.withLock: fn", (fn) => memory.withLock(fn, brief));
+    await refusesNoFunction(
+      "SharedMemory.withLockAsync: fn",
+      (fn) => memory.withLockAsync(fn, brief),
+    );
+    await refusesNoFunction(
+      "SystemSemaphore.withPermit: fn",
+      (fn) => permits.withPermit(fn, brief),
+    );
+    await refusesNoFunction(
+      "SystemSemaphore.withPermitAsync: fn",
+      (fn) => permits.withPermitAsync(fn, brief),
+    );
+    await refusesNoFunction("Mutex.withLock: fn", (fn) => mutex.withLock(fn, brief));
+    await refusesNoFunction("Mutex.withLockAsync: fn", (fn) => mutex.withLockAsync(fn, brief));
+    await refusesNoFunction("Event.waitUntil: condition", (fn) => event.waitUntil(fn, 0));
+    await refusesNoFunction(
+      "Event.waitUntilAsync: condition",
+      (fn) => event.waitUntilAsync(fn, brief),
+    );
+    permits.release();
+    mutex.unlock();
+    await refusesNoFunction("SharedMemory.view: Type", (type) => memory.view(type));
+  });
+
+  test("is refused by a map, also if the key has a value", async () => {
+    using map = SharedMap.open<string>(uniqueKey(), { bytes: 40_000, codec: json });
+    await refusesNoFunction("SharedMap.update: fn", (fn) => map.update("a", fn));
+    map.set("a", "1");
+    await refusesNoFunction("SharedMap.getOrSet: compute", (fn) => map.getOrSet("a", fn));
+    assert.equal(map.get("a"), "1");
   });
 });

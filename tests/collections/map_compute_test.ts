@@ -60,6 +60,12 @@ describe("getOrSet of a shared map", () => {
     await assert.rejects(map.getOrSet("a", () => 1, { timeout: -1 }), RangeError);
     const aborted = AbortSignal.abort(new Error("mine"));
     await assert.rejects(map.getOrSet("a", () => 1, { signal: aborted }), /mine/);
+    for (const signal of [1, null, {}, new AbortController()] as unknown[] as AbortSignal[]) {
+      await assert.rejects(map.getOrSet("a", () => 1, { signal }), {
+        name: "TypeError",
+        message: /^SharedMap\.getOrSet: signal must be an AbortSignal, not (number|null|object)$/,
+      });
+    }
     assert.equal(map.size, 0);
   });
 

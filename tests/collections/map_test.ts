@@ -77,6 +77,13 @@ describe("a shared map", () => {
     using map = SharedMap.open(uniqueKey(), SMALL);
     assert.throws(() => map.set("a", bytes(1), { ttl: 0 }), RangeError);
     assert.throws(() => map.set("a", bytes(1), { ifAbsent: true, ifPresent: true }), TypeError);
+    for (const name of ["ifAbsent", "ifPresent", "ifVersion"]) {
+      for (const wrong of [null, "1", {}]) { // such a version would be that of no value, so nothing would be stored
+        const set = () => map.set("a", bytes(1), { [name]: wrong });
+        const message = new RegExp(`^SharedMap\\.set: ${name} must be .*, not ${typeof wrong}$`);
+        assert.throws(set, { name: "TypeError", message });
+      }
+    }
     assert.throws(() => map.set("a", "text" as never), TypeError);
     for (const key of [1, null, undefined, {}, ["a"], new ArrayBuffer(1)] as never[]) {
       for (
@@ -92,6 +99,9 @@ describe("a shared map", () => {
     assert.throws(() => map.getInto("a", [] as never), TypeError);
     assert.throws(() => map.expire("a", 0), RangeError);
     assert.throws(() => map.flushExpired(-1), RangeError);
+    for (const max of [null, "1", true]) {
+      assert.throws(() => map.flushExpired(max as never), TypeError);
+    }
     assert.equal(map.size, 0);
   });
 
