@@ -4,19 +4,20 @@ import { delay, nextPause } from "../backends/timing.ts";
 import { checkBoolean, checkFunction, checkOptions } from "../core/arguments.ts";
 import { type AbortSignalLike, checkSignal, checkTimeout, TIMER_MAX } from "../core/waiter.ts";
 import type { Bytes } from "../core/view_types.ts";
-import { SyncError } from "../sync/errors.ts";
 import type { MapCore } from "./map_core.ts";
 import { checkTtl, type GetOrSetOptions } from "./map_options.ts";
 import type { MapReader } from "./map_reader.ts";
 import { computerByte, COMPUTERS, COMPUTERS_BYTE } from "./map_shape.ts";
 import { Claim, Condition, MapWriter } from "./map_writer.ts";
 import { Members } from "./members.ts";
+import { isBusy } from "./wait_line.ts";
 
 /** What the computer of a map needs of it. */
 export interface ComputedMap<Value> {
   readonly core: MapCore;
   readonly reader: MapReader;
-  readonly writer: MapWriter;
+  /** The longest time in ms for which a call waits for another process that changes the same stripe. */
+  readonly lockTimeout: number;
   readonly decoded: (raw: Bytes | number) => Value | undefined;
   readonly encoded: (value: Value | number) => Uint8Array | number;
 }
@@ -52,6 +53,8 @@ const TIMEOUT_MS = 30_000;
  */
 export class MapComputer<Value> {
   readonly #map: ComputedMap<Value>;
+  /** It does not block the thread: a call waits for a stripe without it. */
+  readonly #writer: MapWriter;
   /** The threads that compute values. Nobody waits for a thread without a slot. */
   readonly #members: Members;
   /** The calls of this object that wait for a value or compute it, by their key. */
@@ -59,6 +62,7 @@ export class MapComputer<Value> {
 
   constructor(map: ComputedMap<Value>) {
     this.#map = map;
+    this.#writer = new MapWriter(map.core, 0);
     const generations = map.core.slot.view(Int32Array, COMPUTERS_BYTE, COMPUTERS);
     this.#members = new Members(generations, (slot) => map.core.joinMutex(computerByte(slot)));
   }
@@ -132,7 +136,8 @@ export class MapComputer<Value> {
     for (let pause = nextPause(0); performance.now() < until; pause = nextPause(pause)) {
       const dead = this.#deadVersion(key);
       if (dead !== null) {
-        const claim = this.#claim(job, dead);
+        const claim = unlessBusy(() => this.#claim(job, dead)) ??
+          await this.#whenFree(key, () => this.#claim(job, dead), signal);
         if (typeof claim === "number") return await this.#compute(job, claim);
       }
       const raw = reader.get(METHOD, key);
@@ -156,7 +161,7 @@ export class MapComputer<Value> {
 
   /** Writes a pending record; returns its version, or what else there is. */
   #claim({ key, timeout }: Job<Value>, dead: number): number | "other" {
-    const { writer } = this.#map;
+    const writer = this.#writer;
     const members = this.#members;
     members.enter();
     try {
@@ -171,33 +176,60 @@ export class MapComputer<Value> {
     return "other";
   }
 
+  /**
+   * Calls `act` again and again while another process changes the stripe of a key, as one that was stopped in the middle,
+   * without blocking the event loop.
+   *
+   * @throws {SyncError} (rejects) `Busy` after `lockTimeout`
+   */
+  async #whenFree<Result extends number | boolean | "other">(
+    key: string | Uint8Array,
+    act: () => Result,
+    signal?: AbortSignalLike,
+  ): Promise<Result> {
+    const { core, lockTimeout } = this.#map;
+    const until = performance.now() + lockTimeout;
+    for (let pause = nextPause(0);; pause = nextPause(pause)) {
+      await delay(Math.min(pause, Math.max(0, until - performance.now())));
+      signal?.throwIfAborted();
+      const result = unlessBusy(act);
+      if (result !== undefined) return result;
+      if (performance.now() < until) continue;
+      core.seek(METHOD, key);
+      throw core.locks[core.index]!.busy(METHOD, lockTimeout);
+    }
+  }
+
   /** Computes the value for the pending record with a version, and stores it in its place. */
   async #compute({ key, compute, ttl }: Job<Value>, version: number): Promise<Value | undefined> {
-    const { writer, encoded } = this.#map;
     let isStored = false;
     try {
       const value = await compute();
       if (value !== undefined) {
-        const raw = encoded(value);
-        const expiry = ttl === Infinity ? 0 : sharedClock().now() + ttl;
-        writer.set(METHOD, key, raw, expiry, Condition.Pending, version);
+        const raw = this.#map.encoded(value);
+        const store = (raw: Uint8Array | number) => {
+          const expiry = ttl === Infinity ? 0 : sharedClock().now() + ttl;
+          return this.#writer.set(METHOD, key, raw, expiry, Condition.Pending, version);
+        };
+        if (unlessBusy(() => store(raw)) === undefined) {
+          const copy = typeof raw === "number" ? raw : new Uint8Array(raw); // the codec may use its array again
+          await this.#whenFree(key, () => store(copy));
+        }
         isStored = true;
       }
       return value;
     } finally {
-      if (!isStored && !this.#giveUp(this.#map.writer, key, version)) {
-        void this.#giveUpLater(key, version);
-      }
+      if (!isStored && !this.#giveUp(key, version)) void this.#giveUpLater(key, version);
       this.#members.leave();
     }
   }
 
   /** Removes a pending record, so that another thread computes the value; returns `false` if another one holds the stripe. */
-  #giveUp(writer: MapWriter, key: string | Uint8Array, version: number): boolean {
+  #giveUp(key: string | Uint8Array, version: number): boolean {
     try {
-      writer.delete(METHOD, key, Condition.Pending, version);
+      this.#writer.delete(METHOD, key, Condition.Pending, version);
     } catch (error) { // the caller gets the first error
-      return !(error instanceof SyncError && error.code === "Busy");
+      return !isBusy(error);
     }
     return true;
   }
@@ -207,10 +239,19 @@ export class MapComputer<Value> {
    * computes anything else. If the program ends before, they find out that its thread has ended.
    */
   async #giveUpLater(key: string | Uint8Array, version: number): Promise<void> {
-    const writer = new MapWriter(this.#map.core, 0); // it does not block the thread
-    for (let pause = 0; !this.#giveUp(writer, key, version);) {
+    for (let pause = 0; !this.#giveUp(key, version);) {
       await delay(pause = nextPause(pause), false);
     }
+  }
+}
+
+/** Returns what `act` returns, or `undefined` if it finds the stripe locked. */
+function unlessBusy<Result>(act: () => Result): Result | undefined {
+  try {
+    return act();
+  } catch (error) {
+    if (!isBusy(error)) throw error;
+    return undefined;
   }
 }
 

@@ -119,7 +119,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     this.computer = new MapComputer({
       core,
       reader: this.reader,
-      writer: this.writer,
+      lockTimeout,
       decoded: (raw) => this.decoded(raw),
       encoded: (value) => this.encoded("getOrSet", value),
     });

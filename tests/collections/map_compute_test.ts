@@ -2,13 +2,17 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { afterEach, beforeEach, describe, test } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
 import { json, type SharedMap } from "../../collections/mod.ts";
+import { shapeOf, stripeByte } from "../../collections/map_shape.ts";
 import { SyncError } from "../../sync/mod.ts";
 import { joining, openMap } from "../support/maps.ts";
 import {
   crewOnly,
   endAll,
   leaveNothingBehind,
+  linuxOnly,
+  ownRuntime,
   runtimes,
   slow,
   startAgent,
@@ -290,6 +294,97 @@ describe("getOrSet of a shared map", () => {
     assert.equal(await other.getOrSet("a", () => "other", forever), "other");
     end(1);
     assert.equal(await busy, 1);
+  });
+
+  describe("while a process is stopped in the middle of a change of the stripe", () => {
+    const STOPPED = { ...OPTIONS, stripes: 1, lockTimeout: 3000 } as const;
+    /** As long as the process holds the stripe here, in ms, and no stop of the event loop may be. */
+    const HELD_MS = 1000;
+    const mutexByte = stripeByte(shapeOf("test", STOPPED), 0);
+    const lockingIn = async ({ key }: { readonly key: string }) => {
+      const agent = startAgent(ownRuntime);
+      await agent.run(`
+        const memory = objects.memory = library.SharedMemory.open(${JSON.stringify(key)});
+        objects.mutex = sync.Mutex.at(memory.bytes, ${mutexByte});`);
+      return agent;
+    };
+    const LOCK = "objects.mutex.lock()";
+
+    /** Notes the longest time in ms for which the event loop stands still. */
+    function stops() {
+      let longest = 0;
+      let last = performance.now();
+      const look = () => {
+        longest = Math.max(longest, performance.now() - last);
+        last = performance.now();
+        return longest;
+      };
+      const timer = setInterval(look, 5);
+      return () => (clearInterval(timer), look());
+    }
+
+    test("waits until it can compute, and the event loop goes on", {
+      ...slow,
+      ...linuxOnly,
+    }, async () => {
+      using place = openMap<unknown>(STOPPED);
+      const { map } = place;
+      const agent = await lockingIn(place);
+      await agent.run(LOCK);
+      const longest = stops();
+      const computed = map.getOrSet("a", () => "value");
+      const signal = AbortSignal.timeout(50);
+      await assert.rejects(map.getOrSet("b", () => "value", { signal }), { name: "TimeoutError" });
+      await pause(HELD_MS / 2);
+      await agent.kill();
+      assert.equal(await computed, "value");
+      assert.ok(longest() < HELD_MS, `the event loop stood still for ${longest()} ms`);
+      assert.deepEqual([map.get("a"), map.get("b")], ["value", undefined]);
+    });
+
+    test("waits until it can store the value as it was encoded, and the event loop goes on", {
+      ...slow,
+      ...linuxOnly,
+    }, async () => {
+      const array = new Uint8Array(1); // which the codec uses again and again
+      const codec = {
+        encode: (value: number[]) => (array.set(value), array),
+        decode: (bytes: Uint8Array) => [...bytes],
+      };
+      using place = openMap<number[]>({ ...STOPPED, codec });
+      const { map } = place;
+      const agent = await lockingIn(place);
+      const { promise, resolve } = given<number[]>();
+      const computed = map.getOrSet("a", () => promise);
+      await agent.run(LOCK);
+      const longest = stops();
+      resolve([5]);
+      await pause(HELD_MS / 2);
+      codec.encode([6]);
+      await agent.kill();
+      assert.deepEqual(await computed, [5]);
+      assert.ok(longest() < HELD_MS, `the event loop stood still for ${longest()} ms`);
+      assert.deepEqual(map.get("a"), [5]);
+    });
+
+    test("is Busy after lockTimeout", { ...slow, ...linuxOnly }, async () => {
+      using place = openMap<unknown>({ ...STOPPED, lockTimeout: 50 });
+      const { map } = place;
+      const agent = await lockingIn(place);
+      const { promise, resolve } = given<string>();
+      const stored = map.getOrSet("a", () => promise);
+      await agent.run(LOCK);
+      resolve("value");
+      const busy = {
+        name: "SyncError",
+        code: "Busy",
+        message: /^SharedMap\.getOrSet: .* changing the part of the map with this key for 50 ms/,
+      };
+      await assert.rejects(stored, busy);
+      await assert.rejects(map.getOrSet("b", () => assert.fail("is called")), busy);
+      await agent.kill();
+      assert.equal(await map.getOrSet("a", () => "next"), "next");
+    });
   });
 
   test("computes nothing for a full map that evicts nothing, since it could not be stored", async () => {

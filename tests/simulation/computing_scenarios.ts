@@ -5,6 +5,7 @@ import {
   among,
   expect,
   type Joined,
+  LOCK_MS,
   type MapScenario,
   numberOf,
   read,
@@ -22,7 +23,10 @@ const [BEGUN, RESULTS, SEEN] = [0, 1, 3];
 const COMPUTE_MS = 2;
 
 function getOrSet(map: Joined, key: string, compute: Compute, timeout: number): Promise<number> {
-  computers.set(map, computers.get(map) ?? new MapComputer<Raw>({ ...map, ...PLAIN }));
+  computers.set(
+    map,
+    computers.get(map) ?? new MapComputer<Raw>({ ...map, ...PLAIN, lockTimeout: LOCK_MS }),
+  );
   const computer = computers.get(map)!;
   return computer.getOrSet(
     key,
