@@ -173,7 +173,12 @@ export class QueueCore {
   require(method: string): void {
     if (this.slot.isIntact) return;
     this.slot.requireUsable(method);
-    throw new SyncError(
+    throw this.overwritten(method);
+  }
+
+  /** Returns the error for a queue whose bytes cannot be repaired. */
+  overwritten(method: string): SyncError {
+    return new SyncError(
       "Damaged",
       `${this.slot.name}.${method}: the queue has been overwritten; create it again when no process uses it`,
     );
@@ -305,7 +310,6 @@ export class QueueCore {
   receive(method: string, willWait: boolean, hasSlept: boolean): Found {
     this.willWait = willWait;
     this.hasSlept = hasSlept;
-    this.nextTime = Infinity; // if the lock is not free: by a time that is over, the caller would try all the time
     return this.change(method, this.receiveLocked, hasSlept);
   }
 
@@ -338,7 +342,6 @@ export class QueueCore {
     this.maxRun = maxRun;
     this.willWait = willWait;
     this.hasSlept = hasSlept;
-    this.nextTime = Infinity; // if the lock is not free: by a time that is over, the caller would try all the time
     return this.change(method, this.takeLocked, hasSlept);
   }
 

@@ -1,10 +1,7 @@
 import { delay } from "../backends/timing.ts";
 import type { Bytes } from "../core/view_types.ts";
 import { SyncError } from "../sync/errors.ts";
-import { isBusy } from "./wait_line.ts";
-
-/** The pause in ms before a job is put back again, if a process is stopped in the middle of a change. */
-const BUSY_MS = 100;
+import { BUSY_MS, isBusy } from "./wait_line.ts";
 
 /** @internal What is known of a job when it is taken. */
 export interface JobData {

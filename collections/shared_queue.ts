@@ -387,7 +387,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     checkTimeout("SharedQueue.send", timeout);
     const { attempt, length } = this.prepare("send", value, options);
     if (attempt(timeout > 0)) return;
-    if (timeout > 0 && this.block(this.core.events.room, timeout, () => LOOK_MS, attempt)) return;
+    if (timeout > 0 && this.senders.block(timeout, attempt)) return;
     throw this.full("send", length, timeout);
   }
 
@@ -479,7 +479,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     if (timeout === 0 && core.isSurelyEmpty) return undefined;
     let found = core.receive("receive", timeout > 0, false);
     if (found === Found.None && timeout > 0) {
-      this.block(core.events.ready, timeout, () => this.pause(), () => {
+      this.receivers.block(timeout, () => {
         found = core.receive("receive", true, true);
         return found !== Found.None;
       });
@@ -606,7 +606,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     const { members } = core;
     if (!members.enter()) {
       members.leave();
-      throw this.tooMany(method);
+      throw members.areOverwritten ? core.overwritten(method) : this.tooMany(method);
     }
     let isTaken = false;
     try {
@@ -649,27 +649,6 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     const { nextTime, clock } = this.core;
     if (nextTime === Infinity) return LOOK_MS;
     return Math.min(LOOK_MS, Math.max(1, Math.ceil(nextTime - clock.now())));
-  }
-
-  /** Blocks the thread until `attempt` returns `true`; returns `false` after the timeout. */
-  private block(
-    event: Event,
-    timeout: number,
-    pause: () => number,
-    attempt: (willWait: boolean) => boolean,
-  ): boolean {
-    const deadline = performance.now() + timeout;
-    for (;;) {
-      const since = event.sequence; // before the attempt: a notification after it ends the wait
-      const left = deadline - performance.now();
-      try {
-        if (attempt(left > 0)) return true;
-      } catch (error) {
-        if (!isBusy(error) || left <= 0) throw error;
-      }
-      if (left <= 0) return false;
-      event.wait(Math.min(left, pause()), since);
-    }
   }
 
   // Jobs that have failed.
