@@ -1,6 +1,6 @@
 import { checkBoolean, checkOptions } from "../core/arguments.ts";
 import { requireStack } from "../core/stack.ts";
-import { isDetached, lengthOf } from "../core/view_extent.ts";
+import { lengthOf } from "../core/view_extent.ts";
 import { checkTimeout, waitOf } from "../core/waiter.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import type { NativeIpcKey } from "../native_ipc_key.ts";
@@ -12,6 +12,7 @@ import { Mutex } from "../sync/mutex.ts";
 import { kindText, Slot } from "../sync/slot.ts";
 import type { Codec } from "./codecs.ts";
 import { notConstructed } from "./common_settings.ts";
+import { encodedBy } from "./encoded.ts";
 import { openIn } from "./opening.ts";
 import { type FailedEntry, Found, LOOK_MS, QueueCore, Sent, type Taken } from "./queue_core.ts";
 import { Reason } from "./queue_entry.ts";
@@ -802,16 +803,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
 
   /** Returns the bytes of a value. */
   private encoded(method: string, value: Value): Uint8Array {
-    const bytes = this.codec.encode(value);
-    if (!(bytes instanceof Uint8Array)) {
-      throw new TypeError(
-        `SharedQueue.${method}: encode of the codec must return a Uint8Array, not ${typeof bytes}`,
-      );
-    }
-    if (lengthOf(bytes) > 0 || !isDetached(bytes)) return bytes;
-    throw new TypeError(
-      `SharedQueue.${method}: the array of the value has no bytes any more: its buffer was transferred away or made smaller`,
-    );
+    return encodedBy("SharedQueue", method, this.codec, value);
   }
 
   /** Returns the error for a value that no queue of this size can have. */
