@@ -69,7 +69,7 @@ class Runners<Value> {
   /** Ends the waits for jobs when a runner has failed. */
   readonly #stop = new AbortController();
   readonly #errors: unknown[] = [];
-  /** Whether it was told that no thread can hold jobs any more. */
+  /** Whether the process was warned that no more threads can hold jobs. */
   #isTold = false;
 
   constructor(

@@ -182,10 +182,10 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     };
     this.owner = {
       decode: (raw) => codec.decode(raw),
-      ack: (job, hasSlept) => settled(core.ack("ack", job, hasSlept)),
-      retry: (job, delay, hasSlept) => {
+      ack: (job, isPatient) => settled(core.ack("ack", job, isPatient)),
+      retry: (job, delay, isPatient) => {
         checkDelay("SharedQueue.retry", delay);
-        return settled(core.retry("retry", job, delay, hasSlept));
+        return settled(core.retry("retry", job, delay, isPatient));
       },
     };
   }
@@ -518,7 +518,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    * Takes the next job, if there is one. It never waits for that.
    *
    * @returns the job; `undefined` if there is none
-   * @throws {SyncError} `OutOfResources` if as many threads hold jobs as the queue has `members`; otherwise as
+   * @throws {SyncError} `OutOfResources` if as many threads hold jobs, or look for one, as the queue has `members`; otherwise as
    * {@linkcode SharedQueue.receive}
    * @throws {TypeError | RangeError} if an option is not what it should be
    *
@@ -631,7 +631,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     const { timeout, signal } = waitOf(call, options);
     this.core.require(call.replace(/.*\./, ""));
     if (timeout === 0) return this.receivers.isEmpty && attempt(false, false);
-    let wasBusy = false; // it has blocked the thread for long enough then
+    let wasBusy = false; // then the call has blocked the thread for all of `lockTimeout`
     try {
       if (this.receivers.isEmpty && attempt(true, false)) return true;
     } catch (error) {
@@ -841,7 +841,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   private tooMany(method: string): SyncError {
     return new SyncError(
       "OutOfResources",
-      `SharedQueue.${method}: ${this.core.members.count} threads hold jobs already, as many as the queue has members; ` +
+      `SharedQueue.${method}: ${this.core.members.count} threads hold jobs, or look for one, as many as the queue has members; ` +
         "create it with more members",
     );
   }
