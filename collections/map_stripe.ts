@@ -32,7 +32,7 @@ export const TOTALS_BYTE = 80;
 export const STALE = 30;
 /**
  * The floats: the last version that was given to a record, how many records were evicted and have expired, and a time
- * before which no record expires, 0 if none ever does.
+ * before which it is not worth looking for records that have expired, 0 if none ever does.
  */
 export const [LAST_VERSION, EVICTED, EXPIRED, SOONEST] = [0, 1, 2, 3];
 /**
@@ -228,6 +228,11 @@ export class MapStripe extends RingLog {
   number(from: number): number {
     if (!this.isOrdered) this.fence();
     return this.floats[from >> 3]!;
+  }
+
+  /** The time, by the clock by which records expire. */
+  get now(): number {
+    return this.clock().now();
   }
 
   /** Whether a time at which a record expires has come. */
