@@ -22,7 +22,7 @@ const RARE = [
 ];
 /** Up to this length, a fact is not split into two lines. */
 const UNSPLIT = 20;
-/** A name is shortened to this number of characters where the terminal is narrow. */
+/** A name is shortened to this number of columns where the terminal is narrow. */
 const LEAST_NAME = 12;
 /** What is known of a part stands on lines of its own, indented by this, where the terminal is narrow. */
 const INDENT = 6;

@@ -12,7 +12,7 @@ import { printable } from "./printable.ts";
 
 export interface Style {
   readonly color: boolean;
-  /** The width in characters. Wider text is shortened, left out, or put on a line of its own. */
+  /** The width in columns of the terminal. Wider text is shortened, left out, or put on a line of its own. */
   readonly width: number;
 }
 
@@ -196,7 +196,7 @@ function narrow(rows: readonly (readonly Cell[])[], style: Style): string[] {
   ];
 }
 
-/** At least this number of characters of a name is shown: letters of the key, and the end of the name. */
+/** At least this number of columns of a name is shown: letters of the key, and the end of the name. */
 const LEAST_NAME = 20;
 /** This number of them is the end of the name: ` 40f8c56c…` distinguishes keys with the same letters. */
 const NAME_END = 10;
@@ -227,7 +227,7 @@ function widthOf(text: string): number {
   return [...shown].length + (shown.match(WIDE)?.length ?? 0);
 }
 
-/** Splits text into lines of at most `width` characters. A longer word stays whole, so that it can be copied. */
+/** Splits text into lines of at most `width` columns. A longer word stays whole, so that it can be copied. */
 export function wrapped(text: string, width: number): string[] {
   const found: string[] = [];
   let line = "";

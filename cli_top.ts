@@ -21,7 +21,7 @@ import { printable } from "./printable.ts";
 const COUNTED = ["notifications", "changes", "version", "published", "sent", "received"];
 /** These count entries that had to go. */
 const EVICTED = ["evicted", "noRoom"];
-/** A name is shortened to this number of characters at the least. */
+/** A name is shortened to this number of columns at the least. */
 const LEAST_NAME = 16;
 /** The columns that a narrow terminal leaves out first. */
 const LEAST_NEEDED = ["GONE/S", "PARTS", "SIZE"];

@@ -156,6 +156,7 @@ export function cleanup(options: CleanupOptions = {}): CleanupResult {
   checkOptions("cleanup", options, '{ keys: ["orders"] }'); // without keys, all that is stale would be removed
   const { dryRun = false, orphans = false, persistent = false, keys } = options;
   if (keys !== undefined) checkKeys(keys);
+  const matchers = keys?.map(matcherOf);
   const { segments, semaphores, keyFiles } = inspect();
   const removed: Removal[] = [];
   const failed: Removal[] = [];
@@ -163,7 +164,7 @@ export function cleanup(options: CleanupOptions = {}): CleanupResult {
   for (const thing of [...segments, ...semaphores, ...keyFiles]) {
     const isUnused = thing.stale || persistent && isUnusedPersistent(thing);
     if (!isUnused || !thing.isOwn || thing.orphan && !orphans) continue;
-    if (keys !== undefined && !keys.some((key) => belongsTo(thing, key))) continue;
+    if (matchers?.some((isIts) => isIts(thing, lockFileOf(thing))) === false) continue;
     const problem = dryRun ? null : remove(thing);
     const reason = thing.stale ? thing.reason : "no process uses it";
     if (problem === null) removed.push(removal(thing, reason));
@@ -190,8 +191,12 @@ export function belongsTo(
   thing: SegmentInfo | SemaphoreInfo | KeyFileInfo,
   key: string,
 ): boolean {
-  const lockFile = thing.kind === "segment" ? thing.lock?.keyFile ?? null : null;
-  return matcherOf(key)(thing, lockFile);
+  return matcherOf(key)(thing, lockFileOf(thing));
+}
+
+/** Returns the key file of the lock of a segment. */
+function lockFileOf(thing: SegmentInfo | SemaphoreInfo | KeyFileInfo): string | null {
+  return thing.kind === "segment" ? thing.lock?.keyFile ?? null : null;
 }
 
 /** @internal Whether an object belongs to a key. @param lockFile the key file of the lock of a segment */

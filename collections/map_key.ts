@@ -1,6 +1,7 @@
-import { isDetached, lengthOf } from "../core/view_extent.ts";
+import { lengthOf } from "../core/view_extent.ts";
 import { SyncError } from "../sync/errors.ts";
 import { halfSipHash } from "./half_sip_hash.ts";
+import { requireBytes } from "./encoded.ts";
 
 /** The largest number of bytes of a key. */
 export const KEY_BYTES_MAX = 65536;
@@ -83,11 +84,7 @@ export class MapKey {
       );
     }
     const length = lengthOf(key); // no code of a subclass is called: it might use the map
-    if (length === 0 && isDetached(key)) {
-      throw new TypeError(
-        `${this.name}.${method}: the array of the key has no bytes any more: its buffer was transferred away or made smaller`,
-      );
-    }
+    requireBytes(this.name, method, "key", key);
     this.reserve(method, length);
     this.bytes.set(key);
     this.finishBytes(length, BYTES);

@@ -1,4 +1,4 @@
-import { isDetached, lengthOf } from "../core/view_extent.ts";
+import { lengthOf } from "../core/view_extent.ts";
 import { SyncError } from "../sync/errors.ts";
 import type { MapCore } from "./map_core.ts";
 import { keyBytes } from "./map_key.ts";
@@ -84,7 +84,6 @@ export class MapWriter {
   ): boolean {
     const stripe = this.core.seek(method, key);
     const length = typeof value === "number" ? UNIT_BYTES : lengthOf(value);
-    if (length === 0 && isDetached(value as Uint8Array)) throw detached(method);
     const size = unitsFor(this.core.key.meta, length);
     if (size > stripe.units / PART) throw this.tooLarge(method, stripe, length);
     this.stripe = stripe;
@@ -285,12 +284,6 @@ export class MapWriter {
         'delete() entries, or create the map with more bytes or evict: "clock"',
     );
   }
-}
-
-function detached(method: string): TypeError {
-  return new TypeError(
-    `SharedMap.${method}: the array of the value has no bytes any more: its buffer was transferred away or made smaller`,
-  );
 }
 
 /** Frees the oldest record, which was replaced. */

@@ -23,6 +23,8 @@ export class Members {
   #generation = 0;
   /** The slot at which the search for a free one begins: the one that was free last. */
   #first = 0;
+  /** The number of mutexes that the last search has found overwritten. */
+  #overwritten = 0;
 
   /**
    * @param generations a word for each slot
@@ -51,6 +53,11 @@ export class Members {
   /** Whether this object has entered and not left. */
   get isMember(): boolean {
     return this.#uses > 0;
+  }
+
+  /** Whether `enter()` has found no slot because the mutexes of all of them were overwritten. */
+  get areOverwritten(): boolean {
+    return this.#overwritten === this.count;
   }
 
   /** Becomes a member, or notes one more use of the slot; returns whether there is a slot. */
@@ -88,6 +95,7 @@ export class Members {
 
   #takeSlot(): void {
     const { count } = this;
+    this.#overwritten = 0;
     for (let i = 0; i < count; i++) {
       const slot = (this.#first + i) % count;
       // It is held, and not the slot, if code was stopped just after it was locked: by a timeout of node:vm.
@@ -101,8 +109,9 @@ export class Members {
   #tryLock(slot: number): boolean {
     try {
       return this.#mutex(slot).tryLock();
-    } catch {
-      return false; // its mutex was overwritten
+    } catch (error) {
+      if (error instanceof SyncError) this.#overwritten++; // and not at the end of the stack
+      return false;
     }
   }
 

@@ -173,19 +173,24 @@ export class QueueCore {
   require(method: string): void {
     if (this.slot.isIntact) return;
     this.slot.requireUsable(method);
-    throw new SyncError(
+    throw this.overwritten(method);
+  }
+
+  /** Returns the error for a queue whose bytes cannot be repaired. */
+  overwritten(method: string): SyncError {
+    return new SyncError(
       "Damaged",
       `${this.slot.name}.${method}: the queue has been overwritten; create it again when no process uses it`,
     );
   }
 
-  /** @param hasSlept whether the caller waits, and so can come back: it does not block its thread for long then */
-  private change<Result>(method: string, locked: () => Result, hasSlept = false): Result {
+  /** @param isPatient whether the caller tries again if the lock is held: it does not block its thread for long then */
+  private change<Result>(method: string, locked: () => Result, isPatient = false): Result {
     this.require(method);
     this.toWake = 0;
     const result = this.lock.change(
       method,
-      hasSlept ? Math.min(this.lockTimeout, AGAIN_MS) : this.lockTimeout,
+      isPatient ? Math.min(this.lockTimeout, AGAIN_MS) : this.lockTimeout,
       locked,
     );
     if (this.toWake !== 0) this.wake();
@@ -305,7 +310,6 @@ export class QueueCore {
   receive(method: string, willWait: boolean, hasSlept: boolean): Found {
     this.willWait = willWait;
     this.hasSlept = hasSlept;
-    this.nextTime = Infinity; // if the lock is not free: by a time that is over, the caller would try all the time
     return this.change(method, this.receiveLocked, hasSlept);
   }
 
@@ -338,7 +342,6 @@ export class QueueCore {
     this.maxRun = maxRun;
     this.willWait = willWait;
     this.hasSlept = hasSlept;
-    this.nextTime = Infinity; // if the lock is not free: by a time that is over, the caller would try all the time
     return this.change(method, this.takeLocked, hasSlept);
   }
 
@@ -422,10 +425,10 @@ export class QueueCore {
       log.word(entry, GENERATION) === generation && log.number(entry, UNTIL) === until;
   }
 
-  /** Ends a job; returns `false` if it is no longer that of its member. @param hasSlept as for `change()` */
-  ack(method: string, job: Taken, hasSlept = false): boolean {
+  /** Ends a job; returns `false` if it is no longer that of its member. @param isPatient as for `change()` */
+  ack(method: string, job: Taken, isPatient = false): boolean {
     this.taken = job;
-    const isDone = this.change(method, this.ackLocked, hasSlept);
+    const isDone = this.change(method, this.ackLocked, isPatient);
     this.taken = null;
     return isDone;
   }
@@ -441,13 +444,13 @@ export class QueueCore {
   }
 
   /** Puts a job back that is to be taken again after `delay`; returns `false` if it is no longer that of its member. */
-  retry(method: string, job: Taken, delay: number, hasSlept = false): boolean {
+  retry(method: string, job: Taken, delay: number, isPatient = false): boolean {
     return this.change(method, () => {
       if (!this.isHeld(job)) return false;
       this.log.totals[RETRIED]!++;
       this.putBack(job.entry, Reason.Retried, this.clock.now(), delay);
       return true;
-    }, hasSlept);
+    }, isPatient);
   }
 
   private putBack(entry: number, reason: number, now: number, delay: number): void {

@@ -1,10 +1,7 @@
 import { delay } from "../backends/timing.ts";
 import type { Bytes } from "../core/view_types.ts";
 import { SyncError } from "../sync/errors.ts";
-import { isBusy } from "./wait_line.ts";
-
-/** The pause in ms before a job is put back again, if a process is stopped in the middle of a change. */
-const BUSY_MS = 100;
+import { BUSY_MS, isBusy } from "./wait_line.ts";
 
 /** @internal What is known of a job when it is taken. */
 export interface JobData {
@@ -21,11 +18,11 @@ export interface JobOwner<Data extends JobData, Value> {
   /**
    * Ends a job; returns `false` if others have it by now.
    *
-   * @param hasSlept whether the caller comes back until it succeeds: it does not block its thread for long then
+   * @param isPatient whether the caller tries again if the lock is held: it does not block its thread for long then
    */
-  ack(job: Data, hasSlept: boolean): boolean;
+  ack(job: Data, isPatient: boolean): boolean;
   /** Puts a job back; returns `false` if others have it by now. */
-  retry(job: Data, delay: number, hasSlept: boolean): boolean;
+  retry(job: Data, delay: number, isPatient: boolean): boolean;
 }
 
 /**
@@ -79,10 +76,10 @@ export class QueueJob<Value> implements Disposable {
     return this.ackNow(false);
   }
 
-  /** @internal Does what `ack()` does. @param hasSlept as in {@linkcode JobOwner} */
-  ackNow(hasSlept: boolean): boolean {
+  /** @internal Does what `ack()` does. @param isPatient as in {@linkcode JobOwner} */
+  ackNow(isPatient: boolean): boolean {
     if (this.#isSettled) return false;
-    const isDone = this.#owner.ack(this.#data, hasSlept);
+    const isDone = this.#owner.ack(this.#data, isPatient);
     this.#isSettled = true;
     return isDone;
   }
@@ -99,10 +96,10 @@ export class QueueJob<Value> implements Disposable {
     return this.retryNow(ms, false);
   }
 
-  /** @internal Does what `retry()` does. @param hasSlept as in {@linkcode JobOwner} */
-  retryNow(ms: number, hasSlept: boolean): boolean {
+  /** @internal Does what `retry()` does. @param isPatient as in {@linkcode JobOwner} */
+  retryNow(ms: number, isPatient: boolean): boolean {
     if (this.#isSettled) return false;
-    const isBack = this.#owner.retry(this.#data, ms, hasSlept);
+    const isBack = this.#owner.retry(this.#data, ms, isPatient);
     this.#isSettled = true;
     return isBack;
   }

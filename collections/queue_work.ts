@@ -7,7 +7,7 @@ import { SyncError } from "../sync/errors.ts";
 import type { QueueJob } from "./queue_job.ts";
 import { checkDelay, checkMaxRun, type TakeOptions, type WorkOptions } from "./queue_options.ts";
 import { checkNumber } from "./queue_shape.ts";
-import { isBusy } from "./wait_line.ts";
+import { BUSY_MS, isBusy } from "./wait_line.ts";
 
 /** What `work()` needs of a queue. */
 export interface WorkQueue<Value> {
@@ -16,8 +16,6 @@ export interface WorkQueue<Value> {
 
 const CALL = "SharedQueue.work";
 const CONCURRENCY_MAX = 2 ** 20;
-/** The pause in ms before a job is acked again, if a process is stopped in the middle of a change. */
-const BUSY_MS = 100;
 /** After this time in ms a runner lets the event loop go on: jobs may be there, and be done, without any wait. */
 const TURN_MS = 10;
 
@@ -71,7 +69,7 @@ class Runners<Value> {
   /** Ends the waits for jobs when a runner has failed. */
   readonly #stop = new AbortController();
   readonly #errors: unknown[] = [];
-  /** Whether it was told that no thread can hold jobs any more. */
+  /** Whether the process was warned that no more threads can hold jobs. */
   #isTold = false;
 
   constructor(

@@ -109,7 +109,7 @@ export class SharedBroadcastChannel extends BroadcastTarget implements Disposabl
   readonly #onmessageerror: Handler = new Handler(this, "messageerror");
   /** The numbers of the messages that this channel has posted and not come to yet: none of them is lost to it. */
   readonly #posted: number[] = [];
-  /** How many of these numbers are over. They are removed together, since to remove one by one takes time for each other one. */
+  /** How many of these numbers are over. They are removed many at once: to remove the first number moves all others. */
   #over = 0;
   #isOpen = true;
 

@@ -27,6 +27,7 @@ import {
   type SharedMapOptions,
 } from "./map_options.ts";
 import { MapReader } from "./map_reader.ts";
+import { encodedBy } from "./encoded.ts";
 import { openIn } from "./opening.ts";
 import { computerByte, COMPUTERS, mapBytes, shapeOf, stripeByte } from "./map_shape.ts";
 import { COUNT, EVICTED, EXPIRED, LIVE } from "./map_stripe.ts";
@@ -645,11 +646,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
   /** Returns what is stored for a value. */
   private encoded(method: string, value: Value | number): Uint8Array | number {
     if (typeof value === "number") return value;
-    const bytes = this.codec.encode(value);
-    if (bytes instanceof Uint8Array) return bytes;
-    throw new TypeError(
-      `SharedMap.${method}: encode of the codec must return a Uint8Array, not ${typeof bytes}`,
-    );
+    return encodedBy("SharedMap", method, this.codec, value);
   }
 
   /** @internal Returns what `console.log` shows of this object. */

@@ -1,6 +1,6 @@
 import { checkBoolean, checkOptions } from "../core/arguments.ts";
 import { requireStack } from "../core/stack.ts";
-import { isDetached, lengthOf } from "../core/view_extent.ts";
+import { lengthOf } from "../core/view_extent.ts";
 import { checkTimeout, waitOf } from "../core/waiter.ts";
 import { CUSTOM_INSPECT, type InspectArguments, shown } from "../custom_inspect.ts";
 import type { NativeIpcKey } from "../native_ipc_key.ts";
@@ -12,6 +12,7 @@ import { Mutex } from "../sync/mutex.ts";
 import { kindText, Slot } from "../sync/slot.ts";
 import type { Codec } from "./codecs.ts";
 import { notConstructed } from "./common_settings.ts";
+import { encodedBy } from "./encoded.ts";
 import { openIn } from "./opening.ts";
 import { type FailedEntry, Found, LOOK_MS, QueueCore, Sent, type Taken } from "./queue_core.ts";
 import { Reason } from "./queue_entry.ts";
@@ -181,10 +182,10 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     };
     this.owner = {
       decode: (raw) => codec.decode(raw),
-      ack: (job, hasSlept) => settled(core.ack("ack", job, hasSlept)),
-      retry: (job, delay, hasSlept) => {
+      ack: (job, isPatient) => settled(core.ack("ack", job, isPatient)),
+      retry: (job, delay, isPatient) => {
         checkDelay("SharedQueue.retry", delay);
-        return settled(core.retry("retry", job, delay, hasSlept));
+        return settled(core.retry("retry", job, delay, isPatient));
       },
     };
   }
@@ -387,7 +388,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     checkTimeout("SharedQueue.send", timeout);
     const { attempt, length } = this.prepare("send", value, options);
     if (attempt(timeout > 0)) return;
-    if (timeout > 0 && this.block(this.core.events.room, timeout, () => LOOK_MS, attempt)) return;
+    if (timeout > 0 && this.senders.block(timeout, attempt)) return;
     throw this.full("send", length, timeout);
   }
 
@@ -479,7 +480,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     if (timeout === 0 && core.isSurelyEmpty) return undefined;
     let found = core.receive("receive", timeout > 0, false);
     if (found === Found.None && timeout > 0) {
-      this.block(core.events.ready, timeout, () => this.pause(), () => {
+      this.receivers.block(timeout, () => {
         found = core.receive("receive", true, true);
         return found !== Found.None;
       });
@@ -517,7 +518,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    * Takes the next job, if there is one. It never waits for that.
    *
    * @returns the job; `undefined` if there is none
-   * @throws {SyncError} `OutOfResources` if as many threads hold jobs as the queue has `members`; otherwise as
+   * @throws {SyncError} `OutOfResources` if as many threads hold jobs, or look for one, as the queue has `members`; otherwise as
    * {@linkcode SharedQueue.receive}
    * @throws {TypeError | RangeError} if an option is not what it should be
    *
@@ -606,7 +607,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     const { members } = core;
     if (!members.enter()) {
       members.leave();
-      throw this.tooMany(method);
+      throw members.areOverwritten ? core.overwritten(method) : this.tooMany(method);
     }
     let isTaken = false;
     try {
@@ -630,7 +631,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     const { timeout, signal } = waitOf(call, options);
     this.core.require(call.replace(/.*\./, ""));
     if (timeout === 0) return this.receivers.isEmpty && attempt(false, false);
-    let wasBusy = false; // it has blocked the thread for long enough then
+    let wasBusy = false; // then the call has blocked the thread for all of `lockTimeout`
     try {
       if (this.receivers.isEmpty && attempt(true, false)) return true;
     } catch (error) {
@@ -649,27 +650,6 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     const { nextTime, clock } = this.core;
     if (nextTime === Infinity) return LOOK_MS;
     return Math.min(LOOK_MS, Math.max(1, Math.ceil(nextTime - clock.now())));
-  }
-
-  /** Blocks the thread until `attempt` returns `true`; returns `false` after the timeout. */
-  private block(
-    event: Event,
-    timeout: number,
-    pause: () => number,
-    attempt: (willWait: boolean) => boolean,
-  ): boolean {
-    const deadline = performance.now() + timeout;
-    for (;;) {
-      const since = event.sequence; // before the attempt: a notification after it ends the wait
-      const left = deadline - performance.now();
-      try {
-        if (attempt(left > 0)) return true;
-      } catch (error) {
-        if (!isBusy(error) || left <= 0) throw error;
-      }
-      if (left <= 0) return false;
-      event.wait(Math.min(left, pause()), since);
-    }
   }
 
   // Jobs that have failed.
@@ -823,16 +803,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
 
   /** Returns the bytes of a value. */
   private encoded(method: string, value: Value): Uint8Array {
-    const bytes = this.codec.encode(value);
-    if (!(bytes instanceof Uint8Array)) {
-      throw new TypeError(
-        `SharedQueue.${method}: encode of the codec must return a Uint8Array, not ${typeof bytes}`,
-      );
-    }
-    if (lengthOf(bytes) > 0 || !isDetached(bytes)) return bytes;
-    throw new TypeError(
-      `SharedQueue.${method}: the array of the value has no bytes any more: its buffer was transferred away or made smaller`,
-    );
+    return encodedBy("SharedQueue", method, this.codec, value);
   }
 
   /** Returns the error for a value that no queue of this size can have. */
@@ -870,7 +841,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
   private tooMany(method: string): SyncError {
     return new SyncError(
       "OutOfResources",
-      `SharedQueue.${method}: ${this.core.members.count} threads hold jobs already, as many as the queue has members; ` +
+      `SharedQueue.${method}: ${this.core.members.count} threads hold jobs, or look for one, as many as the queue has members; ` +
         "create it with more members",
     );
   }

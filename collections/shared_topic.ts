@@ -13,6 +13,7 @@ import { AsyncQueue } from "../sync/retry_queue.ts";
 import { kindText, Slot } from "../sync/slot.ts";
 import { type Codec, codecText } from "./codecs.ts";
 import { type CommonSettings, commonSettings, notConstructed } from "./common_settings.ts";
+import { encodedBy } from "./encoded.ts";
 import { openIn } from "./opening.ts";
 import { RECOVERED, UNIT_BYTES } from "./ring_log.ts";
 import { SectionLock } from "./section_lock.ts";
@@ -356,11 +357,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
 
   /** Returns the bytes of a value. */
   private encoded(method: string, value: Value): Uint8Array {
-    const bytes = this.codec.encode(value);
-    if (bytes instanceof Uint8Array) return bytes;
-    throw new TypeError(
-      `SharedTopic.${method}: encode of the codec must return a Uint8Array, not ${typeof bytes}`,
-    );
+    return encodedBy("SharedTopic", method, this.codec, value);
   }
 
   /**

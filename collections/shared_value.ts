@@ -12,6 +12,7 @@ import { Mutex } from "../sync/mutex.ts";
 import { kindText, Slot } from "../sync/slot.ts";
 import { type Codec, codecText } from "./codecs.ts";
 import { type CommonSettings, commonSettings, notConstructed } from "./common_settings.ts";
+import { encodedBy } from "./encoded.ts";
 import { openIn } from "./opening.ts";
 import { RECOVERED } from "./ring_log.ts";
 import { SectionLock } from "./section_lock.ts";
@@ -188,7 +189,9 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     const { maxBytes, initial } = options;
     checkMaxBytes(call, maxBytes);
     const slot = new Slot(call, view, byteOffset, ALIGNMENT);
-    const first = initial === undefined ? null : encoded(call, settings.codec, initial, maxBytes);
+    const first = initial === undefined
+      ? null
+      : encoded("create", settings.codec, initial, maxBytes);
     makeHeader(call, slot, { maxBytes, codec: settings.codecName }, () => {
       Mutex.create(view, byteOffset + MUTEX_BYTE);
       Event.create(view, byteOffset + EVENT_BYTE);
@@ -464,7 +467,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
 
   /** Returns the bytes of a value. */
   private encoded(method: string, value: Value): Uint8Array {
-    return encoded(`SharedValue.${method}`, this.codec, value, this.halves.maxBytes);
+    return encoded(method, this.codec, value, this.halves.maxBytes);
   }
 
   /** Sets the value, if the version is `ifVersion` or that is not given; returns the new version, or -1. */
@@ -541,21 +544,16 @@ function throwLater(error: unknown): void {
 
 /** Returns the bytes of a value, which a value may have. */
 function encoded<Value>(
-  call: string,
+  method: string,
   codec: Codec<Value>,
   value: Value,
   maxBytes: number,
 ): Uint8Array {
-  const bytes = codec.encode(value);
-  if (!(bytes instanceof Uint8Array)) {
-    throw new TypeError(
-      `${call}: encode of the codec must return a Uint8Array, not ${typeof bytes}`,
-    );
-  }
+  const bytes = encodedBy("SharedValue", method, codec, value);
   const length = lengthOf(bytes);
   if (length <= maxBytes) return bytes;
   throw new SyncError(
     "InvalidSize",
-    `${call}: the value takes ${length} bytes, and at most ${maxBytes} are possible; create it with a larger maxBytes`,
+    `SharedValue.${method}: the value takes ${length} bytes, and at most ${maxBytes} are possible; create it with a larger maxBytes`,
   );
 }

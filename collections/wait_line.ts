@@ -5,6 +5,9 @@ import { registry, type SharedAttachment } from "../registry.ts";
 import { SyncError } from "../sync/errors.ts";
 import type { Event } from "../sync/event.ts";
 
+/** After an attempt that found the lock of the section held, the next one comes after this time in ms. */
+export const BUSY_MS = 100;
+
 /** How a call of a line waits. */
 export interface LineWait {
   readonly timeout: number;
@@ -96,6 +99,29 @@ export class WaitLine {
     return promise;
   }
 
+  /**
+   * Blocks the thread until `attempt` returns `true`, whoever waits in the line; returns `false` after the timeout.
+   *
+   * @throws whatever `attempt` throws, `Busy` only at the end
+   */
+  block(timeoutMs: number, attempt: (willWait: boolean) => boolean): boolean {
+    const { event, pause } = this.#source;
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      const since = event.sequence; // before the attempt: a notification after it ends the wait
+      const left = deadline - performance.now();
+      let wasBusy = false;
+      try {
+        if (attempt(left > 0)) return true;
+      } catch (error) {
+        if (!isBusy(error) || left <= 0) throw error;
+        wasBusy = true;
+      }
+      if (left <= 0) return false;
+      event.wait(Math.min(left, wasBusy ? BUSY_MS : pause()), since);
+    }
+  }
+
   /** Removes a call that has timed out or was aborted; returns `false` if it was over. */
   #leave(call: Call): boolean {
     if (!this.#remove(call)) return false;
@@ -129,8 +155,8 @@ export class WaitLine {
     try {
       for (let hasSlept = false; !this.isEmpty; hasSlept = true) {
         const since = event.sequence; // before the attempts: a notification after it ends the sleep
-        this.#attempt(hasSlept);
-        if (!this.isEmpty) await this.#sleep(since);
+        const pause = this.#attempt(hasSlept) ? this.#source.pause() : BUSY_MS;
+        if (!this.isEmpty) await this.#sleep(since, pause);
       }
     } catch (error) {
       this.#failAll(error);
@@ -141,26 +167,27 @@ export class WaitLine {
   }
 
   /**
-   * Attempts the calls in their order, up to the first one that does not succeed. If a process was stopped in the middle of
-   * a change, they go on waiting.
+   * Attempts the calls in their order, up to the first one that does not succeed. Returns `false` if another process held
+   * the lock of the section; the calls go on waiting then.
    */
-  #attempt(hasSlept: boolean): void {
+  #attempt(hasSlept: boolean): boolean {
     for (let call = this.#calls[0]; call !== undefined; call = this.#calls[0]) {
       try {
-        if (!call.attempt(hasSlept)) return;
+        if (!call.attempt(hasSlept)) return true;
         if (this.#remove(call)) call.succeed();
       } catch (error) {
-        if (isBusy(error)) return;
+        if (isBusy(error)) return false;
         if (this.#remove(call)) call.fail(error);
       }
     }
     this.#keepAlive();
+    return true;
   }
 
   /** Sleeps until the event is notified, for a limited time. */
-  #sleep(since: number): Promise<void> {
+  #sleep(since: number, ms: number): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, this.#source.pause());
+    const timer = setTimeout(resolve, ms);
     timer.unref();
     this.#wake = resolve;
     if (!this.#isDozing) void this.#doze(since).catch(reject);

@@ -15,7 +15,11 @@ export function checkOptions(call: string, options: unknown, example?: string): 
   const isArray = Array.isArray(options);
   if (typeof options === "object" && options !== null && !isArray) return;
   const hint = example === undefined ? "" : ` as in ${example},`;
-  const found = isArray ? "an array" : String(options);
+  const found = isArray
+    ? "an array"
+    : typeof options === "function"
+    ? "a function"
+    : String(options);
   throw new TypeError(`${call}: the options must be an object,${hint} not ${found}`);
 }
 

@@ -48,7 +48,7 @@ const server = serve({
     open(socket) {
       socket.send(JSON.stringify({ server: process.pid, last: chat.stats().last }));
       // What was said before. A page that comes back leaves out what it knows, by the numbers of the messages. They begin
-      // anew when all servers have ended, which the page sees by the last one.
+      // anew when all servers have ended: the last one is lower then, unless as many messages were sent since.
       const earlier = chat.reader({ from: "oldest" });
       for (let message; (message = earlier.next()) !== undefined;) {
         socket.send(JSON.stringify({ ...message.value, sequence: message.sequence }));

@@ -5,6 +5,7 @@ import { describe, test } from "node:test";
 import { type QueueJob, SyncError } from "../../collections/mod.ts";
 import { LOG_BYTE, mutexesByte, tableByte } from "../../collections/queue_shape.ts";
 import { Random } from "../../scripts/random.ts";
+import { Mutex } from "../../sync/mod.ts";
 import { logOf, openQueue } from "../support/queues.ts";
 import { leaveNothingBehind } from "../support/support.ts";
 
@@ -108,5 +109,28 @@ describe("a shared queue whose bytes are overwritten", () => {
       );
       assert.deepEqual(queue.receive(), Uint8Array.of(7));
     }
+  });
+
+  test("lets nobody wait for a member whose mutex was overwritten", async () => {
+    using place = openQueue({ bytes: 12_000, members: 8 });
+    const { queue, memory } = place;
+    queue.send(Uint8Array.of(7));
+    const begin = LOG_BYTE + mutexesByte(logOf(queue).shape);
+    const mutexes = memory.bytes.subarray(begin, begin + 8 * Mutex.BYTES);
+    mutexes.subarray(Mutex.BYTES).fill(0xff);
+    const [first, ...others] = [queue, place.join(), place.join()];
+    using job = first.tryTake(); // the one mutex that is left
+    assert.ok(job !== undefined);
+    for (const other of others) {
+      other.send(Uint8Array.of(8));
+      assert.throws(() => other.tryTake(), { code: "OutOfResources" });
+    }
+    mutexes.fill(0xff);
+    for (const other of others) {
+      assert.throws(() => other.tryTake(), { code: "Damaged" });
+      await assert.rejects(other.take(), { code: "Damaged" });
+      await assert.rejects(other.work({}, () => {}), { code: "Damaged" });
+    }
+    queue.receive(); // it needs no member
   });
 });

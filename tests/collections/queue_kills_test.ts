@@ -24,7 +24,7 @@ const QUEUE_BYTES = SharedQueue.bytesFor(OPTIONS);
  */
 const [BEGUN, SENT, LOGGED] = [0, SENDERS, 2 * SENDERS];
 const LOG = LOGGED + 4;
-const LOG_MAX = 4000 * Math.max(KILLS, 50);
+const LOG_MAX = 1000 * Math.max(KILLS, 100);
 /** The senders leave so much of the log to jobs that were sent. */
 const LOG_REST = 50_000;
 const WORDS = LOG + 4 * LOG_MAX;
