@@ -577,7 +577,12 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     for (const [key] of entriesOf(this.core, "keys")) yield key;
   }
 
-  /** Returns the entries, as {@linkcode SharedMap.keys} returns the keys. */
+  /**
+   * Returns the entries, as {@linkcode SharedMap.keys} returns the keys.
+   *
+   * @throws as {@linkcode SharedMap.get}. The iteration ends with an error of the codec. To go on with the other entries,
+   * iterate over the keys, and `get()` each of them
+   */
   *entries(): Generator<[key: string | Uint8Array, value: Value], void, undefined> {
     for (const [key, value] of entriesOf(this.core, "entries")) yield [key, this.decoded(value)!];
   }
