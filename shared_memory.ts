@@ -157,6 +157,7 @@ export class SharedMemory implements Disposable {
     options: OpenOptions,
     accept: (memory: SharedMemory) => Result,
   ): Result {
+    checkKey("SharedMemory.open", key ?? null);
     const read = checkedOptions(options);
     const memory = new SharedMemory(key);
     const { size, mode = AccessMode.ReadWrite, disposition, permissions = PRIVATE } = read;

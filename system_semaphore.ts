@@ -179,13 +179,16 @@ export class SystemSemaphore implements Disposable {
     checkFunction("SystemSemaphore.withPermit", "fn", fn);
     const timeout = timeoutOf("SystemSemaphore.withPermit", options, Infinity);
     if (!this.#tryAcquire("withPermit", timeout)) throw this.#errors.lastException();
+    let result: Result;
     try {
-      const result = fn();
+      result = fn();
       refuseThenable(result, PROMISE_TO_WITH_PERMIT);
-      return result;
-    } finally {
-      this.#releasePermit();
+    } catch (error) {
+      this.release(); // if it fails, the error of fn is thrown nevertheless
+      throw error;
     }
+    this.#releasePermit();
+    return result;
   }
 
   /**
@@ -508,11 +511,15 @@ export class SystemSemaphore implements Disposable {
   ): Promise<Result> {
     checkFunction("SystemSemaphore.withPermitAsync", "fn", fn);
     if (!await this.#acquireAsync(options, "withPermitAsync")) throw this.#errors.lastException();
+    let result: Result;
     try {
-      return await fn();
-    } finally {
-      this.#releasePermit();
+      result = await fn();
+    } catch (error) {
+      this.release(); // as in withPermit()
+      throw error;
     }
+    this.#releasePermit();
+    return result;
   }
 
   #releasePermit(): void {

@@ -88,7 +88,7 @@ function answer<Result>(done: Done<Result> | undefined, action: () => Result): v
   } catch (error) {
     args = [error];
   }
-  if (done !== undefined) queueMicrotask(() => done(...args));
+  if (typeof done === "function") queueMicrotask(() => done(...args)); // a program may also pass null, as to other stores
 }
 
 /**

@@ -102,7 +102,8 @@ export class KeyvStore implements Disposable {
   }
 
   #set({ key, value, ttl }: KeyvEntry): void {
-    if (ttl !== undefined && ttl <= 0) this.#map.delete(key);
+    // Keyv passes what its caller has passed: null, which is for it no time to live, is not 0 for this either.
+    if (typeof ttl === "number" && ttl <= 0) this.#map.delete(key);
     else this.#map.set(key, value, { ttl });
   }
 

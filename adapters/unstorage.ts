@@ -136,8 +136,8 @@ class Changes {
 }
 
 /** Returns a time to live in ms. As in other drivers, 0 is for ever. */
-function msOf(seconds: number | undefined): number | undefined {
-  if (seconds === undefined) return undefined;
+function msOf(seconds: number | null | undefined): number | undefined {
+  if (seconds === undefined || seconds === null) return undefined;
   return seconds === 0 ? Infinity : seconds * 1000;
 }
 
@@ -157,8 +157,8 @@ export function sharedMemoryDriver(options: SharedMemoryDriverOptions): SharedMe
     changes?.close();
     throw error;
   }
-  const set = (key: string, value: TextOrBytes, { ttl }: ItemOptions = {}) => {
-    map.set(key, value, { ttl: msOf(ttl) });
+  const set = (key: string, value: TextOrBytes, options?: ItemOptions | null) => {
+    map.set(key, value, { ttl: msOf(options?.ttl) });
     changes?.tell("update", key);
   };
   const remove = (key: string) => {

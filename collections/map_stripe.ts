@@ -32,7 +32,7 @@ export const TOTALS_BYTE = 80;
 export const STALE = 30;
 /**
  * The floats: the last version that was given to a record, how many records were evicted and have expired, and a time
- * before which no record expires, 0 if none ever does.
+ * before which it is not worth looking for records that have expired, 0 if none ever does.
  */
 export const [LAST_VERSION, EVICTED, EXPIRED, SOONEST] = [0, 1, 2, 3];
 /**
@@ -230,6 +230,11 @@ export class MapStripe extends RingLog {
     return this.floats[from >> 3]!;
   }
 
+  /** The time, by the clock by which records expire. */
+  get now(): number {
+    return this.clock().now();
+  }
+
   /** Whether a time at which a record expires has come. */
   hasPassed(expiry: number): boolean {
     return expiry !== 0 && !(expiry > this.clock().now());
@@ -367,10 +372,12 @@ export class MapStripe extends RingLog {
     else this.writeValue(this.valueByte(at, meta), value, length);
     this.append(position, size);
     this.link(-1, bucket, position);
-    this.add(at, 1);
-    if (old === -1) return version;
+    if (old === -1) {
+      this.add(at, 1);
+      return version;
+    }
     if (before !== -1) this.link(before, bucket, data[old + NEXT]!);
-    this.add(old, -1);
+    this.replace(old, at);
     data[old + META]! |= GONE;
     return version;
   }
@@ -417,6 +424,18 @@ export class MapStripe extends RingLog {
     if (size < words[LARGEST]!) return;
     if (sign === 1) words[LARGEST] = size;
     else words[STALE] = 1;
+  }
+
+  /** Counts a record that has come in the place of another one. Others may read each number meanwhile, so it changes once. */
+  private replace(old: number, at: number): void {
+    const { data, words } = this;
+    const [oldSize, size] = [data[old + SIZE]!, data[at + SIZE]!];
+    if (size !== oldSize) words[LIVE] = words[LIVE]! + size - oldSize;
+    const more = Number((data[at + META]! & PENDING) === 0) -
+      Number((data[old + META]! & PENDING) === 0);
+    if (more !== 0) words[COUNT] = words[COUNT]! + more;
+    if (size >= words[LARGEST]!) words[LARGEST] = size;
+    else if (oldSize >= words[LARGEST]!) words[STALE] = 1;
   }
 
   /** Changes the number of the located record in one step, and then its version. */

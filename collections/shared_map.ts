@@ -533,6 +533,9 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
    * Removes entries that have expired. Nothing needs this call: such entries are not found, and make room when it is
    * needed. It locks a stripe only while it removes the entries of one bucket. The next call goes on where this one ends.
    *
+   * A full map that evicts nothing looks at all entries of a stripe for those that have expired, and not again for 64 times
+   * as long as that takes: it may be `Full` for a moment although an entry has expired.
+   *
    * @param max the number of entries after which the call returns; without limit if left out
    * @returns the number of entries that were removed
    * @throws {SyncError} as {@linkcode SharedMap.set}
@@ -574,7 +577,12 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     for (const [key] of entriesOf(this.core, "keys")) yield key;
   }
 
-  /** Returns the entries, as {@linkcode SharedMap.keys} returns the keys. */
+  /**
+   * Returns the entries, as {@linkcode SharedMap.keys} returns the keys.
+   *
+   * @throws as {@linkcode SharedMap.get}. The iteration ends with an error of the codec. To go on with the other entries,
+   * iterate over the keys, and `get()` each of them
+   */
   *entries(): Generator<[key: string | Uint8Array, value: Value], void, undefined> {
     for (const [key, value] of entriesOf(this.core, "entries")) yield [key, this.decoded(value)!];
   }

@@ -1,5 +1,5 @@
 import { setImmediate } from "node:timers";
-import { checkFunction } from "../core/arguments.ts";
+import { checkFunction, refuseThenable } from "../core/arguments.ts";
 import { timeoutOf, type Wait, Waiter, waitOf, type WaitOptions } from "../core/waiter.ts";
 import { ThreadError } from "../ffi/threads.ts";
 import type { Usize } from "../ffi/types.ts";
@@ -27,6 +27,17 @@ function deadlineIn(ms: number): number {
 /** Whether a deadline has passed: the event may be notified during each look, and then no wait finds that out. */
 function hasPassed(deadline: number): boolean {
   return deadline !== Infinity && performance.now() >= deadline;
+}
+
+/** @throws {TypeError} if the condition returns a promise, which would always count as true */
+function isTrue(method: string, condition: () => boolean): boolean {
+  const result = condition();
+  if (result === true || result === false) return result;
+  refuseThenable(
+    result,
+    `Event.${method}: condition returned a promise, for which it does not wait`,
+  );
+  return Boolean(result);
 }
 
 /** Returns the futex for the sequence of an event; `null` where the system has none. */
@@ -192,7 +203,7 @@ export class Event {
    * @param timeoutMs how long to wait at most, in ms; for ever if it is left out
    * @returns `false` if `condition` was not true in that time
    * @throws {SyncError} `NotAttached` if the segment has been detached
-   * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms
+   * @throws {TypeError | RangeError} if `timeoutMs` is not a number of ms, or `condition` returns a promise
    * @throws any error that `condition` throws
    */
   waitUntil(condition: () => boolean, wait: number | WaitOptions = Infinity): boolean {
@@ -202,9 +213,11 @@ export class Event {
     for (;;) {
       this.slot.requireUsable("waitUntil");
       const since = this.now; // before the look: a notification after it ends the wait
-      if (condition()) return true;
+      if (isTrue("waitUntil", condition)) return true;
       this.slot.requireUsable("waitUntil");
-      if (!this.sleep(since, deadline) || hasPassed(deadline)) return condition();
+      if (!this.sleep(since, deadline) || hasPassed(deadline)) {
+        return isTrue("waitUntil", condition);
+      }
     }
   }
 
@@ -214,7 +227,7 @@ export class Event {
    * @returns a promise of `false` if `condition` was not true within `timeout`, otherwise of `true`. It rejects with
    * the reason of `signal` if the signal is aborted first
    * @throws {SyncError} (rejects) `NotAttached` if the segment has been detached or is detached during the wait
-   * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms
+   * @throws {TypeError | RangeError} (rejects) if `timeout` is not a number of ms, or `condition` returns a promise
    * @throws (rejects) any error that `condition` throws
    * @throws {RangeError} if too little stack is left. As a rule it then throws instead of returning a promise, and
    * nothing has been done
@@ -233,10 +246,10 @@ export class Event {
       signal?.throwIfAborted();
       this.slot.requireUsable("waitUntilAsync");
       const since = this.now;
-      if (condition()) return true;
+      if (isTrue("waitUntilAsync", condition)) return true;
       const wait = { timeout: Math.max(0, deadline - performance.now()), signal };
       if (!await this.waitFor("waitUntilAsync", wait, since) || hasPassed(deadline)) {
-        return condition();
+        return isTrue("waitUntilAsync", condition);
       }
       if (performance.now() - turn < TURN_MS) continue;
       await new Promise<void>((resolve) => void setImmediate(resolve));

@@ -349,15 +349,16 @@ export class Mutex {
       : timeoutOf("Mutex.withLock", options, Infinity);
     if (!this.acquire("withLock", timeout)) throw this.timedOut("withLock", timeout);
     const hold = this.holds;
-    let isRepaired = false;
+    let result: Result;
     try {
-      const result = fn(this.isToRepair);
+      result = fn(this.isToRepair);
       refuseThenable(result, PROMISE_TO_WITH_LOCK);
-      isRepaired = true;
-      return result;
-    } finally {
-      this.endHold(hold, isRepaired);
+    } catch (error) {
+      this.endFailed(hold);
+      throw error;
     }
+    this.endHold(hold, true);
+    return result;
   }
 
   /**
@@ -390,14 +391,15 @@ export class Mutex {
     if (hold === null) {
       throw this.timedOut("withLockAsync", wait.timeout);
     }
-    let isRepaired = false;
+    let result: Result;
     try {
-      const result = await fn(this.isToRepair);
-      isRepaired = true;
-      return result;
-    } finally {
-      this.endHold(hold, isRepaired);
+      result = await fn(this.isToRepair);
+    } catch (error) {
+      this.endFailed(hold);
+      throw error;
     }
+    this.endHold(hold, true);
+    return result;
   }
 
   /** Acquires the mutex within `timeoutMs`; returns `false` after it. */
@@ -538,6 +540,15 @@ export class Mutex {
   private endHold(hold: number, isRepaired: boolean): void {
     if (!this.isTaken || this.holds !== hold) return;
     if (!this.release(this.isToRepair && !isRepaired)) throw this.damaged("unlock");
+  }
+
+  /** Does what `endHold` does after `fn` has thrown. Overwritten bytes do not hide that error: the next call says so. */
+  private endFailed(hold: number): void {
+    try {
+      this.endHold(hold, false);
+    } catch (error) {
+      if (!(error instanceof SyncError)) throw error;
+    }
   }
 
   /** Whether the bytes of the mutex are what they were when it was joined. */

@@ -43,6 +43,8 @@ describe("a Keyv store", () => {
     await store.set("stays", "x");
     await store.set("stays", "x", 0);
     await store.set("kept", "x", 60_000);
+    await store.set("null", "x", null as never); // Keyv passes what its caller has passed
+    assert.equal(await store.get("null"), "x");
     while (await store.has("gone")) await new Promise((resolve) => setTimeout(resolve, 1));
     assert.deepEqual(await store.hasMany(["gone", "stays", "kept"]), [false, false, true]);
   });

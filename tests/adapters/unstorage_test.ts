@@ -223,6 +223,17 @@ describe("a driver for unstorage", () => {
     });
   }
 
+  test("takes null for no options and for no time to live, as other drivers do", () => {
+    const driver = sharedMemoryDriver({ key: uniqueKey(), bytes: BYTES, ttl: 60_000 });
+    driver.setItem("a", "text", null as never);
+    driver.setItem("b", "text", { ttl: null as never });
+    for (const key of ["a", "b"]) {
+      assert.equal(driver.getItem(key), "text");
+      assert.ok(driver.getMeta(key)!.ttl! > 50);
+    }
+    driver.dispose();
+  });
+
   test("closes the topic of its changes if its map cannot be opened", () => {
     const changes = uniqueKey();
     assert.throws(() => sharedMemoryDriver({ key: uniqueKey(), bytes: -1, changes }), RangeError);

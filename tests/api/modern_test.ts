@@ -134,6 +134,19 @@ describe("SharedMemory", () => {
 describe("SystemSemaphore", () => {
   leaveNothingBehind();
 
+  test("does not hide what a function has thrown, also if its permit cannot be released", async () => {
+    using slots = SystemSemaphore.open(uniqueKey(), { initialValue: 1 });
+    const error = new Error("mine");
+    const fail = () => {
+      while (slots.tryAcquire());
+      slots.release(32_767); // one more would be too many where the largest value is this one
+      throw error;
+    };
+    assert.throws(() => slots.withPermit(fail), error);
+    // deno-lint-ignore require-await -- what it throws is to reject the promise
+    await assert.rejects(slots.withPermitAsync(async () => fail()), error);
+  });
+
   for (const keyType of keyTypes) {
     test(`is opened, and lends its permits to functions: ${keyType.name}`, async () => {
       const key = semaphoreKeyOf(keyType);

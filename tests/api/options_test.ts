@@ -112,6 +112,15 @@ describe("options that are no object", () => {
     await refuses("SharedSessionStore", (options) => new Store(uniqueKey(), options));
     await refuses("sharedMemoryDriver", (options) => sharedMemoryDriver(options));
   });
+
+  test("are null instead of a function for a session store, which then calls nobody", async () => {
+    const Store = sharedSessionStore({ Store: class {} });
+    using store = new Store(uniqueKey(), { bytes: 40_000 });
+    store.set("a", { cookie: {} }, null as never); // an error of nobody would end the program
+    store.destroy("b", null as never);
+    const session = await new Promise((resolve) => store.get("a", (_, found) => resolve(found)));
+    assert.deepEqual(session, { cookie: {} });
+  });
 });
 
 describe("what is no function", () => {

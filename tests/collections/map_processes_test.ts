@@ -152,6 +152,33 @@ describe("a shared map that several processes change", () => {
     for (let i = 0; i < 100; i++) assert.equal(map.get(`${i}`), i);
   });
 
+  test("tell the same numbers all the time while one of them replaces a value", slow, async () => {
+    using place = openMap(OPTIONS);
+    const { map } = place;
+    for (const key of ["a", "b"]) map.set(key, new Uint8Array(8));
+    const { entries, bytes } = map.stats();
+    const agent = startAgent(ownRuntime);
+    await agent.run(joining(place.key, SHOWN));
+    const busy = agent.run(`
+      const value = new Uint8Array(8);
+      for (const end = Date.now() + 1000; Date.now() < end;) {
+        for (let i = 0; i < 1000; i++) objects.map.set("a", value);
+      }`);
+    let isOver = false;
+    void busy.finally(() => isOver = true);
+    while (!isOver) {
+      for (const end = performance.now() + 10; performance.now() < end;) {
+        const now = map.stats();
+        if (now.entries !== entries || now.bytes !== bytes) {
+          assert.deepEqual([now.entries, now.bytes], [entries, bytes]);
+        }
+      }
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+    await busy;
+    await agent.end();
+  });
+
   for (const isBefore of [true, false]) {
     const when = isBefore ? "before" : "after";
     test(`is whole if a writer is killed ${when} each atomic store of a change`, {

@@ -7,7 +7,7 @@ import { RESERVE, SPARE } from "../../collections/map_room.ts";
 import { UNIT_BYTES } from "../../collections/ring_log.ts";
 import { SyncError } from "../../sync/errors.ts";
 import { Random } from "../../scripts/random.ts";
-import { openMap } from "../support/maps.ts";
+import { openMap, withClock } from "../support/maps.ts";
 import { leaveNothingBehind } from "../support/support.ts";
 
 const SEED = Number(process.env["MODEL_SEED"] ?? Date.now() % 2 ** 31);
@@ -59,5 +59,41 @@ describe("a shared map that does not evict", () => {
       }
     }
     assert.ok(full > 100, `${full}`);
+  });
+
+  test("does not look at all its entries for each change while one after the other expires", () => {
+    /** A clock by which each look at an entry takes a microsecond. */
+    const clock = {
+      scope: 1,
+      time: 1e6,
+      looks: 0,
+      now() {
+        this.looks++;
+        return this.time += 0.001;
+      },
+    };
+    withClock(clock, () => {
+      using place = openMap({ bytes: 2 ** 17, stripes: 1, evict: "none" });
+      const { map } = place;
+      let key = 0;
+      let [stored, full] = [0, 0];
+      const add = (ttl: number) => {
+        try {
+          map.incr(`${key++}`, 1, { ttl });
+          stored++;
+        } catch (error) {
+          assert.equal((error as SyncError).code, "Full");
+          full++;
+        }
+      };
+      while (full === 0) add(100 + 2 * key); // so that one expires in each 2 ms
+      const entries = stored;
+      assert.ok(entries > 1000);
+      [stored, full, clock.looks] = [0, 0, 0];
+      for (const end = clock.time + 1000; clock.time < end; clock.time++) add(2 * entries);
+      assert.ok(stored > 300, `only ${stored} of the 450 that expired made room for others`);
+      const mean = clock.looks / (stored + full);
+      assert.ok(mean < entries / 10, `a change looks at ${mean} of ${entries} entries`);
+    });
   });
 });

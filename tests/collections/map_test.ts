@@ -114,7 +114,31 @@ describe("a shared map", () => {
     }
   });
 
+  test("shows the other entries by keys() and get() if the codec cannot read one", () => {
+    const key = uniqueKey();
+    const picky = {
+      encode: (text: string) => new TextEncoder().encode(text),
+      decode(bytes: Uint8Array) {
+        if (bytes.length === 3) throw new Error("bad");
+        return new TextDecoder().decode(bytes);
+      },
+    };
+    using map = SharedMap.open<string>(key, { bytes: 40_000, codec: picky });
+    for (const text of ["1", "22", "bad", "4444"]) map.set(text, text);
+    assert.throws(() => [...map.entries()], /^Error: bad$/);
+    const found: string[] = [];
+    for (const key of map.keys()) {
+      if (key === "bad") assert.throws(() => map.get(key), /^Error: bad$/);
+      else found.push(map.get(key)!);
+    }
+    assert.deepEqual(found.sort(), ["1", "22", "4444"]);
+  });
+
   test("names the call in which an option is wrong", () => {
+    assert.throws(
+      () => SharedMap.open(5 as never, { bytes: 40_000 }),
+      /^TypeError: SharedMemory\.open: the key must be a string, a NativeIpcKey or null, not number$/,
+    );
     assert.throws(
       () => SharedMap.open(uniqueKey(), {} as never),
       /^TypeError: SharedMap\.open: bytes must be/,

@@ -83,9 +83,9 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
     name: "a record becomes visible before it is in the log",
     file: STRIPE,
     find:
-      "    this.append(position, size);\n    this.link(-1, bucket, position);\n    this.add(at, 1);",
+      "    this.append(position, size);\n    this.link(-1, bucket, position);\n    if (old === -1) {",
     replace:
-      "    this.link(-1, bucket, position);\n    this.append(position, size);\n    this.add(at, 1);",
+      "    this.link(-1, bucket, position);\n    this.append(position, size);\n    if (old === -1) {",
     programs: ["map: set and read"],
     bounds: within(0, 1),
     why: "A process that is killed in between leaves a bucket that leads beyond the log.",
@@ -93,10 +93,9 @@ export const COLLECTION_MUTANTS: readonly Mutant[] = [
   {
     name: "a record is taken out of the chain before the new one is in it",
     file: STRIPE,
-    find:
-      "    this.link(-1, bucket, position);\n    this.add(at, 1);\n    if (old === -1) return version;",
+    find: "    this.link(-1, bucket, position);\n    if (old === -1) {",
     replace:
-      "    if (old !== -1) this.link(before, bucket, data[old + NEXT]!);\n    this.link(-1, bucket, position);\n    this.add(at, 1);\n    if (old === -1) return version;",
+      "    if (old !== -1) this.link(before, bucket, data[old + NEXT]!);\n    this.link(-1, bucket, position);\n    if (old === -1) {",
     programs: ["map: set and read"],
     bounds: within(0, 1),
     why: "A process that is killed in between has removed the key.",

@@ -166,8 +166,8 @@ export const SYNC_MUTANTS: readonly Mutant[] = [
     name: "the sequence is loaded after the look",
     file: "sync/event.ts",
     find:
-      "const since = this.now; // before the look: a notification after it ends the wait\n      if (condition()) return true;",
-    replace: "if (condition()) return true;\n      const since = this.now;",
+      'const since = this.now; // before the look: a notification after it ends the wait\n      if (isTrue("waitUntil", condition)) return true;',
+    replace: 'if (isTrue("waitUntil", condition)) return true;\n      const since = this.now;',
     programs: ["event"],
     bounds: within(1, 0),
     why: "The notification comes between the two.",

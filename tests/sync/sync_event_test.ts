@@ -104,6 +104,20 @@ describe("an event in a segment", () => {
     await assert.rejects(withDeadline(looked, "the error"), error);
   });
 
+  test("refuses a condition that returns a promise, which would always be true", async () => {
+    using memory = created();
+    const event = Event.create(memory.bytes);
+    const refused = (call: string) => ({
+      name: "TypeError",
+      message: `Event.${call}: condition returned a promise, for which it does not wait`,
+    });
+    for (const promise of [Promise.resolve(false), Promise.reject(new Error("of nobody"))]) {
+      const condition = () => promise as never;
+      assert.throws(() => event.waitUntil(condition, 0), refused("waitUntil"));
+      await assert.rejects(event.waitUntilAsync(condition), refused("waitUntilAsync"));
+    }
+  });
+
   test("ends a wait for a condition in time, and leaves time for others, although it is notified during each look", async () => {
     using memory = created();
     const event = Event.create(memory.bytes);

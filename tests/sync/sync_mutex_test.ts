@@ -409,6 +409,24 @@ describe("a mutex in a segment", () => {
     }
   });
 
+  test("does not hide what a function has thrown, whatever its bytes are then", async () => {
+    const error = new Error("mine");
+    const damaged = { code: "Damaged" };
+    for (const result of [error, null]) {
+      using memory = created();
+      const overwrite = () => {
+        memory.bytes.fill(7);
+        if (result !== null) throw result;
+      };
+      const mutex = Mutex.create(memory.bytes);
+      assert.throws(() => mutex.withLock(overwrite), result ?? damaged);
+      memory.bytes.fill(0);
+      const other = Mutex.create(memory.bytes);
+      // deno-lint-ignore require-await -- what it throws is to reject the promise
+      await assert.rejects(other.withLockAsync(async () => overwrite()), result ?? damaged);
+    }
+  });
+
   test("says so if its bytes have been overwritten", () => {
     using memory = created();
     const view = memory.view(Uint8Array);
