@@ -251,7 +251,7 @@ export class QueueCore {
     this.delay = delay;
     this.most = most;
     this.willWait = willWait;
-    return this.change(method, this.sendLocked, hasSlept);
+    return this.change(method, this.sendLocked, hasSlept && willWait);
   }
 
   private sendHere(): Sent {
@@ -310,7 +310,7 @@ export class QueueCore {
   receive(method: string, willWait: boolean, hasSlept: boolean): Found {
     this.willWait = willWait;
     this.hasSlept = hasSlept;
-    return this.change(method, this.receiveLocked, hasSlept);
+    return this.change(method, this.receiveLocked, hasSlept && willWait);
   }
 
   /** Returns the value that was received. */
@@ -342,7 +342,7 @@ export class QueueCore {
     this.maxRun = maxRun;
     this.willWait = willWait;
     this.hasSlept = hasSlept;
-    return this.change(method, this.takeLocked, hasSlept);
+    return this.change(method, this.takeLocked, hasSlept && willWait);
   }
 
   /** Returns the job that was taken. */

@@ -480,8 +480,8 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
     if (timeout === 0 && core.isSurelyEmpty) return undefined;
     let found = core.receive("receive", timeout > 0, false);
     if (found === Found.None && timeout > 0) {
-      this.receivers.block(timeout, () => {
-        found = core.receive("receive", true, true);
+      this.receivers.block(timeout, (willWait) => {
+        found = core.receive("receive", willWait, true); // the last attempt is not patient
         return found !== Found.None;
       });
     }

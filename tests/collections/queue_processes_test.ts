@@ -6,10 +6,13 @@ import { describe, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { SharedQueue, utf8 } from "../../collections/mod.ts";
 import type { QueueCore } from "../../collections/queue_core.ts";
+import { RECEIVERS } from "../../collections/queue_log.ts";
+import { LOG_BYTE } from "../../collections/queue_shape.ts";
 import { SharedMemory } from "../../mod.ts";
 import { openQueue, type QueuePlace } from "../support/queues.ts";
 import {
   type Agent,
+  DEADLINE_MS,
   endAll,
   leaveNothingBehind,
   linuxOnly,
@@ -351,6 +354,31 @@ describe("processes that share a queue", () => {
       assert.ok(count > 0 && count < 20, `${count} attempts`);
       await agent.kill();
       assert.equal((await waiting)?.ack(), true);
+    },
+  );
+
+  test(
+    "find nothing, and no error, if another process has the lock for a moment when the time is over",
+    {
+      ...slow,
+      ...linuxOnly,
+    },
+    async () => {
+      using place = openQueue<string>({ ...OPTIONS, lockTimeout: DEADLINE_MS });
+      const agent = startAgent(ownRuntime);
+      await join(agent, place);
+      const word = (LOG_BYTE >> 2) + RECEIVERS;
+      await agent.run(`
+      const words = objects.memory.view(Int32Array);
+      const mutex = objects.mutex = sync.Mutex.at(objects.memory.bytes, 64);
+      const look = () => {
+        if (Atomics.load(words, ${word}) === 0) return void setTimeout(look, 1);
+        mutex.lock();
+        setTimeout(() => mutex.unlock(), 500);
+      };
+      look();`);
+      assert.equal(place.queue.receive({ timeout: 250 }), undefined);
+      await endAll([agent]);
     },
   );
 
