@@ -158,8 +158,11 @@ function moveRecord(
   if (before !== -1) stripe.link(before, bucket, 0);
 }
 
-/** For so many times as long as it takes to look at all records of a stripe, they are not looked at again. A map has 8 stripes. */
-const RESTS = 64;
+/**
+ * For so many times as long as it takes to look at all records of a stripe, they are not looked at again; and never for
+ * longer than this time in ms, since the process may have been stopped meanwhile. A map has 8 stripes.
+ */
+const [RESTS, REST_MAX_MS] = [64, 1000];
 
 /**
  * Drops what has expired, if anything may have, and counts the largest record anew, if it may have gone. Nothing is
@@ -183,5 +186,6 @@ export function recount(stripe: MapStripe): void {
   words[LARGEST] = largest;
   words[STALE] = 0;
   const { now } = stripe;
-  totals[SOONEST] = soonest === Infinity ? 0 : Math.max(soonest, now + RESTS * (now - begun));
+  const rest = Math.min(RESTS * (now - begun), REST_MAX_MS);
+  totals[SOONEST] = soonest === Infinity ? 0 : Math.max(soonest, now + rest);
 }

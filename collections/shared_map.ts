@@ -534,7 +534,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
    * needed. It locks a stripe only while it removes the entries of one bucket. The next call goes on where this one ends.
    *
    * A full map that evicts nothing looks at all entries of a stripe for those that have expired, and not again for 64 times
-   * as long as that takes: it may be `Full` for a moment although an entry has expired.
+   * as long as that takes, and at most a second: it may be `Full` for this time although an entry has expired.
    *
    * @param max the number of entries after which the call returns; without limit if left out
    * @returns the number of entries that were removed

@@ -96,4 +96,35 @@ describe("a shared map that does not evict", () => {
       assert.ok(mean < entries / 10, `a change looks at ${mean} of ${entries} entries`);
     });
   });
+
+  test("finds what has expired, although a process was stopped for an hour while it looked", () => {
+    const HOUR = 3_600_000;
+    const clock = {
+      scope: 1,
+      time: 1e6,
+      looks: 0,
+      now() {
+        if (this.looks > 0 && new Error().stack!.includes("recount") && --this.looks === 0) {
+          this.time += HOUR;
+        }
+        return this.time;
+      },
+    };
+    withClock(clock, () => {
+      using place = openMap({ bytes: 2 ** 14, stripes: 1, evict: "none" });
+      const { map } = place;
+      let key = 0;
+      const fill = (ttlOf: (key: number) => number) =>
+        assert.throws(() => {
+          for (;;) map.incr(`${key}`, 1, { ttl: ttlOf(key++) });
+        }, { code: "Full" });
+      fill((key) => (key % 2 === 0 ? 1 : 3) * HOUR);
+      clock.time += HOUR + 1; // every second one has expired
+      clock.looks = 10;
+      fill(() => Infinity);
+      assert.equal(clock.looks, 0);
+      clock.time += 3 * HOUR; // all of the first ones have expired
+      map.incr("one more", 1);
+    });
+  });
 });
