@@ -17,6 +17,9 @@ import { PosixLibrary } from "./posix/library.ts";
 import { glanceAtSystemV } from "./systemv/glance.ts";
 import { SystemVInspection } from "./systemv/inspection.ts";
 
+/** It is loaded once, since that takes a millisecond in Deno. */
+const posixLibrary = perProcess(() => new PosixLibrary(sharedLibrary()));
+
 /**
  * Lists the segments of this user, for programs that look often. Unlike {@linkcode Inspection.inventory} it asks no other
  * process, says nothing of what is stale, and yields after each piece of work.
@@ -25,7 +28,7 @@ export function* glance(): Generator<undefined, SegmentGlance[]> {
   requireList();
   const libc = sharedLibrary();
   const systemV = yield* glanceAtSystemV(libc, temporaryFolder(libc));
-  const posix = yield* glanceAtPosix(libc, new PosixLibrary(libc).semaphorePrefix);
+  const posix = yield* glanceAtPosix(libc, posixLibrary().semaphorePrefix);
   return [...systemV, ...posix];
 }
 
@@ -37,7 +40,7 @@ class AllInspection implements Inspection {
   constructor() {
     const libc = sharedLibrary();
     this.#systemV = new SystemVInspection(libc, () => temporaryFolder(libc));
-    this.#posix = new PosixInspection(libc, new PosixLibrary(libc).semaphorePrefix);
+    this.#posix = new PosixInspection(libc, posixLibrary().semaphorePrefix);
   }
 
   inventory(allUsers: boolean): Inventory {

@@ -3,7 +3,7 @@ import type { SegmentGlance } from "../inventory.ts";
 import { folderInSteps, pathStatus } from "../unix/files.ts";
 import { cString, type Libc } from "../unix/libc.ts";
 import { S_IFMT, S_IFREG } from "../unix/linux_constants.ts";
-import { readSharedLocks } from "../unix/proc_locks.ts";
+import { sharedLocksInSteps } from "../unix/proc_locks.ts";
 import { ownUid } from "../unix/users.ts";
 import { lockNameOf, QT_SEGMENT, QT_SEMAPHORE, semaphoreState } from "./inspection.ts";
 import { SEM_BYTES } from "./mapped_semaphore.ts";
@@ -34,7 +34,7 @@ export function* glanceAtPosix(libc: Libc, prefix: string): Generator<undefined,
     if (status.uid === user && !isSemaphore && isListed) files.push({ name, status });
   }
   yield;
-  const locks = readSharedLocks(libc);
+  const locks = yield* sharedLocksInSteps(libc);
   const found: SegmentGlance[] = [];
   for (const { name, status } of files) {
     yield;

@@ -1,6 +1,6 @@
 import type { LockInfo, SegmentGlance } from "../inventory.ts";
 import type { Libc } from "../unix/libc.ts";
-import { readSharedLocks } from "../unix/proc_locks.ts";
+import { sharedLocksInSteps } from "../unix/proc_locks.ts";
 import { seesAllProcesses } from "../unix/processes.ts";
 import { ownUid } from "../unix/users.ts";
 import { isMarkedPersistent, lockPath } from "./key_file.ts";
@@ -27,7 +27,7 @@ export function* glanceAtSystemV(
   // was deleted, if the processes of the segment say nothing of it, as those of Qt. So only what this module uses is
   // looked into.
   yield;
-  const locks = seesAllProcesses(libc) && named.length > 0 ? readSharedLocks(libc) : null;
+  const locks = seesAllProcesses(libc) && named.length > 0 ? yield* sharedLocksInSteps(libc) : null;
   yield;
   const found: SegmentGlance[] = [];
   for (const row of segments) {

@@ -3,7 +3,7 @@ import { type ErrnoTable, orElse } from "../failure.ts";
 import { EACCES, EIDRM, EINVAL, ENOENT, failure } from "../unix/errno.ts";
 import type { ProcessInfo } from "../inventory.ts";
 import { userName } from "../unix/users.ts";
-import { type FileStatus, folderInSteps, pathStatus, readFile } from "../unix/files.ts";
+import { allAtOnce, type FileStatus, folderInSteps, pathStatus, readFile } from "../unix/files.ts";
 import { cString, FOREIGN_ATTEMPTS, type Libc } from "../unix/libc.ts";
 import { isRunning, seesAllProcesses } from "../unix/processes.ts";
 import { hasPidOfAnother } from "./last_user.ts";
@@ -22,11 +22,7 @@ export type Row = Readonly<Record<string, number>>;
 
 /** Reads the table of the system's segments or semaphore sets, of all users. */
 export function readTable(libc: Libc, table: "shm" | "sem"): Row[] {
-  const steps = tableInSteps(libc, table);
-  for (;;) {
-    const { done, value } = steps.next();
-    if (done) return value;
-  }
+  return allAtOnce(tableInSteps(libc, table));
 }
 
 /** The number of rows after which {@linkcode tableInSteps} yields. */
@@ -121,11 +117,7 @@ export function isMarkPath(path: string): boolean {
  * another user has mounted there, is left out.
  */
 export function readKeyFiles(libc: Libc, folder: string): KeyFileEntry[] {
-  const steps = keyFilesInSteps(libc, folder);
-  for (;;) {
-    const { done, value } = steps.next();
-    if (done) return value;
-  }
+  return allAtOnce(keyFilesInSteps(libc, folder));
 }
 
 /** The number of files after which {@linkcode keyFilesInSteps} yields. */

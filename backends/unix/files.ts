@@ -195,7 +195,11 @@ export function readStart(
 
 /** Returns the names in a folder, or the errno. */
 export function readFolder(libc: Libc, path: string): string[] | number {
-  const steps = folderInSteps(libc, path);
+  return allAtOnce(folderInSteps(libc, path));
+}
+
+/** Does all steps of a piece of work, and returns its result. */
+export function allAtOnce<Result>(steps: Generator<undefined, Result>): Result {
   for (;;) {
     const { done, value } = steps.next();
     if (done) return value;

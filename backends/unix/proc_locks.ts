@@ -1,4 +1,4 @@
-import { readFile } from "./files.ts";
+import { allAtOnce, readFile } from "./files.ts";
 import type { Libc } from "./libc.ts";
 
 /** A process that has locked a file with `flock(LOCK_SH)`. */
@@ -13,16 +13,29 @@ export interface SharedLock {
  * say that it uses the object.
  */
 export function readSharedLocks(libc: Libc): Map<number, SharedLock[]> {
-  return readFileLocks(libc, "READ");
+  return allAtOnce(fileLocks(libc, "READ"));
 }
 
-function readFileLocks(libc: Libc, kind: string): Map<number, SharedLock[]> {
+/** Does what {@linkcode readSharedLocks} does, and yields after some locks. */
+export function sharedLocksInSteps(
+  libc: Libc,
+): Generator<undefined, Map<number, SharedLock[]>> {
+  return fileLocks(libc, "READ");
+}
+
+/** The number of locks after which other code may run. */
+const LOCKS_AT_ONCE = 32;
+
+function* fileLocks(libc: Libc, kind: string): Generator<undefined, Map<number, SharedLock[]>> {
   const holders = new Map<number, SharedLock[]>();
   // A line looks like this: `1: FLOCK  ADVISORY  READ 5571 fe:00:2179096 0 EOF`
   const lock = new RegExp(`^\\d+: FLOCK +\\S+ +${kind} +(\\d+) \\w+:(\\w+):(\\d+) `, "gm");
   const text = readFile(libc, "/proc/locks");
   if (typeof text === "number") return holders; // a removal checks the file itself
+  yield;
+  let count = 0;
   for (const [, pid, minor, inode] of text.matchAll(lock)) {
+    if (++count % LOCKS_AT_ONCE === 0) yield;
     const low = Number(BigInt.asUintN(32, BigInt(inode!))); // as in FileStatus
     const holder = { pid: Number(pid), device: parseInt(minor!, 16) & 0xff };
     const found = holders.get(low);
@@ -37,6 +50,6 @@ function readFileLocks(libc: Libc, kind: string): Map<number, SharedLock[]> {
  * files are closed next.
  */
 export function isSharedByEnding(libc: Libc, inode: number): boolean {
-  const holders = readFileLocks(libc, "\\w+").get(inode) ?? [];
+  const holders = allAtOnce(fileLocks(libc, "\\w+")).get(inode) ?? [];
   return holders.some(({ pid }) => readFile(libc, `/proc/${pid}/maps`) === "");
 }
