@@ -10,7 +10,7 @@ import type { MapReader } from "./map_reader.ts";
 import { computerByte, COMPUTERS, COMPUTERS_BYTE } from "./map_shape.ts";
 import { Claim, Condition, MapWriter } from "./map_writer.ts";
 import { Members } from "./members.ts";
-import { isBusy } from "./wait_line.ts";
+import { AGAIN_MS, isBusy } from "./wait_line.ts";
 
 /** What the computer of a map needs of it. */
 export interface ComputedMap<Value> {
@@ -53,7 +53,7 @@ const TIMEOUT_MS = 30_000;
  */
 export class MapComputer<Value> {
   readonly #map: ComputedMap<Value>;
-  /** It does not block the thread: a call waits for a stripe without it. */
+  /** It does not block the thread for long: a call that finds the stripe held tries again. */
   readonly #writer: MapWriter;
   /** The threads that compute values. Nobody waits for a thread without a slot. */
   readonly #members: Members;
@@ -62,7 +62,7 @@ export class MapComputer<Value> {
 
   constructor(map: ComputedMap<Value>) {
     this.#map = map;
-    this.#writer = new MapWriter(map.core, 0);
+    this.#writer = new MapWriter(map.core, Math.min(map.lockTimeout, AGAIN_MS));
     const generations = map.core.slot.view(Int32Array, COMPUTERS_BYTE, COMPUTERS);
     this.#members = new Members(generations, (slot) => map.core.joinMutex(computerByte(slot)));
   }

@@ -160,7 +160,7 @@ function moveRecord(
 
 /**
  * For so many times as long as it takes to look at all records of a stripe, they are not looked at again; and never for
- * longer than this time in ms, since the process may have been stopped meanwhile. A map has 8 stripes.
+ * longer than this time in ms, since the process may have been stopped meanwhile.
  */
 const [RESTS, REST_MAX_MS] = [64, 1000];
 
@@ -186,6 +186,6 @@ export function recount(stripe: MapStripe): void {
   words[LARGEST] = largest;
   words[STALE] = 0;
   const { now } = stripe;
-  const rest = Math.min(RESTS * (now - begun), REST_MAX_MS);
-  totals[SOONEST] = soonest === Infinity ? 0 : Math.max(soonest, now + rest);
+  const least = hasExpired ? now + Math.min(RESTS * (now - begun), REST_MAX_MS) : totals[SOONEST]!;
+  totals[SOONEST] = soonest === Infinity ? 0 : Math.max(soonest, least);
 }

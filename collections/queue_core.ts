@@ -46,13 +46,12 @@ import { LOG_BYTE, MUTEX_BYTE, mutexesByte, type QueueShape } from "./queue_shap
 import { DamagedLog, WRITER } from "./ring_log.ts";
 import { SectionLock, type SectionMutex } from "./section_lock.ts";
 import { ValuePool } from "./value_pool.ts";
+import { AGAIN_MS } from "./wait_line.ts";
 
 /** Somebody looks at least so often, in ms, whether the members that hold jobs live. */
 export const LOOK_MS = 1000;
 /** A receiver that takes no time looks after this number of jobs. */
 export const LOOK_JOBS = 256;
-/** A call that has slept waits for the lock for so long, in ms, and then sleeps again. */
-const AGAIN_MS = 10;
 
 /** What became of a value that was to be sent. */
 export const Sent = { Yes: 0, Full: 1, Closed: 2 } as const;

@@ -351,7 +351,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
    * Stores a value, if the conditions in the options are true.
    *
    * @throws {SyncError} `InvalidSize` if the entry takes more than a quarter of a stripe, `Full` if there is no room and
-   * nothing may be evicted, `Busy` if another process holds the stripe for all of `lockTimeout`; otherwise as
+   * nothing may be evicted (see also {@linkcode SharedMap.flushExpired}), `Busy` if another process holds the stripe for all of `lockTimeout`; otherwise as
    * {@linkcode SharedMap.get}. The map is not changed then
    * @throws {TypeError | RangeError} if an option is not what it should be
    * @throws whatever the codec throws

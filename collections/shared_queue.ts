@@ -463,7 +463,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
    * {@linkcode SharedQueue.take} for what must not be lost.
    *
    * @param options with a `timeout`, the call blocks the thread, and so the event loop, for at most that time in ms while
-   * there is none
+   * there is none, and then for as long as another process holds the lock of the queue
    * @returns `undefined` if there is no value
    * @throws {SyncError} as {@linkcode SharedQueue.trySend}, but not `InvalidSize` and `Closed`
    * @throws {TypeError | RangeError} if an option is not what it should be

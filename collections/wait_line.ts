@@ -5,6 +5,11 @@ import { registry, type SharedAttachment } from "../registry.ts";
 import { SyncError } from "../sync/errors.ts";
 import type { Event } from "../sync/event.ts";
 
+/**
+ * A call that tries again if the lock of the section is held waits for the lock for so long, in ms: longer than others hold
+ * it who are not stopped, since who only tried it would find it held again and again.
+ */
+export const AGAIN_MS = 10;
 /** After an attempt that found the lock of the section held, the next one comes after this time in ms. */
 export const BUSY_MS = 100;
 

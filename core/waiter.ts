@@ -82,6 +82,7 @@ export function timeoutOf(call: string, wait: number | WaitOptions, otherwise: n
     checkTimeout(call, wait);
     return wait;
   }
+  checkOptions(call, wait, "{ timeout: 500 }");
   const { timeout = otherwise, signal } = wait;
   return waitOf(call, { timeout, signal }).timeout;
 }

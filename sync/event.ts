@@ -247,13 +247,14 @@ export class Event {
       this.slot.requireUsable("waitUntilAsync");
       const since = this.now;
       if (isTrue("waitUntilAsync", condition)) return true;
+      if (performance.now() - turn >= TURN_MS) { // after the look: the call has made use of what woke it
+        await new Promise<void>((resolve) => void setImmediate(resolve));
+        turn = performance.now();
+      }
       const wait = { timeout: Math.max(0, deadline - performance.now()), signal };
       if (!await this.waitFor("waitUntilAsync", wait, since) || hasPassed(deadline)) {
         return isTrue("waitUntilAsync", condition);
       }
-      if (performance.now() - turn < TURN_MS) continue;
-      await new Promise<void>((resolve) => void setImmediate(resolve));
-      turn = performance.now();
     }
   }
 

@@ -9,15 +9,18 @@ import { SyncError } from "../../sync/mod.ts";
 import { joining, openMap } from "../support/maps.ts";
 import {
   crewOnly,
+  DEADLINE_MS,
   endAll,
   leaveNothingBehind,
   linuxOnly,
+  onceOnly,
   ownRuntime,
   runtimes,
   slow,
   startAgent,
   startMany,
   until,
+  withDeadline,
 } from "../support/support.ts";
 
 const OPTIONS = { bytes: 2 ** 17, codec: json } as const;
@@ -294,6 +297,32 @@ describe("getOrSet of a shared map", () => {
     assert.equal(await other.getOrSet("a", () => "other", forever), "other");
     end(1);
     assert.equal(await busy, 1);
+  });
+
+  test("gets its turn while other processes change the stripe all the time", {
+    ...slow,
+    ...onceOnly,
+  }, async () => {
+    const options = { bytes: 2 ** 20, stripes: 1 } as const;
+    using place = openMap(options);
+    const { map } = place;
+    const writers = [startAgent(ownRuntime), startAgent(ownRuntime)];
+    for (const [i, writer] of writers.entries()) {
+      await writer.run(`${joining(place.key, "{ bytes: 2 ** 20, stripes: 1 }")}
+        const value = new Uint8Array(100_000);
+        const write = () => {
+          for (let i = 0; i < 20_000; i++) objects.map.set("writer ${i}", value);
+          setTimeout(write);
+        };
+        setTimeout(write);`);
+    }
+    const value = new Uint8Array(100);
+    // Who only tried the lock from time to time would take about 100 ms for each.
+    const computed = async () => {
+      for (let i = 0; i < 1000; i++) await map.getOrSet(`${i}`, () => Promise.resolve(value));
+    };
+    await withDeadline(computed(), "1,000 values", DEADLINE_MS);
+    for (const writer of writers) await writer.kill();
   });
 
   describe("while a process is stopped in the middle of a change of the stripe", () => {

@@ -133,6 +133,25 @@ describe("an event in a segment", () => {
     await assert.rejects(endless, { name: "TimeoutError" });
   });
 
+  test("that has woken a wait for a condition lets it look before an abort ends it", async () => {
+    using memory = created();
+    const event = Event.create(memory.bytes);
+    const controller = new AbortController();
+    const { waitFor } = event as unknown as { waitFor(...args: unknown[]): Promise<boolean> };
+    const awoken = async (...args: unknown[]) => {
+      const wasNotified = await waitFor.apply(event, args);
+      setImmediate(() => controller.abort()); // what runs in the next turn of the event loop
+      return wasNotified;
+    };
+    Object.assign(event, { waitFor: awoken });
+    let isReady = false;
+    const waiting = event.waitUntilAsync(() => isReady, { signal: controller.signal });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    isReady = true;
+    event.notify();
+    assert.equal(await waiting, true);
+  });
+
   test("can be timed and aborted, and wakes somebody else then", async () => {
     using memory = created();
     const event = Event.create(memory.view(Uint8Array));

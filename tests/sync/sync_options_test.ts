@@ -64,6 +64,17 @@ describe("the options of a wait that does not block", () => {
       await assert.rejects(mutex.withLockAsync(() => 5, options), isRefused);
       await assert.rejects(memory.lockAsync(options), isRefused);
     }
+    const array = [5] as unknown as { timeout: number };
+    const blocking = [
+      () => mutex.tryLock(array),
+      () => mutex.withLock(() => 5, array),
+      () => memory.withLock(() => 5, array),
+      () => event.wait(array),
+      () => event.waitUntil(() => true, array),
+    ];
+    for (const call of blocking) {
+      assert.throws(call, { name: "TypeError", message: /: the options must be .* not an array$/ });
+    }
     for (const signal of [5, null, {}, new AbortController()] as unknown[] as [AbortSignal]) {
       const isRefused = (error: unknown) => {
         assert.ok(error instanceof TypeError, String(error));
