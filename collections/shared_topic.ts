@@ -46,6 +46,7 @@ import {
   type TopicSubscription,
 } from "./topic_subscription.ts";
 import { TopicWaker } from "./topic_waker.ts";
+import { isBusy } from "./wait_line.ts";
 
 /** What `stats()` returns. */
 export interface SharedTopicStats {
@@ -319,7 +320,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
         sequence = this.publishBytes("publishAsync", bytes, 0);
         return true;
       } catch (error) {
-        if (!(error instanceof SyncError) || error.code !== "Busy") throw error;
+        if (!isBusy(error)) throw error;
         return false;
       }
     };

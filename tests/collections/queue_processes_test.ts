@@ -7,7 +7,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { SharedQueue, utf8 } from "../../collections/mod.ts";
 import type { QueueCore } from "../../collections/queue_core.ts";
 import { RECEIVERS } from "../../collections/queue_log.ts";
-import { LOG_BYTE } from "../../collections/queue_shape.ts";
+import { LOG_BYTE, MUTEX_BYTE } from "../../collections/queue_shape.ts";
 import { SharedMemory } from "../../mod.ts";
 import { openQueue, type QueuePlace } from "../support/queues.ts";
 import {
@@ -44,6 +44,10 @@ const joining = (key: string) => `
 async function join(agent: Agent, { key }: QueuePlace<string>): Promise<void> {
   await agent.run(`${joining(key)} Object.assign(objects, { memory, queue });`);
 }
+
+/** JavaScript of an agent that has joined: takes the lock of the queue, as a process that is stopped in a change holds it. */
+const LOCK =
+  `objects.mutex = sync.Mutex.at(objects.memory.bytes, ${MUTEX_BYTE}); objects.mutex.lock();`;
 
 /** Lets an agent take the next job and hold it; returns its value. */
 async function take(agent: Agent): Promise<unknown> {
@@ -315,10 +319,8 @@ describe("processes that share a queue", () => {
     using place = openQueue<string>({ ...OPTIONS, lockTimeout: 50 });
     const { queue } = place;
     const agent = startAgent(ownRuntime);
-    await agent.run(`${joining(place.key)}
-      Object.assign(objects, { memory, queue });
-      objects.mutex = sync.Mutex.at(memory.bytes, 64);
-      objects.mutex.lock();`);
+    await join(agent, place);
+    await agent.run(LOCK);
     assert.throws(() => queue.trySend("a"), { code: "Busy", message: /trySend: .* 50 ms/ });
     await agent.kill();
     queue.send("a");
@@ -339,9 +341,7 @@ describe("processes that share a queue", () => {
       queue.send("delayed", { delay: 2000 });
       const due = performance.now() + 2000;
       const waiting = queue.take(PATIENT);
-      await agent.run(
-        "objects.mutex = sync.Mutex.at(objects.memory.bytes, 64); objects.mutex.lock();",
-      );
+      await agent.run(LOCK);
       assert.ok(performance.now() < due, "the machine is too busy");
       await pause(due - performance.now() + 10);
       const { core } = queue as unknown as { core: QueueCore };
@@ -370,7 +370,7 @@ describe("processes that share a queue", () => {
       const word = (LOG_BYTE >> 2) + RECEIVERS;
       await agent.run(`
       const words = objects.memory.view(Int32Array);
-      const mutex = objects.mutex = sync.Mutex.at(objects.memory.bytes, 64);
+      const mutex = objects.mutex = sync.Mutex.at(objects.memory.bytes, ${MUTEX_BYTE});
       const look = () => {
         if (Atomics.load(words, ${word}) === 0) return void setTimeout(look, 1);
         mutex.lock();
@@ -400,9 +400,7 @@ describe("processes that share a queue", () => {
     timer.unref();
     let isLocked: Promise<unknown> | undefined;
     const working = queue.work({ concurrency: 4, ref: false }, async () => {
-      await (isLocked ??= agent.run(
-        "objects.mutex = sync.Mutex.at(objects.memory.bytes, 64); objects.mutex.lock();",
-      ));
+      await (isLocked ??= agent.run(LOCK));
     });
     await until(() => isLocked !== undefined, "a job");
     await isLocked;
@@ -422,9 +420,7 @@ describe("processes that share a queue", () => {
     using place = openQueue<string>({ ...OPTIONS, lockTimeout: 1000 });
     const agent = startAgent(ownRuntime);
     await join(agent, place);
-    await agent.run(
-      "objects.mutex = sync.Mutex.at(objects.memory.bytes, 64); objects.mutex.lock();",
-    );
+    await agent.run(LOCK);
     const before = performance.now();
     const waiting = place.queue.take(PATIENT);
     const blocked = performance.now() - before;
@@ -447,9 +443,7 @@ describe("processes that share a queue", () => {
     await queue.work({}, async ({ value, attempt }) => {
       seen.push(`${value} ${attempt}`);
       if (value === "b") return queue.close();
-      await agent.run(
-        "objects.mutex = sync.Mutex.at(objects.memory.bytes, 64); objects.mutex.lock();",
-      );
+      await agent.run(LOCK);
       setTimeout(() => void agent.kill(), 300); // the job cannot be acked until then
     });
     assert.deepEqual(seen, ["a 1", "b 1"]);
