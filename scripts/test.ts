@@ -159,12 +159,15 @@ for (const { name, found } of chosen) {
   }
 }
 if (stopped !== undefined) process.exit(stopped);
+/** Enough of a problem to know it by, where the output is cut at its begin. */
+const shortened = (problem: string) =>
+  problem.split("\n").filter((line) => line.trim() !== "").slice(0, 6).join("\n");
 const row = (cells: unknown[]) =>
   console.log(cells.map((cell) => String(cell).padStart(9)).join(""));
 for (const { runtime, problems } of outcomes) {
   for (const problem of problems) console.log(`\n${runtime} FAILED: ${problem}`);
 }
-console.log();
+console.log("\n=== results");
 row(["runtime", "version", "passed", "failed", "skipped", "seconds"]);
 const sum = (key: keyof Counts | "seconds", of: Outcome[]) =>
   of.reduce((total, outcome) => total + outcome[key], 0);
@@ -174,5 +177,8 @@ for (const { name } of chosen) {
   row([name, of[0]!.version, ...counts, sum("seconds", of).toFixed(1)]);
 }
 const [passed, failed] = [sum("passed", outcomes), sum("failed", outcomes)];
+for (const { runtime, problems } of outcomes) {
+  for (const problem of problems) console.log(`\n${runtime} FAILED: ${shortened(problem)}`);
+}
 console.log(`\n${passed} passed, ${failed} failed, ${sum("skipped", outcomes)} skipped`);
 process.exitCode = failed === 0 && passed > 0 ? 0 : 1;
