@@ -109,7 +109,7 @@ export class RateLimiter implements Disposable {
     const { limit, window, burst, keys, keyBytes, whenFull, lockTimeout, ...others } = options;
     const own = { limit, window, burst, keys, keyBytes, whenFull, lockTimeout };
     settingsOf("RateLimiter.open", own);
-    const [limiter, memory] = openIn(key, others, {
+    const [limiter, memory] = openIn("RateLimiter.open", key, others, {
       bytes: mapBytes(shapeOf("RateLimiter.open", own)),
       create: (view) => void RateLimiter.create(view, 0, own),
       at: (view) => RateLimiter.at(view, 0, own),

@@ -143,7 +143,7 @@ export class SharedMap<Value = Uint8Array> implements Disposable {
     const { bytes, stripes, entryBytes, evict, codec, ttl, lockTimeout, ...others } = options;
     const own = { bytes, stripes, entryBytes, evict, codec, ttl, lockTimeout };
     settingsOf("SharedMap.open", own);
-    const [map, memory] = openIn(key, others, {
+    const [map, memory] = openIn("SharedMap.open", key, others, {
       bytes: mapBytes(shapeOf("SharedMap.open", { ...own, bytes: bytes! })),
       create: (view) => void SharedMap.create(view, 0, own),
       at: (view) => SharedMap.at(view, 0, own),

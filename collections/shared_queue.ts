@@ -208,7 +208,7 @@ export class SharedQueue<Value = Uint8Array> implements Disposable {
       options;
     const own = { bytes, jobBytes, members, codec, maxAttempts, maxRun, lockTimeout };
     queueSettings("SharedQueue.open", own);
-    const [queue, memory] = openIn(key, others, {
+    const [queue, memory] = openIn("SharedQueue.open", key, others, {
       bytes: queueBytes(queueShape("SharedQueue.open", { ...own, bytes: bytes! })),
       create: (view) => void SharedQueue.create(view, 0, own),
       at: (view) => SharedQueue.at(view, 0, own),

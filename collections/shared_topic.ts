@@ -145,7 +145,7 @@ export class SharedTopic<Value = Uint8Array> implements Disposable {
     const { bytes, codec, lockTimeout, ...others } = options;
     const own = { bytes, codec, lockTimeout };
     commonSettings("SharedTopic.open", own);
-    const [topic, memory] = openIn(key, others, {
+    const [topic, memory] = openIn("SharedTopic.open", key, others, {
       bytes: topicBytes(unitsOf("SharedTopic.open", bytes)),
       create: (view) => void SharedTopic.create(view, 0, own),
       at: (view) => SharedTopic.at(view, 0, own),

@@ -146,7 +146,7 @@ export class SharedValue<Value = Uint8Array> implements Disposable {
     const call = "SharedValue.open";
     checkMaxBytes(call, maxBytes);
     commonSettings(call, own);
-    const [value, memory] = openIn(key, others, {
+    const [value, memory] = openIn(call, key, others, {
       bytes: valueBytes(maxBytes),
       create: (view) => void SharedValue.create(view, 0, own),
       at: (view) => SharedValue.at(view, 0, own),

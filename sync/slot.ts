@@ -183,7 +183,8 @@ export class Slot {
     const isOther = magic === MAGIC;
     throw new SyncError(
       isOther ? "WrongKind" : "NotFound",
-      `${call}: ${described(magic, word)}` + (isOther ? "" : "; call create() first"),
+      `${call}: ${described(magic, word)}` +
+        (isOther ? "; use another place, or another key" : "; call create() first"),
     );
   }
 

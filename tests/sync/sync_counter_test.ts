@@ -62,7 +62,7 @@ describe("a counter in a segment", () => {
     Counter.create(memory.view(Uint8Array));
     assert.throws(() => Gauge.at(memory.view(Uint8Array)), {
       code: "WrongKind",
-      message: "Gauge.at: there is a Counter of version 1 here",
+      message: "Gauge.at: there is a Counter of version 1 here; use another place, or another key",
     });
   });
 
