@@ -477,7 +477,7 @@ export class QueueCore {
     this.unlooked = 0;
     totals[LOOKED] = now;
     const living = new Map<number, boolean>();
-    const lost: { entry: number; reason: number }[] = [];
+    const lost: { entry: number; id: number; reason: number }[] = [];
     let soonest = Infinity;
     let left = log.jobs;
     for (
@@ -494,14 +494,15 @@ export class QueueCore {
         living.set(member, isLiving);
       }
       const until = log.number(entry, UNTIL);
-      if (!isLiving) lost.push({ entry, reason: Reason.Died });
-      else if (until > 0 && until <= now) lost.push({ entry, reason: Reason.Late });
+      const late = until > 0 && until <= now ? Reason.Late : Reason.None;
+      const reason = isLiving ? late : Reason.Died;
+      if (reason !== Reason.None) lost.push({ entry, id: log.number(entry, ID), reason });
       else if (until > 0) soonest = Math.min(soonest, until);
     }
     if (log.jobs - left !== log.words[RUNNING.count]) throw new DamagedLog();
     totals[SOONEST] = soonest;
     // The one that was sent first comes first again.
-    lost.sort((a, b) => log.number(b.entry, ID) - log.number(a.entry, ID));
+    lost.sort((a, b) => b.id - a.id);
     for (const { entry, reason } of lost) {
       totals[reason === Reason.Died ? RETURNED : LATE]!++;
       this.putBack(entry, reason, now, 0);

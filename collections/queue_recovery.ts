@@ -78,13 +78,18 @@ function isRight(log: QueueLog, entry: number, known: Uint8Array): boolean {
     (state !== State.Running || memberOf(word) < log.shape.members);
 }
 
+/** Sorts entries by a number of each. It is loaded once: other processes may overwrite it while an engine compares. */
+function sortBy(log: QueueLog, float: number, entries: number[]): void {
+  const keys = new Map(entries.map((entry) => [entry, log.number(entry, float)]));
+  entries.sort((a, b) => keys.get(a)! - keys.get(b)!);
+}
+
 /** Makes the lists and the heap anew. */
 function relist(log: QueueLog, inState: ReadonlyMap<number, number[]>): void {
   const { totals, words } = log;
-  const byOrder = (a: number, b: number) => log.number(a, ORDER) - log.number(b, ORDER);
   let order = Number.isFinite(totals[NEXT_ORDER]) ? totals[NEXT_ORDER]! : 0;
   for (const entries of inState.values()) {
-    entries.sort(byOrder);
+    sortBy(log, ORDER, entries);
     order = Math.max(order, log.number(entries.at(-1)!, ORDER) + 1);
   }
   totals[NEXT_ORDER] = order;
@@ -95,7 +100,7 @@ function relist(log: QueueLog, inState: ReadonlyMap<number, number[]>): void {
     words[FAILED_UNITS]! += unitsFor(log.word(entry, LENGTH));
   }
   const running = inState.get(State.Running) ?? [];
-  running.sort((a, b) => log.number(a, TIME) - log.number(b, TIME));
+  sortBy(log, TIME, running);
   for (const entry of running) log.push(RUNNING, entry);
   totals[SOONEST] = running.reduce((soonest, entry) => {
     const until = log.number(entry, UNTIL);

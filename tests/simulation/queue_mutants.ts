@@ -60,8 +60,8 @@ export const QUEUE_MUTANTS: readonly Mutant[] = [
   {
     name: "queue: a job is put back although its member lives",
     file: CORE,
-    find: "      if (!isLiving) lost.push",
-    replace: "      if (isLiving) lost.push",
+    find: "const reason = isLiving ? late : Reason.Died;",
+    replace: "const reason = isLiving ? Reason.Died : late;",
     programs: ["queue: two take and ack"],
     bounds: { preemptions: 1, crashes: 0 },
     why: "Two processes run it.",
