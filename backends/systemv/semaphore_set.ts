@@ -301,17 +301,25 @@ export abstract class SemaphoreSet implements Semaphore {
     const deadline = performance.now() + timeoutMs;
     let flags = SEM_UNDO;
     let foreign = 0;
-    for (let slice = this.#waits.next();; slice = this.#waits.next(slice)) {
+    let slice = this.#waits.next();
+    let sliceEnd = performance.now() + slice;
+    for (;;) {
       if (this.id === -1 && this.open(SystemSemaphoreMode.Open)) return true;
-      const left = deadline - performance.now();
-      const ms = this.#mayBlock(left, slice) ? Infinity : Math.min(Math.max(0, left), slice);
+      const now = performance.now();
+      const left = deadline - now;
+      // A wait that a signal has interrupted goes on until the end of its slice: signals that come again and again
+      // must not keep this process from looking whether the semaphore is abandoned.
+      const rest = Math.max(0, sliceEnd - now);
+      const ms = this.#mayBlock(left, slice) ? Infinity : Math.min(Math.max(0, left), rest);
       const errno = this.#waits.change(this.id, { step, flags, takesLock: this.isLock }, ms);
       if (errno === 0) return true;
       if (errno === EAGAIN) {
         foreign = 0;
         const state = this.repair();
         if (state === "acquired") return true;
-        if (state === "held" && left <= slice) return false;
+        if (state === "held" && left <= rest) return false;
+        slice = this.#waits.next(slice);
+        sliceEnd = performance.now() + slice;
       } else if (this.#saysRemoved(errno)) {
         this.drop(); // the semaphore was removed: like Qt, this module creates it again
       } else if (errno === ERANGE && flags === SEM_UNDO) {

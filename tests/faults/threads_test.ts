@@ -11,6 +11,7 @@ import { selectFfi } from "../../ffi/mod.ts";
 import {
   type Agent,
   cannotBeNobody,
+  DEADLINE_MS,
   leaveNothingBehind,
   linuxOnly,
   nobody,
@@ -117,7 +118,7 @@ describe("a preload of the program", () => {
 function waited(agent: Agent): Promise<[boolean, string, string]> {
   return agent.run(`
     const { waiter } = objects;
-    const locked = await waiter.lockAsync({ timeout: 5000 });
+    const locked = await waiter.lockAsync({ timeout: 20_000 });
     const text = waiter.errorString();
     const isTold = /ulimit -u|--allow-worker/.test(text) && text.includes(JSON.stringify(waiter.key()));
     return [locked, waiter.errorReason(), isTold ? "told" : text];`);
@@ -230,7 +231,7 @@ describe("a thread that fails", () => {
       await withDeadline(kept.over, "the call");
       assert.deepEqual([kept.claim(), kept.claim()], [true, false]);
       const late = call(50);
-      for (const end = performance.now() + 2000; late.join(100) && performance.now() < end;);
+      for (const end = performance.now() + DEADLINE_MS; late.join(100) && performance.now() < end;);
       late.giveUp(); // it has taken it already
       assert.equal(late.claim(), true);
       await withDeadline(late.over, "the call");

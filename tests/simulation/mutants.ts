@@ -205,7 +205,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "a wait ends one slice early",
     file: `${SYSTEMV}/semaphore_set.ts`,
-    find: 'if (state === "held" && left <= slice) return false;',
+    find: 'if (state === "held" && left <= rest) return false;',
     replace: 'if (state === "held") return false;',
     programs: ["open", "open"],
     bounds: within(0, 1),
@@ -214,7 +214,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "a wait never ends",
     file: `${SYSTEMV}/semaphore_set.ts`,
-    find: 'if (state === "held" && left <= slice) return false;',
+    find: 'if (state === "held" && left <= rest) return false;',
     replace: "",
     programs: ["open", "open"],
     bounds: within(0, 1),

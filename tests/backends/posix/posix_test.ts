@@ -262,6 +262,11 @@ async function startCWith(key: NativeIpcKey): Promise<Agent> {
   return peer;
 }
 
+/** Waits until the lock is free: the thread of an asynchronous call that is over may take it once more for a moment. */
+async function untilFree(key: NativeIpcKey): Promise<void> {
+  await until(() => readFileSync(lockPath(key))[0] === 1, "the lock is free");
+}
+
 describe("a C program", withC, () => {
   leaveNothingBehind();
 
@@ -318,7 +323,7 @@ describe("a C program", withC, () => {
     assert.equal(await memory.lockAsync({ timeout: SOON_MS }), true, memory.errorString());
     assert.equal(other.tryLock(), false);
     assert.equal(memory.unlock(), true, memory.errorString());
-    assert.equal(await peer.request("sem_getvalue"), 1);
+    await untilFree(key);
     assert.equal(await peer.end(), 0);
   });
 
@@ -377,7 +382,7 @@ describe("a C program", withC, () => {
     ]);
     const expected = peers.length * turns + agents.length * ours;
     assert.equal(memory.view(Int32Array)[0], expected);
-    assert.equal(await peers[0]!.request("sem_getvalue"), 1);
+    await untilFree(key);
     await endAll([...peers, ...agents]);
   });
 
@@ -780,6 +785,8 @@ describe("who sleeps until the lock is free", linux, () => {
 
   /** Shorter than a sleeper takes to look again by himself. */
   const AWAKE_MS = 500;
+  /** Any process may stand still meanwhile, and then it is tried again. */
+  const ATTEMPTS = 10;
 
   for (const call of ["lock", "lockAsync"]) {
     test(`in ${ownRuntime.name} is woken by its release: ${call}()`, async () => {
@@ -788,8 +795,9 @@ describe("who sleeps until the lock is free", linux, () => {
       const agent = startAgent(ownRuntime);
       await giveMemory(agent, key);
       await expectTrue(agent, "attach");
+      // Of a release that wakes nobody, each delay would be that of a sleeper's look.
       const delays: number[] = [];
-      while (delays.length < 3) {
+      while (delays.length < ATTEMPTS && !delays.some((ms) => ms < AWAKE_MS)) {
         assert.equal(memory.lock(), true, memory.errorString());
         const locked = agent.run(`
           if (!await objects.m.${call}()) throw new Error(objects.m.errorString());
@@ -802,8 +810,7 @@ describe("who sleeps until the lock is free", linux, () => {
         delays.push(await locked - released);
       }
       // lockAsync() looks again every 200 ms, which takes no longer.
-      const [fastest] = delays.sort((a, b) => a - b);
-      assert.ok(fastest! < AWAKE_MS, `after ${delays} ms`);
+      assert.ok(delays.at(-1)! < AWAKE_MS, `after ${delays} ms`);
       assert.equal(await agent.end(), 0);
     });
   }

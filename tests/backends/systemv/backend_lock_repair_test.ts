@@ -88,6 +88,19 @@ describe("a lock that is taken, though whoever took it last is dead", () => {
     later(1, TAKEN(DEAD(77)), true);
   });
 
+  test("is taken over so too although signals interrupt each wait before its time is over", () => {
+    const { ffi, lock } = setUpLocked();
+    const interrupted = (...waits: [ms: number, taken: number][]) =>
+      waits.map(([ms, taken]) => `${DOWN(ms)} = EINTR <${taken} ms>`);
+    const look = [`${DOWN(0)} = EAGAIN`, VALUE(0), DEAD(77)];
+    const steps = script(
+      ...[`${TRY_DOWN} = EAGAIN`, ...interrupted([1000, 600], [400, 300], [100, 2500]), ...look],
+      ...[...interrupted([1000, 900], [100, 100]), ...look],
+      GUARDED(DEAD(77), LAST(77), `${TAKE_OVER} = 0`),
+    );
+    ffi.play(steps, () => assert.equal(lock.acquire(), true));
+  });
+
   /** The process has ended but is there; what the kernel says of it as proc(5) has it. */
   const stat = (state: string, threads: number) =>
     `77 (a) S b) ${state}${" 0".repeat(16)} ${threads} 0 0\n`;

@@ -23,7 +23,8 @@ import {
   systemLibrary,
   systemVOnly,
   uniqueKey,
-  untilBlocked,
+  until,
+  waitingFor,
 } from "../../support/support.ts";
 
 const options = { timeout: 8 * DEADLINE_MS, ...crewOnly, ...systemVOnly };
@@ -32,8 +33,6 @@ const isFirst = process.platform === "linux" && seesAllProcesses(systemLibrary()
 const inFirst = isFirst ? options : { skip: "needs the first pid namespace" };
 /** Far more than there are. */
 const CALLS_MAX = 100;
-/** A lock that was just being made, and what is marked so, is left alone for so long, in ms. */
-const MAKING_MS = 3000;
 const BYTES = 16;
 
 const FIXTURE = JSON.stringify(new URL("../../fixtures/signalled_at.ts", import.meta.url).href);
@@ -84,7 +83,11 @@ describe("a process that is killed before any of its system calls", () => {
       lock,
       attach: () => backend.segments.attach(path, AccessMode.ReadWrite, lock),
       open: () => {
-        const request = { size: BYTES, mode: AccessMode.ReadWrite, timeoutMs: 10_000 } as const;
+        const request = {
+          size: BYTES,
+          mode: AccessMode.ReadWrite,
+          timeoutMs: DEADLINE_MS,
+        } as const;
         const rest = { existing: "attach", stale: "keep", initialize: null } as const;
         return backend.segments.open(path, { ...request, ...rest }, lock);
       },
@@ -100,15 +103,15 @@ describe("a process that is killed before any of its system calls", () => {
   /** That the lock is one, for those who had it before and for those who come. */
   function assertExclusive(one: Peer, other: Peer, what: string): void {
     for (const [holder, loser] of [[one, other], [other, one]] as const) {
-      assert.equal(holder.lock.acquire(5000), true, what);
+      assert.equal(holder.lock.acquire(DEADLINE_MS), true, what);
       assert.equal(loser.lock.acquire(0), false, what);
       holder.lock.release();
     }
   }
 
-  /** That nothing is left when the next ones have come and gone. */
+  /** That nothing is left when the next ones have come and gone: what was just being made is left alone at first. */
   async function assertNothingLeft(before: readonly string[], key: string): Promise<void> {
-    const deadline = performance.now() + MAKING_MS;
+    const deadline = performance.now() + DEADLINE_MS;
     do {
       const next = await startVictim(key);
       assert.equal(
@@ -156,22 +159,29 @@ describe("a process that is killed before any of its system calls", () => {
       const objects = ipcObjects();
       const key = uniqueKey();
       let waited = 0;
+      /** Kills somebody who waits for the lock, unless this process stood still until they had taken it over. */
+      const killWaiter = async (): Promise<boolean> => {
+        const waiter = await startVictim(key);
+        let isOver = false;
+        const created = waiter.run("objects.create(Infinity)").then(() => true, () => false)
+          .finally(() => isOver = true);
+        await until(() => isOver || waitingFor(key) === 1, "the wait for the lock");
+        await waiter.kill();
+        if (await created) return false;
+        waited++;
+        return true;
+      };
       await killAtEach(async (calls) => {
-        const victim = await startVictim(key);
-        const killed = await isKilledAt(victim, `objects.create(${calls})`);
-        if (semaphoreValue(key) === 0) {
-          const waiter = await startVictim(key);
-          const creating = isKilledAt(waiter, "objects.create(Infinity)");
-          await untilBlocked(key);
-          await waiter.kill();
-          assert.equal(await creating, true);
-          waited++;
+        for (;;) {
+          const victim = await startVictim(key);
+          const killed = await isKilledAt(victim, `objects.create(${calls})`);
+          const isDone = semaphoreValue(key) !== 0 || await killWaiter();
+          const next = peer(key);
+          assert.equal(next.lock.acquire(DEADLINE_MS), true, `killed at call ${calls}`);
+          next.lock.release();
+          leave(next.open());
+          if (isDone) return killed;
         }
-        const next = peer(key);
-        assert.equal(next.lock.acquire(5000), true, `killed at call ${calls}`);
-        next.lock.release();
-        leave(next.open());
-        return killed;
       });
       assert.ok(waited > 0);
       await assertNothingLeft(objects, key);
@@ -195,9 +205,11 @@ describe("a process that is killed before any of its system calls", () => {
       reasons.join(),
       /^process \d+ was killed while it removed the (segment|semaphore)$/,
     );
-    const deadline = performance.now() + MAKING_MS; // a key file is kept at first
-    while (ipcObjectsSince(before).length > 0 && performance.now() < deadline) cleanup();
-    assert.deepEqual(ipcObjectsSince(before), []);
+    const isClean = () => {
+      cleanup(); // a key file is kept at first
+      return ipcObjectsSince(before).length === 0;
+    };
+    await until(isClean, "nothing is left");
   });
 
   test("detach() leaves the lock to those who are attached", options, async () => {
@@ -210,7 +222,7 @@ describe("a process that is killed before any of its system calls", () => {
       const used = user.attach();
       const killed = await isKilledAt(victim, `objects.detach(${calls})`);
       // Who has the lock already takes it before a newcomer is there, or after.
-      if (calls % 2 === 0) assert.equal(user.lock.acquire(5000), true);
+      if (calls % 2 === 0) assert.equal(user.lock.acquire(DEADLINE_MS), true);
       if (calls % 2 === 0) user.lock.release();
       const newcomer = peer(key);
       const found = newcomer.attach();
