@@ -15,10 +15,13 @@ import {
 import { uniqueKey, until } from "../support/support.ts";
 import { fixture } from "../support/threads.ts";
 
-/** How long the event loop is blocked after the wait was given up. */
-const BLOCKED_MS = 5000;
-/** What others may wait for the lock after it was released: a few milliseconds on an idle machine. */
-const PROMPTLY_MS = 800;
+/** How long the event loop is blocked after the wait was given up, unless the test ends that before. */
+const BLOCKED_MS = 20_000;
+/**
+ * What others may wait for the lock after it was released: a few milliseconds on an idle machine, some seconds where
+ * processes are stopped, and otherwise as long as the event loop is blocked.
+ */
+const PROMPTLY_MS = 10_000;
 
 /** Something to wait for, as JavaScript for agents: `objects.o` is a new object of it. */
 interface Subject {
@@ -174,7 +177,7 @@ async function assertHandsOver(
   using said = created(text);
   const words = said.view(Int32Array);
   await holder.run("objects.take();");
-  for (const take of ["objects.take();", "objects.must(objects.tryTake(10000));"]) {
+  for (const take of ["objects.take();", `objects.must(objects.tryTake(${BLOCKED_MS}));`]) {
     const given = giver.run(`const { wait } = objects; ${BLOCK(text)} ${source}`);
     await until(() => Atomics.load(words, BLOCKED) > words[ENOUGH]!, "the block");
     const ms = await handOver(holder, third, take);
