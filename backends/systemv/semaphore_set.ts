@@ -298,7 +298,8 @@ export abstract class SemaphoreSet implements Semaphore {
   /** Changes the value by `step`, and handles every error of `semop`. Returns `false` after the timeout. */
   protected modify(step: number, timeoutMs = Infinity): boolean {
     if (this.id === -1 && this.open(SystemSemaphoreMode.Open)) return true; // this path does not read the clock
-    const deadline = performance.now() + timeoutMs;
+    let looked = performance.now();
+    const deadline = looked + timeoutMs;
     let flags = SEM_UNDO;
     let foreign = 0;
     for (let slice = this.#waits.next();; slice = this.#waits.next(slice)) {
@@ -307,11 +308,14 @@ export abstract class SemaphoreSet implements Semaphore {
       const ms = this.#mayBlock(left, slice) ? Infinity : Math.min(Math.max(0, left), slice);
       const errno = this.#waits.change(this.id, { step, flags, takesLock: this.isLock }, ms);
       if (errno === 0) return true;
-      if (errno === EAGAIN) {
+      // Signals may interrupt each wait before its end, as those of a profiler do, or a process that is often stopped.
+      const isDue = errno === EINTR && performance.now() - looked >= slice;
+      if (errno === EAGAIN || isDue) {
+        looked = performance.now();
         foreign = 0;
         const state = this.repair();
         if (state === "acquired") return true;
-        if (state === "held" && left <= slice) return false;
+        if (state === "held" && left <= slice && !isDue) return false;
       } else if (this.#saysRemoved(errno)) {
         this.drop(); // the semaphore was removed: like Qt, this module creates it again
       } else if (errno === ERANGE && flags === SEM_UNDO) {
