@@ -998,7 +998,9 @@ for (const keyType of keyTypes) {
       await assert.rejects(aborted, (error) => error === reason);
       assert.equal(semaphore.release(2), true, semaphore.errorString());
       assert.deepEqual(
-        await Promise.all([1, 2, 3].map(() => semaphore.acquireAsync({ timeout: 1000 }))),
+        await Promise.all(
+          [SOON_MS, SOON_MS, 1000].map((timeout) => semaphore.acquireAsync({ timeout })),
+        ),
         [true, true, false],
       );
     });
