@@ -2,7 +2,11 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
+import { sleepSync } from "../../backends/timing.ts";
+import type { Semaphore } from "../../backends/types.ts";
+import { acquireWithin } from "../../core/acquire_queue.ts";
 import { SharedMemory, SystemSemaphore } from "../../mod.ts";
+import { registry } from "../../registry.ts";
 import { keyOf, type KeyType, keyTypes, semaphoreKeyOf, sourceOf } from "../support/key_types.ts";
 import { attached, created, served } from "../support/peers.ts";
 import {
@@ -246,6 +250,35 @@ describe(`a wait in ${ownRuntime.name} that was given up`, () => {
     }
     assert.equal(other.unlock(), true);
     assert.equal(await served(memory.lockAsync()), true);
+  });
+
+  test("is given back before the same thread tries, though its process is stopped", () => {
+    const steps: string[] = [];
+    const results = [false, false, true];
+    const semaphore = {
+      identity: uniqueKey(),
+      acquire() {
+        steps.push("acquire");
+        return results.shift()!;
+      },
+      isHeldHere: () => true,
+    } as unknown as Semaphore;
+    const givenUp = {
+      identity: semaphore.identity,
+      count: 0,
+      join(ms: number) {
+        steps.push(`join ${ms}`);
+        sleepSync(50); // as a process that is stopped, and its other thread with it
+        return true;
+      },
+    };
+    registry.waits.add(givenUp);
+    try {
+      assert.equal(acquireWithin(semaphore, 0), true);
+    } finally {
+      registry.waits.delete(givenUp);
+    }
+    assert.deepEqual(steps, ["acquire", "join 1", "acquire", "join 1", "acquire"]);
   });
 
   test("of a worker thread that is blocked lets others have the lock", slow, async () => {
