@@ -87,7 +87,7 @@ export function acquireWithin(semaphore: Semaphore, timeoutMs: number): boolean 
 
 /** Acquires a unit that a wait of this thread has acquired after it was given up, once that wait releases it. */
 function acquireReturned(semaphore: Semaphore): boolean {
-  const start = performance.now();
+  let waited = 0; // in ms, without the time for which this process is stopped
   for (const wait of registry.waits) {
     if (wait.identity !== semaphore.identity || wait.count > 0) continue;
     for (let isUnsettled = true; isUnsettled;) {
@@ -95,7 +95,7 @@ function acquireReturned(semaphore: Semaphore): boolean {
       if (!isHere && typeof semaphore.holder?.() === "number") return false;
       isUnsettled = wait.join(1);
       if (semaphore.acquire(0)) return true;
-      if (performance.now() - start >= (isHere ? RETURN_MS : RETURN_UNKNOWN_MS)) return false;
+      if (++waited >= (isHere ? RETURN_MS : RETURN_UNKNOWN_MS)) return false;
     }
   }
   return false;

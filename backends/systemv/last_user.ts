@@ -43,13 +43,16 @@ function beginOf(libc: Libc, pid: number): number | null {
   const ticks = startTime(libc, pid);
   if (ticks === null) return null;
   const { address, view } = timeOf(libc);
+  // The clock is read before the other one: if this process is stopped in between, the begin seems earlier, which is
+  // the safe error, as another process could otherwise take over the lock of one that holds it.
+  const seconds = Date.now() / 1000;
   // The time since the start of the system is not read from /proc/uptime, which containers replace.
   if (libc.ffi.load(PTHREAD_LIBRARIES, CLOCK).clock_gettime(CLOCK_BOOTTIME, address) !== 0) {
     return null;
   }
   const now = Number(view.getBigInt64(0, true));
   const age = now - ticks / Number(libc.c.sysconf(_SC_CLK_TCK));
-  return age < -1 ? null : Date.now() / 1000 - age;
+  return age < -1 ? null : seconds - age;
 }
 
 const timeOf = once(timespec);

@@ -59,7 +59,7 @@ describe("SharedMemory", () => {
       // The wait that was given up may have acquired the lock, and then releases it on its own thread.
       assert.equal(other.tryLock(10_000) && other.unlock(), true);
       {
-        using _lock = await memory.acquireLockAsync({ timeout: 1000 });
+        using _lock = await memory.acquireLockAsync({ timeout: 10_000 });
         assert.equal(other.tryLock({ timeout: 20 }), false);
         assert.equal(other.errorReason(), "Timeout");
       }

@@ -350,12 +350,17 @@ describe("many processes that open one segment at once", () => {
 
   test(`wait for ${ownRuntime.name} that takes its time in initialize`, slow, async () => {
     const key = uniqueKey();
+    using said = SharedMemory.open(uniqueKey("said"), { size: 4 });
+    const isTold = said.view(Int32Array);
     const creator = startAgent(ownRuntime);
     const busy = creator.run(`
+      const said = library.SharedMemory.open(${JSON.stringify(said.key())});
+      const isTold = said.view(Int32Array);
       const open = () => library.SharedMemory.open(${JSON.stringify(key)}, {
         size: 64,
         initialize(bytes) {
           console.log(JSON.stringify({ value: "in initialize" }));
+          while (Atomics.load(isTold, 0) === 0);
           const end = Date.now() + 2500;
           while (Date.now() < end);
           bytes.fill(3);
@@ -370,6 +375,7 @@ describe("many processes that open one segment at once", () => {
       ? `the lock is held by process ${creator.child.pid} `
       : "the lock is held by a process or thread that is creating the segment";
     assert.throws(impatient, { code: "LockError", message: new RegExp(`timed out: ${who}`) });
+    Atomics.store(isTold, 0, 1);
     using memory = SharedMemory.open(key, { size: 64 });
     assert.equal(memory.data()![0], 3);
     await creator.kill();

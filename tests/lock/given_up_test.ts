@@ -2,7 +2,11 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
+import { sleepSync } from "../../backends/timing.ts";
+import type { Semaphore } from "../../backends/types.ts";
+import { acquireWithin } from "../../core/acquire_queue.ts";
 import { SharedMemory, SystemSemaphore } from "../../mod.ts";
+import { registry } from "../../registry.ts";
 import { keyOf, type KeyType, keyTypes, semaphoreKeyOf, sourceOf } from "../support/key_types.ts";
 import { attached, created, served } from "../support/peers.ts";
 import {
@@ -15,10 +19,13 @@ import {
 import { uniqueKey, until } from "../support/support.ts";
 import { fixture } from "../support/threads.ts";
 
-/** How long the event loop is blocked after the wait was given up. */
-const BLOCKED_MS = 5000;
-/** What others may wait for the lock after it was released: a few milliseconds on an idle machine. */
-const PROMPTLY_MS = 800;
+/** How long the event loop is blocked after the wait was given up, unless the test ends that before. */
+const BLOCKED_MS = 20_000;
+/**
+ * What others may wait for the lock after it was released: a few milliseconds on an idle machine, some seconds where
+ * processes are stopped, and otherwise as long as the event loop is blocked.
+ */
+const PROMPTLY_MS = 10_000;
 
 /** Something to wait for, as JavaScript for agents: `objects.o` is a new object of it. */
 interface Subject {
@@ -174,7 +181,7 @@ async function assertHandsOver(
   using said = created(text);
   const words = said.view(Int32Array);
   await holder.run("objects.take();");
-  for (const take of ["objects.take();", "objects.must(objects.tryTake(10000));"]) {
+  for (const take of ["objects.take();", `objects.must(objects.tryTake(${BLOCKED_MS}));`]) {
     const given = giver.run(`const { wait } = objects; ${BLOCK(text)} ${source}`);
     await until(() => Atomics.load(words, BLOCKED) > words[ENOUGH]!, "the block");
     const ms = await handOver(holder, third, take);
@@ -243,6 +250,35 @@ describe(`a wait in ${ownRuntime.name} that was given up`, () => {
     }
     assert.equal(other.unlock(), true);
     assert.equal(await served(memory.lockAsync()), true);
+  });
+
+  test("is given back before the same thread tries, though its process is stopped", () => {
+    const steps: string[] = [];
+    const results = [false, false, true];
+    const semaphore = {
+      identity: uniqueKey(),
+      acquire() {
+        steps.push("acquire");
+        return results.shift()!;
+      },
+      isHeldHere: () => true,
+    } as unknown as Semaphore;
+    const givenUp = {
+      identity: semaphore.identity,
+      count: 0,
+      join(ms: number) {
+        steps.push(`join ${ms}`);
+        sleepSync(50); // as a process that is stopped, and its other thread with it
+        return true;
+      },
+    };
+    registry.waits.add(givenUp);
+    try {
+      assert.equal(acquireWithin(semaphore, 0), true);
+    } finally {
+      registry.waits.delete(givenUp);
+    }
+    assert.deepEqual(steps, ["acquire", "join 1", "acquire", "join 1", "acquire"]);
   });
 
   test("of a worker thread that is blocked lets others have the lock", slow, async () => {

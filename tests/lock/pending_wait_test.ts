@@ -1,7 +1,6 @@
 /** The end of a program, or of a thread, that waits for a lock. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { created, served } from "../support/peers.ts";
 import { expectTrue } from "../support/qt_pairs.ts";
 import { type Agent, leaveNothingBehind, ownRuntime, slow } from "../support/support.ts";
@@ -17,8 +16,8 @@ import { fixture } from "../support/threads.ts";
 
 /** Longer than any end takes, and shorter than a wait that would keep the program. */
 const PROMPTLY_MS = 10_000;
-/** A call on another thread follows the one before at once, even on a busy machine. */
-const BETWEEN_CALLS_MS = 500;
+/** A call on another thread follows the one before within so many turns of its process, even on a busy machine. */
+const BETWEEN_CALLS_TURNS = 50;
 
 /** How a program ends by its own doing while it waits, and with which exit code. */
 const endings: readonly [name: string, source: string, code: number, only?: readonly string[]][] = [
@@ -157,12 +156,12 @@ describe("a worker thread that waits for a lock", () => {
 
   /**
    * Waits until nobody has waited for longer than between one call on another thread and the next, which a thread
-   * that ends may begin yet.
+   * that ends may begin yet. The time is that of the host, as nobody waits while that is stopped.
    */
-  async function untilNobodyComes(key: string): Promise<void> {
-    for (let since = performance.now(); performance.now() - since < BETWEEN_CALLS_MS;) {
-      if (waitingFor(key) > 0) since = performance.now();
-      await delay(1);
+  async function untilNobodyComes(host: Agent, key: string): Promise<void> {
+    for (let turn = 0; turn < BETWEEN_CALLS_TURNS; turn++) {
+      await host.run("await new Promise((resolve) => setTimeout(resolve, 10));");
+      if (waitingFor(key) > 0) turn = 0;
     }
   }
 
@@ -178,7 +177,7 @@ describe("a worker thread that waits for a lock", () => {
       assert.equal(memory.lock(), true);
       const host = await startHost(key, source);
       await endThread(host, source);
-      await untilNobodyComes(key);
+      await untilNobodyComes(host, key);
       assert.equal(memory.unlock(), true);
       assert.equal(await served(memory.lockAsync()), true, memory.errorString());
       assert.equal(await host.end(), 0);

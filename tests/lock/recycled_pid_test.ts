@@ -5,8 +5,11 @@ import process from "node:process";
 import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { hasPidOfAnother } from "../../backends/systemv/last_user.ts";
+import { sleepSync } from "../../backends/timing.ts";
+import { CLOCK, PTHREAD_LIBRARIES } from "../../backends/unix/c_variant.ts";
 import { cString, Libc } from "../../backends/unix/libc.ts";
 import { selectFfi } from "../../ffi/mod.ts";
+import type { Ffi } from "../../ffi/types.ts";
 import {
   crewOnly,
   ftok,
@@ -42,16 +45,43 @@ async function withProcess(
   }
 }
 
+/** Calls `use` with a process that began within a second after `before`, which is a time in s since 1970. */
+async function withNewProcess(use: (pid: number, before: number) => void): Promise<void> {
+  for (let isNew = false; !isNew;) {
+    const before = now();
+    await withProcess(["sh", "-c", "echo; exec sleep 60"], (pid) => {
+      isNew = now() - before < 1;
+      if (isNew) use(pid, before);
+    });
+  }
+}
+
 describe("a process whose pid a lock names", { ...linuxOnly, ...slow }, () => {
   leaveNothingBehind();
 
   test("is not the holder if it began after the lock was last changed", async () => {
-    const before = now();
-    await withProcess(["sh", "-c", "echo; exec sleep 60"], (pid) => {
-      const libc = systemLibrary();
+    const libc = systemLibrary();
+    await withNewProcess((pid, before) => {
       assert.equal(hasPidOfAnother(libc, pid, before - 10), true);
       assert.equal(hasPidOfAnother(libc, pid, before), false, "within the precision of the clocks");
       assert.equal(hasPidOfAnother(libc, pid, now() + 10), false);
+    });
+  });
+
+  test("is the holder though who looks is stopped between one clock and the other", async () => {
+    const ffi = selectFfi();
+    const clock = ffi.load(PTHREAD_LIBRARIES, CLOCK);
+    const clock_gettime: typeof clock.clock_gettime = (...args) => {
+      const result = clock.clock_gettime(...args);
+      sleepSync(3000);
+      return result;
+    };
+    const load = { value: () => ({ clock_gettime }) };
+    const stopped = Object.assign(new Libc(ffi, process.arch), {
+      ffi: Object.create(ffi, { load }) as Ffi,
+    });
+    await withNewProcess((pid, before) => {
+      assert.equal(hasPidOfAnother(stopped, pid, before), false);
     });
   });
 

@@ -1,7 +1,9 @@
 /** Locks whose value peers have wrecked: real Qt by a create() that fails, or whoever by hand. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import process from "node:process";
 import { describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { SharedMemory } from "../../mod.ts";
 import { expectTrue, versions, withQt } from "../support/qt_pairs.ts";
 import {
@@ -22,8 +24,8 @@ import {
 } from "../support/support.ts";
 
 const SETVAL = 16;
-/** Long enough to find out that nobody holds a lock, which takes a little over a second. */
-const RECOVERY_MS = 10_000;
+/** Long enough to find out that nobody holds a lock, which takes a little over a second, though processes are stopped. */
+const RECOVERY_MS = 20_000;
 const once = { ...slow, ...onceOnly };
 
 /** Sets the value of a lock as a process does that has ended since, which gives nothing back. */
@@ -75,6 +77,28 @@ describe("a lock whose value was wrecked", needsQt(5), () => {
     assert.equal(first.unlock() && semaphoreValue(key) === 1, true);
     wreck(key, 0);
     assert.equal(first.lock(), true, first.errorString());
+  });
+
+  test("to 0 is taken over by one whose wait is interrupted again and again", once, async () => {
+    const key = uniqueKey();
+    using memory = attached(key);
+    const agent = startAgent(ownRuntime);
+    await agent.request("memory", "m", key);
+    await expectTrue(agent, "attach");
+    for (const take of ["lock()", `tryLock(${RECOVERY_MS})`]) {
+      wreck(key, 0);
+      let isOver = false;
+      const taken = agent.run(`return objects.m.${take};`).finally(() => isOver = true);
+      while (!isOver) { // a call into the kernel that waits is interrupted then
+        process.kill(agent.child.pid!, "SIGSTOP");
+        process.kill(agent.child.pid!, "SIGCONT");
+        await delay(100);
+      }
+      assert.equal(await taken, true, take);
+      await expectTrue(agent, "unlock");
+    }
+    assert.equal(memory.lock() && memory.unlock(), true);
+    assert.equal(await agent.end(), 0);
   });
 
   test("to 0 by somebody who lives is left alone, as he may hold it", once, () => {
