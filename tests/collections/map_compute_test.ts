@@ -329,11 +329,11 @@ describe("getOrSet of a shared map", () => {
   });
 
   describe("while a process is stopped in the middle of a change of the stripe", () => {
-    const STOPPED = { ...OPTIONS, stripes: 1 } as const;
+    const STOPPED = { ...OPTIONS, stripes: 1, lockTimeout: LOCK_MS / 2 } as const;
     /** As long as the process holds the stripe here, in ms. */
     const HELD_MS = 500;
-    /** Who blocked the event loop for the stripe would do so until the process is killed, for all of LOCK_MS. */
-    const STOP_MS = LOCK_MS / 2;
+    /** Who blocked the event loop for the stripe would do so for all of lockTimeout. */
+    const STOP_MS = 0.6 * STOPPED.lockTimeout;
     const mutexByte = stripeByte(shapeOf("test", STOPPED), 0);
     const lockingIn = async ({ key }: { readonly key: string }) => {
       const agent = startAgent(ownRuntime);
