@@ -212,8 +212,8 @@ describe("a shared broadcast channel", () => {
 
   test("takes no longer for a message the more its channel has posted", slow, async () => {
     const name = uniqueKey();
-    using poster = new SharedBroadcastChannel(name, { bytes: 2 ** 24 });
-    using other = new SharedBroadcastChannel(name, { bytes: 2 ** 24 });
+    using poster = new SharedBroadcastChannel(name, { bytes: 2 ** 25 });
+    using other = new SharedBroadcastChannel(name, { bytes: 2 ** 25 });
     const errors: unknown[] = [];
     let count = 0;
     let isSum = true;
@@ -222,10 +222,10 @@ describe("a shared broadcast channel", () => {
     }
     other.onmessage = ({ data }) => void (isSum &&= data === ++count);
     const begin = cpuTime();
-    for (let i = 1; i <= 200_000; i++) poster.postMessage(i);
+    for (let i = 1; i <= 400_000; i++) poster.postMessage(i);
     const posted = cpuTime();
-    await until(() => count === 200_000 || cpuTime() - posted > 8 * (posted - begin), "all");
-    assert.deepEqual([count, isSum, errors], [200_000, true, []]);
+    await until(() => count === 400_000 || cpuTime() - posted > 8 * (posted - begin), "all");
+    assert.deepEqual([count, isSum, errors], [400_000, true, []]);
   });
 
   test("throws what a listener throws where nobody catches it, and goes on", {
