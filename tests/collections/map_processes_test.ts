@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
 import vm from "node:vm";
+import { describeProcess } from "../../backends/process_text.ts";
 import { json, SharedMap } from "../../collections/mod.ts";
 import { joining, openMap } from "../support/maps.ts";
 import {
@@ -136,7 +137,10 @@ describe("a shared map that several processes change", () => {
     );
     await until(() => hangs(agent), "the set");
     assert.equal(map.getInto("0", new Uint8Array(50)), 3);
-    if (process.platform !== "win32") process.kill(agent.child.pid!, "SIGSTOP");
+    if (process.platform !== "win32") {
+      process.kill(agent.child.pid!, "SIGSTOP");
+      await until(() => describeProcess(agent.child.pid!).state === "stopped", "the stop");
+    }
     for (let i = 1; i < 100; i++) {
       assert.deepEqual(map.get(`${i}`), new Uint8Array(50).fill(i));
       assert.ok(map.has(`${i}`));

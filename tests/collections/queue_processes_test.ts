@@ -460,6 +460,7 @@ describe("processes that share a queue", () => {
     assert.deepEqual(seen, ["a 1", "b 1"]);
     const { acked, recovered } = queue.stats();
     assert.deepEqual([acked, recovered], [2, 1]);
+    await agent.ended; // its mutex is free before its end, and who detaches last removes the segment
   });
 });
 
