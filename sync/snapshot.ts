@@ -13,8 +13,12 @@ const LAYOUT_HASH = 24;
 const HALVES = 32;
 
 const RECORD_BYTES_MAX = 2 ** 30;
-/** A read fails after this time, in ms, if writers overwrite the record again and again. */
+/**
+ * A read fails after this time, in ms, and this number of attempts, if writers overwrite the record again and again: a
+ * process that stands still for so long in the middle of one attempt has not made many.
+ */
 const OVERTAKEN_MS = 100;
+const ATTEMPTS = 10;
 
 /** These functions handle snapshots whose records have a layout. Joining one requires the same layout. */
 interface WithLayout {
@@ -270,12 +274,12 @@ export class Snapshot {
   #readAgain(into: Uint8Array): boolean {
     const { words } = this.#slot;
     const deadline = performance.now() + OVERTAKEN_MS;
-    do {
+    for (let attempt = 2; attempt <= ATTEMPTS || performance.now() < deadline; attempt++) {
       const before = this.#seen;
       if (Atomics.load(words, LATEST_WORD) === before) throw this.#torn();
       const isRead = this.#tryToRead(into);
       if (isRead !== null) return isRead;
-    } while (performance.now() < deadline);
+    }
     throw new SyncError(
       "Busy",
       `Snapshot.read: the record was overwritten again and again for ${OVERTAKEN_MS} ms while it was read; ` +

@@ -68,7 +68,7 @@ describe("the engine", () => {
       });`);
     for (const [name, isDifferent] of Object.entries(PAIRS)) {
       for (let i = 0; i < 5 * BATCH; i++) isDifferent(words); // lets it be compiled
-      const end = performance.now() + DEADLINE_MS / 5;
+      const end = performance.now() + DEADLINE_MS;
       let different = 0;
       do {
         for (let i = 0; i < BATCH; i++) if (isDifferent(words)) different++;

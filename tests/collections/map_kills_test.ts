@@ -5,14 +5,14 @@ import { SharedMap } from "../../collections/mod.ts";
 import { SharedMemory } from "../../mod.ts";
 import { Random } from "../../scripts/random.ts";
 import { checkFor, killOneByOne, killsOf } from "../support/kills.ts";
-import { leaveNothingBehind, uniqueKey } from "../support/support.ts";
+import { leaveNothingBehind, LOCK_MS, uniqueKey } from "../support/support.ts";
 
 const { kills: KILLS, options } = killsOf("MAP_KILLS", 24);
 
 const WRITERS = 3;
 const KEYS = 40;
 const STABLE = 100;
-const OPTIONS = { bytes: 2 ** 18, stripes: 2, evict: "none" } as const;
+const OPTIONS = { bytes: 2 ** 18, stripes: 2, evict: "none", lockTimeout: LOCK_MS } as const;
 const MAP_BYTES = SharedMap.bytesFor(OPTIONS);
 
 /**
@@ -26,7 +26,7 @@ const [BEGUN, DELETED, ADDED] = [0, NUMBERS, 2 * NUMBERS];
 function victim(key: string, me: number): string {
   return `
     const memory = objects.memory = library.SharedMemory.open(${JSON.stringify(key)});
-    const map = objects.map = collections.SharedMap.at(memory.bytes);
+    const map = objects.map = collections.SharedMap.at(memory.bytes, 0, { lockTimeout: ${LOCK_MS} });
     const words = objects.words = memory.view(Int32Array, ${MAP_BYTES}, ${2 * NUMBERS + WRITERS});
     let state = ${me + 1} + Date.now() | 0;
     const below = (limit) => {
@@ -89,7 +89,7 @@ describe("a shared map whose writers are killed at random moments", () => {
       initialize: (bytes) => void SharedMap.create(bytes, 0, OPTIONS),
     });
     const words = memory.view(Int32Array, MAP_BYTES, 2 * NUMBERS + WRITERS);
-    const map = SharedMap.at(memory.bytes);
+    const map = SharedMap.at(memory.bytes, 0, OPTIONS);
     for (let i = 0; i < STABLE; i++) map.set(`stable ${i}`, new Uint8Array(100).fill(i));
     map.set("count", 0);
     const seen = new Int32Array(NUMBERS);

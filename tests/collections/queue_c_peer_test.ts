@@ -9,12 +9,21 @@ import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
 import { utf8 } from "../../collections/mod.ts";
 import { beginAt, openQueue, type QueuePlace } from "../support/queues.ts";
-import { ftok, leaveNothingBehind, slow, systemLibrary, withDeadline } from "../support/support.ts";
+import {
+  ftok,
+  leaveNothingBehind,
+  LOCK_MS,
+  slow,
+  systemLibrary,
+  withDeadline,
+} from "../support/support.ts";
 import { compileC, cOnly } from "../support/sync_peer.ts";
 
 const peerOnly = process.platform === "linux" && process.arch === "x64"
   ? { ...cOnly, ...slow }
   : { skip: "the C program is for Linux on x64" };
+
+const OPTIONS = { bytes: 16_384, codec: utf8, lockTimeout: LOCK_MS } as const;
 
 /** A C program that uses a queue. */
 class Peer {
@@ -55,7 +64,7 @@ describe("a C program that shares a queue", peerOnly, () => {
 
   for (const position of [0, -300, 2 ** 31 - 300]) {
     test(`sends and receives beside this process, from position ${position} on`, async () => {
-      using place = openQueue({ bytes: 16_384, codec: utf8 });
+      using place = openQueue(OPTIONS);
       beginAt(place.queue, position);
       const { queue } = place;
       const receiver = new Peer(program, place, ["receive", "2"]);
@@ -89,7 +98,7 @@ describe("a C program that shares a queue", peerOnly, () => {
   }
 
   test("may be killed at any moment: what it has sent is there, and the sums are exact", async () => {
-    using place = openQueue({ bytes: 16_384, codec: utf8 });
+    using place = openQueue(OPTIONS);
     const { queue } = place;
     let last = 0;
     for (let i = 1; i <= 10; i++) {

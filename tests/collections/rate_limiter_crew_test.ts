@@ -5,24 +5,39 @@ import { sharedClock } from "../../backends/clock.ts";
 import { Random } from "../../scripts/random.ts";
 import { openLimiter } from "../support/limiters.ts";
 import { checkFor, killOneByOne, killsOf } from "../support/kills.ts";
-import { crewOnly, endAll, leaveNothingBehind, slow, startMany } from "../support/support.ts";
+import {
+  crewOnly,
+  endAll,
+  leaveNothingBehind,
+  LOCK_MS,
+  slow,
+  startMany,
+  until,
+} from "../support/support.ts";
 
 const { kills: KILLS, options } = killsOf("MAP_KILLS", 24);
 
 /** An allowed `take()`, with the times of the shared clock before and after it. */
 type Taken = [before: number, after: number, cost: number];
 
-/** JavaScript: takes costs of 1 to 3 again and again in a period of the shared clock; returns what was allowed. */
-const takeAgainAndAgain = (from: number, to: number) => `
+/** The word that ends the takes; the next ones have the number of takes of each process. */
+const [END, COUNTS] = [0, 1];
+/** The processes take so often in all. */
+const TAKES = 300;
+
+/** JavaScript: takes costs of 1 to 3 again and again until a word says that it is enough; returns what was allowed. */
+const takeAgainAndAgain = (me: number) => `
+  const { limiter, words } = objects;
   const { clock } = limiter.limiter;
   const taken = [];
-  while (clock.now() < ${from});
-  for (let i = 0; ; i++) {
+  for (let i = 0; Atomics.load(words, ${END}) === 0; i++) {
     const cost = 1 + i % 3;
     const before = clock.now();
-    if (before > ${to}) return taken;
-    if (limiter.take("hot", cost).allowed) taken.push([before, clock.now(), cost]);
-  }`;
+    if (!limiter.take("hot", cost).allowed) continue;
+    taken.push([before, clock.now(), cost]);
+    Atomics.add(words, ${COUNTS + me}, 1);
+  }
+  return taken;`;
 
 /** Returns how much more was allowed in some period than the burst and what comes back in it. */
 function excess(taken: readonly Taken[], burst: number, perMs: number): number {
@@ -42,9 +57,9 @@ function excess(taken: readonly Taken[], burst: number, perMs: number): number {
 /** The names that the victims take from, so often that none becomes whole. */
 const NAMES = 40;
 /** 1 comes back in six hours. */
-const SLOW = { limit: 1, window: 21_600_000, burst: 3000 };
+const SLOW = { limit: 1, window: 21_600_000, burst: 3000, lockTimeout: LOCK_MS };
 /** A rule for other names in the same limiter, which are whole again soon. */
-const FAST = { limit: 1, window: 2 };
+const FAST = { limit: 1, window: 2, lockTimeout: LOCK_MS };
 
 /** JavaScript: takes from the names, and counts in `words` what was allowed, until the process is killed. */
 const takeUntilKilled = (me: number) => `
@@ -71,20 +86,23 @@ describe("a rate limiter of several processes", () => {
     ...slow,
     ...crewOnly,
   }, async () => {
-    const rule = { limit: 400, window: 1000, burst: 800 };
-    using place = openLimiter({ ...rule, keys: 100 });
+    const rule = { limit: 400, window: 1000, burst: 8000 };
+    using place = openLimiter({ ...rule, keys: 100, lockTimeout: LOCK_MS });
+    const { words } = place;
     const agents = startMany(4);
     for (const agent of agents) await agent.run(place.joining);
     const clock = sharedClock();
-    // So much that the allowance is never whole afterwards, and each take can be found again in the end.
-    const first: Taken = [clock.now(), 0, 700];
+    // So much that the allowance is not whole for 19 seconds, and each take can be found again in the end.
+    const first: Taken = [clock.now(), 0, 7800];
     assert.equal(place.limiter.take("hot", first[2]).allowed, true);
     first[1] = clock.now();
-    const from = first[1] + 300;
-    const joined = "const { limiter } = objects;";
-    const results = await Promise.all(
-      agents.map((agent) => agent.run(joined + takeAgainAndAgain(from, from + 1500))),
-    ) as Taken[][];
+    const taking = agents.map((agent, me) => agent.run(takeAgainAndAgain(me)));
+    await until(() => {
+      const counts = words.slice(COUNTS, COUNTS + agents.length);
+      return counts.reduce((sum, one) => sum + one) >= TAKES && counts.filter(Boolean).length > 1;
+    }, "several to have taken some");
+    Atomics.store(words, END, 1);
+    const results: Taken[][] = await Promise.all(taking);
     const before = clock.now();
     const { remaining } = place.limiter.peek("hot");
     const after = clock.now();
@@ -102,7 +120,6 @@ describe("a rate limiter of several processes", () => {
       remaining > Math.min(least, rule.burst) - 0.1 && remaining < greatest + 0.1,
       `${remaining} are left, not ${least} to ${greatest}`,
     );
-    assert.ok(results.filter((one) => one.length > 0).length > 1, "several have taken some");
     await endAll(agents);
   });
 

@@ -16,6 +16,7 @@ import { Random } from "../../scripts/random.ts";
 import { openLimiter, type Options } from "../support/limiters.ts";
 import { ManualClock, withClock } from "../support/maps.ts";
 import {
+  cpuTime,
   leaveNothingBehind,
   linuxOnly,
   ownRuntime,
@@ -286,7 +287,7 @@ describe("a rate limiter", () => {
       for (let i = 0; i < 100; i++) {
         const name = `${random.below(300)}`;
         const call = random.oneOf(["take", "take", "peek", "reset"] as const);
-        const begun = performance.now();
+        const begun = cpuTime();
         let outcome: string = call;
         try {
           const result = limiter[call](name);
@@ -297,7 +298,7 @@ describe("a rate limiter", () => {
           if ((error as Error).name !== "SyncError") throw error;
           outcome = (error as SyncError).code;
         }
-        assert.ok(performance.now() - begun < 2000, `${call}, MODEL_SEED=${SEED}`);
+        assert.ok(cpuTime() - begun < 2000, `${call}, MODEL_SEED=${SEED}`);
         counts[outcome] = (counts[outcome] ?? 0) + 1;
       }
     }
@@ -327,7 +328,7 @@ describe("a rate limiter", () => {
 
   test("is opened by its key, and removed with its last user", () => {
     const key = uniqueKey("limiter");
-    const options = { ...OPTIONS, keys: 1000 };
+    const options = { ...OPTIONS, window: 1e9, keys: 1000 };
     using first = RateLimiter.open(key, options);
     {
       using second = RateLimiter.open(key, { ...options, limit: 20 });

@@ -13,6 +13,7 @@ import { compileC, cOnly } from "../support/sync_peer.ts";
 import {
   ftok,
   leaveNothingBehind,
+  LOCK_MS,
   slow,
   systemLibrary,
   until,
@@ -23,6 +24,8 @@ import { beginAt, openTopic, type TopicPlace } from "../support/topics.ts";
 const peerOnly = process.platform === "linux" && process.arch === "x64"
   ? { ...cOnly, ...slow }
   : { skip: "the C program is for Linux on x64" };
+
+const OPTIONS = { bytes: 4096, codec: utf8, lockTimeout: LOCK_MS } as const;
 
 /** A C program that uses a topic. */
 class Peer {
@@ -62,7 +65,7 @@ describe("a C program that shares a topic", peerOnly, () => {
 
   for (const position of [0, -300, 2 ** 31 - 300]) {
     test(`publishes and receives beside this process, from position ${position} on`, async () => {
-      using place = openTopic({ bytes: 4096, codec: utf8 });
+      using place = openTopic(OPTIONS);
       beginAt(place, position, 2 ** 32 - 100);
       const { topic } = place;
       const first = 2 ** 32 - 99;
@@ -115,7 +118,7 @@ describe("a C program that shares a topic", peerOnly, () => {
   }
 
   test("is killed while it publishes, and the others go on", async () => {
-    using place = openTopic({ bytes: 4096, codec: utf8 });
+    using place = openTopic(OPTIONS);
     const { topic } = place;
     const reader = topic.reader();
     let next = 1;

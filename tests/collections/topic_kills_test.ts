@@ -5,12 +5,12 @@ import type { TopicMessage, TopicReader } from "../../collections/mod.ts";
 import { Random } from "../../scripts/random.ts";
 import { joining, MESSAGES, numberOf, openTopic } from "../support/topics.ts";
 import { checkFor, killOneByOne, killsOf } from "../support/kills.ts";
-import { leaveNothingBehind } from "../support/support.ts";
+import { leaveNothingBehind, LOCK_MS } from "../support/support.ts";
 
 const { kills: KILLS, options } = killsOf("TOPIC_KILLS", 24);
 
 const PUBLISHERS = 3;
-const OPTIONS = { bytes: 2 ** 14 } as const;
+const OPTIONS = { bytes: 2 ** 14, lockTimeout: LOCK_MS } as const;
 
 /** JavaScript of publisher `me`, which publishes numbered messages until it is killed. */
 function victim(key: string, me: number): string {

@@ -5,13 +5,14 @@ import { SharedValue } from "../../collections/mod.ts";
 import { SharedMemory } from "../../mod.ts";
 import { Random } from "../../scripts/random.ts";
 import { checkFor, killOneByOne, killsOf } from "../support/kills.ts";
-import { leaveNothingBehind, uniqueKey } from "../support/support.ts";
+import { leaveNothingBehind, LOCK_MS, uniqueKey } from "../support/support.ts";
 
 const { kills: KILLS, options } = killsOf("VALUE_KILLS", 48);
 
 const WRITERS = 3;
 const MAX_BYTES = 2 ** 18;
-const VALUE_BYTES = SharedValue.bytesFor({ maxBytes: MAX_BYTES });
+const OPTIONS = { maxBytes: MAX_BYTES, lockTimeout: LOCK_MS } as const;
+const VALUE_BYTES = SharedValue.bytesFor(OPTIONS);
 
 /**
  * After the value there are two words for each writer: how many values it has set, and the version of the last one. A value
@@ -23,7 +24,7 @@ const [SET, LAST] = [0, WRITERS];
 function victim(key: string, me: number): string {
   return `
     const memory = objects.memory = library.SharedMemory.open(${JSON.stringify(key)});
-    const value = objects.value = collections.SharedValue.at(memory.bytes);
+    const value = objects.value = collections.SharedValue.at(memory.bytes, 0, { lockTimeout: ${LOCK_MS} });
     const words = objects.words = memory.view(Int32Array, ${VALUE_BYTES}, ${2 * WRITERS});
     let state = ${me + 1} + Date.now() | 0;
     const below = (limit) => {
@@ -70,10 +71,10 @@ describe("a shared value whose writers are killed at random moments", () => {
     const key = uniqueKey("value");
     using memory = SharedMemory.open(key, {
       size: VALUE_BYTES + 8 * WRITERS,
-      initialize: (bytes) => void SharedValue.create(bytes, 0, { maxBytes: MAX_BYTES }),
+      initialize: (bytes) => void SharedValue.create(bytes, 0, OPTIONS),
     });
     const words = memory.view(Int32Array, VALUE_BYTES, 2 * WRITERS);
-    const value = SharedValue.at(memory.bytes);
+    const value = SharedValue.at(memory.bytes, 0, OPTIONS);
     let reads = 0;
     let told = 0;
     let seen = 0;

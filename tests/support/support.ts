@@ -26,6 +26,18 @@ const patience = Number(process.env["SHARED_MEMORY_TEST_PATIENCE"] || 1);
 /** For anything a process is asked to do, in ms; a test that meets it fails. */
 export const DEADLINE_MS = 30_000 * patience;
 
+/**
+ * A `lockTimeout` of tests whose processes change a collection at the same time, in ms: each of them may stand still while
+ * it has the lock, as the others are to see no error for that.
+ */
+export const LOCK_MS = 20_000 * patience;
+
+/** Returns the CPU time of this process in ms. It does not grow while the process stands still, as the wall clock does. */
+export function cpuTime(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
 const isWindows = process.platform === "win32";
 const isDarwin = process.platform === "darwin";
 
