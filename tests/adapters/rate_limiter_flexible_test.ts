@@ -112,7 +112,7 @@ describe("rate-limiter-flexible with points in shared memory", options, () => {
     }));
 
   test("blocks a key when told, and when it has consumed too much", () =>
-    withLimiter({ points: 1, duration: 1, blockDuration: 600 }, async (limiter) => {
+    withLimiter({ points: 1, duration: 60, blockDuration: 600 }, async (limiter) => {
       await limiter.block("a", 300);
       const blocked = await refused(limiter.consume("a"));
       assert.ok(blocked.msBeforeNext > 290_000 && blocked.msBeforeNext <= 300_000);

@@ -5,6 +5,7 @@ A process of the sequence is a child that makes the calls which it is told to ma
 """
 import ctypes
 import json
+import math
 import os
 import select
 import signal
@@ -26,6 +27,8 @@ SYS_SEMOP, SYS_SEMTIMEDOP, SYS_FUTEX = 65, 220, 202
 WAITS = tuple(f"{number} " for number in (SYS_SEMOP, SYS_SEMTIMEDOP, SYS_FUTEX))
 CLOCK_MONOTONIC = 1
 FUTEX_WAIT, FUTEX_WAKE = 0, 1
+BLOCKED = ["blocked", 0, None]
+TIMED = ("semtimedop", "sem_clockwait", "futex_wait")  # whose last argument is how long they wait
 
 addresses = {}  # the real address of each simulated one
 
@@ -285,7 +288,14 @@ class Child:
             if answer is not None:
                 return answer
         self.is_waiting = True
-        return ["blocked", 0, None]
+        return BLOCKED
+
+    def answer(self):
+        """Returns the answer of a call that ends, however long the child takes to run; if it waits instead, says so."""
+        while (answer := self.receive(0.5)) is None:
+            if self.is_blocked():
+                return BLOCKED
+        return answer
 
     def end(self, how):
         if how == "kill":
@@ -310,25 +320,39 @@ class World:
                 file.write(str(value))
         self.children = [Child(uid) for uid in uids]
         for one in self.children:
-            one.receive(5)  # it is ready
+            one.receive(None)  # it is ready
 
     def run(self, events, is_aligned):
+        """Returns `None` if a process stood still for so long that more time has passed than in the simulation: a wait
+        has timed out too early, or a second is over that is compared."""
         while is_aligned and not 0.05 < time.time() % 1 < 0.2:
             time.sleep(0.01)
         base = int(time.time())
+        latest = [base + 1] if is_aligned else []
         answers = []
         for event in events:
+            kind, _, call, _ = event
+            if kind == "begin" and call[0] in TIMED and call[-1] is not None:
+                latest.append(time.time() + call[-1] / 1000)
+            if kind == "pause":
+                latest = [at + call[0] / 1000 for at in latest]
             answers.append(self.event(*event))
+            if time.time() >= min(latest, default=math.inf):
+                self.end()
+                return None
             if (answers[-1][0] == "blocked") != (event[0] == "begin"):
                 break  # it differs from the simulation, and what follows would wait again and again
         tables = self.tables()
         for one in self.children:
             if one.is_alive and one.is_blocked() is False and one.receive(0) is not None:
                 answers.append(["an answer that the simulation does not give", 0, None])
+        self.end()
+        return {"base": base, "pids": [one.pid for one in self.children], "answers": answers, "tables": tables}
+
+    def end(self):
         for one in self.children:
             if one.is_alive:
                 one.end("kill")
-        return {"base": base, "pids": [one.pid for one in self.children], "answers": answers, "tables": tables}
 
     def event(self, kind, index, call, expected):
         if kind == "pause":
@@ -347,11 +371,11 @@ class World:
             return [self.watch(one, *call), 0, None]
         if kind == "finish":
             one.is_waiting = False
-            return one.receive(1) or ["blocked", 0, None]
+            return one.answer()
         if call[0] == "kill" and 0 <= call[1] - 501 < len(self.children):
             call = ["kill", self.children[call[1] - 501].pid, call[2]]
         one.send(call, expected)
-        return one.until_blocked() if kind == "begin" else one.receive(1) or ["blocked", 0, None]
+        return one.until_blocked() if kind == "begin" else one.answer()
 
     def settle(self):
         """Waits until the calls that wait do so again: what was woken may have found nothing."""
@@ -370,7 +394,7 @@ class World:
         os.sched_setscheduler(other.pid, os.SCHED_FIFO, os.sched_param(1))
         is_killed = how == "killed"
         other.send(["several", calls, one.pid if is_killed else None], 0)
-        answer = other.receive(1)
+        answer = other.answer()
         os.sched_setscheduler(other.pid, os.SCHED_OTHER, os.sched_param(0))
         if is_killed:
             one.end("exit")
@@ -449,7 +473,7 @@ class World:
 
 
 def in_namespaces(request):
-    """Runs a sequence in another process, whose namespaces end with it."""
+    """Runs a sequence in another process, whose namespaces end with it. Returns no text if it took too long."""
     source, target = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -457,6 +481,8 @@ def in_namespaces(request):
             os.close(source)
             world = World(request["uids"], request.get("limits", {}))
             answer = {"value": world.run(request["events"], request.get("isAligned", False))}
+            if answer["value"] is None:
+                os._exit(0)
         except Exception:
             answer = {"thrown": {"name": "Error", "message": traceback.format_exc()}}
         with os.fdopen(target, "w") as file:
@@ -473,4 +499,6 @@ for line in sys.stdin:
     operation = json.loads(line)
     if operation[0] == "end":
         break
-    print(in_namespaces(operation[1]), flush=True)
+    while not (text := in_namespaces(operation[1])):
+        pass
+    print(text, flush=True)

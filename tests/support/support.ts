@@ -342,6 +342,13 @@ export async function until(condition: () => boolean, what: string): Promise<voi
   }
 }
 
+/** Stops a process of Linux by SIGSTOP, and waits until it is: the signal may take effect a little later. */
+export async function stop(pid: number): Promise<void> {
+  process.kill(pid, "SIGSTOP");
+  const isStopped = () => /\) T /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  await until(isStopped, `process ${pid} is stopped`);
+}
+
 const [GETVAL, GETNCNT] = isDarwin ? [5, 3] : [12, 14];
 let libc: Libc | undefined;
 

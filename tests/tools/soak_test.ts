@@ -40,7 +40,7 @@ describe("the soak", () => {
   leaveNothingBehind();
 
   test("passes after some seconds of load and faults in all runtimes", options, async () => {
-    const output = await soak("--minutes", "0.08", "--seed", "7");
+    const output = await soak("--minutes", "0.15", "--seed", "7");
     assert.match(output, /PASSED.*\nexit code 0$/, output);
     for (const { name, version } of runtimes) {
       assert.match(output, new RegExp(`^ +${name} ${version} +\\d+ +\\d+ +[1-9]`, "m"), output);
