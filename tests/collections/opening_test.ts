@@ -8,7 +8,7 @@ import {
   SharedTopic,
   SharedValue,
 } from "../../collections/mod.ts";
-import { NativeIpcKey, SharedMemory } from "../../mod.ts";
+import { type NativeIpcKey, SharedMemory } from "../../mod.ts";
 import { leaveNothingBehind, uniqueKey } from "../support/support.ts";
 
 type Key = string | NativeIpcKey;
