@@ -78,7 +78,7 @@ function isRight(log: QueueLog, entry: number, known: Uint8Array): boolean {
     (state !== State.Running || memberOf(word) < log.shape.members);
 }
 
-/** Sorts entries by a number of each. It is loaded once: other processes may overwrite it while an engine compares. */
+/** Sorts entries by a number of each. Each is loaded once, since other processes may overwrite it during the sort. */
 function sortBy(log: QueueLog, float: number, entries: number[]): void {
   const keys = new Map(entries.map((entry) => [entry, log.number(entry, float)]));
   entries.sort((a, b) => keys.get(a)! - keys.get(b)!);

@@ -64,6 +64,8 @@ export function isPending(identity: string): boolean {
 const RETURN_MS = 10;
 /** The limit in ms if it is unknown whether the other thread has acquired a unit. */
 const RETURN_UNKNOWN_MS = 1;
+/** A join of 1 ms counts as no longer than this, in ms: the process may be stopped during it. */
+const JOIN_MS = 2;
 
 /**
  * Acquires a unit of `semaphore`, and blocks this thread until it has it. It throws `Deadlock` if an asynchronous call
@@ -87,15 +89,17 @@ export function acquireWithin(semaphore: Semaphore, timeoutMs: number): boolean 
 
 /** Acquires a unit that a wait of this thread has acquired after it was given up, once that wait releases it. */
 function acquireReturned(semaphore: Semaphore): boolean {
-  let waited = 0; // in ms, without the time for which this process is stopped
+  let waited = 0;
   for (const wait of registry.waits) {
     if (wait.identity !== semaphore.identity || wait.count > 0) continue;
     for (let isUnsettled = true; isUnsettled;) {
       const isHere = semaphore.isHeldHere?.() === true;
       if (!isHere && typeof semaphore.holder?.() === "number") return false;
+      const before = performance.now();
       isUnsettled = wait.join(1);
       if (semaphore.acquire(0)) return true;
-      if (++waited >= (isHere ? RETURN_MS : RETURN_UNKNOWN_MS)) return false;
+      waited += Math.min(JOIN_MS, performance.now() - before);
+      if (waited >= (isHere ? RETURN_MS : RETURN_UNKNOWN_MS)) return false;
     }
   }
   return false;

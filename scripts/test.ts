@@ -159,7 +159,7 @@ for (const { name, found } of chosen) {
   }
 }
 if (stopped !== undefined) process.exit(stopped);
-/** Enough of a problem to know it by, where the output is cut at its begin. */
+/** Returns the first lines of a problem, for logs whose beginning is cut off. */
 const shortened = (problem: string) =>
   problem.split("\n").filter((line) => line.trim() !== "").slice(0, 6).join("\n");
 const row = (cells: unknown[]) =>

@@ -237,7 +237,7 @@ export class Snapshot {
    * @param into the array that receives the bytes; if it is left out, a new array is created
    * @returns `into` or the new array; `null` before the first record
    * @throws {SyncError} `NotAttached` if the segment has been detached; `Busy` if writers overwrote the record again
-   * and again for 100 ms while it was read, or at once if two writers or a stray store have left a record that is not
+   * and again for 100 ms and ten attempts while it was read, or at once if two writers or a stray store have left a record that is not
    * whole
    * @throws {TypeError | RangeError} if `into` is not a `Uint8Array` of a record's length
    */
@@ -282,7 +282,7 @@ export class Snapshot {
     }
     throw new SyncError(
       "Busy",
-      `Snapshot.read: the record was overwritten again and again for ${OVERTAKEN_MS} ms while it was read; ` +
+      `Snapshot.read: the record was overwritten again and again for at least ${OVERTAKEN_MS} ms while it was read; ` +
         "publish less often",
     );
   }

@@ -43,8 +43,8 @@ function beginOf(libc: Libc, pid: number): number | null {
   const ticks = startTime(libc, pid);
   if (ticks === null) return null;
   const { address, view } = timeOf(libc);
-  // The clock is read before the other one: if this process is stopped in between, the begin seems earlier, which is
-  // the safe error, as another process could otherwise take over the lock of one that holds it.
+  // The clock of the day is read before the clock since boot. If this process is stopped in between, the beginning seems
+  // earlier, which is the safe error: otherwise another process could take over the lock of a process that holds it.
   const seconds = Date.now() / 1000;
   // The time since the start of the system is not read from /proc/uptime, which containers replace.
   if (libc.ffi.load(PTHREAD_LIBRARIES, CLOCK).clock_gettime(CLOCK_BOOTTIME, address) !== 0) {
