@@ -116,7 +116,7 @@ function release(memory: SharedMemory): void {
   assert.equal(memory.unlock(), true, memory.errorString());
 }
 
-/** What an agent answers after a line that its program has printed as the first answer, even if that comes at once. */
+/** Returns the answer after a line that an agent's program prints itself. It is called before that line is awaited. */
 // deno-lint-ignore no-explicit-any
 function nextAnswer(agent: Agent): Promise<any> {
   return agent.run(""); // which is answered only after that

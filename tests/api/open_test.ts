@@ -7,6 +7,7 @@ import {
   type Agent,
   capabilities,
   crewOnly,
+  DEADLINE_MS,
   ipcObjects,
   ipcObjectsSince,
   keyFolder,
@@ -376,7 +377,7 @@ describe("many processes that open one segment at once", () => {
       : "the lock is held by a process or thread that is creating the segment";
     assert.throws(impatient, { code: "LockError", message: new RegExp(`timed out: ${who}`) });
     Atomics.store(isTold, 0, 1);
-    using memory = SharedMemory.open(key, { size: 64 });
+    using memory = SharedMemory.open(key, { size: 64, timeout: DEADLINE_MS });
     assert.equal(memory.data()![0], 3);
     await creator.kill();
   });

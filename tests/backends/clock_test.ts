@@ -60,7 +60,7 @@ describe("the monotonic clock", () => {
 
   test("goes as the clock of the engine goes", async () => {
     const clock = sharedClock();
-    // The difference is between the two, however long the process stands still between its reads.
+    // The difference of the clocks lies between these two numbers, however long the process stands still between its reads.
     const difference = (
       before: number,
       time: number,

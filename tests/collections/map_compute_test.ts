@@ -332,7 +332,7 @@ describe("getOrSet of a shared map", () => {
     const STOPPED = { ...OPTIONS, stripes: 1, lockTimeout: LOCK_MS / 2 } as const;
     /** As long as the process holds the stripe here, in ms. */
     const HELD_MS = 500;
-    /** Who blocked the event loop for the stripe would do so for all of lockTimeout. */
+    /** A call that blocks the event loop blocks it for all of lockTimeout. */
     const STOP_MS = 0.6 * STOPPED.lockTimeout;
     const mutexByte = stripeByte(shapeOf("test", STOPPED), 0);
     const lockingIn = async ({ key }: { readonly key: string }) => {

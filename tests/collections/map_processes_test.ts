@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
 import vm from "node:vm";
-import { describeProcess } from "../../backends/process_text.ts";
 import { json, SharedMap } from "../../collections/mod.ts";
+import { hangingIn, hangs, untilHanging } from "../support/hanging.ts";
 import { joining, openMap } from "../support/maps.ts";
 import {
   type Agent,
@@ -17,29 +17,13 @@ import {
   slow,
   startAgent,
   startMany,
+  stop,
   until,
 } from "../support/support.ts";
 import { Thread } from "../support/threads.ts";
 
 const OPTIONS = { bytes: 2 ** 17, stripes: 2, evict: "none", lockTimeout: LOCK_MS } as const;
 const SHOWN = JSON.stringify(OPTIONS);
-
-/** JavaScript: `Atomics.store` says so and never returns from its `count`-th call, after it has stored, or before. */
-const hangingIn = (count: number, isBefore: boolean) => `
-  const { store } = Atomics;
-  let left = ${count};
-  const hang = () => {
-    console.error("hangs");
-    for (;;);
-  };
-  Atomics.store = (...args) => {
-    if (--left === 0 && ${isBefore}) hang();
-    store(...args);
-    if (left === 0) hang();
-  };`;
-
-/** Whether an agent has come to where it hangs. */
-const hangs = (agent: Agent) => agent.stderr.includes("hangs");
 
 /** An agent in a call that hangs in the middle of a change. */
 async function startHanging(
@@ -50,7 +34,7 @@ async function startHanging(
 ): Promise<Agent> {
   const agent = startAgent(runtimes[count % runtimes.length]!);
   await agent.run(joining(key, SHOWN));
-  await agent.run(`setTimeout(() => { ${hangingIn(count, isBefore)} ${code} })`);
+  await agent.run(`setTimeout(() => { ${hangingIn("store", count, isBefore)} ${code} })`);
   return agent;
 }
 
@@ -135,11 +119,10 @@ describe("a shared map that several processes change", () => {
       false,
       `objects.map.set("0", new Uint8Array(3));`,
     );
-    await until(() => hangs(agent), "the set");
+    await untilHanging(agent);
     assert.equal(map.getInto("0", new Uint8Array(50)), 3);
     if (process.platform !== "win32") {
-      process.kill(agent.child.pid!, "SIGSTOP");
-      await until(() => describeProcess(agent.child.pid!).state === "stopped", "the stop");
+      await stop(agent.child.pid!);
     }
     for (let i = 1; i < 100; i++) {
       assert.deepEqual(map.get(`${i}`), new Uint8Array(50).fill(i));
@@ -224,9 +207,9 @@ describe("a shared map that several processes change", () => {
         await agent.run(`setTimeout(() => {
           const { map } = objects;
           map.set("hanging", 1);
-          ${hangingIn(count, isBefore)}
+          ${hangingIn("store", count, isBefore)}
           ${call[job]};
-          Atomics.store = store;
+          Atomics.store = real;
           map.set("hanging", 2);
         })`);
         await until(() => hangs(agent) || map.get("hanging") === 2, "the change");
@@ -287,7 +270,7 @@ describe("a shared map that several processes change", () => {
     const { store } = Atomics;
     Object.assign(globalThis, { mapOfTest: map });
     try {
-      const code = `${hangingIn(1, false)} mapOfTest.set("a", 2);`;
+      const code = `${hangingIn("store", 1, false)} mapOfTest.set("a", 2);`;
       assert.throws(() => vm.runInThisContext(`{ ${code} }`, { timeout: 4000 }), /timed out/);
     } finally {
       Atomics.store = store;

@@ -78,7 +78,7 @@ describe("the lease of a job", () => {
         queue.send("b");
         assert.equal(await take(agent), "a");
         await agent.kill();
-        const jobs = [queue.tryTake()!, queue.tryTake()!]; // who looks a second later finds "a" first
+        const jobs = [queue.tryTake()!, queue.tryTake()!]; // a process that looks a second later finds "a" first
         const found = jobs.map(({ value, attempt }) => `${value} ${attempt}`).sort();
         assert.deepEqual(found, ["a 2", "b 1"]);
         assert.equal(jobs.find(({ value }) => value === "a")!.ack(), true);
@@ -302,6 +302,7 @@ describe("processes that share a queue", () => {
       } catch (error) {
         if (error.code !== "Closed") throw error;
       }`);
+    await until(() => place.queue.stats().sent > 100, "the agent to send");
     const end = performance.now() + 1000;
     for (let count = 0; count < 100 || performance.now() < end; count++) {
       const { sent, ready, running, delayed, failed, ...ends } = place.queue.stats();
@@ -309,7 +310,6 @@ describe("processes that share a queue", () => {
       assert.equal(sent, there + ends.acked + ends.received + ends.cleared + ends.dropped);
       if (count % 100 === 0) await pause(1);
     }
-    await until(() => place.queue.stats().sent > 100, "the agent to send");
     place.queue.close();
     await busy;
     await endAll([agent]);
@@ -460,7 +460,7 @@ describe("processes that share a queue", () => {
     assert.deepEqual(seen, ["a 1", "b 1"]);
     const { acked, recovered } = queue.stats();
     assert.deepEqual([acked, recovered], [2, 1]);
-    await agent.ended; // its mutex is free before its end, and who detaches last removes the segment
+    await agent.ended; // its mutex is free before its end, and the process that detaches last removes the segment
   });
 });
 

@@ -10,6 +10,7 @@ import { createInterface } from "node:readline";
 import { describe, test } from "node:test";
 import vm from "node:vm";
 import { json, SharedValue, utf8 } from "../../collections/mod.ts";
+import { hangingIn, untilHanging } from "../support/hanging.ts";
 import {
   type Agent,
   crewOnly,
@@ -35,26 +36,6 @@ import { joining, openValue } from "../support/values.ts";
 const TEXT = { maxBytes: 1000, codec: utf8, lockTimeout: LOCK_MS } as const;
 const SHOWN = `{ maxBytes: 1000, codec: collections.utf8, lockTimeout: ${LOCK_MS} }`;
 const crew = { ...slow, ...crewOnly };
-
-/** JavaScript: the `count`-th call of a function of Atomics says so and never returns. It has done its work, or not yet. */
-const hangingIn = (name: "exchange" | "add", count: number, isBefore: boolean) => `
-  const real = Atomics.${name};
-  let left = ${count};
-  const hang = () => {
-    console.error("hangs");
-    for (;;);
-  };
-  Atomics.${name} = (...args) => {
-    if (--left === 0 && ${isBefore}) hang();
-    const result = real(...args);
-    if (left === 0) hang();
-    return result;
-  };`;
-
-/** Waits until an agent hangs in the middle of a change. */
-async function untilHanging(agent: Agent): Promise<void> {
-  await until(() => agent.stderr.includes("hangs"), "the change");
-}
 
 /**
  * An agent that hangs in a `set()` at an operation of Atomics. In this test, agents lock mutexes by calls of C, so the

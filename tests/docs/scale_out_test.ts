@@ -365,7 +365,7 @@ describe("the same service on several machines, with Redis", onRedis, () => {
     assert.deepEqual(await visits(servers, again), [1, 2]);
     await servers[1]!.ask("PUT", "/prices/tea?price=2");
     await untilPrice(servers, 2);
-    // News reach those whose connection for news is there again.
+    // A process receives news only after it has connected to the news channel again.
     const client = await clientOf(redis);
     await eventually(
       async () => (await client.pubSubNumSub(["news"]))["news"] === servers.length,

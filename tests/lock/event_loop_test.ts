@@ -12,7 +12,7 @@ import { fixture, Thread } from "../support/threads.ts";
 const WATCHED_MS = 1000;
 /** Of a timer of 1 ms, far fewer than the 900 of an idle machine; who blocks for 200 ms has 5. */
 const LEAST_TURNS = 20;
-/** How often is watched at most: a process that is stopped for a while has fewer turns, but not each time. */
+/** The largest number of watches: a process that is stopped for a while has fewer turns, but not each time. */
 const WATCHES = 10;
 /** In ms of the second; who spins has 1000. */
 const MOST_CPU_MS = 200;

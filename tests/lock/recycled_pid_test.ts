@@ -68,7 +68,7 @@ describe("a process whose pid a lock names", { ...linuxOnly, ...slow }, () => {
     });
   });
 
-  test("is the holder though who looks is stopped between one clock and the other", async () => {
+  test("is the holder although the process that looks is stopped between its reads of two clocks", async () => {
     const ffi = selectFfi();
     const clock = ffi.load(PTHREAD_LIBRARIES, CLOCK);
     const clock_gettime: typeof clock.clock_gettime = (...args) => {

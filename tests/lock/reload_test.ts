@@ -28,7 +28,7 @@ const COMMANDS: Readonly<Record<string, readonly string[][]>> = {
   node: [["--disable-warning=ExperimentalWarning", "--watch"]],
 };
 
-/** After how many ms a save that has no effect is made again: the tool did not watch yet, as a stopped process. */
+/** After how many ms a save that has no effect is made again: the tool did not watch yet, for example because it was stopped. */
 const MISSED_MS = 5000;
 
 let folder: string;

@@ -11,6 +11,7 @@ import { fileURLToPath } from "node:url";
 import type { Capabilities } from "../../backends/capabilities.ts";
 import { keyTypeOf } from "../../backends/mod.ts";
 import { Libc } from "../../backends/unix/libc.ts";
+import { describeProcess } from "../../backends/process_text.ts";
 import { selectFfi } from "../../ffi/mod.ts";
 import { NativeIpcKey, type SharedMemory, SharedMemoryError } from "../../mod.ts";
 import { platformSafeName } from "../../backends/native_key.ts";
@@ -28,7 +29,7 @@ export const DEADLINE_MS = 30_000 * patience;
 
 /**
  * A `lockTimeout` of tests whose processes change a collection at the same time, in ms: each of them may stand still while
- * it has the lock, as the others are to see no error for that.
+ * it has the lock, and the others must not fail because of that.
  */
 export const LOCK_MS = 20_000 * patience;
 
@@ -36,6 +37,20 @@ export const LOCK_MS = 20_000 * patience;
 export function cpuTime(): number {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1000;
+}
+
+/** No process stands still for so long, in ms. */
+const STILL_MS = 10_000 * patience;
+
+/** Returns what `call` returns. It must take less than `ms` of CPU time, and must not sleep for long. */
+export function inTime<Result>(ms: number, what: string, call: () => Result): Result {
+  const [cpu, time] = [cpuTime(), performance.now()];
+  try {
+    return call();
+  } finally {
+    const [used, passed] = [cpuTime() - cpu, performance.now() - time];
+    assert.ok(used < ms && passed < STILL_MS, `${what}: ${used} ms of CPU time in ${passed} ms`);
+  }
 }
 
 const isWindows = process.platform === "win32";
@@ -342,11 +357,10 @@ export async function until(condition: () => boolean, what: string): Promise<voi
   }
 }
 
-/** Stops a process of Linux by SIGSTOP, and waits until it is: the signal may take effect a little later. */
+/** Stops a process by SIGSTOP, and waits until it is stopped: the signal may take effect a little later. */
 export async function stop(pid: number): Promise<void> {
   process.kill(pid, "SIGSTOP");
-  const isStopped = () => /\) T /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
-  await until(isStopped, `process ${pid} is stopped`);
+  await until(() => describeProcess(pid).state === "stopped", `process ${pid} is stopped`);
 }
 
 const [GETVAL, GETNCNT] = isDarwin ? [5, 3] : [12, 14];

@@ -9,11 +9,7 @@ import { describeProcess, processText } from "../../backends/process_text.ts";
 import { SharedMemory } from "../../mod.ts";
 import { Mutex } from "../../sync/mod.ts";
 import { leaveNothingBehind, linuxOnly, ownRuntime, slow } from "../support/support.ts";
-import { startAgent, uniqueKey, until, withDeadline } from "../support/support.ts";
-
-function stateOf(pid: number): string {
-  return /\) (\w) /.exec(readFileSync(`/proc/${pid}/stat`, "utf8"))![1]!;
-}
+import { startAgent, stop, uniqueKey, until, withDeadline } from "../support/support.ts";
 
 describe("a mutex that was not free in time", linuxOnly, () => {
   leaveNothingBehind();
@@ -41,8 +37,7 @@ describe("a mutex that was not free in time", linuxOnly, () => {
       ),
     });
     assert.throws(() => mutex.withLock(() => {}, { timeout: 20 }), expected(""));
-    process.kill(pid, "SIGSTOP");
-    await until(() => stateOf(pid) === "T", "the agent is stopped");
+    await stop(pid);
     assert.throws(() => mutex.withLock(() => {}, { timeout: 20 }), expected(", stopped,"));
     await assert.rejects(mutex.withLockAsync(() => {}, { timeout: 20 }), expected(", stopped,"));
     await agent.kill();

@@ -159,15 +159,16 @@ describe("a process that is killed before any of its system calls", () => {
       const objects = ipcObjects();
       const key = uniqueKey();
       let waited = 0;
-      /** Kills somebody who waits for the lock, unless this process stood still until they had taken it over. */
+      /** Kills a process that waits for the lock. Returns `false` if that had taken the lock over before. */
       const killWaiter = async (): Promise<boolean> => {
         const waiter = await startVictim(key);
         let isOver = false;
-        const created = waiter.run("objects.create(Infinity)").then(() => true, () => false)
-          .finally(() => isOver = true);
+        const created = waiter.run("objects.create(Infinity)").finally(() => isOver = true);
+        created.catch(() => {}); // it is killed while it waits
         await until(() => isOver || waitingFor(key) === 1, "the wait for the lock");
+        if (isOver) await created;
         await waiter.kill();
-        if (await created) return false;
+        if (await created.then(() => true, () => false)) return false;
         waited++;
         return true;
       };
