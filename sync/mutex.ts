@@ -412,8 +412,9 @@ export class Mutex {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
       if (this.isOfThread) throw this.deadlock(method);
+      if (timeoutMs === 0) return false;
       const left = deadline - performance.now();
-      if (timeoutMs === 0 || left <= 0) return false;
+      if (left <= 0) return this.take(method, 0); // it may be free by now, if this process was stopped
       if (this.take(method, Math.min(left, SLICE_MS))) return true;
     }
   }

@@ -2,6 +2,8 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
+import type { MutexBackend } from "../../backends/mutex/types.ts";
+import { sleepSync } from "../../backends/timing.ts";
 import type { SharedMemory } from "../../mod.ts";
 import { Random } from "../../scripts/random.ts";
 import { Counter, Mutex, SyncError } from "../../sync/mod.ts";
@@ -439,6 +441,27 @@ describe("a mutex in a segment", () => {
     view.fill(0);
     assert.throws(() => again.unlock(), { code: "Damaged" });
     assert.equal(again.isHeld, false);
+  });
+
+  test("is had at the end of a timeout if it has become free while the process stood still", () => {
+    using memory = created();
+    const mutex = Mutex.create(memory.view(Uint8Array));
+    const { mutexes } = mutex as unknown as { mutexes: MutexBackend };
+    const { lock } = mutexes;
+    const waits: number[] = [];
+    mutexes.lock = (node, ms) => {
+      waits.push(ms);
+      if (waits.length >= 3) return lock.call(mutexes, node, ms);
+      sleepSync(ms + 1);
+      return "held";
+    };
+    try {
+      assert.equal(mutex.tryLock(20), true);
+    } finally {
+      mutexes.lock = lock;
+    }
+    assert.equal(waits.length, 3);
+    mutex.unlock();
   });
 
   test("is waited for while another thread of a process holds it", async () => {
