@@ -139,6 +139,7 @@ export function keyFiles(): string[] {
 
 /** For each test a folder of key files, at the end without programs and key files. */
 export function inOwnFolder(): void {
+  let problem: Error | null = null;
   beforeEach(() => {
     folder = mkdtempSync(path.join(tmpdir(), "shared-memory-examples-"));
   });
@@ -148,9 +149,12 @@ export function inOwnFolder(): void {
     for (const program of late) await program.ended;
     const left = keyFiles();
     rmSync(folder, { recursive: true, force: true });
-    assert.deepEqual([late.map(({ name }) => name), left], [[], []], "left running, left behind");
+    if (late.length + left.length === 0) return;
+    const names = late.map(({ name }) => name);
+    throw problem = new Error(`left running: ${names}; left behind: ${left}`);
   });
   after(() => {
     for (const program of running) program.child.kill("SIGKILL");
+    if (problem !== null) throw problem; // Deno ignores what a hook after a test throws
   });
 }
