@@ -124,6 +124,9 @@ function waited(agent: Agent): Promise<[boolean, string, string]> {
     return [locked, waiter.errorReason(), isTold ? "told" : text];`);
 }
 
+/** How often a runtime may end for want of a thread of its own. */
+const ATTEMPTS = 5;
+
 describe("a program that cannot start a thread", () => {
   leaveNothingBehind();
 
@@ -146,10 +149,15 @@ describe("a program that cannot start a thread", () => {
     return before;
   }
 
-  test("is told so by every asynchronous call, and goes on", options, async () => {
-    const env = { HOME: folder, DENO_DIR: path.join(folder, "deno") };
-    const agent = startAgentThrough(ownRuntime, [], env, nobody);
-    await giveObjects(agent);
+  const env = {
+    HOME: folder,
+    DENO_DIR: path.join(folder, "deno"),
+    BUN_JSC_useConcurrentJIT: "0", // so that Bun needs fewer threads of its own
+  };
+  const [key, semaphoreKey] = [uniqueKey(), uniqueKey()];
+
+  async function assertIsTold(agent: Agent): Promise<void> {
+    await giveObjects(agent, key);
     const before = limit(agent, "1");
     for (let i = 0; i < 3; i++) {
       assert.deepEqual(await waited(agent), [false, "OutOfResources", "told"]);
@@ -157,9 +165,8 @@ describe("a program that cannot start a thread", () => {
     const answers = await agent.run(`
       const { holder, waiter } = objects;
       const withLock = await waiter.withLockAsync(() => 1).catch((error) => error.reason);
-      const semaphores = ["a", "b"].map(() => new library.SystemSemaphore(${
-      JSON.stringify(uniqueKey())
-    }, 0));
+      const semaphores = ["a", "b"].map(() =>
+        new library.SystemSemaphore(${JSON.stringify(semaphoreKey)}, 0));
       const acquired = await semaphores[0].acquireAsync();
       const event = sync.Event.create(waiter.view(Uint8Array), 0);
       const notified = await event.waitAsync().catch((error) => [error.name, error.code]);
@@ -173,6 +180,31 @@ describe("a program that cannot start a thread", () => {
       return await objects.waiter.lockAsync() && objects.waiter.unlock();`);
     assert.equal(locked, true);
     assert.equal(await agent.end(), 0, agent.stderr);
+  }
+
+  /** Removes what a process has left that was aborted. */
+  async function removeLeft(): Promise<void> {
+    const agent = startAgentThrough(ownRuntime, [], env, nobody);
+    await agent.run(`
+      const memory = new library.SharedMemory(${JSON.stringify(key)});
+      if (!memory.createOrAttach(64) || !memory.detach()) throw new Error(memory.errorString());
+      const { Create } = library.SystemSemaphoreMode;
+      new library.SystemSemaphore(${JSON.stringify(semaphoreKey)}, 0, Create)[Symbol.dispose]();`);
+    assert.equal(await agent.end(), 0, agent.stderr);
+  }
+
+  test("is told so by every asynchronous call, and goes on", options, async () => {
+    for (let attempt = 1;; attempt++) {
+      const agent = startAgentThrough(ownRuntime, [], env, nobody);
+      try {
+        return await assertIsTold(agent);
+      } catch (error) {
+        // Bun calls abort() if it cannot start a thread for its garbage collection, which it seldom needs here.
+        const isBuns = ownRuntime.name === "bun" && /SIGABRT/.test((error as Error).message);
+        if (!isBuns || attempt === ATTEMPTS) throw error;
+        await removeLeft();
+      }
+    }
   });
 });
 
