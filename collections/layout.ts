@@ -8,6 +8,7 @@ import { hashOf } from "../sync/fnv1a.ts";
 import type { LayoutMember } from "../sync/layout_member.ts";
 import { PrimitiveKind, Slot } from "../sync/slot.ts";
 import { differencesOf, type Place, textOf } from "./layout_text.ts";
+import { openCall } from "./opening.ts";
 import { WrongLayout } from "./wrong_layout.ts";
 
 /** The header of a primitive precedes the hash of the declaration and the declaration's text. */
@@ -225,7 +226,7 @@ export class Layout<const Members extends LayoutMembers>
       ...rest,
       size: this.BYTES,
       adopt: !mayAdopt(rest) ? undefined : (bytes) => {
-        const call = openCall(typeof key === "string" ? key : key.legacyKey || key.nativeKey);
+        const call = openCall("layout.open", key);
         this.#renew(call, bytes, 0);
         return adopt?.(this.#at(call, bytes, 0));
       },
@@ -247,7 +248,7 @@ export class Layout<const Members extends LayoutMembers>
       return SharedMemory.openAccepted(key, options, (memory) => {
         isAttached = true;
         return Object.freeze({
-          ...this.#at(openCall(memory.key() ?? memory.nativeKey()), memory.bytes, 0),
+          ...this.#at(openCall("layout.open", key), memory.bytes, 0),
           memory,
           [Symbol.dispose]: () => memory[Symbol.dispose](),
         }) as OpenLayout<Members>;
@@ -277,7 +278,7 @@ export class Layout<const Members extends LayoutMembers>
         adopt: undefined,
         disposition: "attach",
       }, (memory) => {
-        this.#at(openCall(memory.key() ?? memory.nativeKey()), memory.bytes, 0);
+        this.#at(openCall("layout.open", key), memory.bytes, 0);
         throw nothing; // it has been replaced meanwhile; it is detached, and its lifetime is not changed
       });
     } catch (error) {
@@ -432,11 +433,6 @@ function checked(
 function orThrow<Opened extends object>(opened: Opened | IpcError): Opened {
   if (opened instanceof IpcError) throw opened;
   return opened;
-}
-
-/** What the messages of {@linkcode Layout.open} begin with. */
-function openCall(key: string | null): string {
-  return `layout.open (${JSON.stringify(key)})`;
 }
 
 function aligned(offset: number, alignment: number): number {

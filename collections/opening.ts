@@ -12,6 +12,12 @@ export interface Placing<Collection> {
   renew(this: void, view: ArrayBufferView): void;
 }
 
+/** Returns what the messages of a call that opens a key begin with. */
+export function openCall(call: string, key: string | NativeIpcKey): string {
+  const name = typeof key === "string" ? key : key.legacyKey || key.nativeKey;
+  return `${call} (${JSON.stringify(name)})`;
+}
+
 /**
  * Opens a collection in the segment of a key, and creates it if it does not exist.
  *
@@ -34,7 +40,6 @@ export function openIn<Collection>(
     }, (memory) => [at(memory.bytes), memory]);
   } catch (error) {
     if (!(error instanceof SyncError)) throw error;
-    const name = JSON.stringify(typeof key === "string" ? key : key.legacyKey || key.nativeKey);
-    throw new SyncError(error.code, `${call} (${name}): ${error.message}`);
+    throw new SyncError(error.code, `${openCall(call, key)}: ${error.message}`);
   }
 }
