@@ -10,7 +10,6 @@ import {
 } from "../support/program.ts";
 import {
   crewOnly,
-  DEADLINE_MS,
   leaveNothingBehind,
   linuxOnly,
   needsPython,
@@ -21,6 +20,7 @@ import {
   slow,
   staleOnly,
   uniqueKey,
+  until,
 } from "../support/support.ts";
 
 const SHOWN = { deno: "Deno", bun: "Bun", node: "Node", qt: "" }[ownRuntime.name];
@@ -236,11 +236,12 @@ describe("examples of servers and services", linuxOnly, () => {
     await worker.line(/^sent mail 1 to ann$/);
     await worker.line(/^mail 3, attempt 3: there is no such address$/);
     // The worker says that a mail is sent before the queue knows.
-    let shown: string[];
-    for (const deadline = Date.now() + DEADLINE_MS;;) {
+    let shown: string[] = [];
+    const isSent = async () => {
       shown = await run("show");
-      if (shown[0] === "0 wait, 0 are being sent, 2 sent" || Date.now() > deadline) break;
-    }
+      return shown[0] === "0 wait, 0 are being sent, 2 sent";
+    };
+    await until(isSent, "both mails are sent");
     assert.deepEqual(shown, [
       "0 wait, 0 are being sent, 2 sent",
       "1 came back from workers that were killed",

@@ -93,13 +93,6 @@ class Server {
   }
 }
 
-/** Asks again until it is so. */
-async function eventually(isSo: () => Promise<boolean>, what: string): Promise<void> {
-  for (const deadline = Date.now() + DEADLINE_MS; !await isSo(); await delay(5)) {
-    if (Date.now() > deadline) throw new Error(`not within ${DEADLINE_MS} ms: ${what}`);
-  }
-}
-
 /** Logs in; returns the cookie. */
 async function login(server: Server, user: string): Promise<string> {
   const { status, headers } = await server.ask("POST", `/login?user=${user}`);
@@ -153,7 +146,7 @@ async function checkTogether(servers: readonly Server[]): Promise<{ ann: string 
   assert.equal(await sendMails(servers, bob, 1), 1, "another client has a limit of its own");
   assert.equal(await sendMails(servers, ann, servers.length), 0);
   for (const server of servers) {
-    await eventually(async () => (await server.news()).length === LIMIT + 1, "all news");
+    await until(async () => (await server.news()).length === LIMIT + 1, "all news");
   }
   const heard = await Promise.all(servers.map((server) => server.news()));
   const mails = heard.map((news) => news.map(({ mail }) => mail).sort());
@@ -189,7 +182,7 @@ async function untilSending(servers: readonly Server[], hanging: Server): Promis
 /** Waits until a process has heard of so many attempts to send a mail that have ended, and returns them. */
 async function attempts(server: Server, mail: string, count: number): Promise<number[]> {
   const found = async () => (await server.news()).filter((news) => news.mail === mail);
-  await eventually(async () => (await found()).length >= count, `mail ${mail} is sent`);
+  await until(async () => (await found()).length >= count, `mail ${mail} is sent`);
   return (await found()).map(({ attempt }) => attempt);
 }
 
@@ -267,7 +260,7 @@ async function clientOf(redis: RedisServer) {
 /** Waits until all know a price. */
 async function untilPrice(servers: readonly Server[], price: number): Promise<void> {
   for (const server of servers) {
-    await eventually(async () => (await server.price("tea")).price === price, `price ${price}`);
+    await until(async () => (await server.price("tea")).price === price, `price ${price}`);
   }
 }
 
@@ -359,7 +352,7 @@ describe("the same service on several machines, with Redis", onRedis, () => {
     }
     for (const server of servers) {
       const isForgotten = async () => (await server.price("tea")).price === undefined;
-      await eventually(isForgotten, "what may have changed in the meantime is forgotten");
+      await until(isForgotten, "what may have changed in the meantime is forgotten");
     }
     const again = await login(servers[0]!, "ann");
     assert.deepEqual(await visits(servers, again), [1, 2]);
@@ -367,14 +360,14 @@ describe("the same service on several machines, with Redis", onRedis, () => {
     await untilPrice(servers, 2);
     // A process receives news only after it has connected to the news channel again.
     const client = await clientOf(redis);
-    await eventually(
+    await until(
       async () => (await client.pubSubNumSub(["news"]))["news"] === servers.length,
       "all hear news",
     );
     client.destroy();
     assert.equal(await sendMails(servers, again, 2 * LIMIT), LIMIT);
     for (const server of servers) {
-      await eventually(async () => (await server.news()).length === LIMIT, "all mails are sent");
+      await until(async () => (await server.news()).length === LIMIT, "all mails are sent");
     }
     for (const { program } of servers) {
       program.kill("SIGTERM");

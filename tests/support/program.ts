@@ -6,10 +6,10 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
-import { after, afterEach, beforeEach } from "node:test";
+import { after, beforeEach } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { Runtime } from "../../scripts/runtimes.ts";
-import { ownRuntime, runtimes, until, withDeadline } from "./support.ts";
+import { afterEachTest, ownRuntime, runtimes, until, withDeadline } from "./support.ts";
 
 const examples = fileURLToPath(new URL("../../examples/", import.meta.url));
 const running = new Set<Program>();
@@ -139,22 +139,18 @@ export function keyFiles(): string[] {
 
 /** For each test a folder of key files, at the end without programs and key files. */
 export function inOwnFolder(): void {
-  let problem: Error | null = null;
   beforeEach(() => {
     folder = mkdtempSync(path.join(tmpdir(), "shared-memory-examples-"));
   });
-  afterEach(async () => {
+  after(() => {
+    for (const program of running) program.child.kill("SIGKILL");
+  });
+  afterEachTest(async () => {
     const late = [...running];
     for (const program of late) program.kill("SIGKILL");
     for (const program of late) await program.ended;
     const left = keyFiles();
     rmSync(folder, { recursive: true, force: true });
-    if (late.length + left.length === 0) return;
-    const names = late.map(({ name }) => name);
-    throw problem = new Error(`left running: ${names}; left behind: ${left}`);
-  });
-  after(() => {
-    for (const program of running) program.child.kill("SIGKILL");
-    if (problem !== null) throw problem; // Deno ignores what a hook after a test throws
+    assert.deepEqual([late.map(({ name }) => name), left], [[], []], "left running, left behind");
   });
 }

@@ -349,9 +349,12 @@ export function withDeadline<T>(promise: Promise<T>, what: string, ms = DEADLINE
 }
 
 /** Waits until `condition` holds, for what cannot announce itself. */
-export async function until(condition: () => boolean, what: string): Promise<void> {
+export async function until(
+  condition: () => boolean | Promise<boolean>,
+  what: string,
+): Promise<void> {
   const deadline = Date.now() + DEADLINE_MS;
-  while (!condition()) {
+  while (!await condition()) {
     if (Date.now() > deadline) throw new Error(`not within ${DEADLINE_MS} ms: ${what}`);
     await delay(5);
   }
@@ -486,14 +489,32 @@ function removeLeft(object: string): void {
   else rmSync(object.startsWith("/") ? object : keyFolder + object, { force: true });
 }
 
+/** Calls `hook` after each test. Deno ignores what such a hook throws, so that is thrown again at the end of the suite. */
+export function afterEachTest(hook: () => Promise<void>): void {
+  let problem: unknown = null;
+  afterEach(async () => {
+    try {
+      await hook();
+    } catch (error) {
+      problem = error;
+      throw error;
+    }
+  });
+  after(() => {
+    if (problem !== null) throw problem;
+  });
+}
+
 /** After each test of the file: no process runs on, and nothing is left that was not there before. */
 export function leaveNothingBehind(): void {
   let before: string[] = [];
-  let problem: Error | null = null;
   beforeEach(() => {
     before = ipcObjects();
   });
-  afterEach(async () => {
+  after(() => {
+    for (const agent of running) agent.child.kill("SIGKILL");
+  });
+  afterEachTest(async () => {
     for (const agent of running) await agent.kill();
     // An object may still be on its way out: the kernel detaches a little after a process's end.
     const left = () => ipcObjectsSince(before);
@@ -502,11 +523,7 @@ export function leaveNothingBehind(): void {
     const late = left();
     if (!isWindows) { for (const object of late) removeLeft(object); }
     removeChosenFiles();
-    if (late.length > 0) throw problem = new Error(`left behind: ${late.join(", ")}`);
-  });
-  after(() => {
-    for (const agent of running) agent.child.kill("SIGKILL");
-    if (problem !== null) throw problem; // Deno ignores what a hook after a test throws
+    if (late.length > 0) throw new Error(`left behind: ${late.join(", ")}`);
   });
 }
 
